@@ -1,0 +1,463 @@
+/*
+ * classifier.c: builds the table of classifier.h.
+ *
+ * The build goes in the order in which its head tells the structure: (1) every prefix of every remote, sorted by length
+ * and address, so that equal ones stand together; (2) each distinct prefix gets the set of its remotes, and with the
+ * trie built so far (only shorter prefixes are in it) its parent class; the pair is interned; (3) each class paints its
+ * rules, best first, over the boundaries of their selectors, skipping what is painted already by a union-find.
+ * A `struct build` owns what is only needed while building.
+ */
+#include "classifier.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+struct member {
+    struct dp_prefix prefix;
+    uint32_t remote;
+};
+
+/* A class while it is built: its set of remotes is `sets[set .. set + n)`. */
+struct draft {
+    uint32_t set;
+    uint32_t n;
+    uint32_t parent;
+    uint32_t hash;
+};
+
+struct build {
+    uint32_t family;
+    const struct dp_rule *rules;
+    uint32_t n_rules;
+    const struct dp_selector *selectors;
+    struct member *members;
+    uint32_t n_members;
+    uint32_t *sets;
+    uint32_t n_sets;
+    struct draft *drafts;
+    uint32_t n_drafts;
+    uint32_t *index; /* open addressing: draft + 1 */
+    uint32_t index_mask;
+    uint32_t *by_remote; /* rule positions grouped by remote; group r is [remote_at[r], remote_at[r + 1]) */
+    uint32_t *remote_at;
+    uint32_t n_remotes;
+    /* scratch of one class's painting */
+    uint32_t *positions;
+    uint32_t *bounds;
+    uint32_t *painted;
+    uint32_t *skip;
+    size_t interval_room;
+};
+
+static int by_length_then_address(const void *a, const void *b)
+{
+    const struct member *x = a, *y = b;
+    int order;
+
+    if (x->prefix.bits != y->prefix.bits)
+        return x->prefix.bits < y->prefix.bits ? -1 : 1;
+    order = memcmp(x->prefix.address, y->prefix.address, 16);
+    if (order)
+        return order;
+    return (x->remote > y->remote) - (x->remote < y->remote);
+}
+
+static int by_value(const void *a, const void *b)
+{
+    uint32_t x = *(const uint32_t *)a, y = *(const uint32_t *)b;
+
+    return (x > y) - (x < y);
+}
+
+/* ---- 1. members and rules by remote ---- */
+
+static int collect(struct build *b, const struct dp_remote *remotes, const struct dp_prefix *prefixes,
+                   uint32_t n_prefixes)
+{
+    uint64_t n = 0;
+    uint32_t bits = b->family == 4 ? 32 : 128;
+
+    for (uint32_t r = 0; r < b->n_remotes; r++) {
+        if (remotes[r].first > n_prefixes || remotes[r].count > n_prefixes - remotes[r].first)
+            return DP_E_ARGUMENT;
+        n += remotes[r].count;
+    }
+    if (n > DP_TRIE_VALUE_MAX)
+        return DP_E_LIMIT;
+    b->members = malloc((n + 1) * sizeof *b->members);
+    if (!b->members)
+        return DP_E_MEMORY;
+    for (uint32_t r = 0; r < b->n_remotes; r++) {
+        for (uint32_t i = 0; i < remotes[r].count; i++) {
+            const struct dp_prefix *prefix = &prefixes[remotes[r].first + i];
+
+            if (prefix->bits > bits)
+                return DP_E_ARGUMENT;
+            b->members[b->n_members].prefix = *prefix;
+            b->members[b->n_members++].remote = r;
+        }
+    }
+    qsort(b->members, b->n_members, sizeof *b->members, by_length_then_address);
+    return 0;
+}
+
+static int group_rules(struct build *b)
+{
+    uint32_t any = b->n_remotes; /* rules without a remote come behind the others */
+
+    b->remote_at = calloc((size_t)b->n_remotes + 3, sizeof *b->remote_at);
+    b->by_remote = malloc(((size_t)b->n_rules + 1) * sizeof *b->by_remote);
+    if (!b->remote_at || !b->by_remote)
+        return DP_E_MEMORY;
+    for (uint32_t i = 0; i < b->n_rules; i++) {
+        int32_t remote = b->rules[i].remote;
+
+        if (remote != DP_REMOTE_ANY && (remote < 0 || (uint32_t)remote >= b->n_remotes))
+            return DP_E_ARGUMENT;
+        b->remote_at[(remote == DP_REMOTE_ANY ? any : (uint32_t)remote) + 2]++;
+    }
+    for (uint32_t r = 2; r < b->n_remotes + 3; r++)
+        b->remote_at[r] += b->remote_at[r - 1];
+    for (uint32_t i = 0; i < b->n_rules; i++) {
+        int32_t remote = b->rules[i].remote;
+
+        b->by_remote[b->remote_at[(remote == DP_REMOTE_ANY ? any : (uint32_t)remote) + 1]++] = i;
+    }
+    return 0;
+}
+
+/* ---- 2. classes ---- */
+
+static uint32_t hash_set(const uint32_t *set, uint32_t n, uint32_t parent)
+{
+    uint64_t h = parent * 0x9e3779b97f4a7c15u;
+
+    for (uint32_t i = 0; i < n; i++)
+        h = (h ^ set[i]) * 0xff51afd7ed558ccdu ^ h >> 29;
+    return (uint32_t)(h ^ h >> 32);
+}
+
+/* The class of (the set at the end of `sets`, parent): an old one, or the set is kept and a new class made. */
+static uint32_t intern(struct build *b, uint32_t n, uint32_t parent)
+{
+    uint32_t hash = hash_set(b->sets + b->n_sets, n, parent);
+    uint32_t at = hash & b->index_mask;
+
+    for (; b->index[at]; at = (at + 1) & b->index_mask) {
+        const struct draft *d = &b->drafts[b->index[at] - 1];
+
+        if (d->hash == hash && d->n == n && d->parent == parent &&
+            memcmp(b->sets + d->set, b->sets + b->n_sets, n * sizeof *b->sets) == 0)
+            return b->index[at] - 1;
+    }
+    b->drafts[b->n_drafts] = (struct draft){b->n_sets, n, parent, hash};
+    b->n_sets += n;
+    b->index[at] = ++b->n_drafts;
+    return b->n_drafts - 1;
+}
+
+static int classify(struct build *b, struct dp_trie *trie)
+{
+    uint32_t slots = 16;
+
+    while (slots < b->n_members * 2 + 2)
+        slots *= 2;
+    b->index_mask = slots - 1;
+    b->index = calloc(slots, sizeof *b->index);
+    b->sets = malloc(((size_t)b->n_members + 1) * sizeof *b->sets);
+    b->drafts = malloc(((size_t)b->n_members + 1) * sizeof *b->drafts);
+    if (!b->index || !b->sets || !b->drafts)
+        return DP_E_MEMORY;
+    b->drafts[0] = (struct draft){0, 0, 0, 0};
+    b->n_drafts = 1;
+    for (uint32_t i = 0; i < b->n_members;) {
+        const struct dp_prefix *prefix = &b->members[i].prefix;
+        uint32_t n = 0, parent = dp_trie_lookup(trie, prefix->address);
+
+        for (; i < b->n_members && b->members[i].prefix.bits == prefix->bits &&
+               memcmp(b->members[i].prefix.address, prefix->address, 16) == 0;
+             i++)
+            if (n == 0 || b->sets[b->n_sets + n - 1] != b->members[i].remote)
+                b->sets[b->n_sets + n++] = b->members[i].remote;
+        if (dp_trie_add(trie, prefix->address, prefix->bits, intern(b, n, parent)) < 0)
+            return DP_E_MEMORY;
+    }
+    return 0;
+}
+
+/* ---- 3. intervals ---- */
+
+static int reserve_intervals(struct build *b, struct dp_rule_table *table, size_t more)
+{
+    size_t need = table->n_intervals + more, room = b->interval_room ? b->interval_room : 64;
+    uint32_t *starts, *rules;
+
+    if (need <= b->interval_room)
+        return 0;
+    if (need > DP_TRIE_VALUE_MAX)
+        return DP_E_LIMIT;
+    while (room < need)
+        room *= 2;
+    starts = realloc(table->interval_start, room * sizeof *starts);
+    if (!starts)
+        return DP_E_MEMORY;
+    table->interval_start = starts;
+    rules = realloc(table->interval_rule, room * sizeof *rules);
+    if (!rules)
+        return DP_E_MEMORY;
+    table->interval_rule = rules;
+    b->interval_room = room;
+    return 0;
+}
+
+static uint32_t unpainted(uint32_t *skip, uint32_t i)
+{
+    while (skip[i] != i) {
+        skip[i] = skip[skip[i]];
+        i = skip[i];
+    }
+    return i;
+}
+
+static uint32_t bound_at(const uint32_t *bounds, uint32_t n, uint32_t value)
+{
+    uint32_t low = 0;
+
+    while (n > 1) {
+        uint32_t half = n / 2;
+
+        low += bounds[low + half] <= value ? half : 0;
+        n -= half;
+    }
+    return low;
+}
+
+/* The sorted, distinct bounds of all selectors of the rules at `positions`; 0 and the end are among them. */
+static uint32_t gather_bounds(struct build *b, uint32_t n_positions)
+{
+    uint32_t n = 0, kept = 0;
+
+    b->bounds[n++] = 0;
+    b->bounds[n++] = DP_SELECTOR_MAX + 1;
+    for (uint32_t i = 0; i < n_positions; i++) {
+        const struct dp_rule *rule = &b->rules[b->positions[i]];
+
+        for (uint32_t s = 0; s < rule->selectors; s++) {
+            b->bounds[n++] = b->selectors[rule->first_selector + s].low;
+            b->bounds[n++] = b->selectors[rule->first_selector + s].high + 1;
+        }
+    }
+    qsort(b->bounds, n, sizeof *b->bounds, by_value);
+    for (uint32_t i = 0; i < n; i++)
+        if (kept == 0 || b->bounds[kept - 1] != b->bounds[i])
+            b->bounds[kept++] = b->bounds[i];
+    return kept;
+}
+
+/* Draws the rules at `positions` (in order) as the intervals of `class`. */
+static int draw(struct build *b, struct dp_rule_table *table, struct dp_class *class, uint32_t n_positions)
+{
+    uint32_t n = gather_bounds(b, n_positions) - 1, best = DP_NO_MATCH;
+
+    if (reserve_intervals(b, table, n) < 0)
+        return DP_E_MEMORY;
+    for (uint32_t i = 0; i <= n; i++) {
+        b->painted[i] = DP_NO_MATCH;
+        b->skip[i] = i;
+    }
+    for (uint32_t p = 0; p < n_positions; p++) {
+        const struct dp_rule *rule = &b->rules[b->positions[p]];
+
+        for (uint32_t s = 0; s < rule->selectors; s++) {
+            const struct dp_selector *range = &b->selectors[rule->first_selector + s];
+            uint32_t end = bound_at(b->bounds, n + 1, range->high + 1);
+
+            for (uint32_t i = unpainted(b->skip, bound_at(b->bounds, n + 1, range->low)); i < end;
+                 i = unpainted(b->skip, i)) {
+                b->painted[i] = b->positions[p];
+                b->skip[i] = i + 1;
+            }
+        }
+        if (rule->selectors && b->positions[p] < best)
+            best = b->positions[p];
+    }
+    class->first = table->n_intervals;
+    class->best_above = best;
+    for (uint32_t i = 0; i < n; i++) {
+        if (i > 0 && b->painted[i] == b->painted[i - 1])
+            continue;
+        table->interval_start[table->n_intervals] = b->bounds[i];
+        table->interval_rule[table->n_intervals++] = b->painted[i];
+    }
+    class->count = table->n_intervals - class->first;
+    return 0;
+}
+
+/* Room for the scratch of the class with the most rules and selectors. */
+static int reserve_scratch(struct build *b)
+{
+    uint64_t most_rules = 0, most_selectors = 0;
+
+    for (uint32_t d = 0; d < b->n_drafts; d++) {
+        uint64_t rules = 0, selectors = 0;
+
+        for (uint32_t s = 0; s < (d ? b->drafts[d].n : 1); s++) {
+            uint32_t remote = d ? b->sets[b->drafts[d].set + s] : b->n_remotes;
+
+            for (uint32_t i = b->remote_at[remote]; i < b->remote_at[remote + 1]; i++) {
+                rules++;
+                selectors += b->rules[b->by_remote[i]].selectors;
+            }
+        }
+        if (rules > most_rules)
+            most_rules = rules;
+        if (selectors > most_selectors)
+            most_selectors = selectors;
+    }
+    b->positions = malloc((most_rules + 1) * sizeof *b->positions);
+    b->bounds = malloc((most_selectors * 2 + 2) * sizeof *b->bounds);
+    b->painted = malloc((most_selectors * 2 + 2) * sizeof *b->painted);
+    b->skip = malloc((most_selectors * 2 + 2) * sizeof *b->skip);
+    return b->positions && b->bounds && b->painted && b->skip ? 0 : DP_E_MEMORY;
+}
+
+static int draw_classes(struct build *b, struct dp_rule_table *table)
+{
+    int error = reserve_scratch(b);
+
+    table->classes = calloc(b->n_drafts, sizeof *table->classes);
+    if (error || !table->classes)
+        return DP_E_MEMORY;
+    table->n_classes = b->n_drafts;
+    for (uint32_t d = 0; d < b->n_drafts; d++) {
+        struct dp_class *class = &table->classes[d];
+        uint32_t n = 0;
+
+        for (uint32_t s = 0; s < (d ? b->drafts[d].n : 1); s++) {
+            uint32_t remote = d ? b->sets[b->drafts[d].set + s] : b->n_remotes;
+            uint32_t count = b->remote_at[remote + 1] - b->remote_at[remote];
+
+            memcpy(b->positions + n, b->by_remote + b->remote_at[remote], count * sizeof *b->positions);
+            n += count;
+        }
+        qsort(b->positions, n, sizeof *b->positions, by_value);
+        if ((error = draw(b, table, class, n)) < 0)
+            return error;
+        class->parent = b->drafts[d].parent;
+        /* A parent is made before its children. */
+        if (d && table->classes[class->parent].best_above < class->best_above)
+            class->best_above = table->classes[class->parent].best_above;
+    }
+    return 0;
+}
+
+/* ---- the table ---- */
+
+static int check_selectors(const struct build *b, uint32_t n_selectors)
+{
+    for (uint32_t i = 0; i < b->n_rules; i++) {
+        const struct dp_rule *rule = &b->rules[i];
+
+        if (rule->first_selector > n_selectors || rule->selectors > n_selectors - rule->first_selector)
+            return DP_E_ARGUMENT;
+    }
+    for (uint32_t i = 0; i < n_selectors; i++)
+        if (b->selectors[i].low > b->selectors[i].high || b->selectors[i].high > DP_SELECTOR_MAX)
+            return DP_E_ARGUMENT;
+    return 0;
+}
+
+static int copy_rules(const struct build *b, struct dp_rule_table *table)
+{
+    table->rule_number = malloc(((size_t)b->n_rules + 1) * sizeof *table->rule_number);
+    table->rule_action = malloc((size_t)b->n_rules + 1);
+    if (!table->rule_number || !table->rule_action)
+        return DP_E_MEMORY;
+    table->n_rules = b->n_rules;
+    for (uint32_t i = 0; i < b->n_rules; i++) {
+        table->rule_number[i] = b->rules[i].number;
+        table->rule_action[i] = (uint8_t)b->rules[i].action;
+    }
+    return 0;
+}
+
+static void release_build(struct build *b)
+{
+    free(b->members);
+    free(b->sets);
+    free(b->drafts);
+    free(b->index);
+    free(b->by_remote);
+    free(b->remote_at);
+    free(b->positions);
+    free(b->bounds);
+    free(b->painted);
+    free(b->skip);
+}
+
+int dp_rule_table_new(uint32_t family, const struct dp_rule *rules, uint32_t n_rules, const struct dp_remote *remotes,
+                      uint32_t n_remotes, const struct dp_prefix *prefixes, uint32_t n_prefixes,
+                      const struct dp_selector *selectors, uint32_t n_selectors, struct dp_rule_table **table)
+{
+    struct build b = {
+        .family = family, .rules = rules, .n_rules = n_rules, .selectors = selectors, .n_remotes = n_remotes};
+    struct dp_rule_table *t;
+    int error;
+
+    *table = NULL;
+    if ((family != 4 && family != 6) || n_remotes > DP_TRIE_VALUE_MAX || n_rules > DP_TRIE_VALUE_MAX)
+        return DP_E_ARGUMENT;
+    t = calloc(1, sizeof *t);
+    if (!t)
+        return DP_E_MEMORY;
+    t->references = 1;
+    error = check_selectors(&b, n_selectors);
+    if (!error)
+        error = collect(&b, remotes, prefixes, n_prefixes);
+    if (!error)
+        error = group_rules(&b);
+    if (!error) {
+        dp_trie_init(&t->trie, 0, n_prefixes ? prefixes[0].address : NULL,
+                     dp_prefixes_common_bits(prefixes, n_prefixes));
+        error = classify(&b, &t->trie);
+    }
+    if (!error)
+        error = draw_classes(&b, t);
+    if (!error)
+        error = copy_rules(&b, t);
+    release_build(&b);
+    if (error)
+        dp_rule_table_free(t);
+    else
+        *table = t;
+    return error;
+}
+
+void dp_rule_table_free(struct dp_rule_table *table)
+{
+    if (!table || --table->references)
+        return;
+    dp_trie_release(&table->trie);
+    free(table->classes);
+    free(table->interval_start);
+    free(table->interval_rule);
+    free(table->rule_number);
+    free(table->rule_action);
+    free(table);
+}
+
+uint64_t dp_rule_table_size(const struct dp_rule_table *table)
+{
+    return sizeof *table + (uint64_t)table->n_classes * sizeof *table->classes +
+           (uint64_t)table->n_intervals * 2 * sizeof(uint32_t) + (uint64_t)table->n_rules * 5 +
+           (uint64_t)table->trie.room * sizeof *table->trie.nodes;
+}
+
+uint32_t dp_rule_table_lookup(const struct dp_rule_table *table, const uint8_t *remote, uint32_t selector,
+                              uint32_t *action)
+{
+    uint32_t found = dp_rule_table_find(table, remote, selector);
+
+    *action = found == DP_NO_MATCH ? (uint32_t)DP_DENY : table->rule_action[found];
+    return found == DP_NO_MATCH ? 0 : table->rule_number[found];
+}

@@ -1,0 +1,522 @@
+/*
+ * conntrack.c: conntrack.h in code, in this order: queues of a zone; what changes mean for one entry; expiry; finding,
+ * admitting, keeping; making room; changes.
+ *
+ * INVARIANT of `attached`: it counts the inbound entries of a zone that are neither flagged DP_ENTRY_CUT nor older
+ * (`change`) than the zone's last cut.
+ */
+#include "conntrack.h"
+
+#include "memory.h"
+
+#include <stdlib.h>
+
+static inline uint32_t zone_of(const struct dp_entry *e)
+{
+    return e->zone_protocol >> 8;
+}
+
+/* ---- queues ---- */
+
+static void enqueue(struct dp_conntrack *ct, uint32_t index)
+{
+    struct dp_entry *e = &ct->table.entries[index];
+    struct dp_queue *q = &ct->zones[zone_of(e)].queue[ct->config.tentative[e->state] != 0];
+
+    if (ct->config.tentative[e->state])
+        e->flags |= DP_ENTRY_TENTATIVE;
+    else
+        e->flags &= (uint8_t)~DP_ENTRY_TENTATIVE;
+    ct->links[index] = (struct dp_zone_link){0, q->last};
+    if (q->last)
+        ct->links[q->last].next = index;
+    else
+        q->first = index;
+    q->last = index;
+}
+
+static void dequeue(struct dp_conntrack *ct, uint32_t index)
+{
+    const struct dp_entry *e = &ct->table.entries[index];
+    struct dp_queue *q = &ct->zones[zone_of(e)].queue[(e->flags & DP_ENTRY_TENTATIVE) != 0];
+    struct dp_zone_link link = ct->links[index];
+
+    if (link.prev)
+        ct->links[link.prev].next = link.next;
+    else
+        q->first = link.next;
+    if (link.next)
+        ct->links[link.next].prev = link.prev;
+    else
+        q->last = link.prev;
+}
+
+/* ---- what changes mean for one entry ---- */
+
+static uint32_t revoked_slot(uint32_t rule, uint32_t first_word)
+{
+    return (rule * 0x9e3779b1u ^ first_word * 0x85ebca6bu) >> 22 & (DP_REVOKED_SLOTS - 1);
+}
+
+/* The first revocation after `change` of `rule` for the entry's remote address. */
+static const struct dp_revoked *first_revocation(const struct dp_conntrack *ct, const struct dp_entry *e)
+{
+    union dp_address remote = {{e->remote}};
+    uint32_t family = e->flags & DP_ENTRY_IPV6 ? 6 : 4;
+    const struct dp_revoked *found = NULL;
+
+    if (family == 6)
+        remote = ct->table.pairs[e->local].remote;
+    for (uint32_t i = ct->revoked_head[revoked_slot(e->rule, remote.word[0])]; i; i = ct->revoked[i - 1].next) {
+        const struct dp_revoked *r = &ct->revoked[i - 1];
+
+        if (r->rule == e->rule && r->family == family && r->change > e->change &&
+            memcmp(&r->address, &remote, family == 4 ? 4 : 16) == 0 && (!found || r->change < found->change))
+            found = r;
+    }
+    return found;
+}
+
+/* The first cut in the zone's log after `change`. */
+static const struct dp_cut *first_cut(const struct dp_zone *zone, uint32_t change)
+{
+    uint32_t low = 0, high = zone->n_cuts;
+
+    while (low < high) {
+        uint32_t middle = low + (high - low) / 2;
+
+        if (zone->cuts[middle].change > change)
+            high = middle;
+        else
+            low = middle + 1;
+    }
+    return low < zone->n_cuts ? &zone->cuts[low] : NULL;
+}
+
+/* Looks at the changes that the entry has not met yet. */
+static void settle(struct dp_conntrack *ct, struct dp_entry *e)
+{
+    struct dp_zone *zone = &ct->zones[zone_of(e)];
+
+    if ((e->flags & DP_ENTRY_INBOUND) && !(e->flags & DP_ENTRY_CUT)) {
+        const struct dp_cut *cut = zone->last_cut > e->change ? first_cut(zone, e->change) : NULL;
+        const struct dp_revoked *revoked = ct->last_revoked > e->change ? first_revocation(ct, e) : NULL;
+        uint64_t time = 0;
+
+        if (revoked && (!cut || revoked->change < cut->change))
+            time = revoked->time_ns;
+        else if (cut)
+            time = cut->time_ns;
+        if (cut || revoked) {
+            if (zone->last_cut <= e->change) {
+                zone->attached--;
+                ct->disconnected++;
+            }
+            /* Dead before the cut: it stays dead. */
+            if (time < e->last_ns || time - e->last_ns < ct->config.timeout_ns[e->state])
+                e->last_ns = time < e->last_ns ? e->last_ns : time;
+            e->flags |= DP_ENTRY_CUT;
+        }
+    }
+    e->change = ct->change;
+}
+
+static inline enum dp_conn_status status(struct dp_conntrack *ct, struct dp_entry *e)
+{
+    if (e->change != ct->change)
+        settle(ct, e);
+    if (ct->now - e->last_ns >= ct->config.timeout_ns[e->state])
+        return DP_CONN_NONE;
+    return e->flags & DP_ENTRY_CUT ? DP_CONN_HELD : DP_CONN_LIVE;
+}
+
+enum dp_conn_status dp_conntrack_status(struct dp_conntrack *ct, uint32_t index)
+{
+    struct dp_entry *e = &ct->table.entries[index];
+
+    return e->state == DP_CONN_INVALID ? DP_CONN_NONE : status(ct, e);
+}
+
+/* ---- expiry ---- */
+
+static uint64_t deadline_of(const struct dp_conntrack *ct, const struct dp_entry *e)
+{
+    uint64_t timeout = ct->config.timeout_ns[e->state];
+
+    return e->last_ns > UINT64_MAX - timeout ? UINT64_MAX : e->last_ns + timeout;
+}
+
+/* Takes an entry out that no timer points to any more. */
+static void forget(struct dp_conntrack *ct, uint32_t index)
+{
+    struct dp_entry *e = &ct->table.entries[index];
+    struct dp_zone *zone = &ct->zones[zone_of(e)];
+
+    if (e->change != ct->change)
+        settle(ct, e);
+    if ((e->flags & (DP_ENTRY_INBOUND | DP_ENTRY_CUT)) == DP_ENTRY_INBOUND)
+        zone->attached--;
+    zone->entries--;
+    dequeue(ct, index);
+    dp_flow_table_remove(&ct->table, index);
+}
+
+static uint64_t due(void *owner, uint32_t index)
+{
+    struct dp_conntrack *ct = owner;
+    struct dp_entry *e = &ct->table.entries[index];
+    uint64_t deadline;
+
+    if (status(ct, e) == DP_CONN_NONE) {
+        forget(ct, index);
+        ct->expired++;
+        return 0;
+    }
+    deadline = deadline_of(ct, e);
+    if (deadline < ct->reap_from)
+        ct->reap_from = deadline;
+    return deadline;
+}
+
+void dp_conntrack_advance(struct dp_conntrack *ct, uint64_t time_ns)
+{
+    if (time_ns <= ct->now)
+        return;
+    ct->now = time_ns;
+    if (dp_timer_is_due(&ct->wheel, time_ns))
+        dp_timer_advance(&ct->wheel, time_ns, due, ct);
+}
+
+void dp_conntrack_reap(struct dp_conntrack *ct)
+{
+    if (ct->now < ct->reap_from)
+        return;
+    /* Timers of later ticks are not looked at: none of them can be dead before its tick begins. */
+    ct->reap_from = ((ct->now >> DP_TIMER_SHIFT) + 1) << DP_TIMER_SHIFT;
+    dp_timer_reap(&ct->wheel, ct->now, due, ct);
+}
+
+static void arm(struct dp_conntrack *ct, uint32_t index)
+{
+    uint64_t deadline = deadline_of(ct, &ct->table.entries[index]);
+
+    if (deadline < ct->reap_from)
+        ct->reap_from = deadline;
+    dp_timer_arm(&ct->wheel, index, deadline);
+}
+
+void dp_conntrack_remove(struct dp_conntrack *ct, uint32_t index)
+{
+    dp_timer_disarm(&ct->wheel, index);
+    forget(ct, index);
+}
+
+/* ---- finding, admitting, keeping ---- */
+
+enum dp_conn_status dp_conntrack_find(struct dp_conntrack *ct, const struct dp_flow_key *key, uint32_t hash,
+                                      uint32_t *entry)
+{
+    uint32_t index = dp_flow_table_find(&ct->table, key, hash);
+    enum dp_conn_status found;
+
+    if (!index)
+        return DP_CONN_NONE;
+    found = status(ct, &ct->table.entries[index]);
+    if (found == DP_CONN_NONE) {
+        dp_conntrack_remove(ct, index);
+        ct->expired++;
+    }
+    *entry = index;
+    return found;
+}
+
+static uint32_t largest_zone(const struct dp_conntrack *ct, uint32_t more_than, bool tentative)
+{
+    uint32_t found = ct->n_zones;
+
+    if (tentative && ct->victim < ct->n_zones && ct->zones[ct->victim].entries > more_than &&
+        ct->zones[ct->victim].queue[1].first)
+        return ct->victim;
+    for (uint32_t z = 0; z < ct->n_zones; z++)
+        if (ct->zones[z].entries > more_than && ct->zones[z].queue[tentative].first) {
+            more_than = ct->zones[z].entries;
+            found = z;
+        }
+    return found;
+}
+
+static bool drop_oldest(struct dp_conntrack *ct, uint32_t zone, bool tentative)
+{
+    if (zone >= ct->n_zones || !ct->zones[zone].queue[tentative].first)
+        return false;
+    dp_conntrack_remove(ct, ct->zones[zone].queue[tentative].first);
+    ct->early_drops++;
+    return true;
+}
+
+static bool make_room(struct dp_conntrack *ct, uint32_t zone)
+{
+    uint32_t share = ct->config.max_entries / (ct->n_present ? ct->n_present : 1);
+    uint32_t own = ct->zones[zone].entries, most;
+
+    dp_conntrack_reap(ct);
+    if (ct->table.count < ct->config.max_entries)
+        return true;
+    if (share == 0)
+        share = 1;
+    own = ct->zones[zone].entries;
+    if (own >= share && drop_oldest(ct, zone, true))
+        return true;
+    most = own > share ? own : share;
+    ct->victim = largest_zone(ct, most, true);
+    if (drop_oldest(ct, ct->victim, true))
+        return true;
+    if (own >= share)
+        return false;
+    return drop_oldest(ct, largest_zone(ct, 0, true), true) || drop_oldest(ct, largest_zone(ct, share, false), false);
+}
+
+uint32_t dp_conntrack_admit(struct dp_conntrack *ct, const struct dp_flow_key *key, uint32_t hash,
+                            enum dp_origin origin, uint8_t state, uint32_t rule)
+{
+    uint32_t zone = key->zone_protocol >> 8, index;
+    struct dp_entry *e;
+
+    if (ct->table.count >= ct->config.max_entries && !make_room(ct, zone))
+        return 0;
+    index = dp_flow_table_insert(&ct->table, key, hash);
+    if (!index)
+        return 0;
+    e = &ct->table.entries[index];
+    e->last_ns = ct->now;
+    e->change = ct->change;
+    e->rule = rule;
+    e->state = state;
+    ct->zones[zone].entries++;
+    if (origin == DP_INBOUND) {
+        e->flags |= DP_ENTRY_INBOUND;
+        ct->zones[zone].attached++;
+    }
+    enqueue(ct, index);
+    arm(ct, index);
+    ct->opened++;
+    return index;
+}
+
+static void change_state(struct dp_conntrack *ct, uint32_t index, uint8_t state)
+{
+    struct dp_entry *e = &ct->table.entries[index];
+    uint8_t old = e->state;
+
+    if (ct->config.tentative[old] != ct->config.tentative[state]) {
+        dequeue(ct, index);
+        e->state = state;
+        enqueue(ct, index);
+    }
+    e->state = state;
+    if (ct->config.timeout_ns[state] < ct->config.timeout_ns[old]) {
+        dp_timer_disarm(&ct->wheel, index);
+        arm(ct, index);
+    }
+}
+
+void dp_conntrack_keep(struct dp_conntrack *ct, uint32_t index, uint8_t state)
+{
+    struct dp_entry *e = &ct->table.entries[index];
+
+    e->last_ns = ct->now;
+    if (e->state != state)
+        change_state(ct, index, state);
+}
+
+void dp_conntrack_reattach(struct dp_conntrack *ct, uint32_t index, uint32_t rule)
+{
+    struct dp_entry *e = &ct->table.entries[index];
+
+    e->flags &= (uint8_t)~DP_ENTRY_CUT;
+    e->rule = rule;
+    ct->zones[zone_of(e)].attached++;
+}
+
+/* ---- changes ---- */
+
+int dp_conntrack_reserve_zones(struct dp_conntrack *ct, uint32_t n)
+{
+    struct dp_zone *zones;
+
+    if (n <= ct->n_zones)
+        return 0;
+    zones = realloc(ct->zones, n * sizeof *zones);
+    if (!zones)
+        return DP_E_MEMORY;
+    memset(zones + ct->n_zones, 0, (n - ct->n_zones) * sizeof *zones);
+    ct->zones = zones;
+    ct->n_zones = n;
+    return 0;
+}
+
+static uint64_t longest_timeout(const struct dp_conntrack *ct)
+{
+    uint64_t longest = 0;
+
+    for (int s = 0; s < DP_CONN_STATES; s++)
+        if (ct->config.timeout_ns[s] > longest)
+            longest = ct->config.timeout_ns[s];
+    return longest;
+}
+
+int dp_conntrack_reserve_cut(struct dp_conntrack *ct, uint32_t z)
+{
+    struct dp_zone *zone = &ct->zones[z];
+    uint64_t longest = longest_timeout(ct);
+    uint32_t old = 0;
+
+    /* Whatever these cut is gone by now. */
+    while (old < zone->n_cuts && ct->now - zone->cuts[old].time_ns > longest)
+        old++;
+    if (old) {
+        zone->n_cuts -= old;
+        memmove(zone->cuts, zone->cuts + old, zone->n_cuts * sizeof *zone->cuts);
+    }
+    if (zone->n_cuts == zone->cut_room) {
+        uint32_t room = zone->cut_room ? zone->cut_room * 2 : 4;
+        struct dp_cut *cuts = realloc(zone->cuts, room * sizeof *cuts);
+
+        if (!cuts)
+            return DP_E_MEMORY;
+        zone->cuts = cuts;
+        zone->cut_room = room;
+    }
+    return 0;
+}
+
+uint32_t dp_conntrack_cut(struct dp_conntrack *ct, uint32_t z)
+{
+    struct dp_zone *zone = &ct->zones[z];
+    uint32_t cut = zone->attached;
+
+    if (zone->last_cut == ct->change)
+        return 0;
+    zone->cuts[zone->n_cuts++] = (struct dp_cut){ct->change, ct->now};
+    zone->last_cut = ct->change;
+    zone->attached = 0;
+    ct->disconnected += cut;
+    return cut;
+}
+
+static void index_revocations(struct dp_conntrack *ct)
+{
+    memset(ct->revoked_head, 0, sizeof ct->revoked_head);
+    for (uint32_t i = 0; i < ct->n_revoked; i++) {
+        struct dp_revoked *r = &ct->revoked[i];
+        uint32_t slot = revoked_slot(r->rule, r->address.word[0]);
+
+        r->next = ct->revoked_head[slot];
+        ct->revoked_head[slot] = i + 1;
+    }
+}
+
+int dp_conntrack_reserve_revocations(struct dp_conntrack *ct, uint32_t n)
+{
+    uint64_t longest = longest_timeout(ct);
+    uint32_t kept = 0;
+
+    for (uint32_t i = 0; i < ct->n_revoked; i++)
+        if (ct->now - ct->revoked[i].time_ns <= longest)
+            ct->revoked[kept++] = ct->revoked[i];
+    ct->n_revoked = kept;
+    index_revocations(ct);
+    if (ct->revoked_room - ct->n_revoked < n) {
+        struct dp_revoked *revoked = realloc(ct->revoked, ((size_t)ct->n_revoked + n) * sizeof *revoked);
+
+        if (!revoked)
+            return DP_E_MEMORY;
+        ct->revoked = revoked;
+        ct->revoked_room = ct->n_revoked + n;
+    }
+    return 0;
+}
+
+void dp_conntrack_revoke(struct dp_conntrack *ct, const struct dp_revocation *revocation)
+{
+    struct dp_revoked *r = &ct->revoked[ct->n_revoked++];
+    uint32_t slot;
+
+    memcpy(r->address.byte, revocation->address, 16);
+    r->family = revocation->family;
+    r->rule = revocation->rule;
+    r->change = ct->change;
+    r->time_ns = ct->now;
+    slot = revoked_slot(r->rule, r->address.word[0]);
+    r->next = ct->revoked_head[slot];
+    ct->revoked_head[slot] = ct->n_revoked;
+    ct->last_revoked = ct->change;
+}
+
+void dp_conntrack_set_present(struct dp_conntrack *ct, uint32_t z, bool present)
+{
+    struct dp_zone *zone = &ct->zones[z];
+
+    if (zone->present == present)
+        return;
+    zone->present = present;
+    if (present) {
+        ct->n_present++;
+        return;
+    }
+    ct->n_present--;
+    for (int q = 0; q < 2; q++)
+        while (zone->queue[q].first)
+            dp_conntrack_remove(ct, zone->queue[q].first);
+}
+
+/* ---- the whole ---- */
+
+int dp_conntrack_init(struct dp_conntrack *ct, const struct dp_conntrack_config *config, const uint64_t *seed)
+{
+    memset(ct, 0, sizeof *ct);
+    if (config->max_entries == 0 || config->max_entries >= 1u << 31)
+        return DP_E_ARGUMENT;
+    ct->config = *config;
+    if (dp_flow_table_init(&ct->table, config->max_entries, seed) < 0)
+        return DP_E_MEMORY;
+    ct->links = dp_reserve(((size_t)config->max_entries + 1) * sizeof *ct->links);
+    if (!ct->links || dp_timer_init(&ct->wheel, config->max_entries + 1, 0) < 0) {
+        dp_conntrack_release(ct);
+        return DP_E_MEMORY;
+    }
+    return 0;
+}
+
+void dp_conntrack_release(struct dp_conntrack *ct)
+{
+    for (uint32_t z = 0; z < ct->n_zones; z++)
+        free(ct->zones[z].cuts);
+    free(ct->zones);
+    free(ct->revoked);
+    dp_timer_release(&ct->wheel, ct->table.room + 1);
+    dp_unreserve(ct->links, ((size_t)ct->table.room + 1) * sizeof *ct->links);
+    dp_flow_table_release(&ct->table);
+}
+
+int dp_conntrack_configure(struct dp_conntrack *ct, const struct dp_conntrack_config *config)
+{
+    uint32_t room = ct->table.room;
+
+    if (config->max_entries == 0 || config->max_entries >= 1u << 31)
+        return DP_E_ARGUMENT;
+    if (config->max_entries > room) {
+        void *links = dp_reserve_again(ct->links, ((size_t)room + 1) * sizeof *ct->links,
+                                       ((size_t)config->max_entries + 1) * sizeof *ct->links);
+
+        if (!links)
+            return DP_E_MEMORY;
+        ct->links = links;
+        if (dp_timer_resize(&ct->wheel, room + 1, config->max_entries + 1) < 0 ||
+            dp_flow_table_resize(&ct->table, config->max_entries) < 0)
+            return DP_E_MEMORY;
+    }
+    ct->config = *config;
+    ct->reap_from = 0;
+    return 0;
+}

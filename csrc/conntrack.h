@@ -1,0 +1,132 @@
+/*
+ * conntrack.h: the life of connection entries: found, admitted, kept, disconnected, expired, dropped early (SPEC 4, 5).
+ *
+ * LIFE. dp_conntrack_admit makes an entry for the first packet that the rules allowed. Each valid packet keeps it
+ * (dp_conntrack_keep): its time starts anew with the timeout of the state that the packet leads to. It dies when
+ * now - last >= timeout. Whoever looks an entry up gets an exact answer; the timer wheel only takes the dead out later.
+ *
+ * CHANGES. A change of the rules has a number, one more than the change before. It writes (number, time) into the cut log
+ * of each zone that it touches, and that is all: O(1) a zone. An entry remembers up to which change it has been looked
+ * at (`change`); at the next look, or when its timer comes up, the first cut of its zone after that decides: an inbound
+ * entry that was alive at that time is HELD: last_ns becomes the time of the cut and packets refresh it no more, so that
+ * it goes when its state's timeout has passed since the cut, and a later cut prolongs nothing. Revocations (SPEC 5.4) are
+ * looked up in the same place by (rule, remote address).
+ *
+ * A FULL TABLE. Each zone lists its entries in two queues, oldest first: tentative ones (half-open, one-way, closed) and
+ * steady ones. A zone's fair share is max_entries / zones. Room is made in this order: dead entries; the zone's own
+ * oldest tentative entry if it has its share; the oldest tentative entry of the largest zone that is larger; for a zone
+ * below its share, any tentative entry, then the oldest steady one of the largest zone above its share. Else the table
+ * is full for that zone.
+ *
+ * TIME is ct->now, set by dp_conntrack_advance and never set back.
+ */
+#ifndef DP_CONNTRACK_H
+#define DP_CONNTRACK_H
+
+#include "flow_table.h"
+#include "timer.h"
+
+enum dp_conn_status { DP_CONN_NONE, DP_CONN_LIVE, DP_CONN_HELD };
+
+struct dp_cut {
+    uint32_t change;
+    uint64_t time_ns;
+};
+
+struct dp_queue {
+    uint32_t first;
+    uint32_t last;
+};
+
+/* What is kept for an instance's zone. */
+struct dp_zone {
+    struct dp_queue queue[2]; /* steady, tentative */
+    uint32_t entries;
+    uint32_t attached; /* inbound entries that no change has cut */
+    uint32_t last_cut; /* number of the last change that cut this zone */
+    uint32_t n_cuts;
+    uint32_t cut_room;
+    uint8_t present;
+    uint8_t listed; /* in the policy that is being put in force */
+    struct dp_cut *cuts;
+};
+
+struct dp_zone_link {
+    uint32_t next;
+    uint32_t prev;
+};
+
+struct dp_revoked {
+    union dp_address address;
+    uint32_t family;
+    uint32_t rule;
+    uint32_t change;
+    uint32_t next;
+    uint64_t time_ns;
+};
+
+enum { DP_REVOKED_SLOTS = 1024 };
+
+struct dp_conntrack {
+    uint64_t now;
+    uint32_t change;
+    uint32_t n_zones; /* length of `zones` */
+    uint32_t n_present;
+    uint32_t victim; /* the zone that had to give way last */
+    struct dp_zone *zones;
+    struct dp_flow_table table;
+    struct dp_timer_wheel wheel;
+    struct dp_zone_link *links;
+    struct dp_conntrack_config config;
+    struct dp_revoked *revoked;
+    uint32_t n_revoked;
+    uint32_t revoked_room;
+    uint32_t last_revoked; /* number of the last change with revocations */
+    uint64_t reap_from;    /* no entry left in the wheel can be dead before */
+    uint64_t opened;
+    uint64_t expired;
+    uint64_t replaced;
+    uint64_t disconnected;
+    uint64_t early_drops;
+    uint32_t revoked_head[DP_REVOKED_SLOTS];
+};
+
+int dp_conntrack_init(struct dp_conntrack *ct, const struct dp_conntrack_config *config, const uint64_t *seed);
+void dp_conntrack_release(struct dp_conntrack *ct);
+/* Puts new settings in force; the table never gets smaller than it is. */
+int dp_conntrack_configure(struct dp_conntrack *ct, const struct dp_conntrack_config *config);
+
+/* Sets the time, if it is later than now, and lets timers come up. */
+void dp_conntrack_advance(struct dp_conntrack *ct, uint64_t time_ns);
+
+/* The entry of `key`; a dead one is taken out first. HELD: disconnected, and its hold lasts. */
+enum dp_conn_status dp_conntrack_find(struct dp_conntrack *ct, const struct dp_flow_key *key, uint32_t hash,
+                                      uint32_t *entry);
+/* A new entry, 0 when the table is full for its zone. */
+uint32_t dp_conntrack_admit(struct dp_conntrack *ct, const struct dp_flow_key *key, uint32_t hash,
+                            enum dp_origin origin, uint8_t state, uint32_t rule);
+/* A valid packet led to `state`. */
+void dp_conntrack_keep(struct dp_conntrack *ct, uint32_t entry, uint8_t state);
+/* A held connection is kept after all, under `rule` (SPEC 5.7, reevaluate). */
+void dp_conntrack_reattach(struct dp_conntrack *ct, uint32_t entry, uint32_t rule);
+void dp_conntrack_remove(struct dp_conntrack *ct, uint32_t entry);
+
+/* ---- changes; each of these belongs to change number ct->change, which the caller has stepped ---- */
+
+/* Makes room for zones 0 .. n-1. */
+int dp_conntrack_reserve_zones(struct dp_conntrack *ct, uint32_t n);
+/* Makes room in the log of `zone` for one cut more, and for `n` revocations more; then the next three cannot fail. */
+int dp_conntrack_reserve_cut(struct dp_conntrack *ct, uint32_t zone);
+int dp_conntrack_reserve_revocations(struct dp_conntrack *ct, uint32_t n);
+/* Disconnects the inbound connections of a zone; returns how many were alive and not cut before. */
+uint32_t dp_conntrack_cut(struct dp_conntrack *ct, uint32_t zone);
+void dp_conntrack_revoke(struct dp_conntrack *ct, const struct dp_revocation *revocation);
+/* A zone comes, or goes with all its entries. */
+void dp_conntrack_set_present(struct dp_conntrack *ct, uint32_t zone, bool present);
+/* Takes out every entry that is dead by now. */
+void dp_conntrack_reap(struct dp_conntrack *ct);
+
+/* Whether entry `index` is in use and alive now, all changes looked at. */
+enum dp_conn_status dp_conntrack_status(struct dp_conntrack *ct, uint32_t index);
+
+#endif

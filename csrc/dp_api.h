@@ -1,0 +1,505 @@
+/*
+ * dp_api.h: everything that Python sees of the C side.
+ *
+ * The part between the two cffi marks is cut out as it stands and given to cffi; it holds only plain
+ * declarations. Conventions for all of it:
+ *
+ *   ownership  Handles come from a `_new` or `_open` call and go back through the matching `_free`. Arrays belong
+ *              to the caller; nothing keeps a pointer into them beyond the call.
+ *   errors     Functions that can fail return 0 (or a count) on success and a negative `enum dp_error` otherwise;
+ *              dp_error_text() names it. On failure nothing has changed.
+ *   units      Times are nanoseconds since the epoch of whoever calls; sizes are bytes; addresses and ports in
+ *              structures are in host order only where the type is an integer, address bytes are in network order.
+ *   threads    One thread at a time per handle; different engines are independent. No global state.
+ *   numbers    An instance is known by its zone (0 .. DP_ZONES_MAX-1), a rule by its rule number (from 1; 0 = none).
+ *              Both are given out by Python and never reused for another instance or rule.
+ */
+#ifndef DP_API_H
+#define DP_API_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+/* cffi: begin */
+
+enum dp_error {
+    DP_E_MEMORY = -1,
+    DP_E_ARGUMENT = -2,
+    DP_E_IO = -3,
+    DP_E_FORMAT = -4,
+    DP_E_TRUNCATED = -5,
+    DP_E_LINK_TYPE = -6,
+    DP_E_LIMIT = -7
+};
+
+const char *dp_error_text(int error);
+
+/* ---- the words of an answer (SPEC 7) ---- */
+
+enum dp_verdict { DP_DENY, DP_ALLOW, DP_BYPASS, DP_VERDICTS };
+enum dp_direction { DP_INGRESS, DP_EGRESS, DP_DIRECTIONS };
+enum dp_origin { DP_ORIGIN_NONE, DP_INBOUND, DP_OUTBOUND, DP_ORIGINS };
+enum dp_state {
+    DP_STATE_NEW,
+    DP_STATE_ESTABLISHED,
+    DP_STATE_RELATED,
+    DP_STATE_DISCONNECTED,
+    DP_STATE_INVALID,
+    DP_STATE_UNTRACKED,
+    DP_STATES
+};
+enum dp_reason {
+    DP_REASON_RULE,
+    DP_REASON_NO_RULE_MATCHED,
+    DP_REASON_CONNECTION,
+    DP_REASON_RELATED,
+    DP_REASON_DISCONNECTED,
+    DP_REASON_INVALID,
+    DP_REASON_MALFORMED,
+    DP_REASON_TABLE_FULL,
+    DP_REASON_LOAD_BALANCER,
+    DP_REASON_CONTROL,
+    DP_REASONS
+};
+
+/* Why a packet is invalid or malformed: the finer word behind the reason. */
+enum dp_cause {
+    DP_CAUSE_NONE,
+    DP_CAUSE_SHORT_HEADER,
+    DP_CAUSE_BAD_LENGTH,
+    DP_CAUSE_BAD_VERSION,
+    DP_CAUSE_EXTENSION_CHAIN,
+    DP_CAUSE_BAD_CHECKSUM,
+    DP_CAUSE_FRAGMENT,
+    DP_CAUSE_TCP_FLAGS,
+    DP_CAUSE_TCP_NO_CONNECTION,
+    DP_CAUSE_TCP_STATE,
+    DP_CAUSE_TCP_WINDOW,
+    DP_CAUSE_ICMP_UNSOLICITED,
+    DP_CAUSE_ICMP_UNRELATED,
+    DP_CAUSE_ICMP_TYPE,
+    DP_CAUSE_NEIGHBOUR_DISCOVERY,
+    DP_CAUSES
+};
+
+/* How a frame begins. */
+enum dp_link { DP_LINK_ETHERNET, DP_LINK_RAW, DP_LINK_NULL, DP_LINK_LOOP, DP_LINK_SLL, DP_LINK_SLL2, DP_LINKS };
+
+/* One frame as it was seen; `captured` bytes of its `length` on the wire are at `data`. */
+struct dp_frame {
+    uint64_t time_ns;
+    const uint8_t *data;
+    uint32_t captured;
+    uint32_t length;
+    uint32_t link;
+    uint32_t capture;
+};
+
+/* The words of these enumerations as people read them; NULL for a kind or value that does not exist. */
+enum dp_word_kind {
+    DP_WORD_VERDICT,
+    DP_WORD_DIRECTION,
+    DP_WORD_ORIGIN,
+    DP_WORD_STATE,
+    DP_WORD_REASON,
+    DP_WORD_CAUSE,
+    DP_WORD_CONN_STATE,
+    DP_WORD_LINK,
+    DP_WORD_KINDS
+};
+const char *dp_word(int kind, int value);
+
+/* What one check said (SPEC 1, 7). */
+struct dp_check {
+    uint32_t zone;
+    uint32_t rule;
+    uint8_t direction;
+    uint8_t verdict;
+    uint8_t state;
+    uint8_t reason;
+    uint8_t origin;
+    uint8_t cause;
+    uint8_t unused[2];
+};
+
+/* What one packet met: up to two checks, egress before ingress. */
+struct dp_record {
+    uint64_t time_ns;
+    uint32_t length;
+    uint8_t verdict;
+    uint8_t checks;
+    uint8_t unused[2];
+    struct dp_check check[2];
+};
+
+/* Addresses as 16 bytes in network order; IPv4 uses the first four. family is 4, 6, or 0 for no IP at all. */
+struct dp_flow {
+    uint8_t source[16];
+    uint8_t destination[16];
+    uint16_t source_port;
+    uint16_t destination_port;
+    uint8_t family;
+    uint8_t protocol;
+    uint8_t unused[2];
+};
+
+/* ---- rule tables (SPEC 3): immutable once made ---- */
+
+/* A prefix of `bits` bits; the bits behind them are zero. */
+struct dp_prefix {
+    uint8_t address[16];
+    uint32_t bits;
+};
+
+/* A set of addresses that rules name as their remote: `count` prefixes from `first` on. */
+struct dp_remote {
+    uint32_t first;
+    uint32_t count;
+};
+
+/*
+ * Protocol and ports as one number: protocol << 16 | destination port, or protocol << 16 | type << 8 | code for
+ * ICMP and ICMPv6, or protocol << 16 for the rest. A range holds both its ends.
+ */
+struct dp_selector {
+    uint32_t low;
+    uint32_t high;
+};
+
+enum { DP_REMOTE_ANY = -1 };
+
+/* One rule, in the order in which rules are tried: the first that matches decides. */
+struct dp_rule {
+    uint32_t number;
+    int32_t remote;
+    uint32_t first_selector;
+    uint32_t selectors;
+    uint32_t action;
+};
+
+struct dp_rule_table;
+
+int dp_rule_table_new(uint32_t family, const struct dp_rule *rules, uint32_t n_rules, const struct dp_remote *remotes,
+                      uint32_t n_remotes, const struct dp_prefix *prefixes, uint32_t n_prefixes,
+                      const struct dp_selector *selectors, uint32_t n_selectors, struct dp_rule_table **table);
+void dp_rule_table_free(struct dp_rule_table *table);
+/* Bytes that the table occupies. */
+uint64_t dp_rule_table_size(const struct dp_rule_table *table);
+/* The rule number that decides, 0 when none matches; `action` is set to DP_ALLOW or DP_DENY. */
+uint32_t dp_rule_table_lookup(const struct dp_rule_table *table, const uint8_t *remote, uint32_t selector,
+                              uint32_t *action);
+
+/* ---- who holds which address (SPEC 7, first point) ---- */
+
+/* An address or prefix that an instance holds; `virtual_ip` is 1 for an allowed address pair. */
+struct dp_holding {
+    struct dp_prefix prefix;
+    uint32_t family;
+    uint32_t zone;
+    uint32_t virtual_ip;
+};
+
+/* A MAC of an instance (balancer = 0) or of a load balancer (its number, from 1). */
+struct dp_mac {
+    uint8_t mac[6];
+    uint8_t unused[2];
+    uint32_t zone;
+    uint32_t balancer;
+};
+
+/* Load balancer `balancer` (from 1) has this address, or this backend, with transfer_client_ip (SPEC 3.5). */
+struct dp_balancer_address {
+    uint8_t address[16];
+    uint32_t family;
+    uint32_t balancer;
+};
+struct dp_backend {
+    uint32_t balancer;
+    uint32_t zone;
+};
+
+struct dp_endpoints;
+
+int dp_endpoints_new(const struct dp_holding *holdings, uint32_t n_holdings, const struct dp_mac *macs, uint32_t n_macs,
+                     const struct dp_balancer_address *balancers, uint32_t n_balancers,
+                     const struct dp_backend *backends, uint32_t n_backends, struct dp_endpoints **endpoints);
+void dp_endpoints_free(struct dp_endpoints *endpoints);
+
+/* ---- the engine ---- */
+
+/*
+ * The states of a connection entry; 0 is never an entry's state. _INITIATOR and _RESPONDER name the side whose segment
+ * led there: SYN_RECEIVED_INITIATOR is a simultaneous open where the initiator has acknowledged the responder's SYN,
+ * FIN_WAIT_x has the FIN of x, CLOSE_WAIT_x has it acknowledged, LAST_ACK_x still lacks the acknowledgement of x's FIN.
+ */
+enum dp_conn_state {
+    DP_CONN_INVALID,
+    DP_CONN_TCP_SYN_SENT,
+    DP_CONN_TCP_SIMULTANEOUS,
+    DP_CONN_TCP_SYN_RECEIVED,
+    DP_CONN_TCP_SYN_RECEIVED_INITIATOR,
+    DP_CONN_TCP_ESTABLISHED,
+    DP_CONN_TCP_FIN_WAIT_INITIATOR,
+    DP_CONN_TCP_FIN_WAIT_RESPONDER,
+    DP_CONN_TCP_CLOSE_WAIT_INITIATOR,
+    DP_CONN_TCP_CLOSE_WAIT_RESPONDER,
+    DP_CONN_TCP_CLOSING,
+    DP_CONN_TCP_LAST_ACK_INITIATOR,
+    DP_CONN_TCP_LAST_ACK_RESPONDER,
+    DP_CONN_TCP_TIME_WAIT,
+    DP_CONN_TCP_CLOSE,
+    DP_CONN_ICMP_ONE_WAY,
+    DP_CONN_ICMP_TWO_WAY,
+    DP_CONN_OTHER_ONE_WAY,
+    DP_CONN_OTHER_TWO_WAY,
+    DP_CONN_STATES
+};
+
+/* What a TCP segment is to the transition table; ACK_FIN means: it acknowledges the other side's FIN. */
+enum dp_tcp_event {
+    DP_TCP_SYN,
+    DP_TCP_SYN_ACK,
+    DP_TCP_ACK,
+    DP_TCP_ACK_FIN,
+    DP_TCP_FIN,
+    DP_TCP_FIN_ACK_FIN,
+    DP_TCP_RST,
+    DP_TCP_EVENTS
+};
+enum dp_side { DP_INITIATOR, DP_RESPONDER, DP_SIDES };
+
+/*
+ * What Python decides about connections. `tcp_next` is the transition table: the state after an event, or
+ * DP_CONN_INVALID where the event is impossible. `timeout_ns` is by state. `tentative` marks the states whose
+ * entries go first when the table is full (SPEC 4.9). `reopens` marks the states in which a new SYN is a new connection.
+ */
+struct dp_conntrack_config {
+    uint64_t timeout_ns[DP_CONN_STATES];
+    uint8_t tcp_next[DP_CONN_STATES][DP_SIDES][DP_TCP_EVENTS];
+    uint8_t tentative[DP_CONN_STATES];
+    uint8_t reopens[DP_CONN_STATES];
+    uint32_t max_entries;
+    uint8_t tcp_loose;
+    uint8_t tcp_be_liberal;
+    uint8_t reevaluate;
+    uint8_t unused;
+};
+
+enum { DP_ZONES_MAX = 16777215 };
+
+struct dp_engine;
+
+/* `seed` keys the hash of the connection table: random when live, fixed where runs must repeat. */
+int dp_engine_new(const struct dp_conntrack_config *config, const uint64_t *seed, struct dp_engine **engine);
+void dp_engine_free(struct dp_engine *engine);
+
+/* One instance's tables by [direction][0 = IPv4, 1 = IPv6]; NULL denies everything. */
+struct dp_zone_tables {
+    uint32_t zone;
+    const struct dp_rule_table *table[2][2];
+};
+
+/* Connections admitted by this rule, with this remote address, lose their ground (SPEC 5.4). */
+struct dp_revocation {
+    uint8_t address[16];
+    uint32_t family;
+    uint32_t rule;
+};
+
+/*
+ * A policy put in force as a whole (SPEC 5.1): all instances with their tables, who holds which address, the
+ * conntrack settings; `cut` are zones whose inbound connections are disconnected at `time_ns` (SPEC 5.2). The engine
+ * takes references: the caller may free tables and endpoints afterwards. Zones left out are gone with their connections.
+ * `disconnected` receives the number of connections cut, by position in `cut` (or is NULL); with `count_revoked` the
+ * table is walked once and `revoked` is set to the number of those cut by revocation.
+ */
+struct dp_policy_update {
+    const struct dp_zone_tables *zones;
+    uint32_t n_zones;
+    struct dp_endpoints *endpoints;
+    const struct dp_conntrack_config *config;
+    const uint32_t *cut;
+    uint32_t n_cut;
+    const struct dp_revocation *revocations;
+    uint32_t n_revocations;
+    uint64_t time_ns;
+    uint64_t *disconnected;
+    uint64_t revoked;
+    uint32_t count_revoked;
+};
+int dp_engine_update(struct dp_engine *engine, struct dp_policy_update *update);
+
+/* Judges `n` frames in order; records[i] (and flows[i], unless flows is NULL) describe frames[i]. */
+int dp_engine_process(struct dp_engine *engine, const struct dp_frame *frames, uint32_t n, struct dp_record *records,
+                      struct dp_flow *flows);
+
+/* Lets time pass: expired entries are taken out. Time never runs backwards (SPEC 4.3). */
+void dp_engine_advance(struct dp_engine *engine, uint64_t time_ns);
+
+/* ---- counters ---- */
+
+struct dp_counter {
+    uint64_t packets;
+    uint64_t bytes;
+};
+struct dp_counters {
+    struct dp_counter verdict[DP_VERDICTS];
+    struct dp_counter check[DP_VERDICTS][DP_REASONS];
+    struct dp_counter state[DP_STATES];
+    struct dp_counter cause[DP_CAUSES];
+    uint64_t connections_opened;
+    uint64_t connections_expired;
+    uint64_t connections_replaced;
+    uint64_t connections_disconnected;
+    uint64_t early_drops;
+    uint64_t table_full;
+    uint64_t time_backwards;
+    uint64_t entries;
+    uint64_t max_entries;
+    uint64_t table_bytes;
+};
+void dp_engine_counters(const struct dp_engine *engine, struct dp_counters *counters);
+
+/* `hits`: new connections it admitted or packets it denied; `traffic`: all packets it let pass or denied. */
+struct dp_rule_counter {
+    uint64_t hits;
+    struct dp_counter traffic;
+};
+/* Counters of the rules numbered 0 .. n-1. */
+void dp_engine_rule_counters(const struct dp_engine *engine, struct dp_rule_counter *counters, uint32_t n);
+
+/* Denied packets by zone, direction, reason, addresses, protocol and destination port (source ports taken together). */
+struct dp_denied {
+    struct dp_flow flow;
+    uint32_t zone;
+    uint8_t direction;
+    uint8_t reason;
+    uint8_t unused[2];
+    struct dp_counter count;
+    uint64_t overcount;
+};
+/* The `n` largest at most, largest first; returns how many. `overcount` bounds by how much packets may be too high. */
+int dp_engine_denied(const struct dp_engine *engine, struct dp_denied *denied, uint32_t n);
+
+/* ---- the connection table as people see it ---- */
+
+struct dp_connection {
+    uint8_t local[16];
+    uint8_t remote[16];
+    uint64_t last_ns;
+    uint64_t expires_ns;
+    uint32_t zone;
+    uint32_t rule;
+    uint16_t local_port;
+    uint16_t remote_port;
+    uint8_t family;
+    uint8_t protocol;
+    uint8_t origin;
+    uint8_t state;
+    uint8_t disconnected;
+    uint8_t unused[7];
+};
+
+/* Each test is left out when its field has the value that means any: -1, or family 0 for the address. */
+struct dp_connection_filter {
+    int64_t zone;
+    int32_t origin;
+    int32_t protocol;
+    int32_t disconnected;
+    uint32_t states;
+    uint32_t family;
+    struct dp_prefix address;
+};
+/* Live connections from *cursor on (0 to begin), at most n; advances the cursor and returns how many, 0 at the end. */
+int dp_engine_connections(struct dp_engine *engine, const struct dp_connection_filter *filter, uint64_t *cursor,
+                          struct dp_connection *connections, uint32_t n);
+/* How many pass; `by_state` (DP_CONN_STATES numbers, or NULL) tells them apart. */
+uint64_t dp_engine_count(struct dp_engine *engine, const struct dp_connection_filter *filter, uint64_t *by_state);
+uint64_t dp_engine_flush(struct dp_engine *engine, const struct dp_connection_filter *filter);
+
+/* ---- captures (io) ---- */
+
+struct dp_capture;
+
+/*
+ * Opens a capture on file descriptor `fd`, which stays the caller's and must outlive the handle. A regular file is
+ * mapped; anything else is read as a stream. Fails only for memory: a fault of the file is told by dp_capture_status
+ * once it is reached.
+ */
+int dp_capture_open(int fd, struct dp_capture **capture);
+void dp_capture_free(struct dp_capture *capture);
+
+enum dp_capture_format { DP_CAPTURE_UNKNOWN, DP_CAPTURE_PCAP, DP_CAPTURE_PCAPNG };
+
+/* `error` is 0 or a dp_error, found at byte `offset`; `detail` says what stood there. */
+struct dp_capture_status {
+    int error;
+    int format;
+    uint64_t offset;
+    uint64_t size;
+    uint64_t position;
+    uint64_t packets;
+    uint64_t bytes;
+    uint32_t link_type;
+    uint32_t sections;
+    uint32_t interfaces;
+    uint32_t unused;
+    char detail[160];
+};
+void dp_capture_status(const struct dp_capture *capture, struct dp_capture_status *status);
+
+struct dp_replay;
+
+/* Merges captures by time (ties in the order given; the captures stay the caller's and must outlive the replay). */
+int dp_replay_new(struct dp_capture **captures, uint32_t n, struct dp_replay **replay);
+void dp_replay_free(struct dp_replay *replay);
+/* Time of the next packet; 1 if there is one, 0 at the end of all captures. */
+int dp_replay_next_time(struct dp_replay *replay, uint64_t *time_ns);
+/*
+ * Reads and judges up to `n` packets whose time is before `until_ns` (a time that runs backwards counts as the
+ * latest before it). Returns how many; fewer than `n` means that `until_ns` or the end is reached.
+ */
+int dp_replay_run(struct dp_replay *replay, struct dp_engine *engine, uint64_t until_ns, struct dp_record *records,
+                  struct dp_flow *flows, uint32_t n);
+
+/* ---- verdicts as text (io) ---- */
+
+enum dp_text_format { DP_TEXT_JSON, DP_TEXT_CSV };
+
+/*
+ * Names for text: instances by zone, rules and their groups by rule number, each already quoted for the format. All
+ * names stand one behind the other in `text`; `*_offset[i] .. *_offset[i + 1]` is the i-th.
+ */
+struct dp_names {
+    const char *text;
+    const uint32_t *zone_offset;
+    const uint32_t *rule_offset;
+    const uint32_t *group_offset;
+    uint32_t n_zones;
+    uint32_t n_rules;
+};
+/*
+ * Writes records as lines into `out`; the first has the number *packet. Stops before a record that does not fit,
+ * sets *used to the bytes written, advances *packet, and returns how many records were written.
+ */
+int dp_records_text(const struct dp_record *records, uint32_t n, int format, const struct dp_names *names,
+                    uint64_t *packet, char *out, uint64_t size, uint64_t *used);
+
+/* Which of `flows` match: addresses and ports on either side. */
+struct dp_flow_filter {
+    struct dp_prefix address;
+    uint32_t family;
+    int32_t port;
+    int32_t protocol;
+};
+/* Sets indices[] to the matching positions in order; returns how many. */
+int dp_flows_match(const struct dp_flow *flows, uint32_t n, const struct dp_flow_filter *filter, uint32_t *indices);
+
+/* cffi: end */
+
+_Static_assert(sizeof(struct dp_check) == 16, "a check is 16 bytes");
+_Static_assert(sizeof(struct dp_record) == 48, "a record is 48 bytes");
+_Static_assert(sizeof(struct dp_flow) == 40, "a flow is 40 bytes");
+_Static_assert(sizeof(struct dp_connection) == 72, "a connection as people see it is 72 bytes");
+
+#endif

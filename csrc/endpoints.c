@@ -1,0 +1,322 @@
+/* endpoints.c: the maps of endpoints.h. Balancers are few, so theirs are plain arrays. */
+#include "endpoints.h"
+
+#include "trie.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+/* What an address leads to: a zone, or AMBIGUOUS | position of a list of holdings. */
+enum { AMBIGUOUS = 0x01000000, EMPTY = 0x7fffffff };
+
+struct slot4 {
+    uint32_t address;
+    uint32_t value;
+};
+
+struct slot6 {
+    union dp_address address;
+    uint32_t value;
+    uint32_t unused;
+};
+
+struct list {
+    uint32_t first; /* in `listed` */
+    uint32_t count;
+};
+
+struct listed {
+    uint32_t zone;
+    uint32_t virtual_ip;
+};
+
+struct dp_endpoints {
+    uint32_t references;
+    uint32_t mask4;
+    uint32_t mask6;
+    uint32_t n_lists;
+    uint32_t n_listed;
+    uint32_t n_macs;
+    uint32_t n_balancer_macs; /* they stand first in `macs` */
+    uint32_t n_balancers;
+    uint32_t n_backends;
+    struct slot4 *slots4;
+    struct slot6 *slots6;
+    struct dp_trie prefixes[2]; /* 4, 6; the value EMPTY means nobody */
+    struct list *lists;
+    struct listed *listed;
+    struct dp_mac *macs;
+    struct dp_balancer_address *balancers;
+    struct dp_backend *backends;
+};
+
+static inline uint32_t mix(uint32_t x)
+{
+    x = (x ^ x >> 16) * 0x7feb352du;
+    x = (x ^ x >> 15) * 0x846ca68bu;
+    return x ^ x >> 16;
+}
+
+static inline uint32_t hash6(const union dp_address *a)
+{
+    return mix(a->word[0] ^ mix(a->word[1] ^ mix(a->word[2] ^ mix(a->word[3]))));
+}
+
+void dp_endpoints_hold(struct dp_endpoints *endpoints)
+{
+    endpoints->references++;
+}
+
+void dp_endpoints_free(struct dp_endpoints *e)
+{
+    if (!e || --e->references)
+        return;
+    dp_trie_release(&e->prefixes[0]);
+    dp_trie_release(&e->prefixes[1]);
+    free(e->slots4);
+    free(e->slots6);
+    free(e->lists);
+    free(e->listed);
+    free(e->macs);
+    free(e->balancers);
+    free(e->backends);
+    free(e);
+}
+
+/* ---- building ---- */
+
+static int by_prefix(const void *a, const void *b)
+{
+    const struct dp_holding *x = *(const struct dp_holding *const *)a, *y = *(const struct dp_holding *const *)b;
+    int order;
+
+    if (x->family != y->family)
+        return x->family < y->family ? -1 : 1;
+    if (x->prefix.bits != y->prefix.bits)
+        return x->prefix.bits < y->prefix.bits ? -1 : 1;
+    order = memcmp(x->prefix.address, y->prefix.address, 16);
+    if (order)
+        return order;
+    if (x->virtual_ip != y->virtual_ip)
+        return x->virtual_ip < y->virtual_ip ? -1 : 1;
+    return (x > y) - (x < y);
+}
+
+static void put(struct dp_endpoints *e, const struct dp_holding *holding, uint32_t value)
+{
+    union dp_address address;
+    uint32_t at;
+
+    memcpy(address.byte, holding->prefix.address, 16);
+    if (holding->family == 4) {
+        for (at = mix(address.word[0]) & e->mask4; e->slots4[at].value != EMPTY; at = (at + 1) & e->mask4)
+            ;
+        e->slots4[at].address = address.word[0];
+        e->slots4[at].value = value;
+    } else {
+        for (at = hash6(&address) & e->mask6; e->slots6[at].value != EMPTY; at = (at + 1) & e->mask6)
+            ;
+        e->slots6[at].address = address;
+        e->slots6[at].value = value;
+    }
+}
+
+/* Puts the holdings at sorted[0 .. n), all of one prefix, in their place. */
+static int put_group(struct dp_endpoints *e, const struct dp_holding *const *sorted, uint32_t n)
+{
+    const struct dp_holding *holding = sorted[0];
+    uint32_t value = holding->zone;
+
+    if (n > 1) {
+        value = (uint32_t)AMBIGUOUS | e->n_lists;
+        e->lists[e->n_lists++] = (struct list){e->n_listed, n};
+        for (uint32_t i = 0; i < n; i++)
+            e->listed[e->n_listed++] = (struct listed){sorted[i]->zone, sorted[i]->virtual_ip};
+    }
+    if (holding->prefix.bits < (holding->family == 4 ? 32u : 128u))
+        return dp_trie_add(&e->prefixes[holding->family == 6], holding->prefix.address, holding->prefix.bits, value);
+    put(e, holding, value);
+    return 0;
+}
+
+static int put_all(struct dp_endpoints *e, const struct dp_holding *holdings, uint32_t n)
+{
+    const struct dp_holding **sorted = malloc(((size_t)n + 1) * sizeof(*sorted));
+    int error = 0;
+
+    if (!sorted)
+        return DP_E_MEMORY;
+    for (uint32_t i = 0; i < n; i++)
+        sorted[i] = &holdings[i];
+    qsort(sorted, n, sizeof(*sorted), by_prefix);
+    for (uint32_t i = 0, next; i < n && !error; i = next) {
+        for (next = i + 1; next < n && sorted[next]->family == sorted[i]->family &&
+                           sorted[next]->prefix.bits == sorted[i]->prefix.bits &&
+                           memcmp(sorted[next]->prefix.address, sorted[i]->prefix.address, 16) == 0;
+             next++)
+            ;
+        error = put_group(e, sorted + i, next - i);
+    }
+    free(sorted);
+    return error;
+}
+
+static uint32_t slots_for(uint32_t n)
+{
+    uint32_t slots = 16;
+
+    while (slots < n * 2)
+        slots *= 2;
+    return slots;
+}
+
+static void *copy(const void *from, uint32_t n, size_t size)
+{
+    void *to = malloc(((size_t)n + 1) * size);
+
+    if (to && n)
+        memcpy(to, from, n * size);
+    return to;
+}
+
+static void put_balancer_macs_first(struct dp_endpoints *e)
+{
+    for (uint32_t i = 0; i < e->n_macs; i++)
+        if (e->macs[i].balancer) {
+            struct dp_mac mac = e->macs[i];
+
+            e->macs[i] = e->macs[e->n_balancer_macs];
+            e->macs[e->n_balancer_macs++] = mac;
+        }
+}
+
+static bool valid(const struct dp_holding *holdings, uint32_t n)
+{
+    for (uint32_t i = 0; i < n; i++)
+        if (holdings[i].zone >= DP_ZONES_MAX ||
+            !((holdings[i].family == 4 && holdings[i].prefix.bits <= 32) ||
+              (holdings[i].family == 6 && holdings[i].prefix.bits <= 128)))
+            return false;
+    return true;
+}
+
+int dp_endpoints_new(const struct dp_holding *holdings, uint32_t n_holdings, const struct dp_mac *macs, uint32_t n_macs,
+                     const struct dp_balancer_address *balancers, uint32_t n_balancers,
+                     const struct dp_backend *backends, uint32_t n_backends, struct dp_endpoints **endpoints)
+{
+    struct dp_endpoints *e;
+    int error = DP_E_MEMORY;
+    uint32_t n[2] = {0, 0};
+
+    *endpoints = NULL;
+    if (n_holdings >= AMBIGUOUS || !valid(holdings, n_holdings))
+        return DP_E_ARGUMENT;
+    e = calloc(1, sizeof *e);
+    if (!e)
+        return DP_E_MEMORY;
+    e->references = 1;
+    for (uint32_t i = 0; i < n_holdings; i++)
+        n[holdings[i].family == 6]++;
+    e->mask4 = slots_for(n[0]) - 1;
+    e->mask6 = slots_for(n[1]) - 1;
+    e->slots4 = malloc(((size_t)e->mask4 + 1) * sizeof *e->slots4);
+    e->slots6 = malloc(((size_t)e->mask6 + 1) * sizeof *e->slots6);
+    e->lists = malloc(((size_t)n_holdings + 1) * sizeof *e->lists);
+    e->listed = malloc(((size_t)n_holdings + 1) * sizeof *e->listed);
+    e->macs = copy(macs, n_macs, sizeof *macs);
+    e->balancers = copy(balancers, n_balancers, sizeof *balancers);
+    e->backends = copy(backends, n_backends, sizeof *backends);
+    e->n_macs = n_macs;
+    e->n_balancers = n_balancers;
+    e->n_backends = n_backends;
+    dp_trie_init(&e->prefixes[0], EMPTY, NULL, 0);
+    dp_trie_init(&e->prefixes[1], EMPTY, NULL, 0);
+    if (e->slots4 && e->slots6 && e->lists && e->listed && e->macs && e->balancers && e->backends) {
+        for (uint32_t i = 0; i <= e->mask4; i++)
+            e->slots4[i].value = EMPTY;
+        for (uint32_t i = 0; i <= e->mask6; i++)
+            e->slots6[i].value = EMPTY;
+        put_balancer_macs_first(e);
+        error = put_all(e, holdings, n_holdings);
+    }
+    if (error)
+        dp_endpoints_free(e);
+    else
+        *endpoints = e;
+    return error;
+}
+
+/* ---- looking up ---- */
+
+static bool has_mac(const struct dp_endpoints *e, uint32_t zone, const uint8_t *mac)
+{
+    for (uint32_t i = e->n_balancer_macs; i < e->n_macs; i++)
+        if (e->macs[i].zone == zone && memcmp(e->macs[i].mac, mac, 6) == 0)
+            return true;
+    return false;
+}
+
+static uint32_t choose(const struct dp_endpoints *e, uint32_t value, const uint8_t *mac)
+{
+    const struct list *list;
+
+    if (!(value & AMBIGUOUS))
+        return value;
+    list = &e->lists[value & ~(uint32_t)AMBIGUOUS];
+    for (uint32_t i = 0; mac && i < list->count; i++)
+        if (has_mac(e, e->listed[list->first + i].zone, mac))
+            return e->listed[list->first + i].zone;
+    return e->listed[list->first].zone;
+}
+
+uint32_t dp_endpoints_find(const struct dp_endpoints *e, uint32_t family, const union dp_address *address,
+                           const uint8_t *mac)
+{
+    uint32_t value = EMPTY;
+
+    if (family == 4) {
+        uint32_t at = mix(address->word[0]) & e->mask4;
+
+        for (; e->slots4[at].value != EMPTY; at = (at + 1) & e->mask4)
+            if (e->slots4[at].address == address->word[0]) {
+                value = e->slots4[at].value;
+                break;
+            }
+    } else {
+        uint32_t at = hash6(address) & e->mask6;
+
+        for (; e->slots6[at].value != EMPTY; at = (at + 1) & e->mask6)
+            if (memcmp(&e->slots6[at].address, address, 16) == 0) {
+                value = e->slots6[at].value;
+                break;
+            }
+    }
+    if (value == EMPTY)
+        value = dp_trie_lookup(&e->prefixes[family == 6], address->byte);
+    return value == EMPTY ? DP_NO_ZONE : choose(e, value, mac);
+}
+
+static bool is_backend(const struct dp_endpoints *e, uint32_t balancer, uint32_t zone)
+{
+    for (uint32_t i = 0; i < e->n_backends; i++)
+        if (e->backends[i].balancer == balancer && e->backends[i].zone == zone)
+            return true;
+    return false;
+}
+
+bool dp_endpoints_is_balancer(const struct dp_endpoints *e, uint32_t zone, uint32_t family,
+                              const union dp_address *address, const uint8_t *mac)
+{
+    size_t size = family == 4 ? 4 : 16;
+
+    if (e->n_backends == 0)
+        return false;
+    for (uint32_t i = 0; i < e->n_balancers; i++)
+        if (e->balancers[i].family == family && memcmp(e->balancers[i].address, address->byte, size) == 0 &&
+            is_backend(e, e->balancers[i].balancer, zone))
+            return true;
+    for (uint32_t i = 0; mac && i < e->n_balancer_macs; i++)
+        if (memcmp(e->macs[i].mac, mac, 6) == 0 && is_backend(e, e->macs[i].balancer, zone))
+            return true;
+    return false;
+}

@@ -1,0 +1,30 @@
+/*
+ * engine.h: what an engine owns: the policy in force, the connection table, the counters.
+ *
+ * The POLICY is one immutable value behind one pointer, with references on its tables and endpoints: an update builds a
+ * new one and swaps the pointer between two packets, so that no packet sees half of a change (SPEC 5.1).
+ */
+#ifndef DP_ENGINE_H
+#define DP_ENGINE_H
+
+#include "classifier.h"
+#include "conntrack.h"
+#include "denied.h"
+#include "endpoints.h"
+
+struct dp_policy {
+    struct dp_endpoints *endpoints;
+    uint32_t n_zones;
+    struct dp_rule_table *table[][2][2]; /* by zone, direction, family; NULL denies */
+};
+
+struct dp_engine {
+    struct dp_policy *policy;
+    struct dp_conntrack conntrack;
+    struct dp_counters counters;
+    struct dp_rule_counter *rule_counters;
+    uint32_t n_rule_counters;
+    struct dp_denied_flows *denied;
+};
+
+#endif

@@ -1,0 +1,193 @@
+/*
+ * capture.c: the handle of a capture: opening, telling the format, filling the queue, faults and status.
+ *
+ * Life-cycle: dp_capture_open looks at the descriptor only; the first dp_capture_fill reads the first bytes and chooses
+ * the reader by the magic number alone, never by a file's name. From then on the reader fills the queue until the
+ * bytes end or a fault is met. There is one pass, forward; nothing is read twice.
+ *
+ * Guarantees
+ *   1. Frames are delivered up to the fault or the end, the same whether the bytes come from a file or in pieces
+ *      of any size through a pipe.
+ *   2. A fault keeps its first cause, byte offset and words; nothing is read after it.
+ *   3. A capture that ends between two records has no fault, one that ends within one has DP_E_TRUNCATED there.
+ *   4. captured <= length holds for each frame: a record that claims less on the wire than it holds is taken to be as
+ *      long as what it holds.
+ */
+#include "capture.h"
+
+#include <errno.h>
+#include <inttypes.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+
+static size_t capture_detect(struct dp_capture *capture);
+
+static struct dp_capture *capture_new(void)
+{
+    struct dp_capture *capture = calloc(1, sizeof *capture);
+    if (capture) {
+        capture->step = capture_detect;
+        capture->unit = "file header";
+    }
+    return capture;
+}
+
+int dp_capture_open(int fd, struct dp_capture **capture)
+{
+    if (!capture)
+        return DP_E_ARGUMENT;
+    struct dp_capture *opened = capture_new();
+    if (!opened)
+        return DP_E_MEMORY;
+    dp_source_open(&opened->source, fd);
+    *capture = opened;
+    return 0;
+}
+
+int dp_capture_open_memory(const uint8_t *data, size_t size, struct dp_capture **capture)
+{
+    struct dp_capture *opened = capture_new();
+    if (!opened)
+        return DP_E_MEMORY;
+    dp_source_open_memory(&opened->source, data, size);
+    *capture = opened;
+    return 0;
+}
+
+void dp_capture_free(struct dp_capture *capture)
+{
+    if (!capture)
+        return;
+    dp_source_close(&capture->source);
+    free(capture->pcapng.interfaces);
+    free(capture);
+}
+
+void dp_capture_status(const struct dp_capture *capture, struct dp_capture_status *status)
+{
+    *status = capture->status;
+    status->size = dp_source_size(&capture->source);
+    status->position = capture->source.at ? dp_source_offset(&capture->source, capture->source.at) : 0;
+}
+
+void dp_capture_fault(struct dp_capture *capture, int error, const uint8_t *where, const char *format, ...)
+{
+    struct dp_capture_status *status = &capture->status;
+    va_list arguments;
+    status->error = error;
+    status->offset = where ? dp_source_offset(&capture->source, where) : 0;
+    va_start(arguments, format);
+    (void)vsnprintf(status->detail, sizeof status->detail, format, arguments);
+    va_end(arguments);
+    capture->step = NULL;
+}
+
+void dp_capture_fault_link_type(struct dp_capture *capture, const uint8_t *where, uint32_t link_type)
+{
+    dp_capture_fault(capture, DP_E_LINK_TYPE, where,
+                     "link type %" PRIu32
+                     " is not supported (supported: Ethernet, raw IP, null/loopback, Linux cooked v1 "
+                     "and v2)",
+                     link_type);
+}
+
+uint32_t dp_capture_link(uint32_t link_type)
+{
+    switch (link_type) {
+    case 1:
+        return DP_LINK_ETHERNET;
+    case 12: /* DLT_RAW of most systems, and of OpenBSD the next, written raw by old programs. */
+    case 14:
+    case 101:
+    case 228:
+    case 229:
+        return DP_LINK_RAW;
+    case 0:
+        return DP_LINK_NULL;
+    case 108:
+        return DP_LINK_LOOP;
+    case 113:
+        return DP_LINK_SLL;
+    case 276:
+        return DP_LINK_SLL2;
+    default:
+        return DP_LINKS;
+    }
+}
+
+/* The magic numbers of pcap, in the order of this machine or swapped; the same bytes either way for pcapng. */
+static size_t capture_detect(struct dp_capture *capture)
+{
+    const uint8_t *at = capture->source.at;
+    if (dp_source_left(&capture->source) < 4)
+        return 4;
+    for (int swapped = 0; swapped < 2; swapped++) {
+        switch (dp_load_u32(at, swapped)) {
+        case 0xa1b2c3d4:
+        case 0xa1b23c4d:
+        case 0xa1b2cd34:
+            capture->pcap.swapped = swapped;
+            capture->status.format = DP_CAPTURE_PCAP;
+            capture->step = dp_pcap_header;
+            return 0;
+        case 0x0a0d0d0a:
+            capture->status.format = DP_CAPTURE_PCAPNG;
+            capture->step = dp_pcapng_blocks;
+            capture->unit = "block";
+            return 0;
+        default:
+            break;
+        }
+    }
+    const char *compressed = NULL;
+    if (at[0] == 0x1f && at[1] == 0x8b)
+        compressed = "gzip";
+    else if (memcmp(at, "\x28\xb5\x2f\xfd", 4) == 0)
+        compressed = "zstd";
+    if (compressed)
+        dp_capture_fault(capture, DP_E_FORMAT, at, "%s-compressed; decompress it first", compressed);
+    else
+        dp_capture_fault(capture, DP_E_FORMAT, at,
+                         "the file begins with bytes %02x %02x %02x %02x, which is neither pcap nor pcapng", at[0],
+                         at[1], at[2], at[3]);
+    return 0;
+}
+
+/* No byte comes after those at hand, and they are too few for what must stand there. */
+static void end_of_bytes(struct dp_capture *capture, size_t need)
+{
+    const struct dp_source *source = &capture->source;
+    size_t left = dp_source_left(source);
+    if (left == 0 && capture->status.format != DP_CAPTURE_UNKNOWN)
+        capture->step = NULL;
+    else if (left == 0)
+        dp_capture_fault(capture, DP_E_TRUNCATED, source->at, "the file is empty");
+    else
+        dp_capture_fault(capture, DP_E_TRUNCATED, source->at, "the %s is cut short: %zu of its %s%zu bytes are there",
+                         capture->unit, left, capture->status.format == DP_CAPTURE_UNKNOWN ? "first " : "", need);
+}
+
+void dp_capture_fill(struct dp_capture *capture)
+{
+    struct dp_source *source = &capture->source;
+    capture->head = capture->tail = 0;
+    dp_source_release(source);
+    while (capture->step) {
+        size_t need = capture->step(capture);
+        if (capture->tail)
+            break;
+        if (!need)
+            continue;
+        int more = dp_source_more(source, need);
+        if (more == 0)
+            end_of_bytes(capture, need);
+        else if (more == DP_E_IO)
+            dp_capture_fault(capture, DP_E_IO, source->end, "reading failed: %s", strerror(errno));
+        else if (more < 0)
+            dp_capture_fault(capture, more, source->at, "no memory for a %s of %zu bytes", capture->unit, need);
+    }
+    capture->status.packets += capture->tail;
+    for (uint32_t i = 0; i < capture->tail; i++)
+        capture->status.bytes += capture->queue[i].length;
+}

@@ -1,0 +1,222 @@
+/*
+ * replay.c: captures merged by time and judged in batches.
+ *
+ * A heap orders the captures by the time of their next frame, then by their position; only these heads are compared,
+ * so a capture keeps its own order even where its times run backwards. Merged frames are gathered in a batch; a single
+ * capture, or the last one left, is judged straight from its queue without a copy.
+ *
+ * Life-cycle: nothing is read before the first question. A capture is refilled only when its queue is empty and
+ * every frame taken from it has been judged, because refilling may move the bytes that frames point to.
+ *
+ * Guarantees
+ *   1. Each frame of each capture is judged once, in an order that depends on the captures alone: not on how often
+ *      or with which `n` and `until_ns` dp_replay_run is called.
+ *   2. The clock of `until_ns` and of dp_replay_next_time never runs backwards; frames reach the engine with the
+ *      times they carry.
+ *   3. Between two calls every capture in the heap but the first has a frame in its queue.
+ */
+#include "capture.h"
+
+#include <stdlib.h>
+
+enum { BATCH = 256 };
+
+struct head {
+    uint64_t time_ns;
+    uint32_t capture;
+};
+
+struct dp_replay {
+    struct dp_capture **captures;
+    struct head *heap;
+    uint32_t n;
+    uint32_t live;
+    bool started;
+    uint64_t latest_ns;
+    struct dp_frame batch[BATCH];
+};
+
+int dp_replay_new(struct dp_capture **captures, uint32_t n, struct dp_replay **replay)
+{
+    if (!replay || (n && !captures))
+        return DP_E_ARGUMENT;
+    for (uint32_t i = 0; i < n; i++) {
+        for (uint32_t j = 0; j < i; j++) {
+            if (captures[i] == captures[j])
+                return DP_E_ARGUMENT;
+        }
+        if (!captures[i])
+            return DP_E_ARGUMENT;
+    }
+    struct dp_replay *made = calloc(1, sizeof *made);
+    if (!made)
+        return DP_E_MEMORY;
+    made->captures = calloc(n + (size_t)1, sizeof *made->captures);
+    made->heap = calloc(n + (size_t)1, sizeof *made->heap);
+    if (!made->captures || !made->heap) {
+        dp_replay_free(made);
+        return DP_E_MEMORY;
+    }
+    for (uint32_t i = 0; i < n; i++) {
+        made->captures[i] = captures[i];
+        captures[i]->index = i;
+    }
+    made->n = n;
+    *replay = made;
+    return 0;
+}
+
+void dp_replay_free(struct dp_replay *replay)
+{
+    if (!replay)
+        return;
+    free(replay->captures);
+    free(replay->heap);
+    free(replay);
+}
+
+static bool comes_before(const struct head *a, const struct head *b)
+{
+    return a->time_ns < b->time_ns || (a->time_ns == b->time_ns && a->capture < b->capture);
+}
+
+static void sift_down(struct dp_replay *replay, uint32_t at)
+{
+    struct head *heap = replay->heap;
+    for (;;) {
+        uint32_t first = at;
+        for (uint32_t child = 2 * at + 1; child <= 2 * at + 2 && child < replay->live; child++) {
+            if (comes_before(&heap[child], &heap[first]))
+                first = child;
+        }
+        if (first == at)
+            return;
+        struct head moved = heap[at];
+        heap[at] = heap[first];
+        heap[first] = moved;
+        at = first;
+    }
+}
+
+static bool queue_empty(const struct dp_capture *capture)
+{
+    return capture->head == capture->tail;
+}
+
+static uint64_t head_time(const struct dp_capture *capture)
+{
+    return capture->queue[capture->head].time_ns;
+}
+
+/* The capture with the next frame, refilled if need be; NULL when all have ended. */
+static struct dp_capture *next_capture(struct dp_replay *replay)
+{
+    if (!replay->started) {
+        replay->started = true;
+        for (uint32_t i = 0; i < replay->n; i++) {
+            dp_capture_fill(replay->captures[i]);
+            if (!queue_empty(replay->captures[i]))
+                replay->heap[replay->live++] = (struct head){head_time(replay->captures[i]), i};
+        }
+        for (uint32_t i = replay->live / 2; i > 0; i--)
+            sift_down(replay, i - 1);
+    }
+    while (replay->live) {
+        struct dp_capture *first = replay->captures[replay->heap[0].capture];
+        if (!queue_empty(first))
+            return first;
+        dp_capture_fill(first);
+        if (queue_empty(first))
+            replay->heap[0] = replay->heap[--replay->live];
+        else
+            replay->heap[0].time_ns = head_time(first);
+        sift_down(replay, 0);
+    }
+    return NULL;
+}
+
+static uint64_t later(uint64_t a, uint64_t b)
+{
+    return a > b ? a : b;
+}
+
+int dp_replay_next_time(struct dp_replay *replay, uint64_t *time_ns)
+{
+    const struct dp_capture *first = next_capture(replay);
+    if (!first)
+        return 0;
+    *time_ns = later(replay->latest_ns, head_time(first));
+    return 1;
+}
+
+/* Frames that may be judged: a run in a queue or in the batch. */
+struct run {
+    const struct dp_frame *frames;
+    uint32_t n;
+    /* The end of the run is the end of the call: the next frame is not before until_ns. */
+    bool last;
+};
+
+/* The longest run of the one capture that is left. */
+static struct run take_queue(struct dp_replay *replay, struct dp_capture *capture, uint64_t until_ns, uint32_t n)
+{
+    struct run run = {.frames = &capture->queue[capture->head]};
+    uint32_t queued = capture->tail - capture->head;
+    uint64_t latest = replay->latest_ns;
+    for (n = n < queued ? n : queued; run.n < n; run.n++) {
+        uint64_t time = later(latest, run.frames[run.n].time_ns);
+        if (time >= until_ns) {
+            run.last = true;
+            break;
+        }
+        latest = time;
+    }
+    replay->latest_ns = latest;
+    capture->head += run.n;
+    return run;
+}
+
+/* Merges frames into the batch until it is full or a queue is empty. */
+static struct run take_merged(struct dp_replay *replay, uint64_t until_ns, uint32_t n)
+{
+    struct run run = {.frames = replay->batch};
+    for (n = n < BATCH ? n : BATCH; run.n < n;) {
+        struct dp_capture *capture = replay->captures[replay->heap[0].capture];
+        uint64_t time = later(replay->latest_ns, head_time(capture));
+        if (time >= until_ns) {
+            run.last = true;
+            break;
+        }
+        replay->latest_ns = time;
+        replay->batch[run.n++] = capture->queue[capture->head++];
+        if (queue_empty(capture))
+            break;
+        replay->heap[0].time_ns = head_time(capture);
+        sift_down(replay, 0);
+    }
+    return run;
+}
+
+int dp_replay_run(struct dp_replay *replay, struct dp_engine *engine, uint64_t until_ns, struct dp_record *records,
+                  struct dp_flow *flows, uint32_t n)
+{
+    uint32_t done = 0;
+    if (n > INT32_MAX)
+        return DP_E_ARGUMENT;
+    while (done < n) {
+        struct dp_capture *first = next_capture(replay);
+        if (!first)
+            break;
+        struct run run =
+            replay->live == 1 ? take_queue(replay, first, until_ns, n - done) : take_merged(replay, until_ns, n - done);
+        if (run.n) {
+            int error = dp_engine_process(engine, run.frames, run.n, records + done, flows ? flows + done : NULL);
+            if (error < 0)
+                return error;
+            done += run.n;
+        }
+        if (run.last)
+            break;
+    }
+    return (int)done;
+}

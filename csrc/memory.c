@@ -1,0 +1,28 @@
+/* memory.c: reserved memory from mmap. */
+#define _GNU_SOURCE /* mremap */
+#include "memory.h"
+
+#include <sys/mman.h>
+
+void *dp_reserve(size_t bytes)
+{
+    void *p = mmap(NULL, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+
+    if (p == MAP_FAILED)
+        return NULL;
+    madvise(p, bytes, MADV_HUGEPAGE);
+    return p;
+}
+
+void *dp_reserve_again(void *memory, size_t old_bytes, size_t bytes)
+{
+    void *p = mremap(memory, old_bytes, bytes, MREMAP_MAYMOVE);
+
+    return p == MAP_FAILED ? NULL : p;
+}
+
+void dp_unreserve(void *memory, size_t bytes)
+{
+    if (memory)
+        munmap(memory, bytes);
+}

@@ -1,0 +1,16 @@
+/*
+ * memory.h: arrays that may become large: reserved whole, touched only as far as they are used, in huge pages where the
+ * kernel has them. All memory reads as zero at first.
+ */
+#ifndef DP_MEMORY_H
+#define DP_MEMORY_H
+
+#include <stddef.h>
+
+/* NULL when there is no memory. */
+void *dp_reserve(size_t bytes);
+/* Grows or shrinks; the array may move. NULL when there is no memory, and then nothing has changed. */
+void *dp_reserve_again(void *memory, size_t old_bytes, size_t bytes);
+void dp_unreserve(void *memory, size_t bytes);
+
+#endif

@@ -1,0 +1,622 @@
+/*
+ * packet.c: frame -> struct dp_packet.
+ *
+ * OVERVIEW. One cursor, `struct reader`, moves forward through the frame; each layer asks it for as many bytes as its
+ * header has and goes no further when they are not there. Two lengths are kept apart: `captured`, which bounds every
+ * read, and `length`, what was on the wire, which the headers' own length fields are held against. So a capture cut by
+ * its snap length is judged by the headers that it still holds, and a packet that lies about its length is found.
+ *
+ * LENGTHS. An IPv4 total length of 0 and an IPv6 payload length of 0 are what a capture of a segmentation-offloaded
+ * super-packet shows: the frame's own length stands in then (RFC 2675 jumbograms carry theirs in an option; the frame's
+ * length is at least as strict).
+ */
+#include "packet.h"
+
+#include "bytes.h"
+
+enum { LINK_TAGS_MAX = 8, EXTENSION_HEADERS_MAX = 16 };
+
+enum {
+    ETHERTYPE_IPV4 = 0x0800,
+    ETHERTYPE_ARP = 0x0806,
+    ETHERTYPE_VLAN = 0x8100,
+    ETHERTYPE_IPV6 = 0x86dd,
+    ETHERTYPE_MPLS = 0x8847,
+    ETHERTYPE_MPLS_UPSTREAM = 0x8848,
+    ETHERTYPE_PPPOE_SESSION = 0x8864,
+    ETHERTYPE_QINQ = 0x88a8,
+    ETHERTYPE_QINQ_OLD = 0x9100
+};
+
+enum {
+    NEXT_HOP_BY_HOP = 0,
+    NEXT_ROUTING = 43,
+    NEXT_FRAGMENT = 44,
+    NEXT_AUTHENTICATION = 51,
+    NEXT_DESTINATION = 60,
+    NEXT_MOBILITY = 135
+};
+
+struct reader {
+    const uint8_t *at;
+    uint32_t captured; /* bytes left to read */
+    uint32_t length;   /* bytes left on the wire */
+};
+
+/* The next `n` bytes, NULL when they were not captured; the reader moves on. */
+static inline const uint8_t *take(struct reader *r, uint32_t n)
+{
+    const uint8_t *p = r->at;
+
+    if (n > r->captured)
+        return NULL;
+    r->at += n;
+    r->captured -= n;
+    r->length -= n;
+    return p;
+}
+
+/* What follows ends after `n` more bytes; padding behind it is dropped. */
+static inline void limit(struct reader *r, uint32_t n)
+{
+    r->length = n;
+    if (r->captured > n)
+        r->captured = n;
+}
+
+static void malformed(struct dp_packet *packet, enum dp_cause cause)
+{
+    packet->kind = DP_PACKET_MALFORMED;
+    packet->cause = (uint8_t)cause;
+}
+
+/* ---- transport ---- */
+
+static void parse_tcp_scale(const uint8_t *option, uint32_t n, struct dp_tcp_segment *tcp)
+{
+    while (n > 0) {
+        uint32_t size;
+
+        if (option[0] == 0)
+            return;
+        if (option[0] == 1) {
+            option++;
+            n--;
+            continue;
+        }
+        if (n < 2 || (size = option[1]) < 2 || size > n)
+            return;
+        if (option[0] == 3 && size == 3)
+            tcp->scale = option[2] > 14 ? 14 : (int8_t)option[2]; /* RFC 7323, 2.3 */
+        option += size;
+        n -= size;
+    }
+}
+
+static void parse_tcp(struct reader *r, struct dp_packet *packet)
+{
+    uint32_t length = r->length, header, options;
+    const uint8_t *p = take(r, 20);
+    struct dp_tcp_segment *tcp = &packet->tcp;
+
+    if (!p) {
+        malformed(packet, length < 20 ? DP_CAUSE_BAD_LENGTH : DP_CAUSE_SHORT_HEADER);
+        return;
+    }
+    header = (uint32_t)(p[12] >> 4) * 4;
+    if (header < 20 || header > length) {
+        malformed(packet, DP_CAUSE_BAD_LENGTH);
+        return;
+    }
+    packet->source_port = dp_get16(p);
+    packet->destination_port = dp_get16(p + 2);
+    tcp->seq = dp_get32(p + 4);
+    tcp->ack = dp_get32(p + 8);
+    tcp->flags = p[13];
+    tcp->window = dp_get16(p + 14);
+    tcp->scale = -1;
+    tcp->end = tcp->seq + (length - header) + !!(tcp->flags & DP_TCP_FLAG_SYN) + !!(tcp->flags & DP_TCP_FLAG_FIN);
+    if (tcp->flags & DP_TCP_FLAG_SYN) {
+        options = header - 20;
+        parse_tcp_scale(r->at, options < r->captured ? options : r->captured, tcp);
+    }
+}
+
+static void parse_ports(struct reader *r, struct dp_packet *packet, uint32_t header)
+{
+    uint32_t length = r->length;
+    const uint8_t *p = take(r, header);
+
+    if (!p) {
+        malformed(packet, length < header ? DP_CAUSE_BAD_LENGTH : DP_CAUSE_SHORT_HEADER);
+        return;
+    }
+    packet->source_port = dp_get16(p);
+    packet->destination_port = dp_get16(p + 2);
+}
+
+static void parse_udp(struct reader *r, struct dp_packet *packet, bool fragment)
+{
+    uint32_t length = r->length, said;
+    const uint8_t *p = r->at;
+
+    parse_ports(r, packet, 8);
+    if (packet->kind == DP_PACKET_MALFORMED)
+        return;
+    said = dp_get16(p + 4);
+    /* A length of 0 is a jumbogram's or a super-packet's (RFC 2675, 4). */
+    if ((said < 8 && !(said == 0 && length > 65535)) || (said > length && !fragment))
+        malformed(packet, DP_CAUSE_BAD_LENGTH);
+}
+
+static bool icmp_query(const struct dp_packet *packet, uint8_t type, uint8_t *query, bool *reply)
+{
+    if (packet->protocol == DP_PROTO_ICMPV6) {
+        if (type != 128 && type != 129)
+            return false;
+        *query = 128;
+        *reply = type == 129;
+        return true;
+    }
+    switch (type) {
+    case 0: /* echo */
+        *query = 8;
+        *reply = true;
+        return true;
+    case 8:
+        *query = 8;
+        *reply = false;
+        return true;
+    case 13: /* timestamp, information, address mask: the reply's type is the next */
+    case 15:
+    case 17:
+        *query = type;
+        *reply = false;
+        return true;
+    case 14:
+    case 16:
+    case 18:
+        *query = (uint8_t)(type - 1);
+        *reply = true;
+        return true;
+    default:
+        return false;
+    }
+}
+
+static bool icmp_error(const struct dp_packet *packet, uint8_t type)
+{
+    if (packet->protocol == DP_PROTO_ICMPV6)
+        return type >= 1 && type <= 4;
+    return type == 3 || type == 4 || type == 11 || type == 12;
+}
+
+/* Neighbour discovery and MLD (RFC 4861, 2710, 3810); `length` is the whole message. */
+static uint8_t icmpv6_control(uint8_t type, uint8_t code, uint32_t length, uint8_t hop_limit)
+{
+    static const uint8_t least[5] = {8, 16, 24, 24, 40}; /* types 133 .. 137 */
+
+    switch (type) {
+    case 130: /* MLD query, report, done, and version 2's report: sent with hop limit 1 */
+    case 131:
+    case 132:
+        return length >= 24 ? DP_ICMP_CONTROL : DP_ICMP_CONTROL_BROKEN;
+    case 143:
+        return length >= 8 ? DP_ICMP_CONTROL : DP_ICMP_CONTROL_BROKEN;
+    case 133:
+    case 134:
+    case 135:
+    case 136:
+    case 137:
+        if (hop_limit != 255 || code != 0 || length < least[type - 133])
+            return DP_ICMP_CONTROL_BROKEN;
+        return type == 134 || type == 137 ? DP_ICMP_CONTROL_FROM_HOST : DP_ICMP_CONTROL;
+    default:
+        return DP_ICMP_UNKNOWN;
+    }
+}
+
+static void parse_icmp(struct reader *r, struct dp_packet *packet, uint8_t hop_limit)
+{
+    uint32_t length = r->length;
+    const uint8_t *p = take(r, 8);
+    bool reply;
+
+    if (!p) {
+        malformed(packet, length < 8 ? DP_CAUSE_BAD_LENGTH : DP_CAUSE_SHORT_HEADER);
+        return;
+    }
+    packet->selector |= (uint32_t)p[0] << 8 | p[1];
+    if (icmp_query(packet, p[0], &packet->icmp_query, &reply)) {
+        packet->source_port = dp_get16(p + 4);
+        packet->icmp_class = reply ? DP_ICMP_REPLY : DP_ICMP_REQUEST;
+    } else if (icmp_error(packet, p[0])) {
+        packet->icmp_class = DP_ICMP_ERROR;
+        packet->quoted = r->at;
+        packet->quoted_captured = r->captured;
+    } else if (packet->protocol == DP_PROTO_ICMPV6) {
+        packet->icmp_class = icmpv6_control(p[0], p[1], length, hop_limit);
+    }
+}
+
+static void parse_transport(struct reader *r, struct dp_packet *packet, uint8_t hop_limit, bool fragment)
+{
+    packet->selector = (uint32_t)packet->protocol << 16;
+    switch (packet->protocol) {
+    case DP_PROTO_TCP:
+        parse_tcp(r, packet);
+        packet->selector |= packet->destination_port;
+        break;
+    case DP_PROTO_UDP:
+        parse_udp(r, packet, fragment);
+        packet->selector |= packet->destination_port;
+        break;
+    case DP_PROTO_UDPLITE:
+        parse_ports(r, packet, 8);
+        packet->selector |= packet->destination_port;
+        break;
+    case DP_PROTO_SCTP:
+    case DP_PROTO_DCCP:
+        parse_ports(r, packet, 12);
+        packet->selector |= packet->destination_port;
+        break;
+    case DP_PROTO_ICMP:
+        if (packet->family == 4)
+            parse_icmp(r, packet, hop_limit);
+        break;
+    case DP_PROTO_ICMPV6:
+        if (packet->family == 6)
+            parse_icmp(r, packet, hop_limit);
+        break;
+    default:
+        break;
+    }
+}
+
+/* ---- network ---- */
+
+static void parse_ipv4(struct reader *r, struct dp_packet *packet)
+{
+    uint32_t length = r->length, header, total, fragment;
+    const uint8_t *p = take(r, 20);
+
+    if (!p) {
+        malformed(packet, DP_CAUSE_SHORT_HEADER);
+        return;
+    }
+    packet->family = 4;
+    packet->source.word[0] = dp_raw32(p + 12);
+    packet->destination.word[0] = dp_raw32(p + 16);
+    packet->protocol = p[9];
+    header = (uint32_t)(p[0] & 15) * 4;
+    total = dp_get16(p + 2);
+    if (total == 0)
+        total = length;
+    if (p[0] >> 4 != 4)
+        malformed(packet, DP_CAUSE_BAD_VERSION);
+    else if (header < 20 || total < header || total > length)
+        malformed(packet, DP_CAUSE_BAD_LENGTH);
+    else if (!take(r, header - 20))
+        malformed(packet, DP_CAUSE_SHORT_HEADER);
+    if (packet->kind == DP_PACKET_MALFORMED)
+        return;
+    limit(r, total - header);
+    packet->kind = DP_PACKET_IP;
+    fragment = dp_get16(p + 6) & 0x3fff;
+    if (fragment & 0x1fff) {
+        packet->later_fragment = true;
+        packet->selector = (uint32_t)packet->protocol << 16;
+        return;
+    }
+    parse_transport(r, packet, p[8], fragment != 0);
+}
+
+/* Steps over one extension header; false when it does not fit. */
+static bool skip_extension(struct reader *r, uint8_t *next, bool *fragment, bool *later)
+{
+    const uint8_t *p = take(r, 8);
+    uint32_t size;
+
+    if (!p)
+        return false;
+    if (*next == NEXT_FRAGMENT) {
+        uint16_t offset = dp_get16(p + 2);
+
+        *fragment = (offset & 0xfff9) != 0;
+        *later = (offset & 0xfff8) != 0;
+        size = 8;
+    } else if (*next == NEXT_AUTHENTICATION) {
+        size = ((uint32_t)p[1] + 2) * 4;
+    } else {
+        size = ((uint32_t)p[1] + 1) * 8;
+    }
+    *next = p[0];
+    return size >= 8 && take(r, size - 8) != NULL;
+}
+
+static bool is_extension(uint8_t next)
+{
+    return next == NEXT_HOP_BY_HOP || next == NEXT_ROUTING || next == NEXT_FRAGMENT || next == NEXT_AUTHENTICATION ||
+           next == NEXT_DESTINATION || next == NEXT_MOBILITY;
+}
+
+static void parse_ipv6(struct reader *r, struct dp_packet *packet)
+{
+    uint32_t payload;
+    const uint8_t *p = take(r, 40);
+    bool fragment = false, later = false;
+    uint8_t next;
+
+    if (!p) {
+        malformed(packet, DP_CAUSE_SHORT_HEADER);
+        return;
+    }
+    packet->family = 6;
+    memcpy(packet->source.byte, p + 8, 16);
+    memcpy(packet->destination.byte, p + 24, 16);
+    payload = dp_get16(p + 4);
+    if (payload == 0)
+        payload = r->length;
+    if (p[0] >> 4 != 6)
+        malformed(packet, DP_CAUSE_BAD_VERSION);
+    else if (payload > r->length)
+        malformed(packet, DP_CAUSE_BAD_LENGTH);
+    if (packet->kind == DP_PACKET_MALFORMED)
+        return;
+    limit(r, payload);
+    packet->kind = DP_PACKET_IP;
+    next = p[6];
+    for (int headers = 0; is_extension(next) && !later; headers++) {
+        if (headers == EXTENSION_HEADERS_MAX || !skip_extension(r, &next, &fragment, &later)) {
+            malformed(packet, DP_CAUSE_EXTENSION_CHAIN);
+            return;
+        }
+    }
+    packet->protocol = next;
+    if (later) {
+        packet->later_fragment = true;
+        packet->selector = (uint32_t)next << 16;
+        return;
+    }
+    parse_transport(r, packet, p[7], fragment);
+}
+
+static void parse_arp(struct reader *r, struct dp_packet *packet)
+{
+    const uint8_t *p = take(r, 8);
+
+    packet->kind = DP_PACKET_ARP;
+    /* Ethernet and IPv4 only (RFC 826): other ARP names no address that an instance could hold. */
+    if (!p || dp_get16(p) != 1 || dp_get16(p + 2) != ETHERTYPE_IPV4 || p[4] != 6 || p[5] != 4)
+        return;
+    p = take(r, 20);
+    if (!p)
+        return;
+    packet->family = 4;
+    packet->source.word[0] = dp_raw32(p + 6);
+    packet->destination.word[0] = dp_raw32(p + 16);
+}
+
+static void parse_ip_by_version(struct reader *r, struct dp_packet *packet)
+{
+    if (r->captured == 0)
+        malformed(packet, DP_CAUSE_SHORT_HEADER);
+    else if (r->at[0] >> 4 == 4)
+        parse_ipv4(r, packet);
+    else if (r->at[0] >> 4 == 6)
+        parse_ipv6(r, packet);
+    else
+        malformed(packet, DP_CAUSE_BAD_VERSION);
+}
+
+/* ---- link ---- */
+
+/* MPLS says nothing of what it carries: after the last label, a first nibble of 4 or 6 is taken for IP (RFC 4928, 2). */
+static void parse_mpls(struct reader *r, struct dp_packet *packet)
+{
+    for (int labels = 0; labels < LINK_TAGS_MAX; labels++) {
+        const uint8_t *p = take(r, 4);
+
+        if (!p)
+            return;
+        if (p[2] & 1) {
+            if (r->captured > 0 && (r->at[0] >> 4 == 4 || r->at[0] >> 4 == 6))
+                parse_ip_by_version(r, packet);
+            return;
+        }
+    }
+}
+
+static void parse_pppoe(struct reader *r, struct dp_packet *packet)
+{
+    const uint8_t *p = take(r, 8);
+    uint32_t payload;
+
+    if (!p || p[0] != 0x11 || p[1] != 0)
+        return;
+    payload = dp_get16(p + 4);
+    if (payload < 2 || payload - 2 > r->length)
+        return;
+    limit(r, payload - 2);
+    if (dp_get16(p + 6) == 0x0021)
+        parse_ipv4(r, packet);
+    else if (dp_get16(p + 6) == 0x0057)
+        parse_ipv6(r, packet);
+}
+
+static void parse_ethertype(struct reader *r, struct dp_packet *packet, uint16_t type)
+{
+    for (int tags = 0; type == ETHERTYPE_VLAN || type == ETHERTYPE_QINQ || type == ETHERTYPE_QINQ_OLD; tags++) {
+        const uint8_t *p = take(r, 4);
+
+        if (!p || tags == LINK_TAGS_MAX)
+            return;
+        type = dp_get16(p + 2);
+    }
+    if (type == ETHERTYPE_IPV4)
+        parse_ipv4(r, packet);
+    else if (type == ETHERTYPE_IPV6)
+        parse_ipv6(r, packet);
+    else if (type == ETHERTYPE_ARP)
+        parse_arp(r, packet);
+    else if (type == ETHERTYPE_MPLS || type == ETHERTYPE_MPLS_UPSTREAM)
+        parse_mpls(r, packet);
+    else if (type == ETHERTYPE_PPPOE_SESSION)
+        parse_pppoe(r, packet);
+}
+
+static void parse_null(struct reader *r, struct dp_packet *packet, bool network_order)
+{
+    const uint8_t *p = take(r, 4);
+    uint32_t family;
+
+    if (!p)
+        return;
+    family = dp_get32(p);
+    /* The sender's own byte order: its address families are small numbers (pcap's LINKTYPE_NULL). */
+    if (!network_order && family > 0xffff)
+        family = __builtin_bswap32(family);
+    if (family == 2)
+        parse_ipv4(r, packet);
+    else if (family == 10 || family == 24 || family == 28 || family == 30)
+        parse_ipv6(r, packet);
+}
+
+static void parse_cooked(struct reader *r, struct dp_packet *packet, bool version2)
+{
+    const uint8_t *p = take(r, version2 ? 20 : 16), *address;
+    uint16_t hardware, size, type;
+
+    if (!p)
+        return;
+    hardware = dp_get16(version2 ? p + 8 : p + 2);
+    size = version2 ? p[11] : dp_get16(p + 4);
+    address = version2 ? p + 12 : p + 6;
+    type = dp_get16(version2 ? p : p + 14);
+    if (hardware == 1 && size == 6) {
+        packet->has_macs = true;
+        packet->source_mac = address;
+    }
+    parse_ethertype(r, packet, type);
+}
+
+static void clear(struct dp_packet *packet)
+{
+    packet->source_port = 0;
+    packet->destination_port = 0;
+    packet->family = 0;
+    packet->protocol = 0;
+    packet->kind = DP_PACKET_OTHER;
+    packet->cause = DP_CAUSE_NONE;
+    packet->selector = 0;
+    packet->icmp_class = DP_ICMP_UNKNOWN;
+    packet->icmp_query = 0;
+    packet->later_fragment = false;
+    packet->has_macs = false;
+    packet->source_mac = NULL;
+    packet->destination_mac = NULL;
+    packet->quoted = NULL;
+    packet->quoted_captured = 0;
+}
+
+void dp_packet_parse(const struct dp_frame *frame, struct dp_packet *packet)
+{
+    struct reader r = {frame->data, frame->captured, frame->length};
+    const uint8_t *p;
+
+    clear(packet);
+    if (r.length < r.captured)
+        r.length = r.captured;
+    switch (frame->link) {
+    case DP_LINK_ETHERNET:
+        p = take(&r, 14);
+        if (!p)
+            return;
+        packet->has_macs = true;
+        packet->destination_mac = p;
+        packet->source_mac = p + 6;
+        parse_ethertype(&r, packet, dp_get16(p + 12));
+        break;
+    case DP_LINK_RAW:
+        parse_ip_by_version(&r, packet);
+        break;
+    case DP_LINK_NULL:
+    case DP_LINK_LOOP:
+        parse_null(&r, packet, frame->link == DP_LINK_LOOP);
+        break;
+    case DP_LINK_SLL:
+    case DP_LINK_SLL2:
+        parse_cooked(&r, packet, frame->link == DP_LINK_SLL2);
+        break;
+    default:
+        break;
+    }
+}
+
+/* ---- quoted packets ---- */
+
+/* The first eight transport bytes, all that RFC 792 promises, hold the ports or the query identifier. */
+static bool parse_quoted_transport(struct reader *r, struct dp_packet *inner)
+{
+    const uint8_t *p;
+    bool reply;
+
+    switch (inner->protocol) {
+    case DP_PROTO_TCP:
+    case DP_PROTO_UDP:
+    case DP_PROTO_UDPLITE:
+    case DP_PROTO_SCTP:
+    case DP_PROTO_DCCP:
+        p = take(r, 8);
+        if (!p)
+            return false;
+        inner->source_port = dp_get16(p);
+        inner->destination_port = dp_get16(p + 2);
+        inner->tcp.seq = dp_get32(p + 4);
+        return true;
+    case DP_PROTO_ICMP:
+    case DP_PROTO_ICMPV6:
+        p = take(r, 8);
+        if (!p || !icmp_query(inner, p[0], &inner->icmp_query, &reply))
+            return false;
+        inner->source_port = dp_get16(p + 4);
+        inner->icmp_class = reply ? DP_ICMP_REPLY : DP_ICMP_REQUEST;
+        return true;
+    default:
+        return true;
+    }
+}
+
+bool dp_packet_parse_quoted(const struct dp_packet *error, struct dp_packet *inner)
+{
+    struct reader r = {error->quoted, error->quoted_captured, error->quoted_captured};
+    const uint8_t *p;
+    bool fragment = false, later = false;
+    uint8_t next;
+
+    clear(inner);
+    if (error->family == 4) {
+        p = take(&r, 20);
+        if (!p || p[0] >> 4 != 4 || (p[0] & 15) < 5 || !take(&r, (uint32_t)(p[0] & 15) * 4 - 20) ||
+            (dp_get16(p + 6) & 0x1fff))
+            return false;
+        inner->source.word[0] = dp_raw32(p + 12);
+        inner->destination.word[0] = dp_raw32(p + 16);
+        next = p[9];
+    } else {
+        p = take(&r, 40);
+        if (!p || p[0] >> 4 != 6)
+            return false;
+        memcpy(inner->source.byte, p + 8, 16);
+        memcpy(inner->destination.byte, p + 24, 16);
+        next = p[6];
+        for (int headers = 0; is_extension(next); headers++) {
+            if (headers == EXTENSION_HEADERS_MAX || !skip_extension(&r, &next, &fragment, &later) || later)
+                return false;
+        }
+    }
+    inner->family = error->family;
+    inner->kind = DP_PACKET_IP;
+    inner->protocol = next;
+    return parse_quoted_transport(&r, inner);
+}

@@ -1,0 +1,98 @@
+/*
+ * packet.h: what one frame says, read once.
+ *
+ * dp_packet_parse() walks the link header, VLAN tags, MPLS labels or PPPoE, the IP header with its options or
+ * extension headers, and the transport header. It allocates nothing and reads only bytes that were captured; a header
+ * that the capture cut, or whose own lengths do not fit, makes the packet malformed with a cause. A struct dp_packet
+ * points into the frame and lives no longer than it.
+ */
+#ifndef DP_PACKET_H
+#define DP_PACKET_H
+
+#include "dp_api.h"
+
+#include <stdbool.h>
+
+enum dp_packet_kind {
+    DP_PACKET_OTHER,    /* no IP and no ARP */
+    DP_PACKET_ARP,      /* addresses are the sender's and target's */
+    DP_PACKET_IP,       /* family, addresses, protocol and what follows are set */
+    DP_PACKET_MALFORMED /* cause is set; family and addresses too where they could be read */
+};
+
+enum {
+    DP_TCP_FLAG_FIN = 0x01,
+    DP_TCP_FLAG_SYN = 0x02,
+    DP_TCP_FLAG_RST = 0x04,
+    DP_TCP_FLAG_PSH = 0x08,
+    DP_TCP_FLAG_ACK = 0x10,
+    DP_TCP_FLAG_URG = 0x20
+};
+
+enum {
+    DP_PROTO_ICMP = 1,
+    DP_PROTO_TCP = 6,
+    DP_PROTO_UDP = 17,
+    DP_PROTO_DCCP = 33,
+    DP_PROTO_ICMPV6 = 58,
+    DP_PROTO_SCTP = 132,
+    DP_PROTO_UDPLITE = 136
+};
+
+/* An IPv4 address is its first word as it stands in the packet, an IPv6 address all four. */
+union dp_address {
+    uint32_t word[4];
+    uint8_t byte[16];
+};
+
+/* What an ICMP message is to connection tracking (SPEC 4.5, 4.8). */
+enum dp_icmp_class {
+    DP_ICMP_UNKNOWN,
+    DP_ICMP_REQUEST,
+    DP_ICMP_REPLY,
+    DP_ICMP_ERROR,
+    DP_ICMP_CONTROL,           /* neighbour discovery and MLD, well-formed */
+    DP_ICMP_CONTROL_FROM_HOST, /* router advertisement or redirect: never from an instance */
+    DP_ICMP_CONTROL_BROKEN     /* one of these, but not well-formed */
+};
+
+struct dp_tcp_segment {
+    uint32_t seq;
+    uint32_t ack;
+    uint32_t end; /* seq + payload + SYN + FIN */
+    uint16_t window;
+    uint8_t flags;
+    int8_t scale; /* window scale option of a SYN, -1 when there is none */
+};
+
+struct dp_packet {
+    union dp_address source;
+    union dp_address destination;
+    uint16_t source_port; /* also: ICMP query identifier; 0 where the protocol has no ports */
+    uint16_t destination_port;
+    uint8_t family; /* 4, 6 or 0 */
+    uint8_t protocol;
+    uint8_t kind;  /* enum dp_packet_kind */
+    uint8_t cause; /* enum dp_cause of a malformed packet */
+    uint32_t selector; /* as in struct dp_selector, by the destination port */
+    uint8_t icmp_class;
+    uint8_t icmp_query; /* request type of a query's kind */
+    bool later_fragment; /* no transport header in it */
+    bool has_macs;
+    const uint8_t *source_mac;
+    const uint8_t *destination_mac; /* NULL where the link header carries only the sender */
+    struct dp_tcp_segment tcp;
+    const uint8_t *quoted; /* the packet inside an ICMP error */
+    uint32_t quoted_captured;
+};
+
+/* Reads `frame` into `packet`. */
+void dp_packet_parse(const struct dp_frame *frame, struct dp_packet *packet);
+
+/*
+ * Reads the packet that an ICMP error quotes: addresses, protocol, and ports or query identifier. Lengths may point
+ * past the quoted bytes, as RFC 792 and RFC 4443 cut them. False when too little is quoted.
+ */
+bool dp_packet_parse_quoted(const struct dp_packet *error, struct dp_packet *inner);
+
+#endif

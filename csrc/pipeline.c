@@ -1,0 +1,391 @@
+/*
+ * pipeline.c: a batch of frames judged, in this order for each packet:
+ *
+ *   packet      the frame is read (packet.c)
+ *   endpoints   the source's instance gives an egress check, the destination's an ingress check (SPEC 7); none: bypass
+ *   then for each check, egress first, ingress only if egress allows (SPEC 1):
+ *   malformed   headers that lie or were cut: denied
+ *   control     ARP, neighbour discovery, MLD, DHCP: passed (SPEC 4.8)
+ *   balancer    a load balancer and its backend: passed (SPEC 3.5)
+ *   related     an ICMP error about a live connection: passed (SPEC 4.5)
+ *   connection  a live connection's packet: passed if it is valid; a disconnected one's: denied (SPEC 4.4, 5.3)
+ *   rules       a first packet: the rule tables decide (SPEC 3), and an allowed one gets an entry (SPEC 4.1)
+ *   counters
+ *
+ * BURSTS. Frames are taken BURST at a time: all are read and their keys hashed while the index slots are fetched, then
+ * the entries are fetched, then each packet is judged in order. The judging looks everything up anew, so packets of one
+ * burst may make, change and remove each other's entries; the fetching is only a hint.
+ */
+#include "engine.h"
+#include "tcp.h"
+
+enum { BURST = 32 };
+
+enum { DHCP_SERVER = 67, DHCP_CLIENT = 68, DHCPV6_CLIENT = 546, DHCPV6_SERVER = 547 };
+
+/* A packet on its way through a burst. */
+struct job {
+    struct dp_packet packet;
+    uint32_t zone[DP_DIRECTIONS];
+    uint32_t hash[DP_DIRECTIONS];
+    struct dp_flow_key key[DP_DIRECTIONS];
+};
+
+/* ---- reading ---- */
+
+static void prepare(const struct dp_engine *engine, const struct dp_frame *frame, struct job *job)
+{
+    const struct dp_endpoints *endpoints = engine->policy->endpoints;
+    struct dp_packet *p = &job->packet;
+
+    dp_packet_parse(frame, p);
+    job->zone[DP_EGRESS] = job->zone[DP_INGRESS] = DP_NO_ZONE;
+    if (!endpoints || !p->family)
+        return;
+    job->zone[DP_EGRESS] = dp_endpoints_find(endpoints, p->family, &p->source, p->source_mac);
+    job->zone[DP_INGRESS] = dp_endpoints_find(endpoints, p->family, &p->destination, p->destination_mac);
+    if (p->kind != DP_PACKET_IP)
+        return;
+    for (uint32_t d = 0; d < DP_DIRECTIONS; d++) {
+        if (job->zone[d] == DP_NO_ZONE)
+            continue;
+        dp_flow_key_of(p, job->zone[d], d, &job->key[d]);
+        job->hash[d] = dp_flow_hash(&engine->conntrack.table.secret, &job->key[d]);
+        dp_flow_table_prefetch_slot(&engine->conntrack.table, job->hash[d]);
+    }
+}
+
+static void fetch(const struct dp_engine *engine, const struct job *job)
+{
+    if (job->packet.kind != DP_PACKET_IP)
+        return;
+    for (uint32_t d = 0; d < DP_DIRECTIONS; d++)
+        if (job->zone[d] != DP_NO_ZONE)
+            dp_flow_table_prefetch_entry(&engine->conntrack.table, job->hash[d]);
+}
+
+/* ---- answers ---- */
+
+static void answer(struct dp_check *check, enum dp_verdict verdict, enum dp_state state, enum dp_reason reason)
+{
+    check->verdict = (uint8_t)verdict;
+    check->state = (uint8_t)state;
+    check->reason = (uint8_t)reason;
+}
+
+static void invalid(struct dp_check *check, enum dp_cause cause)
+{
+    answer(check, DP_DENY, DP_STATE_INVALID, DP_REASON_INVALID);
+    check->cause = (uint8_t)cause;
+}
+
+static void belongs_to(struct dp_check *check, const struct dp_entry *e)
+{
+    check->origin = e->flags & DP_ENTRY_INBOUND ? DP_INBOUND : DP_OUTBOUND;
+}
+
+static void disconnected(struct dp_check *check, const struct dp_entry *e)
+{
+    answer(check, DP_DENY, DP_STATE_DISCONNECTED, DP_REASON_DISCONNECTED);
+    belongs_to(check, e);
+}
+
+/* ---- control ---- */
+
+static bool is_dhcp(const struct dp_packet *p, uint32_t direction)
+{
+    uint16_t client = p->family == 4 ? DHCP_CLIENT : DHCPV6_CLIENT;
+    uint16_t server = p->family == 4 ? DHCP_SERVER : DHCPV6_SERVER;
+
+    if (p->protocol != DP_PROTO_UDP || p->later_fragment)
+        return false;
+    return direction == DP_EGRESS ? p->source_port == client && p->destination_port == server
+                                  : p->source_port == server && p->destination_port == client;
+}
+
+/* True when the packet is control traffic, or pretends to be; the check is answered then. */
+static bool control(const struct dp_packet *p, uint32_t direction, struct dp_check *check)
+{
+    bool pass = p->kind == DP_PACKET_ARP || p->icmp_class == DP_ICMP_CONTROL || is_dhcp(p, direction) ||
+                (p->icmp_class == DP_ICMP_CONTROL_FROM_HOST && direction == DP_INGRESS);
+
+    if (pass)
+        answer(check, DP_ALLOW, DP_STATE_UNTRACKED, DP_REASON_CONTROL);
+    else if (p->icmp_class == DP_ICMP_CONTROL_FROM_HOST || p->icmp_class == DP_ICMP_CONTROL_BROKEN)
+        invalid(check, DP_CAUSE_NEIGHBOUR_DISCOVERY);
+    else
+        return false;
+    return true;
+}
+
+/* ---- related ---- */
+
+static void judge_error(struct dp_engine *engine, const struct job *job, uint32_t direction, struct dp_check *check)
+{
+    struct dp_conntrack *ct = &engine->conntrack;
+    struct dp_packet inner;
+    struct dp_flow_key key;
+    uint32_t entry;
+
+    if (!dp_packet_parse_quoted(&job->packet, &inner) ||
+        memcmp(&inner.source, &job->packet.destination, inner.family == 4 ? 4 : 16) != 0) {
+        invalid(check, DP_CAUSE_ICMP_UNRELATED);
+        return;
+    }
+    /* What an error that enters quotes, has left; and the other way round. */
+    dp_flow_key_of(&inner, job->zone[direction], direction == DP_INGRESS ? DP_EGRESS : DP_INGRESS, &key);
+    switch (dp_conntrack_find(ct, &key, dp_flow_hash(&ct->table.secret, &key), &entry)) {
+    case DP_CONN_LIVE:
+        answer(check, DP_ALLOW, DP_STATE_RELATED, DP_REASON_RELATED);
+        check->rule = ct->table.entries[entry].rule;
+        belongs_to(check, &ct->table.entries[entry]);
+        break;
+    case DP_CONN_HELD:
+        disconnected(check, &ct->table.entries[entry]);
+        break;
+    default:
+        invalid(check, DP_CAUSE_ICMP_UNRELATED);
+    }
+}
+
+/* ---- rules ---- */
+
+/* Asks the rules; true when they allow. */
+static bool ask_rules(struct dp_engine *engine, const struct dp_packet *p, uint32_t zone, uint32_t direction,
+                      struct dp_check *check)
+{
+    const struct dp_rule_table *table =
+        zone < engine->policy->n_zones ? engine->policy->table[zone][direction][p->family == 6] : NULL;
+    const union dp_address *remote = direction == DP_INGRESS ? &p->source : &p->destination;
+    uint32_t found = table ? dp_rule_table_find(table, remote->byte, p->selector) : DP_NO_MATCH;
+
+    if (found == DP_NO_MATCH) {
+        answer(check, DP_DENY, DP_STATE_NEW, DP_REASON_NO_RULE_MATCHED);
+        return false;
+    }
+    answer(check, (enum dp_verdict)table->rule_action[found], DP_STATE_NEW, DP_REASON_RULE);
+    check->rule = table->rule_number[found];
+    return check->verdict == DP_ALLOW;
+}
+
+/* The state that a first packet's connection would have; DP_CONN_INVALID with a cause when it can begin none. */
+static uint8_t first_state(const struct dp_conntrack *ct, const struct dp_packet *p, enum dp_cause *cause)
+{
+    uint8_t state;
+
+    if (p->protocol == DP_PROTO_TCP) {
+        *cause = DP_CAUSE_TCP_FLAGS;
+        if (!dp_tcp_flags_valid(p->tcp.flags))
+            return DP_CONN_INVALID;
+        *cause = DP_CAUSE_TCP_NO_CONNECTION;
+        state = ct->config.tcp_next[DP_CONN_INVALID][DP_INITIATOR][dp_tcp_first_event(p->tcp.flags)];
+        return state;
+    }
+    if (p->icmp_class == DP_ICMP_REQUEST)
+        return DP_CONN_ICMP_ONE_WAY;
+    if (p->protocol == (p->family == 4 ? DP_PROTO_ICMP : DP_PROTO_ICMPV6)) {
+        *cause = p->icmp_class == DP_ICMP_REPLY ? DP_CAUSE_ICMP_UNSOLICITED : DP_CAUSE_ICMP_TYPE;
+        return DP_CONN_INVALID;
+    }
+    return DP_CONN_OTHER_ONE_WAY;
+}
+
+/* A packet without a connection, or one that begins anew in place of the closed connection `old` (0 for none). */
+static void judge_new(struct dp_engine *engine, const struct job *job, uint32_t direction, uint32_t old,
+                      struct dp_check *check)
+{
+    struct dp_conntrack *ct = &engine->conntrack;
+    enum dp_cause cause = DP_CAUSE_NONE;
+    uint8_t state = first_state(ct, &job->packet, &cause);
+    enum dp_origin origin = direction == DP_INGRESS ? DP_INBOUND : DP_OUTBOUND;
+    uint32_t entry;
+
+    if (state == DP_CONN_INVALID) {
+        invalid(check, cause);
+        return;
+    }
+    if (!ask_rules(engine, &job->packet, job->zone[direction], direction, check))
+        return;
+    if (old) {
+        dp_conntrack_remove(ct, old);
+        ct->replaced++;
+    }
+    entry = dp_conntrack_admit(ct, &job->key[direction], job->hash[direction], origin, state, check->rule);
+    if (!entry) {
+        answer(check, DP_DENY, DP_STATE_NEW, DP_REASON_TABLE_FULL);
+        check->rule = 0;
+        engine->counters.table_full++;
+        return;
+    }
+    check->origin = (uint8_t)origin;
+    if (job->packet.protocol == DP_PROTO_TCP)
+        dp_tcp_open(&ct->table.entries[entry], &job->packet.tcp);
+}
+
+/* ---- connection ---- */
+
+/* The state that a packet of `side` leads to; a cause when it is not valid. */
+static enum dp_cause step(struct dp_conntrack *ct, struct dp_entry *e, const struct dp_packet *p, enum dp_side side,
+                          uint8_t *next)
+{
+    *next = e->state;
+    if (p->protocol == DP_PROTO_TCP)
+        return dp_tcp_step(&ct->config, e, side, &p->tcp, next);
+    if (side == DP_RESPONDER && e->state == DP_CONN_OTHER_ONE_WAY)
+        *next = DP_CONN_OTHER_TWO_WAY;
+    if (side == DP_RESPONDER && e->state == DP_CONN_ICMP_ONE_WAY)
+        *next = DP_CONN_ICMP_TWO_WAY;
+    return DP_CAUSE_NONE;
+}
+
+static void judge_known(struct dp_engine *engine, const struct job *job, uint32_t direction, uint32_t entry,
+                        struct dp_check *check)
+{
+    struct dp_conntrack *ct = &engine->conntrack;
+    const struct dp_packet *p = &job->packet;
+    struct dp_entry *e = &ct->table.entries[entry];
+    bool inbound = e->flags & DP_ENTRY_INBOUND;
+    enum dp_side side = (direction == DP_INGRESS) == inbound ? DP_INITIATOR : DP_RESPONDER;
+    enum dp_cause cause;
+    uint8_t next;
+
+    if (p->protocol == DP_PROTO_TCP && ct->config.reopens[e->state] && dp_tcp_flags_valid(p->tcp.flags) &&
+        dp_tcp_first_event(p->tcp.flags) == DP_TCP_SYN) {
+        judge_new(engine, job, direction, entry, check);
+        return;
+    }
+    cause = step(ct, e, p, side, &next);
+    belongs_to(check, e);
+    if (cause) {
+        invalid(check, cause);
+        return;
+    }
+    answer(check, DP_ALLOW, DP_STATE_ESTABLISHED, DP_REASON_CONNECTION);
+    check->rule = e->rule;
+    dp_conntrack_keep(ct, entry, next);
+}
+
+/* A packet of a disconnected connection (SPEC 5.3, 5.7). */
+static void judge_held(struct dp_engine *engine, const struct job *job, uint32_t direction, uint32_t entry,
+                       struct dp_check *check)
+{
+    struct dp_conntrack *ct = &engine->conntrack;
+    struct dp_entry *e = &ct->table.entries[entry];
+
+    if (ct->config.reevaluate && direction == DP_INGRESS &&
+        ask_rules(engine, &job->packet, job->zone[direction], direction, check)) {
+        dp_conntrack_reattach(ct, entry, check->rule);
+        check->rule = 0;
+        judge_known(engine, job, direction, entry, check);
+        return;
+    }
+    check->rule = 0;
+    disconnected(check, e);
+}
+
+/* ---- one check, one packet, one batch ---- */
+
+static void judge(struct dp_engine *engine, const struct job *job, uint32_t direction, struct dp_check *check)
+{
+    const struct dp_packet *p = &job->packet;
+    uint32_t entry = 0;
+
+    *check = (struct dp_check){.zone = job->zone[direction], .direction = (uint8_t)direction};
+    if (p->kind == DP_PACKET_MALFORMED) {
+        answer(check, DP_DENY, DP_STATE_INVALID, DP_REASON_MALFORMED);
+        check->cause = p->cause;
+        return;
+    }
+    if (control(p, direction, check))
+        return;
+    if (dp_endpoints_is_balancer(engine->policy->endpoints, job->zone[direction], p->family,
+                                 direction == DP_INGRESS ? &p->source : &p->destination,
+                                 direction == DP_INGRESS ? p->source_mac : p->destination_mac)) {
+        answer(check, DP_ALLOW, DP_STATE_UNTRACKED, DP_REASON_LOAD_BALANCER);
+        return;
+    }
+    if (p->later_fragment) {
+        invalid(check, DP_CAUSE_FRAGMENT);
+        return;
+    }
+    if (p->icmp_class == DP_ICMP_ERROR) {
+        judge_error(engine, job, direction, check);
+        return;
+    }
+    switch (dp_conntrack_find(&engine->conntrack, &job->key[direction], job->hash[direction], &entry)) {
+    case DP_CONN_LIVE:
+        judge_known(engine, job, direction, entry, check);
+        break;
+    case DP_CONN_HELD:
+        judge_held(engine, job, direction, entry, check);
+        break;
+    default:
+        judge_new(engine, job, direction, 0, check);
+    }
+}
+
+static void count_check(struct dp_engine *engine, const struct job *job, const struct dp_check *check, uint32_t length)
+{
+    struct dp_counters *c = &engine->counters;
+
+    c->check[check->verdict][check->reason].packets++;
+    c->check[check->verdict][check->reason].bytes += length;
+    c->state[check->state].packets++;
+    c->state[check->state].bytes += length;
+    if (check->cause) {
+        c->cause[check->cause].packets++;
+        c->cause[check->cause].bytes += length;
+    }
+    if (check->rule < engine->n_rule_counters && check->rule) {
+        struct dp_rule_counter *rule = &engine->rule_counters[check->rule];
+
+        rule->hits += check->reason == DP_REASON_RULE;
+        rule->traffic.packets++;
+        rule->traffic.bytes += length;
+    }
+    if (check->verdict == DP_DENY)
+        dp_denied_count(engine->denied, &job->packet, check, length);
+}
+
+static void judge_packet(struct dp_engine *engine, const struct dp_frame *frame, const struct job *job,
+                         struct dp_record *record)
+{
+    static const uint8_t order[DP_DIRECTIONS] = {DP_EGRESS, DP_INGRESS};
+
+    if (frame->time_ns < engine->conntrack.now)
+        engine->counters.time_backwards++;
+    else
+        dp_conntrack_advance(&engine->conntrack, frame->time_ns);
+    *record = (struct dp_record){.time_ns = frame->time_ns, .length = frame->length, .verdict = DP_BYPASS};
+    for (int i = 0; i < DP_DIRECTIONS && record->verdict != DP_DENY; i++) {
+        struct dp_check *check = &record->check[record->checks];
+
+        if (job->zone[order[i]] == DP_NO_ZONE)
+            continue;
+        judge(engine, job, order[i], check);
+        count_check(engine, job, check, frame->length);
+        record->verdict = check->verdict;
+        record->checks++;
+    }
+    engine->counters.verdict[record->verdict].packets++;
+    engine->counters.verdict[record->verdict].bytes += frame->length;
+}
+
+int dp_engine_process(struct dp_engine *engine, const struct dp_frame *frames, uint32_t n, struct dp_record *records,
+                      struct dp_flow *flows)
+{
+    struct job jobs[BURST];
+
+    for (uint32_t i = 0, burst; i < n; i += burst) {
+        burst = n - i < BURST ? n - i : BURST;
+        for (uint32_t k = 0; k < burst; k++)
+            prepare(engine, &frames[i + k], &jobs[k]);
+        for (uint32_t k = 0; k < burst; k++)
+            fetch(engine, &jobs[k]);
+        for (uint32_t k = 0; k < burst; k++)
+            judge_packet(engine, &frames[i + k], &jobs[k], &records[i + k]);
+        for (uint32_t k = 0; flows && k < burst; k++)
+            dp_flow_of(&jobs[k].packet, &flows[i + k]);
+    }
+    return 0;
+}

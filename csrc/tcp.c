@@ -1,0 +1,281 @@
+/*
+ * tcp.c: the TCP step of tcp.h.
+ *
+ * ORDER. Flags that are no TCP -> the event (what the segment is) -> the table: impossible events are invalid -> the
+ * handshake's own rules, which are stricter than the window -> the window -> the exact sequence number of a RST -> only
+ * now the entry changes.
+ *
+ * HANDSHAKE. A SYN-ACK, or a RST that answers a SYN, must acknowledge that SYN and nothing else: an old SYN-ACK or a
+ * blind one is refused, and the right one is still accepted after it. A SYN repeated with another sequence number starts
+ * its side anew while nobody has answered.
+ *
+ * RST in a synchronised state (RFC 5961, 3): exactly where the other side's acknowledgements stand, or where its own
+ * data end, it closes; elsewhere inside the window it passes, so that the receiver can challenge it, and the state
+ * stays; outside it is invalid.
+ */
+#include "tcp.h"
+
+enum { SCALE_MASK = 0x0f, SIDE_LIBERAL = 0x10, SIDE_ACKED = 0x20, SIDE_FIN = 0x40, SIDE_SCALED = 0x80 };
+enum { ACK_WINDOW_LEAST = 66000 };
+
+static inline bool before(uint32_t a, uint32_t b)
+{
+    return (int32_t)(a - b) < 0;
+}
+
+static inline uint32_t later(uint32_t a, uint32_t b)
+{
+    return before(a, b) ? b : a;
+}
+
+static inline uint32_t scale_of(const struct dp_entry *e, enum dp_side side)
+{
+    return e->tcp_scale_flags[side] & SCALE_MASK;
+}
+
+static inline uint32_t window_of(const struct dp_entry *e, enum dp_side side)
+{
+    return (uint32_t)e->tcp_max_window[side] << scale_of(e, side);
+}
+
+static inline void raise_window(struct dp_entry *e, enum dp_side side, uint32_t window)
+{
+    uint32_t scale = scale_of(e, side), units = (window >> scale) + ((window & ((1u << scale) - 1)) != 0);
+
+    if (units > 65535)
+        units = 65535;
+    if (units > e->tcp_max_window[side])
+        e->tcp_max_window[side] = (uint16_t)units;
+}
+
+bool dp_tcp_flags_valid(uint8_t flags)
+{
+    switch (flags & (DP_TCP_FLAG_SYN | DP_TCP_FLAG_FIN | DP_TCP_FLAG_RST | DP_TCP_FLAG_ACK | DP_TCP_FLAG_URG)) {
+    case DP_TCP_FLAG_SYN:
+    case DP_TCP_FLAG_SYN | DP_TCP_FLAG_URG:
+    case DP_TCP_FLAG_SYN | DP_TCP_FLAG_ACK:
+    case DP_TCP_FLAG_RST:
+    case DP_TCP_FLAG_RST | DP_TCP_FLAG_ACK:
+    case DP_TCP_FLAG_FIN | DP_TCP_FLAG_ACK:
+    case DP_TCP_FLAG_FIN | DP_TCP_FLAG_ACK | DP_TCP_FLAG_URG:
+    case DP_TCP_FLAG_ACK:
+    case DP_TCP_FLAG_ACK | DP_TCP_FLAG_URG:
+        return true;
+    default:
+        return false;
+    }
+}
+
+enum dp_tcp_event dp_tcp_first_event(uint8_t flags)
+{
+    if (flags & DP_TCP_FLAG_RST)
+        return DP_TCP_RST;
+    if (flags & DP_TCP_FLAG_SYN)
+        return flags & DP_TCP_FLAG_ACK ? DP_TCP_SYN_ACK : DP_TCP_SYN;
+    return flags & DP_TCP_FLAG_FIN ? DP_TCP_FIN : DP_TCP_ACK;
+}
+
+static enum dp_tcp_event event_of(const struct dp_entry *e, enum dp_side peer, const struct dp_tcp_segment *s)
+{
+    enum dp_tcp_event event = dp_tcp_first_event(s->flags);
+
+    /* A FIN that was seen is the last that `end` covers. */
+    if ((event == DP_TCP_ACK || event == DP_TCP_FIN) && (e->tcp_scale_flags[peer] & SIDE_FIN) &&
+        !before(s->ack, e->tcp_end[peer]))
+        return event == DP_TCP_ACK ? DP_TCP_ACK_FIN : DP_TCP_FIN_ACK_FIN;
+    return event;
+}
+
+/* A side's first SYN, or one that starts it anew. */
+static void start_side(struct dp_entry *e, enum dp_side side, const struct dp_tcp_segment *s)
+{
+    e->tcp_scale_flags[side] = s->scale < 0 ? 0 : (uint8_t)(SIDE_SCALED | s->scale);
+    e->tcp_end[side] = s->end;
+    e->tcp_max_end[side] = s->end;
+    e->tcp_max_ack[side] = s->seq + 1;
+    e->tcp_max_window[side] = 0;
+    raise_window(e, side, s->window ? s->window : 1);
+}
+
+void dp_tcp_open(struct dp_entry *e, const struct dp_tcp_segment *s)
+{
+    if (s->flags & DP_TCP_FLAG_SYN) {
+        start_side(e, DP_INITIATOR, s);
+        return;
+    }
+    /* Picked up in mid-stream: the scales are not known, so neither side's window can be. */
+    e->tcp_scale_flags[DP_INITIATOR] = SIDE_LIBERAL;
+    e->tcp_scale_flags[DP_RESPONDER] = SIDE_LIBERAL;
+    e->tcp_end[DP_INITIATOR] = s->end;
+    raise_window(e, DP_INITIATOR, s->window ? s->window : 1);
+    e->tcp_max_end[DP_INITIATOR] = s->end + window_of(e, DP_INITIATOR);
+}
+
+/* Window scaling holds only where both SYNs had the option (RFC 7323, 2.2). */
+static void settle_scales(struct dp_entry *e)
+{
+    if ((e->tcp_scale_flags[DP_INITIATOR] & SIDE_SCALED) && (e->tcp_scale_flags[DP_RESPONDER] & SIDE_SCALED))
+        return;
+    for (int side = 0; side < DP_SIDES; side++) {
+        uint32_t window = window_of(e, (enum dp_side)side);
+
+        e->tcp_scale_flags[side] &= (uint8_t)~(SCALE_MASK | SIDE_SCALED);
+        e->tcp_max_window[side] = window > 65535 ? 65535 : (uint16_t)window;
+    }
+}
+
+/* Whether `ack` acknowledges the SYN of `side`, with or without the data that came with it. */
+static bool acks_syn(const struct dp_entry *e, enum dp_side side, uint32_t ack)
+{
+    uint32_t first = e->tcp_scale_flags[side] & SIDE_ACKED ? e->tcp_end[side] : e->tcp_max_ack[side];
+
+    return !before(ack, first) && !before(e->tcp_end[side], ack);
+}
+
+static bool is_opening(uint8_t state)
+{
+    return state == DP_CONN_TCP_SYN_SENT || state == DP_CONN_TCP_SIMULTANEOUS || state == DP_CONN_TCP_SYN_RECEIVED ||
+           state == DP_CONN_TCP_SYN_RECEIVED_INITIATOR;
+}
+
+static bool inside(const struct dp_entry *e, enum dp_side sender, enum dp_side receiver, uint32_t seq, uint32_t ack,
+                   uint32_t end)
+{
+    uint32_t back = window_of(e, sender);
+
+    if (back < ACK_WINDOW_LEAST)
+        back = ACK_WINDOW_LEAST;
+    return !before(e->tcp_max_end[sender], seq) &&
+           (e->tcp_max_window[receiver] == 0 || !before(end, e->tcp_end[sender] - window_of(e, receiver))) &&
+           !before(later(e->tcp_end[receiver], e->tcp_max_end[receiver]), ack) &&
+           !before(ack, e->tcp_end[receiver] - back);
+}
+
+/* Moves the window on by a segment that is inside. */
+static void move(struct dp_entry *e, enum dp_side sender, enum dp_side receiver, const struct dp_tcp_segment *s,
+                 uint32_t ack)
+{
+    uint32_t end = s->end;
+    uint32_t window = s->flags & DP_TCP_FLAG_SYN ? s->window : (uint32_t)s->window << scale_of(e, sender);
+
+    raise_window(e, sender, window);
+    e->tcp_end[sender] = later(e->tcp_end[sender], end);
+    if (s->flags & DP_TCP_FLAG_ACK) {
+        if (!(e->tcp_scale_flags[sender] & SIDE_ACKED) || before(e->tcp_max_ack[sender], ack))
+            e->tcp_max_ack[sender] = ack;
+        e->tcp_scale_flags[sender] |= SIDE_ACKED;
+        e->tcp_end[receiver] = later(e->tcp_end[receiver], ack);
+    }
+    if (s->flags & DP_TCP_FLAG_FIN)
+        e->tcp_scale_flags[sender] |= SIDE_FIN;
+    if (e->tcp_max_window[receiver] && before(e->tcp_max_end[sender], end))
+        raise_window(e, receiver, window_of(e, receiver) + (end - e->tcp_max_end[sender]));
+    /* A zero window lets one byte through: the probe (RFC 9293, 3.8.6.1). */
+    e->tcp_max_end[receiver] = later(e->tcp_max_end[receiver], ack + (window ? window : 1));
+}
+
+/* A side whose first segment is seen without its SYN, as after a mid-stream pick-up. */
+static void join_side(struct dp_entry *e, enum dp_side sender, enum dp_side receiver, const struct dp_tcp_segment *s,
+                      uint32_t ack)
+{
+    e->tcp_end[sender] = s->end;
+    raise_window(e, sender, s->window ? (uint32_t)s->window << scale_of(e, sender) : 1);
+    e->tcp_max_end[sender] = s->end + window_of(e, sender);
+    if (e->tcp_max_window[receiver] == 0)
+        e->tcp_end[receiver] = e->tcp_max_end[receiver] = ack;
+}
+
+/* A segment of a handshake: whether its acknowledgement and sequence number may stand in this state at all. */
+static bool handshake_allows(const struct dp_entry *e, enum dp_side sender, enum dp_side receiver,
+                             enum dp_tcp_event event, const struct dp_tcp_segment *s)
+{
+    if (event == DP_TCP_SYN_ACK)
+        return acks_syn(e, receiver, s->ack);
+    if (e->state != DP_CONN_TCP_SYN_SENT || event != DP_TCP_RST)
+        return true;
+    if (sender == DP_RESPONDER)
+        return (s->flags & DP_TCP_FLAG_ACK) && acks_syn(e, DP_INITIATOR, s->ack);
+    /* The initiator gives up, or answers the challenge to its SYN (RFC 5961, 4). */
+    return s->seq == e->tcp_end[DP_INITIATOR] || s->seq == e->tcp_max_ack[DP_INITIATOR] ||
+           ((e->tcp_scale_flags[DP_RESPONDER] & SIDE_ACKED) && s->seq == e->tcp_max_ack[DP_RESPONDER]);
+}
+
+/* Whether this SYN begins its side of the connection, or begins it anew while the handshake lasts. */
+static bool starts_side(const struct dp_entry *e, enum dp_side sender, enum dp_tcp_event event,
+                        const struct dp_tcp_segment *s)
+{
+    if (event != DP_TCP_SYN && event != DP_TCP_SYN_ACK)
+        return false;
+    if (e->tcp_max_window[sender] == 0)
+        return true;
+    if (event == DP_TCP_SYN)
+        return e->state == DP_CONN_TCP_SYN_SENT && sender == DP_INITIATOR && s->end != e->tcp_end[sender];
+    return is_opening(e->state) && sender == DP_RESPONDER && s->seq + 1 != e->tcp_max_ack[sender] &&
+           !before(s->end, e->tcp_end[sender]);
+}
+
+/* Where a RST in a synchronised state stands; false: before everything that was acknowledged. */
+static bool reset_allows(const struct dp_entry *e, enum dp_side sender, enum dp_side receiver,
+                         const struct dp_tcp_segment *s, uint8_t *next)
+{
+    if (is_opening(e->state) || !(e->tcp_scale_flags[receiver] & SIDE_ACKED))
+        return true;
+    if (s->seq == e->tcp_max_ack[receiver] || s->seq == e->tcp_end[sender])
+        return true;
+    *next = e->state;
+    return !before(s->seq, e->tcp_max_ack[receiver]);
+}
+
+enum dp_cause dp_tcp_step(const struct dp_conntrack_config *config, struct dp_entry *e, enum dp_side sender,
+                          const struct dp_tcp_segment *s, uint8_t *next)
+{
+    enum dp_side receiver = sender == DP_INITIATOR ? DP_RESPONDER : DP_INITIATOR;
+    struct dp_entry kept;
+    enum dp_tcp_event event;
+    uint32_t ack = s->ack;
+    bool joined = false;
+
+    if (!dp_tcp_flags_valid(s->flags))
+        return DP_CAUSE_TCP_FLAGS;
+    event = event_of(e, receiver, s);
+    *next = config->tcp_next[e->state][sender][event];
+    if (*next == DP_CONN_INVALID)
+        return DP_CAUSE_TCP_STATE;
+    if (is_opening(e->state) && !handshake_allows(e, sender, receiver, event, s))
+        return DP_CAUSE_TCP_WINDOW;
+    if (e->state == DP_CONN_TCP_SYN_SENT && event == DP_TCP_RST)
+        return DP_CAUSE_NONE;
+    if (e->state == DP_CONN_TCP_SYN_SENT && sender == DP_RESPONDER && event == DP_TCP_ACK) {
+        /* A challenge to the SYN, or the first step of a split handshake: kept for the RST that may answer it. */
+        e->tcp_max_ack[DP_RESPONDER] = ack;
+        e->tcp_scale_flags[DP_RESPONDER] |= SIDE_ACKED;
+        return DP_CAUSE_NONE;
+    }
+    if (starts_side(e, sender, event, s)) {
+        start_side(e, sender, s);
+        if (sender == DP_RESPONDER)
+            settle_scales(e);
+        if (event == DP_TCP_SYN)
+            return DP_CAUSE_NONE;
+        move(e, sender, receiver, s, ack);
+        return DP_CAUSE_NONE;
+    }
+    /* Without ACK, or in the RST of stacks that set it with a zero, the acknowledgement says nothing. */
+    if (!(s->flags & DP_TCP_FLAG_ACK) || ((s->flags & DP_TCP_FLAG_RST) && ack == 0))
+        ack = e->tcp_end[receiver];
+    if (e->tcp_max_window[sender] == 0) {
+        kept = *e;
+        join_side(e, sender, receiver, s, ack);
+        joined = true;
+    }
+    if (!config->tcp_be_liberal &&
+        ((!(e->tcp_scale_flags[sender] & SIDE_LIBERAL) && !inside(e, sender, receiver, s->seq, ack, s->end)) ||
+         (event == DP_TCP_RST && !reset_allows(e, sender, receiver, s, next)))) {
+        if (joined)
+            *e = kept;
+        return DP_CAUSE_TCP_WINDOW;
+    }
+    if (event != DP_TCP_RST)
+        move(e, sender, receiver, s, ack);
+    return DP_CAUSE_NONE;
+}

@@ -1,0 +1,137 @@
+"""`dataplane replay`: captures through a policy, a verdict for every packet and a summary (SPEC 7)."""
+
+from __future__ import annotations
+
+import json
+import sys
+from contextlib import ExitStack
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, NoReturn
+
+import typer
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from dataplane.replay import Captures, Summary
+    from dataplane.replay.expectations import Expectations
+
+EXIT_EXPECTATION, EXIT_USAGE, EXIT_CAPTURE = 1, 2, 3
+
+
+def replay(
+    policy: Annotated[Path, typer.Argument(help="The policy document (YAML or JSON).")],
+    captures: Annotated[
+        list[str],
+        typer.Argument(help="pcap or pcapng files, plain, gzip or zstd; - is standard input. Merged by time."),
+    ],
+    changes: Annotated[
+        Path | None, typer.Option(help="A YAML list of changes of the policy, each with its time `at`.")
+    ] = None,
+    verdicts: Annotated[
+        str | None,
+        typer.Option(help="Write a record for each packet: .csv, .parquet, else JSON lines; - is standard output."),
+    ] = None,
+    expect: Annotated[Path | None, typer.Option(help="A YAML list of expectations; exit status 1 if one fails.")] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print the summary as JSON.")] = False,
+    top: Annotated[int, typer.Option(min=0, max=1000, help="How many denied flows and rules to list.")] = 10,
+) -> None:
+    """Replay captures through a policy: which packets pass, by which rule, and what a change cuts off."""
+    from dataplane.engine import Engine
+    from dataplane.policy.changes import ChangeError, load_changes
+    from dataplane.policy.load import PolicyError
+    from dataplane.policy.model import Policy
+    from dataplane.replay import Captures, Replay
+    from dataplane.replay.expectations import Expectations
+    from dataplane.replay.verdicts import open_writer
+
+    with ExitStack() as stack:
+        try:
+            engine = Engine(Policy.load(policy))
+            schedule = load_changes(changes) if changes else []
+            expectations = Expectations.load(expect) if expect else None
+            opened = stack.enter_context(Captures(captures))
+            writer = open_writer(verdicts, engine.names) if verdicts else None
+            run = Replay(
+                engine,
+                opened,
+                changes=schedule,
+                write=writer.write if writer else None,
+                observers=[expectations] if expectations else [],
+                progress=_progress(stack, opened),
+            )
+        except (PolicyError, ChangeError, ModuleNotFoundError) as error:
+            _refuse(str(error))
+        except OSError as error:
+            _refuse(f"{error.filename}: {error.strerror}")
+        try:
+            summary = run.run(top=top)
+            if writer:
+                writer.close()
+        except BrokenPipeError:
+            # Who read our standard output has seen enough.
+            sys.stderr.close()
+            raise typer.Exit(0) from None
+        except OSError as error:
+            _refuse(f"{verdicts}: {error.strerror}: the verdicts could not be written")
+    _print_summary(summary, as_json=as_json, to_stderr=verdicts == "-", top=top)
+    raise typer.Exit(_conclude(summary, expectations))
+
+
+def _refuse(text: str) -> NoReturn:
+    typer.echo(text, err=True)
+    raise typer.Exit(EXIT_USAGE)
+
+
+def _progress(stack: ExitStack, captures: Captures) -> Callable[[], None] | None:
+    """A bar on standard error when that is a terminal; moved once a batch."""
+    if not sys.stderr.isatty():
+        return None
+    from rich.console import Console
+    from rich.progress import BarColumn, DownloadColumn, Progress, TimeRemainingColumn, TransferSpeedColumn
+
+    bar = stack.enter_context(
+        Progress(
+            "replaying",
+            BarColumn(),
+            DownloadColumn(),
+            TransferSpeedColumn(),
+            TimeRemainingColumn(),
+            console=Console(stderr=True),
+            transient=True,
+        )
+    )
+    sizes = [status.size for status in captures.status()]
+    task = bar.add_task("", total=sum(sizes) if all(sizes) else None)
+
+    def move() -> None:
+        bar.update(task, completed=sum(status.position for status in captures.status()))
+
+    return move
+
+
+def _print_summary(summary: Summary, *, as_json: bool, to_stderr: bool, top: int) -> None:
+    stream = sys.stderr if to_stderr else sys.stdout
+    if as_json:
+        json.dump(summary.to_dict(), stream, indent=2)
+        stream.write("\n")
+        return
+    from dataplane.cli.summary import print_summary
+
+    print_summary(summary, stream, top=top)
+
+
+def _conclude(summary: Summary, expectations: Expectations | None) -> int:
+    """Says on standard error what failed; the exit status (SPEC 7)."""
+    failed = 0
+    if expectations:
+        failures = expectations.finish()
+        if failures:
+            expectations.print_failures(failures)
+            failed = EXIT_EXPECTATION
+        else:
+            typer.echo(f"All {expectations.total} expectations hold.", err=True)
+    for capture in summary.faults:
+        typer.echo(f"{capture.name}: at byte {capture.offset}: {capture.fault}", err=True)
+        failed = EXIT_CAPTURE
+    return failed

@@ -1,0 +1,161 @@
+"""A replay's summary for a person at a terminal."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, TextIO
+
+from rich import box
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from dataplane.replay.run import disconnected_words
+
+if TYPE_CHECKING:
+    from dataplane.replay.summary import DeniedFlow, Summary
+
+_COLOURS = {"allow": "green", "deny": "red", "bypass": "yellow"}
+
+
+def print_summary(summary: Summary, stream: TextIO, *, top: int) -> None:
+    """Prints all parts of a summary that have something to say."""
+    console = Console(file=stream, highlight=False)
+    _print_verdicts(console, summary)
+    _print_reasons(console, summary)
+    _print_connections(console, summary)
+    _print_rules(console, summary, top)
+    _print_denied(console, summary)
+    _print_changes(console, summary)
+    _print_speed(console, summary)
+
+
+def _table(title: str, *columns: tuple[str, str]) -> Table:
+    table = Table(title=title, title_justify="left", title_style="bold", box=box.SIMPLE_HEAD, pad_edge=False)
+    for name, side in columns:
+        table.add_column(name, justify="right" if side == "right" else "left", overflow="fold")
+    return table
+
+
+def _count(number: int) -> str:
+    return f"{number:,}"
+
+
+def _print_verdicts(console: Console, summary: Summary) -> None:
+    table = _table("Packets", ("verdict", "left"), ("packets", "right"), ("bytes", "right"), ("share", "right"))
+    for word in ("allow", "deny", "bypass"):
+        traffic = summary.verdicts[word]
+        share = f"{traffic.packets / summary.packets:.1%}" if summary.packets else "-"
+        table.add_row(Text(word, _COLOURS[word]), _count(traffic.packets), _count(traffic.bytes), share)
+    console.print(table)
+
+
+def _print_reasons(console: Console, summary: Summary) -> None:
+    if not summary.reasons:
+        return
+    table = _table("Checks by reason", ("verdict", "left"), ("reason", "left"), ("packets", "right"), ("bytes", "right"))
+    for count in summary.reasons:
+        table.add_row(
+            Text(count.verdict, _COLOURS[count.verdict]), count.reason, _count(count.packets), _count(count.bytes)
+        )
+    console.print(table)
+    if summary.causes:
+        words = ", ".join(f"{cause} {_count(traffic.packets)}" for cause, traffic in summary.causes.items())
+        console.print(f"Invalid or malformed because of: {words}\n")
+
+
+def _print_connections(console: Console, summary: Summary) -> None:
+    c = summary.connections
+    states = ", ".join(f"{state} {_count(number)}" for state, number in c.by_state.items()) or "none"
+    words = [f"{_count(c.opened)} opened", f"{_count(c.expired)} expired"]
+    for number, word in (
+        (c.replaced, "replaced by a new one on the same ports"),
+        (c.disconnected, "disconnected by changes"),
+        (c.early_drops, "dropped early to make room"),
+    ):
+        if number:
+            words.append(f"{_count(number)} {word}")
+    console.print(Text("Connections", "bold"))
+    console.print(f"{', '.join(words)}; live at the end: {states}")
+    if c.table_full:
+        console.print(
+            Text(
+                f"The connection table was full: {_count(c.table_full)} new connections were denied as table-full "
+                f"(conntrack.max_entries is {_count(c.max_entries)}).",
+                "bold red",
+            )
+        )
+    console.print()
+
+
+def _print_rules(console: Console, summary: Summary, top: int) -> None:
+    hit = [rule for rule in summary.rules if rule.hits or rule.packets]
+    if hit:
+        table = _table(
+            "Rules",
+            ("rule", "left"),
+            ("security group", "left"),
+            ("hits", "right"),
+            ("packets", "right"),
+            ("bytes", "right"),
+        )
+        for rule in hit[:top]:
+            table.add_row(rule.rule, rule.security_group, _count(rule.hits), _count(rule.packets), _count(rule.bytes))
+        console.print(table)
+        if len(hit) > top:
+            console.print(f"and {_count(len(hit) - top)} more rules with hits\n")
+    never = [rule.rule for rule in summary.never_hit]
+    if never:
+        more = f" and {_count(len(never) - top)} more" if len(never) > top else ""
+        console.print(f"Never hit ({_count(len(never))}): {', '.join(never[:top])}{more}\n", soft_wrap=True)
+
+
+def _print_denied(console: Console, summary: Summary) -> None:
+    if not summary.denied_flows:
+        return
+    table = _table(
+        "Flows denied most",
+        ("instance", "left"),
+        ("direction", "left"),
+        ("flow", "left"),
+        ("reason", "left"),
+        ("packets", "right"),
+        ("bytes", "right"),
+    )
+    for flow in summary.denied_flows:
+        about = "≤ " if flow.overcount else ""
+        table.add_row(
+            flow.instance, flow.direction, _flow(flow), flow.reason, about + _count(flow.packets), _count(flow.bytes)
+        )
+    console.print(table)
+
+
+def _flow(flow: DeniedFlow) -> str:
+    if flow.source is None:
+        return "not IP"
+    port = f" port {flow.destination_port}" if flow.destination_port else ""
+    return f"{flow.protocol} {flow.source} → {flow.destination}{port}"
+
+
+def _print_changes(console: Console, summary: Summary) -> None:
+    if not summary.changes:
+        return
+    table = _table("Changes", ("at", "right"), ("change", "left"), ("effect", "left"))
+    for applied in summary.changes:
+        table.add_row(f"{applied.change.at:g} s", applied.change.change.summary, disconnected_words(applied.result))
+    console.print(table)
+
+
+def _print_speed(console: Console, summary: Summary) -> None:
+    captures = len(summary.captures)
+    console.print(
+        f"{_count(summary.packets)} packets, {_count(summary.bytes)} bytes from {captures} "
+        f"capture{'' if captures == 1 else 's'} in {summary.elapsed:.3f} s: "
+        f"{summary.packets_per_second / 1e6:.2f} million packets/s",
+        soft_wrap=True,
+    )
+    if summary.time_backwards:
+        console.print(
+            f"{_count(summary.time_backwards)} packets have a time before an earlier packet's; they were judged at the "
+            "latest time seen",
+            soft_wrap=True,
+        )

@@ -1,0 +1,236 @@
+"""From a policy to the C side's tables: rule tables by ordered groups, endpoints, and the update that puts both in force.
+
+The order in which rules are tried (SPEC 3.1) is made here: groups by their place in the instance's list, within a group
+by priority, deny before allow, and then as written. Instances with the same list of groups share their tables, and a
+table is kept as long as what it was made from is the same objects: a change rebuilds only what it touches.
+"""
+
+from __future__ import annotations
+
+import socket
+from array import array
+from collections.abc import Iterable, Sequence
+from typing import TYPE_CHECKING, Any
+
+from dataplane._core import ffi, lib
+from dataplane._core.errors import check
+
+if TYPE_CHECKING:
+    from dataplane.policy.model import AddressGroup, Instance, Policy, SecurityGroup, SecurityGroupRule
+    from dataplane.verdict import Names
+
+INGRESS, EGRESS = lib.DP_INGRESS, lib.DP_EGRESS
+DIRECTIONS = (("ingress", INGRESS), ("egress", EGRESS))
+FAMILIES = (("IPv4", 4), ("IPv6", 6))
+_ANY = 0xFFFFFFFF  # DP_REMOTE_ANY in an unsigned array
+_PREFIX_SIZE = ffi.sizeof("struct dp_prefix")
+
+
+def _prefix(address: bytes, bits: int) -> bytes:
+    """A `struct dp_prefix` as bytes."""
+    return address.ljust(16, b"\0") + bits.to_bytes(4, "little")
+
+
+class _Tables:
+    """The four rule tables of one ordered list of groups, and what they were made from."""
+
+    def __init__(self, sources: tuple[object, ...], handles: dict[tuple[int, int], Any]) -> None:
+        self.sources = sources
+        self.handles = handles
+
+
+class Compiler:
+    """Compiles policies one after the other, and keeps what the next one can use again."""
+
+    def __init__(self, names: Names) -> None:
+        self._names = names
+        self._tables: dict[tuple[str, ...], _Tables] = {}
+        self._members: dict[tuple[str, int], tuple[tuple[Instance, ...], bytes]] = {}
+        self._endpoints: Any = None
+        self._endpoints_from: tuple[object, ...] = ()
+        self.rebuilt = 0
+
+    def compile(self, policy: Policy) -> tuple[Any, Any]:
+        """The policy as (array of `struct dp_zone_tables`, endpoints); `rebuilt` counts the tables made anew."""
+        self.rebuilt = 0
+        used: dict[tuple[str, ...], _Tables] = {}
+        zones = ffi.new("struct dp_zone_tables[]", len(policy.instances))
+        for zone, instance in zip(zones, policy.instances, strict=True):
+            groups = tuple(instance.security_groups)
+            tables = used.get(groups)
+            if tables is None:
+                tables = used[groups] = self._tables_of(policy, groups)
+            zone.zone = self._names.zone(instance.id)
+            for (direction, family), handle in tables.handles.items():
+                zone.table[direction][family == 6] = handle
+        self._tables = used
+        self._members = {key: value for key, value in self._members.items() if policy.members(key[0]) is value[0]}
+        return zones, self._compile_endpoints(policy)
+
+    # ---- rule tables ----
+
+    def _tables_of(self, policy: Policy, groups: tuple[str, ...]) -> _Tables:
+        sources = self._sources(policy, groups)
+        tables = self._tables.get(groups)
+        if (
+            tables
+            and len(tables.sources) == len(sources)
+            and all(a is b for a, b in zip(tables.sources, sources, strict=True))
+        ):
+            return tables
+        handles = {}
+        ordered = [policy.group(group) for group in groups]
+        for direction, d in DIRECTIONS:
+            for ethertype, family in FAMILIES:
+                rules = ordered_rules(ordered, direction, ethertype)
+                handles[d, family] = self._table(policy, rules, family)
+                self.rebuilt += 1
+        return _Tables(sources, handles)
+
+    def _sources(self, policy: Policy, groups: tuple[str, ...]) -> tuple[object, ...]:
+        """All objects that decide what the tables of `groups` say, in a fixed order."""
+        sources: list[object] = []
+        for group in groups:
+            security_group = policy.group(group)
+            sources.append(security_group.security_group_rules)
+            sources.extend(policy.members(remote) for remote in security_group.remote_groups)
+            sources.extend(policy.address_group(remote) for remote in security_group.remote_address_groups)
+        return tuple(sources)
+
+    def _table(self, policy: Policy, rules: Sequence[tuple[SecurityGroup, SecurityGroupRule]], family: int) -> Any:
+        flat = array("I")
+        selectors = array("I")
+        remotes = array("I")
+        prefixes: list[bytes] = []
+        n_prefixes = 0
+        known: dict[object, int] = {}
+        for group, rule in rules:
+            source = rule.remote_group_id or rule.remote_address_group_id or rule.remote_prefix
+            remote = _ANY
+            if source:
+                key = (rule.remote_group_id is not None, source)
+                remote = known.get(key, _ANY)
+                if remote == _ANY:
+                    remote = known[key] = len(known)
+                    blob = self._remote(policy, rule, family)
+                    count = len(blob) // _PREFIX_SIZE
+                    remotes.extend((n_prefixes, count))
+                    prefixes.append(blob)
+                    n_prefixes += count
+            ranges = rule.selectors
+            first = len(selectors) // 2
+            for low, high in ranges:
+                selectors.append(low)
+                selectors.append(high)
+            number = self._names.rule_number(rule.id, group.id)
+            flat.extend((number, remote, first, len(ranges), rule.action == "allow"))
+        out = ffi.new("struct dp_rule_table **")
+        code = lib.dp_rule_table_new(
+            family,
+            ffi.from_buffer("struct dp_rule[]", flat),
+            len(flat) // 5,
+            ffi.from_buffer("struct dp_remote[]", remotes),
+            len(remotes) // 2,
+            ffi.from_buffer("struct dp_prefix[]", b"".join(prefixes)),
+            n_prefixes,
+            ffi.from_buffer("struct dp_selector[]", selectors),
+            len(selectors) // 2,
+            out,
+        )
+        check(code, "building a rule table")
+        return ffi.gc(out[0], lib.dp_rule_table_free, lib.dp_rule_table_size(out[0]))
+
+    def _remote(self, policy: Policy, rule: SecurityGroupRule, family: int) -> bytes:
+        """The addresses that a rule's remote stands for now (SPEC 3.3), as `struct dp_prefix`."""
+        if rule.remote_group_id:
+            return self._member_prefixes(policy, rule.remote_group_id, family)
+        if rule.remote_address_group_id:
+            group: AddressGroup = policy.address_group(rule.remote_address_group_id)
+            return b"".join(_prefix(address, bits) for address, bits in group.prefixes)
+        assert rule.remote_prefix is not None
+        return _prefix(*rule.remote_prefix)
+
+    def _member_prefixes(self, policy: Policy, group: str, family: int) -> bytes:
+        members = policy.members(group)
+        cached = self._members.get((group, family))
+        if cached and cached[0] is members:
+            return cached[1]
+        size = 4 if family == 4 else 16
+        blob = b"".join(
+            _prefix(address, size * 8) for i in members for address in i.packed_addresses if len(address) == size
+        )
+        self._members[group, family] = (members, blob)
+        return blob
+
+    # ---- endpoints ----
+
+    def _compile_endpoints(self, policy: Policy) -> Any:
+        sources = (policy.instances, policy.load_balancers)
+        if self._endpoints_from and all(a is b for a, b in zip(self._endpoints_from, sources, strict=True)):
+            return self._endpoints
+        holdings = [h for i in policy.instances for h in self._holdings(i)]
+        macs = [(_mac(i.mac), self._names.zone(i.id), 0) for i in policy.instances if i.mac]
+        addresses = []
+        backends = []
+        transparent = [b for b in policy.load_balancers if b.transfer_client_ip]
+        for number, balancer in enumerate(transparent, 1):
+            if balancer.mac:
+                macs.append((_mac(balancer.mac), 0, number))
+            addresses.extend((_padded(a), _family(a), number) for a in map(pack_address, balancer.addresses))
+            backends.extend((number, self._names.zone(backend)) for backend in balancer.backends)
+        out = ffi.new("struct dp_endpoints **")
+        code = lib.dp_endpoints_new(
+            ffi.new("struct dp_holding[]", holdings),
+            len(holdings),
+            ffi.new("struct dp_mac[]", [{"mac": mac, "zone": zone, "balancer": b} for mac, zone, b in macs]),
+            len(macs),
+            ffi.new("struct dp_balancer_address[]", addresses),
+            len(addresses),
+            ffi.new("struct dp_backend[]", backends),
+            len(backends),
+            out,
+        )
+        check(code, "building the table of endpoints")
+        self._endpoints = ffi.gc(out[0], lib.dp_endpoints_free)
+        self._endpoints_from = sources
+        return self._endpoints
+
+    def _holdings(self, instance: Instance) -> Iterable[tuple[tuple[bytes, int], int, int, int]]:
+        zone = self._names.zone(instance.id)
+        for address in instance.packed_addresses:
+            yield (_padded(address), len(address) * 8), _family(address), zone, 0
+        for address, bits in instance.packed_address_pairs:
+            yield (_padded(address), bits), _family(address), zone, 1
+
+
+def ordered_rules(
+    groups: Iterable[SecurityGroup], direction: str, ethertype: str
+) -> list[tuple[SecurityGroup, SecurityGroupRule]]:
+    """The enabled rules of an ordered list of groups in the order in which they are tried (SPEC 3.1)."""
+    ordered: list[tuple[SecurityGroup, SecurityGroupRule]] = []
+    for group in groups:
+        rules = [
+            rule
+            for rule in group.security_group_rules
+            if rule.enabled and rule.direction == direction and rule.ethertype == ethertype
+        ]
+        rules.sort(key=lambda rule: (rule.priority, rule.action != "deny"))
+        ordered.extend((group, rule) for rule in rules)
+    return ordered
+
+
+def pack_address(text: str) -> bytes:
+    """An IPv4 or IPv6 address as 4 or 16 bytes."""
+    return socket.inet_pton(socket.AF_INET6 if ":" in text else socket.AF_INET, text)
+
+
+def _padded(address: bytes) -> bytes:
+    return address.ljust(16, b"\0")
+
+
+def _family(address: bytes) -> int:
+    return 4 if len(address) == 4 else 6
+
+
+def _mac(text: str) -> bytes:
+    return bytes.fromhex(text.replace(":", ""))

@@ -1,0 +1,181 @@
+"""The connection table as people see it: iterable, filterable, countable, and it can be flushed."""
+
+from __future__ import annotations
+
+import ipaddress
+import socket
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from typing import Any
+
+from dataplane._core import ffi, lib
+from dataplane.verdict import CONN_STATE_WORDS, ORIGIN_WORDS, Names
+
+PROTOCOLS = {"icmp": 1, "tcp": 6, "udp": 17, "dccp": 33, "gre": 47, "esp": 50, "ah": 51, "icmpv6": 58, "sctp": 132}
+PROTOCOL_NAMES = {number: name for name, number in PROTOCOLS.items()}
+_BATCH = 4096
+
+
+@dataclass(frozen=True, slots=True)
+class Connection:
+    """One entry of the connection table, seen from its instance.
+
+    `origin` is ``inbound`` or ``outbound`` (SPEC 1). Ports are None where the protocol has none; `icmp_id` is the
+    identifier of an ICMP query. Times are nanoseconds; it lives until `expires_ns` unless a packet comes first. A
+    `disconnected` one denies its packets until then (SPEC 5.3).
+    """
+
+    instance: str
+    origin: str
+    protocol: str
+    state: str
+    local: str
+    local_port: int | None
+    remote: str
+    remote_port: int | None
+    icmp_id: int | None
+    rule: str | None
+    security_group: str | None
+    disconnected: bool
+    last_ns: int
+    expires_ns: int
+
+
+@dataclass(frozen=True, slots=True)
+class _Filter:
+    instance: str | None = None
+    origin: str | None = None
+    protocol: str | int | None = None
+    address: str | None = None
+    state: str | None = None
+    disconnected: bool | None = None
+
+
+class Connections:
+    """A view of an engine's live connections. Filters narrow it: ``connections.filter(protocol="tcp", state=...)``."""
+
+    def __init__(self, engine: Any, names: Names, chosen: _Filter | None = None) -> None:
+        self._engine = engine
+        self._names = names
+        self._chosen = chosen or _Filter()
+
+    def filter(
+        self,
+        *,
+        instance: str | None = None,
+        origin: str | None = None,
+        protocol: str | int | None = None,
+        address: str | None = None,
+        state: str | None = None,
+        disconnected: bool | None = None,
+    ) -> Connections:
+        """A narrower view.
+
+        `instance` is an instance's id, `origin` ``inbound`` or ``outbound``, `protocol` a name or number, `address` an
+        address or prefix on either side, `state` a word such as ``ESTABLISHED``, SYN_SENT, FIN_WAIT, UNREPLIED, REPLIED.
+        Raises ValueError for a word that is not known.
+        """
+        given = {
+            "instance": instance,
+            "origin": origin,
+            "protocol": protocol,
+            "address": address,
+            "state": state,
+            "disconnected": disconnected,
+        }
+        chosen = replace(self._chosen, **{name: value for name, value in given.items() if value is not None})
+        _c_filter(chosen, self._names)
+        return Connections(self._engine, self._names, chosen)
+
+    def __iter__(self) -> Iterator[Connection]:
+        chosen = _c_filter(self._chosen, self._names)
+        cursor = ffi.new("uint64_t *", 0)
+        found = ffi.new("struct dp_connection[]", _BATCH)
+        while n := lib.dp_engine_connections(self._engine, chosen, cursor, found, _BATCH):
+            for i in range(n):
+                yield _connection(found[i], self._names)
+
+    def __len__(self) -> int:
+        return int(lib.dp_engine_count(self._engine, _c_filter(self._chosen, self._names), ffi.NULL))
+
+    def count(self) -> int:
+        """How many connections are live, disconnected ones in their hold among them."""
+        return len(self)
+
+    def count_by_state(self) -> dict[str, int]:
+        """How many connections are in each state; states without any are left out."""
+        numbers = ffi.new("uint64_t[]", lib.DP_CONN_STATES)
+        lib.dp_engine_count(self._engine, _c_filter(self._chosen, self._names), numbers)
+        counts: dict[str, int] = {}
+        for word, number in zip(CONN_STATE_WORDS, numbers, strict=True):
+            if number:
+                counts[word] = counts.get(word, 0) + number
+        return counts
+
+    def flush(self) -> int:
+        """Takes these connections out of the table at once and returns how many; their next packets are new."""
+        return int(lib.dp_engine_flush(self._engine, _c_filter(self._chosen, self._names)))
+
+
+def protocol_number(protocol: str | int) -> int:
+    """The number of a protocol given by name or number. Raises ValueError for an unknown one."""
+    text = str(protocol).lower()
+    number = PROTOCOLS.get(text, int(text) if text.isdigit() else -1)
+    if not 0 <= number <= 255:
+        raise ValueError(f"protocol {protocol!r} is not known: {', '.join(PROTOCOLS)} or a number 0..255 is")
+    return number
+
+
+def _c_filter(chosen: _Filter, names: Names) -> Any:
+    c = ffi.new("struct dp_connection_filter *", {"zone": -1, "origin": -1, "protocol": -1, "disconnected": -1})
+    if chosen.instance is not None:
+        zone = names.known_zone(chosen.instance)
+        if zone is None:
+            raise ValueError(f"instance {chosen.instance!r} is not known")
+        c.zone = zone
+    if chosen.origin is not None:
+        if chosen.origin not in ORIGIN_WORDS[1:]:
+            raise ValueError(f"origin {chosen.origin!r} is not known: inbound or outbound is")
+        c.origin = ORIGIN_WORDS.index(chosen.origin)
+    if chosen.protocol is not None:
+        c.protocol = protocol_number(chosen.protocol)
+    if chosen.disconnected is not None:
+        c.disconnected = chosen.disconnected
+    if chosen.state is not None:
+        c.states = sum(1 << n for n, word in enumerate(CONN_STATE_WORDS) if n and word == chosen.state.upper())
+        if not c.states:
+            raise ValueError(f"state {chosen.state!r} is not known: {', '.join(dict.fromkeys(CONN_STATE_WORDS[1:]))} is")
+    if chosen.address is not None:
+        network = ipaddress.ip_network(chosen.address)
+        c.family = network.version
+        c.address.address = network.network_address.packed.ljust(16, b"\0")
+        c.address.bits = network.prefixlen
+    return c
+
+
+def _address(data: Any, family: int) -> str:
+    if family == 4:
+        return socket.inet_ntop(socket.AF_INET, bytes(ffi.buffer(data, 4)))
+    return socket.inet_ntop(socket.AF_INET6, bytes(ffi.buffer(data, 16)))
+
+
+def _connection(c: Any, names: Names) -> Connection:
+    rule = names.rules[c.rule]
+    query = c.protocol in (PROTOCOLS["icmp"], PROTOCOLS["icmpv6"])
+    ports = not query and (c.local_port or c.remote_port)
+    return Connection(
+        instance=names.instances[c.zone],
+        origin=ORIGIN_WORDS[c.origin],
+        protocol=PROTOCOL_NAMES.get(c.protocol, str(c.protocol)),
+        state=CONN_STATE_WORDS[c.state],
+        local=_address(c.local, c.family),
+        local_port=c.local_port if ports else None,
+        remote=_address(c.remote, c.family),
+        remote_port=c.remote_port if ports else None,
+        icmp_id=c.local_port if query else None,
+        rule=rule[0] if rule else None,
+        security_group=rule[1] if rule else None,
+        disconnected=bool(c.disconnected),
+        last_ns=c.last_ns,
+        expires_ns=c.expires_ns,
+    )

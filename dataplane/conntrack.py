@@ -1,0 +1,281 @@
+"""Connection tracking as people read and change it: TCP transitions, timeouts, and what a change disconnects.
+
+C holds the entries and follows what is written here (SPEC 4 and 5); it has no policy of its own.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from dataplane._core import ffi, lib
+
+if TYPE_CHECKING:
+    from dataplane.policy.model import AddressGroup, Conntrack, Instance, Policy, SecurityGroup, SecurityGroupRule
+
+NANOSECONDS = 1_000_000_000
+
+# States of an entry (enum dp_conn_state). For TCP, I and R are the connection's initiator and responder: FIN_WAIT_I has
+# seen the initiator's FIN, CLOSE_WAIT_I has seen it acknowledged, LAST_ACK_I still lacks its acknowledgement.
+NONE = lib.DP_CONN_INVALID
+SYN_SENT = lib.DP_CONN_TCP_SYN_SENT
+SIMULTANEOUS = lib.DP_CONN_TCP_SIMULTANEOUS
+SYN_RECEIVED = lib.DP_CONN_TCP_SYN_RECEIVED
+SYN_RECEIVED_I = lib.DP_CONN_TCP_SYN_RECEIVED_INITIATOR
+ESTABLISHED = lib.DP_CONN_TCP_ESTABLISHED
+FIN_WAIT_I = lib.DP_CONN_TCP_FIN_WAIT_INITIATOR
+FIN_WAIT_R = lib.DP_CONN_TCP_FIN_WAIT_RESPONDER
+CLOSE_WAIT_I = lib.DP_CONN_TCP_CLOSE_WAIT_INITIATOR
+CLOSE_WAIT_R = lib.DP_CONN_TCP_CLOSE_WAIT_RESPONDER
+CLOSING = lib.DP_CONN_TCP_CLOSING
+LAST_ACK_I = lib.DP_CONN_TCP_LAST_ACK_INITIATOR
+LAST_ACK_R = lib.DP_CONN_TCP_LAST_ACK_RESPONDER
+TIME_WAIT = lib.DP_CONN_TCP_TIME_WAIT
+CLOSE = lib.DP_CONN_TCP_CLOSE
+ICMP_ONE_WAY = lib.DP_CONN_ICMP_ONE_WAY
+ICMP_TWO_WAY = lib.DP_CONN_ICMP_TWO_WAY
+OTHER_ONE_WAY = lib.DP_CONN_OTHER_ONE_WAY
+OTHER_TWO_WAY = lib.DP_CONN_OTHER_TWO_WAY
+
+# Sides and events of a segment. ACK_FIN and FIN_ACK_FIN also acknowledge the other side's FIN.
+I, R = lib.DP_INITIATOR, lib.DP_RESPONDER  # noqa: E741
+SYN = lib.DP_TCP_SYN
+SYN_ACK = lib.DP_TCP_SYN_ACK
+ACK = lib.DP_TCP_ACK
+ACK_FIN = lib.DP_TCP_ACK_FIN
+FIN = lib.DP_TCP_FIN
+FIN_ACK_FIN = lib.DP_TCP_FIN_ACK_FIN
+RST = lib.DP_TCP_RST
+
+# state, side, {event: next state}. What is not listed is impossible there: `invalid` (SPEC 4.4, RFC 9293 section 3.3.2).
+# A SYN in a state of REOPENS never comes here: it is a new connection.
+TCP_TRANSITIONS: tuple[tuple[int, int, dict[int, int]], ...] = (
+    # Only a plain SYN opens a connection; tcp_loose adds ACK.
+    (NONE, I, {SYN: SYN_SENT}),
+    # The SYN repeated, or given up.
+    (SYN_SENT, I, {SYN: SYN_SENT, RST: CLOSE}),
+    # Answered; or both opened at once; or challenged because of an older connection (RFC 5961, 4); or refused.
+    (SYN_SENT, R, {SYN_ACK: SYN_RECEIVED, SYN: SIMULTANEOUS, ACK: SYN_SENT, RST: CLOSE}),
+    # Both SYNs are under way: each side's SYN-ACK acknowledges the other's.
+    (SIMULTANEOUS, I, {SYN: SIMULTANEOUS, SYN_ACK: SYN_RECEIVED_I, RST: CLOSE}),
+    (SIMULTANEOUS, R, {SYN: SIMULTANEOUS, SYN_ACK: SYN_RECEIVED, RST: CLOSE}),
+    # Only the initiator's acknowledgement completes the handshake: repeats of SYN and SYN-ACK never do.
+    (SYN_RECEIVED, I, {SYN: SYN_RECEIVED, SYN_ACK: ESTABLISHED, ACK: ESTABLISHED, FIN: FIN_WAIT_I, RST: CLOSE}),
+    # The server may send, and even close, before that acknowledgement (RFC 7413).
+    (SYN_RECEIVED, R, {SYN_ACK: SYN_RECEIVED, ACK: SYN_RECEIVED, FIN: FIN_WAIT_R, RST: CLOSE}),
+    # The same with the sides exchanged, after a simultaneous open.
+    (SYN_RECEIVED_I, I, {SYN_ACK: SYN_RECEIVED_I, ACK: SYN_RECEIVED_I, FIN: FIN_WAIT_I, RST: CLOSE}),
+    (SYN_RECEIVED_I, R, {SYN: SYN_RECEIVED_I, SYN_ACK: ESTABLISHED, ACK: ESTABLISHED, FIN: FIN_WAIT_R, RST: CLOSE}),
+    # A SYN inside the window is let through to be challenged; it changes nothing (RFC 5961, 4).
+    (ESTABLISHED, I, {SYN: ESTABLISHED, SYN_ACK: ESTABLISHED, ACK: ESTABLISHED, FIN: FIN_WAIT_I, RST: CLOSE}),
+    (ESTABLISHED, R, {SYN: ESTABLISHED, SYN_ACK: ESTABLISHED, ACK: ESTABLISHED, FIN: FIN_WAIT_R, RST: CLOSE}),
+    # Half-closed by the initiator: the responder may send on.
+    (FIN_WAIT_I, I, {ACK: FIN_WAIT_I, FIN: FIN_WAIT_I, RST: CLOSE}),
+    (
+        FIN_WAIT_I,
+        R,
+        {SYN_ACK: FIN_WAIT_I, ACK: FIN_WAIT_I, ACK_FIN: CLOSE_WAIT_I, FIN: CLOSING, FIN_ACK_FIN: LAST_ACK_R, RST: CLOSE},
+    ),
+    (CLOSE_WAIT_I, I, {ACK: CLOSE_WAIT_I, FIN: CLOSE_WAIT_I, RST: CLOSE}),
+    (
+        CLOSE_WAIT_I,
+        R,
+        {ACK: CLOSE_WAIT_I, ACK_FIN: CLOSE_WAIT_I, FIN: LAST_ACK_R, FIN_ACK_FIN: LAST_ACK_R, RST: CLOSE},
+    ),
+    # Half-closed by the responder.
+    (FIN_WAIT_R, R, {SYN_ACK: FIN_WAIT_R, ACK: FIN_WAIT_R, FIN: FIN_WAIT_R, RST: CLOSE}),
+    (FIN_WAIT_R, I, {ACK: FIN_WAIT_R, ACK_FIN: CLOSE_WAIT_R, FIN: CLOSING, FIN_ACK_FIN: LAST_ACK_I, RST: CLOSE}),
+    (CLOSE_WAIT_R, R, {ACK: CLOSE_WAIT_R, FIN: CLOSE_WAIT_R, RST: CLOSE}),
+    (
+        CLOSE_WAIT_R,
+        I,
+        {ACK: CLOSE_WAIT_R, ACK_FIN: CLOSE_WAIT_R, FIN: LAST_ACK_I, FIN_ACK_FIN: LAST_ACK_I, RST: CLOSE},
+    ),
+    # Both FINs crossed; each side's acknowledgement of the other's leaves its own to be acknowledged.
+    (CLOSING, I, {ACK: CLOSING, FIN: CLOSING, ACK_FIN: LAST_ACK_I, FIN_ACK_FIN: LAST_ACK_I, RST: CLOSE}),
+    (CLOSING, R, {ACK: CLOSING, FIN: CLOSING, ACK_FIN: LAST_ACK_R, FIN_ACK_FIN: LAST_ACK_R, RST: CLOSE}),
+    (LAST_ACK_I, I, {ACK: LAST_ACK_I, FIN: LAST_ACK_I, ACK_FIN: LAST_ACK_I, FIN_ACK_FIN: LAST_ACK_I, RST: CLOSE}),
+    (LAST_ACK_I, R, {ACK: LAST_ACK_I, FIN: LAST_ACK_I, ACK_FIN: TIME_WAIT, FIN_ACK_FIN: TIME_WAIT, RST: CLOSE}),
+    (LAST_ACK_R, R, {ACK: LAST_ACK_R, FIN: LAST_ACK_R, ACK_FIN: LAST_ACK_R, FIN_ACK_FIN: LAST_ACK_R, RST: CLOSE}),
+    (LAST_ACK_R, I, {ACK: LAST_ACK_R, FIN: LAST_ACK_R, ACK_FIN: TIME_WAIT, FIN_ACK_FIN: TIME_WAIT, RST: CLOSE}),
+    # Fully closed: late repeats only.
+    (TIME_WAIT, I, {ACK: TIME_WAIT, ACK_FIN: TIME_WAIT, FIN: TIME_WAIT, FIN_ACK_FIN: TIME_WAIT, RST: CLOSE}),
+    (TIME_WAIT, R, {ACK: TIME_WAIT, ACK_FIN: TIME_WAIT, FIN: TIME_WAIT, FIN_ACK_FIN: TIME_WAIT, RST: CLOSE}),
+    # Reset: what was under way may still arrive.
+    (CLOSE, I, {ACK: CLOSE, ACK_FIN: CLOSE, FIN: CLOSE, FIN_ACK_FIN: CLOSE, RST: CLOSE}),
+    (CLOSE, R, {SYN_ACK: CLOSE, ACK: CLOSE, ACK_FIN: CLOSE, FIN: CLOSE, FIN_ACK_FIN: CLOSE, RST: CLOSE}),
+)
+
+HALF_OPEN = (SYN_SENT, SIMULTANEOUS, SYN_RECEIVED, SYN_RECEIVED_I)
+CLOSING_STATES = (FIN_WAIT_I, FIN_WAIT_R, CLOSE_WAIT_I, CLOSE_WAIT_R, CLOSING, LAST_ACK_I, LAST_ACK_R)
+CLOSED = (TIME_WAIT, CLOSE)
+
+# The timeout (a field of the policy's `conntrack.timeouts`) of each state (SPEC 4.2).
+TIMEOUTS: dict[str, tuple[int, ...]] = {
+    "tcp_half_open": HALF_OPEN,
+    "tcp_established": (ESTABLISHED,),
+    "tcp_fin_wait": CLOSING_STATES,
+    "tcp_close": CLOSED,
+    "icmp": (ICMP_ONE_WAY, ICMP_TWO_WAY),
+    "other_unidirectional": (OTHER_ONE_WAY,),
+    "other_bidirectional": (OTHER_TWO_WAY,),
+}
+
+# A SYN here is a new connection, judged afresh (SPEC 4.4, port reuse).
+REOPENS = CLOSING_STATES + CLOSED
+
+# Entries that go first when the table is full (SPEC 4.9).
+TENTATIVE = (*HALF_OPEN, *CLOSED, ICMP_ONE_WAY, OTHER_ONE_WAY)
+
+
+def settings(conntrack: Conntrack) -> Any:
+    """The policy's `conntrack` section and the tables above as a `struct dp_conntrack_config`."""
+    config = ffi.new("struct dp_conntrack_config *")
+    for state in range(lib.DP_CONN_STATES):
+        config.timeout_ns[state] = NANOSECONDS
+    for name, states in TIMEOUTS.items():
+        for state in states:
+            config.timeout_ns[state] = max(1, round(getattr(conntrack.timeouts, name) * NANOSECONDS))
+    for state, side, events in TCP_TRANSITIONS:
+        for event, after in events.items():
+            config.tcp_next[state][side][event] = after
+    if conntrack.tcp_loose:
+        config.tcp_next[NONE][I][ACK] = ESTABLISHED
+    for state in TENTATIVE:
+        config.tentative[state] = 1
+    for state in REOPENS:
+        config.reopens[state] = 1
+    config.max_entries = conntrack.max_entries
+    config.tcp_loose = conntrack.tcp_loose
+    config.tcp_be_liberal = conntrack.tcp_be_liberal
+    config.reevaluate = conntrack.on_change == "reevaluate"
+    return config
+
+
+@dataclass(frozen=True, slots=True)
+class Disconnection:
+    """What a change disconnects (SPEC 5.2 to 5.5).
+
+    `instances` lose all their inbound connections. `revoked` are (rule id, group id, packed address): inbound
+    connections that this rule admitted from this address.
+    """
+
+    instances: frozenset[str]
+    revoked: tuple[tuple[str, str, bytes], ...]
+
+
+def disconnection(old: Policy, new: Policy) -> Disconnection:
+    """What the step from one policy to the next disconnects: the difference of the two is what changed (SPEC 5)."""
+    groups = _changed_groups(old, new)
+    instances = _changed_instances(old, new)
+    for group in groups:
+        for policy in (old, new):
+            instances.update(instance.id for instance in policy.members(group))
+    # A zone that comes or goes with this change has nothing to disconnect.
+    present = {i.id for i in old.instances} & {i.id for i in new.instances}
+    return Disconnection(frozenset(instances & present), _revoked(old, new, groups))
+
+
+def _effect(rule: SecurityGroupRule) -> tuple[object, ...]:
+    """What of a rule can decide about a packet; its name and description cannot (SPEC 5.5)."""
+    return (
+        rule.direction,
+        rule.ethertype,
+        rule.selectors,
+        rule.remote_prefix,
+        rule.remote_group_id,
+        rule.remote_address_group_id,
+        rule.action,
+        rule.priority,
+        rule.enabled,
+    )
+
+
+def _rules_differ(a: SecurityGroup, b: SecurityGroup) -> bool:
+    if a is b or a.security_group_rules is b.security_group_rules:
+        return False
+    return {r.id: _effect(r) for r in a.security_group_rules} != {r.id: _effect(r) for r in b.security_group_rules}
+
+
+def _prefixes(group: AddressGroup | None) -> frozenset[tuple[bytes, int]]:
+    return frozenset(group.prefixes) if group else frozenset()
+
+
+def _changed_groups(old: Policy, new: Policy) -> set[str]:
+    """Groups with a rule added, modified or deleted, an address group that they use changed, or members come or gone."""
+    changed: set[str] = set()
+    before = {g.id: g for g in old.security_groups}
+    address_groups = _changed_address_groups(old, new)
+    for group in new.security_groups:
+        was = before.pop(group.id, None)
+        if was is None:
+            continue
+        uses = {r.remote_address_group_id for r in group.security_group_rules if r.remote_address_group_id}
+        if _rules_differ(was, group) or uses & address_groups:
+            changed.add(group.id)
+    changed.update(before)
+    memberships = {i.id: i.security_groups for i in old.instances}
+    for instance in new.instances:
+        was_in = memberships.pop(instance.id, ())
+        if was_in is not instance.security_groups:
+            changed.update(set(was_in) ^ set(instance.security_groups))
+    for gone in memberships.values():
+        changed.update(gone)
+    return changed
+
+
+def _changed_address_groups(old: Policy, new: Policy) -> set[str]:
+    if old.address_groups is new.address_groups:
+        return set()
+    before = {g.id: g for g in old.address_groups}
+    after = {g.id: g for g in new.address_groups}
+    return {
+        name
+        for name in before.keys() | after.keys()
+        if before.get(name) is not after.get(name) and _prefixes(before.get(name)) != _prefixes(after.get(name))
+    }
+
+
+def _changed_instances(old: Policy, new: Policy) -> set[str]:
+    """Instances whose list of groups (also its order) or whose own addresses changed."""
+    before = {i.id: i for i in old.instances}
+    changed = set()
+    for instance in new.instances:
+        was = before.get(instance.id)
+        if was is None or was is instance:
+            continue
+        if tuple(was.security_groups) != tuple(instance.security_groups) or _addresses(was) != _addresses(instance):
+            changed.add(instance.id)
+    return changed
+
+
+def _addresses(instance: Instance) -> frozenset[bytes]:
+    return frozenset(instance.packed_addresses)
+
+
+def _held(policy: Policy, group: str) -> frozenset[bytes]:
+    return frozenset(address for instance in policy.members(group) for address in instance.packed_addresses)
+
+
+def _revoked(old: Policy, new: Policy, changed: Iterable[str]) -> tuple[tuple[str, str, bytes], ...]:
+    """SPEC 5.4: the addresses that a remote group lost, for each ingress rule elsewhere that names it."""
+    if old.instances is new.instances:
+        return ()
+    named = {
+        rule.remote_group_id
+        for group in new.security_groups
+        for rule in group.security_group_rules
+        if rule.remote_group_id and rule.direction == "ingress"
+    }
+    lost = {group: _held(old, group) - _held(new, group) for group in named}
+    cut = set(changed)
+    return tuple(
+        (rule.id, group.id, address)
+        for group in new.security_groups
+        if group.id not in cut
+        for rule in group.security_group_rules
+        if rule.direction == "ingress" and rule.remote_group_id
+        for address in sorted(lost[rule.remote_group_id])
+        if (len(address) == 4) == (rule.ethertype == "IPv4")
+    )

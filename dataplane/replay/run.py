@@ -1,0 +1,116 @@
+"""The replay: batches of packets through an engine, with the changes of a schedule made at their time (SPEC 7)."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from typing import Any, Protocol
+
+from dataplane._core import ffi, lib
+from dataplane._core.errors import check
+from dataplane.engine import Disconnected, Engine
+from dataplane.policy.changes import TimedChange, apply
+from dataplane.policy.model import Policy
+from dataplane.replay.captures import Captures
+from dataplane.replay.summary import AppliedChange, Summary, summarise
+from dataplane.verdict import Names
+
+BATCH = 16384
+_FOREVER = (1 << 64) - 1
+_NANOSECONDS = 1_000_000_000
+
+
+class Observer(Protocol):
+    """Sees each batch: the number of its first packet, its length, `struct dp_record[]` and `struct dp_flow[]`."""
+
+    def observe(self, first_packet: int, n: int, records: Any, flows: Any, names: Names) -> None:
+        """Looks at one batch; the arrays are used again for the next."""
+
+
+class Replay:
+    """Captures replayed through an engine.
+
+    `changes` is a schedule in order of time; all of it is tried on the policy here, so a change that is not valid raises
+    ChangeError before the first packet. `write` takes (records, n) of each batch, `observers` see the flows too,
+    `progress` is called after each batch.
+    """
+
+    def __init__(
+        self,
+        engine: Engine,
+        captures: Captures,
+        *,
+        changes: Sequence[TimedChange] = (),
+        write: Callable[[Any, int], None] | None = None,
+        observers: Sequence[Observer] = (),
+        progress: Callable[[], None] | None = None,
+    ) -> None:
+        self._engine = engine
+        self._captures = captures
+        self._steps = _schedule(engine.policy, changes)
+        self._write = write
+        self._observers = observers
+        self._progress = progress
+        self._packets = 0
+        self._applied: list[AppliedChange] = []
+
+    def run(self, *, top: int = 10) -> Summary:
+        """Replays to the end of all captures; `top` is how many denied flows the summary lists."""
+        started = time.perf_counter()
+        first = self._captures.next_time()
+        records = ffi.new("struct dp_record[]", BATCH)
+        flows = ffi.new("struct dp_flow[]", BATCH) if self._observers else ffi.NULL
+        pending = list(self._steps)
+        while first is not None:
+            until = _due(first, pending[0][0]) if pending else _FOREVER
+            n = self._batch(records, flows, until)
+            if n == BATCH:
+                continue
+            upcoming = self._captures.next_time() if pending else None
+            if upcoming is None:
+                break
+            while pending and _due(first, pending[0][0]) <= upcoming:
+                change, policy = pending.pop(0)
+                self._applied.append(AppliedChange(change, self._engine.replace(policy, time_ns=_due(first, change))))
+        self._applied.extend(AppliedChange(change, None) for change, _ in pending)
+        elapsed = time.perf_counter() - started
+        return summarise(self._engine, self._captures.status(), self._applied, elapsed=elapsed, top=top)
+
+    def _batch(self, records: Any, flows: Any, until: int) -> int:
+        n = check(
+            lib.dp_replay_run(self._captures.handle, self._engine.handle, until, records, flows, BATCH),
+            "replaying a capture",
+        )
+        if n:
+            if self._write:
+                self._write(records, n)
+            for observer in self._observers:
+                observer.observe(self._packets + 1, n, records, flows, self._engine.names)
+            self._packets += n
+        if self._progress:
+            self._progress()
+        return n
+
+
+def _schedule(policy: Policy, changes: Sequence[TimedChange]) -> list[tuple[TimedChange, Policy]]:
+    """Each change with the policy that it leads to."""
+    steps = []
+    for change in changes:
+        policy = apply(policy, change.change)
+        steps.append((change, policy))
+    return steps
+
+
+def _due(first: int, change: TimedChange) -> int:
+    return min(first + round(change.at * _NANOSECONDS), _FOREVER)
+
+
+def disconnected_words(result: Disconnected | None) -> str:
+    """What a change disconnected, in words."""
+    if result is None:
+        return "not reached: the capture ended before it"
+    words = [f"{result.total} connection{'' if result.total == 1 else 's'} disconnected"]
+    words += [f"{instance}: {n}" for instance, n in result.by_instance.items()]
+    if result.revoked:
+        words.append(f"by a shrunken remote group: {result.revoked}")
+    return "; ".join(words)

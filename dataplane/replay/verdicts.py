@@ -1,0 +1,112 @@
+"""Verdict records written to a file: JSON lines, CSV or Parquet, by the file's ending (SPEC 7).
+
+Lines are made in C, a batch at a time.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+from typing import Any, BinaryIO, Protocol
+
+from dataplane._core import ffi, lib
+from dataplane._core.errors import check
+from dataplane.verdict import Names
+
+_BUFFER = 1 << 22
+CHECK_FIELDS = ("instance", "direction", "verdict", "state", "reason", "rule", "security_group", "connection")
+CSV_HEADER = ",".join(["packet", "time", "verdict", *(f"{field}_{n}" for n in (1, 2) for field in CHECK_FIELDS)])
+
+
+class VerdictWriter(Protocol):
+    """Takes a replay's records a batch at a time."""
+
+    def write(self, records: Any, n: int) -> None:
+        """Writes the first `n` of an array of `struct dp_record`; packets are counted on from the batch before."""
+
+    def close(self) -> None:
+        """Finishes the file."""
+
+
+def open_writer(path: str, names: Names) -> VerdictWriter:
+    """A writer by the ending of `path`: ``.csv``, ``.parquet``, JSON lines for all else and for ``-``.
+
+    Raises OSError where the file cannot be written, ModuleNotFoundError for Parquet without pyarrow.
+    """
+    ending = Path(path).suffix.lower()
+    if ending == ".parquet":
+        from dataplane.replay.parquet import ParquetWriter
+
+        return ParquetWriter(path, names)
+    file = sys.stdout.buffer if path == "-" else open(path, "wb")
+    return TextWriter(file, names, csv=ending == ".csv")
+
+
+class TextWriter:
+    """Records as lines of JSON or CSV."""
+
+    def __init__(self, file: BinaryIO, names: Names, *, csv: bool) -> None:
+        self._file = file
+        self._names = names
+        self._format = lib.DP_TEXT_CSV if csv else lib.DP_TEXT_JSON
+        self._quote = _csv_quote if csv else json.dumps
+        self._buffer = ffi.new("char[]", _BUFFER)
+        self._packet = ffi.new("uint64_t *", 1)
+        self._known = (-1, -1)
+        self._kept: tuple[Any, ...] = ()
+        self._c_names = ffi.new("struct dp_names *")
+        if csv:
+            file.write(CSV_HEADER.encode() + b"\n")
+
+    def write(self, records: Any, n: int) -> None:
+        """Writes `n` records as lines."""
+        self._learn_names()
+        used = ffi.new("uint64_t *")
+        done = 0
+        while done < n:
+            wrote = check(
+                lib.dp_records_text(
+                    records + done, n - done, self._format, self._c_names, self._packet, self._buffer, _BUFFER, used
+                ),
+                "writing verdicts",
+            )
+            self._file.write(ffi.buffer(self._buffer, used[0]))
+            done += wrote
+
+    def close(self) -> None:
+        """Flushes, and closes the file unless it is standard output."""
+        self._file.flush()
+        if self._file is not sys.stdout.buffer:
+            self._file.close()
+
+    def _learn_names(self) -> None:
+        known = (len(self._names.instances), len(self._names.rules))
+        if known == self._known:
+            return
+        self._known = known
+        text = bytearray()
+        lists = (
+            self._names.instances,
+            [rule[0] if rule else "" for rule in self._names.rules],
+            [rule[1] if rule else "" for rule in self._names.rules],
+        )
+        offsets = [self._append(text, words) for words in lists]
+        c_text = ffi.new("char[]", bytes(text))
+        self._kept = (c_text, *offsets)
+        c = self._c_names
+        c.text, c.zone_offset, c.rule_offset, c.group_offset = self._kept
+        c.n_zones, c.n_rules = known
+
+    def _append(self, text: bytearray, words: list[str]) -> Any:
+        offsets = [len(text)]
+        for word in words:
+            text += self._quote(word).encode()
+            offsets.append(len(text))
+        return ffi.new("uint32_t[]", offsets)
+
+
+def _csv_quote(word: str) -> str:
+    if any(c in word for c in ',"\r\n'):
+        return '"' + word.replace('"', '""') + '"'
+    return word

@@ -1,0 +1,123 @@
+"""The words of an answer (SPEC 7), taken from the C enumerations, and one packet's verdict as a value."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from dataplane._core import ffi, lib
+
+
+def _words(kind: int, count: int) -> tuple[str, ...]:
+    return tuple(ffi.string(lib.dp_word(kind, value)).decode() for value in range(count))
+
+
+VERDICT_WORDS = _words(lib.DP_WORD_VERDICT, lib.DP_VERDICTS)
+DIRECTION_WORDS = _words(lib.DP_WORD_DIRECTION, lib.DP_DIRECTIONS)
+ORIGIN_WORDS = _words(lib.DP_WORD_ORIGIN, lib.DP_ORIGINS)
+STATE_WORDS = _words(lib.DP_WORD_STATE, lib.DP_STATES)
+REASON_WORDS = _words(lib.DP_WORD_REASON, lib.DP_REASONS)
+CAUSE_WORDS = _words(lib.DP_WORD_CAUSE, lib.DP_CAUSES)
+CONN_STATE_WORDS = _words(lib.DP_WORD_CONN_STATE, lib.DP_CONN_STATES)
+LINK_WORDS = _words(lib.DP_WORD_LINK, lib.DP_LINKS)
+
+
+class Names:
+    """What zones and rule numbers are called: zone -> instance id, rule number -> (rule id, security group id).
+
+    Numbers are given out once and never taken back, so that a connection goes on under the name of the rule that
+    admitted it after that rule is gone (SPEC 5.2). Rule number 0 stands for no rule.
+    """
+
+    def __init__(self) -> None:
+        self.instances: list[str] = []
+        self.rules: list[tuple[str, str] | None] = [None]
+        self._zones: dict[str, int] = {}
+        self._numbers: dict[tuple[str, str], int] = {}
+
+    def zone(self, instance: str) -> int:
+        """The zone of an instance, a new one for an instance that has none yet."""
+        zone = self._zones.get(instance)
+        if zone is None:
+            zone = self._zones[instance] = len(self.instances)
+            self.instances.append(instance)
+        return zone
+
+    def known_zone(self, instance: str) -> int | None:
+        """The zone of an instance, or None."""
+        return self._zones.get(instance)
+
+    def rule_number(self, rule: str, group: str) -> int:
+        """The number of a rule, a new one for a rule that has none yet."""
+        number = self._numbers.get((rule, group))
+        if number is None:
+            number = self._numbers[rule, group] = len(self.rules)
+            self.rules.append((rule, group))
+        return number
+
+    def rule_numbers(self, group: str, rules: Sequence[str]) -> list[int]:
+        """The numbers of many rules of one group."""
+        return [self.rule_number(rule, group) for rule in rules]
+
+
+@dataclass(frozen=True, slots=True)
+class Check:
+    """One packet, seen at one instance, in one direction (SPEC 1); the words are those of SPEC 7.
+
+    `cause` says more of an invalid or malformed packet, such as ``tcp-window``; None otherwise.
+    """
+
+    instance: str
+    direction: str
+    verdict: str
+    state: str
+    reason: str
+    rule: str | None
+    security_group: str | None
+    connection: str | None
+    cause: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """What one packet met: ``allow``, ``deny`` or ``bypass``, and its checks, egress before ingress.
+
+    `time_ns` is the packet's time in nanoseconds, `length` its bytes on the wire.
+    """
+
+    verdict: str
+    time_ns: int
+    length: int
+    checks: tuple[Check, ...]
+
+    @property
+    def allowed(self) -> bool:
+        """True unless the packet was denied."""
+        return self.verdict != "deny"
+
+
+def check_of(check: Any, names: Names) -> Check:
+    """A `struct dp_check` as a value."""
+    named = names.rules[check.rule]
+    return Check(
+        instance=names.instances[check.zone],
+        direction=DIRECTION_WORDS[check.direction],
+        verdict=VERDICT_WORDS[check.verdict],
+        state=STATE_WORDS[check.state],
+        reason=REASON_WORDS[check.reason],
+        rule=named[0] if named else None,
+        security_group=named[1] if named else None,
+        connection=ORIGIN_WORDS[check.origin] if check.origin else None,
+        cause=CAUSE_WORDS[check.cause] if check.cause else None,
+    )
+
+
+def verdict_of(record: Any, names: Names) -> Verdict:
+    """A `struct dp_record` as a value."""
+    return Verdict(
+        verdict=VERDICT_WORDS[record.verdict],
+        time_ns=record.time_ns,
+        length=record.length,
+        checks=tuple(check_of(record.check[i], names) for i in range(record.checks)),
+    )

@@ -1,0 +1,201 @@
+/*
+ * test_classifier.c: rule tables against a plain walk over the rules (SPEC 3.1, 3.2): random rules with nested and equal
+ * prefixes, sets of prefixes, overlapping selectors, both families; every answer must be the same.
+ */
+#include "check.h"
+#include "classifier.h"
+
+#include <stdlib.h>
+
+enum { RULES_MAX = 60, REMOTES_MAX = 12, PREFIXES_MAX = 60, SELECTORS_MAX = 200, TABLES = 400, LOOKUPS = 400 };
+
+static uint64_t random_state = 88172645463325252u;
+
+static uint32_t below(uint32_t n)
+{
+    random_state ^= random_state << 13;
+    random_state ^= random_state >> 7;
+    random_state ^= random_state << 17;
+    return (uint32_t)(random_state >> 33) % n;
+}
+
+struct policy {
+    uint32_t family;
+    struct dp_rule rules[RULES_MAX];
+    struct dp_remote remotes[REMOTES_MAX];
+    struct dp_prefix prefixes[PREFIXES_MAX];
+    struct dp_selector selectors[SELECTORS_MAX];
+    uint32_t n_rules, n_remotes, n_prefixes, n_selectors;
+};
+
+/* Few bits vary, so that prefixes nest and collide. */
+static void random_address(uint8_t *address, uint32_t family)
+{
+    memset(address, 0, 16);
+    address[0] = 10;
+    address[1] = (uint8_t)(below(2) * 128);
+    address[2] = (uint8_t)below(4);
+    address[3] = (uint8_t)below(4);
+    if (family == 6)
+        address[15] = (uint8_t)below(3);
+}
+
+static void cut(struct dp_prefix *prefix)
+{
+    for (uint32_t b = prefix->bits; b < 128; b++)
+        prefix->address[b / 8] &= (uint8_t)~(0x80 >> b % 8);
+}
+
+static struct dp_selector random_selector(void)
+{
+    static const uint32_t protocols[] = {1, 6, 17, 47, 58};
+    uint32_t base = protocols[below(5)] << 16, low = below(30), high = low + below(30);
+
+    switch (below(4)) {
+    case 0:
+        return (struct dp_selector){0, DP_SELECTOR_MAX};
+    case 1:
+        return (struct dp_selector){base, base | 0xffff};
+    default:
+        return (struct dp_selector){base | low, base | high};
+    }
+}
+
+static void random_policy(struct policy *p)
+{
+    static const uint32_t lengths4[] = {0, 1, 7, 8, 9, 16, 23, 24, 30, 31, 32};
+    static const uint32_t lengths6[] = {0, 8, 20, 32, 64, 127, 128};
+
+    memset(p, 0, sizeof *p);
+    p->family = below(2) ? 6 : 4;
+    p->n_remotes = below(REMOTES_MAX + 1);
+    for (uint32_t r = 0; r < p->n_remotes; r++) {
+        p->remotes[r] = (struct dp_remote){p->n_prefixes, below(6)};
+        for (uint32_t i = 0; i < p->remotes[r].count; i++) {
+            struct dp_prefix *prefix = &p->prefixes[p->n_prefixes++];
+
+            random_address(prefix->address, p->family);
+            prefix->bits = p->family == 4 ? lengths4[below(11)] : lengths6[below(7)];
+            cut(prefix);
+        }
+    }
+    p->n_rules = below(RULES_MAX + 1);
+    for (uint32_t i = 0; i < p->n_rules; i++) {
+        struct dp_rule *rule = &p->rules[i];
+
+        rule->number = 1000 + i;
+        rule->remote = p->n_remotes && below(4) ? (int32_t)below(p->n_remotes) : DP_REMOTE_ANY;
+        rule->first_selector = p->n_selectors;
+        rule->selectors = 1 + below(3);
+        rule->action = below(2) ? DP_ALLOW : DP_DENY;
+        for (uint32_t s = 0; s < rule->selectors; s++)
+            p->selectors[p->n_selectors++] = random_selector();
+    }
+}
+
+static bool holds(const struct dp_prefix *prefix, const uint8_t *address)
+{
+    for (uint32_t b = 0; b < prefix->bits; b++)
+        if ((prefix->address[b / 8] ^ address[b / 8]) & 0x80 >> b % 8)
+            return false;
+    return true;
+}
+
+static bool matches(const struct policy *p, const struct dp_rule *rule, const uint8_t *remote, uint32_t selector)
+{
+    bool found = rule->remote == DP_REMOTE_ANY;
+
+    for (uint32_t i = 0; !found && i < p->remotes[rule->remote].count; i++)
+        found = holds(&p->prefixes[p->remotes[rule->remote].first + i], remote);
+    if (!found)
+        return false;
+    for (uint32_t s = 0; s < rule->selectors; s++)
+        if (p->selectors[rule->first_selector + s].low <= selector &&
+            selector <= p->selectors[rule->first_selector + s].high)
+            return true;
+    return false;
+}
+
+static void test_against_a_walk(void)
+{
+    static struct policy p;
+    uint32_t answers = 0;
+
+    for (int t = 0; t < TABLES; t++) {
+        struct dp_rule_table *table;
+
+        random_policy(&p);
+        if (!CHECK_EQUAL(dp_rule_table_new(p.family, p.rules, p.n_rules, p.remotes, p.n_remotes, p.prefixes,
+                                           p.n_prefixes, p.selectors, p.n_selectors, &table),
+                         0))
+            return;
+        for (int l = 0; l < LOOKUPS; l++) {
+            static const uint32_t protocols[] = {0, 1, 6, 17, 47, 255};
+            uint32_t selector = protocols[below(6)] << 16 | below(65), expected = 0, wanted = DP_DENY, action;
+            uint8_t remote[16];
+
+            random_address(remote, p.family);
+            for (uint32_t i = 0; i < p.n_rules && !expected; i++)
+                if (matches(&p, &p.rules[i], remote, selector)) {
+                    expected = p.rules[i].number;
+                    wanted = p.rules[i].action;
+                }
+            answers += expected != 0;
+            if (!CHECK_EQUAL(dp_rule_table_lookup(table, remote, selector, &action), expected) ||
+                !CHECK_EQUAL(action, wanted))
+                return;
+        }
+        dp_rule_table_free(table);
+    }
+    CHECK(answers > TABLES * LOOKUPS / 4);
+}
+
+/* A remote group of 6,000 members is a set: one class, one rule. */
+static void test_a_large_group_is_one_class(void)
+{
+    enum { MEMBERS = 6000 };
+    static struct dp_prefix prefixes[MEMBERS];
+    struct dp_remote remote = {0, MEMBERS};
+    struct dp_selector any = {0, DP_SELECTOR_MAX};
+    struct dp_rule rule = {7, 0, 0, 1, DP_ALLOW};
+    struct dp_rule_table *table;
+    uint32_t action;
+
+    for (uint32_t i = 0; i < MEMBERS; i++) {
+        prefixes[i] = (struct dp_prefix){{10, 0, (uint8_t)(i / 250), (uint8_t)(i % 250)}, 32};
+    }
+    CHECK_EQUAL(dp_rule_table_new(4, &rule, 1, &remote, 1, prefixes, MEMBERS, &any, 1, &table), 0);
+    CHECK_EQUAL(table->n_classes, 2);
+    for (uint32_t i = 0; i < MEMBERS; i++)
+        if (!CHECK_EQUAL(dp_rule_table_lookup(table, prefixes[i].address, 6 << 16 | 22, &action), 7))
+            break;
+    CHECK_EQUAL(dp_rule_table_lookup(table, (const uint8_t *)"\x0a\x00\x00\xfb", 6 << 16, &action), 0);
+    CHECK_EQUAL(action, DP_DENY);
+    dp_rule_table_free(table);
+}
+
+static void test_bad_arguments_are_refused(void)
+{
+    struct dp_selector backwards = {5, 4}, any = {0, DP_SELECTOR_MAX}, beyond = {0, DP_SELECTOR_MAX + 1};
+    struct dp_rule rule = {1, DP_REMOTE_ANY, 0, 1, DP_ALLOW}, stray = {1, 3, 0, 1, DP_ALLOW};
+    struct dp_prefix prefix = {{10}, 33};
+    struct dp_remote remote = {0, 1}, outside = {1, 1};
+    struct dp_rule_table *table;
+
+    CHECK_EQUAL(dp_rule_table_new(5, &rule, 1, NULL, 0, NULL, 0, &any, 1, &table), DP_E_ARGUMENT);
+    CHECK_EQUAL(dp_rule_table_new(4, &rule, 1, NULL, 0, NULL, 0, &backwards, 1, &table), DP_E_ARGUMENT);
+    CHECK_EQUAL(dp_rule_table_new(4, &rule, 1, NULL, 0, NULL, 0, &beyond, 1, &table), DP_E_ARGUMENT);
+    CHECK_EQUAL(dp_rule_table_new(4, &stray, 1, NULL, 0, NULL, 0, &any, 1, &table), DP_E_ARGUMENT);
+    CHECK_EQUAL(dp_rule_table_new(4, &rule, 1, &remote, 1, &prefix, 1, &any, 1, &table), DP_E_ARGUMENT);
+    CHECK_EQUAL(dp_rule_table_new(4, &rule, 1, &outside, 1, &prefix, 1, &any, 1, &table), DP_E_ARGUMENT);
+    CHECK_EQUAL(dp_rule_table_new(4, &rule, 1, NULL, 0, NULL, 0, &any, 0, &table), DP_E_ARGUMENT);
+    CHECK(table == NULL);
+}
+
+int main(void)
+{
+    test_against_a_walk();
+    test_a_large_group_is_one_class();
+    test_bad_arguments_are_refused();
+    return check_result("test_classifier");
+}

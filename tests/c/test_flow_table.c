@@ -1,0 +1,101 @@
+/*
+ * test_flow_table.c: the connection table's index against an array: what was inserted is found, what was removed is not,
+ * through growth, deletion by shifting back, both families, and a larger room.
+ */
+#include "check.h"
+#include "flow_table.h"
+
+#include <stdlib.h>
+
+enum { KEYS = 6000, STEPS = 200000 };
+
+static uint64_t random_state = 88172645463325252u;
+
+static uint32_t below(uint32_t n)
+{
+    random_state ^= random_state << 13;
+    random_state ^= random_state >> 7;
+    random_state ^= random_state << 17;
+    return (uint32_t)(random_state >> 33) % n;
+}
+
+static struct dp_flow_key key_of(uint32_t n)
+{
+    struct dp_flow_key key = {.family = n % 3 ? 4 : 6, .zone_protocol = (n % 7) << 8 | 6};
+
+    key.local.word[0] = 0x0a000001;
+    key.remote.word[0] = n / 64;
+    if (key.family == 6)
+        key.remote.word[3] = n;
+    key.local_port = 443;
+    key.remote_port = (uint16_t)(n % 64);
+    return key;
+}
+
+static void test_against_an_array(void)
+{
+    static uint32_t entry[KEYS];
+    static const uint64_t seed[2] = {1, 2};
+    struct dp_flow_table table;
+    uint32_t count = 0, refused = 0, room = KEYS / 2;
+
+    if (!CHECK_EQUAL(dp_flow_table_init(&table, room, seed), 0))
+        return;
+    for (int step = 0; step < STEPS; step++) {
+        uint32_t n = below(KEYS);
+        struct dp_flow_key key = key_of(n);
+        uint32_t hash = dp_flow_hash(&table.secret, &key);
+
+        if (!CHECK_EQUAL(dp_flow_table_find(&table, &key, hash), entry[n]))
+            return;
+        if (entry[n]) {
+            dp_flow_table_remove(&table, entry[n]);
+            entry[n] = 0;
+            count--;
+        } else {
+            entry[n] = dp_flow_table_insert(&table, &key, hash);
+            refused += entry[n] == 0;
+            count += entry[n] != 0;
+            if (!CHECK(entry[n] || count == room))
+                return;
+        }
+        if (!CHECK_EQUAL(table.count, count))
+            return;
+        if (step == STEPS / 2) {
+            CHECK(refused > 0);
+            room = KEYS;
+            CHECK_EQUAL(dp_flow_table_resize(&table, room), 0);
+        }
+    }
+    for (uint32_t n = 0; n < KEYS; n++) {
+        struct dp_flow_key key = key_of(n);
+
+        if (!CHECK_EQUAL(dp_flow_table_find(&table, &key, dp_flow_hash(&table.secret, &key)), entry[n]))
+            break;
+    }
+    dp_flow_table_release(&table);
+}
+
+/* SPEC 4.9: another seed, another hash. */
+static void test_the_hash_is_keyed(void)
+{
+    static const uint64_t seeds[2][2] = {{1, 2}, {1, 3}};
+    struct dp_hash_secret secrets[2];
+    uint32_t same = 0;
+
+    dp_hash_secret_init(&secrets[0], seeds[0]);
+    dp_hash_secret_init(&secrets[1], seeds[1]);
+    for (uint32_t n = 0; n < KEYS; n++) {
+        struct dp_flow_key key = key_of(n);
+
+        same += dp_flow_hash(&secrets[0], &key) == dp_flow_hash(&secrets[1], &key);
+    }
+    CHECK(same < 3);
+}
+
+int main(void)
+{
+    test_against_an_array();
+    test_the_hash_is_keyed();
+    return check_result("test_flow_table");
+}

@@ -1,0 +1,110 @@
+/*
+ * test_timer.c: the timer wheel against deadlines kept in an array: nothing fires early, nothing is missed, lazily moved
+ * deadlines are honoured, and a jump of years is no trouble (SPEC 4.2, 4.3).
+ */
+#include "check.h"
+#include "timer.h"
+
+#include <stdlib.h>
+
+enum { ENTRIES = 500, STEPS = 20000 };
+
+struct owner {
+    uint64_t now;
+    uint64_t deadline[ENTRIES + 1]; /* 0: not armed */
+    uint64_t early;
+};
+
+static uint64_t random_state = 88172645463325252u;
+
+static uint64_t below(uint64_t n)
+{
+    random_state ^= random_state << 13;
+    random_state ^= random_state >> 7;
+    random_state ^= random_state << 17;
+    return (random_state >> 11) % n;
+}
+
+static uint64_t due(void *data, uint32_t index)
+{
+    struct owner *o = data;
+
+    if (!o->deadline[index])
+        o->early++;
+    if (o->deadline[index] > o->now)
+        return o->deadline[index];
+    o->deadline[index] = 0;
+    return 0;
+}
+
+static uint64_t random_step(void)
+{
+    switch (below(40)) {
+    case 0:
+        return below(100000000000000u); /* a day */
+    case 1:
+        return below(2000000000000u); /* half an hour */
+    default:
+        return below(400000000u);
+    }
+}
+
+static void test_against_an_array(void)
+{
+    static struct owner o;
+    struct dp_timer_wheel wheel;
+
+    o.now = 1700000000000000000u;
+    if (!CHECK_EQUAL(dp_timer_init(&wheel, ENTRIES + 1, o.now), 0))
+        return;
+    for (int step = 0; step < STEPS; step++) {
+        uint32_t index = 1 + (uint32_t)below(ENTRIES);
+        uint64_t late = 2ull << DP_TIMER_SHIFT;
+
+        if (!o.deadline[index]) {
+            o.deadline[index] = o.now + 1 + below(900000000000u);
+            dp_timer_arm(&wheel, index, o.deadline[index]);
+        } else if (below(2)) {
+            o.deadline[index] += below(50000000000u); /* refreshed: the wheel is not told */
+        } else {
+            dp_timer_disarm(&wheel, index);
+            o.deadline[index] = 0;
+        }
+        o.now += random_step();
+        dp_timer_advance(&wheel, o.now, due, &o);
+        for (int i = 1; i <= ENTRIES; i++)
+            if (o.deadline[i] && !CHECK(o.deadline[i] + late > o.now))
+                return;
+        if (step % 10 == 0) {
+            dp_timer_reap(&wheel, o.now, due, &o);
+            for (int i = 1; i <= ENTRIES; i++)
+                if (o.deadline[i] && !CHECK(o.deadline[i] > o.now))
+                    return;
+        }
+    }
+    CHECK_EQUAL(o.early, 0);
+    dp_timer_release(&wheel, ENTRIES + 1);
+}
+
+static void test_a_gap_of_years(void)
+{
+    static struct owner o;
+    struct dp_timer_wheel wheel;
+
+    CHECK_EQUAL(dp_timer_init(&wheel, ENTRIES + 1, 0), 0);
+    for (uint32_t i = 1; i <= ENTRIES; i++) {
+        o.deadline[i] = i * 100000000000u;
+        dp_timer_arm(&wheel, i, o.deadline[i]);
+    }
+    o.now = UINT64_MAX;
+    dp_timer_advance(&wheel, o.now, due, &o);
+    CHECK_EQUAL(wheel.armed, 0);
+    dp_timer_release(&wheel, ENTRIES + 1);
+}
+
+int main(void)
+{
+    test_against_an_array();
+    test_a_gap_of_years();
+    return check_result("test_timer");
+}
