@@ -122,6 +122,9 @@ struct dp_check {
     uint8_t unused[2];
 };
 
+/* The verdict in the record of a fragment that waits for its datagram's first (SPEC 4.6). */
+enum { DP_WAITING = 255 };
+
 /* What one packet met: up to two checks, egress before ingress. */
 struct dp_record {
     uint64_t time_ns;
@@ -333,6 +336,22 @@ int dp_engine_update(struct dp_engine *engine, struct dp_policy_update *update);
 int dp_engine_process(struct dp_engine *engine, const struct dp_frame *frames, uint32_t n, struct dp_record *records,
                       struct dp_flow *flows);
 
+/*
+ * A record that came out of dp_engine_process as DP_WAITING and is decided now. Frames are numbered from 0 over the life
+ * of the engine.
+ */
+struct dp_resolution {
+    uint64_t number;
+    struct dp_record record;
+};
+/* Takes at most `n` resolutions, in the order in which they were decided; returns how many. */
+int dp_engine_resolved(struct dp_engine *engine, struct dp_resolution *resolutions, uint32_t n);
+/* Frames judged so far, which is the number of the next; and how many wait, or have resolutions that nobody took yet. */
+uint64_t dp_engine_frames(const struct dp_engine *engine);
+uint32_t dp_engine_waiting(const struct dp_engine *engine);
+/* Denies what still waits and has a number up to `number`. */
+void dp_engine_give_up(struct dp_engine *engine, uint64_t number);
+
 /* Lets time pass: expired entries are taken out. Time never runs backwards (SPEC 4.3). */
 void dp_engine_advance(struct dp_engine *engine, uint64_t time_ns);
 
@@ -354,6 +373,8 @@ struct dp_counters {
     uint64_t early_drops;
     uint64_t table_full;
     uint64_t time_backwards;
+    uint64_t fragments_waiting;
+    uint64_t datagrams_evicted;
     uint64_t entries;
     uint64_t max_entries;
     uint64_t table_bytes;
@@ -431,7 +452,11 @@ void dp_capture_free(struct dp_capture *capture);
 
 enum dp_capture_format { DP_CAPTURE_UNKNOWN, DP_CAPTURE_PCAP, DP_CAPTURE_PCAPNG };
 
-/* `error` is 0 or a dp_error, found at byte `offset`; `detail` says what stood there. */
+/*
+ * `error` is 0 or a dp_error, found at byte `offset`; `detail` says what stood there. `packets` and `bytes` (on the wire)
+ * count what has been read, which may be up to 256 frames ahead of what was judged. `size` is 0 for a stream; `link_type`
+ * is that of the first interface.
+ */
 struct dp_capture_status {
     int error;
     int format;
@@ -450,7 +475,7 @@ void dp_capture_status(const struct dp_capture *capture, struct dp_capture_statu
 
 struct dp_replay;
 
-/* Merges captures by time (ties in the order given; the captures stay the caller's and must outlive the replay). */
+/* Merges distinct captures by time, ties in the order given; they stay the caller's and must outlive the replay. */
 int dp_replay_new(struct dp_capture **captures, uint32_t n, struct dp_replay **replay);
 void dp_replay_free(struct dp_replay *replay);
 /* Time of the next packet; 1 if there is one, 0 at the end of all captures. */
@@ -480,7 +505,8 @@ struct dp_names {
 };
 /*
  * Writes records as lines into `out`; the first has the number *packet. Stops before a record that does not fit,
- * sets *used to the bytes written, advances *packet, and returns how many records were written.
+ * sets *used to the bytes written, advances *packet, and returns how many records were written: 0 when `size` is too
+ * small for the first. DP_E_ARGUMENT when the first record has an unknown value, or a zone or rule without a name.
  */
 int dp_records_text(const struct dp_record *records, uint32_t n, int format, const struct dp_names *names,
                     uint64_t *packet, char *out, uint64_t size, uint64_t *used);

@@ -34,6 +34,8 @@ struct dp_endpoints {
     uint32_t references;
     uint32_t mask4;
     uint32_t mask6;
+    uint32_t shift4;
+    uint32_t shift6;
     uint32_t n_lists;
     uint32_t n_listed;
     uint32_t n_macs;
@@ -50,16 +52,17 @@ struct dp_endpoints {
     struct dp_backend *backends;
 };
 
-static inline uint32_t mix(uint32_t x)
+/* Multiplicative hashing: the high bits are the good ones. The addresses in the table are the policy's own. */
+static inline uint32_t hash4(const struct dp_endpoints *e, uint32_t address)
 {
-    x = (x ^ x >> 16) * 0x7feb352du;
-    x = (x ^ x >> 15) * 0x846ca68bu;
-    return x ^ x >> 16;
+    return address * 0x9e3779b1u >> e->shift4;
 }
 
-static inline uint32_t hash6(const union dp_address *a)
+static inline uint32_t hash6(const struct dp_endpoints *e, const union dp_address *a)
 {
-    return mix(a->word[0] ^ mix(a->word[1] ^ mix(a->word[2] ^ mix(a->word[3]))));
+    uint64_t high = (uint64_t)a->word[0] << 32 | a->word[1], low = (uint64_t)a->word[2] << 32 | a->word[3];
+
+    return (uint32_t)((high * 0xff51afd7ed558ccdu ^ low) * 0x9e3779b97f4a7c15u >> 32) >> e->shift6;
 }
 
 void dp_endpoints_hold(struct dp_endpoints *endpoints)
@@ -109,12 +112,12 @@ static void put(struct dp_endpoints *e, const struct dp_holding *holding, uint32
 
     memcpy(address.byte, holding->prefix.address, 16);
     if (holding->family == 4) {
-        for (at = mix(address.word[0]) & e->mask4; e->slots4[at].value != EMPTY; at = (at + 1) & e->mask4)
+        for (at = hash4(e, address.word[0]); e->slots4[at].value != EMPTY; at = (at + 1) & e->mask4)
             ;
         e->slots4[at].address = address.word[0];
         e->slots4[at].value = value;
     } else {
-        for (at = hash6(&address) & e->mask6; e->slots6[at].value != EMPTY; at = (at + 1) & e->mask6)
+        for (at = hash6(e, &address); e->slots6[at].value != EMPTY; at = (at + 1) & e->mask6)
             ;
         e->slots6[at].address = address;
         e->slots6[at].value = value;
@@ -219,6 +222,8 @@ int dp_endpoints_new(const struct dp_holding *holdings, uint32_t n_holdings, con
         n[holdings[i].family == 6]++;
     e->mask4 = slots_for(n[0]) - 1;
     e->mask6 = slots_for(n[1]) - 1;
+    e->shift4 = (uint32_t)__builtin_clz(e->mask4);
+    e->shift6 = (uint32_t)__builtin_clz(e->mask6);
     e->slots4 = malloc(((size_t)e->mask4 + 1) * sizeof *e->slots4);
     e->slots6 = malloc(((size_t)e->mask6 + 1) * sizeof *e->slots6);
     e->lists = malloc(((size_t)n_holdings + 1) * sizeof *e->lists);
@@ -275,7 +280,7 @@ uint32_t dp_endpoints_find(const struct dp_endpoints *e, uint32_t family, const 
     uint32_t value = EMPTY;
 
     if (family == 4) {
-        uint32_t at = mix(address->word[0]) & e->mask4;
+        uint32_t at = hash4(e, address->word[0]);
 
         for (; e->slots4[at].value != EMPTY; at = (at + 1) & e->mask4)
             if (e->slots4[at].address == address->word[0]) {
@@ -283,7 +288,7 @@ uint32_t dp_endpoints_find(const struct dp_endpoints *e, uint32_t family, const 
                 break;
             }
     } else {
-        uint32_t at = hash6(address) & e->mask6;
+        uint32_t at = hash6(e, address);
 
         for (; e->slots6[at].value != EMPTY; at = (at + 1) & e->mask6)
             if (memcmp(&e->slots6[at].address, address, 16) == 0) {

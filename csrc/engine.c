@@ -60,7 +60,9 @@ int dp_engine_new(const struct dp_conntrack_config *config, const uint64_t *seed
     }
     e->policy = calloc(1, sizeof *e->policy);
     e->denied = dp_denied_new();
-    if (!e->policy || !e->denied) {
+    e->fragments = dp_fragments_new(dp_engine_answered, e);
+    e->resolved = calloc(DP_WAITING_MAX, sizeof *e->resolved);
+    if (!e->policy || !e->denied || !e->fragments || !e->resolved) {
         dp_engine_free(e);
         return DP_E_MEMORY;
     }
@@ -75,6 +77,8 @@ void dp_engine_free(struct dp_engine *e)
     release_policy(e->policy);
     dp_conntrack_release(&e->conntrack);
     dp_denied_free(e->denied);
+    dp_fragments_free(e->fragments);
+    free(e->resolved);
     free(e->rule_counters);
     free(e);
 }
@@ -227,6 +231,34 @@ void dp_engine_advance(struct dp_engine *e, uint64_t time_ns)
 {
     dp_conntrack_advance(&e->conntrack, time_ns);
     dp_conntrack_reap(&e->conntrack);
+    dp_fragments_expire(e->fragments, e->conntrack.now);
+}
+
+int dp_engine_resolved(struct dp_engine *e, struct dp_resolution *resolutions, uint32_t n)
+{
+    uint32_t have = 0;
+
+    for (; have < n && e->n_resolved; have++) {
+        resolutions[have] = e->resolved[e->first_resolved];
+        e->first_resolved = (e->first_resolved + 1) % DP_WAITING_MAX;
+        e->n_resolved--;
+    }
+    return (int)have;
+}
+
+uint64_t dp_engine_frames(const struct dp_engine *e)
+{
+    return e->frames;
+}
+
+uint32_t dp_engine_waiting(const struct dp_engine *e)
+{
+    return dp_fragments_waiting(e->fragments) + e->n_resolved;
+}
+
+void dp_engine_give_up(struct dp_engine *e, uint64_t number)
+{
+    dp_fragments_give_up(e->fragments, number);
 }
 
 /* ---- counters ---- */
@@ -241,6 +273,8 @@ void dp_engine_counters(const struct dp_engine *e, struct dp_counters *counters)
     counters->connections_replaced = ct->replaced;
     counters->connections_disconnected = ct->disconnected;
     counters->early_drops = ct->early_drops;
+    counters->fragments_waiting = dp_fragments_waiting(e->fragments);
+    counters->datagrams_evicted = dp_fragments_evicted(e->fragments);
     counters->entries = ct->table.count;
     counters->max_entries = ct->config.max_entries;
     counters->table_bytes = dp_flow_table_bytes(&ct->table) +

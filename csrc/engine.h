@@ -11,6 +11,7 @@
 #include "conntrack.h"
 #include "denied.h"
 #include "endpoints.h"
+#include "fragment.h"
 
 struct dp_policy {
     struct dp_endpoints *endpoints;
@@ -25,6 +26,14 @@ struct dp_engine {
     struct dp_rule_counter *rule_counters;
     uint32_t n_rule_counters;
     struct dp_denied_flows *denied;
+    uint64_t frames; /* judged so far */
+    struct dp_fragments *fragments;
+    struct dp_resolution *resolved; /* a ring of DP_WAITING_MAX: what waits and what is in here never exceeds it */
+    uint32_t first_resolved;
+    uint32_t n_resolved;
 };
+
+/* pipeline.c: a fragment that waited has its answer; `owner` is the engine. */
+void dp_engine_answered(void *owner, uint64_t number, const struct dp_packet *packet, const struct dp_record *record);
 
 #endif

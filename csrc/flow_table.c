@@ -3,7 +3,7 @@
 
 #include "memory.h"
 
-enum { FIRST_SLOTS = 4096 };
+enum { FIRST_SLOTS = 4096, AHEAD = 16 };
 
 static uint32_t mask_for(uint32_t room)
 {
@@ -52,20 +52,22 @@ static void put_slot(uint32_t *slots, uint32_t mask, uint32_t slot, uint32_t has
 /* Lays the index anew with `n` slots (a power of two). */
 static int lay_index(struct dp_flow_table *t, uint32_t n)
 {
-    uint32_t *slots = dp_reserve((size_t)n * sizeof *slots);
+    uint32_t *slots = dp_reserve((size_t)n * sizeof *slots), mask = mask_for(t->room);
 
     if (!slots)
         return DP_E_MEMORY;
-    for (uint32_t i = 0; i <= t->slot_mask; i++)
+    for (uint32_t i = 0; i <= t->slot_mask; i++) {
+        __builtin_prefetch(&t->hashes[t->slots[(i + AHEAD) & t->slot_mask] & t->entry_mask]);
         if (t->slots[i]) {
             uint32_t entry = t->slots[i] & t->entry_mask, hash = t->hashes[entry];
 
-            put_slot(slots, n - 1, (hash & ~mask_for(t->room)) | entry, hash);
+            put_slot(slots, n - 1, (hash & ~mask) | entry, hash);
         }
+    }
     dp_unreserve(t->slots, ((size_t)t->slot_mask + 1) * sizeof *t->slots);
     t->slots = slots;
     t->slot_mask = n - 1;
-    t->entry_mask = mask_for(t->room);
+    t->entry_mask = mask;
     return 0;
 }
 

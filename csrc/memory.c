@@ -1,5 +1,7 @@
 /* memory.c: reserved memory from mmap. */
-#define _GNU_SOURCE /* mremap */
+#ifndef _GNU_SOURCE
+#define _GNU_SOURCE 1 /* mremap */
+#endif
 #include "memory.h"
 
 #include <sys/mman.h>

@@ -239,7 +239,7 @@ static void parse_icmp(struct reader *r, struct dp_packet *packet, uint8_t hop_l
     }
 }
 
-static void parse_transport(struct reader *r, struct dp_packet *packet, uint8_t hop_limit, bool fragment)
+static void parse_whole_transport(struct reader *r, struct dp_packet *packet, uint8_t hop_limit, bool fragment)
 {
     packet->selector = (uint32_t)packet->protocol << 16;
     switch (packet->protocol) {
@@ -273,6 +273,17 @@ static void parse_transport(struct reader *r, struct dp_packet *packet, uint8_t 
     }
 }
 
+/* A first fragment must hold the whole transport header (RFC 1858, RFC 7112). */
+static void parse_transport(struct reader *r, struct dp_packet *packet, uint8_t hop_limit, bool fragment)
+{
+    parse_whole_transport(r, packet, hop_limit, fragment);
+    if (fragment && packet->kind == DP_PACKET_MALFORMED && packet->cause == DP_CAUSE_BAD_LENGTH) {
+        packet->kind = DP_PACKET_IP;
+        packet->cause = DP_CAUSE_NONE;
+        packet->tiny_fragment = true;
+    }
+}
+
 /* ---- network ---- */
 
 static void parse_ipv4(struct reader *r, struct dp_packet *packet)
@@ -303,6 +314,14 @@ static void parse_ipv4(struct reader *r, struct dp_packet *packet)
     limit(r, total - header);
     packet->kind = DP_PACKET_IP;
     fragment = dp_get16(p + 6) & 0x3fff;
+    if (fragment) {
+        packet->fragment = true;
+        packet->more_fragments = fragment & 0x2000;
+        packet->fragment_id = dp_get16(p + 4);
+        packet->fragment_offset = (fragment & 0x1fff) * 8;
+        packet->fragment_length = r->length;
+        packet->fragment_header = header;
+    }
     if (fragment & 0x1fff) {
         packet->later_fragment = true;
         packet->selector = (uint32_t)packet->protocol << 16;
@@ -311,8 +330,8 @@ static void parse_ipv4(struct reader *r, struct dp_packet *packet)
     parse_transport(r, packet, p[8], fragment != 0);
 }
 
-/* Steps over one extension header; false when it does not fit. */
-static bool skip_extension(struct reader *r, uint8_t *next, bool *fragment, bool *later)
+/* Steps over one extension header; false when it does not fit. A fragment header is told to `packet`. */
+static bool skip_extension(struct reader *r, uint8_t *next, struct dp_packet *packet)
 {
     const uint8_t *p = take(r, 8);
     uint32_t size;
@@ -322,8 +341,12 @@ static bool skip_extension(struct reader *r, uint8_t *next, bool *fragment, bool
     if (*next == NEXT_FRAGMENT) {
         uint16_t offset = dp_get16(p + 2);
 
-        *fragment = (offset & 0xfff9) != 0;
-        *later = (offset & 0xfff8) != 0;
+        packet->fragment = (offset & 0xfff9) != 0;
+        packet->later_fragment = (offset & 0xfff8) != 0;
+        packet->more_fragments = offset & 1;
+        packet->fragment_id = dp_get32(p + 4);
+        packet->fragment_offset = offset & 0xfff8;
+        packet->fragment_length = r->length;
         size = 8;
     } else if (*next == NEXT_AUTHENTICATION) {
         size = ((uint32_t)p[1] + 2) * 4;
@@ -344,7 +367,6 @@ static void parse_ipv6(struct reader *r, struct dp_packet *packet)
 {
     uint32_t payload;
     const uint8_t *p = take(r, 40);
-    bool fragment = false, later = false;
     uint8_t next;
 
     if (!p) {
@@ -366,19 +388,23 @@ static void parse_ipv6(struct reader *r, struct dp_packet *packet)
     limit(r, payload);
     packet->kind = DP_PACKET_IP;
     next = p[6];
-    for (int headers = 0; is_extension(next) && !later; headers++) {
-        if (headers == EXTENSION_HEADERS_MAX || !skip_extension(r, &next, &fragment, &later)) {
-            malformed(packet, DP_CAUSE_EXTENSION_CHAIN);
+    for (int headers = 0; is_extension(next) && !packet->later_fragment; headers++) {
+        bool known = packet->fragment;
+
+        if (headers == EXTENSION_HEADERS_MAX || !skip_extension(r, &next, packet)) {
+            if (known && r->captured == r->length)
+                packet->tiny_fragment = true;
+            else
+                malformed(packet, DP_CAUSE_EXTENSION_CHAIN);
             return;
         }
+        if (packet->fragment && !known)
+            packet->fragment_header = payload - 8 - packet->fragment_length;
     }
     packet->protocol = next;
-    if (later) {
-        packet->later_fragment = true;
-        packet->selector = (uint32_t)next << 16;
-        return;
-    }
-    parse_transport(r, packet, p[7], fragment);
+    packet->selector = (uint32_t)next << 16;
+    if (!packet->later_fragment)
+        parse_transport(r, packet, p[7], packet->fragment);
 }
 
 static void parse_arp(struct reader *r, struct dp_packet *packet)
@@ -451,6 +477,7 @@ static void parse_ethertype(struct reader *r, struct dp_packet *packet, uint16_t
 
         if (!p || tags == LINK_TAGS_MAX)
             return;
+        packet->vlans = packet->vlans << 12 | (dp_get16(p) & 0xfff);
         type = dp_get16(p + 2);
     }
     if (type == ETHERTYPE_IPV4)
@@ -511,7 +538,10 @@ static void clear(struct dp_packet *packet)
     packet->selector = 0;
     packet->icmp_class = DP_ICMP_UNKNOWN;
     packet->icmp_query = 0;
+    packet->fragment = false;
     packet->later_fragment = false;
+    packet->tiny_fragment = false;
+    packet->vlans = 0;
     packet->has_macs = false;
     packet->source_mac = NULL;
     packet->destination_mac = NULL;
@@ -591,7 +621,6 @@ bool dp_packet_parse_quoted(const struct dp_packet *error, struct dp_packet *inn
 {
     struct reader r = {error->quoted, error->quoted_captured, error->quoted_captured};
     const uint8_t *p;
-    bool fragment = false, later = false;
     uint8_t next;
 
     clear(inner);
@@ -611,7 +640,8 @@ bool dp_packet_parse_quoted(const struct dp_packet *error, struct dp_packet *inn
         memcpy(inner->destination.byte, p + 24, 16);
         next = p[6];
         for (int headers = 0; is_extension(next); headers++) {
-            if (headers == EXTENSION_HEADERS_MAX || !skip_extension(&r, &next, &fragment, &later) || later)
+            if (headers == EXTENSION_HEADERS_MAX || !skip_extension(&r, &next, inner) ||
+                inner->later_fragment)
                 return false;
         }
     }

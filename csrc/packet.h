@@ -77,7 +77,15 @@ struct dp_packet {
     uint32_t selector; /* as in struct dp_selector, by the destination port */
     uint8_t icmp_class;
     uint8_t icmp_query; /* request type of a query's kind */
+    bool fragment;       /* one of several; the next fields are set */
     bool later_fragment; /* no transport header in it */
+    bool tiny_fragment;  /* a first one that cuts its transport header */
+    bool more_fragments;
+    uint32_t fragment_id;
+    uint32_t fragment_offset; /* bytes */
+    uint32_t fragment_length; /* bytes of the datagram's payload in it, on the wire */
+    uint32_t fragment_header; /* bytes that the datagram has besides its payload and that count against 65,535 */
+    uint32_t vlans;           /* ids of the outer and inner VLAN tag, 12 bits each; 0 for none */
     bool has_macs;
     const uint8_t *source_mac;
     const uint8_t *destination_mac; /* NULL where the link header carries only the sender */

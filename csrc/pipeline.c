@@ -2,6 +2,7 @@
  * pipeline.c: a batch of frames judged, in this order for each packet:
  *
  *   packet      the frame is read (packet.c)
+ *   fragment    a later fragment gets its datagram's answer, or waits for it (fragment.c, SPEC 4.6)
  *   endpoints   the source's instance gives an egress check, the destination's an ingress check (SPEC 7); none: bypass
  *   then for each check, egress first, ingress only if egress allows (SPEC 1):
  *   malformed   headers that lie or were cut: denied
@@ -304,10 +305,6 @@ static void judge(struct dp_engine *engine, const struct job *job, uint32_t dire
         answer(check, DP_ALLOW, DP_STATE_UNTRACKED, DP_REASON_LOAD_BALANCER);
         return;
     }
-    if (p->later_fragment) {
-        invalid(check, DP_CAUSE_FRAGMENT);
-        return;
-    }
     if (p->icmp_class == DP_ICMP_ERROR) {
         judge_error(engine, job, direction, check);
         return;
@@ -324,7 +321,8 @@ static void judge(struct dp_engine *engine, const struct job *job, uint32_t dire
     }
 }
 
-static void count_check(struct dp_engine *engine, const struct job *job, const struct dp_check *check, uint32_t length)
+static void count_check(struct dp_engine *engine, const struct dp_packet *packet, const struct dp_check *check,
+                        uint32_t length)
 {
     struct dp_counters *c = &engine->counters;
 
@@ -344,31 +342,81 @@ static void count_check(struct dp_engine *engine, const struct job *job, const s
         rule->traffic.bytes += length;
     }
     if (check->verdict == DP_DENY)
-        dp_denied_count(engine->denied, &job->packet, check, length);
+        dp_denied_count(engine->denied, packet, check, length);
 }
 
-static void judge_packet(struct dp_engine *engine, const struct dp_frame *frame, const struct job *job,
-                         struct dp_record *record)
+static void count(struct dp_engine *engine, const struct dp_packet *packet, const struct dp_record *record)
+{
+    for (uint32_t i = 0; i < record->checks; i++)
+        count_check(engine, packet, &record->check[i], record->length);
+    engine->counters.verdict[record->verdict].packets++;
+    engine->counters.verdict[record->verdict].bytes += record->length;
+}
+
+void dp_engine_answered(void *owner, uint64_t number, const struct dp_packet *packet, const struct dp_record *record)
+{
+    struct dp_engine *engine = owner;
+    uint32_t at = (engine->first_resolved + engine->n_resolved++) % DP_WAITING_MAX;
+
+    engine->resolved[at] = (struct dp_resolution){number, *record};
+    count(engine, packet, record);
+}
+
+/* All checks of a packet. */
+static void judge_whole(struct dp_engine *engine, const struct job *job, struct dp_record *record)
 {
     static const uint8_t order[DP_DIRECTIONS] = {DP_EGRESS, DP_INGRESS};
 
-    if (frame->time_ns < engine->conntrack.now)
-        engine->counters.time_backwards++;
-    else
-        dp_conntrack_advance(&engine->conntrack, frame->time_ns);
-    *record = (struct dp_record){.time_ns = frame->time_ns, .length = frame->length, .verdict = DP_BYPASS};
     for (int i = 0; i < DP_DIRECTIONS && record->verdict != DP_DENY; i++) {
         struct dp_check *check = &record->check[record->checks];
 
         if (job->zone[order[i]] == DP_NO_ZONE)
             continue;
         judge(engine, job, order[i], check);
-        count_check(engine, job, check, frame->length);
         record->verdict = check->verdict;
         record->checks++;
     }
-    engine->counters.verdict[record->verdict].packets++;
-    engine->counters.verdict[record->verdict].bytes += frame->length;
+}
+
+static void judge_fragment(struct dp_engine *engine, const struct job *job, struct dp_record *record)
+{
+    uint32_t datagram;
+    bool may_wait = dp_fragments_waiting(engine->fragments) + engine->n_resolved < DP_WAITING_MAX;
+
+    switch (dp_fragments_add(engine->fragments, &job->packet, job->zone, engine->conntrack.now, engine->frames, may_wait,
+                             record, &datagram)) {
+    case DP_FRAGMENT_JUDGE:
+        judge_whole(engine, job, record);
+        dp_fragments_answer(engine->fragments, datagram, record);
+        break;
+    case DP_FRAGMENT_WAIT:
+        record->verdict = DP_WAITING;
+        break;
+    default:
+        break;
+    }
+}
+
+static void judge_packet(struct dp_engine *engine, const struct dp_frame *frame, const struct job *job,
+                         struct dp_record *record)
+{
+    const struct dp_packet *p = &job->packet;
+
+    if (frame->time_ns < engine->conntrack.now) {
+        engine->counters.time_backwards++;
+    } else {
+        dp_conntrack_advance(&engine->conntrack, frame->time_ns);
+        dp_fragments_expire(engine->fragments, frame->time_ns);
+    }
+    *record = (struct dp_record){.time_ns = frame->time_ns, .length = frame->length, .verdict = DP_BYPASS};
+    if (p->fragment && p->kind == DP_PACKET_IP &&
+        (job->zone[DP_EGRESS] != DP_NO_ZONE || job->zone[DP_INGRESS] != DP_NO_ZONE))
+        judge_fragment(engine, job, record);
+    else
+        judge_whole(engine, job, record);
+    if (record->verdict != DP_WAITING)
+        count(engine, p, record);
+    engine->frames++;
 }
 
 int dp_engine_process(struct dp_engine *engine, const struct dp_frame *frames, uint32_t n, struct dp_record *records,

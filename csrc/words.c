@@ -128,7 +128,10 @@ static const struct {
 HAS_ALL(tables, DP_WORD_KINDS);
 /* clang-format on */
 
-const struct dp_word *dp_word_table(enum dp_word_kind kind) { return tables[kind].words; }
+const struct dp_word *dp_word_table(enum dp_word_kind kind)
+{
+    return tables[kind].words;
+}
 
 const char *dp_word(int kind, int value)
 {

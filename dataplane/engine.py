@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import secrets
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -48,6 +48,7 @@ class Engine:
         out = ffi.new("struct dp_engine **")
         check(lib.dp_engine_new(conntrack.settings(policy.conntrack), words, out), "making the connection table")
         self.handle = ffi.gc(out[0], lib.dp_engine_free)
+        self._resolved: list[tuple[int, Verdict]] = []
         self._policy = policy
         self._put_in_force(policy, conntrack.Disconnection(frozenset(), ()), 0)
         self.connections = Connections(self.handle, self.names)
@@ -88,8 +89,26 @@ class Engine:
             kept.append(buffer)
             c.time_ns, c.data, c.captured, c.length = at, buffer, len(data), len(data)
         records = ffi.new("struct dp_record[]", len(frames))
+        first = lib.dp_engine_frames(self.handle)
         check(lib.dp_engine_process(self.handle, array, len(frames), records, ffi.NULL), "judging packets")
+        for number, record in self._take_resolved():
+            if number >= first:
+                records[number - first] = record
+            else:
+                self._resolved.append((number, verdict_of(record, self.names)))
         return [verdict_of(record, self.names) for record in records]
+
+    def resolved(self) -> list[tuple[int, Verdict]]:
+        """Verdicts of fragments that were ``waiting`` and are decided since the last call, with the number of each packet
+        (from 0 over the engine's life)."""
+        self._resolved += [(number, verdict_of(record, self.names)) for number, record in self._take_resolved()]
+        taken, self._resolved = self._resolved, []
+        return taken
+
+    def _take_resolved(self) -> Iterator[tuple[int, Any]]:
+        resolution = ffi.new("struct dp_resolution *")
+        while lib.dp_engine_resolved(self.handle, resolution, 1):
+            yield resolution.number, resolution.record
 
     def advance(self, time_ns: int) -> None:
         """Lets time pass without a packet."""

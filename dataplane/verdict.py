@@ -83,7 +83,8 @@ class Check:
 class Verdict:
     """What one packet met: ``allow``, ``deny`` or ``bypass``, and its checks, egress before ingress.
 
-    `time_ns` is the packet's time in nanoseconds, `length` its bytes on the wire.
+    A later fragment that came before its datagram's first is ``waiting`` and has no checks yet (SPEC 4.6); its verdict is
+    among `Engine.resolved` once it is known. `time_ns` is the packet's time in nanoseconds, `length` its bytes on the wire.
     """
 
     verdict: str
@@ -116,7 +117,7 @@ def check_of(check: Any, names: Names) -> Check:
 def verdict_of(record: Any, names: Names) -> Verdict:
     """A `struct dp_record` as a value."""
     return Verdict(
-        verdict=VERDICT_WORDS[record.verdict],
+        verdict="waiting" if record.verdict == lib.DP_WAITING else VERDICT_WORDS[record.verdict],
         time_ns=record.time_ns,
         length=record.length,
         checks=tuple(check_of(record.check[i], names) for i in range(record.checks)),

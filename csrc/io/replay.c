@@ -13,9 +13,11 @@
  *      or with which `n` and `until_ns` dp_replay_run is called.
  *   2. The clock of `until_ns` and of dp_replay_next_time never runs backwards; frames reach the engine with the
  *      times they carry.
- *   3. Between two calls every capture in the heap but the first has a frame in its queue.
+ *   3. An error of the engine is returned at once; the frames it was given are not offered again.
+ *   4. Between two calls every capture in the heap but the first has a frame in its queue.
  */
 #include "capture.h"
+#include "hold.h"
 
 #include <stdlib.h>
 
@@ -34,6 +36,9 @@ struct dp_replay {
     bool started;
     uint64_t latest_ns;
     struct dp_frame batch[BATCH];
+    struct dp_hold hold;
+    struct dp_record records[BATCH]; /* of frames that stand behind held ones */
+    struct dp_flow flows[BATCH];
 };
 
 int dp_replay_new(struct dp_capture **captures, uint32_t n, struct dp_replay **replay)
@@ -72,6 +77,7 @@ void dp_replay_free(struct dp_replay *replay)
         return;
     free(replay->captures);
     free(replay->heap);
+    dp_hold_release(&replay->hold);
     free(replay);
 }
 
@@ -197,26 +203,93 @@ static struct run take_merged(struct dp_replay *replay, uint64_t until_ns, uint3
     return run;
 }
 
+/* Takes the engine's resolutions: for records of the batch at `base`, or for held ones. */
+static void resolve(struct dp_replay *replay, struct dp_engine *engine, uint64_t base, struct dp_record *records,
+                    uint32_t n)
+{
+    struct dp_resolution resolution;
+
+    while (dp_engine_resolved(engine, &resolution, 1) == 1) {
+        if (!dp_hold_resolve(&replay->hold, &resolution) && resolution.number - base < n)
+            records[resolution.number - base] = resolution.record;
+    }
+}
+
+/* Judges frames while nothing is held; what comes behind a record that waits is held. Returns how many are not. */
+static int judge_into(struct dp_replay *replay, struct dp_engine *engine, const struct run *run,
+                      struct dp_record *records, struct dp_flow *flows)
+{
+    uint64_t base = dp_engine_frames(engine);
+    uint32_t decided = 0;
+    int error = dp_engine_process(engine, run->frames, run->n, records, flows);
+
+    if (error < 0)
+        return error;
+    if (dp_engine_waiting(engine) == 0)
+        return (int)run->n;
+    resolve(replay, engine, base, records, run->n);
+    while (decided < run->n && records[decided].verdict != DP_WAITING)
+        decided++;
+    if (decided == run->n)
+        return (int)decided;
+    if (dp_hold_reserve(&replay->hold) < 0)
+        return DP_E_MEMORY;
+    dp_hold_put(&replay->hold, base + decided, records + decided, flows ? flows + decided : NULL, run->n - decided);
+    return (int)decided;
+}
+
+/* Judges frames that have to stand behind held ones. */
+static int judge_behind(struct dp_replay *replay, struct dp_engine *engine, const struct run *run, bool flows)
+{
+    uint64_t base = dp_engine_frames(engine);
+    struct dp_flow *into = flows ? replay->flows : NULL;
+    int error = dp_engine_process(engine, run->frames, run->n, replay->records, into);
+
+    if (error < 0)
+        return error;
+    dp_hold_put(&replay->hold, base, replay->records, into, run->n);
+    resolve(replay, engine, base, replay->records, 0);
+    return 0;
+}
+
+/* Denies what waits up to `number`, so that what is held can leave. */
+static void give_up(struct dp_replay *replay, struct dp_engine *engine, uint64_t number)
+{
+    dp_engine_give_up(engine, number);
+    resolve(replay, engine, 0, NULL, 0);
+}
+
 int dp_replay_run(struct dp_replay *replay, struct dp_engine *engine, uint64_t until_ns, struct dp_record *records,
                   struct dp_flow *flows, uint32_t n)
 {
+    struct dp_hold *hold = &replay->hold;
+    struct run run = {.last = false};
     uint32_t done = 0;
+
     if (n > INT32_MAX)
         return DP_E_ARGUMENT;
-    while (done < n) {
-        struct dp_capture *first = next_capture(replay);
-        if (!first)
+    while (done < n && !run.last) {
+        struct dp_capture *first;
+        uint32_t most;
+        int decided = 0;
+
+        done += dp_hold_take(hold, records + done, flows ? flows + done : NULL, n - done);
+        first = next_capture(replay);
+        if (done == n || (!first && !hold->count))
             break;
-        struct run run =
-            replay->live == 1 ? take_queue(replay, first, until_ns, n - done) : take_merged(replay, until_ns, n - done);
-        if (run.n) {
-            int error = dp_engine_process(engine, run.frames, run.n, records + done, flows ? flows + done : NULL);
-            if (error < 0)
-                return error;
-            done += run.n;
+        if (!first || hold->count > DP_HOLD_MAX - BATCH) {
+            give_up(replay, engine, first ? hold->number : UINT64_MAX);
+            continue;
         }
-        if (run.last)
-            break;
+        most = !hold->count || n - done < BATCH ? n - done : BATCH;
+        most = most < DP_HOLD_MAX ? most : DP_HOLD_MAX;
+        run = replay->live == 1 ? take_queue(replay, first, until_ns, most) : take_merged(replay, until_ns, most);
+        if (run.n)
+            decided = hold->count ? judge_behind(replay, engine, &run, flows != NULL)
+                                  : judge_into(replay, engine, &run, records + done, flows ? flows + done : NULL);
+        if (decided < 0)
+            return decided;
+        done += (uint32_t)decided;
     }
-    return (int)done;
+    return (int)(done + dp_hold_take(hold, records + done, flows ? flows + done : NULL, n - done));
 }

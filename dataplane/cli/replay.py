@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import signal
 import sys
 from contextlib import ExitStack
 from pathlib import Path
@@ -64,6 +65,8 @@ def replay(
             _refuse(str(error))
         except OSError as error:
             _refuse(f"{error.filename}: {error.strerror}")
+        # A read that waits in C would keep Ctrl-C waiting too.
+        signal.signal(signal.SIGINT, signal.SIG_DFL)
         try:
             summary = run.run(top=top)
             if writer:

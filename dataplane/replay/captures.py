@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import io
 import os
 import stat
@@ -47,6 +48,7 @@ class _Pump:
     def __init__(self, source: BinaryIO, magic: bytes, taken: bytes) -> None:
         self.fault: str | None = None
         self.read_end, self._write_end = os.pipe()
+        fcntl.fcntl(self._write_end, fcntl.F_SETPIPE_SZ, _CHUNK)
         self._stream = io.BufferedReader(_Headed(taken, source), _CHUNK)
         self._magic = magic
         self._thread = threading.Thread(target=self._run, name="capture", daemon=True)

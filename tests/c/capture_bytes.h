@@ -12,6 +12,7 @@
 
 #include <fcntl.h>
 #include <stdlib.h>
+#include <sys/mman.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -226,12 +227,11 @@ static inline void read_memory(const uint8_t *data, size_t size, struct reading 
     free(copy);
 }
 
-/* A descriptor of an unlinked file that holds these bytes. */
+/* A descriptor of a regular file in memory that holds these bytes. */
 static inline int make_file(const uint8_t *data, size_t size)
 {
-    char name[] = "/tmp/dataplane-test-XXXXXX";
-    int fd = mkstemp(name);
-    if (fd < 0 || unlink(name) != 0 || write(fd, data, size) != (ssize_t)size)
+    int fd = memfd_create("capture", 0);
+    if (fd < 0 || write(fd, data, size) != (ssize_t)size)
         abort();
     return fd;
 }

@@ -312,6 +312,31 @@ static void section_headers(void)
     CHECK_FAULT(&reading, DP_E_FORMAT, at + 8, "a section has no byte-order magic number: 44 33 22 11");
 }
 
+/* More packets than one queue holds, over several sections, with options in the section headers. */
+static void long_capture(void)
+{
+    struct bytes bytes = {0};
+    for (uint32_t section = 0; section < 3; section++) {
+        bytes.swapped = section == 1;
+        size_t at = block_begin(&bytes, 0x0a0d0d0a);
+        put32(&bytes, 0x1a2b3c4d);
+        put16(&bytes, 1);
+        put16(&bytes, 0);
+        put64(&bytes, UINT64_MAX);
+        put_option(&bytes, 4, "dumpcap", 7);
+        put32(&bytes, 0);
+        block_end(&bytes, at);
+        put_interface(&bytes, 1, 0, 9, 0);
+        for (uint32_t i = 0; i < 700; i++)
+            put_enhanced(&bytes, 0, section * 700 + i, i, i);
+    }
+    read_capture(&bytes, &reading);
+    CHECK_NO_FAULT(&reading);
+    CHECK_EQUAL(reading.n, 2100);
+    for (uint32_t i = 0; i < 2100; i++)
+        CHECK_PACKET(&reading, i, i, i % 700, i % 700);
+}
+
 static void too_many_interfaces(void)
 {
     struct bytes bytes = {0};
@@ -370,6 +395,7 @@ int main(void)
     captured_beyond_block();
     unknown_link_type();
     section_headers();
+    long_capture();
     too_many_interfaces();
     truncation_at_every_byte();
     return check_result("test_pcapng");

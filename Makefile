@@ -1,0 +1,165 @@
+# Everything that is done with this project from a shell; `make help` lists it.
+#
+# What is installed for it goes into .venv, what is built into build/. Both are renewed when pyproject.toml, the C files,
+# the Python in use or the place of this folder change.
+
+SHELL := /bin/bash
+.SHELLFLAGS := -eu -o pipefail -c
+.DEFAULT_GOAL := help
+.DELETE_ON_ERROR:
+MAKEFLAGS += --no-builtin-rules
+
+# The Python that .venv is made from.
+PYTHON ?= python3
+# What `make demo` replays: a policy and captures, and options.
+DEMO ?= examples/figure-1/policy.yaml pcaps/figure-1.pcap
+# Arguments for pytest, such as PYTEST="-k tcp".
+PYTEST ?=
+# How long `make fuzz` runs in all, and a target of its own: FUZZ=fuzz_capture.
+FUZZ_SECONDS ?= 60
+FUZZ ?= $(basename $(notdir $(wildcard tests/fuzz/fuzz_*.c)))
+# Arguments for bench/replay.py.
+BENCH ?=
+
+# Debian's packages that the tests and `make fuzz` need; clang's runtime, with its version in the name, is added to them.
+SYSTEM_PACKAGES := clang curl iproute2 iputils-ping netcat-openbsd tcpdump
+
+VENV := .venv
+BIN := $(VENV)/bin
+PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
+BUILD := $(BIN)/python dataplane/_core/build.py
+BUILD_INPUTS := pyproject.toml setup.py dataplane/_core/build.py $(wildcard csrc/*.[ch] csrc/io/*.[ch])
+C_TESTS := $(wildcard tests/c/test_*.c)
+C_FILES := $(wildcard csrc/*.[ch] csrc/io/*.[ch] tests/c/*.[ch] tests/fuzz/*.[ch] bench/*.[ch])
+SANITIZERS := address,undefined
+
+.PHONY: help
+help: ## this list
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-16s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+.PHONY: demo
+demo: $(VENV)/installed ## build, install into .venv, and replay a capture through a policy
+	$(BIN)/dataplane replay $(DEMO)
+
+.PHONY: install
+install: $(VENV)/installed ## build and install into .venv, editable
+
+.PHONY: test
+test: system-packages c-test py-test ## all tests, C under sanitizers; as root it installs Debian's packages first
+
+.PHONY: py-test
+py-test: $(VENV)/developing ## the Python tests; PYTEST="-k tcp" chooses some
+	$(BIN)/python -m pytest $(PYTEST)
+
+.PHONY: c-test
+c-test: $(VENV)/developing ## the C tests, with the address and undefined-behaviour sanitizers
+	@$(BUILD) --sanitize $(SANITIZERS) --output build/c-test $(C_TESTS) >build/c-test.programs
+	@passed=0 failed=0; \
+	for program in $$(cat build/c-test.programs); do \
+	    if "$$program"; then passed=$$((passed + 1)); \
+	    else failed=$$((failed + 1)); echo "$${program##*/} failed" >&2; fi; \
+	done; \
+	echo "C tests: $$passed passed, $$failed failed"; \
+	test "$$failed" = 0
+
+.PHONY: fuzz
+fuzz: system-packages $(VENV)/developing ## fuzz for FUZZ_SECONDS in all, two targets at a time; FUZZ=fuzz_capture chooses
+	@$(BUILD) --fuzz --sanitize $(SANITIZERS) --output build/fuzz $(FUZZ:%=tests/fuzz/%.c) >build/fuzz.programs
+	@$(MAKE) --no-print-directory --output-sync=target --jobs=2 $(FUZZ:%=run-%) \
+	    seconds=$$(($(FUZZ_SECONDS) / (($(words $(FUZZ)) + 1) / 2)))
+
+# New inputs are kept in build/fuzz/corpus; those in tests/fuzz/seeds are only read. A crash is written to build/fuzz.
+run-fuzz_%:
+	@echo "fuzz_$*: $(seconds) seconds"
+	@mkdir -p build/fuzz/corpus/fuzz_$*
+	@build/fuzz/fuzz_$* -max_total_time=$(seconds) -timeout=10 -verbosity=0 -print_final_stats=1 \
+	    -artifact_prefix=build/fuzz/fuzz_$*- build/fuzz/corpus/fuzz_$* $(wildcard tests/fuzz/seeds/fuzz_$*)
+
+.PHONY: bench
+bench: $(VENV)/developing ## the benchmarks, as bench/README.md tells; BENCH="--runs 5" goes to replay.py
+	$(BIN)/python bench/startup.py
+	$(BIN)/python bench/classifier.py
+	$(BIN)/python bench/replay.py $(BENCH)
+
+.PHONY: lint
+lint: $(VENV)/developing ## style, types and the arrows between modules; changes nothing
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/clang-format --dry-run -Werror $(C_FILES)
+	$(BIN)/mypy --strict dataplane/
+	$(BIN)/lint-imports --no-logo
+
+.PHONY: format
+format: $(VENV)/developing ## lay out Python and C
+	$(BIN)/ruff check --fix-only .
+	$(BIN)/ruff format .
+	$(BIN)/clang-format -i $(C_FILES)
+
+.PHONY: stub
+stub: $(VENV)/developing ## renew the types of the C functions for Python, after a change of csrc/dp_api.h
+	$(BIN)/python -m dataplane._core.stub
+
+.PHONY: dist
+dist: $(VENV)/developing ## source distribution and wheel, built in isolation, into dist/
+	rm -rf dist
+	$(BIN)/python -m build
+
+.PHONY: clean
+clean: ## remove .venv and all that was built
+	rm -rf $(VENV) build dist *.egg-info dataplane/_core/_dataplane*.so
+	rm -rf .hypothesis .import_linter_cache .mypy_cache .pytest_cache .ruff_cache
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
+
+.PHONY: system-packages
+system-packages: ## install Debian's packages that the tests need (as root), or say which are missing
+	@command -v apt-get >/dev/null || { echo "Without apt-get, install what Debian calls $(SYSTEM_PACKAGES)." >&2; exit 0; }; \
+	wanted() { echo $(SYSTEM_PACKAGES); \
+	    apt-cache depends clang 2>/dev/null | sed -n 's/.*Depends: clang-\([0-9]*\)$$/libclang-rt-\1-dev/p'; }; \
+	missing() { for package in $$(wanted); do \
+	    [[ $$(dpkg-query -W -f '$${db:Status-Abbrev}' "$$package" 2>/dev/null) == ii* ]] || echo "$$package"; done; }; \
+	packages=$$(missing); \
+	[[ -n $$packages ]] || exit 0; \
+	[[ $$EUID == 0 ]] || { echo "Some tests need more: sudo apt-get install" $$packages >&2; exit 0; }; \
+	echo "installing" $$packages; \
+	apt-get update -qq; \
+	DEBIAN_FRONTEND=noninteractive apt-get install -qq --no-install-recommends $$(missing) >/dev/null
+
+# ---- the environment ----
+
+# What .venv was made from; another Python, or this folder moved, makes it anew.
+ORIGIN := $(shell $(PYTHON) -c 'import sys; print(sys.base_prefix, sys.version.split()[0])' 2>/dev/null) $(CURDIR)
+ifneq ($(file <$(VENV)/origin),$(ORIGIN))
+$(VENV)/origin: FORCE
+endif
+
+$(VENV)/origin:
+	@command -v $(PYTHON) >/dev/null || \
+	    { echo "There is no $(PYTHON) here; dataplane needs Python 3.11 or later: make PYTHON=..." >&2; exit 1; }
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+	    { echo "dataplane needs Python 3.11 or later; $(PYTHON) is $$($(PYTHON) --version): make PYTHON=..." >&2; exit 1; }
+	@$(PYTHON) -c 'import ensurepip' 2>/dev/null || \
+	    { echo "$(PYTHON) cannot make virtual environments: sudo apt-get install python3-venv" >&2; exit 1; }
+	@$(PYTHON) -c 'import os, sys, sysconfig; sys.exit(not os.path.exists(sysconfig.get_path("include") + "/Python.h"))' || \
+	    { echo "The C headers of $(PYTHON) are missing: sudo apt-get install python3-dev" >&2; exit 1; }
+	@command -v cc >/dev/null || { echo "There is no C compiler: sudo apt-get install gcc libc6-dev" >&2; exit 1; }
+	$(PYTHON) -m venv --clear $(VENV)
+	@mkdir -p build
+	@printf '%s\n' '$(ORIGIN)' >$@
+
+# Built without isolation, so that a changed C file costs seconds and no network.
+$(VENV)/build-requirements: pyproject.toml $(VENV)/origin
+	$(BIN)/python -c 'import tomllib; print(*tomllib.load(open("pyproject.toml", "rb"))["build-system"]["requires"], sep="\n")' >$@
+	$(PIP) install --requirement $@
+
+$(VENV)/installed: $(BUILD_INPUTS) $(VENV)/build-requirements
+	rm -f dataplane/_core/_dataplane*.so
+	$(PIP) install --no-build-isolation --editable .
+	@touch $@
+
+$(VENV)/developing: $(BUILD_INPUTS) $(VENV)/build-requirements
+	rm -f dataplane/_core/_dataplane*.so
+	$(PIP) install --no-build-isolation --editable '.[dev]'
+	@touch $(VENV)/installed $@
+
+.PHONY: FORCE
+FORCE:

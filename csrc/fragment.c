@@ -1,0 +1,386 @@
+/*
+ * fragment.c: fragment.h in code. A datagram is in three places at once: the chain of its hash, the queue of its source
+ * (oldest first, for giving way), and the queue of all by age (for expiry; all live equally long).
+ *
+ * Packets that wait stand in a pool of their own, chained from their datagram in the order in which they came.
+ */
+#include "fragment.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+enum { DATAGRAM_SLOTS = 4096, TOTAL_MAX = 65535 };
+
+struct range {
+    uint16_t first; /* in units of 8 bytes */
+    uint16_t length;
+};
+
+struct links {
+    uint32_t next;
+    uint32_t prev;
+};
+
+struct datagram {
+    struct dp_fragment_key key;
+    uint64_t deadline_ns;
+    uint32_t chain;
+    struct links by_age;
+    struct links by_source;
+    uint32_t source;
+    uint32_t seen;  /* bytes */
+    uint32_t total; /* bytes; 0 while the last fragment has not come */
+    uint32_t waiting;
+    uint32_t last_waiting;
+    uint32_t n_waiting;
+    uint16_t n_ranges;
+    bool answered;
+    bool spoiled;
+    struct dp_record answer;
+    struct range range[DP_DATAGRAM_FRAGMENTS];
+};
+
+struct waiting {
+    uint64_t number;
+    uint32_t next;
+    struct dp_packet packet;
+    struct dp_record record;
+};
+
+struct queue {
+    uint32_t first;
+    uint32_t last;
+    uint32_t count;
+};
+
+/* Index 0 is nobody in all of these. */
+struct dp_fragments {
+    dp_fragment_answered *answered;
+    void *owner;
+    uint32_t slot[DATAGRAM_SLOTS];
+    struct queue by_age;
+    struct queue by_source[DP_FRAGMENT_SOURCES];
+    uint32_t free_datagram;
+    uint32_t free_waiting;
+    uint32_t n_waiting;
+    uint64_t evicted;
+    struct datagram datagram[DP_DATAGRAMS + 1];
+    struct waiting waiting[DP_WAITING_MAX + 1];
+};
+
+struct dp_fragments *dp_fragments_new(dp_fragment_answered *answered, void *owner)
+{
+    struct dp_fragments *f = calloc(1, sizeof *f);
+
+    if (!f)
+        return NULL;
+    f->answered = answered;
+    f->owner = owner;
+    for (uint32_t i = DP_DATAGRAMS; i > 0; i--) {
+        f->datagram[i].chain = f->free_datagram;
+        f->free_datagram = i;
+    }
+    for (uint32_t i = DP_WAITING_MAX; i > 0; i--) {
+        f->waiting[i].next = f->free_waiting;
+        f->free_waiting = i;
+    }
+    return f;
+}
+
+void dp_fragments_free(struct dp_fragments *f)
+{
+    free(f);
+}
+
+uint32_t dp_fragments_waiting(const struct dp_fragments *f)
+{
+    return f->n_waiting;
+}
+
+uint64_t dp_fragments_evicted(const struct dp_fragments *f)
+{
+    return f->evicted;
+}
+
+/* ---- keys and queues ---- */
+
+static void key_of(const struct dp_packet *packet, const uint32_t *zone, struct dp_fragment_key *key)
+{
+    memset(key, 0, sizeof *key);
+    memcpy(&key->source, &packet->source, packet->family == 4 ? 4 : 16);
+    memcpy(&key->destination, &packet->destination, packet->family == 4 ? 4 : 16);
+    key->id = packet->fragment_id;
+    key->vlans = packet->vlans;
+    key->zone[DP_EGRESS] = zone[DP_EGRESS];
+    key->zone[DP_INGRESS] = zone[DP_INGRESS];
+    key->family = packet->family;
+    key->protocol = packet->family == 4 ? packet->protocol : 0;
+}
+
+static uint32_t slot_of(const struct dp_fragment_key *key)
+{
+    uint64_t h = 0, word;
+
+    for (size_t i = 0; i < sizeof *key; i += 8) {
+        memcpy(&word, (const uint8_t *)key + i, 8);
+        h = (h ^ word) * 0xff51afd7ed558ccdu;
+        h ^= h >> 32;
+    }
+    return (uint32_t)(h % DATAGRAM_SLOTS);
+}
+
+/* The network that a fragment says it comes from: /24 or /56. */
+static uint32_t source_of(const struct dp_fragment_key *key)
+{
+    uint32_t h = key->family;
+
+    for (int i = 0; i < (key->family == 4 ? 3 : 7); i++)
+        h = (h ^ key->source.byte[i]) * 0x01000193u;
+    return (h ^ h >> 15) % DP_FRAGMENT_SOURCES;
+}
+
+static struct links *links_of(struct dp_fragments *f, uint32_t index, bool age)
+{
+    return age ? &f->datagram[index].by_age : &f->datagram[index].by_source;
+}
+
+static void enqueue(struct dp_fragments *f, struct queue *q, uint32_t index, bool age)
+{
+    *links_of(f, index, age) = (struct links){0, q->last};
+    if (q->last)
+        links_of(f, q->last, age)->next = index;
+    else
+        q->first = index;
+    q->last = index;
+    q->count++;
+}
+
+static void dequeue(struct dp_fragments *f, struct queue *q, uint32_t index, bool age)
+{
+    struct links links = *links_of(f, index, age);
+
+    if (links.prev)
+        links_of(f, links.prev, age)->next = links.next;
+    else
+        q->first = links.next;
+    if (links.next)
+        links_of(f, links.next, age)->prev = links.prev;
+    else
+        q->last = links.prev;
+    q->count--;
+}
+
+/* ---- answers ---- */
+
+/* The checks of `from`, time and length of its own. */
+static void copy_answer(const struct dp_record *from, struct dp_record *record)
+{
+    record->verdict = from->verdict;
+    record->checks = from->checks;
+    record->check[0] = from->check[0];
+    record->check[1] = from->check[1];
+}
+
+/* Invalid at the first instance that would have checked it. */
+static void refuse(const uint32_t *zone, struct dp_record *record)
+{
+    bool out = zone[DP_EGRESS] != UINT32_MAX;
+
+    record->verdict = DP_DENY;
+    record->checks = 1;
+    record->check[0] = (struct dp_check){.zone = out ? zone[DP_EGRESS] : zone[DP_INGRESS],
+                                         .direction = out ? DP_EGRESS : DP_INGRESS,
+                                         .verdict = DP_DENY,
+                                         .state = DP_STATE_INVALID,
+                                         .reason = DP_REASON_INVALID,
+                                         .cause = DP_CAUSE_FRAGMENT};
+}
+
+static void tell(struct dp_fragments *f, uint32_t index, const struct dp_record *answer)
+{
+    struct datagram *d = &f->datagram[index];
+    uint32_t w = d->waiting, next;
+
+    d->waiting = d->last_waiting = d->n_waiting = 0;
+    for (; w; w = next) {
+        struct waiting *waiting = &f->waiting[w];
+
+        next = waiting->next;
+        if (answer)
+            copy_answer(answer, &waiting->record);
+        else
+            refuse(d->key.zone, &waiting->record);
+        f->answered(f->owner, waiting->number, &waiting->packet, &waiting->record);
+        waiting->next = f->free_waiting;
+        f->free_waiting = w;
+        f->n_waiting--;
+    }
+}
+
+/* ---- life ---- */
+
+static void release(struct dp_fragments *f, uint32_t index)
+{
+    struct datagram *d = &f->datagram[index];
+    uint32_t *from = &f->slot[slot_of(&d->key)];
+
+    tell(f, index, d->answered ? &d->answer : NULL);
+    while (*from != index)
+        from = &f->datagram[*from].chain;
+    *from = d->chain;
+    dequeue(f, &f->by_age, index, true);
+    dequeue(f, &f->by_source[d->source], index, false);
+    d->chain = f->free_datagram;
+    f->free_datagram = index;
+}
+
+static void make_room(struct dp_fragments *f)
+{
+    uint32_t most = 0;
+
+    for (uint32_t s = 1; s < DP_FRAGMENT_SOURCES; s++)
+        if (f->by_source[s].count > f->by_source[most].count)
+            most = s;
+    release(f, f->by_source[most].first);
+    f->evicted++;
+}
+
+static uint32_t find_or_make(struct dp_fragments *f, const struct dp_fragment_key *key, uint64_t now_ns)
+{
+    uint32_t slot = slot_of(key), index = f->slot[slot];
+    struct datagram *d;
+
+    for (; index; index = f->datagram[index].chain)
+        if (memcmp(&f->datagram[index].key, key, sizeof *key) == 0)
+            return index;
+    if (!f->free_datagram)
+        make_room(f);
+    index = f->free_datagram;
+    d = &f->datagram[index];
+    f->free_datagram = d->chain;
+    memset(d, 0, offsetof(struct datagram, range));
+    d->key = *key;
+    d->deadline_ns = now_ns + DP_FRAGMENT_LIFE_NS;
+    d->source = source_of(key);
+    d->chain = f->slot[slot];
+    f->slot[slot] = index;
+    enqueue(f, &f->by_age, index, true);
+    enqueue(f, &f->by_source[d->source], index, false);
+    return index;
+}
+
+void dp_fragments_expire(struct dp_fragments *f, uint64_t now_ns)
+{
+    while (f->by_age.first && f->datagram[f->by_age.first].deadline_ns <= now_ns)
+        release(f, f->by_age.first);
+}
+
+/* ---- fragments ---- */
+
+static bool complete(const struct datagram *d)
+{
+    return d->answered && d->total && d->seen == d->total;
+}
+
+/* Puts the fragment in its place; false when it does not fit there. */
+static bool place(struct datagram *d, const struct dp_packet *p)
+{
+    uint32_t first = p->fragment_offset, end = first + p->fragment_length;
+
+    if (p->fragment_length == 0 || (p->more_fragments && p->fragment_length % 8) || p->tiny_fragment ||
+        end + p->fragment_header > TOTAL_MAX || (d->total && end > d->total))
+        return false;
+    for (uint32_t i = 0; i < d->n_ranges; i++) {
+        uint32_t start = d->range[i].first * 8u, stop = start + d->range[i].length;
+
+        if (start == first && stop == end)
+            return true;
+        if ((first < stop && start < end) || (!p->more_fragments && stop > end))
+            return false;
+    }
+    if (d->n_ranges == DP_DATAGRAM_FRAGMENTS || (!p->more_fragments && d->total))
+        return false;
+    d->range[d->n_ranges++] = (struct range){(uint16_t)(first / 8), (uint16_t)p->fragment_length};
+    d->seen += p->fragment_length;
+    if (!p->more_fragments)
+        d->total = end;
+    return true;
+}
+
+static bool wait(struct dp_fragments *f, struct datagram *d, const struct dp_packet *packet, uint64_t number,
+                 const struct dp_record *record)
+{
+    uint32_t w = f->free_waiting;
+    struct waiting *waiting = &f->waiting[w];
+
+    if (!w || d->n_waiting == DP_WAITING_EACH)
+        return false;
+    f->free_waiting = waiting->next;
+    f->n_waiting++;
+    waiting->number = number;
+    waiting->next = 0;
+    waiting->packet = *packet;
+    waiting->record = *record;
+    if (d->last_waiting)
+        f->waiting[d->last_waiting].next = w;
+    else
+        d->waiting = w;
+    d->last_waiting = w;
+    d->n_waiting++;
+    return true;
+}
+
+enum dp_fragment_fate dp_fragments_add(struct dp_fragments *f, const struct dp_packet *packet, const uint32_t *zone,
+                                       uint64_t now_ns, uint64_t number, bool may_wait, struct dp_record *record,
+                                       uint32_t *datagram)
+{
+    struct dp_fragment_key key;
+    struct datagram *d;
+
+    key_of(packet, zone, &key);
+    *datagram = find_or_make(f, &key, now_ns);
+    d = &f->datagram[*datagram];
+    if (d->spoiled || !place(d, packet)) {
+        d->spoiled = true;
+        tell(f, *datagram, NULL);
+        refuse(zone, record);
+        return DP_FRAGMENT_REFUSE;
+    }
+    if (d->answered) {
+        copy_answer(&d->answer, record);
+        if (complete(d))
+            release(f, *datagram);
+        return DP_FRAGMENT_COPY;
+    }
+    if (packet->fragment_offset == 0)
+        return DP_FRAGMENT_JUDGE;
+    if (may_wait && wait(f, d, packet, number, record))
+        return DP_FRAGMENT_WAIT;
+    refuse(zone, record);
+    return DP_FRAGMENT_REFUSE;
+}
+
+void dp_fragments_answer(struct dp_fragments *f, uint32_t index, const struct dp_record *record)
+{
+    struct datagram *d = &f->datagram[index];
+
+    d->answer = *record;
+    d->answered = true;
+    tell(f, index, record);
+    if (complete(d))
+        release(f, index);
+}
+
+void dp_fragments_give_up(struct dp_fragments *f, uint64_t number)
+{
+    for (uint32_t index = f->by_age.first, next; index; index = next) {
+        struct datagram *d = &f->datagram[index];
+
+        next = d->by_age.next;
+        /* The first that waits is the oldest of its datagram. */
+        if (d->waiting && f->waiting[d->waiting].number <= number) {
+            d->spoiled = true;
+            tell(f, index, NULL);
+        }
+    }
+}

@@ -1,0 +1,82 @@
+/*
+ * fragment.h: virtual reassembly: every fragment gets the answer of its datagram (SPEC 4.6).
+ *
+ * THE DATAGRAM. Fragments belong together by family, addresses, identifier, protocol (IPv4), VLANs, and the instances on
+ * both sides. The first fragment has the transport header: it is judged, and its answer is kept here. Later fragments get
+ * a copy of it. Those that come before the first wait for it; the caller is told of them when the answer is there.
+ *
+ * LIFE. A datagram is kept until all of it was seen, or for 30 s from its first packet; what waits longer is refused.
+ * A fragment that overlaps another (other than one that came twice as it is), reaches beyond 65,535 bytes or the datagram's
+ * end, or is one too many, is refused and spoils its datagram: what comes after it is refused too.
+ *
+ * BOUNDS. DP_DATAGRAMS at once, DP_DATAGRAM_FRAGMENTS in one, DP_WAITING_MAX waiting in all and DP_WAITING_EACH for one
+ * datagram. When there is no room for a datagram, the oldest of the side with the most gives way: sides are told apart by
+ * a hash of the source's network (/24, /56), so that a flood of one network takes its own places first.
+ *
+ * Nothing is allocated per packet.
+ */
+#ifndef DP_FRAGMENT_H
+#define DP_FRAGMENT_H
+
+#include "packet.h"
+
+enum {
+    DP_DATAGRAMS = 4096,
+    DP_DATAGRAM_FRAGMENTS = 128,
+    DP_WAITING_MAX = 4096,
+    DP_WAITING_EACH = 64,
+    DP_FRAGMENT_SOURCES = 256
+};
+
+#define DP_FRAGMENT_LIFE_NS 30000000000u
+
+/* What a fragment meets. */
+enum dp_fragment_fate {
+    DP_FRAGMENT_JUDGE,  /* the first: judge it, then call dp_fragments_answer */
+    DP_FRAGMENT_COPY,   /* a later one: its datagram's answer is in the record */
+    DP_FRAGMENT_WAIT,   /* the first has not come yet */
+    DP_FRAGMENT_REFUSE  /* invalid */
+};
+
+struct dp_fragment_key {
+    union dp_address source;
+    union dp_address destination;
+    uint32_t id;
+    uint32_t vlans;
+    uint32_t zone[DP_DIRECTIONS];
+    uint8_t family;
+    uint8_t protocol; /* 0 for IPv6: RFC 8200, 4.5 */
+    uint8_t unused[6];
+};
+_Static_assert(sizeof(struct dp_fragment_key) == 56, "no padding where bytes are hashed and compared");
+
+struct dp_fragments;
+
+/* A packet that waited now has an answer. It must not be given back to the fragments. */
+typedef void dp_fragment_answered(void *owner, uint64_t number, const struct dp_packet *packet,
+                                  const struct dp_record *record);
+
+struct dp_fragments *dp_fragments_new(dp_fragment_answered *answered, void *owner);
+void dp_fragments_free(struct dp_fragments *fragments);
+
+/*
+ * A fragment comes, `number`ed by the caller, later than all before it. DP_FRAGMENT_COPY and _REFUSE: the checks are
+ * written to `record`. DP_FRAGMENT_WAIT (only if it may): packet and record are kept as copies. DP_FRAGMENT_JUDGE: `datagram` is set, for
+ * dp_fragments_answer.
+ */
+enum dp_fragment_fate dp_fragments_add(struct dp_fragments *fragments, const struct dp_packet *packet,
+                                       const uint32_t *zone, uint64_t now_ns, uint64_t number, bool may_wait,
+                                       struct dp_record *record, uint32_t *datagram);
+/* The answer for the first fragment of `datagram`; whoever waited for it is told. */
+void dp_fragments_answer(struct dp_fragments *fragments, uint32_t datagram, const struct dp_record *record);
+/* Takes out datagrams whose time is over by now_ns; those that waited are told of their refusal. */
+void dp_fragments_expire(struct dp_fragments *fragments, uint64_t now_ns);
+/* Refuses whatever waits and has a number up to `number`. */
+void dp_fragments_give_up(struct dp_fragments *fragments, uint64_t number);
+
+/* Packets that wait now. */
+uint32_t dp_fragments_waiting(const struct dp_fragments *fragments);
+/* Datagrams that had to give way to others so far. */
+uint64_t dp_fragments_evicted(const struct dp_fragments *fragments);
+
+#endif

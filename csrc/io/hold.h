@@ -1,0 +1,34 @@
+/*
+ * hold.h: records kept back so that they leave in the order of their packets, while some wait for a fragment (SPEC 4.6).
+ *
+ * A queue of consecutive frame numbers. It owns its arrays, DP_HOLD_MAX long; records are copied in and out.
+ */
+#ifndef DP_HOLD_H
+#define DP_HOLD_H
+
+#include "dp_api.h"
+
+#include <stdbool.h>
+
+enum { DP_HOLD_MAX = 65536 };
+
+struct dp_hold {
+    struct dp_record *records;
+    struct dp_flow *flows;
+    uint32_t first;
+    uint32_t count;
+    uint64_t number; /* of the first */
+};
+
+/* Memory is taken when it is first needed. 0, or DP_E_MEMORY. */
+int dp_hold_reserve(struct dp_hold *hold);
+void dp_hold_release(struct dp_hold *hold);
+/* Appends `n` records, the first of which has this number; there must be room. `flows` may be NULL. */
+void dp_hold_put(struct dp_hold *hold, uint64_t number, const struct dp_record *records, const struct dp_flow *flows,
+                 uint32_t n);
+/* Puts a decided record in the place of the one that waited; false when its number is not held. */
+bool dp_hold_resolve(struct dp_hold *hold, const struct dp_resolution *resolution);
+/* Takes at most `n` records from the front, up to the first that waits; returns how many. */
+uint32_t dp_hold_take(struct dp_hold *hold, struct dp_record *records, struct dp_flow *flows, uint32_t n);
+
+#endif

@@ -1,0 +1,410 @@
+"""Changes of a policy as values (SPEC 5, 7), and a policy with one of them made.
+
+`apply` is pure: it gives a new Policy, or raises ChangeError and nothing has happened (SPEC 5.6). Only what a change
+touches is checked and made anew: all other groups, rules and instances, and the tuples that hold them, stay the same
+objects, so that who compares by identity sees what a change touched. A change that changes nothing gives back the policy
+it was given.
+"""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any, TypeVar
+
+from pydantic import Field, ValidationError
+
+from dataplane.policy import fields, limits
+from dataplane.policy.completion import free_id
+from dataplane.policy.consistency import References
+from dataplane.policy.load import diagnose, in_order
+from dataplane.policy.mistakes import ChangeError, Conflict, Mistake, PolicyError, alternatives, shown, unknown
+from dataplane.policy.model import (
+    AddressGroup,
+    CheckedModel,
+    Instance,
+    Model,
+    Policy,
+    RuleFields,
+    SecurityGroup,
+    SecurityGroupRule,
+)
+from dataplane.policy.source import read, read_file
+
+__all__ = [
+    "AddInstance",
+    "AddRule",
+    "ApplyPolicy",
+    "Change",
+    "ChangeError",
+    "DeleteRule",
+    "RemoveInstance",
+    "TimedChange",
+    "UpdateAddressGroup",
+    "UpdateRule",
+    "apply",
+    "load_changes",
+    "parse_change",
+]
+
+
+class AddRule(Model):
+    """A new rule at the end of a security group; it gets an id when it has none."""
+
+    security_group: fields.Id = Field(description="Id of the security group.")
+    rule: SecurityGroupRule = Field(description="The rule, as in the policy document.")
+
+    @property
+    def summary(self) -> str:
+        """The change in a few words."""
+        return f"add {f'rule {self.rule.id}' if self.rule.id else 'a rule'} to {self.security_group}"
+
+
+class UpdateRule(RuleFields):
+    """New values for the named fields of a rule; null takes an optional one away, and the other fields stay."""
+
+    id: fields.Id = Field(description="Id of the rule.")
+    direction: fields.Direction = Field("ingress", description="ingress or egress.")
+
+    @property
+    def summary(self) -> str:
+        """The change in a few words."""
+        named = [name for name in type(self).model_fields if name in self.model_fields_set and name != "id"]
+        return f"update rule {self.id}: {', '.join(named) or 'nothing'}"
+
+
+class DeleteRule(Model):
+    """A rule is taken out of its group."""
+
+    id: fields.Id = Field(description="Id of the rule.")
+
+    @property
+    def summary(self) -> str:
+        """The change in a few words."""
+        return f"delete rule {self.id}"
+
+
+class AddInstance(Model):
+    """An instance joins a security group, which comes last in its list."""
+
+    security_group: fields.Id = Field(description="Id of the security group.")
+    instance: fields.Id = Field(description="Id of the instance.")
+
+    @property
+    def summary(self) -> str:
+        """The change in a few words."""
+        return f"add {self.instance} to {self.security_group}"
+
+
+class RemoveInstance(Model):
+    """An instance leaves a security group."""
+
+    security_group: fields.Id = Field(description="Id of the security group.")
+    instance: fields.Id = Field(description="Id of the instance.")
+
+    @property
+    def summary(self) -> str:
+        """The change in a few words."""
+        return f"remove {self.instance} from {self.security_group}"
+
+
+class UpdateAddressGroup(Model):
+    """Another set of addresses for an address group."""
+
+    id: fields.Id = Field(description="Id of the address group.")
+    ip_set: Annotated[tuple[fields.SetEntry, ...], fields.AsTuple] = Field(
+        description="Addresses, CIDR blocks, and ranges written first-last."
+    )
+
+    @property
+    def summary(self) -> str:
+        """The change in a few words."""
+        return f"update address group {self.id}"
+
+
+class ApplyPolicy(Model):
+    """Another policy as a whole; the difference is what changed."""
+
+    policy: Policy = Field(description="The policy.")
+    name: str = Field("", description="The file that it was read from.")
+
+    @property
+    def summary(self) -> str:
+        """The change in a few words."""
+        return f"apply policy {self.name}".rstrip()
+
+
+Change = AddRule | UpdateRule | DeleteRule | AddInstance | RemoveInstance | UpdateAddressGroup | ApplyPolicy
+
+
+@dataclass(frozen=True, slots=True)
+class TimedChange:
+    """A change of a schedule: `at` is in seconds since the first packet, `place` where it stands (file:line:column)."""
+
+    at: float
+    change: Change
+    place: str = ""
+
+    def apply(self, policy: Policy) -> Policy:
+        """`apply`, with the place in the message of a ChangeError."""
+        try:
+            return apply(policy, self.change)
+        except ChangeError as error:
+            raise ChangeError(f"{self.place}: {error}" if self.place else str(error)) from None
+
+
+# ---- reading ----
+
+
+class _Item(CheckedModel):
+    """A change as it is written: its name as the only key."""
+
+    add_rule: AddRule | None = None
+    update_rule: UpdateRule | None = None
+    delete_rule: DeleteRule | None = None
+    add_instance: AddInstance | None = None
+    remove_instance: RemoveInstance | None = None
+    update_address_group: UpdateAddressGroup | None = None
+    apply_policy: fields.Text | None = None
+
+    def conflicts(self) -> Iterable[Conflict]:
+        given = [name for name in _KINDS if getattr(self, name) is not None]
+        if not given:
+            yield Conflict((), f"no change is given: write one of {alternatives(_KINDS)}")
+        for name in given[1:]:
+            yield Conflict((name,), f"{name} is one change too many: {given[0]} is given already", at_key=True)
+
+    def change(self, base: Path) -> Change:
+        """The change; `base` is the folder that file names are relative to. Raises PolicyError for a bad policy file."""
+        name = next(name for name in _KINDS if getattr(self, name) is not None)
+        value: Change | str = getattr(self, name)
+        return ApplyPolicy(policy=Policy.load(base / value), name=value) if isinstance(value, str) else value
+
+
+_KINDS = tuple(_Item.model_fields)
+
+
+class _TimedItem(_Item):
+    at: Annotated[float, Field(ge=0, le=fields.SECONDS_MAX, allow_inf_nan=False)] = Field(
+        description="Seconds since the first packet."
+    )
+
+
+def parse_change(mapping: Mapping[str, Any]) -> Change:
+    """One change as SPEC 7 writes it, without `at`: ``{"delete_rule": {"id": "A02"}}``.
+
+    `apply_policy` names a file or holds a Policy. Raises ChangeError, or PolicyError for a policy file with mistakes.
+    """
+    if set(mapping) == {"apply_policy"} and isinstance(mapping["apply_policy"], Policy):
+        return ApplyPolicy(policy=mapping["apply_policy"])
+    value = dict(mapping)
+    try:
+        return _Item.model_validate(value).change(Path())
+    except ValidationError:
+        raise _refusal(diagnose(_Item, value, "the change")) from None
+
+
+def load_changes(path: str | Path) -> list[TimedChange]:
+    """Reads a YAML or JSON list of changes, each with its time `at`; they come back in order of time.
+
+    `apply_policy` is relative to the folder of the file. Raises PolicyError with every mistake in it, and in the policies
+    that it names. Whether a change fits the policy it is made to is seen by `apply` only.
+    """
+    data, name = read_file(path)
+    source = read(data, name)
+    if not isinstance(source.value, list):
+        found = "is empty" if source.value is None else f"is {shown(source.value)}"
+        raise PolicyError([source.mistake((), f"the document {found}: a list of changes is needed")])
+    base = Path() if str(path) == "-" else Path(path).parent
+    mistakes, elsewhere = list(source.mistakes), list[Mistake]()
+    changes = []
+    for index, value in enumerate(source.value):
+        try:
+            item = _TimedItem.model_validate(value)
+            here = source.mistake((index,), "")
+            changes.append(TimedChange(item.at, item.change(base), f"{here.file}:{here.line}:{here.column}"))
+        except ValidationError:
+            for found in diagnose(_TimedItem, value, "the change"):
+                mistakes.append(source.mistake((index, *found.location), found.message, at_key=found.at_key))
+        except PolicyError as error:
+            elsewhere.extend(error.mistakes)
+    if mistakes or elsewhere:
+        raise PolicyError([*in_order(mistakes), *dict.fromkeys(elsewhere)])
+    return sorted(changes, key=lambda change: change.at)
+
+
+# ---- applying ----
+
+
+def apply(policy: Policy, change: Change) -> Policy:
+    """The policy with a change made. Raises ChangeError, with the reason, for one that is not valid."""
+    match change:
+        case AddRule():
+            return _add_rule(policy, change)
+        case UpdateRule():
+            return _update_rule(policy, change)
+        case DeleteRule():
+            group, rule = _find_rule(policy, change.id)
+            return _with_rules(policy, group, tuple(r for r in group.security_group_rules if r is not rule))
+        case AddInstance():
+            return _add_instance(policy, change)
+        case RemoveInstance():
+            return _remove_instance(policy, change)
+        case UpdateAddressGroup():
+            return _update_address_group(policy, change)
+        case ApplyPolicy():
+            return _adopted(policy, change.policy)
+
+
+def _refusal(conflicts: Iterable[Conflict]) -> ChangeError:
+    return ChangeError("; ".join(dict.fromkeys(conflict.message for conflict in conflicts)))
+
+
+def _refuse_any(conflicts: Iterable[Conflict]) -> None:
+    found = tuple(conflicts)
+    if found:
+        raise _refusal(found)
+
+
+T = TypeVar("T")
+
+
+def _find(items: Mapping[str, T], wanted: str, kind: str) -> T:
+    found = items.get(wanted)
+    if found is None:
+        raise ChangeError(f"{shown(wanted)} {unknown(kind, wanted, items, 'policy')}")
+    return found
+
+
+def _find_rule(policy: Policy, rule_id: str) -> tuple[SecurityGroup, SecurityGroupRule]:
+    return _find(policy.rules_by_id, rule_id, "rule")
+
+
+def _add_rule(policy: Policy, change: AddRule) -> Policy:
+    group = _find(policy.groups_by_id, change.security_group, "security group")
+    rules = group.security_group_rules
+    rule = change.rule
+    if not rule.id:
+        rule = rule.model_copy(update={"id": free_id(f"{group.id}/{len(rules) + 1}", policy.rules_by_id)})
+    elif rule.id in policy.rules_by_id:
+        owner, _ = policy.rules_by_id[rule.id]
+        raise ChangeError(f"rule id {shown(rule.id)} is used already, in security group {shown(owner.id)}")
+    _refuse_any(References(policy).of_rule(rule, group))
+    return _with_rules(policy, group, (*rules, rule))
+
+
+def _update_rule(policy: Policy, change: UpdateRule) -> Policy:
+    group, rule = _find_rule(policy, change.id)
+    named = {name: change.__dict__[name] for name in change.model_fields_set}
+    values = {name: rule.__dict__[name] for name in type(rule).model_fields} | named
+    try:
+        updated = SecurityGroupRule.model_validate(values)
+    except ValidationError:
+        raise _refusal(diagnose(SecurityGroupRule, values, "the rule")) from None
+    if updated == rule:
+        return policy
+    _refuse_any(References(policy).of_rule(updated, group))
+    return _with_rules(policy, group, tuple(updated if r is rule else r for r in group.security_group_rules))
+
+
+def _with_rules(policy: Policy, group: SecurityGroup, rules: tuple[SecurityGroupRule, ...]) -> Policy:
+    """The policy with other rules in a group, when they are within its quotas (SPEC 6)."""
+    changed = group.model_copy(update={"security_group_rules": rules})
+    _refuse_any(limits.quota_conflicts(changed))
+    return _next(policy, security_groups=tuple(changed if g is group else g for g in policy.security_groups))
+
+
+def _add_instance(policy: Policy, change: AddInstance) -> Policy:
+    group = _find(policy.groups_by_id, change.security_group, "security group")
+    instance = _find(policy.instances_by_id, change.instance, "instance")
+    if group.id in instance.security_groups:
+        raise ChangeError(f"instance {shown(instance.id)} is in security group {shown(group.id)} already")
+    return _with_groups(policy, instance, (*instance.security_groups, group.id))
+
+
+def _remove_instance(policy: Policy, change: RemoveInstance) -> Policy:
+    group = _find(policy.groups_by_id, change.security_group, "security group")
+    instance = _find(policy.instances_by_id, change.instance, "instance")
+    if group.id not in instance.security_groups:
+        raise ChangeError(f"instance {shown(instance.id)} is not in security group {shown(group.id)}")
+    if len(instance.security_groups) == 1:
+        raise ChangeError(
+            f"security group {shown(group.id)} is the last one of instance {shown(instance.id)}: an instance always has"
+            " at least one"
+        )
+    return _with_groups(policy, instance, tuple(g for g in instance.security_groups if g != group.id))
+
+
+def _with_groups(policy: Policy, instance: Instance, groups: tuple[str, ...]) -> Policy:
+    changed = instance.model_copy(update={"security_groups": groups})
+    return _next(policy, instances=tuple(changed if i is instance else i for i in policy.instances))
+
+
+def _update_address_group(policy: Policy, change: UpdateAddressGroup) -> Policy:
+    group = _find(policy.address_groups_by_id, change.id, "address group")
+    changed: AddressGroup = group.model_copy(update={"ip_set": change.ip_set})
+    _refuse_any(changed.conflicts())
+    if changed == group:
+        return policy
+    return _next(policy, address_groups=tuple(changed if g is group else g for g in policy.address_groups))
+
+
+# ---- sharing what stays ----
+
+_LOOKUPS = {
+    "groups_by_id": "security_groups",
+    "rules_by_id": "security_groups",
+    "address_groups_by_id": "address_groups",
+    "instances_by_id": "instances",
+    "members_by_group": "instances",
+}
+
+
+def _next(policy: Policy, **sections: tuple[object, ...]) -> Policy:
+    """The policy with other sections; lookups that these do not concern are kept, and so are unchanged lists of members."""
+    changed = policy.model_copy(update=sections)
+    for lookup, section in _LOOKUPS.items():
+        if section not in sections and lookup in policy.__dict__:
+            changed.__dict__[lookup] = policy.__dict__[lookup]
+    if changed.instances is not policy.instances:
+        before = policy.members_by_group
+        changed.__dict__["members_by_group"] = {
+            group: _kept(before.get(group, ()), members) for group, members in changed.members_by_group.items()
+        }
+    return changed
+
+
+def _kept(before: tuple[Any, ...], now: tuple[Any, ...]) -> tuple[Any, ...]:
+    """`before` where it holds the same objects as `now`."""
+    return before if len(before) == len(now) and all(a is b for a, b in zip(before, now, strict=True)) else now
+
+
+M = TypeVar("M", bound="SecurityGroup | SecurityGroupRule | AddressGroup | Instance")
+
+
+def _shared(before: tuple[M, ...], now: tuple[M, ...]) -> tuple[M, ...]:
+    """`now` with what was in `before`, by id, and is equal as the same objects."""
+    known = {item.id: item for item in before}
+    return _kept(before, tuple(known[item.id] if known.get(item.id) == item else item for item in now))
+
+
+def _adopted(policy: Policy, new: Policy) -> Policy:
+    """Another policy, sharing with this one all that is equal; this one itself where everything is."""
+    groups = tuple(
+        group.model_copy(
+            update={"security_group_rules": _shared(policy.groups_by_id[group.id].security_group_rules, group.security_group_rules)}
+        )
+        if group.id in policy.groups_by_id
+        else group
+        for group in new.security_groups
+    )
+    if new == policy:
+        return policy
+    sections: dict[str, Any] = {
+        "region": new.region,
+        "security_groups": _shared(policy.security_groups, groups),
+        "address_groups": _shared(policy.address_groups, new.address_groups),
+        "instances": _shared(policy.instances, new.instances),
+        "load_balancers": policy.load_balancers if policy.load_balancers == new.load_balancers else new.load_balancers,
+        "conntrack": policy.conntrack if policy.conntrack == new.conntrack else new.conntrack,
+    }
+    return _next(policy, **sections)

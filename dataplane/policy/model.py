@@ -1,0 +1,395 @@
+"""The policy document (SPEC 2) as immutable values.
+
+`Policy.load` and `Policy.parse` read one and report every mistake with its place. Built by other means (`model_validate`,
+or the constructors) a model is checked just as strictly, and pydantic's ValidationError tells what is wrong.
+
+What a Policy holds is complete: every rule has an id, every instance a security group (SPEC 3.4). Lookups and the forms
+that the rule tables are made from are worked out once, when they are first asked for.
+"""
+
+from collections.abc import Iterable, Mapping
+from functools import cached_property
+from pathlib import Path
+from typing import Annotated, Any, Literal, Self
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
+from pydantic_core import InitErrorDetails, PydanticCustomError
+
+from dataplane.policy import completion, consistency, fields, icmp
+from dataplane.policy.mistakes import Conflict
+
+CONFLICT = "conflict"
+
+Selector = tuple[int, int]
+PackedPrefix = tuple[bytes, int]
+
+ALL_SELECTORS: tuple[Selector, ...] = ((0, 0xFFFFFF),)
+
+_Empty = BeforeValidator(fields.empty_as_tuple)
+
+
+class Model(BaseModel):
+    """A part of the document: immutable, without unknown keys, and nothing is coerced."""
+
+    # Each model's validator is built when it is first needed: most are only ever parts of a Policy.
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True, defer_build=True)
+
+    def conflicts(self) -> Iterable[Conflict]:
+        """What in here does not go together. Also asked of a part with mistakes, where a bad value is `consistency.BAD`."""
+        return ()
+
+    def model_copy(self, *, update: Mapping[str, Any] | None = None, deep: bool = False) -> Self:
+        """A copy with some fields replaced by values that are known to be valid; nothing is checked again.
+
+        Unlike pydantic's own it leaves behind what was worked out from the old fields.
+        """
+        values = {name: self.__dict__[name] for name in type(self).model_fields}
+        named = self.model_fields_set
+        if update:
+            values.update(update)
+            named = named | update.keys()
+        copy = type(self).model_construct(named, **values)
+        return copy.__deepcopy__() if deep else copy
+
+
+class CheckedModel(Model):
+    """A model whose fields must also go together."""
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        conflicts = tuple(self.conflicts())
+        if conflicts:
+            raise ValidationError.from_exception_data(
+                type(self).__name__,
+                [
+                    InitErrorDetails(
+                        type=PydanticCustomError(CONFLICT, conflict.message),  # type: ignore[arg-type]
+                        loc=conflict.location,
+                        input=None,
+                    )
+                    for conflict in conflicts
+                ],
+            )
+        return self
+
+
+# ---- rules ----
+
+
+class RuleFields(Model):
+    """The fields of a rule, each valid by itself."""
+
+    id: fields.Id = Field("", description="Unique within the document; generated when absent.")
+    name: fields.Text | None = Field(None, description="Text for people.")
+    description: fields.Text | None = Field(None, description="Text for people.")
+    direction: fields.Direction = Field(description="ingress: traffic to the group's instances; egress: from them.")
+    ethertype: fields.Ethertype = Field("IPv4", description="IPv4 (the default) or IPv6.")
+    protocol: fields.Protocol = Field(
+        None, description="tcp, udp, icmp, icmpv6, gre or a number 0..255; absent: all protocols."
+    )
+    multiport: fields.Multiport = Field(
+        None, description='Destination ports, with tcp and udp only: up to 20 ports and ranges, "22,80-82"; absent: all.'
+    )
+    icmp_type: fields.IcmpType = Field(
+        None, description="Type of message, with icmp and icmpv6 only: a number or a name; absent: all types."
+    )
+    icmp_code: fields.IcmpCode = Field(None, description="Code of the icmp_type: a number or a name; absent: all codes.")
+    remote_ip_prefix: fields.Prefix | None = Field(
+        None, description="The other side as an address or CIDR block. At most one of the three remotes; none: any address."
+    )
+    remote_group_id: fields.Id | None = Field(
+        None, description="The other side as the addresses of all instances now in this security group."
+    )
+    remote_address_group_id: fields.Id | None = Field(
+        None, description="The other side as the addresses in this address group."
+    )
+    action: fields.Action = Field("allow", description="allow (the default) or deny.")
+    priority: fields.Priority = Field(
+        1, description="1 (the default) to 100; a smaller one is matched first, and at the same one deny before allow."
+    )
+    enabled: bool = Field(True, description="false: the rule is kept and not matched.")
+
+
+class SecurityGroupRule(RuleFields, CheckedModel):
+    """One rule of a security group (SPEC 2, 3)."""
+
+    def conflicts(self) -> Iterable[Conflict]:
+        return consistency.rule_conflicts(self)
+
+    @cached_property
+    def protocol_number(self) -> int | None:
+        """The protocol's number, 0..255; None for all protocols."""
+        return fields.PROTOCOL_NUMBERS[self.protocol] if isinstance(self.protocol, str) else self.protocol
+
+    @cached_property
+    def selectors(self) -> tuple[Selector, ...]:
+        """Protocol and ports, or ICMP type and code, as ranges of `struct dp_selector` with both ends within."""
+        number = self.protocol_number
+        if number is None:
+            return ALL_SELECTORS
+        base = number << 16
+        if self.multiport is not None:
+            return tuple((base | low, base | high) for low, high in fields.port_ranges(self.multiport))
+        kind = self._icmp_type
+        if kind is None:
+            return ((base, base | 0xFFFF),)
+        code = self._icmp_code(kind)
+        base |= kind << 8
+        return ((base, base | 0xFF),) if code is None else ((base | code, base | code),)
+
+    @property
+    def _icmp_type(self) -> int | None:
+        return None if self.icmp_type is None else icmp.type_number(str(self.protocol), self.icmp_type)
+
+    def _icmp_code(self, kind: int) -> int | None:
+        return None if self.icmp_code is None else icmp.code_number(str(self.protocol), kind, self.icmp_code)
+
+    @cached_property
+    def remote_prefix(self) -> PackedPrefix | None:
+        """`remote_ip_prefix` as (4 or 16 bytes in network order, bits)."""
+        return None if self.remote_ip_prefix is None else fields.packed_prefix(self.remote_ip_prefix)
+
+
+class SecurityGroup(Model):
+    """A security group with its rules."""
+
+    id: fields.Id = Field(description="Unique; what rules and instances refer to.")
+    name: fields.Text | None = Field(None, description="Text for people.")
+    description: fields.Text | None = Field(None, description="Text for people.")
+    region: fields.Id | None = Field(None, description="The group's region; absent: that of the document.")
+    security_group_rules: Annotated[tuple[SecurityGroupRule, ...], fields.AsTuple, _Empty] = Field(
+        (), description="The rules; traffic that none of them matches is denied."
+    )
+
+    @cached_property
+    def remote_groups(self) -> tuple[str, ...]:
+        """Ids of the security groups that rules here name as their remote, each once, in order."""
+        return tuple(dict.fromkeys(r.remote_group_id for r in self.security_group_rules if r.remote_group_id))
+
+    @cached_property
+    def remote_address_groups(self) -> tuple[str, ...]:
+        """Ids of the address groups that rules here name as their remote, each once, in order."""
+        named = (r.remote_address_group_id for r in self.security_group_rules if r.remote_address_group_id)
+        return tuple(dict.fromkeys(named))
+
+
+class AddressGroup(CheckedModel):
+    """A set of addresses of one IP version that rules name as their remote."""
+
+    id: fields.Id = Field(description="Unique; what rules refer to.")
+    name: fields.Text | None = Field(None, description="Text for people.")
+    description: fields.Text | None = Field(None, description="Text for people.")
+    ip_version: Literal[4, 6] = Field(description="4 or 6: the version of all entries.")
+    ip_set: Annotated[tuple[fields.SetEntry, ...], fields.AsTuple] = Field(
+        description="Addresses, CIDR blocks, and ranges written first-last."
+    )
+
+    def conflicts(self) -> Iterable[Conflict]:
+        return consistency.address_group_conflicts(self)
+
+    @cached_property
+    def prefixes(self) -> tuple[PackedPrefix, ...]:
+        """The set as prefixes (packed address, bits); a range becomes the fewest that cover it."""
+        packed: list[PackedPrefix] = []
+        for entry in self.ip_set:
+            if "-" in entry:
+                packed.extend(_summarised(entry))
+            else:
+                packed.append(fields.packed_prefix(entry))
+        return tuple(packed)
+
+
+def _summarised(entry: str) -> Iterable[PackedPrefix]:
+    from ipaddress import ip_address, summarize_address_range
+
+    first, last = map(ip_address, fields.packed_range(entry))
+    for network in summarize_address_range(first, last):  # type: ignore[type-var]
+        yield network.network_address.packed, network.prefixlen
+
+
+# ---- endpoints ----
+
+
+class Instance(Model):
+    """A protected endpoint with one interface."""
+
+    id: fields.Id = Field(description="Unique.")
+    name: fields.Text | None = Field(None, description="Text for people.")
+    description: fields.Text | None = Field(None, description="Text for people.")
+    vpc: fields.Id = Field("default", description="Addresses and MACs are unique within it. Peered VPCs appear together.")
+    addresses: Annotated[tuple[fields.Address, ...], fields.AsTuple, Field(min_length=1)] = Field(
+        description="The instance's own IPv4 and IPv6 addresses."
+    )
+    mac: fields.Mac | None = Field(None, description="The MAC of its interface; not needed in replay.")
+    allowed_address_pairs: Annotated[tuple[fields.AddressPair, ...], fields.AsTuple, _Empty] = Field(
+        (), description="Virtual IPs, as addresses or prefixes, that this instance may hold."
+    )
+    security_groups: Annotated[tuple[fields.Id, ...], fields.AsTuple, Field(min_length=1)] = Field(
+        (), description="Ids of its security groups, tried in this order; absent: the group `default`."
+    )
+    interface: fields.Interface | None = Field(None, description="Live mode: the interface behind this instance.")
+
+    @cached_property
+    def packed_addresses(self) -> tuple[bytes, ...]:
+        """`addresses` as 4 or 16 bytes in network order."""
+        return tuple(map(fields.packed_address, self.addresses))
+
+    @cached_property
+    def packed_address_pairs(self) -> tuple[PackedPrefix, ...]:
+        """`allowed_address_pairs` as (packed address, bits)."""
+        return tuple(map(fields.packed_prefix, self.allowed_address_pairs))
+
+
+class LoadBalancer(CheckedModel):
+    """A load balancer, known by its address, MAC or interface."""
+
+    id: fields.Id = Field(description="Unique.")
+    name: fields.Text | None = Field(None, description="Text for people.")
+    description: fields.Text | None = Field(None, description="Text for people.")
+    addresses: Annotated[tuple[fields.Address, ...], fields.AsTuple, _Empty] = Field(
+        (), description="The balancer's IPv4 and IPv6 addresses."
+    )
+    mac: fields.Mac | None = Field(None, description="The MAC of its interface.")
+    interface: fields.Interface | None = Field(None, description="Live mode: the interface that leads to it.")
+    backends: Annotated[tuple[fields.Id, ...], fields.AsTuple, _Empty] = Field(
+        (), description="Ids of the instances that it forwards to."
+    )
+    transfer_client_ip: bool = Field(
+        False, description="true: packets between the balancer and its backends pass without rules and state."
+    )
+
+    def conflicts(self) -> Iterable[Conflict]:
+        return consistency.balancer_conflicts(self)
+
+
+# ---- connection tracking ----
+
+
+class Timeouts(Model):
+    """How long a connection lives after its last packet, in seconds, by the state that packet left it in (SPEC 4.2)."""
+
+    tcp_established: fields.Seconds = Field(600.0, description="TCP, established.")
+    tcp_fin_wait: fields.Seconds = Field(30.0, description="TCP, after a FIN.")
+    tcp_half_open: fields.Seconds = Field(30.0, description="TCP, handshake not complete.")
+    tcp_close: fields.Seconds = Field(10.0, description="TCP, after a RST or a full close.")
+    icmp: fields.Seconds = Field(30.0, description="ICMP and ICMPv6.")
+    other_bidirectional: fields.Seconds = Field(180.0, description="Other protocols, packets seen both ways.")
+    other_unidirectional: fields.Seconds = Field(30.0, description="Other protocols, packets seen one way.")
+
+
+class Conntrack(Model):
+    """Settings of the connection table."""
+
+    tcp_loose: bool = Field(False, description="true: a TCP packet that is no SYN may open a connection.")
+    tcp_be_liberal: bool = Field(False, description="true: no sequence-window check.")
+    max_entries: Annotated[int, Field(ge=1, le=2**31 - 1)] = Field(
+        1048576, description="The most connections that the table holds."
+    )
+    on_change: Literal["hold", "reevaluate"] = Field(
+        "hold",
+        description="What becomes of a connection that a change disconnects: its packets are denied until its timeout has"
+        " passed (hold), or the rules of then judge its initiator's next packet (reevaluate).",
+    )
+    timeouts: Annotated[Timeouts, BeforeValidator(fields.empty_as_mapping)] = Field(
+        default_factory=Timeouts, description="Seconds that a connection lives after its last packet."
+    )
+
+
+# ---- the whole ----
+
+
+class Policy(CheckedModel):
+    """A whole policy: who is protected, and by which rules."""
+
+    region: fields.Id = Field("default", description="The region of all groups that name none.")
+    security_groups: Annotated[tuple[SecurityGroup, ...], fields.AsTuple, _Empty] = Field(
+        (), description="The security groups with their rules."
+    )
+    address_groups: Annotated[tuple[AddressGroup, ...], fields.AsTuple, _Empty] = Field(
+        (), description="Sets of addresses that rules name as their remote."
+    )
+    instances: Annotated[tuple[Instance, ...], fields.AsTuple, _Empty] = Field(
+        (), description="The protected endpoints."
+    )
+    load_balancers: Annotated[tuple[LoadBalancer, ...], fields.AsTuple, _Empty] = Field(
+        (), description="Load balancers in front of instances."
+    )
+    conntrack: Annotated[Conntrack, BeforeValidator(fields.empty_as_mapping)] = Field(
+        default_factory=Conntrack, description="Settings of the connection table."
+    )
+
+    @model_validator(mode="after")
+    def _complete(self) -> Self:
+        # Frozen against everybody else: this value is still being made.
+        self.__dict__.update(completion.completed(self))
+        return self
+
+    def conflicts(self) -> Iterable[Conflict]:
+        return consistency.document_conflicts(self)
+
+    @classmethod
+    def load(cls, path: str | Path) -> Self:
+        """Reads a YAML or JSON file, or standard input for ``-``. Raises PolicyError with every mistake in it."""
+        from dataplane.policy.load import load
+
+        return load(cls, path)
+
+    @classmethod
+    def parse(cls, text: str | bytes, name: str = "<policy>") -> Self:
+        """Reads a YAML or JSON text; `name` stands for the file in messages. Raises PolicyError with every mistake."""
+        from dataplane.policy.load import parse
+
+        return parse(cls, text, name)
+
+    @cached_property
+    def groups_by_id(self) -> Mapping[str, SecurityGroup]:
+        """Security groups by id."""
+        return {group.id: group for group in self.security_groups}
+
+    @cached_property
+    def rules_by_id(self) -> Mapping[str, tuple[SecurityGroup, SecurityGroupRule]]:
+        """Every rule by id, with its group before it."""
+        return {rule.id: (group, rule) for group in self.security_groups for rule in group.security_group_rules}
+
+    @cached_property
+    def address_groups_by_id(self) -> Mapping[str, AddressGroup]:
+        """Address groups by id."""
+        return {group.id: group for group in self.address_groups}
+
+    @cached_property
+    def instances_by_id(self) -> Mapping[str, Instance]:
+        """Instances by id."""
+        return {instance.id: instance for instance in self.instances}
+
+    @cached_property
+    def members_by_group(self) -> Mapping[str, tuple[Instance, ...]]:
+        """The instances now in each security group, in the order of the document; groups without any are left out."""
+        members: dict[str, list[Instance]] = {}
+        for instance in self.instances:
+            for group in instance.security_groups:
+                members.setdefault(group, []).append(instance)
+        return {group: tuple(found) for group, found in members.items()}
+
+    def group(self, group_id: str) -> SecurityGroup:
+        """The security group with this id. Raises KeyError."""
+        return self.groups_by_id[group_id]
+
+    def address_group(self, group_id: str) -> AddressGroup:
+        """The address group with this id. Raises KeyError."""
+        return self.address_groups_by_id[group_id]
+
+    def rule(self, rule_id: str) -> SecurityGroupRule:
+        """The rule with this id. Raises KeyError."""
+        return self.rules_by_id[rule_id][1]
+
+    def instance(self, instance_id: str) -> Instance:
+        """The instance with this id. Raises KeyError."""
+        return self.instances_by_id[instance_id]
+
+    def members(self, group_id: str) -> tuple[Instance, ...]:
+        """The instances now in a security group, in the order of the document; the same object while none changes."""
+        return self.members_by_group.get(group_id, ())
+
+    def region_of(self, group: SecurityGroup) -> str:
+        """The region that a group is of (SPEC 2)."""
+        return group.region or self.region

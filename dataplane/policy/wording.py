@@ -1,0 +1,156 @@
+"""pydantic's findings in plain words: what was found, and what is allowed."""
+
+from __future__ import annotations
+
+import types
+from collections.abc import Mapping
+from typing import Annotated, Any, Literal, Union, get_args, get_origin
+
+from annotated_types import Ge, Gt, Le
+from pydantic import BaseModel
+from pydantic.fields import FieldInfo
+
+from dataplane.policy.fields import UNFIT
+from dataplane.policy.mistakes import Location, alternatives, dotted, nearest, shown
+
+UNKNOWN_KEY = "extra_forbidden"
+
+_RANGES = frozenset(("greater_than", "greater_than_equal", "less_than", "less_than_equal", "finite_number"))
+
+
+def sentence(error: Mapping[str, Any], top: type[BaseModel], whole: str) -> str:
+    """What one of pydantic's errors, found in a value of `top`, says to people; `whole` names that value."""
+    kind, found, location = error["type"], error["input"], error["loc"]
+    if kind == UNKNOWN_KEY:
+        return _unknown_key(str(location[-1]), model_at(top, location[:-1]))
+    name = _name(location) if location else whole
+    field = field_at(top, location)
+    allowed = _allowed(field, location)
+    if kind == "missing":
+        return f"{name} is missing: write {allowed}"
+    if kind == UNFIT and found is not None:
+        return f"{name} {shown(found)} {error['msg']}"
+    if found is None:
+        absent = ", or leave the key out" if _optional(field, location) else ""
+        return f"{name} is empty: write {allowed}{absent}"
+    if kind in _RANGES and field is not None:
+        return f"{name} {shown(found)} is out of range: {_range(field.metadata)}"
+    if kind in ("string_too_short", "too_short"):
+        absent = ", or leave the key out" if _optional(field, location) else ""
+        return f"{name} is empty: at least one {'character' if isinstance(found, str) else 'entry'} is needed{absent}"
+    if kind in ("string_pattern_mismatch", "string_unicode"):
+        return f"{name} {shown(found)} has a space at its end or a character that does not print"
+    if kind == "string_too_long":
+        return f"{name} {shown(found)} is too long: up to {error['ctx']['max_length']} characters are allowed"
+    return f"{name} {shown(found)} is not allowed: write {allowed}{_quotes(found, field)}"
+
+
+def model_at(top: type[BaseModel], location: Location) -> type[BaseModel] | None:
+    """The model that stands at a location."""
+    model: type[BaseModel] | None = top
+    for part in location:
+        if model is None:
+            return None
+        if isinstance(part, str):
+            field = model.model_fields.get(part)
+            model = _model_in(field.annotation) if field else None
+    return model
+
+
+def field_at(top: type[BaseModel], location: Location) -> FieldInfo | None:
+    """The field that a location leads to or into; None for a part of a list of models, and for the whole."""
+    names = [depth for depth, part in enumerate(location) if isinstance(part, str)]
+    if not names:
+        return None
+    model = model_at(top, location[: names[-1]])
+    return model.model_fields.get(str(location[names[-1]])) if model else None
+
+
+def _model_in(annotation: object) -> type[BaseModel] | None:
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        return annotation
+    found = (_model_in(part) for part in get_args(annotation))
+    return next((model for model in found if model is not None), None)
+
+
+def is_list(field: FieldInfo) -> bool:
+    """Whether a field holds a list."""
+    return get_origin(field.annotation) is tuple
+
+
+def _name(location: Location) -> str:
+    """How a value is called: its key, with its index in a list."""
+    keys = [depth for depth, part in enumerate(location) if isinstance(part, str)]
+    return dotted(location[keys[-1] if keys else 0 :])
+
+
+def _unknown_key(key: str, model: type[BaseModel] | None) -> str:
+    if key == "<<":
+        return 'key "<<" is not known: YAML 1.2 has no merge keys'
+    known = model.model_fields if model else {}
+    near = nearest(key, known)
+    hint = f"did you mean {near}?" if near else f"allowed are {', '.join(known)}"
+    return f"key {shown(key)} is not known: {hint}"
+
+
+def _optional(field: FieldInfo | None, location: Location) -> bool:
+    return field is not None and not field.is_required() and isinstance(location[-1], str)
+
+
+def _allowed(field: FieldInfo | None, location: Location) -> str:
+    """What a value may be, in words that go on after "write"."""
+    if field is None:
+        return "a mapping"
+    annotation: Any = field.annotation
+    metadata = list(field.metadata)
+    for part in location[::-1]:
+        if isinstance(part, str):
+            break
+        annotation = get_args(annotation)[0]
+        metadata = []
+    return _words(annotation, metadata)
+
+
+def _words(annotation: Any, metadata: list[Any]) -> str:
+    origin = get_origin(annotation)
+    if origin is Annotated:
+        return _words(get_args(annotation)[0], [*get_args(annotation)[1:], *metadata])
+    if origin is Literal:
+        return alternatives(get_args(annotation))
+    if origin in (Union, types.UnionType):
+        return _words(next(part for part in get_args(annotation) if part is not type(None)), metadata)
+    if origin is tuple:
+        return "a list"
+    if annotation is bool:
+        return "true or false"
+    if annotation is int:
+        return f"a whole number {_range(metadata)}"
+    if annotation is float:
+        return "a number of seconds"
+    return "text" if annotation is str else "a mapping"
+
+
+def _range(metadata: list[Any]) -> str:
+    """The bounds of a number; both are always given."""
+    flat = [item for entry in metadata for item in (entry.metadata if isinstance(entry, FieldInfo) else [entry])]
+    low = next((item for item in flat if isinstance(item, Ge | Gt)), None)
+    high = next((item.le for item in flat if isinstance(item, Le)), "")
+    if isinstance(low, Gt):
+        return f"more than {low.gt}, up to {high}"
+    return f"{low.ge if low else ''}..{high}"
+
+
+def _quotes(found: object, field: FieldInfo | None) -> str:
+    """Where only quotes are wrong, says so."""
+    if field is None or isinstance(found, dict | list):
+        return ""
+    wanted = _words(field.annotation, field.metadata)
+    if wanted == "text" and isinstance(found, int | float):
+        return f" in quotes: {shown(str(found).lower())}"
+    if wanted != "text" and isinstance(found, str) and not wanted.startswith("a list"):
+        bare = found.strip()
+        if bare in ("true", "false") and wanted == "true or false":
+            return " without quotes"
+        if bare.lstrip("-").isdecimal() and ("number" in wanted or bare in wanted.split(" or ")):
+            return " without quotes"
+    return ""

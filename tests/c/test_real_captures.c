@@ -1,0 +1,137 @@
+/*
+ * test_real_captures.c: every capture of a folder through the whole engine, under the sanitizers: nothing crashes, nothing
+ * hangs, what is broken is named (SPEC 7, exit status 3).
+ *
+ * The folder is named by the variable CAPTURES (default ../shared/captures); without it there is nothing to do. One
+ * instance holds every address, so each packet is checked in both directions.
+ */
+#ifndef _GNU_SOURCE
+#define _GNU_SOURCE 1
+#endif
+
+#include "check.h"
+#include "dp_api.h"
+
+#include <dirent.h>
+#include <fcntl.h>
+#include <stdlib.h>
+#include <unistd.h>
+
+enum { BATCH = 512 };
+
+/* A table of transitions in which everything goes on: the paths of tcp.c are what matters here. */
+static struct dp_conntrack_config settings(void)
+{
+    struct dp_conntrack_config config = {.max_entries = 300};
+
+    for (int s = 0; s < DP_CONN_STATES; s++) {
+        config.timeout_ns[s] = 30000000000u;
+        config.tentative[s] = s % 2;
+        for (int side = 0; side < DP_SIDES; side++)
+            for (int e = 0; e < DP_TCP_EVENTS; e++)
+                config.tcp_next[s][side][e] = e == DP_TCP_RST   ? DP_CONN_TCP_CLOSE
+                                              : e == DP_TCP_FIN ? DP_CONN_TCP_FIN_WAIT_INITIATOR
+                                              : e == DP_TCP_SYN ? DP_CONN_TCP_SYN_SENT
+                                                                : DP_CONN_TCP_ESTABLISHED;
+    }
+    config.reopens[DP_CONN_TCP_CLOSE] = 1;
+    return config;
+}
+
+static struct dp_engine *new_engine(void)
+{
+    static const uint64_t seed[2] = {1, 2};
+    struct dp_conntrack_config config = settings();
+    struct dp_selector any = {0, 0xffffff};
+    struct dp_rule rule = {1, DP_REMOTE_ANY, 0, 1, DP_ALLOW};
+    struct dp_holding holdings[2] = {{{{0}, 0}, 4, 0, 1}, {{{0}, 0}, 6, 0, 1}};
+    struct dp_rule_table *table[2];
+    struct dp_endpoints *endpoints;
+    struct dp_zone_tables zone = {0};
+    struct dp_engine *engine = NULL;
+
+    if (dp_engine_new(&config, seed, &engine) < 0 ||
+        dp_endpoints_new(holdings, 2, NULL, 0, NULL, 0, NULL, 0, &endpoints) < 0 ||
+        dp_rule_table_new(4, &rule, 1, NULL, 0, NULL, 0, &any, 1, &table[0]) < 0 ||
+        dp_rule_table_new(6, &rule, 1, NULL, 0, NULL, 0, &any, 1, &table[1]) < 0)
+        abort();
+    for (int d = 0; d < 2; d++)
+        for (int f = 0; f < 2; f++)
+            zone.table[d][f] = table[f];
+    struct dp_policy_update update = {.zones = &zone, .n_zones = 1, .endpoints = endpoints, .config = &config};
+    if (dp_engine_update(engine, &update) < 0)
+        abort();
+    dp_endpoints_free(endpoints);
+    dp_rule_table_free(table[0]);
+    dp_rule_table_free(table[1]);
+    return engine;
+}
+
+static void flush(struct dp_engine *engine)
+{
+    struct dp_connection_filter all = {-1, -1, -1, -1, 0, 0, {{0}, 0}};
+
+    dp_engine_flush(engine, &all);
+    CHECK_EQUAL(dp_engine_count(engine, &all, NULL), 0);
+}
+
+static void replay(const char *directory, const char *name)
+{
+    static struct dp_record records[BATCH];
+    static struct dp_flow flows[BATCH];
+    char path[4096];
+    struct dp_capture *capture;
+    struct dp_replay *merged;
+    struct dp_capture_status status;
+    struct dp_engine *engine = new_engine();
+    struct dp_counters counters;
+    uint64_t packets = 0;
+    int fd, n;
+
+    snprintf(path, sizeof path, "%s/%s", directory, name);
+    fd = open(path, O_RDONLY);
+    if (!CHECK(fd >= 0) || dp_capture_open(fd, &capture) < 0 || dp_replay_new(&capture, 1, &merged) < 0)
+        return;
+    while ((n = dp_replay_run(merged, engine, UINT64_MAX, records, flows, BATCH)) > 0) {
+        for (int i = 0; i < n; i++)
+            CHECK(records[i].verdict < DP_VERDICTS && records[i].checks <= 2);
+        packets += (uint64_t)n;
+    }
+    CHECK_EQUAL(n, 0);
+    dp_capture_status(capture, &status);
+    dp_engine_counters(engine, &counters);
+    if (!CHECK_EQUAL(status.packets, packets) || !CHECK(counters.entries <= 300) ||
+        !CHECK(status.error == 0 || status.detail[0]))
+        fprintf(stderr, "  in %s\n", name);
+    flush(engine);
+    dp_replay_free(merged);
+    dp_capture_free(capture);
+    dp_engine_free(engine);
+    close(fd);
+}
+
+int main(void)
+{
+    const char *directory = getenv("CAPTURES");
+    DIR *listing;
+    struct dirent *entry;
+    int files = 0;
+
+    if (!directory)
+        directory = "../shared/captures";
+    listing = opendir(directory);
+    if (!listing) {
+        printf("test_real_captures: %s is not there, nothing replayed\n", directory);
+        return 0;
+    }
+    while ((entry = readdir(listing))) {
+        if (entry->d_name[0] == '.' || strstr(entry->d_name, ".tsv"))
+            continue;
+        replay(directory, entry->d_name);
+        files++;
+    }
+    closedir(listing);
+    printf("test_real_captures: %d captures replayed\n", files);
+    CHECK(files > 0);
+    return check_result("test_real_captures");
+}

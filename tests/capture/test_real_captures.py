@@ -1,0 +1,121 @@
+"""Every real capture of a folder through a policy (SPEC 7): a record for each packet, in the words of the SPEC; what is
+broken is named with its byte offset; nothing is lost before it.
+
+The folder is named by the variable CAPTURES, by default the one beside the checkout.
+"""
+
+from __future__ import annotations
+
+import csv
+import json
+import os
+from pathlib import Path
+
+import pytest
+
+from dataplane import DataPlane, Policy
+
+ROOT = Path(__file__).resolve().parents[2]
+FOLDER = Path(os.environ.get("CAPTURES", ROOT.parent / "shared" / "captures"))
+
+# One instance that may hold any address: every packet is checked in both directions.
+POLICY = """
+security_groups:
+  - id: open
+    security_group_rules:
+      - {id: in4, direction: ingress}
+      - {id: in6, direction: ingress, ethertype: IPv6}
+      - {id: out4, direction: egress}
+      - {id: out6, direction: egress, ethertype: IPv6}
+instances:
+  - {id: all, addresses: [203.0.113.77], allowed_address_pairs: [0.0.0.0/0, "::/0"], security_groups: [open]}
+"""
+
+WORDS = {
+    "verdict": {"allow", "deny"},
+    "direction": {"ingress", "egress"},
+    "state": {"new", "established", "related", "disconnected", "invalid", "untracked"},
+    "reason": {
+        "rule",
+        "no-rule-matched",
+        "connection",
+        "related",
+        "disconnected",
+        "invalid",
+        "malformed",
+        "table-full",
+        "load-balancer",
+        "control",
+    },
+    "connection": {"inbound", "outbound", None},
+}
+
+# What stops these before their end: part of the fault's text, and its byte offset.
+FAULTS = {
+    "zeek_wlanmon.pcap": ("link type 105", 20),
+    "tcpdump_nflog.pcap": ("link type 239", 20),
+    "tcpdump_unsupported-link-type-dbus.pcap": ("link type 231", 20),
+    "tcpdump_ppp_ip_udp_dns.pcap": ("link type 50", 20),
+    "libpcap_pcap-invalid-version-1.pcap": ("version 1", 4),
+}
+
+
+def _index() -> list[dict[str, str]]:
+    if not (FOLDER / "INDEX.tsv").exists():
+        return []
+    with open(FOLDER / "INDEX.tsv", newline="") as file:
+        return list(csv.DictReader(file, delimiter="\t"))
+
+
+@pytest.mark.parametrize("row", _index(), ids=lambda row: row["file"])
+def test_a_real_capture(row: dict[str, str], tmp_path: Path) -> None:
+    """SPEC 7."""
+    verdicts = tmp_path / "verdicts.jsonl"
+    summary = DataPlane(Policy.parse(POLICY), seed=1).replay(FOLDER / row["file"], verdicts=verdicts)
+    records = [json.loads(line) for line in verdicts.read_text().splitlines()]
+    (capture,) = summary.captures
+
+    assert [r["packet"] for r in records] == list(range(1, summary.packets + 1))
+    assert capture.packets == summary.packets == len(records)
+    if row["file"] in FAULTS:
+        text, offset = FAULTS[row["file"]]
+        assert capture.fault and text in capture.fault
+        assert capture.offset == offset
+    elif capture.fault is None:
+        assert summary.packets == int(row["packets"])
+    else:
+        assert "damaged" in row["notes"] or "corrupt" in row["exercises"], capture.fault
+        assert capture.offset is not None
+    for record in records:
+        _assert_well_formed(record)
+
+
+def _assert_well_formed(record: dict[str, object]) -> None:
+    assert list(record) == ["packet", "time", "verdict", "checks"]
+    checks = record["checks"]
+    assert isinstance(checks, list)
+    if record["verdict"] == "bypass":
+        assert checks == []
+        return
+    assert record["verdict"] == ("deny" if any(c["verdict"] == "deny" for c in checks) else "allow")
+    assert [c["direction"] for c in checks] in (["egress"], ["ingress"], ["egress", "ingress"])
+    for check in checks:
+        assert list(check) == [
+            "instance",
+            "direction",
+            "verdict",
+            "state",
+            "reason",
+            "rule",
+            "security_group",
+            "connection",
+        ]
+        for field, words in WORDS.items():
+            assert check[field] in words, (field, record)
+        assert (check["rule"] is None) == (check["security_group"] is None)
+        if check["reason"] in ("rule", "connection", "related"):
+            assert check["rule"] is not None
+        if check["reason"] in ("invalid", "malformed"):
+            assert (check["verdict"], check["state"], check["rule"]) == ("deny", "invalid", None)
+        if check["reason"] in ("connection", "related"):
+            assert check["connection"] is not None

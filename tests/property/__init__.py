@@ -1,0 +1,1 @@
+"""Properties: the engine against the slow model, a second reading of the specification."""

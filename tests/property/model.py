@@ -1,0 +1,333 @@
+"""The slow, plain reference: what SPEC and the seed say about each packet, written without the engine's code.
+
+    model = Model(document)                      # a mapping as of SPEC 2, valid
+    verdict = model.process(frame, time_ns)      # an Ethernet frame -> what `--verdicts` says of it (SPEC 7)
+    model.apply(change, time_ns)                 # a change of SPEC 7 without `at`
+
+A packet's way, the same for both directions: the instances that hold its addresses, then at each check the load
+balancer (SPEC 3.5), damage, control traffic (4.8), ICMP errors (4.5), the connection entry (4.1 to 4.5, 5.3), the
+rules (3).
+
+The words of an answer where SPEC 7 leaves a choice:
+
+    first packet, allowed         new           rule             the rule             inbound|outbound
+    first packet, denied          new           rule             the rule             null
+                                  new           no-rule-matched  null                 null
+    no room for the entry         new           table-full       null                 null
+    a later packet                established   connection       that admitted it     its origin
+    ICMP error, fitting           related       related          of the connection    its origin
+    packet or error, cut          disconnected  disconnected     null                 its origin
+    TCP that hits an entry        invalid       invalid          null                 its origin
+    other invalid                 invalid       invalid          null                 null
+    damaged                       invalid       malformed        null                 null
+    balancer, control             untracked     load-balancer, control   null         null
+
+Readings that the specification leaves open, as taken here:
+
+* The clock is the greatest time seen so far, of packets and of changes; a packet from the past is judged at that clock.
+* An entry is known by protocol and the local and the remote end. For ICMP queries it is the kind of query, the
+  identifier, and which end asks: each end's queries are connections of their own.
+* A cut entry answers before the segment itself is looked at: even an impossible or closing segment is `disconnected`.
+* An ICMP error fits when it goes to the source of the packet that it quotes and that packet passed the instance in the
+  other direction. It need not come from the quoted destination.
+* ICMP types that are neither queries, their replies, nor the errors named in 4.5 are invalid (redirects too).
+* DHCP is between a client and its server where the instance is the client: it sends 68 to 67 (546 to 547), and receives
+  67 to 68 (547 to 546). An instance that serves is judged by the rules.
+* With `on_change: reevaluate` the packet that is judged again is answered with the rule: state established and reason
+  rule when it is kept, otherwise state disconnected, and the entry stays cut as before.
+* Only the table of a single instance is bounded as 4.9 says; the fair share among several is left out.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from . import packet_model as wire
+from .packet_model import Address, Packet, decode
+from .policy_model import Difference, balanced, edit, first_match, holder, settle
+from .tcp_model import INITIATOR, RESPONDER, RST, TcpConnection, plain_syn, possible
+
+SECOND = 1_000_000_000
+
+Key = tuple[object, ...]
+
+
+@dataclass(frozen=True)
+class Check:
+    """One packet at one instance in one direction (SPEC 7)."""
+
+    instance: str
+    direction: str
+    verdict: str
+    state: str
+    reason: str
+    rule: str | None = None
+    security_group: str | None = None
+    connection: str | None = None
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """A packet's record (SPEC 7): allow, deny or bypass, and its checks, egress first."""
+
+    verdict: str
+    checks: tuple[Check, ...] = ()
+
+
+@dataclass
+class Connection:
+    """An entry; times in nanoseconds. `cut` is when a change disconnected it, `born` the order of creation."""
+
+    origin: str
+    rule: str
+    security_group: str
+    remote: Address
+    born: int
+    last: int
+    tcp: TcpConnection | None = None
+    icmp: bool = False
+    both_ways: bool = False
+    cut: int | None = None
+
+    def timeout_name(self) -> str:
+        """Which timeout holds in the state that the connection is in (SPEC 4.2)."""
+        if self.tcp is not None:
+            by_state = {"half-open": "tcp_half_open", "established": "tcp_established", "closing": "tcp_fin_wait"}
+            return by_state.get(self.tcp.state, "tcp_close")
+        if self.icmp:
+            return "icmp"
+        return "other_bidirectional" if self.both_ways else "other_unidirectional"
+
+    def tentative(self) -> bool:
+        """Whether it goes first when the table is full (SPEC 4.9): half-open, closed, or seen one way only."""
+        return self.tcp.state in ("half-open", "closed") if self.tcp is not None else not self.both_ways
+
+
+class Model:
+    """One host's policy, connections and clock."""
+
+    def __init__(self, document: Mapping[str, Any]) -> None:
+        self.document = settle(document)
+        self.clock = 0
+        self.zones: dict[str, dict[Key, Connection]] = {}
+        self._born = 0
+
+    def process(self, frame: bytes, time_ns: int) -> Verdict:
+        """Judges one Ethernet frame; `UnmodelledError` for a fragment."""
+        self.clock = max(self.clock, time_ns)
+        packet = decode(frame)
+        if packet is None:
+            return Verdict("bypass")
+        checks: list[Check] = []
+        sender = holder(self.document, packet.source, packet.source_mac)
+        if sender is not None:
+            checks.append(self._check(packet, sender, "egress"))
+        receiver = holder(self.document, packet.destination, packet.destination_mac)
+        if receiver is not None and all(check.verdict == "allow" for check in checks):
+            checks.append(self._check(packet, receiver, "ingress"))
+        if not checks:
+            return Verdict("bypass")
+        return Verdict("deny" if any(check.verdict == "deny" for check in checks) else "allow", tuple(checks))
+
+    def apply(self, change: Mapping[str, Any], time_ns: int) -> None:
+        """Makes one change at once and as a whole (SPEC 5); `RefusedChangeError` leaves everything as it was."""
+        new = edit(self.document, change)
+        self.clock = max(self.clock, time_ns)
+        difference = Difference.between(self.document, new)
+        self.document = new
+        remaining = {instance["id"] for instance in new["instances"]}
+        self.zones = {instance: zone for instance, zone in self.zones.items() if instance in remaining}
+        for instance, zone in self.zones.items():
+            for connection in zone.values():
+                if connection.origin != "inbound" or connection.cut is not None or not self.alive(connection):
+                    continue
+                revoked = (connection.rule, connection.remote) in difference.revoked
+                if instance in difference.instances or revoked:
+                    connection.cut = self.clock
+
+    def alive(self, connection: Connection) -> bool:
+        """SPEC 4.2: while now - last packet < timeout; SPEC 5.3: for a cut one, since the change."""
+        since = connection.last if connection.cut is None else connection.cut
+        timeout = self.document["conntrack"]["timeouts"][connection.timeout_name()]
+        return bool(self.clock - since < timeout * SECOND)
+
+    def connection(self, instance: str, key: Key) -> Connection | None:
+        """The live entry under a key in an instance's zone."""
+        connection = self.zones.get(instance, {}).get(key)
+        return connection if connection is not None and self.alive(connection) else None
+
+    def _check(self, packet: Packet, instance: dict[str, Any], direction: str) -> Check:
+        name = instance["id"]
+        far_end = (
+            (packet.source, packet.source_mac)
+            if direction == "ingress"
+            else (packet.destination, packet.destination_mac)
+        )
+        if balanced(self.document, instance, *far_end):
+            return Check(name, direction, "allow", "untracked", "load-balancer")
+        if packet.malformed:
+            return Check(name, direction, "deny", "invalid", "malformed")
+        control = control_traffic(packet, direction)
+        if control is not None:
+            return (
+                Check(name, direction, "allow", "untracked", "control") if control else _invalid(name, direction, None)
+            )
+        if packet.is_icmp and packet.icmp is not None and packet.icmp.type in wire.ERRORS[packet.family]:
+            return self._check_error(packet, name, direction)
+        key = connection_key(packet, direction)
+        if key is None:
+            return _invalid(name, direction, None)
+        connection = self.connection(name, key)
+        if connection is None:
+            return self._check_first(packet, instance, direction, key)
+        if connection.cut is not None:
+            return self._check_cut(packet, instance, direction, connection)
+        return self._check_later(packet, instance, direction, key, connection)
+
+    def _check_first(self, packet: Packet, instance: dict[str, Any], direction: str, key: Key) -> Check:
+        """The first packet of a connection, or of one that replaces a closing one (SPEC 4.1, 4.4)."""
+        name = instance["id"]
+        if packet.icmp is not None and packet.icmp.type not in wire.QUERIES[packet.family]:
+            return _invalid(name, direction, None)
+        if packet.tcp is not None and not plain_syn(packet.tcp):
+            loose = self.document["conntrack"]["tcp_loose"] and not packet.tcp.flags & RST
+            if not loose or not possible(packet.tcp):
+                return _invalid(name, direction, None)
+        match = first_match(self.document, instance, direction, packet)
+        if match is None:
+            return Check(name, direction, "deny", "new", "no-rule-matched")
+        rule, group = match
+        if rule["action"] == "deny":
+            return Check(name, direction, "deny", "new", "rule", rule["id"], group)
+        zone = self.zones.setdefault(name, {})
+        if not self._room(zone, key):
+            return Check(name, direction, "deny", "new", "table-full")
+        origin = "inbound" if direction == "ingress" else "outbound"
+        remote = packet.source if direction == "ingress" else packet.destination
+        self._born += 1
+        zone[key] = Connection(origin, rule["id"], group, remote, self._born, self.clock, icmp=packet.icmp is not None)
+        if packet.tcp is not None:
+            tcp = TcpConnection(be_liberal=self.document["conntrack"]["tcp_be_liberal"])
+            tcp.open(packet.tcp)
+            zone[key].tcp = tcp
+        return Check(name, direction, "allow", "new", "rule", rule["id"], group, origin)
+
+    def _room(self, zone: dict[Key, Connection], key: Key) -> bool:
+        """Makes room for one more entry where a tentative one can go (SPEC 4.9)."""
+        for other in [k for k, connection in zone.items() if not self.alive(connection)]:
+            del zone[other]
+        if key in zone or len(zone) < self.document["conntrack"]["max_entries"]:
+            return True
+        candidates = [k for k, connection in zone.items() if connection.tentative()]
+        if not candidates:
+            return False
+        del zone[min(candidates, key=lambda k: zone[k].born)]
+        return True
+
+    def _check_later(
+        self, packet: Packet, instance: dict[str, Any], direction: str, key: Key, connection: Connection
+    ) -> Check:
+        name = instance["id"]
+        if packet.tcp is not None and connection.tcp is not None:
+            outcome = connection.tcp.take(packet.tcp, _side(direction, connection))
+            if outcome == "new connection":
+                return self._check_first(packet, instance, direction, key)
+            if outcome == "invalid":
+                return _invalid(name, direction, connection.origin)
+        self._refresh(direction, connection)
+        found = (connection.rule, connection.security_group, connection.origin)
+        return Check(name, direction, "allow", "established", "connection", *found)
+
+    def _refresh(self, direction: str, connection: Connection) -> None:
+        connection.last = self.clock
+        if _side(direction, connection) == RESPONDER:
+            connection.both_ways = True
+
+    def _check_cut(self, packet: Packet, instance: dict[str, Any], direction: str, connection: Connection) -> Check:
+        """A packet of a disconnected connection (SPEC 5.3, 5.7)."""
+        name, origin = instance["id"], connection.origin
+        held = Check(name, direction, "deny", "disconnected", "disconnected", connection=origin)
+        again = self.document["conntrack"]["on_change"] == "reevaluate"
+        if not again or _side(direction, connection) == RESPONDER:
+            return held
+        match = first_match(self.document, instance, direction, packet)
+        if match is None:
+            return Check(name, direction, "deny", "disconnected", "no-rule-matched", connection=origin)
+        rule, group = match
+        if rule["action"] == "deny":
+            return Check(name, direction, "deny", "disconnected", "rule", rule["id"], group, origin)
+        tcp, segment = connection.tcp, packet.tcp
+        if tcp is not None and segment is not None and tcp.take(segment, INITIATOR) != "valid":
+            return held
+        connection.cut, connection.rule, connection.security_group = None, rule["id"], group
+        self._refresh(direction, connection)
+        return Check(name, direction, "allow", "established", "rule", rule["id"], group, origin)
+
+    def _check_error(self, packet: Packet, name: str, direction: str) -> Check:
+        """An ICMP error (SPEC 4.5): it changes nothing, whatever the answer."""
+        assert packet.icmp is not None
+        quoted = packet.icmp.quoted
+        if quoted is None or quoted.family != packet.family or packet.destination != quoted.source:
+            return _invalid(name, direction, None)
+        key = connection_key(quoted, "egress" if direction == "ingress" else "ingress")
+        connection = None if key is None else self.connection(name, key)
+        if connection is None:
+            return _invalid(name, direction, None)
+        if connection.cut is not None:
+            return Check(name, direction, "deny", "disconnected", "disconnected", connection=connection.origin)
+        found = (connection.rule, connection.security_group, connection.origin)
+        return Check(name, direction, "allow", "related", "related", *found)
+
+
+def connection_key(packet: Packet, direction: str) -> Key | None:
+    """How a packet's entry is found in a zone (SPEC 4.5, 4.7); None for ICMP that belongs to no connection."""
+    ends = (packet.source, packet.source_port), (packet.destination, packet.destination_port)
+    local, remote = ends if direction == "egress" else ends[::-1]
+    if packet.icmp is None:
+        return (packet.protocol, local, remote)
+    queries = wire.QUERIES[packet.family]
+    replies = {reply: query for query, reply in queries.items()}
+    kind = packet.icmp.type
+    if kind not in queries and kind not in replies:
+        return None
+    asked_here = (kind in queries) == (direction == "egress")
+    return (packet.protocol, local, remote, replies.get(kind, kind), packet.icmp.identifier, asked_here)
+
+
+def control_traffic(packet: Packet, direction: str) -> bool | None:
+    """SPEC 4.8: True for what is never judged by rules, False for what must not pass as such, None for the rest."""
+    client, server = (68, 67) if packet.family == 4 else (546, 547)
+    if packet.protocol == wire.UDP:
+        ports = (client, server) if direction == "egress" else (server, client)
+        return True if (packet.source_port, packet.destination_port) == ports else None
+    if packet.family != 6 or packet.icmp is None:
+        return None
+    kind, body = packet.icmp.type, packet.icmp.body
+    if 133 <= kind <= 137:
+        least = {133: 8, 134: 16, 135: 24, 136: 24, 137: 40}[kind]
+        if direction == "egress" and kind in (134, 137):
+            return False
+        return packet.hop_limit == 255 and packet.icmp.code == 0 and len(body) >= least and _options_fit(body[least:])
+    if kind in (130, 131, 132, 143):
+        return packet.source.is_link_local and packet.hop_limit == 1 and len(body) >= (8 if kind == 143 else 24)
+    return None
+
+
+def _options_fit(options: bytes) -> bool:
+    """Whether neighbour discovery options fill their space: each of 8 n bytes, n at least 1 (RFC 4861, 4.6)."""
+    while options:
+        if len(options) < 2 or options[1] == 0 or options[1] * 8 > len(options):
+            return False
+        options = options[options[1] * 8 :]
+    return True
+
+
+def _side(direction: str, connection: Connection) -> int:
+    from_instance = direction == "egress"
+    return INITIATOR if from_instance == (connection.origin == "outbound") else RESPONDER
+
+
+def _invalid(instance: str, direction: str, connection: str | None) -> Check:
+    return Check(instance, direction, "deny", "invalid", "invalid", connection=connection)

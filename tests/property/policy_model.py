@@ -1,0 +1,280 @@
+"""The policy as the model reads it: a document of SPEC 2, already valid, kept as plain mappings and searched each time.
+
+`settle` fills in what the document leaves out, `first_match` is SPEC 3, `holder` is the first point of SPEC 7, `edit`
+makes a new document by a change of SPEC 7, and `Difference` says what SPEC 5 disconnects between two documents.
+
+Readings that the specification leaves open, as taken here:
+
+* Rules of the same priority and action are tried in the order of the document.
+* An address group is used by an SG when any rule of the SG names it, an enabled one or not.
+* A set of addresses is a set: another order of `ip_set` is no change, and neither is another order of an SG's rules.
+* Where several instances hold an address and no MAC decides, one that has it among its `addresses` comes before one
+  that has it as a virtual IP, and then the first in the document.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from ipaddress import ip_address, ip_network
+from typing import Any
+
+from .packet_model import GRE, ICMP, ICMPV6, TCP, UDP, Address, Packet
+
+Document = dict[str, Any]
+
+#: How the model names rules to which the document gives no id; the engine names them as it likes.
+GENERATED = "generated:"
+
+PROTOCOLS = {"tcp": TCP, "udp": UDP, "icmp": ICMP, "icmpv6": ICMPV6, "gre": GRE}
+
+TIMEOUTS = {
+    "tcp_established": 600,
+    "tcp_fin_wait": 30,
+    "tcp_half_open": 30,
+    "tcp_close": 10,
+    "icmp": 30,
+    "other_bidirectional": 180,
+    "other_unidirectional": 30,
+}
+
+RULE_DEFAULTS: Mapping[str, Any] = {
+    "ethertype": "IPv4",
+    "protocol": None,
+    "multiport": None,
+    "icmp_type": None,
+    "icmp_code": None,
+    "remote_ip_prefix": None,
+    "remote_group_id": None,
+    "remote_address_group_id": None,
+    "action": "allow",
+    "priority": 1,
+    "enabled": True,
+}
+
+#: The SG `default` where the document has none (SPEC 3.4).
+DEFAULT_GROUP: Mapping[str, Any] = {
+    "id": "default",
+    "security_group_rules": [
+        {"direction": "ingress", "ethertype": "IPv4", "remote_group_id": "default", "priority": 100},
+        {"direction": "ingress", "ethertype": "IPv6", "remote_group_id": "default", "priority": 100},
+        {"direction": "egress", "ethertype": "IPv4", "remote_ip_prefix": "0.0.0.0/0", "priority": 100},
+        {"direction": "egress", "ethertype": "IPv6", "remote_ip_prefix": "::/0", "priority": 100},
+    ],
+}
+
+
+class RefusedChangeError(Exception):
+    """The change is not valid: nothing happens (SPEC 5.6)."""
+
+
+def settle(document: Mapping[str, Any]) -> Document:
+    """A copy with every default written out (SPEC 2, 3.4)."""
+    settled: Document = copy.deepcopy(dict(document))
+    for key in ("security_groups", "address_groups", "instances", "load_balancers"):
+        settled[key] = settled.get(key) or []
+    for instance in settled["instances"]:
+        if instance.get("security_groups") is None:
+            instance["security_groups"] = ["default"]
+            if all(group["id"] != "default" for group in settled["security_groups"]):
+                settled["security_groups"].append(copy.deepcopy(dict(DEFAULT_GROUP)))
+    for group in settled["security_groups"]:
+        group["security_group_rules"] = [
+            _settle_rule(rule, f"{GENERATED}{group['id']}:{n}")
+            for n, rule in enumerate(group.get("security_group_rules") or [])
+        ]
+    conntrack = settled.get("conntrack") or {}
+    defaults = {"tcp_loose": False, "tcp_be_liberal": False, "max_entries": 1048576, "on_change": "hold"}
+    settled["conntrack"] = defaults | conntrack | {"timeouts": TIMEOUTS | (conntrack.get("timeouts") or {})}
+    return settled
+
+
+def _settle_rule(rule: Mapping[str, Any], generated: str) -> dict[str, Any]:
+    return {**RULE_DEFAULTS, **rule, "id": rule.get("id") or generated}
+
+
+def find(items: Iterable[dict[str, Any]], wanted: str) -> dict[str, Any]:
+    """The item with this id; `RefusedChangeError` when there is none."""
+    for item in items:
+        if item["id"] == wanted:
+            return item
+    raise RefusedChangeError(f"no {wanted!r}")
+
+
+def rules(document: Document) -> Iterator[tuple[dict[str, Any], dict[str, Any]]]:
+    """Every rule, with its SG before it."""
+    for group in document["security_groups"]:
+        for rule in group["security_group_rules"]:
+            yield group, rule
+
+
+def members(document: Document, group: str) -> list[dict[str, Any]]:
+    """The instances now in an SG."""
+    return [instance for instance in document["instances"] if group in instance["security_groups"]]
+
+
+def group_addresses(document: Document, group: str) -> set[Address]:
+    """What `remote_group_id` stands for: the addresses of its members, never their virtual IPs (SPEC 3.3)."""
+    return {ip_address(text) for instance in members(document, group) for text in instance["addresses"]}
+
+
+def holder(document: Document, address: Address, mac: str) -> dict[str, Any] | None:
+    """The instance that holds an address, as its own or as a virtual IP; the MAC decides between several (SPEC 7)."""
+    own = [i for i in document["instances"] if address in map(ip_address, i["addresses"])]
+    virtual = [
+        instance
+        for instance in document["instances"]
+        if instance not in own and any(_in_set(address, text) for text in instance.get("allowed_address_pairs") or [])
+    ]
+    candidates = own + virtual
+    by_mac = [i for i in candidates if len(candidates) > 1 and (i.get("mac") or "").lower() == mac]
+    return next(iter(by_mac + candidates), None)
+
+
+def balanced(document: Document, instance: dict[str, Any], remote: Address, remote_mac: str) -> bool:
+    """Whether the far end is a load balancer with transfer_client_ip that has this instance as a backend (SPEC 3.5)."""
+    return any(
+        balancer.get("transfer_client_ip")
+        and instance["id"] in balancer.get("backends", [])
+        and (remote in map(ip_address, balancer["addresses"]) or (balancer.get("mac") or "").lower() == remote_mac)
+        for balancer in document["load_balancers"]
+    )
+
+
+def first_match(
+    document: Document, instance: dict[str, Any], direction: str, packet: Packet
+) -> tuple[dict[str, Any], str] | None:
+    """The first rule that matches, and its SG's id (SPEC 3.1)."""
+    for group_id in instance["security_groups"]:
+        ranked = sorted(
+            find(document["security_groups"], group_id)["security_group_rules"],
+            key=lambda rule: (rule["priority"], rule["action"] != "deny"),
+        )
+        for rule in ranked:
+            if rule["enabled"] and rule["direction"] == direction and _matches(document, rule, packet):
+                return rule, group_id
+    return None
+
+
+def _matches(document: Document, rule: dict[str, Any], packet: Packet) -> bool:
+    if rule["ethertype"] != f"IPv{packet.family}":
+        return False
+    if rule["protocol"] is not None and protocol_number(rule["protocol"]) != packet.protocol:
+        return False
+    if rule["multiport"] is not None and not _in_ports(packet.destination_port, str(rule["multiport"])):
+        return False
+    for field in ("type", "code"):
+        wanted = rule[f"icmp_{field}"]
+        if wanted is not None and (packet.icmp is None or getattr(packet.icmp, field) != wanted):
+            return False
+    remote = packet.source if rule["direction"] == "ingress" else packet.destination
+    if rule["remote_ip_prefix"] is not None:
+        return _in_set(remote, rule["remote_ip_prefix"])
+    if rule["remote_group_id"] is not None:
+        return remote in group_addresses(document, rule["remote_group_id"])
+    if rule["remote_address_group_id"] is not None:
+        addresses = find(document["address_groups"], rule["remote_address_group_id"])["ip_set"]
+        return any(_in_set(remote, text) for text in addresses)
+    return True
+
+
+def protocol_number(protocol: str | int) -> int:
+    """The number of a protocol given by name or number."""
+    return PROTOCOLS[protocol] if isinstance(protocol, str) and protocol in PROTOCOLS else int(protocol)
+
+
+def _in_ports(port: int, multiport: str) -> bool:
+    for part in multiport.split(","):
+        low, _, high = part.strip().partition("-")
+        if int(low) <= port <= int(high or low):
+            return True
+    return False
+
+
+def _in_set(address: Address, text: str) -> bool:
+    """Whether an address lies in an address, a CIDR block or a range `first-last`."""
+    if "-" in text:
+        first, last = (ip_address(end.strip()) for end in text.split("-"))
+        return first.version == address.version and int(first) <= int(address) <= int(last)
+    network = ip_network(text)
+    return network.version == address.version and address in network
+
+
+def edit(document: Document, change: Mapping[str, Any]) -> Document:
+    """The document after a change of SPEC 7 (without `at`); `RefusedChangeError` where it names what is not there.
+
+    `apply_policy` takes the new document itself here, not the name of a file.
+    """
+    ((kind, value),) = change.items()
+    if kind == "apply_policy":
+        return settle(value)
+    new = copy.deepcopy(document)
+    if kind == "add_rule":
+        group = find(new["security_groups"], value["security_group"])
+        if any(rule["id"] == value["rule"].get("id") for _, rule in rules(new)):
+            raise RefusedChangeError("the rule id is taken")
+        taken = sum(1 for _ in rules(new))
+        group["security_group_rules"].append(_settle_rule(value["rule"], f"{GENERATED}{group['id']}:{taken}+"))
+    elif kind == "update_rule":
+        find((rule for _, rule in rules(new)), value["id"]).update(value)
+    elif kind == "delete_rule":
+        rule = find((rule for _, rule in rules(new)), value["id"])
+        for group in new["security_groups"]:
+            group["security_group_rules"] = [other for other in group["security_group_rules"] if other is not rule]
+    elif kind == "update_address_group":
+        find(new["address_groups"], value["id"])["ip_set"] = list(value["ip_set"])
+    elif kind in ("add_instance", "remove_instance"):
+        find(new["security_groups"], value["security_group"])
+        groups = find(new["instances"], value["instance"])["security_groups"]
+        if kind == "add_instance":
+            groups.append(value["security_group"])
+        elif value["security_group"] not in groups or len(groups) == 1:
+            raise RefusedChangeError("not in that group, or in no other")
+        else:
+            groups.remove(value["security_group"])
+    else:
+        raise RefusedChangeError(f"no such change: {kind}")
+    return new
+
+
+@dataclass(frozen=True)
+class Difference:
+    """What a change disconnects (SPEC 5.2 to 5.5).
+
+    `instances`: ids of those whose inbound connections are all cut. `revoked`: (rule id, remote address) of inbound
+    connections that are cut wherever they are.
+    """
+
+    instances: frozenset[str]
+    revoked: frozenset[tuple[str, Address]]
+
+    @classmethod
+    def between(cls, old: Document, new: Document) -> Difference:
+        """Everything that changed from one settled document to the next."""
+        group_ids = {group["id"] for document in (old, new) for group in document["security_groups"]}
+        cut: set[str] = set()
+        for group in group_ids:
+            if _substance(old, group) != _substance(new, group):
+                cut |= {instance["id"] for document in (old, new) for instance in members(document, group)}
+        order = [{i["id"]: i["security_groups"] for i in document["instances"]} for document in (old, new)]
+        cut |= {i for i in order[0].keys() & order[1].keys() if order[0][i] != order[1][i]}
+        revoked = {
+            (rule["id"], address)
+            for _, rule in rules(old)
+            if rule["remote_group_id"] is not None
+            for address in group_addresses(old, rule["remote_group_id"]) - group_addresses(new, rule["remote_group_id"])
+        }
+        return cls(frozenset(cut), frozenset(revoked))
+
+
+def _substance(document: Document, group_id: str) -> object:
+    """What counts about an SG in SPEC 5.1 and 5.5: its rules, the address groups they use, and its members."""
+    found = [group for group in document["security_groups"] if group["id"] == group_id]
+    substance = {}
+    for rule in found[0]["security_group_rules"] if found else ():
+        used = rule["remote_address_group_id"]
+        remote = frozenset(find(document["address_groups"], used)["ip_set"]) if used is not None else None
+        fields = tuple(rule[key] for key in ("direction", *RULE_DEFAULTS))
+        substance[rule["id"]] = (fields, remote)
+    return substance, {instance["id"] for instance in members(document, group_id)}

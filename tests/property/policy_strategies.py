@@ -1,0 +1,244 @@
+"""Policies to try, and changes of them: overlapping prefixes, few ports, SGs that name each other."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from typing import Any
+
+from hypothesis import strategies as st
+
+from .policy_model import GENERATED, Document
+
+INSTANCES: dict[str, list[str]] = {
+    "ecs-a": ["10.0.0.1", "fd00::1"],
+    "ecs-b": ["10.0.0.2", "fd00::2"],
+    "ecs-c": ["10.0.1.3", "10.0.0.3"],
+    "ecs-d": ["fd00:1::4", "10.0.1.4"],
+}
+VIRTUAL_IP = "10.0.0.100"
+LB_MAC = "02:00:00:00:0e:01"
+LB_ADDRESS = "10.0.9.9"
+CLIENTS = ["192.0.2.1", "192.0.2.200", "2001:db8::1"]
+#: Clients that only the load balancer forwards for: their TCP numbers are their own.
+LB_CLIENT = "203.0.113.5"
+
+PREFIXES = {
+    "IPv4": ["192.0.2.0/24", "192.0.2.0/25", "192.0.2.1/32", "10.0.0.0/24", "10.0.0.0/16", "10.0.0.1/32", "0.0.0.0/0"],
+    "IPv6": ["2001:db8::/32", "2001:db8::1/128", "fd00::/64", "fd00::2/128", "::/0"],
+}
+ADDRESS_SETS = {
+    4: ["192.0.2.0/25", "192.0.2.200", "192.0.2.1-192.0.2.200", "10.0.0.1", "10.0.0.2-10.0.1.3", "10.0.1.0/24"],
+    6: ["2001:db8::1", "fd00::/64", "fd00::1-fd00::2"],
+}
+MULTIPORTS = ["22", "22,80", "20-80", "80-1023,1024", "1-65535"]
+
+#: What an ingress rule may take in so that there is something to disconnect.
+WIDE: list[dict[str, Any]] = [
+    *[{}] * 5,
+    {"remote_ip_prefix": "10.0.0.0/8"},
+    {"remote_ip_prefix": "192.0.2.0/24"},
+    {"remote_group_id": "sg-1"},
+    {"ethertype": "IPv6"},
+]
+
+#: Rule values that SPEC 2 does not allow.
+BROKEN = [
+    {"priority": 0},
+    {"priority": 101},
+    {"protocol": "tcp", "multiport": "0"},
+    {"protocol": "tcp", "multiport": "70000"},
+    {"protocol": "gre", "multiport": "22"},
+    {"remote_ip_prefix": "10.0.0.1/24"},
+    {"remote_ip_prefix": "fd00::/64"},
+    {"remote_ip_prefix": "10.0.0.0/24", "remote_group_id": "sg-1"},
+    {"remote_group_id": "sg-none"},
+    {"action": "maybe"},
+]
+
+
+@st.composite
+def rule_values(draw: st.DrawFn, groups: Sequence[str], address_groups: Sequence[dict[str, Any]]) -> dict[str, Any]:
+    """A rule without its id."""
+    ethertype = draw(st.sampled_from(["IPv4", "IPv4", "IPv4", "IPv6"]))
+    rule: dict[str, Any] = {
+        "direction": draw(st.sampled_from(["ingress", "ingress", "egress"])),
+        "ethertype": ethertype,
+    }
+    icmp = "icmp" if ethertype == "IPv4" else "icmpv6"
+    protocol = draw(st.sampled_from([None, None, "tcp", "tcp", "udp", icmp, icmp, "gre", 136]))
+    if protocol is not None:
+        rule["protocol"] = protocol
+    if protocol in ("tcp", "udp") and draw(st.booleans()):
+        rule["multiport"] = draw(st.sampled_from(MULTIPORTS))
+    if protocol == icmp and draw(st.booleans()):
+        rule["icmp_type"] = draw(st.sampled_from([8, 13] if ethertype == "IPv4" else [128]))
+        if draw(st.booleans()):
+            rule["icmp_code"] = draw(st.sampled_from([0, 1]))
+    fitting = [group["id"] for group in address_groups if f"IPv{group['ip_version']}" == ethertype]
+    remotes: list[dict[str, Any]] = [{}]
+    remotes += [{"remote_group_id": group} for group in groups]
+    remotes += [{"remote_address_group_id": group} for group in fitting]
+    remotes += [{"remote_ip_prefix": draw(st.sampled_from(PREFIXES[ethertype]))}] * 2
+    rule.update(draw(st.sampled_from(remotes)))
+    rule["action"] = draw(st.sampled_from(["allow", "allow", "allow", "deny"]))
+    rule["priority"] = draw(st.sampled_from([1, 2, 100]))
+    if draw(st.integers(0, 9)) == 9:
+        rule["enabled"] = False
+    return rule
+
+
+@st.composite
+def documents(draw: st.DrawFn) -> Document:
+    """A valid policy: one to four instances in one to four SGs."""
+    groups = [f"sg-{n + 1}" for n in range(draw(st.integers(1, 4)))]
+    address_groups = [
+        {"id": f"ag-{version}", "ip_version": version, "ip_set": draw(_ip_sets(version))}
+        for version in (4, 6)
+        if draw(st.booleans())
+    ]
+    serial = 0
+    security_groups = []
+    for group in groups:
+        rules = draw(st.lists(rule_values(groups, address_groups), max_size=4))
+        if draw(st.integers(0, 3)):
+            rules.append({"direction": "egress", "priority": 100})
+            rules.append({"direction": "egress", "ethertype": "IPv6", "priority": 100})
+        if draw(st.integers(0, 2)):
+            rules.append({"direction": "ingress", "priority": 100, **draw(st.sampled_from(WIDE))})
+        for rule in rules:
+            serial += 1
+            rule["id"] = f"r{serial}"
+        security_groups.append({"id": group, "security_group_rules": rules})
+    instances = []
+    for n, (name, addresses) in enumerate(list(INSTANCES.items())[: draw(st.integers(1, 4))]):
+        instance: dict[str, Any] = {"id": name, "addresses": addresses, "mac": mac(n)}
+        if draw(st.integers(0, 7)):
+            instance["security_groups"] = draw(st.lists(st.sampled_from(groups), min_size=1, max_size=3, unique=True))
+        if n < 2 and draw(st.booleans()):
+            instance["allowed_address_pairs"] = [draw(st.sampled_from([VIRTUAL_IP, "10.0.0.96/28"]))]
+        instances.append(instance)
+    document: Document = {"security_groups": security_groups, "instances": instances}
+    if address_groups:
+        document["address_groups"] = address_groups
+    if not draw(st.integers(0, 5)):
+        backends = draw(st.lists(st.sampled_from([i["id"] for i in instances]), min_size=1, unique=True))
+        balancer = {"id": "elb-1", "addresses": [LB_ADDRESS], "mac": LB_MAC, "backends": backends}
+        document["load_balancers"] = [{**balancer, "transfer_client_ip": draw(st.sampled_from([True, True, False]))}]
+    document["conntrack"] = draw(_conntrack())
+    return document
+
+
+@st.composite
+def open_documents(draw: st.DrawFn) -> Document:
+    """A valid policy under which most packets pass, by rules of every kind: for what changes disconnect (SPEC 5)."""
+    groups = [f"sg-{n + 1}" for n in range(draw(st.integers(2, 4)))]
+    remotes: list[dict[str, Any]] = [{}, {"remote_ip_prefix": "10.0.0.0/8"}, {"remote_address_group_id": "ag-4"}]
+    remotes += [{"remote_group_id": group} for group in groups] * 2
+    security_groups = []
+    for group in groups:
+        rules: list[dict[str, Any]] = [{"id": f"{group}-out", "direction": "egress"}]
+        for n, remote in enumerate(draw(st.lists(st.sampled_from(remotes), min_size=1, max_size=2))):
+            priority = draw(st.sampled_from([1, 100]))
+            rules.append({"id": f"{group}-in-{n}", "direction": "ingress", "priority": priority, **remote})
+        security_groups.append({"id": group, "security_group_rules": rules})
+    instances = []
+    for n, (name, addresses) in enumerate(list(INSTANCES.items())[: draw(st.integers(2, 4))]):
+        member = draw(st.lists(st.sampled_from(groups), min_size=1, max_size=3, unique=True))
+        instances.append({"id": name, "addresses": addresses, "mac": mac(n), "security_groups": member})
+    return {
+        "security_groups": security_groups,
+        "instances": instances,
+        "address_groups": [{"id": "ag-4", "ip_version": 4, "ip_set": draw(_ip_sets(4))}],
+        "conntrack": {"on_change": draw(st.sampled_from(["hold", "hold", "hold", "reevaluate"]))},
+    }
+
+
+def mac(n: int) -> str:
+    """The MAC of the n-th instance."""
+    return f"02:00:00:00:00:{n + 1:02x}"
+
+
+def _ip_sets(version: int) -> st.SearchStrategy[list[str]]:
+    return st.lists(st.sampled_from(ADDRESS_SETS[version]), min_size=1, max_size=3, unique=True)
+
+
+@st.composite
+def _conntrack(draw: st.DrawFn) -> dict[str, Any]:
+    settings: dict[str, Any] = {}
+    for name in ("tcp_loose", "tcp_be_liberal"):
+        if not draw(st.integers(0, 4)):
+            settings[name] = True
+    if not draw(st.integers(0, 5)):
+        settings["on_change"] = "reevaluate"
+    if not draw(st.integers(0, 5)):
+        names = ["tcp_established", "tcp_fin_wait", "tcp_half_open", "tcp_close", "icmp"]
+        settings["timeouts"] = draw(st.dictionaries(st.sampled_from(names), st.sampled_from([10, 30, 180]), max_size=2))
+    return settings
+
+
+@st.composite
+def changes(draw: st.DrawFn, document: Document, number: int) -> tuple[dict[str, Any], bool]:
+    """A change of SPEC 7, and whether a value in it is not allowed."""
+    groups = [group["id"] for group in document["security_groups"]]
+    rules = [rule for group in document["security_groups"] for rule in group["security_group_rules"]]
+    named = [rule for rule in rules if not rule["id"].startswith(GENERATED)]
+    sets = document["address_groups"]
+    kind = draw(
+        st.sampled_from(["add_rule", "update_rule", "delete_rule", "membership", "address_group", "apply_policy"])
+    )
+    if kind == "add_rule" or (kind == "address_group" and not sets):
+        rule = {"id": f"n{number}", **draw(rule_values(groups, sets))}
+        broken = draw(st.integers(0, 7)) == 7
+        if broken:
+            rule = {"id": f"n{number}", "direction": "ingress", **draw(st.sampled_from(BROKEN))}
+        return {"add_rule": {"security_group": draw(st.sampled_from(groups)), "rule": rule}}, broken
+    if kind == "address_group":
+        group = draw(st.sampled_from(sets))
+        return {"update_address_group": {"id": group["id"], "ip_set": draw(_ip_sets(group["ip_version"]))}}, False
+    if kind == "membership":
+        return draw(_membership(document, groups)), False
+    if kind == "apply_policy":
+        return {"apply_policy": draw(_other_policy(document, number))}, False
+    if kind == "delete_rule" or not named:
+        return {"delete_rule": {"id": draw(st.sampled_from(["r99", *[rule["id"] for rule in named]]))}}, False
+    rule = draw(st.sampled_from(named))
+    values = [{"action": "allow"}, {"action": "deny"}, {"enabled": True}, {"enabled": False}, {"name": "other"}]
+    values += [{"priority": 1}, {"priority": 2}]
+    if rule["multiport"] is not None:
+        values += [{"multiport": "80"}, {"multiport": "22,80"}, {"multiport": None}]
+    if rule["remote_ip_prefix"] is not None:
+        values += [{"remote_ip_prefix": prefix} for prefix in PREFIXES[rule["ethertype"]]]
+    return {"update_rule": {"id": rule["id"], **draw(st.sampled_from(values))}}, False
+
+
+@st.composite
+def _membership(draw: st.DrawFn, document: Document, groups: Sequence[str]) -> dict[str, Any]:
+    instance = draw(st.sampled_from(document["instances"]))
+    others = [group for group in groups if group not in instance["security_groups"]]
+    if draw(st.booleans()) and others:
+        return {"add_instance": {"security_group": draw(st.sampled_from(others)), "instance": instance["id"]}}
+    group = draw(st.sampled_from(instance["security_groups"]))
+    return {"remove_instance": {"security_group": group, "instance": instance["id"]}}
+
+
+@st.composite
+def _other_policy(draw: st.DrawFn, document: Document, number: int) -> Document:
+    """The policy of now with some of: another order of one instance's SGs, a rule more, a rule less, or nothing new."""
+    other: Document = json.loads(json.dumps(document))
+    if draw(st.booleans()):
+        instance = draw(st.sampled_from(other["instances"]))
+        instance["security_groups"] = draw(st.permutations(instance["security_groups"]))
+    group = draw(st.sampled_from(other["security_groups"]))
+    if draw(st.booleans()):
+        groups = [g["id"] for g in other["security_groups"]]
+        added = {"id": f"n{number}", **draw(rule_values(groups, other["address_groups"]))}
+        group["security_group_rules"].append(added)
+    elif group["security_group_rules"] and draw(st.booleans()):
+        group["security_group_rules"].pop()
+    for rule in [rule for g in other["security_groups"] for rule in g["security_group_rules"]]:
+        if rule["id"].startswith(GENERATED):
+            del rule["id"]
+        for key in [key for key, value in rule.items() if value is None]:
+            del rule[key]
+    return other

@@ -1,0 +1,183 @@
+"""A TCP connection as one observer sees it (SPEC 4.2, 4.4), written from what each side has sent and had acknowledged.
+
+There is no transition table here: the state follows from four facts about each side, namely its SYN, whether the other
+side acknowledged it, its FIN, and whether that was acknowledged.
+
+    half-open     a SYN of either side still awaits its acknowledgement
+    established   both SYNs are acknowledged, or the connection was picked up mid-stream (tcp_loose)
+    closing       some side has sent a FIN
+    closed        both FINs are acknowledged, or a RST was seen
+
+Readings that the specification leaves open, as taken here:
+
+* A side may send a segment with ACK and without SYN only once both SYNs and at least one SYN-ACK have been seen. So the
+  initiator's ACK before any SYN-ACK, and a responder's bare ACK to a SYN, are invalid.
+* A simultaneous open is established once each side has acknowledged the other's SYN, by SYN-ACK or by ACK.
+* A RST that answers a SYN must acknowledge it. Any other RST counts when its sequence number is in the window.
+* After a RST, what is still under way passes and leaves the connection closed.
+* A repeated SYN or SYN-ACK with the same sequence number is a retransmission in every state but, for the SYN, those in
+  which it opens a new connection.
+
+The window check is coarse: a segment is outside when its sequence or acknowledgement number lies more than `FAR` bytes
+from what is known of that side. The strategies send segments that are well inside (a few kilobytes) or well outside.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from .packet_model import Tcp
+
+FIN, SYN, RST, PSH, ACK, URG, ECE, CWR = 1, 2, 4, 8, 16, 32, 64, 128
+
+#: The combinations that exist once PSH, ECE and CWR are masked (as nf_conntrack has them); all else is impossible.
+POSSIBLE = {SYN, SYN | URG, SYN | ACK, RST, RST | ACK, FIN | ACK, FIN | ACK | URG, ACK, ACK | URG}
+
+#: Far beyond any window without scaling, in bytes.
+FAR = 1 << 24
+
+INITIATOR, RESPONDER = 0, 1
+
+
+def possible(segment: Tcp) -> bool:
+    """Whether this combination of flags exists (SPEC 4.4)."""
+    return segment.flags & (FIN | SYN | RST | ACK | URG) in POSSIBLE
+
+
+def plain_syn(segment: Tcp) -> bool:
+    """Whether the segment asks for a connection."""
+    return segment.flags & (FIN | SYN | RST | ACK) == SYN
+
+
+def distance(later: int, earlier: int) -> int:
+    """`later - earlier` in the 32-bit sequence space (RFC 9293, 3.4), from -2^31 to 2^31 - 1."""
+    return (later - earlier + (1 << 31)) % (1 << 32) - (1 << 31)
+
+
+@dataclass
+class Side:
+    """What one side has said; sequence numbers, or None while unknown."""
+
+    syn: int | None = None
+    said_syn_ack: bool = False
+    said_plain_syn: bool = False
+    syn_acknowledged: bool = False
+    end: int | None = None
+    fin_end: int | None = None
+    fin_acknowledged: bool = False
+
+
+@dataclass
+class TcpConnection:
+    """The life of one connection; `take` is called once for each segment that belongs to it."""
+
+    be_liberal: bool = False
+    picked_up: bool = False
+    reset: bool = False
+    sides: tuple[Side, Side] = field(default_factory=lambda: (Side(), Side()))
+
+    @property
+    def state(self) -> str:
+        """half-open, established, closing or closed."""
+        one, two = self.sides
+        if self.reset or (one.fin_acknowledged and two.fin_acknowledged):
+            return "closed"
+        if one.fin_end is not None or two.fin_end is not None:
+            return "closing"
+        if self.picked_up or (one.syn_acknowledged and two.syn_acknowledged):
+            return "established"
+        return "half-open"
+
+    def open(self, segment: Tcp) -> None:
+        """Takes in the first segment: a plain SYN, or anything but a RST with tcp_loose."""
+        self.picked_up = not plain_syn(segment)
+        if self.picked_up:
+            self._note(segment, INITIATOR)
+        else:
+            self._note_syn(segment, INITIATOR)
+
+    def take(self, segment: Tcp, side: int) -> str:
+        """Judges the next segment: "valid" (and taken in), "invalid" (nothing changes) or "new connection"."""
+        if not possible(segment):
+            return "invalid"
+        if plain_syn(segment) and self.state in ("closing", "closed"):
+            return "new connection"
+        if self._outside(segment, side):
+            return "invalid"
+        flags = segment.flags
+        if flags & RST:
+            return self._take_reset(segment, side)
+        if flags & SYN and flags & ACK:
+            return self._take_syn_ack(segment, side)
+        if flags & SYN:
+            return self._take_syn(segment, side)
+        if self.state == "half-open" and not self._may_acknowledge(segment, side):
+            return "invalid"
+        self._note(segment, side)
+        return "valid"
+
+    def _outside(self, segment: Tcp, side: int) -> bool:
+        if self.be_liberal:
+            return False
+        own, other = self.sides[side].end, self.sides[1 - side].end
+        if own is not None and abs(distance(segment.seq, own)) > FAR:
+            return True
+        return bool(segment.flags & ACK) and other is not None and abs(distance(segment.ack, other)) > FAR
+
+    def _acknowledges_syn(self, segment: Tcp, side: int) -> bool:
+        """Whether `side` acknowledges the other side's SYN, and nothing that the other side never sent."""
+        other = self.sides[1 - side]
+        if not segment.flags & ACK or other.syn is None or other.end is None:
+            return False
+        return distance(segment.ack, other.syn) > 0 and distance(segment.ack, other.end) <= 0
+
+    def _take_reset(self, segment: Tcp, side: int) -> str:
+        answers_syn = side == RESPONDER and self.sides[side].syn is None and not self.picked_up
+        if answers_syn and not self.reset and not self._acknowledges_syn(segment, side):
+            return "invalid"
+        self.reset = True
+        return "valid"
+
+    def _take_syn(self, segment: Tcp, side: int) -> str:
+        me, other = self.sides[side], self.sides[1 - side]
+        simultaneous = side == RESPONDER and me.syn is None and not self.picked_up and not other.syn_acknowledged
+        if simultaneous:
+            self._note_syn(segment, side)
+            return "valid"
+        return "valid" if me.said_plain_syn and me.syn == segment.seq else "invalid"
+
+    def _take_syn_ack(self, segment: Tcp, side: int) -> str:
+        me, other = self.sides[side], self.sides[1 - side]
+        if not other.said_plain_syn or not self._acknowledges_syn(segment, side):
+            return "invalid"
+        if me.syn is None:
+            self._note_syn(segment, side)
+        elif me.syn != segment.seq:
+            return "invalid"
+        me.said_syn_ack = True
+        other.syn_acknowledged = True
+        return "valid"
+
+    def _may_acknowledge(self, segment: Tcp, side: int) -> bool:
+        me, other = self.sides[side], self.sides[1 - side]
+        return me.syn is not None and (me.said_syn_ack or other.said_syn_ack) and self._acknowledges_syn(segment, side)
+
+    def _note_syn(self, segment: Tcp, side: int) -> None:
+        me = self.sides[side]
+        me.syn = segment.seq
+        me.said_plain_syn = not segment.flags & ACK
+        me.end = (segment.seq + 1 + segment.length) % (1 << 32)
+
+    def _note(self, segment: Tcp, side: int) -> None:
+        me, other = self.sides[side], self.sides[1 - side]
+        end = (segment.seq + segment.length + bool(segment.flags & FIN)) % (1 << 32)
+        if me.end is None or distance(end, me.end) > 0:
+            me.end = end
+        if segment.flags & FIN:
+            me.fin_end = end
+        if segment.flags & ACK:
+            if other.end is None:
+                other.end = segment.ack
+            other.syn_acknowledged = True
+            if other.fin_end is not None and distance(segment.ack, other.fin_end) >= 0:
+                other.fin_acknowledged = True

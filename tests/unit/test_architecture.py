@@ -1,0 +1,160 @@
+"""The arrows between modules, in Python and in C, and what must stand in one place only."""
+
+from __future__ import annotations
+
+import ast
+import re
+import subprocess
+from collections.abc import Iterator
+from graphlib import TopologicalSorter
+from pathlib import Path
+
+import pytest
+from importlinter.cli import lint_imports
+
+from dataplane._core import build
+
+ROOT = Path(__file__).resolve().parents[2]
+
+# C modules by the path of their files under csrc/, without suffix, and the modules whose headers each may include;
+# what those may include is allowed as well. DESIGN: pipeline -> fragment, classifier, conntrack -> packet;
+# conntrack -> flow_table, timer, tcp; io -> pipeline, which it drives through dp_api.h alone. No arrow runs back.
+ARROWS: dict[str, set[str]] = {
+    "dp_api": set(),
+    "bytes": set(),
+    "memory": set(),
+    "words": {"dp_api"},
+    "packet": {"dp_api", "bytes"},
+    "flow_key": {"packet"},
+    "timer": {"dp_api", "memory"},
+    "trie": {"dp_api", "memory"},
+    "classifier": {"trie"},
+    "endpoints": {"packet", "trie"},
+    "denied": {"packet"},
+    "fragment": {"flow_key", "memory"},
+    "flow_table": {"flow_key", "memory"},
+    "tcp": {"flow_table"},
+    "conntrack": {"flow_table", "tcp", "timer"},
+    "engine": {"classifier", "conntrack", "denied", "endpoints", "fragment"},
+    "pipeline": {"engine"},
+    "io/source": {"dp_api"},
+    "io/capture": {"io/source"},
+    "io/pcap": {"io/capture"},
+    "io/pcapng": {"io/capture"},
+    "io/replay": {"io/capture"},
+    "io/verdict_text": {"words"},
+    "io/flow_match": {"dp_api"},
+}
+
+# All that the core calls outside itself: memory, and nothing that knows a clock, a file, a socket or a thread.
+CORE_CALLS = {
+    *("memcmp", "memcpy", "memmove", "memset", "qsort", "strlen"),
+    *("aligned_alloc", "calloc", "free", "malloc", "realloc", "madvise", "mmap", "mremap", "munmap"),
+    *("_GLOBAL_OFFSET_TABLE_", "__stack_chk_fail"),
+}
+
+INCLUDE = re.compile(r'^\s*#\s*include\s+"([^"]+)"', re.MULTILINE)
+# A folder of somebody's machine: a checkout, a home.
+MACHINE_PATH = re.compile(rb"(?<![\w.\-/])/(?:work|root|farm|Users|home)/\w")
+
+
+def below(module: str) -> set[str]:
+    """Every module that an arrow from `module` leads to, directly or through others."""
+    return ARROWS[module].union(*(below(target) for target in ARROWS[module]))
+
+
+def c_files() -> list[Path]:
+    return sorted((ROOT / "csrc").rglob("*.[ch]"))
+
+
+def output_of(*command: str) -> str:
+    return subprocess.run(command, cwd=ROOT, check=True, capture_output=True, text=True).stdout
+
+
+@pytest.fixture(scope="module")
+def objects() -> dict[str, list[str]]:
+    """The compiled C files of the two build targets."""
+    paths, _ = build.extension_objects()
+    io = [str(path) for path in paths if path.parent.name == "io"]
+    return {"core": [str(path) for path in paths if str(path) not in io], "io": io}
+
+
+def symbols(paths: list[str], *options: str) -> set[str]:
+    """Names that nm lists for object files; `options` choose which."""
+    lines = output_of("nm", "--just-symbols", *options, *paths).split()
+    return {name for name in lines if not name.endswith(".o:")}
+
+
+def test_imports_follow_the_arrows(capfd: pytest.CaptureFixture[str]) -> None:
+    """DESIGN, Arrows: cli -> replay, live -> engine -> compiler, conntrack -> policy; who may import _core."""
+    status = lint_imports(config_filename=str(ROOT / "pyproject.toml"), no_cache=True, no_logo=True)
+    assert status == 0, capfd.readouterr().out
+
+
+def test_c_arrows_have_no_circle() -> None:
+    list(TopologicalSorter(ARROWS).static_order())
+
+
+def test_every_c_module_has_its_arrows() -> None:
+    modules = {str(path.relative_to(ROOT / "csrc").with_suffix("")) for path in c_files()}
+    assert modules <= ARROWS.keys(), "name the new module's arrows in ARROWS"
+
+
+@pytest.mark.parametrize("path", c_files(), ids=lambda path: str(path.relative_to(ROOT)))
+def test_c_includes_follow_the_arrows(path: Path) -> None:
+    """DESIGN, Arrows, in C; a file may include its own module's header, and what lies below."""
+    module = str(path.relative_to(ROOT / "csrc").with_suffix(""))
+    included = {
+        str((path.parent / name).resolve().relative_to(ROOT / "csrc").with_suffix(""))
+        for name in INCLUDE.findall(path.read_text())
+    }
+    assert included - {module} <= below(module)
+
+
+def test_io_knows_only_the_border_and_the_words() -> None:
+    """DESIGN: io stands on the core through dp_api.h; verdict_text takes the names of enumerations from words.h."""
+    known = set[str]().union(*(below(module) for module in ARROWS if module.startswith("io/")))
+    assert {module for module in known if not module.startswith("io/")} == {"dp_api", "words"}
+
+
+def test_core_links_without_io_and_knows_no_clock_file_or_thread(objects: dict[str, list[str]]) -> None:
+    """DESIGN: the core knows no clock, socket, file or thread."""
+    core = objects["core"]
+    assert symbols(core, "--undefined-only") - symbols(core, "--defined-only", "--extern-only") <= CORE_CALLS
+
+
+def test_c_has_no_global_mutable_state(objects: dict[str, list[str]]) -> None:
+    """Only constants outlive a call: no object file has anything in a writable section."""
+    for path in objects["core"] + objects["io"]:
+        for line in output_of("size", "-A", path).splitlines():
+            name, *size = line.split() or [""]
+            if name.startswith((".data", ".bss", ".tdata", ".tbss")) and not name.startswith(".data.rel.ro"):
+                assert int(size[0]) == 0, f"{path} has {size[0]} bytes in {name}"
+
+
+def imported_modules(tree: ast.AST) -> Iterator[str]:
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            yield from (f"{node.module or ''}.{alias.name}" for alias in node.names)
+            yield node.module or ""
+
+
+def test_one_module_imports_the_extension() -> None:
+    """DESIGN: _core/__init__.py is the only importer of the extension."""
+    importers = {
+        str(path.relative_to(ROOT))
+        for path in (ROOT / "dataplane").rglob("*.py")
+        if any("_dataplane" in name.split(".") for name in imported_modules(ast.parse(path.read_text())))
+    }
+    assert importers == {"dataplane/_core/__init__.py"}
+
+
+def test_no_file_carries_a_path_of_one_machine() -> None:
+    names = output_of("git", "ls-files", "-z", "--cached", "--others", "--exclude-standard").split("\0")
+    paths = [ROOT / name for name in names if name and (ROOT / name).is_file()]
+    assert paths
+    here = re.compile(re.escape(str(ROOT).encode()) + rb"\b")
+    carriers = [path for path in paths if MACHINE_PATH.search(path.read_bytes()) or here.search(path.read_bytes())]
+    assert not carriers
