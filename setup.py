@@ -21,4 +21,9 @@ class BuildExtension(build_ext):
         extension.depends += [*map(str, objects), str(exports)]
 
 
-setup(cffi_modules=[f"{BUILD}:ffibuilder"], cmdclass={"build_ext": BuildExtension})
+setup(
+    cffi_modules=[f"{BUILD}:ffibuilder"],
+    cmdclass={"build_ext": BuildExtension},
+    # The extension keeps to Python's stable ABI: one wheel serves 3.11 and later.
+    options={"bdist_wheel": {"py_limited_api": "cp311"}},
+)

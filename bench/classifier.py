@@ -7,12 +7,12 @@ import time
 
 from rich.console import Console
 from rich.table import Table
+from workloads import policy
 
 from dataplane._core import ffi, lib
 from dataplane.compiler import Compiler
 from dataplane.policy.model import Policy
 from dataplane.verdict import Names
-from workloads import policy
 
 LOOKUPS = 200_000
 

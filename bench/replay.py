@@ -49,8 +49,8 @@ def run(command: list[str], cpu: int | None) -> Run:
 
 
 def main(
-    workload: Annotated[list[str], typer.Option(help=f"One of {', '.join(WORKLOADS)}.")] = ["zipf", "mixed"],
-    rules: Annotated[list[int], typer.Option(help="Rules in the policy.")] = [100, 10000],
+    workload: Annotated[list[str] | None, typer.Option(help=f"One of {', '.join(WORKLOADS)}.")] = None,
+    rules: Annotated[list[int] | None, typer.Option(help="Rules in the policy; 100 and 10,000 if left out.")] = None,
     runs: Annotated[int, typer.Option(min=1)] = 5,
     cpu: Annotated[int | None, typer.Option(help="Pin all processes to this processor.")] = None,
     source: Annotated[Path, typer.Option(help="Folder of workloads.c, floor.c and policy.py.")] = SOURCE,
@@ -58,11 +58,19 @@ def main(
     """Prints medians, and ratios to the first row of each workload."""
     console = Console()
     table = Table("workload", "program", "wall s", "M packets/s", "ns/packet", "ratio", "memory MB", "bytes/connection")
-    for name in workload:
+    for name in workload or ["zipf", "mixed"]:
         file = str(capture(name, source))
         commands = {
-            f"dataplane, {n} rules": [sys.executable, "-m", "dataplane", "replay", str(policy(n, source)), file, "--json"]
-            for n in rules
+            f"dataplane, {n} rules": [
+                sys.executable,
+                "-m",
+                "dataplane",
+                "replay",
+                str(policy(n, source)),
+                file,
+                "--json",
+            ]
+            for n in rules or [100, 10000]
         }
         commands["floor: read and parse"] = [str(compiled("floor", source)), file, "parse"]
         commands["floor: plain table"] = [str(compiled("floor", source)), file, "table"]

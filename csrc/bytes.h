@@ -1,4 +1,5 @@
-/* bytes.h: integers out of network byte order, from memory that need not be aligned. Callers have checked the bounds. */
+/* bytes.h: integers out of network byte order, from memory that need not be aligned. Callers have checked the bounds.
+ */
 #ifndef DP_BYTES_H
 #define DP_BYTES_H
 

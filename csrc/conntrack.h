@@ -5,15 +5,15 @@
  * (dp_conntrack_keep): its time starts anew with the timeout of the state that the packet leads to. It dies when
  * now - last >= timeout. Whoever looks an entry up gets an exact answer; the timer wheel only takes the dead out later.
  *
- * CHANGES. A change of the rules has a number, one more than the change before. It writes (number, time) into the cut log
- * of each zone that it touches, and that is all: O(1) a zone. An entry remembers up to which change it has been looked
- * at (`change`); at the next look, or when its timer comes up, the first cut of its zone after that decides: an inbound
- * entry that was alive at that time is HELD: last_ns becomes the time of the cut and packets refresh it no more, so that
- * it goes when its state's timeout has passed since the cut, and a later cut prolongs nothing. Revocations (SPEC 5.4) are
- * looked up in the same place by (rule, remote address).
+ * CHANGES. A change of the rules has a number, one more than the change before. It writes (number, time) into the cut
+ * log of each zone that it touches, and that is all: O(1) a zone. An entry remembers up to which change it has been
+ * looked at (`change`); at the next look, or when its timer comes up, the first cut of its zone after that decides: an
+ * inbound entry that was alive at that time is HELD: last_ns becomes the time of the cut and packets refresh it no
+ * more, so that it goes when its state's timeout has passed since the cut, and a later cut prolongs nothing.
+ * Revocations (SPEC 5.4) are looked up in the same place by (rule, remote address).
  *
- * A FULL TABLE. Each zone lists its entries in two queues, oldest first: tentative ones (half-open, one-way, closed) and
- * steady ones. A zone's fair share is max_entries / zones. Room is made in this order: dead entries; the zone's own
+ * A FULL TABLE. Each zone lists its entries in two queues, oldest first: tentative ones (half-open, one-way, closed)
+ * and steady ones. A zone's fair share is max_entries / zones. Room is made in this order: dead entries; the zone's own
  * oldest tentative entry if it has its share; the oldest tentative entry of the largest zone that is larger; for a zone
  * below its share, any tentative entry, then the oldest steady one of the largest zone above its share. Else the table
  * is full for that zone.

@@ -1,4 +1,5 @@
-/* denied.c: the sketch of denied.h. Buckets are chosen by a plain hash: who floods it makes counts less exact, no more. */
+/* denied.c: the sketch of denied.h. Buckets are chosen by a plain hash: who floods it makes counts less exact, no more.
+ */
 #include "denied.h"
 
 #include <stdlib.h>

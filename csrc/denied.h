@@ -2,9 +2,9 @@
  * denied.h: the flows that were denied most, in bounded memory.
  *
  * A set-associative Space-Saving sketch (Metwally, Agrawal, El Abbadi 2005): a flow's bucket has eight counters; a flow
- * that finds none of its own takes over the smallest and inherits its count, which is kept as `overcount`. So a flow that
- * is denied often is never missed, and its true count is between packets - overcount and packets, however many flows a
- * flood makes up.
+ * that finds none of its own takes over the smallest and inherits its count, which is kept as `overcount`. So a flow
+ * that is denied often is never missed, and its true count is between packets - overcount and packets, however many
+ * flows a flood makes up.
  */
 #ifndef DP_DENIED_H
 #define DP_DENIED_H

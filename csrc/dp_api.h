@@ -274,7 +274,8 @@ enum dp_side { DP_INITIATOR, DP_RESPONDER, DP_SIDES };
 /*
  * What Python decides about connections. `tcp_next` is the transition table: the state after an event, or
  * DP_CONN_INVALID where the event is impossible. `timeout_ns` is by state. `tentative` marks the states whose
- * entries go first when the table is full (SPEC 4.9). `reopens` marks the states in which a new SYN is a new connection.
+ * entries go first when the table is full (SPEC 4.9). `reopens` marks the states in which a new SYN is a new
+ * connection.
  */
 struct dp_conntrack_config {
     uint64_t timeout_ns[DP_CONN_STATES];
@@ -282,10 +283,9 @@ struct dp_conntrack_config {
     uint8_t tentative[DP_CONN_STATES];
     uint8_t reopens[DP_CONN_STATES];
     uint32_t max_entries;
-    uint8_t tcp_loose;
     uint8_t tcp_be_liberal;
     uint8_t reevaluate;
-    uint8_t unused;
+    uint8_t unused[2];
 };
 
 enum { DP_ZONES_MAX = 16777215 };
@@ -312,9 +312,9 @@ struct dp_revocation {
 /*
  * A policy put in force as a whole (SPEC 5.1): all instances with their tables, who holds which address, the
  * conntrack settings; `cut` are zones whose inbound connections are disconnected at `time_ns` (SPEC 5.2). The engine
- * takes references: the caller may free tables and endpoints afterwards. Zones left out are gone with their connections.
- * `disconnected` receives the number of connections cut, by position in `cut` (or is NULL); with `count_revoked` the
- * table is walked once and `revoked` is set to the number of those cut by revocation.
+ * takes references: the caller may free tables and endpoints afterwards. Zones left out are gone with their
+ * connections. `disconnected` receives the number of connections cut, by position in `cut` (or is NULL); with
+ * `count_revoked` the table is walked once and `revoked` is set to the number of those cut by revocation.
  */
 struct dp_policy_update {
     const struct dp_zone_tables *zones;
@@ -337,8 +337,8 @@ int dp_engine_process(struct dp_engine *engine, const struct dp_frame *frames, u
                       struct dp_flow *flows);
 
 /*
- * A record that came out of dp_engine_process as DP_WAITING and is decided now. Frames are numbered from 0 over the life
- * of the engine.
+ * A record that came out of dp_engine_process as DP_WAITING and is decided now. Frames are numbered from 0 over the
+ * life of the engine.
  */
 struct dp_resolution {
     uint64_t number;
@@ -346,7 +346,8 @@ struct dp_resolution {
 };
 /* Takes at most `n` resolutions, in the order in which they were decided; returns how many. */
 int dp_engine_resolved(struct dp_engine *engine, struct dp_resolution *resolutions, uint32_t n);
-/* Frames judged so far, which is the number of the next; and how many wait, or have resolutions that nobody took yet. */
+/* Frames judged so far, which is the number of the next; and how many wait, or have resolutions that nobody took yet.
+ */
 uint64_t dp_engine_frames(const struct dp_engine *engine);
 uint32_t dp_engine_waiting(const struct dp_engine *engine);
 /* Denies what still waits and has a number up to `number`. */
@@ -453,9 +454,9 @@ void dp_capture_free(struct dp_capture *capture);
 enum dp_capture_format { DP_CAPTURE_UNKNOWN, DP_CAPTURE_PCAP, DP_CAPTURE_PCAPNG };
 
 /*
- * `error` is 0 or a dp_error, found at byte `offset`; `detail` says what stood there. `packets` and `bytes` (on the wire)
- * count what has been read, which may be up to 256 frames ahead of what was judged. `size` is 0 for a stream; `link_type`
- * is that of the first interface.
+ * `error` is 0 or a dp_error, found at byte `offset`; `detail` says what stood there. `packets` and `bytes` (on the
+ * wire) count what has been read, which may be up to 256 frames ahead of what was judged. `size` is 0 for a stream;
+ * `link_type` is that of the first interface.
  */
 struct dp_capture_status {
     int error;

@@ -6,7 +6,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-/* What an address leads to: a zone, or AMBIGUOUS | position of a list of holdings. */
+/* What an address leads to: a zone, or AMBIGUOUS | position of a list. Prefixes always lead to a list. */
 enum { AMBIGUOUS = 0x01000000, EMPTY = 0x7fffffff };
 
 struct slot4 {
@@ -28,6 +28,7 @@ struct list {
 struct listed {
     uint32_t zone;
     uint32_t virtual_ip;
+    uint32_t position; /* in the order of the policy */
 };
 
 struct dp_endpoints {
@@ -38,6 +39,7 @@ struct dp_endpoints {
     uint32_t shift6;
     uint32_t n_lists;
     uint32_t n_listed;
+    uint32_t listed_room;
     uint32_t n_macs;
     uint32_t n_balancer_macs; /* they stand first in `macs` */
     uint32_t n_balancers;
@@ -124,21 +126,74 @@ static void put(struct dp_endpoints *e, const struct dp_holding *holding, uint32
     }
 }
 
-/* Puts the holdings at sorted[0 .. n), all of one prefix, in their place. */
-static int put_group(struct dp_endpoints *e, const struct dp_holding *const *sorted, uint32_t n)
+static int reserve_listed(struct dp_endpoints *e, uint32_t more)
+{
+    uint32_t room = e->listed_room ? e->listed_room : 64;
+    struct listed *listed;
+
+    while (room < e->n_listed + more)
+        room *= 2;
+    if (room == e->listed_room)
+        return 0;
+    listed = realloc(e->listed, room * sizeof *listed);
+    if (!listed)
+        return DP_E_MEMORY;
+    e->listed = listed;
+    e->listed_room = room;
+    return 0;
+}
+
+/* Own addresses before virtual ones, then as in the document; an instance once. */
+static void list(struct dp_endpoints *e, struct list *list, struct listed holder)
+{
+    uint32_t at = list->first + list->count;
+
+    for (uint32_t i = 0; i < list->count; i++)
+        if (e->listed[list->first + i].zone == holder.zone)
+            return;
+    for (; at > list->first; at--) {
+        const struct listed *before = &e->listed[at - 1];
+
+        if (before->virtual_ip < holder.virtual_ip ||
+            (before->virtual_ip == holder.virtual_ip && before->position < holder.position))
+            break;
+        e->listed[at] = *before;
+    }
+    e->listed[at] = holder;
+    list->count++;
+}
+
+/*
+ * Puts the holdings at sorted[0 .. n), all of one prefix, in their place. Who holds a shorter prefix around it holds it
+ * too; those have been put already.
+ */
+static int put_group(struct dp_endpoints *e, const struct dp_holding *holdings, const struct dp_holding *const *sorted,
+                     uint32_t n)
 {
     const struct dp_holding *holding = sorted[0];
-    uint32_t value = holding->zone;
+    bool single = holding->prefix.bits == (holding->family == 4 ? 32u : 128u);
+    uint32_t around = dp_trie_lookup(&e->prefixes[holding->family == 6], holding->prefix.address);
+    struct list *new = &e->lists[e->n_lists], outer = {0, 0};
 
-    if (n > 1) {
-        value = (uint32_t)AMBIGUOUS | e->n_lists;
-        e->lists[e->n_lists++] = (struct list){e->n_listed, n};
-        for (uint32_t i = 0; i < n; i++)
-            e->listed[e->n_listed++] = (struct listed){sorted[i]->zone, sorted[i]->virtual_ip};
+    if (around != EMPTY)
+        outer = e->lists[around & ~(uint32_t)AMBIGUOUS];
+    if (reserve_listed(e, n + outer.count) < 0)
+        return DP_E_MEMORY;
+    *new = (struct list){e->n_listed, 0};
+    for (uint32_t i = 0; i < n; i++)
+        list(e, new, (struct listed){sorted[i]->zone, sorted[i]->virtual_ip, (uint32_t)(sorted[i] - holdings)});
+    for (uint32_t i = 0; i < outer.count; i++)
+        list(e, new, e->listed[outer.first + i]);
+    if (single && new->count == 1) {
+        put(e, holding, e->listed[new->first].zone);
+        return 0;
     }
-    if (holding->prefix.bits < (holding->family == 4 ? 32u : 128u))
-        return dp_trie_add(&e->prefixes[holding->family == 6], holding->prefix.address, holding->prefix.bits, value);
-    put(e, holding, value);
+    e->n_listed += new->count;
+    if (single)
+        put(e, holding, (uint32_t)AMBIGUOUS | e->n_lists++);
+    else
+        return dp_trie_add(&e->prefixes[holding->family == 6], holding->prefix.address, holding->prefix.bits,
+                           (uint32_t)AMBIGUOUS | e->n_lists++);
     return 0;
 }
 
@@ -158,7 +213,7 @@ static int put_all(struct dp_endpoints *e, const struct dp_holding *holdings, ui
                            memcmp(sorted[next]->prefix.address, sorted[i]->prefix.address, 16) == 0;
              next++)
             ;
-        error = put_group(e, sorted + i, next - i);
+        error = put_group(e, holdings, sorted + i, next - i);
     }
     free(sorted);
     return error;
@@ -196,9 +251,8 @@ static void put_balancer_macs_first(struct dp_endpoints *e)
 static bool valid(const struct dp_holding *holdings, uint32_t n)
 {
     for (uint32_t i = 0; i < n; i++)
-        if (holdings[i].zone >= DP_ZONES_MAX ||
-            !((holdings[i].family == 4 && holdings[i].prefix.bits <= 32) ||
-              (holdings[i].family == 6 && holdings[i].prefix.bits <= 128)))
+        if (holdings[i].zone >= DP_ZONES_MAX || !((holdings[i].family == 4 && holdings[i].prefix.bits <= 32) ||
+                                                  (holdings[i].family == 6 && holdings[i].prefix.bits <= 128)))
             return false;
     return true;
 }
@@ -227,7 +281,6 @@ int dp_endpoints_new(const struct dp_holding *holdings, uint32_t n_holdings, con
     e->slots4 = malloc(((size_t)e->mask4 + 1) * sizeof *e->slots4);
     e->slots6 = malloc(((size_t)e->mask6 + 1) * sizeof *e->slots6);
     e->lists = malloc(((size_t)n_holdings + 1) * sizeof *e->lists);
-    e->listed = malloc(((size_t)n_holdings + 1) * sizeof *e->listed);
     e->macs = copy(macs, n_macs, sizeof *macs);
     e->balancers = copy(balancers, n_balancers, sizeof *balancers);
     e->backends = copy(backends, n_backends, sizeof *backends);
@@ -236,7 +289,7 @@ int dp_endpoints_new(const struct dp_holding *holdings, uint32_t n_holdings, con
     e->n_backends = n_backends;
     dp_trie_init(&e->prefixes[0], EMPTY, NULL, 0);
     dp_trie_init(&e->prefixes[1], EMPTY, NULL, 0);
-    if (e->slots4 && e->slots6 && e->lists && e->listed && e->macs && e->balancers && e->backends) {
+    if (e->slots4 && e->slots6 && e->lists && e->macs && e->balancers && e->backends) {
         for (uint32_t i = 0; i <= e->mask4; i++)
             e->slots4[i].value = EMPTY;
         for (uint32_t i = 0; i <= e->mask6; i++)

@@ -66,9 +66,9 @@ static inline void dp_flow_key_of(const struct dp_packet *packet, uint32_t zone,
 }
 
 /*
- * Pair-multiply-shift (Thorup, "High Speed Hashing for Integers and Strings", 3.6) over the key's 32-bit words: strongly
- * universal for a secret that nobody outside knows, so nobody can choose colliding keys (SPEC 4.9). The last steps only
- * spread what is already random over the low bits, which choose the slot.
+ * Pair-multiply-shift (Thorup, "High Speed Hashing for Integers and Strings", 3.6) over the key's 32-bit words:
+ * strongly universal for a secret that nobody outside knows, so nobody can choose colliding keys (SPEC 4.9). The last
+ * steps only spread what is already random over the low bits, which choose the slot.
  */
 static inline uint32_t dp_flow_hash(const struct dp_hash_secret *s, const struct dp_flow_key *key)
 {

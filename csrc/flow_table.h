@@ -1,11 +1,11 @@
 /*
  * flow_table.h: the connection entries and the index that finds them.
  *
- * An ENTRY is one cache line and never moves: everything else names it by its index (from 1; 0 is none). IPv6 addresses,
- * which do not fit, stand in a second pool of 32 bytes each. The INDEX is open addressing with linear probing over 32-bit
- * slots: the low bits name the entry, the bits above are a tag of the key's hash, so that a look-up rarely touches a
- * wrong entry; deletion shifts back and leaves no tombstones; it doubles at three quarters full. Hashes are kept in an
- * array of their own for that.
+ * An ENTRY is one cache line and never moves: everything else names it by its index (from 1; 0 is none). IPv6
+ * addresses, which do not fit, stand in a second pool of 32 bytes each. The INDEX is open addressing with linear
+ * probing over 32-bit slots: the low bits name the entry, the bits above are a tag of the key's hash, so that a look-up
+ * rarely touches a wrong entry; deletion shifts back and leaves no tombstones; it doubles at three quarters full.
+ * Hashes are kept in an array of their own for that.
  *
  * BYTES per connection: 64 (entry) + 4 (hash) + 8 (timer link) + 8 (zone link) + 4 / load (index, load 0.38 .. 0.75),
  * so 89 to 95; an IPv6 connection 32 more. Nothing is allocated per connection: pools are reserved for max_entries and

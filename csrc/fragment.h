@@ -1,17 +1,18 @@
 /*
  * fragment.h: virtual reassembly: every fragment gets the answer of its datagram (SPEC 4.6).
  *
- * THE DATAGRAM. Fragments belong together by family, addresses, identifier, protocol (IPv4), VLANs, and the instances on
- * both sides. The first fragment has the transport header: it is judged, and its answer is kept here. Later fragments get
- * a copy of it. Those that come before the first wait for it; the caller is told of them when the answer is there.
+ * THE DATAGRAM. Fragments belong together by family, addresses, identifier, protocol (IPv4), VLANs, and the instances
+ * on both sides. The first fragment has the transport header: it is judged, and its answer is kept here. Later
+ * fragments get a copy of it. Those that come before the first wait for it; the caller is told of them when the answer
+ * is there.
  *
  * LIFE. A datagram is kept until all of it was seen, or for 30 s from its first packet; what waits longer is refused.
- * A fragment that overlaps another (other than one that came twice as it is), reaches beyond 65,535 bytes or the datagram's
- * end, or is one too many, is refused and spoils its datagram: what comes after it is refused too.
+ * A fragment that overlaps another (other than one that came twice as it is), reaches beyond 65,535 bytes or the
+ * datagram's end, or is one too many, is refused and spoils its datagram: what comes after it is refused too.
  *
  * BOUNDS. DP_DATAGRAMS at once, DP_DATAGRAM_FRAGMENTS in one, DP_WAITING_MAX waiting in all and DP_WAITING_EACH for one
- * datagram. When there is no room for a datagram, the oldest of the side with the most gives way: sides are told apart by
- * a hash of the source's network (/24, /56), so that a flood of one network takes its own places first.
+ * datagram. When there is no room for a datagram, the oldest of the side with the most gives way: sides are told apart
+ * by a hash of the source's network (/24, /56), so that a flood of one network takes its own places first.
  *
  * Nothing is allocated per packet.
  */
@@ -32,10 +33,10 @@ enum {
 
 /* What a fragment meets. */
 enum dp_fragment_fate {
-    DP_FRAGMENT_JUDGE,  /* the first: judge it, then call dp_fragments_answer */
-    DP_FRAGMENT_COPY,   /* a later one: its datagram's answer is in the record */
-    DP_FRAGMENT_WAIT,   /* the first has not come yet */
-    DP_FRAGMENT_REFUSE  /* invalid */
+    DP_FRAGMENT_JUDGE, /* the first: judge it, then call dp_fragments_answer */
+    DP_FRAGMENT_COPY,  /* a later one: its datagram's answer is in the record */
+    DP_FRAGMENT_WAIT,  /* the first has not come yet */
+    DP_FRAGMENT_REFUSE /* invalid */
 };
 
 struct dp_fragment_key {
@@ -61,8 +62,8 @@ void dp_fragments_free(struct dp_fragments *fragments);
 
 /*
  * A fragment comes, `number`ed by the caller, later than all before it. DP_FRAGMENT_COPY and _REFUSE: the checks are
- * written to `record`. DP_FRAGMENT_WAIT (only if it may): packet and record are kept as copies. DP_FRAGMENT_JUDGE: `datagram` is set, for
- * dp_fragments_answer.
+ * written to `record`. DP_FRAGMENT_WAIT (only if it may): packet and record are kept as copies. DP_FRAGMENT_JUDGE:
+ * `datagram` is set, for dp_fragments_answer.
  */
 enum dp_fragment_fate dp_fragments_add(struct dp_fragments *fragments, const struct dp_packet *packet,
                                        const uint32_t *zone, uint64_t now_ns, uint64_t number, bool may_wait,

@@ -437,7 +437,8 @@ static void parse_ip_by_version(struct reader *r, struct dp_packet *packet)
 
 /* ---- link ---- */
 
-/* MPLS says nothing of what it carries: after the last label, a first nibble of 4 or 6 is taken for IP (RFC 4928, 2). */
+/* MPLS says nothing of what it carries: after the last label, a first nibble of 4 or 6 is taken for IP (RFC 4928, 2).
+ */
 static void parse_mpls(struct reader *r, struct dp_packet *packet)
 {
     for (int labels = 0; labels < LINK_TAGS_MAX; labels++) {
@@ -640,8 +641,7 @@ bool dp_packet_parse_quoted(const struct dp_packet *error, struct dp_packet *inn
         memcpy(inner->destination.byte, p + 24, 16);
         next = p[6];
         for (int headers = 0; is_extension(next); headers++) {
-            if (headers == EXTENSION_HEADERS_MAX || !skip_extension(&r, &next, inner) ||
-                inner->later_fragment)
+            if (headers == EXTENSION_HEADERS_MAX || !skip_extension(&r, &next, inner) || inner->later_fragment)
                 return false;
         }
     }

@@ -72,11 +72,11 @@ struct dp_packet {
     uint16_t destination_port;
     uint8_t family; /* 4, 6 or 0 */
     uint8_t protocol;
-    uint8_t kind;  /* enum dp_packet_kind */
-    uint8_t cause; /* enum dp_cause of a malformed packet */
+    uint8_t kind;      /* enum dp_packet_kind */
+    uint8_t cause;     /* enum dp_cause of a malformed packet */
     uint32_t selector; /* as in struct dp_selector, by the destination port */
     uint8_t icmp_class;
-    uint8_t icmp_query; /* request type of a query's kind */
+    uint8_t icmp_query;  /* request type of a query's kind */
     bool fragment;       /* one of several; the next fields are set */
     bool later_fragment; /* no transport header in it */
     bool tiny_fragment;  /* a first one that cuts its transport header */

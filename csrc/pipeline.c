@@ -278,6 +278,8 @@ static void judge_held(struct dp_engine *engine, const struct job *job, uint32_t
         dp_conntrack_reattach(ct, entry, check->rule);
         check->rule = 0;
         judge_known(engine, job, direction, entry, check);
+        if (check->reason == DP_REASON_CONNECTION)
+            check->reason = DP_REASON_RULE;
         return;
     }
     check->rule = 0;
@@ -383,8 +385,8 @@ static void judge_fragment(struct dp_engine *engine, const struct job *job, stru
     uint32_t datagram;
     bool may_wait = dp_fragments_waiting(engine->fragments) + engine->n_resolved < DP_WAITING_MAX;
 
-    switch (dp_fragments_add(engine->fragments, &job->packet, job->zone, engine->conntrack.now, engine->frames, may_wait,
-                             record, &datagram)) {
+    switch (dp_fragments_add(engine->fragments, &job->packet, job->zone, engine->conntrack.now, engine->frames,
+                             may_wait, record, &datagram)) {
     case DP_FRAGMENT_JUDGE:
         judge_whole(engine, job, record);
         dp_fragments_answer(engine->fragments, datagram, record);

@@ -6,8 +6,8 @@
  * now the entry changes.
  *
  * HANDSHAKE. A SYN-ACK, or a RST that answers a SYN, must acknowledge that SYN and nothing else: an old SYN-ACK or a
- * blind one is refused, and the right one is still accepted after it. A SYN repeated with another sequence number starts
- * its side anew while nobody has answered.
+ * blind one is refused, and the right one is still accepted after it. A SYN repeated with another sequence number
+ * starts its side anew while nobody has answered.
  *
  * RST in a synchronised state (RFC 5961, 3): exactly where the other side's acknowledgements stand, or where its own
  * data end, it closes; elsewhere inside the window it passes, so that the receiver can challenge it, and the state
@@ -99,12 +99,12 @@ static void start_side(struct dp_entry *e, enum dp_side side, const struct dp_tc
 
 void dp_tcp_open(struct dp_entry *e, const struct dp_tcp_segment *s)
 {
-    if (s->flags & DP_TCP_FLAG_SYN) {
+    if (dp_tcp_first_event(s->flags) == DP_TCP_SYN) {
         start_side(e, DP_INITIATOR, s);
         return;
     }
     /* Picked up in mid-stream: the scales are not known, so neither side's window can be. */
-    e->tcp_scale_flags[DP_INITIATOR] = SIDE_LIBERAL;
+    e->tcp_scale_flags[DP_INITIATOR] = s->flags & DP_TCP_FLAG_FIN ? SIDE_LIBERAL | SIDE_FIN : SIDE_LIBERAL;
     e->tcp_scale_flags[DP_RESPONDER] = SIDE_LIBERAL;
     e->tcp_end[DP_INITIATOR] = s->end;
     raise_window(e, DP_INITIATOR, s->window ? s->window : 1);

@@ -1,8 +1,9 @@
 /*
  * timer.h: a hierarchical timer wheel over entries known by index.
  *
- * TIME. A tick is 2^26 ns (67 ms). A timer stands at the tick after its deadline's. Level 0 has a slot a tick, level 1 a slot every 256 ticks (17 s), level 2 a slot
- * every 65,536 (73 min); later deadlines wait in the last slot of level 2 and are looked at again there.
+ * TIME. A tick is 2^26 ns (67 ms). A timer stands at the tick after its deadline's. Level 0 has a slot a tick, level 1
+ * a slot every 256 ticks (17 s), level 2 a slot every 65,536 (73 min); later deadlines wait in the last slot of level 2
+ * and are looked at again there.
  *
  * LAZY. A timer is not moved when its entry is refreshed. When its slot comes, the owner is asked for the entry's
  * present deadline (dp_timer_due) and the timer goes there, or the entry is gone. So a packet touches no timer; only a
@@ -10,8 +11,8 @@
  * must know whether an entry lives asks the entry, not the wheel, and who must know that no dead entry is left calls
  * dp_timer_reap.
  *
- * OWNERSHIP. The wheel owns the links, one pair an index, in memory that is reserved for `room` indices and touched only
- * as far as indices are used. Index 0 is no entry.
+ * OWNERSHIP. The wheel owns the links, one pair an index, in memory that is reserved for `room` indices and touched
+ * only as far as indices are used. Index 0 is no entry.
  */
 #ifndef DP_TIMER_H
 #define DP_TIMER_H

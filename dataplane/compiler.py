@@ -1,4 +1,4 @@
-"""From a policy to the C side's tables: rule tables by ordered groups, endpoints, and the update that puts both in force.
+"""From a policy to the tables of the C side: rule tables by ordered groups, and endpoints.
 
 The order in which rules are tried (SPEC 3.1) is made here: groups by their place in the instance's list, within a group
 by priority, deny before allow, and then as written. Instances with the same list of groups share their tables, and a
@@ -170,8 +170,8 @@ class Compiler:
             return self._endpoints
         holdings = [h for i in policy.instances for h in self._holdings(i)]
         macs = [(_mac(i.mac), self._names.zone(i.id), 0) for i in policy.instances if i.mac]
-        addresses = []
-        backends = []
+        addresses: list[tuple[bytes, int, int]] = []
+        backends: list[tuple[int, int]] = []
         transparent = [b for b in policy.load_balancers if b.transfer_client_ip]
         for number, balancer in enumerate(transparent, 1):
             if balancer.mac:

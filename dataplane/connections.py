@@ -72,10 +72,10 @@ class Connections:
         """A narrower view.
 
         `instance` is an instance's id, `origin` ``inbound`` or ``outbound``, `protocol` a name or number, `address` an
-        address or prefix on either side, `state` a word such as ``ESTABLISHED``, SYN_SENT, FIN_WAIT, UNREPLIED, REPLIED.
+        address or prefix on either side, `state` a word such as ``ESTABLISHED``, ``FIN_WAIT`` or ``UNREPLIED``.
         Raises ValueError for a word that is not known.
         """
-        given = {
+        given: dict[str, Any] = {
             "instance": instance,
             "origin": origin,
             "protocol": protocol,
@@ -144,7 +144,9 @@ def _c_filter(chosen: _Filter, names: Names) -> Any:
     if chosen.state is not None:
         c.states = sum(1 << n for n, word in enumerate(CONN_STATE_WORDS) if n and word == chosen.state.upper())
         if not c.states:
-            raise ValueError(f"state {chosen.state!r} is not known: {', '.join(dict.fromkeys(CONN_STATE_WORDS[1:]))} is")
+            raise ValueError(
+                f"state {chosen.state!r} is not known: {', '.join(dict.fromkeys(CONN_STATE_WORDS[1:]))} is"
+            )
     if chosen.address is not None:
         network = ipaddress.ip_network(chosen.address)
         c.family = network.version

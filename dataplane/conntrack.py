@@ -48,10 +48,10 @@ FIN = lib.DP_TCP_FIN
 FIN_ACK_FIN = lib.DP_TCP_FIN_ACK_FIN
 RST = lib.DP_TCP_RST
 
-# state, side, {event: next state}. What is not listed is impossible there: `invalid` (SPEC 4.4, RFC 9293 section 3.3.2).
+# state, side, {event: next state}. What is not listed is impossible there: `invalid` (SPEC 4.4, RFC 9293 3.3.2).
 # A SYN in a state of REOPENS never comes here: it is a new connection.
 TCP_TRANSITIONS: tuple[tuple[int, int, dict[int, int]], ...] = (
-    # Only a plain SYN opens a connection; tcp_loose adds ACK.
+    # Only a plain SYN opens a connection; tcp_loose adds LOOSE.
     (NONE, I, {SYN: SYN_SENT}),
     # The SYN repeated, or given up.
     (SYN_SENT, I, {SYN: SYN_SENT, RST: CLOSE}),
@@ -75,7 +75,14 @@ TCP_TRANSITIONS: tuple[tuple[int, int, dict[int, int]], ...] = (
     (
         FIN_WAIT_I,
         R,
-        {SYN_ACK: FIN_WAIT_I, ACK: FIN_WAIT_I, ACK_FIN: CLOSE_WAIT_I, FIN: CLOSING, FIN_ACK_FIN: LAST_ACK_R, RST: CLOSE},
+        {
+            SYN_ACK: FIN_WAIT_I,
+            ACK: FIN_WAIT_I,
+            ACK_FIN: CLOSE_WAIT_I,
+            FIN: CLOSING,
+            FIN_ACK_FIN: LAST_ACK_R,
+            RST: CLOSE,
+        },
     ),
     (CLOSE_WAIT_I, I, {ACK: CLOSE_WAIT_I, FIN: CLOSE_WAIT_I, RST: CLOSE}),
     (
@@ -107,6 +114,9 @@ TCP_TRANSITIONS: tuple[tuple[int, int, dict[int, int]], ...] = (
     (CLOSE, R, {SYN_ACK: CLOSE, ACK: CLOSE, ACK_FIN: CLOSE, FIN: CLOSE, FIN_ACK_FIN: CLOSE, RST: CLOSE}),
 )
 
+# Mid-stream pick-up: what else opens a connection with tcp_loose. A RST never does.
+LOOSE = (NONE, I, {SYN_ACK: ESTABLISHED, ACK: ESTABLISHED, FIN: FIN_WAIT_I})
+
 HALF_OPEN = (SYN_SENT, SIMULTANEOUS, SYN_RECEIVED, SYN_RECEIVED_I)
 CLOSING_STATES = (FIN_WAIT_I, FIN_WAIT_R, CLOSE_WAIT_I, CLOSE_WAIT_R, CLOSING, LAST_ACK_I, LAST_ACK_R)
 CLOSED = (TIME_WAIT, CLOSE)
@@ -137,17 +147,14 @@ def settings(conntrack: Conntrack) -> Any:
     for name, states in TIMEOUTS.items():
         for state in states:
             config.timeout_ns[state] = max(1, round(getattr(conntrack.timeouts, name) * NANOSECONDS))
-    for state, side, events in TCP_TRANSITIONS:
+    for state, side, events in (*TCP_TRANSITIONS, *([LOOSE] if conntrack.tcp_loose else [])):
         for event, after in events.items():
             config.tcp_next[state][side][event] = after
-    if conntrack.tcp_loose:
-        config.tcp_next[NONE][I][ACK] = ESTABLISHED
     for state in TENTATIVE:
         config.tentative[state] = 1
     for state in REOPENS:
         config.reopens[state] = 1
     config.max_entries = conntrack.max_entries
-    config.tcp_loose = conntrack.tcp_loose
     config.tcp_be_liberal = conntrack.tcp_be_liberal
     config.reevaluate = conntrack.on_change == "reevaluate"
     return config
@@ -203,7 +210,7 @@ def _prefixes(group: AddressGroup | None) -> frozenset[tuple[bytes, int]]:
 
 
 def _changed_groups(old: Policy, new: Policy) -> set[str]:
-    """Groups with a rule added, modified or deleted, an address group that they use changed, or members come or gone."""
+    """Groups with a rule added, modified or deleted, a used address group changed, or members come or gone."""
     changed: set[str] = set()
     before = {g.id: g for g in old.security_groups}
     address_groups = _changed_address_groups(old, new)

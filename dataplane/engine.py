@@ -36,7 +36,7 @@ class Disconnected:
 class Engine:
     """A policy in force over a connection table of its own.
 
-    `seed` keys the hash of the connection table; None takes a fresh random one (SPEC 4.9). Verdicts do not depend on it.
+    `seed` keys the hash of the connection table; None takes a fresh one (SPEC 4.9). Verdicts do not depend on it.
     Times are nanoseconds on one clock of the caller's choice, such as a capture's; a time that runs backwards counts as
     the latest time before it (SPEC 4.3). An engine serves one thread at a time.
     """
@@ -99,8 +99,10 @@ class Engine:
         return [verdict_of(record, self.names) for record in records]
 
     def resolved(self) -> list[tuple[int, Verdict]]:
-        """Verdicts of fragments that were ``waiting`` and are decided since the last call, with the number of each packet
-        (from 0 over the engine's life)."""
+        """Verdicts of fragments that were ``waiting`` and are decided since the last call.
+
+        Each comes with the number of its packet, from 0 over the engine's life.
+        """
         self._resolved += [(number, verdict_of(record, self.names)) for number, record in self._take_resolved()]
         taken, self._resolved = self._resolved, []
         return taken

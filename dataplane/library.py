@@ -17,13 +17,17 @@ class DataPlane(Engine):
     """
 
     def replay(
-        self, *captures: str | Path, changes: Sequence[TimedChange] = (), verdicts: str | Path | None = None, top: int = 10
+        self,
+        *captures: str | Path,
+        changes: Sequence[TimedChange] = (),
+        verdicts: str | Path | None = None,
+        top: int = 10,
     ) -> Summary:
         """Replays captures, merged by time, through this engine as it stands (SPEC 7).
 
         `changes` is a schedule as `dataplane.policy.changes.load_changes` reads it; `verdicts` names a file to write a
-        record a packet to; `top` is how many denied flows the summary lists. A capture that cannot be read to its end is
-        told by `Summary.faults`. Raises ChangeError, before the first packet, for a schedule that is not valid.
+        record a packet to; `top` is how many denied flows the summary lists. A capture that cannot be read to its end
+        is told by `Summary.faults`. Raises ChangeError, before the first packet, for a schedule that is not valid.
         """
         from dataplane.replay.verdicts import open_writer
 

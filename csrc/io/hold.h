@@ -1,5 +1,6 @@
 /*
- * hold.h: records kept back so that they leave in the order of their packets, while some wait for a fragment (SPEC 4.6).
+ * hold.h: records kept back so that they leave in the order of their packets, while some wait for a fragment
+ * (SPEC 4.6).
  *
  * A queue of consecutive frame numbers. It owns its arrays, DP_HOLD_MAX long; records are copied in and out.
  */

@@ -60,8 +60,8 @@ class Target(NamedTuple):
 
 
 # io may use what Linux has over POSIX; the core is plain C but for the one file that says so itself.
-TARGETS = {"core": Target("csrc", ()), "io": Target("csrc/io", ("-D_GNU_SOURCE=1",))}
-PROGRAM_FLAGS = (*TARGETS["io"].flags, "-Icsrc")
+TARGETS = {"core": Target("csrc", ()), "io": Target("csrc/io", ("-D_GNU_SOURCE=1", "-Icsrc"))}
+PROGRAM_FLAGS = TARGETS["io"].flags
 
 
 class Variant(NamedTuple):

@@ -33,7 +33,9 @@ def replay(
         str | None,
         typer.Option(help="Write a record for each packet: .csv, .parquet, else JSON lines; - is standard output."),
     ] = None,
-    expect: Annotated[Path | None, typer.Option(help="A YAML list of expectations; exit status 1 if one fails.")] = None,
+    expect: Annotated[
+        Path | None, typer.Option(help="A YAML list of expectations; exit status 1 if one fails.")
+    ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print the summary as JSON.")] = False,
     top: Annotated[int, typer.Option(min=0, max=1000, help="How many denied flows and rules to list.")] = 10,
 ) -> None:
@@ -122,6 +124,7 @@ def _print_summary(summary: Summary, *, as_json: bool, to_stderr: bool, top: int
     from dataplane.cli.summary import print_summary
 
     print_summary(summary, stream, top=top)
+    stream.flush()
 
 
 def _conclude(summary: Summary, expectations: Expectations | None) -> int:

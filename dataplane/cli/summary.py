@@ -52,7 +52,9 @@ def _print_verdicts(console: Console, summary: Summary) -> None:
 def _print_reasons(console: Console, summary: Summary) -> None:
     if not summary.reasons:
         return
-    table = _table("Checks by reason", ("verdict", "left"), ("reason", "left"), ("packets", "right"), ("bytes", "right"))
+    table = _table(
+        "Checks by reason", ("verdict", "left"), ("reason", "left"), ("packets", "right"), ("bytes", "right")
+    )
     for count in summary.reasons:
         table.add_row(
             Text(count.verdict, _COLOURS[count.verdict]), count.reason, _count(count.packets), _count(count.bytes)

@@ -1,8 +1,7 @@
 """Changes of a policy as values (SPEC 5, 7), and a policy with one of them made.
 
 `apply` is pure: it gives a new Policy, or raises ChangeError and nothing has happened (SPEC 5.6). Only what a change
-touches is checked and made anew: all other groups, rules and instances, and the tuples that hold them, stay the same
-objects, so that who compares by identity sees what a change touched. A change that changes nothing gives back the policy
+touches is checked and made anew: all else stays the same objects. A change that changes nothing gives back the policy
 it was given.
 """
 
@@ -19,7 +18,6 @@ from dataplane.policy.consistency import References
 from dataplane.policy.load import diagnose, in_order
 from dataplane.policy.mistakes import ChangeError, Conflict, Mistake, PolicyError, alternatives, shown, unknown
 from dataplane.policy.model import (
-    AddressGroup,
     CheckedModel,
     Instance,
     Model,
@@ -28,6 +26,7 @@ from dataplane.policy.model import (
     SecurityGroup,
     SecurityGroupRule,
 )
+from dataplane.policy.sharing import adopted, following
 from dataplane.policy.source import read, read_file
 
 __all__ = [
@@ -63,7 +62,7 @@ class UpdateRule(RuleFields):
     """New values for the named fields of a rule; null takes an optional one away, and the other fields stay."""
 
     id: fields.Id = Field(description="Id of the rule.")
-    direction: fields.Direction = Field("ingress", description="ingress or egress.")
+    direction: fields.Direction = Field(default="ingress", description="ingress or egress.")
 
     @property
     def summary(self) -> str:
@@ -125,7 +124,7 @@ class ApplyPolicy(Model):
     """Another policy as a whole; the difference is what changed."""
 
     policy: Policy = Field(description="The policy.")
-    name: str = Field("", description="The file that it was read from.")
+    name: str = Field(default="", description="The file that it was read from.")
 
     @property
     def summary(self) -> str:
@@ -174,7 +173,7 @@ class _Item(CheckedModel):
             yield Conflict((name,), f"{name} is one change too many: {given[0]} is given already", at_key=True)
 
     def change(self, base: Path) -> Change:
-        """The change; `base` is the folder that file names are relative to. Raises PolicyError for a bad policy file."""
+        """The change; file names are relative to the folder `base`. Raises PolicyError for a bad policy file."""
         name = next(name for name in _KINDS if getattr(self, name) is not None)
         value: Change | str = getattr(self, name)
         return ApplyPolicy(policy=Policy.load(base / value), name=value) if isinstance(value, str) else value
@@ -199,21 +198,21 @@ def parse_change(mapping: Mapping[str, Any]) -> Change:
     value = dict(mapping)
     try:
         return _Item.model_validate(value).change(Path())
-    except ValidationError:
-        raise _refusal(diagnose(_Item, value, "the change")) from None
+    except ValidationError as error:
+        raise _refusal(diagnose(_Item, value, error, "the change")) from None
 
 
 def load_changes(path: str | Path) -> list[TimedChange]:
     """Reads a YAML or JSON list of changes, each with its time `at`; they come back in order of time.
 
-    `apply_policy` is relative to the folder of the file. Raises PolicyError with every mistake in it, and in the policies
-    that it names. Whether a change fits the policy it is made to is seen by `apply` only.
+    `apply_policy` is relative to the folder of the file. Raises PolicyError with every mistake in it, and in the
+    policies that it names. Whether a change fits the policy it is made to is seen by `apply` only.
     """
     data, name = read_file(path)
     source = read(data, name)
     if not isinstance(source.value, list):
-        found = "is empty" if source.value is None else f"is {shown(source.value)}"
-        raise PolicyError([source.mistake((), f"the document {found}: a list of changes is needed")])
+        what = "is empty" if source.value is None else f"is {shown(source.value)}"
+        raise PolicyError([source.mistake((), f"the document {what}: a list of changes is needed")])
     base = Path() if str(path) == "-" else Path(path).parent
     mistakes, elsewhere = list(source.mistakes), list[Mistake]()
     changes = []
@@ -222,8 +221,8 @@ def load_changes(path: str | Path) -> list[TimedChange]:
             item = _TimedItem.model_validate(value)
             here = source.mistake((index,), "")
             changes.append(TimedChange(item.at, item.change(base), f"{here.file}:{here.line}:{here.column}"))
-        except ValidationError:
-            for found in diagnose(_TimedItem, value, "the change"):
+        except ValidationError as error:
+            for found in diagnose(_TimedItem, value, error, "the change"):
                 mistakes.append(source.mistake((index, *found.location), found.message, at_key=found.at_key))
         except PolicyError as error:
             elsewhere.extend(error.mistakes)
@@ -252,7 +251,7 @@ def apply(policy: Policy, change: Change) -> Policy:
         case UpdateAddressGroup():
             return _update_address_group(policy, change)
         case ApplyPolicy():
-            return _adopted(policy, change.policy)
+            return adopted(policy, change.policy)
 
 
 def _refusal(conflicts: Iterable[Conflict]) -> ChangeError:
@@ -298,8 +297,8 @@ def _update_rule(policy: Policy, change: UpdateRule) -> Policy:
     values = {name: rule.__dict__[name] for name in type(rule).model_fields} | named
     try:
         updated = SecurityGroupRule.model_validate(values)
-    except ValidationError:
-        raise _refusal(diagnose(SecurityGroupRule, values, "the rule")) from None
+    except ValidationError as error:
+        raise _refusal(diagnose(SecurityGroupRule, values, error, "the rule")) from None
     if updated == rule:
         return policy
     _refuse_any(References(policy).of_rule(updated, group))
@@ -310,7 +309,7 @@ def _with_rules(policy: Policy, group: SecurityGroup, rules: tuple[SecurityGroup
     """The policy with other rules in a group, when they are within its quotas (SPEC 6)."""
     changed = group.model_copy(update={"security_group_rules": rules})
     _refuse_any(limits.quota_conflicts(changed))
-    return _next(policy, security_groups=tuple(changed if g is group else g for g in policy.security_groups))
+    return following(policy, security_groups=tuple(changed if g is group else g for g in policy.security_groups))
 
 
 def _add_instance(policy: Policy, change: AddInstance) -> Policy:
@@ -336,75 +335,13 @@ def _remove_instance(policy: Policy, change: RemoveInstance) -> Policy:
 
 def _with_groups(policy: Policy, instance: Instance, groups: tuple[str, ...]) -> Policy:
     changed = instance.model_copy(update={"security_groups": groups})
-    return _next(policy, instances=tuple(changed if i is instance else i for i in policy.instances))
+    return following(policy, instances=tuple(changed if i is instance else i for i in policy.instances))
 
 
 def _update_address_group(policy: Policy, change: UpdateAddressGroup) -> Policy:
     group = _find(policy.address_groups_by_id, change.id, "address group")
-    changed: AddressGroup = group.model_copy(update={"ip_set": change.ip_set})
+    changed = group.model_copy(update={"ip_set": change.ip_set})
     _refuse_any(changed.conflicts())
     if changed == group:
         return policy
-    return _next(policy, address_groups=tuple(changed if g is group else g for g in policy.address_groups))
-
-
-# ---- sharing what stays ----
-
-_LOOKUPS = {
-    "groups_by_id": "security_groups",
-    "rules_by_id": "security_groups",
-    "address_groups_by_id": "address_groups",
-    "instances_by_id": "instances",
-    "members_by_group": "instances",
-}
-
-
-def _next(policy: Policy, **sections: tuple[object, ...]) -> Policy:
-    """The policy with other sections; lookups that these do not concern are kept, and so are unchanged lists of members."""
-    changed = policy.model_copy(update=sections)
-    for lookup, section in _LOOKUPS.items():
-        if section not in sections and lookup in policy.__dict__:
-            changed.__dict__[lookup] = policy.__dict__[lookup]
-    if changed.instances is not policy.instances:
-        before = policy.members_by_group
-        changed.__dict__["members_by_group"] = {
-            group: _kept(before.get(group, ()), members) for group, members in changed.members_by_group.items()
-        }
-    return changed
-
-
-def _kept(before: tuple[Any, ...], now: tuple[Any, ...]) -> tuple[Any, ...]:
-    """`before` where it holds the same objects as `now`."""
-    return before if len(before) == len(now) and all(a is b for a, b in zip(before, now, strict=True)) else now
-
-
-M = TypeVar("M", bound="SecurityGroup | SecurityGroupRule | AddressGroup | Instance")
-
-
-def _shared(before: tuple[M, ...], now: tuple[M, ...]) -> tuple[M, ...]:
-    """`now` with what was in `before`, by id, and is equal as the same objects."""
-    known = {item.id: item for item in before}
-    return _kept(before, tuple(known[item.id] if known.get(item.id) == item else item for item in now))
-
-
-def _adopted(policy: Policy, new: Policy) -> Policy:
-    """Another policy, sharing with this one all that is equal; this one itself where everything is."""
-    groups = tuple(
-        group.model_copy(
-            update={"security_group_rules": _shared(policy.groups_by_id[group.id].security_group_rules, group.security_group_rules)}
-        )
-        if group.id in policy.groups_by_id
-        else group
-        for group in new.security_groups
-    )
-    if new == policy:
-        return policy
-    sections: dict[str, Any] = {
-        "region": new.region,
-        "security_groups": _shared(policy.security_groups, groups),
-        "address_groups": _shared(policy.address_groups, new.address_groups),
-        "instances": _shared(policy.instances, new.instances),
-        "load_balancers": policy.load_balancers if policy.load_balancers == new.load_balancers else new.load_balancers,
-        "conntrack": policy.conntrack if policy.conntrack == new.conntrack else new.conntrack,
-    }
-    return _next(policy, **sections)
+    return following(policy, address_groups=tuple(changed if g is group else g for g in policy.address_groups))

@@ -65,7 +65,7 @@ def default_group(taken: Container[str] = ()) -> SecurityGroup:
 
 
 def _with_rule_ids(group: SecurityGroup, taken: set[str]) -> SecurityGroup:
-    """The group with an id for each rule: its own and the rule's place from 1, ``sg-a/1``, or another where that is taken."""
+    """The group with an id for each rule: the group's and the rule's place from 1, ``sg-a/1``, where it has none."""
     if all(rule.id for rule in group.security_group_rules):
         return group
     rules = tuple(

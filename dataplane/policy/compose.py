@@ -1,8 +1,9 @@
 """Text put together into plain values, with the place of each.
 
-YAML follows its 1.2 core schema: ``12:34:56:00:00:01``, ``on``, ``no`` and dates are text, and only ``true`` and ``false``
-are booleans. libyaml splits the text into events; the values are put together here, where duplicate keys, deep nesting
-and aliases that multiply can be seen. Of a JSON text, which the json module has read already, only the places are found.
+YAML follows its 1.2 core schema: ``12:34:56:00:00:01``, ``on``, ``no`` and dates are text, and only ``true`` and
+``false`` are booleans. libyaml splits the text into events; the values are put together here, where duplicate keys,
+deep nesting and aliases that multiply can be seen. Of a JSON text, which the json module has read already, only the
+places are found.
 """
 
 from __future__ import annotations
@@ -61,7 +62,7 @@ class Place:
 
 
 class _Frame:
-    """A mapping or list that is being read; in a mapping `key` is None where a key comes next or its value is dropped."""
+    """A mapping or list that is being read; `key` is None where a key comes next, or where its value is dropped."""
 
     __slots__ = ("anchor", "expects_key", "key", "place", "size", "value")
 
@@ -158,7 +159,7 @@ class Composition:
             return None
         if key in frame.place.keys:
             line, _ = frame.place.keys[key]
-            self._mistake(place, f"key {shown(key)} is given twice: it stands in line {line} already", key)
+            self._mistake(place, f"key {shown(key)} is given twice: it stands on line {line} already", key)
             return None
         frame.place.keys[key] = (place.line, place.column)
         return key
@@ -189,7 +190,10 @@ def compose_yaml(text: str, name: str) -> Composition:
         mark = error.problem_mark or error.context_mark
         line, column = (mark.line + 1, mark.column + 1) if mark else (1, 1)
         context = f" {error.context}" if error.context else ""
-        composition.refuse(line, column, f"the YAML cannot be read: {printable(error.problem or '')}{context}")
+        what = f"{printable(error.problem or '')}{context}"
+        if mark and text[mark.index : mark.index + 1] == "\t":
+            what = "a tab cannot stand here: indent with spaces"
+        composition.refuse(line, column, f"the YAML cannot be read: {what}")
     except yaml.reader.ReaderError as error:
         before = text[: error.position] if isinstance(error.position, int) else ""
         line, column = before.count("\n") + 1, len(before) - (before.rfind("\n") + 1) + 1
@@ -215,7 +219,7 @@ def _feed(parser: Any, composition: Composition) -> None:
         elif isinstance(event, yaml.MappingEndEvent | yaml.SequenceEndEvent):
             composition.close()
         elif isinstance(event, yaml.AliasEvent):
-            composition.alias(event.anchor, line, column)
+            composition.alias(event.anchor or "", line, column)
         elif isinstance(event, yaml.DocumentStartEvent):
             documents += 1
             if documents > 1:

@@ -1,8 +1,8 @@
 """What must fit together in a document: fields of one rule, references, ids and addresses that may occur once (SPEC 2).
 
 The functions yield a Conflict for each thing that does not, with its place counted from the part they were given. They
-are also asked about documents with other mistakes, so that all are found in one run: a bad value is then `BAD`, says
-nothing, and takes part in no conflict.
+are also asked about documents with other mistakes, so that all are found in one run: a bad value is then `BAD`, which
+takes part in no conflict; where a mapping should be and is not, every value is.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from dataplane.policy import icmp, limits
 from dataplane.policy.fields import family
-from dataplane.policy.mistakes import Conflict, Location, alternatives, dotted, nearest, shown, unknown
+from dataplane.policy.mistakes import Conflict, Location, alternatives, dotted, shown, unknown
 
 if TYPE_CHECKING:
     from dataplane.policy.model import AddressGroup, Instance, LoadBalancer, Policy, SecurityGroup, SecurityGroupRule
@@ -24,7 +24,10 @@ REMOTES = ("remote_ip_prefix", "remote_group_id", "remote_address_group_id")
 
 
 class _Bad:
-    """Stands for a value that is not allowed."""
+    """Stands for a value that is not allowed; where that should be a list, nothing is in it."""
+
+    def __iter__(self) -> Iterator[Any]:
+        return iter(())
 
 
 BAD: Final[Any] = _Bad()
@@ -34,9 +37,7 @@ _HINTS = 20
 
 
 def _good(items: Iterable[Any]) -> Iterator[tuple[int, Any]]:
-    """The items that are good, with their index; none where the whole list is bad."""
-    if items is BAD:
-        return
+    """The items that are good, with their index."""
     for index, item in enumerate(items):
         if item is not BAD:
             yield index, item
@@ -130,7 +131,7 @@ class References:
         self._groups = _by_id(policy.security_groups)
         self._address_groups = _by_id(policy.address_groups)
         self._instances = _by_id(policy.instances)
-        self._default_made = any(instance.security_groups == () for _, instance in _good(policy.instances))
+        self._default_made = any(instance.security_groups == () for instance in policy.instances)
         self._hints = _HINTS
 
     def of_rule(self, rule: SecurityGroupRule, group: SecurityGroup) -> Iterator[Conflict]:
@@ -145,21 +146,22 @@ class References:
                 if here != there:
                     yield Conflict(
                         ("remote_group_id",),
-                        f"remote_group_id {shown(name)} is of region {shown(there)} and the group of this rule of region"
-                        f" {shown(here)}: a remote group must be of the same region",
+                        f"remote_group_id {shown(name)} is of region {shown(there)} and the group of this rule is of"
+                        f" region {shown(here)}: a remote group must be of the same region",
                     )
         name = rule.remote_address_group_id
         if isinstance(name, str) and self._address_groups is not None:
             address_group = self._address_groups.get(name)
             if address_group is None:
                 yield self._unknown(("remote_address_group_id",), "address group", name, self._address_groups)
-            elif BAD not in (address_group.ip_version, rule.ethertype):
-                if rule.ethertype != f"IPv{address_group.ip_version}":
-                    yield Conflict(
-                        ("remote_address_group_id",),
-                        f"remote_address_group_id {shown(name)} has ip_version {address_group.ip_version} and the"
-                        f" ethertype of the rule is {rule.ethertype}",
-                    )
+            elif BAD not in (address_group.ip_version, rule.ethertype) and (
+                rule.ethertype != f"IPv{address_group.ip_version}"
+            ):
+                yield Conflict(
+                    ("remote_address_group_id",),
+                    f"remote_address_group_id {shown(name)} has ip_version {address_group.ip_version} and the"
+                    f" ethertype of the rule is {rule.ethertype}",
+                )
 
     def of_instance(self, instance: Instance) -> Iterator[Conflict]:
         """References of an instance to its security groups."""
@@ -201,7 +203,7 @@ class References:
 
 def _by_id(items: Iterable[Any]) -> dict[str, Any] | None:
     """Items by id; None where the list as a whole is bad, so that nothing can be said about references into it."""
-    return None if items is BAD else {item.id: item for _, item in _good(items) if item.id is not BAD}
+    return None if items is BAD else {item.id: item for item in items if item.id is not BAD}
 
 
 # ---- the whole document ----
@@ -211,15 +213,15 @@ def document_conflicts(policy: Policy) -> Iterator[Conflict]:
     """Everything that must fit together across the document."""
     references = References(policy)
     yield from _repeated_ids(policy)
-    for g, group in _good(policy.security_groups):
+    for g, group in enumerate(policy.security_groups):
         place: Location = ("security_groups", g)
         yield from _within(place, limits.quota_conflicts(group))
-        for r, rule in _good(group.security_group_rules):
+        for r, rule in enumerate(group.security_group_rules):
             if rule.remote_group_id is not None or rule.remote_address_group_id is not None:
                 yield from _within((*place, "security_group_rules", r), references.of_rule(rule, group))
-    for i, instance in _good(policy.instances):
+    for i, instance in enumerate(policy.instances):
         yield from _within(("instances", i), references.of_instance(instance))
-    for b, balancer in _good(policy.load_balancers):
+    for b, balancer in enumerate(policy.load_balancers):
         yield from _within(("load_balancers", b), references.of_balancer(balancer))
     yield from _endpoint_conflicts(policy, references)
 
@@ -232,13 +234,13 @@ def _within(place: Location, conflicts: Iterable[Conflict]) -> Iterator[Conflict
 def _repeated_ids(policy: Policy) -> Iterator[Conflict]:
     for section in ("security_groups", "address_groups", "instances", "load_balancers"):
         seen: dict[str, Location] = {}
-        for index, item in _good(getattr(policy, section)):
+        for index, item in enumerate(getattr(policy, section)):
             if item.id is not BAD and item.id in seen:
                 yield _repeated_id((section, index), item.id, seen[item.id])
             seen.setdefault(item.id, (section, index))
     first: dict[str, tuple[int, int]] = {}
-    for g, group in _good(policy.security_groups):
-        for r, rule in _good(group.security_group_rules):
+    for g, group in enumerate(policy.security_groups):
+        for r, rule in enumerate(group.security_group_rules):
             if rule.id is not BAD and rule.id and first.setdefault(rule.id, (g, r)) != (g, r):
                 place = ("security_groups", g, "security_group_rules", r)
                 g0, r0 = first[rule.id]
@@ -256,7 +258,7 @@ def _endpoint_conflicts(policy: Policy, references: References) -> Iterator[Conf
         before = first.setdefault(holding, place)
         if before is not place:
             yield _taken(policy, holding, place, before)
-    for i, instance in _good(policy.instances):
+    for i, instance in enumerate(policy.instances):
         if not instance.allowed_address_pairs or instance.vpc is BAD:
             continue
         for a, pair in _good(instance.allowed_address_pairs):
@@ -271,7 +273,7 @@ _Holding = tuple[str, str, str]
 
 def _holdings(policy: Policy, references: References) -> Iterator[tuple[_Holding, Location]]:
     """Everything that instances and load balancers have and that may occur once."""
-    for i, instance in _good(policy.instances):
+    for i, instance in enumerate(policy.instances):
         vpc = instance.vpc
         if vpc is not BAD:
             for a, address in _good(instance.addresses):
@@ -280,7 +282,7 @@ def _holdings(policy: Policy, references: References) -> Iterator[tuple[_Holding
                 yield ("mac", vpc, instance.mac), ("instances", i, "mac")
         if isinstance(instance.interface, str):
             yield ("interface", "", instance.interface), ("instances", i, "interface")
-    for b, balancer in _good(policy.load_balancers):
+    for b, balancer in enumerate(policy.load_balancers):
         for vpc in references.vpcs(balancer):
             for a, address in _good(balancer.addresses):
                 yield ("addresses", vpc, address), ("load_balancers", b, "addresses", a)

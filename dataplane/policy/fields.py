@@ -1,9 +1,9 @@
 """How single values are written in a policy document: ids, protocols, ports, addresses, MACs.
 
-Each type below is what pydantic checks one field with. Values are kept in one canonical form, so that two ways of writing
-the same thing compare equal: addresses as inet_ntop writes them, prefixes with their length, MACs in lower case with
-colons, protocols by name where they have one. What is not allowed raises a PydanticCustomError of type `UNFIT`, whose
-message goes on after the name and the value of the field: ``priority 101`` *is out of range*.
+Each type below is what pydantic checks one field with. Values are kept in one canonical form, so that two ways of
+writing the same thing compare equal: addresses as inet_ntop writes them, prefixes with their length, MACs in lower case
+with colons, protocols by name where they have one. What is not allowed raises a PydanticCustomError of type `UNFIT`,
+whose message goes on after the name and the value of the field: ``protocol 256`` *is out of range*.
 """
 
 import socket
@@ -17,7 +17,7 @@ from dataplane.policy.mistakes import alternatives, nearest, shown
 
 UNFIT = "unfit"
 
-PROTOCOL_NUMBERS = {"icmp": 1, "tcp": 6, "udp": 17, "gre": 47, "icmpv6": 58}
+PROTOCOL_NUMBERS = {"tcp": 6, "udp": 17, "icmp": 1, "icmpv6": 58, "gre": 47}
 PROTOCOL_NAMES = {number: name for name, number in PROTOCOL_NUMBERS.items()}
 #: Protocols by names that the document does not know, and what to write.
 _OTHER_PROTOCOLS = {
@@ -41,7 +41,7 @@ SECONDS_MAX = 1_000_000_000
 
 def _unfit(message: str) -> NoReturn:
     # Braces are the template's own: without a context they stay as they are.
-    raise PydanticCustomError(UNFIT, message)  # type: ignore[arg-type]
+    raise PydanticCustomError(UNFIT, message)
 
 
 def _not_text(value: object, example: str) -> NoReturn:
@@ -149,12 +149,9 @@ def _mac(value: object) -> str:
     if type(value) is not str:
         _not_text(value, '"fa:16:3e:00:00:01"')
     text = value.lower()
-    for separator, width in ((":", 2), ("-", 2), (".", 4)):
-        if separator in text:
-            parts = text.split(separator)
-            break
-    else:
-        parts, width = [text], 12
+    separator = next((mark for mark in ":-." if mark in text), None)
+    parts = text.split(separator) if separator else [text]
+    width = {None: 12, ".": 4}.get(separator, 2)
     digits = "".join(parts)
     if any(len(part) != width for part in parts) or len(digits) != 12 or not _HEX.issuperset(digits):
         _unfit('is no MAC: six bytes are allowed, as "fa:16:3e:00:00:01"')

@@ -36,11 +36,11 @@ def used_quota(group: SecurityGroup) -> dict[tuple[str, str], int]:
 def quota_conflicts(group: SecurityGroup) -> Iterator[Conflict]:
     """One conflict, at the group, for each quota that is exceeded."""
     for (direction, ethertype), used in used_quota(group).items():
-        if used > QUOTA:
+        if used > QUOTA and isinstance(direction, str) and isinstance(ethertype, str):
             yield Conflict(
                 (),
-                f"security group {shown(group.id)} has {used} {direction} {ethertype} rules with a remote group, a remote"
-                f" address group or inconsecutive ports: up to {QUOTA} are allowed",
+                f"security group {shown(group.id)} has {used} {direction} {ethertype} rules with a remote group, a"
+                f" remote address group or inconsecutive ports: up to {QUOTA} are allowed",
             )
 
 
@@ -59,7 +59,8 @@ def _crowded(policy: Policy) -> Iterator[str]:
     for group, members in policy.members_by_group.items():
         if len(members) > INSTANCES_PER_GROUP:
             yield (
-                f"security group {shown(group)} has {len(members)} instances: more than {INSTANCES_PER_GROUP} slow it down"
+                f"security group {shown(group)} has {len(members)} instances: more than {INSTANCES_PER_GROUP} slow it"
+                " down"
             )
 
 
@@ -76,15 +77,16 @@ def _open_logins(policy: Policy) -> Iterator[str]:
     """The source advises never to open remote login over port 22 to all addresses."""
     for group in policy.security_groups:
         for rule in group.security_group_rules:
-            if rule.direction == "ingress" and rule.action == "allow" and rule.enabled and _from_anywhere(rule):
-                if any(low <= _SSH <= high for low, high in rule.selectors):
-                    yield (
-                        f"rule {shown(rule.id)} of security group {shown(group.id)} opens TCP port 22 to every"
-                        f" {rule.ethertype} address: name the addresses that may log in"
-                    )
+            if _admits_everybody(rule) and any(low <= _SSH <= high for low, high in rule.selectors):
+                yield (
+                    f"rule {shown(rule.id)} of security group {shown(group.id)} opens TCP port 22 to every"
+                    f" {rule.ethertype} address: name the addresses that may log in"
+                )
 
 
-def _from_anywhere(rule: SecurityGroupRule) -> bool:
+def _admits_everybody(rule: SecurityGroupRule) -> bool:
+    if rule.direction != "ingress" or rule.action != "allow" or not rule.enabled:
+        return False
     if rule.remote_group_id is not None or rule.remote_address_group_id is not None:
         return False
     return rule.remote_prefix is None or rule.remote_prefix[1] == 0

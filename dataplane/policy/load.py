@@ -8,11 +8,12 @@ from __future__ import annotations
 
 import gc
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, TypeVar, get_args
 
-from pydantic import ConfigDict, TypeAdapter, ValidationError
+from pydantic import BaseModel, ConfigDict, TypeAdapter, ValidationError
 from pydantic.fields import FieldInfo
 
 from dataplane.policy import wording
@@ -39,7 +40,7 @@ def parse(model: type[P], data: str | bytes, name: str) -> P:
     with _no_collection():
         source = read(data, name)
         if source.value is None:
-            raise PolicyError([source.mistake((), "the document is empty: write at least security_groups or instances")])
+            raise PolicyError([source.mistake((), "the document is empty: write security_groups and instances")])
         return validated(source, model)
 
 
@@ -47,8 +48,9 @@ def validated(source: Source, model: type[M]) -> M:
     """The document of a source as a model. Raises PolicyError with every mistake."""
     try:
         value = model.model_validate(source.value)
-    except ValidationError:
-        found = [source.mistake(c.location, c.message, at_key=c.at_key) for c in diagnose(model, source.value)]
+    except ValidationError as error:
+        conflicts = diagnose(model, source.value, error)
+        found = [source.mistake(c.location, c.message, at_key=c.at_key) for c in conflicts]
         raise PolicyError(in_order([*source.mistakes, *found])) from None
     if source.mistakes:
         raise PolicyError(in_order(source.mistakes))
@@ -75,83 +77,103 @@ def _no_collection() -> Iterator[None]:
 # ---- every mistake ----
 
 
-def diagnose(model: type[Model], value: object, whole: str = "the document") -> Iterator[Conflict]:
-    """Everything wrong with a value that should be a `model`: fields by themselves, then what does not go together.
+def diagnose(
+    model: type[Model], value: object, error: ValidationError, whole: str = "the document"
+) -> Iterator[Conflict]:
+    """Everything wrong with a value that is no `model`: fields by themselves, then what does not go together.
 
-    `whole` is what messages call the value.
+    `error` is what pydantic said about it, `whole` is what messages call the value.
     """
     from dataplane.policy.model import CONFLICT
 
-    try:
-        model.model_validate(value)
-    except ValidationError as error:
-        for finding in error.errors(include_url=False):
-            if finding["type"] != CONFLICT:
-                unknown_key = finding["type"] == wording.UNKNOWN_KEY
-                yield Conflict(finding["loc"], wording.sentence(finding, model, whole), at_key=unknown_key)
-        yield from _conflicts(_Salvage().model(model, value), ())
+    for finding in error.errors(include_url=False):
+        if finding["type"] != CONFLICT:
+            unknown_key = finding["type"] == wording.UNKNOWN_KEY
+            yield Conflict(finding["loc"], wording.sentence(finding, model, whole), at_key=unknown_key)
+    salvage = _Salvage()
+    yield from salvage.conflicts(salvage.model(model, value), ())
 
 
-def _conflicts(value: Any, place: Location) -> Iterator[Conflict]:
-    """The conflicts of a model and of all models in it."""
-    from dataplane.policy.model import Model
+@dataclass(frozen=True, slots=True)
+class _Slot:
+    """A field as salvage sees it: `inner` is the model that it holds, or holds a list of."""
 
-    if isinstance(value, Model):
-        for conflict in value.conflicts():
-            yield Conflict(place + conflict.location, conflict.message, conflict.at_key)
-        for name in type(value).model_fields:
-            yield from _conflicts(value.__dict__.get(name), (*place, name))
-    elif isinstance(value, tuple):
-        for index, item in enumerate(value):
-            if isinstance(item, Model):
-                yield from _conflicts(item, (*place, index))
+    name: str
+    field: FieldInfo
+    is_list: bool
+    inner: type[BaseModel] | None
 
 
 class _Salvage:
     """Makes models of values with mistakes: whatever is not allowed becomes `BAD`."""
 
     def __init__(self) -> None:
-        self._adapters: dict[tuple[type[Model], str, bool], TypeAdapter[Any]] = {}
+        self._adapters: dict[tuple[type[BaseModel], str], TypeAdapter[Any]] = {}
+        self._slots: dict[type[BaseModel], list[_Slot]] = {}
 
-    def model(self, model: type[Model], value: object) -> Any:
-        """A model, or BAD."""
+    def conflicts(self, value: Any, place: Location) -> Iterator[Conflict]:
+        """The conflicts of a salvaged model and of all models in it."""
+        if all(part is BAD for part in value.__dict__.values()):
+            return
+        for conflict in value.conflicts():
+            yield Conflict(place + conflict.location, conflict.message, conflict.at_key)
+        for slot in self._of(type(value)):
+            if slot.inner is not None:
+                part = value.__dict__[slot.name]
+                if isinstance(part, BaseModel):
+                    yield from self.conflicts(part, (*place, slot.name))
+                elif slot.is_list:
+                    for index, item in enumerate(part):
+                        yield from self.conflicts(item, (*place, slot.name, index))
+
+    def model(self, model: type[BaseModel], value: object) -> Any:
+        """A model of what is good in a value."""
+        slots = self._of(model)
+        if all(slot.inner is None for slot in slots):
+            # Most parts are good as a whole, which pydantic sees fastest.
+            with suppress(ValidationError):
+                return model.model_validate(value)
         if isinstance(value, model):
             return value
         if not isinstance(value, dict):
-            return BAD
+            return model.model_construct(**dict.fromkeys(model.model_fields, BAD))
         values: dict[str, Any] = {}
-        for name, field in model.model_fields.items():
-            if name in value:
-                values[name] = self._field(model, name, field, value[name])
-            elif field.is_required():
-                values[name] = BAD
+        for slot in slots:
+            if slot.name in value:
+                values[slot.name] = self._part(model, slot, value[slot.name])
+            elif slot.field.is_required():
+                values[slot.name] = BAD
         return model.model_construct(**values)
 
-    def _field(self, model: type[Model], name: str, field: FieldInfo, value: object) -> Any:
-        inner = wording.model_at(model, (name,))
-        is_list = wording.is_list(field)
-        if value is None and not field.is_required() and (inner is not None or is_list):
-            value = [] if is_list else {}
-        if is_list:
-            return self._items(model, name, inner, value)
-        if inner is not None:
-            return self.model(inner, value)
-        return self._checked(model, name, value, item=False)
+    def _of(self, model: type[BaseModel]) -> list[_Slot]:
+        slots = self._slots.get(model)
+        if slots is None:
+            slots = self._slots[model] = [
+                _Slot(name, field, wording.is_list(field), wording.model_at(model, (name,)))
+                for name, field in model.model_fields.items()
+            ]
+        return slots
 
-    def _items(self, model: type[Model], name: str, inner: type[Model] | None, value: object) -> Any:
-        if not isinstance(value, list | tuple):
-            return BAD
-        if inner is not None:
-            return tuple(self.model(inner, item) for item in value)
-        return tuple(self._checked(model, name, item, item=True) for item in value)
+    def _part(self, model: type[BaseModel], slot: _Slot, value: object) -> Any:
+        if value is None and not slot.field.is_required() and (slot.inner is not None or slot.is_list):
+            value = [] if slot.is_list else {}
+        if slot.is_list:
+            if not isinstance(value, list | tuple):
+                return BAD
+            if slot.inner is not None:
+                return tuple(self.model(slot.inner, item) for item in value)
+            return tuple(self._checked(model, slot, item) for item in value)
+        if slot.inner is not None:
+            return self.model(slot.inner, value)
+        return self._checked(model, slot, value)
 
-    def _checked(self, model: type[Model], name: str, value: object, *, item: bool) -> Any:
+    def _checked(self, model: type[BaseModel], slot: _Slot, value: object) -> Any:
         """A value by its field's own checks, or as one of the items that the field lists."""
-        adapter = self._adapters.get((model, name, item))
+        adapter = self._adapters.get((model, slot.name))
         if adapter is None:
-            field = model.model_fields[name]
-            kind = get_args(field.annotation)[0] if item else Annotated[field.annotation, field]
-            adapter = self._adapters[model, name, item] = TypeAdapter(kind, config=ConfigDict(strict=True))
+            field = slot.field
+            kind: Any = get_args(field.annotation)[0] if slot.is_list else Annotated[field.annotation, field]
+            adapter = self._adapters[model, slot.name] = TypeAdapter(kind, config=ConfigDict(strict=True))
         try:
             return adapter.validate_python(value)
         except ValidationError:

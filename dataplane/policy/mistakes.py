@@ -31,7 +31,7 @@ class Mistake:
 
 
 class PolicyError(ValueError):
-    """A document that is not valid, with all its mistakes in the order in which they stand; `str()` is a line for each."""
+    """A document that is not valid: all its mistakes in the order in which they stand. `str()` is a line for each."""
 
     def __init__(self, mistakes: Iterable[Mistake]) -> None:
         self.mistakes = tuple(mistakes)

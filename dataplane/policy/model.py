@@ -1,7 +1,8 @@
 """The policy document (SPEC 2) as immutable values.
 
-`Policy.load` and `Policy.parse` read one and report every mistake with its place. Built by other means (`model_validate`,
-or the constructors) a model is checked just as strictly, and pydantic's ValidationError tells what is wrong.
+`Policy.load` and `Policy.parse` read one and report every mistake with its place. Built by other means
+(`model_validate`, or the constructors) a model is checked just as strictly, and pydantic's ValidationError tells what
+is wrong.
 
 What a Policy holds is complete: every rule has an id, every instance a security group (SPEC 3.4). Lookups and the forms
 that the rule tables are made from are worked out once, when they are first asked for.
@@ -28,6 +29,11 @@ ALL_SELECTORS: tuple[Selector, ...] = ((0, 0xFFFFFF),)
 _Empty = BeforeValidator(fields.empty_as_tuple)
 
 
+def _without_default(schema: dict[str, Any]) -> None:
+    """The default of some fields is no value that a document can have."""
+    schema.pop("default", None)
+
+
 class Model(BaseModel):
     """A part of the document: immutable, without unknown keys, and nothing is coerced."""
 
@@ -35,7 +41,7 @@ class Model(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True, defer_build=True)
 
     def conflicts(self) -> Iterable[Conflict]:
-        """What in here does not go together. Also asked of a part with mistakes, where a bad value is `consistency.BAD`."""
+        """What in here does not go together; also asked of a part with mistakes, where these are `consistency.BAD`."""
         return ()
 
     def model_copy(self, *, update: Mapping[str, Any] | None = None, deep: bool = False) -> Self:
@@ -43,13 +49,10 @@ class Model(BaseModel):
 
         Unlike pydantic's own it leaves behind what was worked out from the old fields.
         """
-        values = {name: self.__dict__[name] for name in type(self).model_fields}
-        named = self.model_fields_set
-        if update:
-            values.update(update)
-            named = named | update.keys()
-        copy = type(self).model_construct(named, **values)
-        return copy.__deepcopy__() if deep else copy
+        copied = super().model_copy(update=update, deep=deep)
+        for name in copied.__dict__.keys() - type(self).model_fields.keys():
+            del copied.__dict__[name]
+        return copied
 
 
 class CheckedModel(Model):
@@ -63,7 +66,7 @@ class CheckedModel(Model):
                 type(self).__name__,
                 [
                     InitErrorDetails(
-                        type=PydanticCustomError(CONFLICT, conflict.message),  # type: ignore[arg-type]
+                        type=PydanticCustomError(CONFLICT, conflict.message),
                         loc=conflict.location,
                         input=None,
                     )
@@ -79,35 +82,42 @@ class CheckedModel(Model):
 class RuleFields(Model):
     """The fields of a rule, each valid by itself."""
 
-    id: fields.Id = Field("", description="Unique within the document; generated when absent.")
-    name: fields.Text | None = Field(None, description="Text for people.")
-    description: fields.Text | None = Field(None, description="Text for people.")
+    id: fields.Id = Field(
+        default="", description="Unique within the document; generated when absent.", json_schema_extra=_without_default
+    )
+    name: fields.Text | None = Field(default=None, description="Text for people.")
+    description: fields.Text | None = Field(default=None, description="Text for people.")
     direction: fields.Direction = Field(description="ingress: traffic to the group's instances; egress: from them.")
-    ethertype: fields.Ethertype = Field("IPv4", description="IPv4 (the default) or IPv6.")
+    ethertype: fields.Ethertype = Field(default="IPv4", description="IPv4 (the default) or IPv6.")
     protocol: fields.Protocol = Field(
-        None, description="tcp, udp, icmp, icmpv6, gre or a number 0..255; absent: all protocols."
+        default=None, description="tcp, udp, icmp, icmpv6, gre or a number 0..255; absent: all protocols."
     )
     multiport: fields.Multiport = Field(
-        None, description='Destination ports, with tcp and udp only: up to 20 ports and ranges, "22,80-82"; absent: all.'
+        default=None,
+        description='Destination ports, with tcp and udp only: up to 20 ports and ranges, "22,80-82"; absent: all.',
     )
     icmp_type: fields.IcmpType = Field(
-        None, description="Type of message, with icmp and icmpv6 only: a number or a name; absent: all types."
+        default=None, description="Type of message, with icmp and icmpv6 only: a number or a name; absent: all types."
     )
-    icmp_code: fields.IcmpCode = Field(None, description="Code of the icmp_type: a number or a name; absent: all codes.")
+    icmp_code: fields.IcmpCode = Field(
+        default=None, description="Code of the icmp_type: a number or a name; absent: all codes."
+    )
     remote_ip_prefix: fields.Prefix | None = Field(
-        None, description="The other side as an address or CIDR block. At most one of the three remotes; none: any address."
+        default=None,
+        description="The other side: an address or CIDR block. At most one of the three remotes; none: any address.",
     )
     remote_group_id: fields.Id | None = Field(
-        None, description="The other side as the addresses of all instances now in this security group."
+        default=None, description="The other side as the addresses of all instances now in this security group."
     )
     remote_address_group_id: fields.Id | None = Field(
-        None, description="The other side as the addresses in this address group."
+        default=None, description="The other side as the addresses in this address group."
     )
-    action: fields.Action = Field("allow", description="allow (the default) or deny.")
+    action: fields.Action = Field(default="allow", description="allow (the default) or deny.")
     priority: fields.Priority = Field(
-        1, description="1 (the default) to 100; a smaller one is matched first, and at the same one deny before allow."
+        default=1,
+        description="1 (the default) to 100; a smaller one is matched first, and at the same one deny before allow.",
     )
-    enabled: bool = Field(True, description="false: the rule is kept and not matched.")
+    enabled: bool = Field(default=True, description="false: the rule is kept and not matched.")
 
 
 class SecurityGroupRule(RuleFields, CheckedModel):
@@ -154,11 +164,11 @@ class SecurityGroup(Model):
     """A security group with its rules."""
 
     id: fields.Id = Field(description="Unique; what rules and instances refer to.")
-    name: fields.Text | None = Field(None, description="Text for people.")
-    description: fields.Text | None = Field(None, description="Text for people.")
-    region: fields.Id | None = Field(None, description="The group's region; absent: that of the document.")
+    name: fields.Text | None = Field(default=None, description="Text for people.")
+    description: fields.Text | None = Field(default=None, description="Text for people.")
+    region: fields.Id | None = Field(default=None, description="The group's region; absent: that of the document.")
     security_group_rules: Annotated[tuple[SecurityGroupRule, ...], fields.AsTuple, _Empty] = Field(
-        (), description="The rules; traffic that none of them matches is denied."
+        default=(), description="The rules; traffic that none of them matches is denied."
     )
 
     @cached_property
@@ -177,8 +187,8 @@ class AddressGroup(CheckedModel):
     """A set of addresses of one IP version that rules name as their remote."""
 
     id: fields.Id = Field(description="Unique; what rules refer to.")
-    name: fields.Text | None = Field(None, description="Text for people.")
-    description: fields.Text | None = Field(None, description="Text for people.")
+    name: fields.Text | None = Field(default=None, description="Text for people.")
+    description: fields.Text | None = Field(default=None, description="Text for people.")
     ip_version: Literal[4, 6] = Field(description="4 or 6: the version of all entries.")
     ip_set: Annotated[tuple[fields.SetEntry, ...], fields.AsTuple] = Field(
         description="Addresses, CIDR blocks, and ranges written first-last."
@@ -203,7 +213,7 @@ def _summarised(entry: str) -> Iterable[PackedPrefix]:
     from ipaddress import ip_address, summarize_address_range
 
     first, last = map(ip_address, fields.packed_range(entry))
-    for network in summarize_address_range(first, last):  # type: ignore[type-var]
+    for network in summarize_address_range(first, last):
         yield network.network_address.packed, network.prefixlen
 
 
@@ -214,20 +224,26 @@ class Instance(Model):
     """A protected endpoint with one interface."""
 
     id: fields.Id = Field(description="Unique.")
-    name: fields.Text | None = Field(None, description="Text for people.")
-    description: fields.Text | None = Field(None, description="Text for people.")
-    vpc: fields.Id = Field("default", description="Addresses and MACs are unique within it. Peered VPCs appear together.")
+    name: fields.Text | None = Field(default=None, description="Text for people.")
+    description: fields.Text | None = Field(default=None, description="Text for people.")
+    vpc: fields.Id = Field(
+        default="default", description="Addresses and MACs are unique within it. Peered VPCs appear together."
+    )
     addresses: Annotated[tuple[fields.Address, ...], fields.AsTuple, Field(min_length=1)] = Field(
         description="The instance's own IPv4 and IPv6 addresses."
     )
-    mac: fields.Mac | None = Field(None, description="The MAC of its interface; not needed in replay.")
+    mac: fields.Mac | None = Field(default=None, description="The MAC of its interface; not needed in replay.")
     allowed_address_pairs: Annotated[tuple[fields.AddressPair, ...], fields.AsTuple, _Empty] = Field(
-        (), description="Virtual IPs, as addresses or prefixes, that this instance may hold."
+        default=(), description="Virtual IPs, as addresses or prefixes, that this instance may hold."
     )
     security_groups: Annotated[tuple[fields.Id, ...], fields.AsTuple, Field(min_length=1)] = Field(
-        (), description="Ids of its security groups, tried in this order; absent: the group `default`."
+        default=(),
+        description="Ids of its security groups, tried in this order; absent: the group `default`.",
+        json_schema_extra=_without_default,
     )
-    interface: fields.Interface | None = Field(None, description="Live mode: the interface behind this instance.")
+    interface: fields.Interface | None = Field(
+        default=None, description="Live mode: the interface behind this instance."
+    )
 
     @cached_property
     def packed_addresses(self) -> tuple[bytes, ...]:
@@ -244,18 +260,18 @@ class LoadBalancer(CheckedModel):
     """A load balancer, known by its address, MAC or interface."""
 
     id: fields.Id = Field(description="Unique.")
-    name: fields.Text | None = Field(None, description="Text for people.")
-    description: fields.Text | None = Field(None, description="Text for people.")
+    name: fields.Text | None = Field(default=None, description="Text for people.")
+    description: fields.Text | None = Field(default=None, description="Text for people.")
     addresses: Annotated[tuple[fields.Address, ...], fields.AsTuple, _Empty] = Field(
-        (), description="The balancer's IPv4 and IPv6 addresses."
+        default=(), description="The balancer's IPv4 and IPv6 addresses."
     )
-    mac: fields.Mac | None = Field(None, description="The MAC of its interface.")
-    interface: fields.Interface | None = Field(None, description="Live mode: the interface that leads to it.")
+    mac: fields.Mac | None = Field(default=None, description="The MAC of its interface.")
+    interface: fields.Interface | None = Field(default=None, description="Live mode: the interface that leads to it.")
     backends: Annotated[tuple[fields.Id, ...], fields.AsTuple, _Empty] = Field(
-        (), description="Ids of the instances that it forwards to."
+        default=(), description="Ids of the instances that it forwards to."
     )
     transfer_client_ip: bool = Field(
-        False, description="true: packets between the balancer and its backends pass without rules and state."
+        default=False, description="true: packets between the balancer and its backends pass without rules and state."
     )
 
     def conflicts(self) -> Iterable[Conflict]:
@@ -268,27 +284,27 @@ class LoadBalancer(CheckedModel):
 class Timeouts(Model):
     """How long a connection lives after its last packet, in seconds, by the state that packet left it in (SPEC 4.2)."""
 
-    tcp_established: fields.Seconds = Field(600.0, description="TCP, established.")
-    tcp_fin_wait: fields.Seconds = Field(30.0, description="TCP, after a FIN.")
-    tcp_half_open: fields.Seconds = Field(30.0, description="TCP, handshake not complete.")
-    tcp_close: fields.Seconds = Field(10.0, description="TCP, after a RST or a full close.")
-    icmp: fields.Seconds = Field(30.0, description="ICMP and ICMPv6.")
-    other_bidirectional: fields.Seconds = Field(180.0, description="Other protocols, packets seen both ways.")
-    other_unidirectional: fields.Seconds = Field(30.0, description="Other protocols, packets seen one way.")
+    tcp_established: fields.Seconds = Field(default=600.0, description="TCP, established.")
+    tcp_fin_wait: fields.Seconds = Field(default=30.0, description="TCP, after a FIN.")
+    tcp_half_open: fields.Seconds = Field(default=30.0, description="TCP, handshake not complete.")
+    tcp_close: fields.Seconds = Field(default=10.0, description="TCP, after a RST or a full close.")
+    icmp: fields.Seconds = Field(default=30.0, description="ICMP and ICMPv6.")
+    other_bidirectional: fields.Seconds = Field(default=180.0, description="Other protocols, packets seen both ways.")
+    other_unidirectional: fields.Seconds = Field(default=30.0, description="Other protocols, packets seen one way.")
 
 
 class Conntrack(Model):
     """Settings of the connection table."""
 
-    tcp_loose: bool = Field(False, description="true: a TCP packet that is no SYN may open a connection.")
-    tcp_be_liberal: bool = Field(False, description="true: no sequence-window check.")
+    tcp_loose: bool = Field(default=False, description="true: a TCP packet that is no SYN may open a connection.")
+    tcp_be_liberal: bool = Field(default=False, description="true: no sequence-window check.")
     max_entries: Annotated[int, Field(ge=1, le=2**31 - 1)] = Field(
-        1048576, description="The most connections that the table holds."
+        default=1048576, description="The most connections that the table holds."
     )
     on_change: Literal["hold", "reevaluate"] = Field(
-        "hold",
-        description="What becomes of a connection that a change disconnects: its packets are denied until its timeout has"
-        " passed (hold), or the rules of then judge its initiator's next packet (reevaluate).",
+        default="hold",
+        description="What becomes of a connection that a change disconnects: its packets are denied until its timeout"
+        " has passed (hold), or the rules of then judge its initiator's next packet (reevaluate).",
     )
     timeouts: Annotated[Timeouts, BeforeValidator(fields.empty_as_mapping)] = Field(
         default_factory=Timeouts, description="Seconds that a connection lives after its last packet."
@@ -301,18 +317,18 @@ class Conntrack(Model):
 class Policy(CheckedModel):
     """A whole policy: who is protected, and by which rules."""
 
-    region: fields.Id = Field("default", description="The region of all groups that name none.")
+    region: fields.Id = Field(default="default", description="The region of all groups that name none.")
     security_groups: Annotated[tuple[SecurityGroup, ...], fields.AsTuple, _Empty] = Field(
-        (), description="The security groups with their rules."
+        default=(), description="The security groups with their rules."
     )
     address_groups: Annotated[tuple[AddressGroup, ...], fields.AsTuple, _Empty] = Field(
-        (), description="Sets of addresses that rules name as their remote."
+        default=(), description="Sets of addresses that rules name as their remote."
     )
     instances: Annotated[tuple[Instance, ...], fields.AsTuple, _Empty] = Field(
-        (), description="The protected endpoints."
+        default=(), description="The protected endpoints."
     )
     load_balancers: Annotated[tuple[LoadBalancer, ...], fields.AsTuple, _Empty] = Field(
-        (), description="Load balancers in front of instances."
+        default=(), description="Load balancers in front of instances."
     )
     conntrack: Annotated[Conntrack, BeforeValidator(fields.empty_as_mapping)] = Field(
         default_factory=Conntrack, description="Settings of the connection table."

@@ -103,7 +103,8 @@ def read(data: str | bytes, name: str) -> Source:
         except json.JSONDecodeError as error:
             # A YAML text may begin with a brace too, but hardly go on with a quote.
             if must_be_json or body[1:].lstrip(_BLANK)[:1] == '"':
-                _refuse(name, error.lineno, error.colno, f"the JSON cannot be read: {error.msg[:1].lower()}{error.msg[1:]}")
+                what = error.msg[:1].lower() + error.msg[1:]
+                _refuse(name, error.lineno, error.colno, f"the JSON cannot be read: {what}")
     return Source.from_yaml(text, name)
 
 
@@ -117,7 +118,7 @@ def _decoded(data: str | bytes, name: str) -> str:
         byte = error.object[error.start]
         _refuse(name, *_position(before), f"the text is not UTF-8: byte 0x{byte:02x} cannot stand here")
     except UnicodeEncodeError as error:
-        _refuse(name, *_position(data[: error.start]), "half of a surrogate pair cannot stand here")
+        _refuse(name, *_position(error.object[: error.start]), "half of a surrogate pair cannot stand here")
     return data.removeprefix("\ufeff")
 
 

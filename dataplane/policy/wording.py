@@ -42,6 +42,8 @@ def sentence(error: Mapping[str, Any], top: type[BaseModel], whole: str) -> str:
         return f"{name} {shown(found)} has a space at its end or a character that does not print"
     if kind == "string_too_long":
         return f"{name} {shown(found)} is too long: up to {error['ctx']['max_length']} characters are allowed"
+    if isinstance(found, dict | list | tuple):
+        return f"{name} is {shown(found)}: write {allowed}"
     return f"{name} {shown(found)} is not allowed: write {allowed}{_quotes(found, field)}"
 
 

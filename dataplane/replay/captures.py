@@ -11,7 +11,7 @@ import threading
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, BinaryIO, Self
+from typing import Any, Self
 
 from dataplane._core import ffi, lib
 from dataplane._core.errors import check
@@ -45,7 +45,7 @@ class _Pump:
     `magic` are the first bytes of the stream; `taken` those of them that were read from it already.
     """
 
-    def __init__(self, source: BinaryIO, magic: bytes, taken: bytes) -> None:
+    def __init__(self, source: io.FileIO, magic: bytes, taken: bytes) -> None:
         self.fault: str | None = None
         self.read_end, self._write_end = os.pipe()
         fcntl.fcntl(self._write_end, fcntl.F_SETPIPE_SZ, _CHUNK)
@@ -86,7 +86,7 @@ class _Pump:
 class _Headed(io.RawIOBase):
     """A stream some of whose first bytes have been read already."""
 
-    def __init__(self, head: bytes, source: BinaryIO) -> None:
+    def __init__(self, head: bytes, source: io.FileIO) -> None:
         self._head = head
         self._source = source
 
@@ -106,7 +106,7 @@ class _Capture:
         self.fault: str | None = None
         self.handle: Any = None
         self.pump: _Pump | None = None
-        self._file: BinaryIO | None = None
+        self._file: io.FileIO | None = None
         try:
             fd = self._open(name)
         except OSError as error:
@@ -117,11 +117,10 @@ class _Capture:
         self.handle = ffi.gc(out[0], lib.dp_capture_free)
 
     def _open(self, name: str) -> int:
-        source: BinaryIO = sys.stdin.buffer.raw if name == "-" else open(name, "rb", buffering=0)  # type: ignore[attr-defined]
         if name == "-":
             self.name = "standard input"
-        else:
-            self._file = source
+        target = sys.stdin.fileno() if name == "-" else name
+        self._file = source = io.FileIO(target, closefd=name != "-")
         mode = os.fstat(source.fileno()).st_mode
         if stat.S_ISDIR(mode):
             raise IsADirectoryError(None, "it is a directory")
@@ -145,7 +144,7 @@ class _Capture:
             self._file.close()
 
 
-def _read_head(source: BinaryIO) -> bytes:
+def _read_head(source: io.FileIO) -> bytes:
     head = b""
     while len(head) < 4:
         more = source.read(4 - len(head))
@@ -197,7 +196,9 @@ def _status(capture: _Capture) -> CaptureStatus:
     lib.dp_capture_status(capture.handle, status)
     fault: str | None = None
     if status.error:
-        fault = ffi.string(status.detail).decode(errors="replace") or ffi.string(lib.dp_error_text(status.error)).decode()
+        fault = (
+            ffi.string(status.detail).decode(errors="replace") or ffi.string(lib.dp_error_text(status.error)).decode()
+        )
     # A stream that breaks off looks like a truncated capture: what broke it says more.
     if capture.pump and capture.pump.fault:
         fault = capture.pump.fault

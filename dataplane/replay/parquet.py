@@ -69,7 +69,7 @@ class ParquetWriter:
 
     def write(self, records: Any, n: int) -> None:
         """Writes the first `n` of an array of `struct dp_record` as a row group."""
-        rows = np.frombuffer(ffi.buffer(records, n * _RECORD.itemsize), dtype=_RECORD)
+        rows = np.frombuffer(memoryview(ffi.buffer(records, n * _RECORD.itemsize)), dtype=_RECORD)
         present = np.arange(2) < rows["checks"][:, None]
         offsets = np.concatenate([[0], np.cumsum(rows["checks"], dtype=np.int32)])
         checks = _checks(rows["check"][present], self._names)

@@ -9,7 +9,7 @@ from typing import Any, Protocol
 from dataplane._core import ffi, lib
 from dataplane._core.errors import check
 from dataplane.engine import Disconnected, Engine
-from dataplane.policy.changes import TimedChange, apply
+from dataplane.policy.changes import TimedChange
 from dataplane.policy.model import Policy
 from dataplane.replay.captures import Captures
 from dataplane.replay.summary import AppliedChange, Summary, summarise
@@ -30,8 +30,8 @@ class Observer(Protocol):
 class Replay:
     """Captures replayed through an engine.
 
-    `changes` is a schedule in order of time; all of it is tried on the policy here, so a change that is not valid raises
-    ChangeError before the first packet. `write` takes (records, n) of each batch, `observers` see the flows too,
+    `changes` is a schedule in order of time; all of it is tried on the policy here, so a change that is not valid
+    raises ChangeError before the first packet. `write` takes (records, n) of each batch, `observers` see the flows too,
     `progress` is called after each batch.
     """
 
@@ -96,7 +96,7 @@ def _schedule(policy: Policy, changes: Sequence[TimedChange]) -> list[tuple[Time
     """Each change with the policy that it leads to."""
     steps = []
     for change in changes:
-        policy = apply(policy, change.change)
+        policy = change.apply(policy)
         steps.append((change, policy))
     return steps
 

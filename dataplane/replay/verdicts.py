@@ -39,7 +39,7 @@ def open_writer(path: str, names: Names) -> VerdictWriter:
         from dataplane.replay.parquet import ParquetWriter
 
         return ParquetWriter(path, names)
-    file = sys.stdout.buffer if path == "-" else open(path, "wb")
+    file = sys.stdout.buffer if path == "-" else Path(path).open("wb")
     return TextWriter(file, names, csv=ending == ".csv")
 
 

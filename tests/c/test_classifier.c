@@ -1,6 +1,6 @@
 /*
- * test_classifier.c: rule tables against a plain walk over the rules (SPEC 3.1, 3.2): random rules with nested and equal
- * prefixes, sets of prefixes, overlapping selectors, both families; every answer must be the same.
+ * test_classifier.c: rule tables against a plain walk over the rules (SPEC 3.1, 3.2): random rules with nested and
+ * equal prefixes, sets of prefixes, overlapping selectors, both families; every answer must be the same.
  */
 #include "check.h"
 #include "classifier.h"

@@ -1,6 +1,6 @@
 /*
- * test_flow_table.c: the connection table's index against an array: what was inserted is found, what was removed is not,
- * through growth, deletion by shifting back, both families, and a larger room.
+ * test_flow_table.c: the connection table's index against an array: what was inserted is found, what was removed is
+ * not, through growth, deletion by shifting back, both families, and a larger room.
  */
 #include "check.h"
 #include "flow_table.h"

@@ -1,6 +1,6 @@
 /*
- * test_real_captures.c: every capture of a folder through the whole engine, under the sanitizers: nothing crashes, nothing
- * hangs, what is broken is named (SPEC 7, exit status 3).
+ * test_real_captures.c: every capture of a folder through the whole engine, under the sanitizers: nothing crashes,
+ * nothing hangs, what is broken is named (SPEC 7, exit status 3).
  *
  * The folder is named by the variable CAPTURES (default ../shared/captures); without it there is nothing to do. One
  * instance holds every address, so each packet is checked in both directions.

@@ -1,6 +1,6 @@
 /*
- * test_timer.c: the timer wheel against deadlines kept in an array: nothing fires early, nothing is missed, lazily moved
- * deadlines are honoured, and a jump of years is no trouble (SPEC 4.2, 4.3).
+ * test_timer.c: the timer wheel against deadlines kept in an array: nothing fires early, nothing is missed, lazily
+ * moved deadlines are honoured, and a jump of years is no trouble (SPEC 4.2, 4.3).
  */
 #include "check.h"
 #include "timer.h"

@@ -147,16 +147,19 @@ class Model:
                 if instance in difference.instances or revoked:
                     connection.cut = self.clock
 
-    def alive(self, connection: Connection) -> bool:
-        """SPEC 4.2: while now - last packet < timeout; SPEC 5.3: for a cut one, since the change."""
+    def alive(self, connection: Connection, now: int = 0) -> bool:
+        """SPEC 4.2: while now - last packet < timeout; SPEC 5.3: for a cut one, since the change.
+
+        `now` is another moment than the clock's, where it is later.
+        """
         since = connection.last if connection.cut is None else connection.cut
         timeout = self.document["conntrack"]["timeouts"][connection.timeout_name()]
-        return bool(self.clock - since < timeout * SECOND)
+        return bool(max(self.clock, now) - since < timeout * SECOND)
 
-    def connection(self, instance: str, key: Key) -> Connection | None:
-        """The live entry under a key in an instance's zone."""
+    def connection(self, instance: str, key: Key, now: int = 0) -> Connection | None:
+        """The live entry under a key in an instance's zone, at the clock or at `now` if that is later."""
         connection = self.zones.get(instance, {}).get(key)
-        return connection if connection is not None and self.alive(connection) else None
+        return connection if connection is not None and self.alive(connection, now) else None
 
     def _check(self, packet: Packet, instance: dict[str, Any], direction: str) -> Check:
         name = instance["id"]

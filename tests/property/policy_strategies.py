@@ -185,7 +185,9 @@ def changes(draw: st.DrawFn, document: Document, number: int) -> tuple[dict[str,
     named = [rule for rule in rules if not rule["id"].startswith(GENERATED)]
     sets = document["address_groups"]
     kind = draw(
-        st.sampled_from(["add_rule", "update_rule", "delete_rule", "membership", "address_group", "apply_policy"])
+        st.sampled_from(
+            ["add_rule", "update_rule", "delete_rule", "membership", "address_group", "apply_policy", "order"]
+        )
     )
     if kind == "add_rule" or (kind == "address_group" and not sets):
         rule = {"id": f"n{number}", **draw(rule_values(groups, sets))}
@@ -200,6 +202,8 @@ def changes(draw: st.DrawFn, document: Document, number: int) -> tuple[dict[str,
         return draw(_membership(document, groups)), False
     if kind == "apply_policy":
         return {"apply_policy": draw(_other_policy(document, number))}, False
+    if kind == "order":
+        return {"apply_policy": draw(_other_order(document))}, False
     if kind == "delete_rule" or not named:
         return {"delete_rule": {"id": draw(st.sampled_from(["r99", *[rule["id"] for rule in named]]))}}, False
     rule = draw(st.sampled_from(named))
@@ -222,23 +226,35 @@ def _membership(draw: st.DrawFn, document: Document, groups: Sequence[str]) -> d
     return {"remove_instance": {"security_group": group, "instance": instance["id"]}}
 
 
-@st.composite
-def _other_policy(draw: st.DrawFn, document: Document, number: int) -> Document:
-    """The policy of now with some of: another order of one instance's SGs, a rule more, a rule less, or nothing new."""
-    other: Document = json.loads(json.dumps(document))
-    if draw(st.booleans()):
-        instance = draw(st.sampled_from(other["instances"]))
-        instance["security_groups"] = draw(st.permutations(instance["security_groups"]))
-    group = draw(st.sampled_from(other["security_groups"]))
-    if draw(st.booleans()):
-        groups = [g["id"] for g in other["security_groups"]]
-        added = {"id": f"n{number}", **draw(rule_values(groups, other["address_groups"]))}
-        group["security_group_rules"].append(added)
-    elif group["security_group_rules"] and draw(st.booleans()):
-        group["security_group_rules"].pop()
-    for rule in [rule for g in other["security_groups"] for rule in g["security_group_rules"]]:
+def _as_written(document: Document) -> Document:
+    """A copy without what `settle` filled in where the engine would not take it."""
+    copy: Document = json.loads(json.dumps(document))
+    for rule in [rule for group in copy["security_groups"] for rule in group["security_group_rules"]]:
         if rule["id"].startswith(GENERATED):
             del rule["id"]
         for key in [key for key, value in rule.items() if value is None]:
             del rule[key]
+    return copy
+
+
+@st.composite
+def _other_order(draw: st.DrawFn, document: Document) -> Document:
+    """The policy of now with the SGs of one instance in another order, or in the same."""
+    other = _as_written(document)
+    instance = draw(st.sampled_from(other["instances"]))
+    instance["security_groups"] = draw(st.permutations(instance["security_groups"]))
+    return other
+
+
+@st.composite
+def _other_policy(draw: st.DrawFn, document: Document, number: int) -> Document:
+    """The policy of now with some of: another order of one instance's SGs, a rule more, a rule less."""
+    other = draw(_other_order(document))
+    group = draw(st.sampled_from(other["security_groups"]))
+    if draw(st.booleans()):
+        groups = [g["id"] for g in other["security_groups"]]
+        rule = {"id": f"n{number}", **draw(rule_values(groups, other["address_groups"]))}
+        group["security_group_rules"].append(rule)
+    elif group["security_group_rules"] and draw(st.booleans()):
+        group["security_group_rules"].pop()
     return other

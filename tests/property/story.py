@@ -16,10 +16,11 @@ from typing import Any
 import yaml
 
 from . import frames
-from .endpoint import Endpoint
+from .endpoint import STEPS, Endpoint
 from .model import SECOND, Connection, Model, Verdict
 from .packet_model import TCP, Tcp
 from .policy_model import RefusedChangeError, holder
+from .tcp_model import ACK, RST, SYN, TcpConnection
 
 START_NS = 1_700_000_000 * SECOND
 ROUTER_MAC = "02:00:00:00:ff:01"
@@ -235,7 +236,7 @@ class Player:
     def _segments(self, event: Segments) -> Iterator[PacketStep]:
         """The segments of an event, up to the first that does not arrive: what follows would answer it."""
         for from_server, wanted in event.steps:
-            step = self._fitting(event.flow, wanted)
+            step = self._fitting(event.flow, wanted, self.now - event.late_ns)
             if step is None:
                 continue
             sent = self._segment(event, from_server, step)
@@ -265,45 +266,55 @@ class Player:
             self._endpoints.setdefault(key, Endpoint(number, peer_number))
         return self._endpoints[client + server], self._endpoints[server + client]
 
-    def _fitting(self, flow: Flow, step: str) -> str | None:
+    def _fitting(self, flow: Flow, step: str, now: int) -> str | None:
         """The step itself, its nearest one that stays clear of what the model leaves open, or None.
 
-        Left open are: a SYN with another number while one is half-open, SYN and SYN-ACK on a connection that was picked
-        up, and forged numbers where a window is unknown or not looked at.
+        Left open are: a SYN with another number while one is half-open; data before a SYN-ACK; ACKs after a RST that
+        answered a SYN; a SYN-ACK on a closing connection; and forged numbers where the window is unknown (picked up in
+        mid-stream), or is not looked at and yet decides something else.
         """
-        entries = self._entries(flow)
-        live = [entry for entry in entries if entry is not None and entry.tcp is not None]
-        states = {entry.tcp.state for entry in live if entry.tcp is not None}
+        entries = self._entries(flow, now)
+        live = [entry for entry in entries if entry is not None]
+        tracked = [entry.tcp for entry in live if entry.tcp is not None]
+        states = {tcp.state for tcp in tracked}
         conntrack = self.model.document["conntrack"]
         if step.startswith("forged"):
-            unknown = conntrack["tcp_loose"] and len(live) < len(entries)
-            return None if unknown or (conntrack["tcp_be_liberal"] and "half-open" in states) else step
-        if step not in ("syn", "new syn", "syn-ack"):
-            return step
-        open_states = states - {"closing", "closed"}
-        if open_states and any(entry.tcp is not None and entry.tcp.picked_up for entry in live):
-            return None
-        if step == "syn-ack":
-            return None if any(entry.tcp is not None and entry.tcp.picked_up for entry in live) else step
+            unknown = conntrack["tcp_loose"] and (len(live) < len(entries) or any(tcp.picked_up for tcp in tracked))
+            decides = conntrack["tcp_be_liberal"] and states & {"half-open", "closing"}
+            return None if unknown or decides else step
+        unanswered = {tcp.state for tcp in tracked if tcp.unanswered}
+        if step == "data" and "half-open" in unanswered:
+            return "ack"
+        if STEPS[step] == SYN | ACK:
+            return None if states & {"closing", "closed"} else step
+        if STEPS[step] == SYN:
+            return self._fitting_syn(flow, step, live, tracked)
+        return None if "closed" in unanswered and STEPS[step] & ACK and not STEPS[step] & RST else step
+
+    def _fitting_syn(
+        self, flow: Flow, step: str, live: Sequence[Connection], tracked: Sequence[TcpConnection]
+    ) -> str | None:
+        states = {tcp.state for tcp in tracked}
+        conntrack = self.model.document["conntrack"]
         if conntrack["on_change"] == "reevaluate" and any(entry.cut is not None for entry in live):
             return None
-        ended = states & {"closing", "closed"}
-        if ended:
-            return "new syn" if not open_states else None
-        if "half-open" in states or (states and conntrack["tcp_be_liberal"]):
+        if states & {"closing", "closed"}:
+            return "new syn" if states <= {"closing", "closed"} else None
+        unlimited = conntrack["tcp_be_liberal"] or any(tcp.picked_up for tcp in tracked)
+        if "half-open" in states or (states and unlimited):
             return "syn"
         if not states and not all(end.fresh for end in self._pair(flow)):
             return "new syn"
         return step
 
-    def _entries(self, flow: Flow) -> list[Connection | None]:
+    def _entries(self, flow: Flow, now: int) -> list[Connection | None]:
         """What the zone of each end that is an instance holds for a flow."""
         ends = [(ip_address(flow.client.address), flow.ports[0]), (ip_address(flow.server.address), flow.ports[1])]
         found = []
         for (local, remote), host in zip((ends, ends[::-1]), (flow.client, flow.server), strict=True):
             instance = holder(self.model.document, local[0], host.mac)
             if instance is not None:
-                found.append(self.model.connection(instance["id"], (TCP, local, remote)))
+                found.append(self.model.connection(instance["id"], (TCP, local, remote), now))
         return found
 
 
@@ -316,7 +327,7 @@ def _title(what: str, source: Host, destination: Host, ports: tuple[int, int] = 
         f"{host.address}{f' port {port}' if port else ''}"
         for host, port in zip((source, destination), ports, strict=True)
     ]
-    return f"{ends[0]} > {ends[1]}  {what}"
+    return f"{ends[0]} > {ends[1]}  {what}  ({source.mac} > {destination.mac})"
 
 
 def _numbers(segment: Tcp) -> str:

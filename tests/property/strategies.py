@@ -11,9 +11,10 @@ of a full table among several instances.
 from __future__ import annotations
 
 import struct
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from dataclasses import replace
+from typing import Any
 
 from hypothesis import strategies as st
 
@@ -73,6 +74,14 @@ def _pairs(ends: Sequence[Host], document: Document) -> list[tuple[Host, Host]]:
     ]
 
 
+def _up_to(draw: st.DrawFn, most: int) -> Iterator[int]:
+    """0, 1, 2 and so on, as long as the draw says so: a loop from which shrinking can take any turn."""
+    for n in range(most):
+        if not draw(st.integers(0, most)):
+            return
+        yield n
+
+
 @st.composite
 def stories(draw: st.DrawFn, max_events: int = 40) -> Story:
     """A policy and up to `max_events` events under it."""
@@ -88,7 +97,7 @@ def stories(draw: st.DrawFn, max_events: int = 40) -> Story:
         flows += draw(st.lists(_tcp_flows(tcp_pairs), min_size=1, max_size=2))
     queries = draw(st.lists(_queries(pairs), min_size=1, max_size=2))
     events: list[Event] = []
-    for n in range(draw(st.integers(1, max_events))):
+    for n in _up_to(draw, max_events):
         event = draw(_events(flows, queries, ends, now, n))
         event = replace(event, wait_ns=draw(st.sampled_from(WEIGHTED_PAUSES)), late_ns=draw(st.sampled_from(DELAYS)))
         if isinstance(event, Change) and not event.broken:
@@ -132,6 +141,38 @@ def disrupted_stories(draw: st.DrawFn) -> Story:
 
 
 @st.composite
+def tcp_stories(draw: st.DrawFn, max_events: int = 20) -> Story:
+    """One or two TCP conversations through open doors, with every segment that is out of place (SPEC 4.2, 4.4)."""
+    rules: list[dict[str, Any]] = [{"id": "in", "direction": "ingress"}]
+    if draw(st.booleans()):
+        rules.append({"id": "out", "direction": "egress"})
+    addresses = ["10.0.0.1", "10.0.0.2"]
+    instances = [
+        {"id": f"ecs-{n}", "addresses": [address], "mac": mac(n), "security_groups": ["sg-1"]}
+        for n, address in enumerate(addresses[: draw(st.integers(1, 2))])
+    ]
+    conntrack = {key: True for key in ("tcp_loose", "tcp_be_liberal") if not draw(st.integers(0, 3))}
+    document: Document = {
+        "security_groups": [{"id": "sg-1", "security_group_rules": rules}],
+        "instances": instances,
+        "conntrack": conntrack,
+    }
+    ends = [Host(CLIENTS[0]), *(Host(address, mac(n)) for n, address in enumerate(addresses[: len(instances)]))]
+    flow = Flow(TCP, *draw(st.sampled_from(_pairs(ends, document))), (1024, 22))
+    events: list[Event] = []
+    for _ in _up_to(draw, max_events):
+        if draw(st.booleans()):
+            steps = draw(st.sampled_from(PIECES))
+        else:
+            steps = [(draw(st.booleans()), draw(st.sampled_from(sorted(STEPS))))]
+        wait = draw(st.sampled_from(WEIGHTED_PAUSES))
+        # Now and then another flow on the same ends, whose client is the first one's server.
+        swapped = Flow(TCP, flow.server, flow.client, flow.ports[::-1])
+        events.append(Segments(draw(st.sampled_from([flow] * 9 + [swapped])), steps, wait_ns=wait))
+    return Story(document, events)
+
+
+@st.composite
 def crowded_stories(draw: st.DrawFn, max_events: int = 30) -> Story:
     """One instance that allows everything, a table of few entries, and more connections than fit (SPEC 4.9)."""
     open_rules = [{"id": f"{d}-all", "direction": d} for d in ("ingress", "egress")]
@@ -143,10 +184,10 @@ def crowded_stories(draw: st.DrawFn, max_events: int = 30) -> Story:
     }
     there = Host(CLIENTS[0])
     events: list[Event] = []
-    for _ in range(draw(st.integers(1, max_events))):
+    for _ in _up_to(draw, max_events):
         client, server = draw(st.sampled_from([(here, there), (there, here)]))
         ports = draw(st.sampled_from(PORTS)), draw(st.sampled_from(PORTS))
-        wait = draw(st.sampled_from(WEIGHTED_PAUSES))
+        wait = draw(st.sampled_from([0, MS, MS, *PAUSES]))
         match draw(st.sampled_from(["udp", "tcp", "tcp", "query"])):
             case "udp":
                 events.append(Datagram(Flow(UDP, client, server, ports), draw(st.booleans()), wait_ns=wait))

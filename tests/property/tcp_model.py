@@ -11,15 +11,16 @@ side acknowledged it, its FIN, and whether that was acknowledged.
 Readings that the specification leaves open, as taken here:
 
 * A side may send a segment with ACK and without SYN only once both SYNs and at least one SYN-ACK have been seen. So the
-  initiator's ACK before any SYN-ACK, and a responder's bare ACK to a SYN, are invalid.
+  initiator's ACK before any SYN-ACK is invalid. The one exception is a responder's bare ACK to a SYN, whatever its
+  numbers: it challenges the SYN because of an older connection (RFC 5961, 4), passes, and changes nothing.
 * A simultaneous open is established once each side has acknowledged the other's SYN, by SYN-ACK or by ACK.
 * A RST that answers a SYN must acknowledge it. Any other RST counts when its sequence number is in the window.
 * After a RST, what is still under way passes and leaves the connection closed.
-* A repeated SYN or SYN-ACK with the same sequence number is a retransmission in every state but, for the SYN, those in
-  which it opens a new connection.
+* While half-open, a SYN or SYN-ACK with another sequence number than before is invalid. In an established connection
+  a SYN or SYN-ACK inside the window passes and changes nothing.
 
 The window check is coarse: a segment is outside when its sequence or acknowledgement number lies more than `FAR` bytes
-from what is known of that side. The strategies send segments that are well inside (a few kilobytes) or well outside.
+from what is known of that side. The stories send segments that are well inside (a few kilobytes) or well outside.
 """
 
 from __future__ import annotations
@@ -88,6 +89,11 @@ class TcpConnection:
             return "established"
         return "half-open"
 
+    @property
+    def unanswered(self) -> bool:
+        """Whether no SYN of the responder has been seen, nor can it be inferred."""
+        return self.sides[RESPONDER].syn is None and not self.picked_up
+
     def open(self, segment: Tcp) -> None:
         """Takes in the first segment: a plain SYN, or anything but a RST with tcp_loose."""
         self.picked_up = not plain_syn(segment)
@@ -102,11 +108,15 @@ class TcpConnection:
             return "invalid"
         if plain_syn(segment) and self.state in ("closing", "closed"):
             return "new connection"
+        flags = segment.flags
+        if self._challenge(segment, side):
+            return "valid"
         if self._outside(segment, side):
             return "invalid"
-        flags = segment.flags
         if flags & RST:
             return self._take_reset(segment, side)
+        if flags & SYN and self.state == "established":
+            return "valid"
         if flags & SYN and flags & ACK:
             return self._take_syn_ack(segment, side)
         if flags & SYN:
@@ -115,6 +125,10 @@ class TcpConnection:
             return "invalid"
         self._note(segment, side)
         return "valid"
+
+    def _challenge(self, segment: Tcp, side: int) -> bool:
+        bare = segment.flags & (FIN | SYN | RST | ACK) == ACK and not segment.length
+        return bare and side == RESPONDER and self.state == "half-open" and self.sides[side].syn is None
 
     def _outside(self, segment: Tcp, side: int) -> bool:
         if self.be_liberal:

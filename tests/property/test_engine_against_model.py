@@ -21,7 +21,7 @@ from dataplane import ChangeError, DataPlane, Policy
 from .model import Check, Verdict
 from .policy_model import GENERATED
 from .story import CHECK_FIELDS, ChangeStep, PacketStep, Player, Story, tell, tell_step, tell_verdict
-from .strategies import crowded_stories, disrupted_stories, stories
+from .strategies import crowded_stories, disrupted_stories, stories, tcp_stories
 
 QUIET = [HealthCheck.too_slow, HealthCheck.data_too_large, HealthCheck.filter_too_much]
 PROFILES = {
@@ -97,6 +97,13 @@ def test_engine_says_what_the_model_says(story: Story) -> None:
 @given(disrupted_stories())
 def test_engine_disconnects_what_the_model_disconnects(story: Story) -> None:
     """SPEC 5: which connections a change cuts, for how long, and what becomes of them."""
+    compare(story)
+
+
+@PROFILE
+@given(tcp_stories())
+def test_engine_follows_tcp_as_the_model_does(story: Story) -> None:
+    """SPEC 4.4: handshakes, closes, resets, reuse of ports, and segments that fit nothing."""
     compare(story)
 
 

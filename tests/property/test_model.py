@@ -9,7 +9,7 @@ from . import frames
 from .model import Connection, Model, Verdict
 from .scene import Scene, group, instance, rule
 from .story import ChangeStep, PacketStep, Player, Story
-from .strategies import crowded_stories, disrupted_stories, stories
+from .strategies import crowded_stories, disrupted_stories, stories, tcp_stories
 
 PC = "203.0.113.9"
 A, B, VIP = "192.168.0.10", "192.168.1.10", "192.168.0.21"
@@ -201,7 +201,7 @@ ALONE = settings(max_examples=100, deadline=None, derandomize=True, suppress_hea
 
 
 @ALONE
-@given(st.one_of(stories(), disrupted_stories()))
+@given(st.one_of(stories(), disrupted_stories(), tcp_stories()))
 def test_every_answer_is_in_form(story: Story) -> None:
     """SPEC 7 and 1: the words fit each other, egress comes first, and ingress only where egress allows."""
     for step in Player(story).play():
@@ -224,7 +224,7 @@ def test_every_answer_is_in_form(story: Story) -> None:
 
 
 @ALONE
-@given(st.one_of(stories(), disrupted_stories()))
+@given(st.one_of(stories(), disrupted_stories(), tcp_stories()))
 def test_a_packet_denied_at_once_changes_nothing(story: Story) -> None:
     """SPEC 4.1, 4.4, 5.3: without the packets that their first check denies, every other answer is the same."""
     steps = list(Player(story).play())

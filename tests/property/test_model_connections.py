@@ -105,9 +105,12 @@ def test_no_entry_and_no_syn() -> None:
 
 
 def test_syn_ack_must_acknowledge_the_syn() -> None:
-    """SPEC 4.4, RFC 9293 3.10.7.3: and so must a RST that answers it."""
+    """SPEC 4.4, RFC 9293 3.10.7.3: and so must a RST that answers it; a bare ACK may challenge it (RFC 5961, 4)."""
     story = scene()
     story.tcp(PC, A, IN, "S", 100)
+    assert state(story.tcp(A, PC, BACK, "A", 1 << 30, 1 << 29)) == "established"
+    assert state(story.tcp(A, PC, BACK, "A", 1001, 101, 1)) == "invalid"
+    assert state(story.tcp(A, PC, BACK, "FA", 1001, 101)) == "invalid"
     assert story.tcp(A, PC, BACK, "SA", 1000, 100) == "deny | ecs-a egress deny invalid invalid inbound"
     assert state(story.tcp(A, PC, BACK, "RA", 0, 102)) == "invalid"
     assert state(story.tcp(PC, A, IN, "A", 101, 1001)) == "invalid"
@@ -136,12 +139,13 @@ def test_port_reuse() -> None:
     story = scene()
     story.handshake(PC, A, IN)
     assert state(story.tcp(PC, A, IN, "S", 100)) == "established"
+    assert state(story.tcp(A, PC, BACK, "S", 1000)) == "established"
     assert state(story.tcp(PC, A, IN, "S", 1 << 28)) == "invalid"
     story.tcp(PC, A, IN, "FA", 101, 1001)
     assert story.tcp(A, PC, BACK, "S", 5) == "deny | ecs-a egress deny new no-rule-matched"
     assert state(story.tcp(A, PC, BACK, "A", 1001, 102)) == "established"
     assert story.tcp(PC, A, IN, "S", 1 << 28) == "allow | ecs-a ingress allow new rule in sg-1 inbound"
-    assert state(story.tcp(A, PC, BACK, "A", 1001, 102)) == "invalid"
+    assert state(story.tcp(A, PC, BACK, "FA", 1001, 102)) == "invalid"
 
 
 def test_forged_segments_change_nothing() -> None:

@@ -57,7 +57,10 @@ class Wire:
     @contextlib.contextmanager
     def running(self, where: str, *command: str) -> Iterator[subprocess.Popen[bytes]]:
         process = subprocess.Popen(
-            ["ip", "netns", "exec", where, *command], stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE
+            ["ip", "netns", "exec", where, *command],
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.PIPE,
         )
         try:
             yield process
@@ -72,7 +75,9 @@ def wire() -> Iterator[Wire]:
     try:
         for namespace in (made.inside, made.outside):
             _run("ip", "netns", "add", namespace)
-        _run("ip", "link", "add", "v0", "netns", made.inside, "type", "veth", "peer", "name", "v0", "netns", made.outside)
+        _run(
+            "ip", "link", "add", "v0", "netns", made.inside, "type", "veth", "peer", "name", "v0", "netns", made.outside
+        )
         for namespace, four, six in ((made.inside, INSIDE, INSIDE6), (made.outside, OUTSIDE, OUTSIDE6)):
             _run("ip", "-n", namespace, "address", "add", f"{four}/24", "dev", "v0")
             _run("ip", "-n", namespace, "address", "add", f"{six}/64", "dev", "v0", "nodad")
@@ -111,20 +116,27 @@ def test_ping_both_ways(wire: Wire, tmp_path: Path) -> None:
         wire.program(wire.outside, "ping", "-c", "1", INSIDE6)
     checks = replayed(capture, tmp_path)
     reasons = [(c["reason"], c["rule"]) for c in checks if c["reason"] != "control"]
-    assert reasons[:10] == [("rule", "ping")] + [("connection", "ping")] * 5 + [("rule", "out4")] + [("connection", "out4")] * 3
+    assert reasons[:10] == [
+        ("rule", "ping"),
+        *[("connection", "ping")] * 5,
+        ("rule", "out4"),
+        *[("connection", "out4")] * 3,
+    ]
     # The echo request over IPv6 is denied, so its reply was asked for by nobody.
     assert reasons[10:] == [("no-rule-matched", None), ("invalid", None)]
 
 
 def test_a_web_server(wire: Wire, tmp_path: Path) -> None:
-    """SPEC 4.1, 4.4: real TCP from handshake to close has one first packet and nothing invalid; a port without a rule is
-    denied."""
+    """SPEC 4.1, 4.4: real TCP from handshake to close has one first packet and nothing invalid; a port without a rule
+    is denied."""
     capture = tmp_path / "web.pcap"
     server = ("python3", "-m", "http.server", "8080", "--directory", str(tmp_path))
     (tmp_path / "page").write_bytes(os.urandom(300_000))
     with wire.running(wire.inside, *server), recorded(wire, capture):
         for _ in range(50):
-            fetched = wire.program(wire.outside, "curl", "-s", "-o", str(tmp_path / "got"), f"http://{INSIDE}:8080/page")
+            fetched = wire.program(
+                wire.outside, "curl", "-s", "-o", str(tmp_path / "got"), f"http://{INSIDE}:8080/page"
+            )
             if fetched.returncode == 0:
                 break
             time.sleep(0.1)

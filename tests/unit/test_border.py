@@ -20,7 +20,7 @@ def stub_class(name: str) -> ast.ClassDef:
 
 
 def test_cffi_reads_every_function_of_the_section() -> None:
-    """Counted in another way than cffi's: a prototype's last line ends with ');' and no other line of the section does."""
+    """Counted in another way than cffi's: a prototype's last line ends with ');', and no other line does."""
     assert len(FUNCTIONS) == sum(line.endswith(");") for line in build.declarations(HEADER).splitlines())
 
 

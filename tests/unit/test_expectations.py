@@ -292,6 +292,8 @@ def test_a_packet_that_is_named_must_meet_the_other_selectors() -> None:
     """So that expectations do not slip when a capture is made anew."""
     capture = mixed()
     assert capture.failures({"packet": "1-2", "protocol": "tcp", "port": 22, "verdict": "allow"}) == []
+    assert capture.failures({"packet": [3, 5], "port": 53, "verdict": "allow"})[0].packets == 1
+    assert capture.failures({"packet": 3, "protocol": "udp", "verdict": "allow"}) == []
     (failure,) = capture.failures({"packet": "1-3", "protocol": "tcp", "verdict": "allow"})
     assert [(m.packet, m.differences) for m in failure.mismatches] == [(3, ())]
     (failure,) = capture.failures({"packet": 1, "direction": "egress", "verdict": "allow"})
@@ -375,7 +377,7 @@ def test_all_mistakes_at_once_with_line_and_column(tmp_path: Path) -> None:
         "expect.yaml:7:14: instance is empty: write text, or leave the key out",
         "expect.yaml:7:23: count -1 is out of range: 0..1000000000000",
         "expect.yaml:8:3: expectation 7 is not allowed: write a mapping",
-        'expect.yaml:9:13: key "packet" is given twice: it stands in line 9 already',
+        'expect.yaml:9:15: key "packet" is given twice: it stands in line 9 already',
     ]
 
 
@@ -383,7 +385,8 @@ def test_all_mistakes_at_once_with_line_and_column(tmp_path: Path) -> None:
 def test_an_empty_key_is_a_mistake(tmp_path: Path, key: str) -> None:
     """`packet:` with nothing behind it must not select every packet."""
     (mistake,) = mistakes(tmp_path, f"- rule: A01\n  {key}:\n")
-    assert mistake.startswith("expect.yaml:2:") and f": {key} is empty: " in mistake
+    assert mistake.startswith("expect.yaml:2:")
+    assert f": {key} is empty: " in mistake
 
 
 @pytest.mark.parametrize(

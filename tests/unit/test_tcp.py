@@ -1,8 +1,8 @@
 """TCP connections told as rows of segments (SPEC 4.2, 4.4), judged by the real engine.
 
-A row is: seconds, who sends (I the initiator, R the responder), flags, length, sequence number, acknowledgement, window,
-and what must come out: `new`, `ok` (established by the connection), or the cause why it is invalid. Sequence numbers are
-relative to each side's first (1000 for I, 5000 for R).
+A row is: seconds, who sends (I the initiator, R the responder), flags, length, sequence number, acknowledgement,
+window, and what must come out: `new`, `ok` (established by the connection), or the cause why it is invalid. Sequence
+numbers are relative to each side's first (1000 for I, 5000 for R).
 """
 
 from __future__ import annotations

@@ -1,0 +1,103 @@
+"""`dataplane check`: whether a policy document is valid, what is in it, and how much of its quotas is used (SPEC 2, 6)."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+if TYPE_CHECKING:
+    from dataplane.policy import Policy, PolicyError
+
+EXIT_INVALID = 2
+
+
+def check(
+    policy: Annotated[str, typer.Argument(help="The policy document (YAML or JSON); - is standard input.")],
+    as_json: Annotated[bool, typer.Option("--json", help="Print the report as JSON.")] = False,
+) -> None:
+    """Check a policy document: report every mistake in it, or what is in it and how much of its quotas it uses."""
+    from dataplane.policy import Policy, PolicyError
+
+    try:
+        loaded = Policy.load(policy)
+    except PolicyError as error:
+        _print_mistakes(error, as_json=as_json)
+        raise typer.Exit(EXIT_INVALID) from None
+    report = _report("<stdin>" if policy == "-" else policy, loaded)
+    if as_json:
+        typer.echo(json.dumps(report, indent=2))
+    else:
+        _print_report(report)
+
+
+def _print_mistakes(error: PolicyError, *, as_json: bool) -> None:
+    if as_json:
+        from dataclasses import asdict
+
+        typer.echo(json.dumps({"valid": False, "mistakes": [asdict(mistake) for mistake in error.mistakes]}, indent=2))
+        return
+    typer.echo(str(error), err=True)
+    typer.echo(f"{_counted(len(error.mistakes), 'mistake')}: the policy is not valid.", err=True)
+
+
+def _report(name: str, policy: Policy) -> dict[str, Any]:
+    from dataplane.policy import limits
+
+    return {
+        "policy": name,
+        "valid": True,
+        "counts": {
+            "security_groups": len(policy.security_groups),
+            "rules": len(policy.rules_by_id),
+            "address_groups": len(policy.address_groups),
+            "instances": len(policy.instances),
+            "load_balancers": len(policy.load_balancers),
+        },
+        "quotas": [
+            {
+                "security_group": group.id,
+                "direction": direction,
+                "ethertype": ethertype,
+                "used": used,
+                "limit": limits.QUOTA,
+            }
+            for group in policy.security_groups
+            for (direction, ethertype), used in sorted(limits.used_quota(group).items())
+        ],
+        "warnings": list(limits.warnings(policy)),
+    }
+
+
+_COUNTED = {
+    "security_groups": "security group",
+    "rules": "rule",
+    "address_groups": "address group",
+    "instances": "instance",
+    "load_balancers": "load balancer",
+}
+
+
+def _counted(number: int, thing: str) -> str:
+    return f"{number:,} {thing}{'' if number == 1 else 's'}"
+
+
+def _print_report(report: dict[str, Any]) -> None:
+    from rich import box
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
+    console = Console(highlight=False, soft_wrap=True)
+    counts = ", ".join(_counted(report["counts"][key], thing) for key, thing in _COUNTED.items())
+    console.print(Text.assemble((report["policy"], "bold"), " is valid: ", counts, "."))
+    if report["quotas"]:
+        table = Table("security group", "direction", "ethertype", box=box.SIMPLE_HEAD)
+        table.add_column("quota used", justify="right")
+        for quota in report["quotas"]:
+            used = f"{quota['used']}/{quota['limit']}"
+            table.add_row(Text(quota["security_group"], overflow="fold"), quota["direction"], quota["ethertype"], used)
+        console.print(table)
+    for warning in report["warnings"]:
+        console.print(Text.assemble(("warning: ", "yellow"), warning))
