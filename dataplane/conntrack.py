@@ -205,8 +205,11 @@ def _rules_differ(a: SecurityGroup, b: SecurityGroup) -> bool:
     return {r.id: _effect(r) for r in a.security_group_rules} != {r.id: _effect(r) for r in b.security_group_rules}
 
 
-def _prefixes(group: AddressGroup | None) -> frozenset[tuple[bytes, int]]:
-    return frozenset(group.prefixes) if group else frozenset()
+def _covered(group: AddressGroup | None) -> frozenset[object]:
+    """The addresses of a group, however they are written."""
+    from ipaddress import collapse_addresses, ip_network
+
+    return frozenset(collapse_addresses(map(ip_network, group.prefixes if group else ())))
 
 
 def _changed_groups(old: Policy, new: Policy) -> set[str]:
@@ -240,7 +243,7 @@ def _changed_address_groups(old: Policy, new: Policy) -> set[str]:
     return {
         name
         for name in before.keys() | after.keys()
-        if before.get(name) is not after.get(name) and _prefixes(before.get(name)) != _prefixes(after.get(name))
+        if before.get(name) is not after.get(name) and _covered(before.get(name)) != _covered(after.get(name))
     }
 
 

@@ -8,7 +8,7 @@ from typing import Any
 
 from hypothesis import strategies as st
 
-from .policy_model import GENERATED, Document
+from .policy_model import Document
 
 INSTANCES: dict[str, list[str]] = {
     "ecs-a": ["10.0.0.1", "fd00::1"],
@@ -177,84 +177,70 @@ def _conntrack(draw: st.DrawFn) -> dict[str, Any]:
     return settings
 
 
+#: Ids of rules that changes add; the first of a kind is there only after it was added.
+ADDED = ["n1", "n2"]
+
+
 @st.composite
-def changes(draw: st.DrawFn, document: Document, number: int) -> tuple[dict[str, Any], bool]:
-    """A change of SPEC 7, and whether a value in it is not allowed."""
+def changes(draw: st.DrawFn, document: Document) -> tuple[dict[str, Any], bool]:
+    """A change of SPEC 7, and whether a value in it is not allowed.
+
+    It is drawn from what the policy was in the beginning, whatever changes came before: so what it names may be there
+    or not, and `apply_policy` goes back to the beginning, or to something near it.
+    """
     groups = [group["id"] for group in document["security_groups"]]
     rules = [rule for group in document["security_groups"] for rule in group["security_group_rules"]]
-    named = [rule for rule in rules if not rule["id"].startswith(GENERATED)]
-    sets = document["address_groups"]
-    kind = draw(
-        st.sampled_from(
-            ["add_rule", "update_rule", "delete_rule", "membership", "address_group", "apply_policy", "order"]
-        )
-    )
-    if kind == "add_rule" or (kind == "address_group" and not sets):
-        rule = {"id": f"n{number}", **draw(rule_values(groups, sets))}
-        broken = draw(st.integers(0, 7)) == 7
-        if broken:
-            rule = {"id": f"n{number}", "direction": "ingress", **draw(st.sampled_from(BROKEN))}
-        return {"add_rule": {"security_group": draw(st.sampled_from(groups)), "rule": rule}}, broken
-    if kind == "address_group":
+    sets = document.get("address_groups", [])
+    kinds = ["add_rule", "update_rule", "delete_rule", "membership", "membership", "apply_policy"]
+    kind = draw(st.sampled_from(kinds + ["update_address_group"] * bool(sets)))
+    if kind == "membership":
+        joining = draw(st.sampled_from(["add_instance", "remove_instance"]))
+        instance = draw(st.sampled_from([instance["id"] for instance in document["instances"]]))
+        return {joining: {"security_group": draw(st.sampled_from(groups)), "instance": instance}}, False
+    if kind == "update_address_group":
         group = draw(st.sampled_from(sets))
         return {"update_address_group": {"id": group["id"], "ip_set": draw(_ip_sets(group["ip_version"]))}}, False
-    if kind == "membership":
-        return draw(_membership(document, groups)), False
     if kind == "apply_policy":
-        return {"apply_policy": draw(_other_policy(document, number))}, False
-    if kind == "order":
-        return {"apply_policy": draw(_other_order(document))}, False
-    if kind == "delete_rule" or not named:
-        return {"delete_rule": {"id": draw(st.sampled_from(["r99", *[rule["id"] for rule in named]]))}}, False
-    rule = draw(st.sampled_from(named))
-    values = [{"action": "allow"}, {"action": "deny"}, {"enabled": True}, {"enabled": False}, {"name": "other"}]
-    values += [{"priority": 1}, {"priority": 2}]
-    if rule["multiport"] is not None:
+        return {"apply_policy": draw(_other_policy(document))}, False
+    if kind == "update_rule" and rules:
+        return {"update_rule": draw(_rule_updates(draw(st.sampled_from(rules))))}, False
+    if kind == "delete_rule":
+        return {"delete_rule": {"id": draw(st.sampled_from([*(rule["id"] for rule in rules), *ADDED]))}}, False
+    broken = draw(st.integers(0, 7)) == 7
+    values = {"direction": "ingress", **draw(st.sampled_from(BROKEN))} if broken else draw(rule_values(groups, sets))
+    rule = {"id": draw(st.sampled_from(ADDED)), **values}
+    return {"add_rule": {"security_group": draw(st.sampled_from(groups)), "rule": rule}}, broken
+
+
+@st.composite
+def _rule_updates(draw: st.DrawFn, rule: dict[str, Any]) -> dict[str, Any]:
+    """Another value, or the same, for one field of a rule."""
+    values: list[dict[str, Any]] = [{"action": "allow"}, {"action": "deny"}, {"enabled": True}, {"enabled": False}]
+    values += [{"priority": 1}, {"priority": 2}, {"description": "another"}]
+    if "multiport" in rule:
         values += [{"multiport": "80"}, {"multiport": "22,80"}, {"multiport": None}]
-    if rule["remote_ip_prefix"] is not None:
-        values += [{"remote_ip_prefix": prefix} for prefix in PREFIXES[rule["ethertype"]]]
-    return {"update_rule": {"id": rule["id"], **draw(st.sampled_from(values))}}, False
+    if "remote_ip_prefix" in rule:
+        prefixes = PREFIXES[rule.get("ethertype", "IPv4")]
+        values += [{"remote_ip_prefix": prefix} for prefix in prefixes]
+    return {"id": rule["id"], **draw(st.sampled_from(values))}
 
 
 @st.composite
-def _membership(draw: st.DrawFn, document: Document, groups: Sequence[str]) -> dict[str, Any]:
-    instance = draw(st.sampled_from(document["instances"]))
-    others = [group for group in groups if group not in instance["security_groups"]]
-    if draw(st.booleans()) and others:
-        return {"add_instance": {"security_group": draw(st.sampled_from(others)), "instance": instance["id"]}}
-    group = draw(st.sampled_from(instance["security_groups"]))
-    return {"remove_instance": {"security_group": group, "instance": instance["id"]}}
-
-
-def _as_written(document: Document) -> Document:
-    """A copy without what `settle` filled in where the engine would not take it."""
-    copy: Document = json.loads(json.dumps(document))
-    for rule in [rule for group in copy["security_groups"] for rule in group["security_group_rules"]]:
-        if rule["id"].startswith(GENERATED):
-            del rule["id"]
-        for key in [key for key, value in rule.items() if value is None]:
-            del rule[key]
-    return copy
-
-
-@st.composite
-def _other_order(draw: st.DrawFn, document: Document) -> Document:
-    """The policy of now with the SGs of one instance in another order, or in the same."""
-    other = _as_written(document)
-    instance = draw(st.sampled_from(other["instances"]))
-    instance["security_groups"] = draw(st.permutations(instance["security_groups"]))
-    return other
-
-
-@st.composite
-def _other_policy(draw: st.DrawFn, document: Document, number: int) -> Document:
-    """The policy of now with some of: another order of one instance's SGs, a rule more, a rule less."""
-    other = draw(_other_order(document))
-    group = draw(st.sampled_from(other["security_groups"]))
+def _other_policy(draw: st.DrawFn, document: Document) -> Document:
+    """A copy with some of: the SGs of one instance in another order, a rule more, a rule less, an instance less."""
+    other: Document = json.loads(json.dumps(document))
     if draw(st.booleans()):
-        groups = [g["id"] for g in other["security_groups"]]
-        rule = {"id": f"n{number}", **draw(rule_values(groups, other["address_groups"]))}
-        group["security_group_rules"].append(rule)
-    elif group["security_group_rules"] and draw(st.booleans()):
+        instance = draw(st.sampled_from(other["instances"]))
+        if "security_groups" in instance:
+            instance["security_groups"] = draw(st.permutations(instance["security_groups"]))
+    group = draw(st.sampled_from(other["security_groups"]))
+    kind = draw(st.sampled_from(["", "", "", "more", "less", "gone"]))
+    if kind == "more":
+        groups = [group["id"] for group in other["security_groups"]]
+        added = {"id": ADDED[0], **draw(rule_values(groups, other.get("address_groups", [])))}
+        group["security_group_rules"].append(added)
+    elif kind == "less" and group["security_group_rules"]:
         group["security_group_rules"].pop()
+    elif kind == "gone" and len(other["instances"]) > 1 and "load_balancers" not in other:
+        other["instances"].pop()
     return other

@@ -19,7 +19,7 @@ from . import frames
 from .endpoint import STEPS, Endpoint
 from .model import SECOND, Connection, Model, Verdict
 from .packet_model import TCP, Tcp
-from .policy_model import RefusedChangeError, holder
+from .policy_model import RefusedChangeError, holder, members
 from .tcp_model import ACK, RST, SYN, TcpConnection
 
 START_NS = 1_700_000_000 * SECOND
@@ -168,13 +168,22 @@ class Player:
         for event in self.story.events:
             self.now += event.wait_ns
             if isinstance(event, Change):
-                yield self._change(event)
+                if not self._joins_again(event.change):
+                    yield self._change(event)
             elif isinstance(event, Segments):
                 yield from self._segments(event)
             else:
                 made = self._make(event)
                 if made is not None:
                     yield self._send(event, *made)
+
+    def _joins_again(self, change: Mapping[str, Any]) -> bool:
+        """Whether an instance is added to an SG that it is in: refused or nothing, the specification does not say."""
+        value = change.get("add_instance")
+        if value is None:
+            return False
+        joined = members(self.model.document, value["security_group"])
+        return value["instance"] in [instance["id"] for instance in joined]
 
     def _change(self, event: Change) -> ChangeStep:
         refused = event.broken

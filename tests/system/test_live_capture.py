@@ -56,17 +56,13 @@ class Wire:
 
     @contextlib.contextmanager
     def running(self, where: str, *command: str) -> Iterator[subprocess.Popen[bytes]]:
-        process = subprocess.Popen(
-            ["ip", "netns", "exec", where, *command],
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.PIPE,
-        )
-        try:
-            yield process
-        finally:
-            process.send_signal(signal.SIGINT)
-            process.wait(10)
+        command = ("ip", "netns", "exec", where, *command)
+        quiet = subprocess.DEVNULL
+        with subprocess.Popen(command, stdin=quiet, stdout=quiet, stderr=subprocess.PIPE) as process:
+            try:
+                yield process
+            finally:
+                process.send_signal(signal.SIGINT)
 
 
 @pytest.fixture

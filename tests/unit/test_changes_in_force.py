@@ -1,0 +1,227 @@
+"""What a change of the policy does to live connections (SPEC 5), through the library."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from dataplane import ChangeError, DataPlane, Policy
+from tests.property.frames import datagram, ethernet, error, packet, query
+
+A, B, C, OUT, OUT2 = "10.0.0.1", "10.0.0.2", "10.0.0.3", "192.0.2.1", "192.0.2.2"
+
+POLICY = """
+security_groups:
+  - id: sg-a
+    security_group_rules:
+      - {id: a-in, direction: ingress, protocol: udp, multiport: "53"}
+      - {id: a-ping, direction: ingress, protocol: icmp}
+      - {id: a-out, direction: egress}
+  - id: sg-b
+    security_group_rules:
+      - {id: b-in, direction: ingress, protocol: udp, remote_group_id: sg-c}
+      - {id: b-list, direction: ingress, protocol: udp, remote_address_group_id: list}
+  - id: sg-c
+    security_group_rules: [{id: c-out, direction: egress}]
+  - {id: sg-d}
+address_groups:
+  - {id: list, ip_version: 4, ip_set: [192.0.2.0/24]}
+instances:
+  - {id: a, addresses: [10.0.0.1], security_groups: [sg-a, sg-d]}
+  - {id: b, addresses: [10.0.0.2], security_groups: [sg-b]}
+  - {id: c, addresses: [10.0.0.3], security_groups: [sg-c]}
+"""
+
+ADD = {"add_rule": {"security_group": "sg-a", "rule": {"direction": "egress", "protocol": "gre"}}}
+
+
+def udp(source: str, destination: str, port: int = 53) -> bytes:
+    return ethernet(
+        "02:00:00:00:00:01",
+        "02:00:00:00:00:02",
+        packet(source, destination, 17, datagram(source, destination, 17, (4000, port))),
+    )
+
+
+def reply(source: str, destination: str, port: int = 53) -> bytes:
+    body = datagram(source, destination, 17, (port, 4000))
+    return ethernet("02:00:00:00:00:02", "02:00:00:00:00:01", packet(source, destination, 17, body))
+
+
+def ping(source: str, destination: str, kind: int = 8) -> bytes:
+    body = query(source, destination, kind, 7)
+    return ethernet("02:00:00:00:00:01", "02:00:00:00:00:02", packet(source, destination, 1, body))
+
+
+@pytest.fixture
+def firewall() -> DataPlane:
+    return DataPlane(Policy.parse(POLICY), seed=1)
+
+
+def reasons(firewall: DataPlane, frame: bytes, at: float) -> list[str]:
+    return [check.reason for check in firewall.process(frame, at).checks]
+
+
+def test_a_change_cuts_inbound_connections_whatever_direction_the_rule_has(firewall: DataPlane) -> None:
+    """SPEC 5.2: and whether or not the new rules would allow them."""
+    assert reasons(firewall, udp(OUT, A), 0) == ["rule"]
+    assert firewall.apply(ADD, 1).by_instance == {"a": 1}
+    assert reasons(firewall, udp(OUT, A), 2) == ["disconnected"]
+    assert reasons(firewall, udp(OUT2, A), 2) == ["rule"]
+
+
+def test_outbound_connections_stay_under_the_rule_that_admitted_them(firewall: DataPlane) -> None:
+    """SPEC 5.2: also when that rule is gone."""
+    assert reasons(firewall, udp(A, OUT), 0) == ["rule"]
+    assert firewall.apply({"delete_rule": {"id": "a-out"}}, 1).total == 0
+    (check,) = firewall.process(reply(OUT, A), 2).checks
+    assert (check.reason, check.rule, check.connection) == ("connection", "a-out", "outbound")
+    assert reasons(firewall, udp(A, OUT2), 2) == ["no-rule-matched"]
+
+
+def test_the_hold_lasts_for_the_timeout_since_the_change(firewall: DataPlane) -> None:
+    """SPEC 5.3: packets of either side are denied and prolong nothing, nor does a later change."""
+    assert reasons(firewall, ping(OUT, A), 0) == ["rule"]
+    assert reasons(firewall, ping(A, OUT, 0), 1) == ["connection"]
+    firewall.apply(ADD, 10)
+    assert reasons(firewall, ping(OUT, A), 11) == ["disconnected"]
+    assert reasons(firewall, ping(A, OUT, 0), 12) == ["disconnected"]
+    firewall.apply({"delete_rule": {"id": "a-in"}}, 20)
+    assert reasons(firewall, ping(OUT, A), 39.999999) == ["disconnected"]
+    assert reasons(firewall, ping(OUT, A), 40) == ["rule"]
+
+
+def test_a_late_reply_does_not_become_an_outbound_connection(firewall: DataPlane) -> None:
+    """SPEC 5.7: the server's late reply is of the cut connection while the hold lasts."""
+    assert reasons(firewall, udp(OUT, A), 0) == ["rule"]
+    firewall.apply(ADD, 1)
+    (check,) = firewall.process(reply(A, OUT), 2).checks
+    assert (check.verdict, check.reason, check.connection, check.rule) == ("deny", "disconnected", "inbound", None)
+
+
+def test_an_error_about_a_disconnected_connection_is_denied(firewall: DataPlane) -> None:
+    """SPEC 4.5: related is what belongs to a live connection."""
+    assert reasons(firewall, udp(OUT, A), 0) == ["rule"]
+    quoted = packet(OUT, A, 17, datagram(OUT, A, 17, (4000, 53)))
+    unreachable = ethernet("02:00:00:00:00:01", "02:00:00:00:00:02", packet(A, OUT, 1, error(A, OUT, 3, 3, quoted)))
+    assert reasons(firewall, unreachable, 0.5) == ["related"]
+    firewall.apply(ADD, 1)
+    assert reasons(firewall, unreachable, 2) == ["disconnected"]
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"update_rule": {"id": "a-in", "multiport": "53"}},
+        {"update_rule": {"id": "a-in", "description": "names", "name": "only"}},
+        {"update_address_group": {"id": "list", "ip_set": ["192.0.2.0/25", "192.0.2.128-192.0.2.255"]}},
+    ],
+)
+def test_a_change_that_changes_nothing_disconnects_nothing(firewall: DataPlane, change: dict[str, Any]) -> None:
+    """SPEC 5.5."""
+    assert reasons(firewall, udp(OUT, A), 0) == ["rule"]
+    assert reasons(firewall, udp(OUT, B), 0) == ["rule"]
+    assert firewall.apply(change, 1).total == 0
+    assert reasons(firewall, udp(OUT, A), 2) == ["connection"]
+    assert reasons(firewall, udp(OUT, B), 2) == ["connection"]
+
+
+def test_an_address_group_that_a_group_uses_cuts_that_group(firewall: DataPlane) -> None:
+    """SPEC 5.1, 5.2."""
+    assert reasons(firewall, udp(OUT, A), 0) == ["rule"]
+    assert reasons(firewall, udp(OUT, B), 0) == ["rule"]
+    change = {"update_address_group": {"id": "list", "ip_set": ["192.0.2.0/24", "198.51.100.1"]}}
+    assert firewall.apply(change, 1).by_instance == {"b": 1}
+    assert reasons(firewall, udp(OUT, A), 2) == ["connection"]
+
+
+def test_joining_and_leaving_cut_the_group_and_the_instance(firewall: DataPlane) -> None:
+    """SPEC 5.2: the joining or leaving instance too."""
+    for at, change in (
+        (0, {"add_instance": {"security_group": "sg-b", "instance": "a"}}),
+        (1000, {"remove_instance": {"security_group": "sg-b", "instance": "a"}}),
+    ):
+        assert reasons(firewall, udp(OUT, A), at) == ["rule"]
+        assert reasons(firewall, udp(OUT, B), at) == ["rule"]
+        assert firewall.apply(change, at + 1).by_instance == {"a": 1, "b": 1}
+
+
+def test_a_shrinking_remote_group_cuts_what_it_admitted_elsewhere(firewall: DataPlane) -> None:
+    """SPEC 5.4: only what such a rule admitted from an address that is no longer in the set."""
+    firewall.apply({"add_instance": {"security_group": "sg-d", "instance": "c"}}, 0)
+    assert reasons(firewall, udp(C, B), 1) == ["rule", "rule"]
+    assert reasons(firewall, udp(OUT, B), 1) == ["rule"]
+    result = firewall.apply({"remove_instance": {"security_group": "sg-c", "instance": "c"}}, 2)
+    assert (result.by_instance, result.revoked) == ({}, 1)
+    assert reasons(firewall, udp(OUT, B), 3) == ["connection"]
+    assert reasons(firewall, reply(B, C), 3) == ["disconnected"]
+    # Back in the group: what was cut stays cut until its time is over.
+    firewall.apply({"add_instance": {"security_group": "sg-c", "instance": "c"}}, 4)
+    assert reasons(firewall, udp(C, B), 5) == ["connection", "disconnected"]
+    assert reasons(firewall, udp(C, B), 32) == ["connection", "rule"]
+
+
+def test_the_order_of_groups_is_a_change_of_that_instance(firewall: DataPlane) -> None:
+    """SPEC 5.5."""
+    assert reasons(firewall, udp(OUT, A), 0) == ["rule"]
+    assert reasons(firewall, udp(OUT, B), 0) == ["rule"]
+    swapped = Policy.parse(POLICY.replace("[sg-a, sg-d]", "[sg-d, sg-a]"))
+    assert firewall.apply({"apply_policy": swapped}, 1).by_instance == {"a": 1}
+
+
+def test_an_instance_that_is_gone_and_comes_back_has_no_connections(firewall: DataPlane) -> None:
+    """SPEC 1: connections belong to the instance's zone."""
+    assert reasons(firewall, udp(A, OUT), 0) == ["rule"]
+    without = Policy.parse("\n".join(line for line in POLICY.splitlines() if "{id: a," not in line))
+    firewall.apply({"apply_policy": without}, 1)
+    assert firewall.process(udp(A, OUT), 2).verdict == "bypass"
+    assert len(firewall.connections) == 0
+    firewall.apply({"apply_policy": Policy.parse(POLICY)}, 3)
+    assert reasons(firewall, udp(A, OUT), 4) == ["rule"]
+
+
+def test_a_change_that_is_not_valid_is_refused_whole(firewall: DataPlane) -> None:
+    """SPEC 5.6."""
+    assert reasons(firewall, udp(OUT, A), 0) == ["rule"]
+    before = firewall.policy
+    with pytest.raises(ChangeError, match="last"):
+        firewall.apply({"remove_instance": {"security_group": "sg-b", "instance": "b"}}, 1)
+    assert firewall.policy is before
+    assert reasons(firewall, udp(OUT, A), 2) == ["connection"]
+
+
+def test_reevaluate_lets_the_new_rules_decide_about_the_initiator() -> None:
+    """SPEC 5.7: the initiator's next packet; the other side never turns the connection round."""
+    firewall = DataPlane(Policy.parse(POLICY + "conntrack: {on_change: reevaluate}\n"), seed=1)
+    assert reasons(firewall, udp(OUT, A), 0) == ["rule"]
+    firewall.apply(ADD, 1)
+    assert reasons(firewall, reply(A, OUT), 2) == ["disconnected"]
+    (check,) = firewall.process(udp(OUT, A), 3).checks
+    assert (check.verdict, check.state, check.rule) == ("allow", "established", "a-in")
+    assert reasons(firewall, reply(A, OUT), 4) == ["connection"]
+    firewall.apply({"delete_rule": {"id": "a-in"}}, 5)
+    assert reasons(firewall, udp(OUT, A), 6) == ["disconnected"]
+    assert reasons(firewall, udp(OUT, A), 300) == ["no-rule-matched"]
+
+
+def test_connections_are_iterable_filterable_countable_and_can_be_flushed(firewall: DataPlane) -> None:
+    """The connection table as people see it."""
+    firewall.process(udp(OUT, A), 0)
+    firewall.process(reply(A, OUT), 0)
+    firewall.process(udp(A, OUT2), 0)
+    firewall.process(ping(OUT, A), 0)
+    connections = firewall.connections
+    assert len(connections) == connections.count() == 3
+    assert {c.state for c in connections.filter(protocol="udp")} == {"REPLIED", "UNREPLIED"}
+    assert [c.remote for c in connections.filter(origin="outbound")] == [OUT2]
+    assert [c.icmp_id for c in connections.filter(protocol="icmp")] == [7]
+    assert len(connections.filter(address="192.0.2.1/32")) == 2
+    assert connections.filter(address=OUT, protocol=17, instance="a").count_by_state() == {"REPLIED": 1}
+    with pytest.raises(ValueError, match="state 'OPEN' is not known"):
+        connections.filter(state="OPEN")
+    with pytest.raises(ValueError, match="instance 'nobody' is not known"):
+        connections.filter(instance="nobody")
+    assert connections.filter(protocol="udp").flush() == 2
+    assert [c.protocol for c in connections] == ["icmp"]
+    assert reasons(firewall, udp(A, OUT2), 1) == ["rule"]
