@@ -266,8 +266,8 @@ class Expectations:
             here = source.mistake((index,), f"expectation {shown(value)} is not allowed: write a mapping")
             try:
                 items.append((f"{here.file}:{here.line}", Expectation.model_validate(value)))
-            except ValidationError:
-                found = diagnose(Expectation, value) if isinstance(value, dict) else ()
+            except ValidationError as error:
+                found = diagnose(Expectation, value, error) if isinstance(value, dict) else ()
                 mistakes += [source.mistake((index, *c.location), c.message, at_key=c.at_key) for c in found] or [here]
         if mistakes:
             raise PolicyError(in_order(mistakes))

@@ -1,4 +1,4 @@
-"""Documents in, mistakes out."""
+"""Documents with their mistakes marked, and the mistakes that are found in them."""
 
 from __future__ import annotations
 
@@ -9,19 +9,32 @@ import pytest
 
 from dataplane.policy import Policy, PolicyError
 
-MistakesOf = Callable[[str], list[str]]
+#: Stands in a document right before the place where a mistake must be reported.
+MARK = "§"
+
+Finds = Callable[..., None]
+
+
+def unmarked(text: str) -> tuple[str, list[str]]:
+    """A text without its marks, and the places that were marked, as ``line:column``."""
+    places, before = [], ""
+    first, *parts = text.split(MARK)
+    before = first
+    for part in parts:
+        places.append(f"{before.count(chr(10)) + 1}:{len(before) - before.rfind(chr(10))}")
+        before += part
+    return before, places
 
 
 @pytest.fixture
-def mistakes_of() -> MistakesOf:
-    """The mistakes of a document that is not valid, as people read them, without the file's name: ``line:column: message``."""
+def finds() -> Finds:
+    """Asserts that a document has exactly these mistakes, in order, each at its mark: line and column, and the words."""
 
-    def mistakes(text: str) -> list[str]:
+    def check(text: str, *messages: str, name: str = "policy.yaml") -> None:
+        plain, places = unmarked(dedent(text))
         with pytest.raises(PolicyError) as caught:
-            Policy.parse(dedent(text), "policy.yaml")
-        lines = str(caught.value).splitlines()
-        assert len(lines) == len(caught.value.mistakes)
-        assert all(line.startswith("policy.yaml:") for line in lines)
-        return [line.removeprefix("policy.yaml:") for line in lines]
+            Policy.parse(plain, name)
+        expected = [f"{name}:{place}: {message}" for place, message in zip(places, messages, strict=True)]
+        assert str(caught.value).splitlines() == expected
 
-    return mistakes
+    return check

@@ -14,6 +14,8 @@ from pydantic import ValidationError
 from dataplane.policy import Policy
 from dataplane.policy.model import Conntrack, SecurityGroupRule, Timeouts
 
+ROOT = Path(__file__).parents[3]
+
 #: The example of SPEC 2, with a second group for the remote and the last instances' list.
 EXAMPLE = """
 region: eu-1
@@ -342,7 +344,7 @@ def test_load_reads_files_and_standard_input(tmp_path: Path) -> None:
     assert Policy.load(str(tmp_path / "policy.json")) == Policy.parse(EXAMPLE)
     program = "from dataplane.policy import Policy; print(len(Policy.load('-').instances))"
     run = subprocess.run(
-        [sys.executable, "-c", program], input=EXAMPLE, text=True, capture_output=True, check=True, cwd=Path.cwd()
+        [sys.executable, "-c", program], input=EXAMPLE, text=True, capture_output=True, check=True, cwd=ROOT
     )
     assert run.stdout == "1\n"
 
