@@ -209,7 +209,8 @@ def _covered(group: AddressGroup | None) -> frozenset[object]:
     """The addresses of a group, however they are written."""
     from ipaddress import collapse_addresses, ip_network
 
-    return frozenset(collapse_addresses(map(ip_network, group.prefixes if group else ())))
+    networks: list[Any] = [ip_network(prefix) for prefix in group.prefixes] if group else []
+    return frozenset(collapse_addresses(networks))
 
 
 def _changed_groups(old: Policy, new: Policy) -> set[str]:

@@ -1,4 +1,4 @@
-"""`dataplane check`: whether a policy document is valid, what is in it, and how much of its quotas is used (SPEC 2, 6)."""
+"""`dataplane check`: whether a policy document is valid, what is in it, and how much of its quotas is used (SPEC 2)."""
 
 from __future__ import annotations
 

@@ -87,7 +87,9 @@ def diagnose(
     from dataplane.policy.model import CONFLICT
 
     for finding in error.errors(include_url=False):
-        if finding["type"] != CONFLICT:
+        # A list that lost its bad items is too short for pydantic also where it was long enough.
+        lost_items = finding["type"] == "too_short" and finding["input"]
+        if finding["type"] != CONFLICT and not lost_items:
             unknown_key = finding["type"] == wording.UNKNOWN_KEY
             yield Conflict(finding["loc"], wording.sentence(finding, model, whole), at_key=unknown_key)
     salvage = _Salvage()

@@ -44,7 +44,7 @@ def sentence(error: Mapping[str, Any], top: type[BaseModel], whole: str) -> str:
         return f"{name} {shown(found)} is too long: up to {error['ctx']['max_length']} characters are allowed"
     if isinstance(found, dict | list | tuple):
         return f"{name} is {shown(found)}: write {allowed}"
-    return f"{name} {shown(found)} is not allowed: write {allowed}{_quotes(found, field)}"
+    return f"{name} {shown(found)} is not allowed: write {allowed}{_quotes(found, allowed)}"
 
 
 def model_at(top: type[BaseModel], location: Location) -> type[BaseModel] | None:
@@ -142,17 +142,12 @@ def _range(metadata: list[Any]) -> str:
     return f"{low.ge if low else ''}..{high}"
 
 
-def _quotes(found: object, field: FieldInfo | None) -> str:
+def _quotes(found: object, allowed: str) -> str:
     """Where only quotes are wrong, says so."""
-    if field is None or isinstance(found, dict | list):
-        return ""
-    wanted = _words(field.annotation, field.metadata)
-    if wanted == "text" and isinstance(found, int | float):
+    if allowed == "text" and isinstance(found, int | float):
         return f" in quotes: {shown(str(found).lower())}"
-    if wanted != "text" and isinstance(found, str) and not wanted.startswith("a list"):
+    if isinstance(found, str) and found.strip() and allowed not in ("text", "a list", "a mapping"):
         bare = found.strip()
-        if bare in ("true", "false") and wanted == "true or false":
-            return " without quotes"
-        if bare.lstrip("-").isdecimal() and ("number" in wanted or bare in wanted.split(" or ")):
-            return " without quotes"
+        is_number = bare.lstrip("-").isdecimal() and "number" in allowed
+        return " without quotes" if is_number or bare in allowed.split(" or ") else ""
     return ""

@@ -33,8 +33,8 @@ Readings that the specification leaves open, as taken here:
 * ICMP types that are neither queries, their replies, nor the errors named in 4.5 are invalid (redirects too).
 * DHCP is between a client and its server where the instance is the client: it sends 68 to 67 (546 to 547), and receives
   67 to 68 (547 to 546). An instance that serves is judged by the rules.
-* With `on_change: reevaluate` the packet that is judged again is answered with the rule: state established and reason
-  rule when it is kept, otherwise state disconnected, and the entry stays cut as before.
+* With `on_change: reevaluate` a packet that keeps its connection is answered with the rule that keeps it: state
+  established, reason rule. One that does not is `disconnected` as before, and leaves the timer alone.
 * Only the table of a single instance is bounded as 4.9 says; the fair share among several is left out.
 """
 
@@ -256,11 +256,9 @@ class Model:
         if not again or _side(direction, connection) == RESPONDER:
             return held
         match = first_match(self.document, instance, direction, packet)
-        if match is None:
-            return Check(name, direction, "deny", "disconnected", "no-rule-matched", connection=origin)
+        if match is None or match[0]["action"] == "deny":
+            return held
         rule, group = match
-        if rule["action"] == "deny":
-            return Check(name, direction, "deny", "disconnected", "rule", rule["id"], group, origin)
         tcp, segment = connection.tcp, packet.tcp
         if tcp is not None and segment is not None and tcp.take(segment, INITIATOR) != "valid":
             return held

@@ -10,20 +10,17 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from ipaddress import ip_address
 from typing import Any
 
 import yaml
 
 from . import frames
-from .endpoint import STEPS, Endpoint
-from .model import SECOND, Connection, Model, Verdict
+from .conversation import Conversations, Flow, Host
+from .model import SECOND, Model, Verdict
 from .packet_model import TCP, Tcp
-from .policy_model import RefusedChangeError, holder, members
-from .tcp_model import ACK, RST, SYN, TcpConnection
+from .policy_model import RefusedChangeError, members
 
 START_NS = 1_700_000_000 * SECOND
-ROUTER_MAC = "02:00:00:00:ff:01"
 
 #: ICMP messages that quote a packet, by name: (type, code) in IPv4 and IPv6. SPEC 4.5 names all but the last.
 ERROR_TYPES = {
@@ -36,24 +33,6 @@ ERROR_TYPES = {
 }
 
 CHECK_FIELDS = ("instance", "direction", "verdict", "state", "reason", "rule", "security_group", "connection")
-
-
-@dataclass(frozen=True)
-class Host:
-    """One end: an address and the MAC that stands in frames from and to it."""
-
-    address: str
-    mac: str = ROUTER_MAC
-
-
-@dataclass(frozen=True)
-class Flow:
-    """Who talks to whom; ports are (client, server) and 0 for protocols without."""
-
-    protocol: int
-    client: Host
-    server: Host
-    ports: tuple[int, int] = (0, 0)
 
 
 @dataclass(frozen=True)
@@ -159,9 +138,9 @@ class Player:
     def __init__(self, story: Story) -> None:
         self.story = story
         self.model = Model(story.document)
+        self.conversations = Conversations(self.model)
         self.now = START_NS
         self._sent: list[tuple[Host, Host, bytes]] = []
-        self._endpoints: dict[tuple[str, int, str, int], Endpoint] = {}
 
     def play(self) -> Iterator[PacketStep | ChangeStep]:
         """The steps in order; the model has judged each when it is handed out."""
@@ -245,7 +224,7 @@ class Player:
     def _segments(self, event: Segments) -> Iterator[PacketStep]:
         """The segments of an event, up to the first that does not arrive: what follows would answer it."""
         for from_server, wanted in event.steps:
-            step = self._fitting(event.flow, wanted, self.now - event.late_ns)
+            step = self.conversations.fitting(event.flow, wanted, self.now - event.late_ns)
             if step is None:
                 continue
             sent = self._segment(event, from_server, step)
@@ -256,7 +235,7 @@ class Player:
     def _segment(self, event: Segments, from_server: bool, step: str) -> PacketStep:
         flow = event.flow
         ends, ports = (flow.client, flow.server), flow.ports
-        pair = self._pair(flow)
+        pair = self.conversations.endpoints(flow)
         if from_server:
             ends, ports, pair = ends[::-1], ports[::-1], pair[::-1]
         segment, payload = pair[0].make(step)
@@ -267,64 +246,6 @@ class Player:
         if sent.expected.verdict != "deny":
             pair[1].take(segment)
         return sent
-
-    def _pair(self, flow: Flow) -> tuple[Endpoint, Endpoint]:
-        """The endpoints of client and server; a flow the other way round on the same ports has the same two."""
-        client, server = (flow.client.address, flow.ports[0]), (flow.server.address, flow.ports[1])
-        for key, number, peer_number in ((client + server, 1000, 5000), (server + client, 5000, 1000)):
-            self._endpoints.setdefault(key, Endpoint(number, peer_number))
-        return self._endpoints[client + server], self._endpoints[server + client]
-
-    def _fitting(self, flow: Flow, step: str, now: int) -> str | None:
-        """The step itself, its nearest one that stays clear of what the model leaves open, or None.
-
-        Left open are: a SYN with another number while one is half-open; data before a SYN-ACK; ACKs after a RST that
-        answered a SYN; a SYN-ACK on a closing connection; and forged numbers where the window is unknown (picked up in
-        mid-stream), or is not looked at and yet decides something else.
-        """
-        entries = self._entries(flow, now)
-        live = [entry for entry in entries if entry is not None]
-        tracked = [entry.tcp for entry in live if entry.tcp is not None]
-        states = {tcp.state for tcp in tracked}
-        conntrack = self.model.document["conntrack"]
-        if step.startswith("forged"):
-            unknown = conntrack["tcp_loose"] and (len(live) < len(entries) or any(tcp.picked_up for tcp in tracked))
-            decides = conntrack["tcp_be_liberal"] and states & {"half-open", "closing"}
-            return None if unknown or decides else step
-        unanswered = {tcp.state for tcp in tracked if tcp.unanswered}
-        if step == "data" and "half-open" in unanswered:
-            return "ack"
-        if STEPS[step] == SYN | ACK:
-            return None if states & {"closing", "closed"} else step
-        if STEPS[step] == SYN:
-            return self._fitting_syn(flow, step, live, tracked)
-        return None if "closed" in unanswered and STEPS[step] & ACK and not STEPS[step] & RST else step
-
-    def _fitting_syn(
-        self, flow: Flow, step: str, live: Sequence[Connection], tracked: Sequence[TcpConnection]
-    ) -> str | None:
-        states = {tcp.state for tcp in tracked}
-        conntrack = self.model.document["conntrack"]
-        if conntrack["on_change"] == "reevaluate" and any(entry.cut is not None for entry in live):
-            return None
-        if states & {"closing", "closed"}:
-            return "new syn" if states <= {"closing", "closed"} else None
-        unlimited = conntrack["tcp_be_liberal"] or any(tcp.picked_up for tcp in tracked)
-        if "half-open" in states or (states and unlimited):
-            return "syn"
-        if not states and not all(end.fresh for end in self._pair(flow)):
-            return "new syn"
-        return step
-
-    def _entries(self, flow: Flow, now: int) -> list[Connection | None]:
-        """What the zone of each end that is an instance holds for a flow."""
-        ends = [(ip_address(flow.client.address), flow.ports[0]), (ip_address(flow.server.address), flow.ports[1])]
-        found = []
-        for (local, remote), host in zip((ends, ends[::-1]), (flow.client, flow.server), strict=True):
-            instance = holder(self.model.document, local[0], host.mac)
-            if instance is not None:
-                found.append(self.model.connection(instance["id"], (TCP, local, remote), now))
-        return found
 
 
 def _icmp(source: Host, destination: Host, body: bytes) -> bytes:

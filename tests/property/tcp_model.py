@@ -21,6 +21,7 @@ Readings that the specification leaves open, as taken here:
 
 The window check is coarse: a segment is outside when its sequence or acknowledgement number lies more than `FAR` bytes
 from what is known of that side. The stories send segments that are well inside (a few kilobytes) or well outside.
+With tcp_be_liberal there is no window, and none is known for a connection that was picked up: its scale is not.
 """
 
 from __future__ import annotations
@@ -131,7 +132,7 @@ class TcpConnection:
         return bare and side == RESPONDER and self.state == "half-open" and self.sides[side].syn is None
 
     def _outside(self, segment: Tcp, side: int) -> bool:
-        if self.be_liberal:
+        if self.be_liberal or self.picked_up:
             return False
         own, other = self.sides[side].end, self.sides[1 - side].end
         if own is not None and abs(distance(segment.seq, own)) > FAR:

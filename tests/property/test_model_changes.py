@@ -190,7 +190,7 @@ def test_reevaluate() -> None:
     story.datagram(17, PC, A, IN)
     story.change(update_address_group={"id": "ag", "ip_set": ["198.51.100.0/24"]})
     assert story.datagram(17, A, PC, BACK) == CUT.format("egress")
-    assert story.datagram(17, PC, A, IN) == "deny | ecs-a ingress deny disconnected no-rule-matched inbound"
+    assert story.datagram(17, PC, A, IN) == CUT.format("ingress")
     story.change(add_rule={"security_group": "sg-2", "rule": rule("x")})
     assert story.datagram(17, A, PC, BACK) == CUT.format("egress")
     assert story.datagram(17, PC, A, IN) == "allow | ecs-a ingress allow established rule x sg-2 inbound"

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from dataplane import ChangeError, DataPlane, Policy
-from tests.property.frames import datagram, ethernet, error, packet, query
+from tests.property.frames import datagram, error, ethernet, packet, query
 
 A, B, C, OUT, OUT2 = "10.0.0.1", "10.0.0.2", "10.0.0.3", "192.0.2.1", "192.0.2.2"
 

@@ -377,7 +377,7 @@ def test_all_mistakes_at_once_with_line_and_column(tmp_path: Path) -> None:
         "expect.yaml:7:14: instance is empty: write text, or leave the key out",
         "expect.yaml:7:23: count -1 is out of range: 0..1000000000000",
         "expect.yaml:8:3: expectation 7 is not allowed: write a mapping",
-        'expect.yaml:9:15: key "packet" is given twice: it stands in line 9 already',
+        'expect.yaml:9:15: key "packet" is given twice: it stands on line 9 already',
     ]
 
 

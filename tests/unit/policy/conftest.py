@@ -28,7 +28,7 @@ def unmarked(text: str) -> tuple[str, list[str]]:
 
 @pytest.fixture
 def finds() -> Finds:
-    """Asserts that a document has exactly these mistakes, in order, each at its mark: line and column, and the words."""
+    """Asserts that a document has exactly these mistakes, in order, each at its mark."""
 
     def check(text: str, *messages: str, name: str = "policy.yaml") -> None:
         plain, places = unmarked(dedent(text))

@@ -6,7 +6,6 @@ import json
 import subprocess
 import sys
 from pathlib import Path
-from textwrap import dedent
 
 import pytest
 from pydantic import ValidationError
@@ -55,10 +54,10 @@ conntrack:
 """
 
 
-def one_rule(text: str, more: str = "") -> SecurityGroupRule:
+def one_rule(text: str) -> SecurityGroupRule:
     """The rule of a document that has one, written as a flow mapping."""
     policy = Policy.parse(
-        f"security_groups:\n  - id: sg-a\n    security_group_rules:\n      - {{direction: ingress, {text}}}\n{dedent(more)}"
+        f"security_groups:\n  - id: sg-a\n    security_group_rules:\n      - {{direction: ingress, {text}}}\n"
     )
     return policy.security_groups[0].security_group_rules[0]
 

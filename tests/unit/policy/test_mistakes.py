@@ -46,7 +46,7 @@ PROTOCOLS = "tcp, udp, icmp, icmpv6, gre or a number 0..255"
         ("priority: §true", "priority true is not allowed: write a whole number 1..100"),
         ("priority: §1.5", "priority 1.5 is not allowed: write a whole number 1..100"),
         ("priority: §1.0", "priority 1.0 is not allowed: write a whole number 1..100"),
-        ("priority§: ", "priority is empty: write a whole number 1..100, or leave the key out"),
+        ("priority: §", "priority is empty: write a whole number 1..100, or leave the key out"),
         ("priority: §[1]", "priority is a list: write a whole number 1..100"),
         ("enabled: §yes", 'enabled "yes" is not allowed: write true or false'),
         ("enabled: §on", 'enabled "on" is not allowed: write true or false'),
@@ -76,11 +76,11 @@ PROTOCOLS = "tcp, udp, icmp, icmpv6, gre or a number 0..255"
         ("protocol: §58", 'protocol icmpv6 belongs to IPv6: write icmp, or "ethertype: IPv6"'),
         (
             "protocol: tcp, multiport: §0",
-            'multiport "0" is not allowed: port 0 is out of range: 1..65535',
+            "multiport 0 is not allowed: port 0 is out of range: 1..65535",
         ),
         (
             "protocol: tcp, multiport: §70000",
-            'multiport "70000" is not allowed: port 70000 is out of range: 1..65535',
+            "multiport 70000 is not allowed: port 70000 is out of range: 1..65535",
         ),
         (
             'protocol: tcp, multiport: §"22,65536"',
@@ -88,11 +88,11 @@ PROTOCOLS = "tcp, udp, icmp, icmpv6, gre or a number 0..255"
         ),
         (
             'protocol: tcp, multiport: §"82-80,0,x,,1-2-3"',
-            'multiport "82-80,0,x,,1-2-3" is not allowed: range 82-80 runs backwards: write 80-82; port 0 is out of range:'
-            ' 1..65535; "x" is no port or range low-high; an entry between commas is empty;'
+            'multiport "82-80,0,x,,1-2-3" is not allowed: range 82-80 runs backwards: write 80-82; port 0 is out of'
+            ' range: 1..65535; "x" is no port or range low-high; an entry between commas is empty;'
             ' "1-2-3" is no port or range low-high',
         ),
-        ("protocol: tcp, multiport: §-22", 'multiport "-22" is not allowed: "-22" is no port or range low-high'),
+        ("protocol: tcp, multiport: §-22", 'multiport -22 is not allowed: "-22" is no port or range low-high'),
         ('protocol: tcp, multiport: §""', 'multiport "" is not allowed: an entry between commas is empty'),
         ("protocol: tcp, multiport: §[22]", 'multiport a list is not text: write ports and ranges as "22,80-82"'),
         ("protocol: tcp, multiport: §22.5", 'multiport 22.5 is not text: write ports and ranges as "22,80-82"'),
@@ -131,8 +131,8 @@ PROTOCOLS = "tcp, udp, icmp, icmpv6, gre or a number 0..255"
         ("§icmp_type: 8", "icmp_type is allowed with protocol icmp or icmpv6 only: the rule has none"),
         (
             "protocol: icmp, icmp_type: §packet-too-big",
-            'icmp_type "packet-too-big" is no type of icmp: echo-reply, destination-unreachable, source-quench, redirect,'
-            " echo-request, router-advertisement, router-solicitation, time-exceeded, parameter-problem,"
+            'icmp_type "packet-too-big" is no type of icmp: echo-reply, destination-unreachable, source-quench,'
+            " redirect, echo-request, router-advertisement, router-solicitation, time-exceeded, parameter-problem,"
             " timestamp-request, timestamp-reply, info-request, info-reply, address-mask-request or address-mask-reply,"
             " or a number",
         ),
@@ -249,13 +249,17 @@ def test_remote_groups_of_another_region(finds: Finds) -> None:
             region: eu-2
             security_group_rules: [{direction: egress, remote_group_id: §a}]
         """,
-        'remote_group_id "c" is of region "eu-2" and the group of this rule is of region "eu-1": a remote group must be of'
-        " the same region",
-        'remote_group_id "a" is of region "eu-1" and the group of this rule is of region "eu-2": a remote group must be of'
-        " the same region",
+        'remote_group_id "c" is of region "eu-2" and the group of this rule is of region "eu-1": a remote group must be'
+        " of the same region",
+        'remote_group_id "a" is of region "eu-1" and the group of this rule is of region "eu-2": a remote group must be'
+        " of the same region",
     )
     Policy.parse(
-        "security_groups: [{id: a, region: default, security_group_rules: [{direction: egress, remote_group_id: b}]}, {id: b}]"
+        """
+        security_groups:
+          - {id: a, region: default, security_group_rules: [{direction: egress, remote_group_id: b}]}
+          - {id: b}
+        """
     )
 
 
@@ -360,7 +364,8 @@ def test_ids_are_unique(finds: Finds) -> None:
         ),
         (
             "addresses: [10.0.0.2], security_groups: [g], §uplink: eth0",
-            'key "uplink" is not known: allowed are id, name, description, vpc, addresses, mac, allowed_address_pairs, security_groups, interface',
+            'key "uplink" is not known: allowed are id, name, description, vpc, addresses, mac, allowed_address_pairs,'
+            " security_groups, interface",
         ),
     ],
 )
@@ -530,7 +535,8 @@ def test_all_mistakes_of_a_json_text(finds: Finds) -> None:
         "priority 0 is out of range: 1..100",
         'remote_group_id "x" is no security group of this document',
         "security_group_rules[1] is empty: write a mapping",
-        'key "a/b" is not known: allowed are region, security_groups, address_groups, instances, load_balancers, conntrack',
+        'key "a/b" is not known: allowed are region, security_groups, address_groups, instances, load_balancers,'
+        " conntrack",
         name="policy.json",
     )
 
@@ -559,7 +565,7 @@ def test_places_as_values() -> None:
     assert caught.value.mistakes[1] == Mistake(
         "p.yaml",
         7,
-        45,
+        47,
         "security_groups[0].security_group_rules[0].priority",
         "priority 101 is out of range: 1..100",
     )
