@@ -6,6 +6,7 @@ keeps the stories clear of what is left open:
 * a SYN with another number while one is half-open, and any SYN on a cut connection that may be judged again;
 * data before a SYN-ACK, and ACKs after a RST that answered a SYN;
 * a SYN-ACK on a closing connection;
+* a RST inside the window that is not at its edge, which a real end would only challenge (RFC 5961, 3);
 * numbers of another connection, or forged ones, where there is no window: after a pick-up in mid-stream, or with
   tcp_be_liberal.
 """
@@ -55,6 +56,11 @@ class Seen:
         """Whether the entry knows no window."""
         return self.tcp.picked_up or self.tcp.be_liberal
 
+    def expects(self, sender: Endpoint) -> bool:
+        """Whether an endpoint's next number is the next one for the entry, or any will do."""
+        end = self.tcp.sides[sender is self.ends[1]].end
+        return end is None or end == sender.sent
+
     @property
     def strange(self) -> bool:
         """Whether the endpoints have gone on to numbers that are not this entry's."""
@@ -76,7 +82,7 @@ class Conversations:
             self._endpoints.setdefault(key, Endpoint(number, peer_number))
         return self._endpoints[client + server], self._endpoints[server + client]
 
-    def fitting(self, flow: Flow, step: str, now: int) -> str | None:
+    def fitting(self, flow: Flow, from_server: bool, step: str, now: int) -> str | None:
         """The step itself, or the nearest one that is clear of what is left open, or None."""
         zones, seen = self._seen(flow, now)
         states = {one.tcp.state for one in seen}
@@ -88,6 +94,9 @@ class Conversations:
         if step.startswith("forged"):
             loose = self.model.document["conntrack"]["tcp_loose"]
             return None if any(one.unlimited for one in seen) or (loose and len(seen) < zones) else step
+        sender = self.endpoints(flow)[from_server]
+        if flags & RST and not all(one.expects(sender) for one in seen):
+            return None
         unanswered = {one.tcp.state for one in seen if one.tcp.unanswered}
         if step == "data" and "half-open" in unanswered:
             return "ack"

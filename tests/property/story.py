@@ -224,7 +224,7 @@ class Player:
     def _segments(self, event: Segments) -> Iterator[PacketStep]:
         """The segments of an event, up to the first that does not arrive: what follows would answer it."""
         for from_server, wanted in event.steps:
-            step = self.conversations.fitting(event.flow, wanted, self.now - event.late_ns)
+            step = self.conversations.fitting(event.flow, from_server, wanted, self.now - event.late_ns)
             if step is None:
                 continue
             sent = self._segment(event, from_server, step)

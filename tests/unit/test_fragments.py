@@ -1,0 +1,164 @@
+"""Virtual reassembly (SPEC 4.6), through the library and through a replay."""
+
+from __future__ import annotations
+
+import json
+import struct
+from pathlib import Path
+
+import pytest
+
+from dataplane import DataPlane, Policy
+from tests.property.frames import checksum, datagram, ethernet, packed
+
+SERVER, CLIENT = "10.0.0.1", "192.0.2.1"
+SERVER6, CLIENT6 = "fd00::1", "2001:db8::1"
+POLICY = """
+security_groups:
+  - id: sg
+    security_group_rules:
+      - {id: dns, direction: ingress, protocol: udp, multiport: "53"}
+      - {id: dns6, direction: ingress, ethertype: IPv6, protocol: udp, multiport: "53"}
+      - {id: web, direction: ingress, protocol: tcp, multiport: "80"}
+instances: [{id: server, addresses: [10.0.0.1, "fd00::1"], security_groups: [sg]}]
+"""
+
+
+def fragment(
+    offset: int, body: bytes, more: bool, ident: int = 1, protocol: int = 17, source: str = CLIENT, vlan: int = 0
+) -> bytes:
+    """An IPv4 fragment to the server."""
+    head = struct.pack("!BBHHHBBH", 0x45, 0, 20 + len(body), ident, more << 13 | offset // 8, 64, protocol, 0)
+    head += packed(source) + packed(SERVER)
+    head = head[:10] + struct.pack("!H", checksum(head)) + head[12:]
+    return ethernet("02:00:00:00:00:01", "02:00:00:00:00:02", head + body, vlan=vlan)
+
+
+def fragment6(offset: int, body: bytes, more: bool, ident: int = 1) -> bytes:
+    """An IPv6 fragment to the server."""
+    header = struct.pack("!BBHI", 17, 0, offset | more, ident)
+    head = struct.pack("!IHBB", 6 << 28, 8 + len(body), 44, 64) + packed(CLIENT6) + packed(SERVER6)
+    return ethernet("02:00:00:00:00:01", "02:00:00:00:00:02", head + header + body)
+
+
+def parts(port: int, size: int = 100, ident: int = 1, vlan: int = 0) -> list[bytes]:
+    """A UDP datagram in three fragments."""
+    whole = datagram(CLIENT, SERVER, 17, (4000, port), bytes(size))
+    third = len(whole) // 24 * 8
+    cuts = [(0, third), (third, 2 * third), (2 * third, len(whole))]
+    return [fragment(a, whole[a:b], b < len(whole), ident, vlan=vlan) for a, b in cuts]
+
+
+@pytest.fixture
+def firewall() -> DataPlane:
+    return DataPlane(Policy.parse(POLICY), seed=1)
+
+
+def answers(firewall: DataPlane, frames: list[bytes], at: float = 0.0) -> list[tuple[str, str | None, str | None]]:
+    """Verdict, reason and rule of each frame; judged in one batch."""
+    verdicts = firewall.process_batch(frames, [round(at * 1e9)] * len(frames))
+    return [(v.verdict, v.checks[0].reason, v.checks[0].rule) if v.checks else (v.verdict, None, None) for v in verdicts]
+
+
+ALLOWED = ("allow", "rule", "dns")
+DENIED = ("deny", "no-rule-matched", None)
+INVALID = ("deny", "invalid", None)
+WAITING = ("waiting", None, None)
+
+
+@pytest.mark.parametrize("order", [(0, 1, 2), (2, 1, 0), (1, 0, 2), (2, 0, 1)])
+@pytest.mark.parametrize(("port", "expected"), [(53, ALLOWED), (54, DENIED)])
+def test_every_fragment_gets_the_verdict_of_its_datagram(
+    firewall: DataPlane, order: tuple[int, ...], port: int, expected: tuple[str, str, str | None]
+) -> None:
+    """SPEC 4.6: in any arrival order."""
+    frames = parts(port)
+    assert answers(firewall, [frames[i] for i in order]) == [expected] * 3
+    assert firewall.counters().fragments_waiting == 0
+
+
+def test_interleaved_datagrams_do_not_mix(firewall: DataPlane) -> None:
+    """SPEC 4.6: told apart by identifier and VLAN."""
+    good, bad, tagged = parts(53, ident=1), parts(54, ident=2), parts(54, ident=1, vlan=9)
+    frames = [good[1], bad[2], tagged[1], bad[0], good[0], tagged[0], bad[1], good[2], tagged[2]]
+    expected = [ALLOWED, DENIED, DENIED, DENIED, ALLOWED, DENIED, DENIED, ALLOWED, DENIED]
+    assert answers(firewall, frames) == expected
+
+
+def test_ipv6_fragments_and_atomic_ones(firewall: DataPlane) -> None:
+    """SPEC 4.6, RFC 8200 4.5; an atomic fragment is a whole datagram (RFC 6946)."""
+    whole = datagram(CLIENT6, SERVER6, 17, (4000, 53), bytes(56))
+    allowed = ("allow", "rule", "dns6")
+    assert answers(firewall, [fragment6(32, whole[32:], False), fragment6(0, whole[:32], True)]) == [allowed] * 2
+    assert answers(firewall, [fragment6(0, whole, False, 7)], 1) == [("allow", "connection", "dns6")]
+
+
+def test_what_waits_is_told_later_or_denied_after_30_seconds(firewall: DataPlane) -> None:
+    """SPEC 4.6: bounded by 30 s of time."""
+    frames = parts(53)
+    assert answers(firewall, [frames[1]], 0) == [WAITING]
+    assert answers(firewall, [frames[0]], 29.9) == [ALLOWED]
+    ((number, verdict),) = firewall.resolved()
+    assert (number, verdict.verdict, verdict.checks[0].rule) == (0, "allow", "dns")
+    late = parts(53, ident=5)
+    assert answers(firewall, [late[1]], 100) == [WAITING]
+    assert answers(firewall, [late[0]], 130) == [("allow", "rule", "dns")]
+    ((_, verdict),) = firewall.resolved()
+    assert (verdict.verdict, verdict.checks[0].reason, verdict.checks[0].cause) == ("deny", "invalid", "fragment")
+
+
+def test_overlapping_fragments_are_invalid_and_spoil_their_datagram(firewall: DataPlane) -> None:
+    """SPEC 4.6: teardrop and its kin; a fragment that came twice as it is, is none."""
+    frames = parts(53)
+    assert answers(firewall, [frames[0], frames[0], frames[1]]) == [ALLOWED] * 3
+    overlap = fragment(8, bytes(64), True)
+    assert answers(firewall, [overlap, frames[2]]) == [INVALID] * 2
+
+
+def test_a_tiny_first_fragment_is_invalid(firewall: DataPlane) -> None:
+    """SPEC 4.6, RFC 1858: the transport header must be whole."""
+    header = struct.pack("!HHIIBBHHH", 4000, 80, 1, 0, 5 << 4, 2, 1024, 0, 0)
+    assert answers(firewall, [fragment(0, header[:16], True, protocol=6)]) == [INVALID]
+    assert answers(firewall, [fragment(16, header[16:], False, protocol=6)]) == [INVALID]
+
+
+def test_a_datagram_over_65535_bytes_is_invalid(firewall: DataPlane) -> None:
+    """SPEC 4.6: ping of death."""
+    assert answers(firewall, [parts(53)[0], fragment(65528, bytes(64), False)]) == [ALLOWED, INVALID]
+
+
+def test_a_fragment_behind_the_end_is_invalid(firewall: DataPlane) -> None:
+    """SPEC 4.6."""
+    frames = parts(53)
+    assert answers(firewall, [*frames[1:], fragment(800, bytes(8), False)]) == [INVALID] * 3
+
+
+def test_a_flood_of_fragments_is_bounded_and_leaves_other_networks_their_places(firewall: DataPlane) -> None:
+    """SPEC 4.6: bounded in number and memory, with fair eviction."""
+    victim = parts(53, ident=9)
+    assert answers(firewall, victim[:1]) == [ALLOWED]
+    flood = [fragment(800, bytes(8), True, n % 65536, source=f"198.51.100.{n % 250}") for n in range(20_000)]
+    for start in range(0, len(flood), 1000):
+        answers(firewall, flood[start : start + 1000], 0.1)
+        firewall.resolved()
+    assert firewall.counters().fragments_waiting <= 4096
+    assert firewall.counters().datagrams_evicted > 10_000
+    assert answers(firewall, victim[1:], 0.2) == [ALLOWED] * 2
+
+
+def test_records_leave_a_replay_in_capture_order(tmp_path: Path) -> None:
+    """SPEC 7: one record per packet, in capture order, also behind a fragment that waits."""
+    frames = parts(53)
+    story = [(0.0, frames[2]), (0.0, frames[1]), *((1.0 + n / 1000, parts(54, ident=n)[0]) for n in range(2, 1500))]
+    story += [(3.0, frames[0]), (4.0, parts(53, ident=6000)[1])]
+    data = bytes.fromhex("d4c3b2a1020004000000000000000000ffff000001000000")
+    for at, frame in story:
+        data += struct.pack("<IIII", int(at), round(at % 1 * 1e6), len(frame), len(frame)) + frame
+    (tmp_path / "fragments.pcap").write_bytes(data)
+    verdicts = tmp_path / "verdicts.jsonl"
+    DataPlane(Policy.parse(POLICY)).replay(tmp_path / "fragments.pcap", verdicts=verdicts)
+    records = [json.loads(line) for line in verdicts.read_text().splitlines()]
+    assert [r["packet"] for r in records] == list(range(1, len(story) + 1))
+    assert [r["time"] for r in records] == [pytest.approx(at) for at, _ in story]
+    assert [r["verdict"] for r in records] == ["allow"] * 2 + ["deny"] * 1498 + ["allow", "deny"]
+    assert records[-1]["checks"][0]["reason"] == "invalid"
