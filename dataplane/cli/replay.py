@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import json
 import signal
 import sys
@@ -40,6 +41,8 @@ def replay(
     top: Annotated[int, typer.Option(min=0, max=1000, help="How many denied flows and rules to list.")] = 10,
 ) -> None:
     """Replay captures through a policy: which packets pass, by which rule, and what a change cuts off."""
+    # The policy and its tables live as long as the process: looking for garbage among them only takes time.
+    gc.disable()
     from dataplane.engine import Engine
     from dataplane.policy.changes import ChangeError, load_changes
     from dataplane.policy.load import PolicyError

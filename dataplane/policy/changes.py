@@ -270,7 +270,7 @@ T = TypeVar("T")
 def _find(items: Mapping[str, T], wanted: str, kind: str) -> T:
     found = items.get(wanted)
     if found is None:
-        raise ChangeError(f"{shown(wanted)} {unknown(kind, wanted, items, 'policy')}")
+        raise ChangeError(f"{shown(wanted)} {unknown(kind, wanted, items)}")
     return found
 
 

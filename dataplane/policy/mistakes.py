@@ -100,8 +100,8 @@ def nearest(word: object, known: Iterable[str]) -> str | None:
     return by_lower[found[0]] if found else None
 
 
-def unknown(kind: str, word: str, known: Iterable[str], where: str = "document") -> str:
-    """The end of a sentence about an id that nothing has: ``is no security group of this document; ...``."""
+def unknown(kind: str, word: str, known: Iterable[str]) -> str:
+    """The end of a sentence about an id that nothing has: ``is no security group of this policy; ...``."""
     near = nearest(word, known)
     hint = f"; did you mean {shown(near)}?" if near is not None else ""
-    return f"is no {kind} of this {where}{hint}"
+    return f"is no {kind} of this policy{hint}"

@@ -331,7 +331,7 @@ class Policy(CheckedModel):
         default=(), description="Load balancers in front of instances."
     )
     conntrack: Annotated[Conntrack, BeforeValidator(fields.empty_as_mapping)] = Field(
-        default_factory=Conntrack, description="Settings of the connection table."
+        default_factory=Conntrack, description="How connections are tracked."
     )
 
     @model_validator(mode="after")

@@ -4,7 +4,7 @@ The model answers for any segment, but not every answer of its follows from the 
 keeps the stories clear of what is left open:
 
 * a SYN with another number while one is half-open, and any SYN on a cut connection that may be judged again;
-* data before a SYN-ACK, and ACKs after a RST that answered a SYN;
+* data before a SYN-ACK, and what follows a RST in a half-open connection;
 * a SYN-ACK on a closing connection;
 * a RST inside the window that is not at its edge, which a real end would only challenge (RFC 5961, 3);
 * numbers of another connection, or forged ones, where there is no window: after a pick-up in mid-stream, or with
@@ -97,12 +97,11 @@ class Conversations:
         sender = self.endpoints(flow)[from_server]
         if flags & RST and not all(one.expects(sender) for one in seen):
             return None
-        unanswered = {one.tcp.state for one in seen if one.tcp.unanswered}
-        if step == "data" and "half-open" in unanswered:
+        if any(one.tcp.aborted for one in seen) and not flags & RST:
+            return None
+        if step == "data" and any(one.tcp.unanswered for one in seen):
             return "ack"
-        if flags == SYN | ACK:
-            return None if states & {"closing", "closed"} else step
-        return None if "closed" in unanswered and flags & ACK and not flags & RST else step
+        return None if flags == SYN | ACK and states & {"closing", "closed"} else step
 
     def _fitting_syn(self, flow: Flow, step: str, seen: list[Seen]) -> str | None:
         states = {one.tcp.state for one in seen}

@@ -95,6 +95,11 @@ class TcpConnection:
         """Whether no SYN of the responder has been seen, nor can it be inferred."""
         return self.sides[RESPONDER].syn is None and not self.picked_up
 
+    @property
+    def aborted(self) -> bool:
+        """Whether a RST ended it before it was established."""
+        return self.reset and not self.picked_up and not all(side.syn_acknowledged for side in self.sides)
+
     def open(self, segment: Tcp) -> None:
         """Takes in the first segment: a plain SYN, or anything but a RST with tcp_loose."""
         self.picked_up = not plain_syn(segment)

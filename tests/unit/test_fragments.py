@@ -57,7 +57,9 @@ def firewall() -> DataPlane:
 def answers(firewall: DataPlane, frames: list[bytes], at: float = 0.0) -> list[tuple[str, str | None, str | None]]:
     """Verdict, reason and rule of each frame; judged in one batch."""
     verdicts = firewall.process_batch(frames, [round(at * 1e9)] * len(frames))
-    return [(v.verdict, v.checks[0].reason, v.checks[0].rule) if v.checks else (v.verdict, None, None) for v in verdicts]
+    return [
+        (v.verdict, v.checks[0].reason, v.checks[0].rule) if v.checks else (v.verdict, None, None) for v in verdicts
+    ]
 
 
 ALLOWED = ("allow", "rule", "dns")

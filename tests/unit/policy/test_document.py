@@ -403,7 +403,7 @@ def test_a_policy_cannot_be_changed() -> None:
 def test_models_built_by_hand_are_checked_as_well() -> None:
     with pytest.raises(ValidationError, match="multiport is allowed with protocol tcp or udp only"):
         SecurityGroupRule(direction="ingress", multiport="22")
-    with pytest.raises(ValidationError, match="is no security group of this document"):
+    with pytest.raises(ValidationError, match="is no security group of this policy"):
         Policy.model_validate({"instances": [{"id": "a", "addresses": ["10.0.0.1"], "security_groups": ["g"]}]})
 
 

@@ -193,16 +193,16 @@ PROTOCOLS = "tcp, udp, icmp, icmpv6, gre or a number 0..255"
         ),
         (
             "remote_group_id: §G",
-            'remote_group_id "G" is no security group of this document; did you mean "g"?',
+            'remote_group_id "G" is no security group of this policy; did you mean "g"?',
         ),
         (
             "remote_group_id: §default",
-            'remote_group_id "default" is no security group of this document: it is made where an instance leaves'
+            'remote_group_id "default" is no security group of this policy: it is made where an instance leaves'
             " security_groups out",
         ),
         (
             "remote_address_group_id: §sixty",
-            'remote_address_group_id "sixty" is no address group of this document; did you mean "six"?',
+            'remote_address_group_id "sixty" is no address group of this policy; did you mean "six"?',
         ),
         (
             "remote_address_group_id: §six",
@@ -360,7 +360,7 @@ def test_ids_are_unique(finds: Finds) -> None:
         ("addresses: [10.0.0.2], security_groups: [g, §g]", 'security_groups[1] "g" is in the list already'),
         (
             "addresses: [10.0.0.2], security_groups: [§gg]",
-            'security_groups[0] "gg" is no security group of this document; did you mean "g"?',
+            'security_groups[0] "gg" is no security group of this policy; did you mean "g"?',
         ),
         (
             "addresses: [10.0.0.2], security_groups: [g], §uplink: eth0",
@@ -427,7 +427,7 @@ def test_load_balancers(finds: Finds) -> None:
         'mac "fa:16:3e:00:00:01" is taken in vpc "default": instance "a" has it already',
         'interface "tap-a" is taken: instance "a" has it already',
         'backends[1] "a" is in the list already',
-        'backends[2] "c" is no instance of this document',
+        'backends[2] "c" is no instance of this policy',
         "a load balancer needs an address, a mac or an interface: it is recognised by one of them",
         "transfer_client_ip 1 is not allowed: write true or false",
         'addresses[0] "10.0.0.1" is taken in vpc "other": instance "b" has it already',
@@ -481,7 +481,7 @@ def test_sections_of_the_wrong_kind(finds: Finds) -> None:
         "security_groups is a mapping: write a list",
         'address_groups "none" is not allowed: write a list',
         'instances[0] "a" is not allowed: write a mapping',
-        'backends[0] "i" is no instance of this document',
+        'backends[0] "i" is no instance of this policy',
         "conntrack is a list: write a mapping",
         'key "subnets" is not known: allowed are region, security_groups, address_groups, instances, load_balancers,'
         " conntrack",
@@ -510,13 +510,13 @@ MANY_MESSAGES = (
     "multiport is allowed with protocol tcp or udp only: the rule has protocol gre",
     "multiport 0 is not allowed: port 0 is out of range: 1..65535",
     "remote_ip_prefix and remote_group_id are given together: at most one of them is allowed",
-    'remote_group_id "x" is no security group of this document',
+    'remote_group_id "x" is no security group of this policy',
     'remote_ip_prefix "10.0.0.1/8" has host bits set: write "10.0.0.0/8"',
     "id is missing: write text",
     'addresses[1] "nonsense" is no IPv4 or IPv6 address',
     'addresses[2] "10.0.0.1" is taken in vpc "default": instance "i" has it already',
     'security_groups[1] 5 is not allowed: write text in quotes: "5"',
-    'security_groups[2] "b" is no security group of this document',
+    'security_groups[2] "b" is no security group of this policy',
 )
 
 
@@ -533,7 +533,7 @@ def test_all_mistakes_of_a_json_text(finds: Finds) -> None:
         '"a\\/b": 1}'.replace('"a\\/b"', '§"a\\/b"'),
         'region 5 is not allowed: write text in quotes: "5"',
         "priority 0 is out of range: 1..100",
-        'remote_group_id "x" is no security group of this document',
+        'remote_group_id "x" is no security group of this policy',
         "security_group_rules[1] is empty: write a mapping",
         'key "a/b" is not known: allowed are region, security_groups, address_groups, instances, load_balancers,'
         " conntrack",
