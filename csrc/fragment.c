@@ -62,6 +62,8 @@ struct dp_fragments {
     struct queue by_source[DP_FRAGMENT_SOURCES];
     uint32_t free_datagram;
     uint32_t free_waiting;
+    uint32_t high_datagram; /* those above have not been used yet, and their memory has not been touched */
+    uint32_t high_waiting;
     uint32_t n_waiting;
     uint64_t evicted;
     struct datagram datagram[DP_DATAGRAMS + 1];
@@ -76,14 +78,6 @@ struct dp_fragments *dp_fragments_new(dp_fragment_answered *answered, void *owne
         return NULL;
     f->answered = answered;
     f->owner = owner;
-    for (uint32_t i = DP_DATAGRAMS; i > 0; i--) {
-        f->datagram[i].chain = f->free_datagram;
-        f->free_datagram = i;
-    }
-    for (uint32_t i = DP_WAITING_MAX; i > 0; i--) {
-        f->waiting[i].next = f->free_waiting;
-        f->free_waiting = i;
-    }
     return f;
 }
 
@@ -253,9 +247,9 @@ static uint32_t find_or_make(struct dp_fragments *f, const struct dp_fragment_ke
     for (; index; index = f->datagram[index].chain)
         if (memcmp(&f->datagram[index].key, key, sizeof *key) == 0)
             return index;
-    if (!f->free_datagram)
+    if (!f->free_datagram && f->high_datagram == DP_DATAGRAMS)
         make_room(f);
-    index = f->free_datagram;
+    index = f->free_datagram ? f->free_datagram : ++f->high_datagram;
     d = &f->datagram[index];
     f->free_datagram = d->chain;
     memset(d, 0, offsetof(struct datagram, range));
@@ -310,11 +304,13 @@ static bool place(struct datagram *d, const struct dp_packet *p)
 static bool wait(struct dp_fragments *f, struct datagram *d, const struct dp_packet *packet, uint64_t number,
                  const struct dp_record *record)
 {
-    uint32_t w = f->free_waiting;
-    struct waiting *waiting = &f->waiting[w];
+    struct waiting *waiting;
+    uint32_t w;
 
-    if (!w || d->n_waiting == DP_WAITING_EACH)
+    if (f->n_waiting == DP_WAITING_MAX || d->n_waiting == DP_WAITING_EACH)
         return false;
+    w = f->free_waiting ? f->free_waiting : ++f->high_waiting;
+    waiting = &f->waiting[w];
     f->free_waiting = waiting->next;
     f->n_waiting++;
     waiting->number = number;

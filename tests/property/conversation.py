@@ -91,13 +91,13 @@ class Conversations:
             return step if flags != SYN else self._fitting_syn(flow, step, seen)
         if any(one.unlimited and one.strange for one in seen):
             return None
+        if any(one.tcp.aborted for one in seen) and not flags & RST:
+            return None
         if step.startswith("forged"):
             loose = self.model.document["conntrack"]["tcp_loose"]
             return None if any(one.unlimited for one in seen) or (loose and len(seen) < zones) else step
         sender = self.endpoints(flow)[from_server]
         if flags & RST and not all(one.expects(sender) for one in seen):
-            return None
-        if any(one.tcp.aborted for one in seen) and not flags & RST:
             return None
         if step == "data" and any(one.tcp.unanswered for one in seen):
             return "ack"

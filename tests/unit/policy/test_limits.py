@@ -57,7 +57,9 @@ def test_what_counts(fields: dict[str, Any], counted: bool) -> None:
 
 def test_quotas_are_by_direction_and_ethertype() -> None:
     rules = [
-        SecurityGroupRule(direction=direction, ethertype=ethertype, protocol="tcp", multiport="1,3")
+        SecurityGroupRule.model_validate(
+            {"direction": direction, "ethertype": ethertype, "protocol": "tcp", "multiport": "1,3"}
+        )
         for direction, ethertype, n in (("ingress", "IPv4", 1), ("ingress", "IPv6", 2), ("egress", "IPv4", 3))
         for _ in range(n)
     ]

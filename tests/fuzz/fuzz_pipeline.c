@@ -1,0 +1,134 @@
+/*
+ * fuzz_pipeline.c: frames made of arbitrary bytes through a whole engine: parser, fragments, connection table, rules.
+ *
+ * The input is a sequence of steps. A step's first byte chooses the link type and whether the policy changes before it,
+ * the second the time that passes, the third and fourth the frame's length; the frame follows. Each frame is judged
+ * from a buffer of exactly its size, so that a read beyond it is found. One instance holds every address.
+ */
+#include "dp_api.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
+
+enum { FRAMES_MAX = 200 };
+
+static const uint64_t steps_ns[8] = {0, 1000000, 1000000000, 9999999999, 30000000000, 180000000000, 600000000000, 1};
+
+static struct dp_conntrack_config settings(void)
+{
+    struct dp_conntrack_config config = {.max_entries = 40};
+
+    for (int s = 0; s < DP_CONN_STATES; s++) {
+        config.timeout_ns[s] = 30000000000u;
+        config.tentative[s] = s % 2;
+        for (int side = 0; side < DP_SIDES; side++)
+            for (int e = 0; e < DP_TCP_EVENTS; e++)
+                config.tcp_next[s][side][e] = (uint8_t)(1 + (s + side + e) % DP_CONN_TCP_CLOSE);
+    }
+    config.reopens[DP_CONN_TCP_CLOSE] = 1;
+    config.reevaluate = 1;
+    return config;
+}
+
+struct parts {
+    struct dp_conntrack_config config;
+    struct dp_rule_table *table[2];
+    struct dp_endpoints *endpoints;
+    struct dp_zone_tables zones[2];
+};
+
+static void update(struct dp_engine *engine, struct parts *parts, uint32_t zones)
+{
+    static const struct dp_revocation revocation = {{10, 0, 0, 1}, 4, 1};
+    static const uint32_t cut[1] = {0};
+    struct dp_policy_update next = {.zones = parts->zones,
+                                    .n_zones = zones,
+                                    .endpoints = parts->endpoints,
+                                    .config = &parts->config,
+                                    .cut = cut,
+                                    .n_cut = 1,
+                                    .revocations = &revocation,
+                                    .n_revocations = 1,
+                                    .count_revoked = 1};
+
+    if (dp_engine_update(engine, &next) < 0)
+        abort();
+}
+
+static void make(struct parts *parts)
+{
+    struct dp_selector any = {0, 0xffffff};
+    struct dp_rule rule = {1, DP_REMOTE_ANY, 0, 1, DP_ALLOW};
+    struct dp_holding holdings[3] = {{{{0}, 0}, 4, 0, 1}, {{{0}, 0}, 6, 0, 1}, {{{10, 0, 0, 1}, 32}, 4, 1, 0}};
+
+    *parts = (struct parts){.config = settings()};
+    if (dp_endpoints_new(holdings, 3, NULL, 0, NULL, 0, NULL, 0, &parts->endpoints) < 0)
+        abort();
+    for (int f = 0; f < 2; f++)
+        if (dp_rule_table_new(f ? 6 : 4, &rule, 1, NULL, 0, NULL, 0, &any, 1, &parts->table[f]) < 0)
+            abort();
+    for (uint32_t z = 0; z < 2; z++) {
+        parts->zones[z].zone = z;
+        for (int d = 0; d < 2; d++)
+            for (int f = 0; f < 2; f++)
+                parts->zones[z].table[d][f] = parts->table[f];
+    }
+}
+
+static size_t judge(struct dp_engine *engine, const uint8_t *data, size_t size, uint64_t *now)
+{
+    size_t length = (size_t)(data[2] << 8 | data[3]) % 2048;
+    struct dp_record record;
+    struct dp_flow flow;
+    uint8_t *frame;
+
+    if (length > size - 4)
+        length = size - 4;
+    frame = malloc(length ? length : 1);
+    if (!frame)
+        abort();
+    memcpy(frame, data + 4, length);
+    *now += steps_ns[data[1] % 8];
+    struct dp_frame seen = {.time_ns = *now,
+                            .data = frame,
+                            .captured = (uint32_t)length,
+                            .length = (uint32_t)length + (data[1] >> 4),
+                            .link = data[0] % DP_LINKS};
+    if (dp_engine_process(engine, &seen, 1, &record, &flow) < 0 || record.checks > 2)
+        abort();
+    free(frame);
+    return 4 + length;
+}
+
+int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
+{
+    static const uint64_t seed[2] = {1, 2};
+    struct dp_resolution resolution;
+    struct dp_engine *engine;
+    struct parts parts;
+    uint64_t now = 1700000000000000000u;
+
+    make(&parts);
+    if (dp_engine_new(&parts.config, seed, &engine) < 0)
+        abort();
+    update(engine, &parts, 2);
+    for (int n = 0; size >= 4 && n < FRAMES_MAX; n++) {
+        size_t used;
+
+        if (data[0] >> 4 == 15)
+            update(engine, &parts, 1 + (data[0] & 1));
+        used = judge(engine, data, size, &now);
+        data += used;
+        size -= used;
+    }
+    dp_engine_give_up(engine, UINT64_MAX);
+    while (dp_engine_resolved(engine, &resolution, 1))
+        ;
+    dp_engine_free(engine);
+    dp_endpoints_free(parts.endpoints);
+    dp_rule_table_free(parts.table[0]);
+    dp_rule_table_free(parts.table[1]);
+    return 0;
+}
