@@ -34,12 +34,13 @@ END = "/* cffi: end */"
 LANGUAGE = ("-std=c11", "-fPIC", f"-ffile-prefix-map={ROOT}=.")
 WARNINGS = ("-Wall", "-Wextra", "-Werror", "-Wmissing-prototypes")
 # Nothing replaces our functions at run time, so calls within the library need neither a table nor a pause for one.
-OPTIMISED = ("-O3", "-g1", "-fno-plt", "-fno-semantic-interposition")
+# A compiler newer than ours may warn of more: that must not stop a user's build (CI sets CFLAGS=-Werror).
+OPTIMISED = ("-O3", "-g1", "-fno-plt", "-fno-semantic-interposition", "-Wno-error")
 # -O1 keeps the reports of sanitizers readable and the fuzzers fast.
 SANITIZED = ("-O1", "-g", "-fno-omit-frame-pointer", "-fno-sanitize-recover=all")
 # What cffi writes has no prototypes and leaves arguments unused; that it fits our header must be certain.
 GENERATED = (
-    *("-std=c11", "-O3", "-g1", "-fno-plt", "-Wall", "-Wextra", "-Werror", "-Wno-unused-parameter"),
+    *("-std=c11", "-O3", "-g1", "-fno-plt", "-Wall", "-Wextra", "-Wno-unused-parameter"),
     *("-Werror=incompatible-pointer-types", "-Werror=implicit-function-declaration"),
 )
 

@@ -126,7 +126,7 @@ class SecurityGroupRule(RuleFields, CheckedModel):
     def conflicts(self) -> Iterable[Conflict]:
         return consistency.rule_conflicts(self)
 
-    @cached_property
+    @property
     def protocol_number(self) -> int | None:
         """The protocol's number, 0..255; None for all protocols."""
         return fields.PROTOCOL_NUMBERS[self.protocol] if isinstance(self.protocol, str) else self.protocol

@@ -91,7 +91,7 @@ class Conversations:
             return step if flags != SYN else self._fitting_syn(flow, step, seen)
         if any(one.unlimited and one.strange for one in seen):
             return None
-        if any(one.tcp.aborted for one in seen) and not flags & RST:
+        if any(one.tcp.aborted for one in seen):
             return None
         if step.startswith("forged"):
             loose = self.model.document["conntrack"]["tcp_loose"]

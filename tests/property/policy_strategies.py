@@ -121,7 +121,7 @@ def documents(draw: st.DrawFn) -> Document:
     document: Document = {"security_groups": security_groups, "instances": instances}
     if address_groups:
         document["address_groups"] = address_groups
-    if not draw(st.integers(0, 5)):
+    if draw(st.integers(0, 5)) == 3:
         backends = draw(st.lists(st.sampled_from([i["id"] for i in instances]), min_size=1, unique=True))
         balancer = {"id": "elb-1", "addresses": [LB_ADDRESS], "mac": LB_MAC, "backends": backends}
         document["load_balancers"] = [{**balancer, "transfer_client_ip": draw(st.sampled_from([True, True, False]))}]
@@ -167,11 +167,11 @@ def _ip_sets(version: int) -> st.SearchStrategy[list[str]]:
 def _conntrack(draw: st.DrawFn) -> dict[str, Any]:
     settings: dict[str, Any] = {}
     for name in ("tcp_loose", "tcp_be_liberal"):
-        if not draw(st.integers(0, 4)):
+        if draw(st.integers(0, 5)) == 3:
             settings[name] = True
-    if not draw(st.integers(0, 5)):
+    if draw(st.integers(0, 5)) == 3:
         settings["on_change"] = "reevaluate"
-    if not draw(st.integers(0, 5)):
+    if draw(st.integers(0, 5)) == 3:
         names = ["tcp_established", "tcp_fin_wait", "tcp_half_open", "tcp_close", "icmp"]
         settings["timeouts"] = draw(st.dictionaries(st.sampled_from(names), st.sampled_from([10, 30, 180]), max_size=2))
     return settings

@@ -40,10 +40,31 @@ MS = SECOND // 1000
 
 #: In nanoseconds, about the edges of every timeout of SPEC 4.2.
 PAUSES = [0, MS, 9900 * MS, 10 * SECOND, 29999 * MS, 30 * SECOND, 179900 * MS, 180 * SECOND, 599900 * MS, 600 * SECOND]
-WEIGHTED_PAUSES = [0] * 18 + [MS] * 3 + PAUSES[2:]
 #: That add up to 30 s, 180 s and 600 s, to just before and to just beyond, with changes between.
 HOLD_PAUSES = [0] * 6 + [MS, 10 * SECOND, 20 * SECOND, 9999 * MS, 30 * SECOND, 150 * SECOND, 570 * SECOND]
-DELAYS = [0] * 16 + [MS, SECOND, 40 * SECOND]
+#: How long to wait before a packet, and by how much its timestamp is late.
+TIMES = [(0, 0)] * 16 + [(MS, 0)] * 3 + [(pause, 0) for pause in PAUSES[2:]]
+TIMES += [(0, MS), (0, SECOND), (0, 40 * SECOND), (10 * SECOND, 20 * SECOND), (30 * SECOND, 40 * SECOND)]
+
+#: Whole pieces of conversations, each (from the server?, step).
+OPENING = [(False, "syn"), (True, "syn-ack"), (False, "ack")]
+CLOSINGS = [
+    [(False, "fin"), (True, "ack"), (True, "fin"), (False, "ack")],
+    [(True, "fin"), (False, "fin"), (True, "ack")],
+    [(False, "fin"), (True, "fin"), (True, "ack"), (False, "ack")],
+    [(True, "rst")],
+]
+PIECES = [
+    *[OPENING] * 4,
+    [*OPENING, (False, "data")],
+    [*OPENING, (False, "data"), (True, "data")],
+    *CLOSINGS,
+    [(False, "syn"), (True, "syn"), (False, "syn-ack"), (True, "syn-ack")],
+    [(False, "new syn"), (True, "syn-ack"), (False, "ack")],
+    [(False, "syn"), (True, "rst-ack")],
+    [(False, "data")],
+    [(True, "data")],
+]
 
 #: What a connection can be opened with.
 Talk = Datagram | Segments | Query
@@ -80,17 +101,29 @@ def _pairs(ends: Sequence[Host], document: Document) -> list[tuple[Host, Host]]:
 @st.composite
 def stories(draw: st.DrawFn) -> Story:
     """A policy of any kind and events of every kind under it."""
-    document = draw(documents())
+    document = draw(st.one_of(open_documents(), documents()))
     ends = hosts(document)
     pairs = _pairs(ends, document)
     by_address = {host.address: host for host in draw(st.permutations(ends))}
     tcp_pairs = _pairs([h for h in ends if by_address[h.address] == h], document)
     # Few conversations, many packets: so that packets meet the entries of earlier ones.
-    flows = draw(st.lists(_flows(pairs), min_size=1, max_size=2))
-    if tcp_pairs:
-        flows += draw(st.lists(_tcp_flows(tcp_pairs), min_size=1, max_size=2))
-    queries = draw(st.lists(_queries(pairs), min_size=1, max_size=2))
-    return Story(document, draw(_lists(_timed(_events(flows, queries, ends, document)))))
+    talks: list[Event] = []
+    for flow in draw(st.lists(_flows(pairs), min_size=1, max_size=2)):
+        talks += [Datagram(flow), Datagram(flow, reply=True), Datagram(flow, extension=True)] * 3
+    for flow in draw(st.lists(_tcp_flows(tcp_pairs), max_size=2)) if tcp_pairs else ():
+        talks += _segments(flow, 1)
+    for client, server, kind, identifier in draw(st.lists(_queries(pairs), max_size=2)):
+        asked = QUERIES[6 if ":" in client.address else 4][kind]
+        talks += [Query(client, server, kind, identifier, reply) for reply in (None, asked)] * 3
+    others = [_errors(ends), changes(document).map(lambda change: Change(*change)), _messages(ends, document)]
+    choices = [*map(st.just, talks), *others * (len(talks) // 6)]
+    return Story(document, draw(_lists(_timed(st.sampled_from(choices).flatmap(lambda chosen: chosen)))))
+
+
+def _segments(flow: Flow, strays: int) -> list[Event]:
+    """What may be said in a TCP flow: pieces of conversations, and each possible step, `strays` times."""
+    steps = [[(from_server, step)] for step in STEPS for from_server in (False, True)]
+    return [Segments(flow, steps) for steps in steps * strays + PIECES * 2]
 
 
 def _lists(events: st.SearchStrategy[Event]) -> st.SearchStrategy[list[Event]]:
@@ -99,10 +132,10 @@ def _lists(events: st.SearchStrategy[Event]) -> st.SearchStrategy[list[Event]]:
     return pieces.map(lambda lists: [event for piece in lists for event in piece])
 
 
-@st.composite
-def _timed(draw: st.DrawFn, events: st.SearchStrategy[Event]) -> Event:
-    event = draw(events)
-    return replace(event, wait_ns=draw(st.sampled_from(WEIGHTED_PAUSES)), late_ns=draw(st.sampled_from(DELAYS)))
+def _timed(events: st.SearchStrategy[Event]) -> st.SearchStrategy[Event]:
+    return st.builds(
+        lambda event, times: replace(event, wait_ns=times[0], late_ns=times[1]), events, st.sampled_from(TIMES)
+    )
 
 
 @st.composite
@@ -157,10 +190,9 @@ def tcp_stories(draw: st.DrawFn) -> Story:
     ends = [Host(CLIENTS[0]), *(Host(address, mac(n)) for n, address in enumerate(addresses))]
     client, server = draw(st.sampled_from(_pairs(ends, document)))
     # Now and then another flow on the same ends, whose client is the first one's server.
-    flows = [Flow(TCP, client, server, (1024, 22))] * 9 + [Flow(TCP, server, client, (22, 1024))]
-    stray = st.tuples(st.booleans(), st.sampled_from(sorted(STEPS))).map(lambda step: [step])
-    segments = st.builds(Segments, st.sampled_from(flows), st.one_of(stray, st.sampled_from(PIECES)))
-    return Story(document, draw(_lists(_timed(segments))))
+    flow, swapped = Flow(TCP, client, server, (1024, 22)), Flow(TCP, server, client, (22, 1024))
+    segments = _segments(flow, 1) * 6 + _segments(swapped, 1)
+    return Story(document, draw(_lists(_timed(st.sampled_from(segments)))))
 
 
 @st.composite
@@ -173,24 +205,18 @@ def crowded_stories(draw: st.DrawFn) -> Story:
         "instances": [{"id": "ecs-a", "addresses": [here.address], "mac": here.mac, "security_groups": ["sg-1"]}],
         "conntrack": {"max_entries": draw(st.integers(1, 4))},
     }
-    return Story(document, draw(_lists(_crowd(here, Host(CLIENTS[0])))))
+    return Story(document, draw(_lists(_timed(_crowd(here, Host(CLIENTS[0]))))))
 
 
-@st.composite
-def _crowd(draw: st.DrawFn, here: Host, there: Host) -> Event:
-    client, server = draw(st.sampled_from([(here, there), (there, here)]))
-    ports = draw(st.sampled_from(PORTS)), draw(st.sampled_from(PORTS))
-    wait = draw(st.sampled_from([0, MS, MS, *PAUSES]))
-    match draw(st.sampled_from(["udp", "tcp", "tcp", "query"])):
-        case "udp":
-            return Datagram(Flow(UDP, client, server, ports), draw(st.booleans()), wait_ns=wait)
-        case "tcp":
-            steps = draw(st.sampled_from([*PIECES, OPENING[:1], OPENING[:1], OPENING[:2]]))
-            return Segments(Flow(TCP, client, server, ports), steps, wait_ns=wait)
-        case _:
-            return Query(
-                client, server, 8, draw(st.sampled_from([7, 8])), draw(st.sampled_from([None, 0])), wait_ns=wait
-            )
+def _crowd(here: Host, there: Host) -> st.SearchStrategy[Event]:
+    events: list[Event] = []
+    for client, server in ((here, there), (there, here)):
+        for ports in [(one, two) for one in PORTS for two in PORTS]:
+            events += [Datagram(Flow(UDP, client, server, ports), reply) for reply in (False, True)]
+            tcp = Flow(TCP, client, server, ports)
+            events += [Segments(tcp, steps) for steps in (OPENING[:1], OPENING[:2], *CLOSINGS, OPENING, OPENING)]
+        events += [Query(client, server, 8, identifier, reply) for identifier in (7, 8) for reply in (None, 0)] * 5
+    return st.sampled_from(events)
 
 
 @st.composite
@@ -221,53 +247,6 @@ def _queries(draw: st.DrawFn, pairs: Sequence[tuple[Host, Host]]) -> tuple[Host,
     client, server = draw(st.sampled_from(pairs))
     kinds = QUERIES[6 if ":" in client.address else 4]
     return client, server, draw(st.sampled_from(sorted(kinds))), draw(st.sampled_from([7, 8]))
-
-
-#: Whole pieces of conversations, each (from the server?, step).
-OPENING = [(False, "syn"), (True, "syn-ack"), (False, "ack")]
-PIECES: list[list[tuple[bool, str]]] = [
-    OPENING,
-    OPENING,
-    [*OPENING, (False, "data")],
-    [(False, "data")],
-    [(True, "data")],
-    [*OPENING, (False, "data"), (True, "data")],
-    [(False, "fin"), (True, "ack"), (True, "fin"), (False, "ack")],
-    [(True, "fin"), (False, "fin"), (True, "ack")],
-    [(False, "fin"), (True, "fin"), (True, "ack"), (False, "ack")],
-    [(False, "syn"), (True, "syn"), (False, "syn-ack"), (True, "syn-ack")],
-    [(False, "new syn"), (True, "syn-ack"), (False, "ack")],
-    [(False, "syn"), (True, "rst-ack")],
-]
-
-
-@st.composite
-def _events(
-    draw: st.DrawFn,
-    flows: Sequence[Flow],
-    queries: Sequence[tuple[Host, Host, int, int]],
-    ends: Sequence[Host],
-    document: Document,
-) -> Event:
-    what = draw(st.sampled_from(["flow"] * 8 + ["query"] * 3 + ["error"] * 2 + ["change"] * 4 + ["message"]))
-    if what == "change":
-        change, broken = draw(changes(document))
-        return Change(change, broken)
-    if what == "error":
-        return draw(_errors(ends))
-    if what == "message":
-        return draw(_messages(ends, document))
-    if what == "query":
-        client, server, kind, identifier = draw(st.sampled_from(queries))
-        asked = QUERIES[6 if ":" in client.address else 4][kind]
-        return Query(client, server, kind, identifier, draw(st.sampled_from([None, asked])))
-    flow = draw(st.sampled_from(flows))
-    if flow.protocol != TCP:
-        return Datagram(flow, draw(st.booleans()), draw(st.integers(0, 7)) == 7)
-    if draw(st.integers(0, 3)):
-        return Segments(flow, draw(st.sampled_from(PIECES)))
-    step = st.sampled_from(["data", "fin", "syn", "syn-ack", "rst", "forged rst", "forged seq", "forged ack", *STEPS])
-    return Segments(flow, [(draw(st.booleans()), draw(step))])
 
 
 @st.composite
