@@ -5,16 +5,18 @@ from __future__ import annotations
 import secrets
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from dataplane import conntrack
 from dataplane._core import ffi, lib
 from dataplane._core.errors import check
 from dataplane.compiler import Compiler
 from dataplane.connections import Connections
-from dataplane.policy.changes import Change, apply, parse_change
-from dataplane.policy.model import Policy
 from dataplane.verdict import LINK_WORDS, Names, Verdict, verdict_of
+
+if TYPE_CHECKING:
+    from dataplane.policy.changes import Change
+    from dataplane.policy.model import Policy
 
 _SCAPY_LINKS = {"Ethernet": "ethernet", "802.3": "ethernet", "IP": "raw", "IPv6": "raw", "cooked linux": "sll"}
 
@@ -126,6 +128,9 @@ class Engine:
         `change` is as in SPEC 7, without `at`: ``{"add_rule": {"security_group": "sg-a", "rule": {...}}}``. Raises
         ChangeError when it is not valid; nothing has happened then.
         """
+        # Only who makes changes waits for their models to be loaded.
+        from dataplane.policy.changes import apply, parse_change
+
         if isinstance(change, Mapping):
             change = parse_change(change)
         return self.replace(apply(self._policy, change), time_ns=_seconds(time) if time_ns is None else time_ns)

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from dataplane.engine import Engine
-from dataplane.policy.changes import TimedChange
 from dataplane.replay import Captures, Replay, Summary
+
+if TYPE_CHECKING:
+    from dataplane.policy.changes import TimedChange
 
 
 class DataPlane(Engine):

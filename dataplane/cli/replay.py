@@ -15,6 +15,7 @@ import typer
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from dataplane.policy.changes import TimedChange
     from dataplane.replay import Captures, Summary
     from dataplane.replay.expectations import Expectations
 
@@ -44,18 +45,16 @@ def replay(
     # The policy and its tables live as long as the process: looking for garbage among them only takes time.
     gc.disable()
     from dataplane.engine import Engine
-    from dataplane.policy.changes import ChangeError, load_changes
-    from dataplane.policy.load import PolicyError
+    from dataplane.policy.mistakes import ChangeError, PolicyError
     from dataplane.policy.model import Policy
     from dataplane.replay import Captures, Replay
-    from dataplane.replay.expectations import Expectations
     from dataplane.replay.verdicts import open_writer
 
     with ExitStack() as stack:
         try:
             engine = Engine(Policy.load(policy))
-            schedule = load_changes(changes) if changes else []
-            expectations = Expectations.load(expect) if expect else None
+            schedule = _load_changes(changes) if changes else []
+            expectations = _load_expectations(expect) if expect else None
             opened = stack.enter_context(Captures(captures))
             writer = open_writer(verdicts, engine.names) if verdicts else None
             run = Replay(
@@ -84,6 +83,21 @@ def replay(
             _refuse(f"{verdicts}: {error.strerror}: the verdicts could not be written")
     _print_summary(summary, as_json=as_json, to_stderr=verdicts == "-", top=top)
     raise typer.Exit(_conclude(summary, expectations))
+
+
+# Their models take a while to load: only who gives such a file waits for it.
+
+
+def _load_changes(path: Path) -> list[TimedChange]:
+    from dataplane.policy.changes import load_changes
+
+    return load_changes(path)
+
+
+def _load_expectations(path: Path) -> Expectations:
+    from dataplane.replay.expectations import Expectations
+
+    return Expectations.load(path)
 
 
 def _refuse(text: str) -> NoReturn:

@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 from dataplane._core import ffi, lib
 from dataplane._core.errors import check
 from dataplane.engine import Disconnected, Engine
-from dataplane.policy.changes import TimedChange
-from dataplane.policy.model import Policy
 from dataplane.replay.captures import Captures
 from dataplane.replay.summary import AppliedChange, Summary, summarise
 from dataplane.verdict import Names
+
+if TYPE_CHECKING:
+    from dataplane.policy.changes import TimedChange
+    from dataplane.policy.model import Policy
 
 BATCH = 16384
 _FOREVER = (1 << 64) - 1

@@ -5,14 +5,16 @@ from __future__ import annotations
 import socket
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from dataplane._core import ffi
 from dataplane.connections import PROTOCOL_NAMES
 from dataplane.engine import Disconnected, Engine
-from dataplane.policy.changes import TimedChange
 from dataplane.replay.captures import CaptureStatus
 from dataplane.verdict import CAUSE_WORDS, DIRECTION_WORDS, REASON_WORDS, VERDICT_WORDS
+
+if TYPE_CHECKING:
+    from dataplane.policy.changes import TimedChange
 
 
 @dataclass(frozen=True, slots=True)
