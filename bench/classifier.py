@@ -22,7 +22,8 @@ for rules in (10, 100, 1000, 10000):
     started = time.perf_counter()
     loaded = Policy.load(path)
     parsed = time.perf_counter()
-    zones, _ = Compiler(Names()).compile(loaded)
+    compiler = Compiler(Names())
+    zones, _ = compiler.compile(loaded)
     compiled = time.perf_counter()
     handle = zones[0].table[lib.DP_INGRESS][0]
     action = ffi.new("uint32_t *")

@@ -56,8 +56,10 @@ def main(
     source: Annotated[Path, typer.Option(help="Folder of workloads.c, floor.c and policy.py.")] = SOURCE,
 ) -> None:
     """Prints medians, and ratios to the first row of each workload."""
-    console = Console()
-    table = Table("workload", "program", "wall s", "M packets/s", "ns/packet", "ratio", "memory MB", "bytes/connection")
+    console = Console(width=120)
+    table = Table(
+        "workload", "program", "wall s", "cpu s", "M packets/s", "ns/packet", "ratio", "memory MB", "bytes/conn"
+    )
     for name in workload or ["zipf", "mixed"]:
         file = str(capture(name, source))
         commands = {
@@ -104,6 +106,7 @@ def report(table: Table, workload: str, results: dict[str, list[Run]]) -> None:
             workload,
             program,
             f"{wall:.3f}",
+            f"{statistics.median(r.cpu for r in runs):.3f}" if program.startswith("dataplane") else "",
             f"{packets / wall / 1e6:.2f}",
             f"{wall / packets * 1e9:.0f}",
             f"{wall / first:.2f}",

@@ -51,7 +51,10 @@ class Compiler:
         self.rebuilt = 0
 
     def compile(self, policy: Policy) -> tuple[Any, Any]:
-        """The policy as (array of `struct dp_zone_tables`, endpoints); `rebuilt` counts the tables made anew."""
+        """The policy as (array of `struct dp_zone_tables`, endpoints); `rebuilt` counts the tables made anew.
+
+        The array points to tables that this compiler owns, until it compiles the next policy.
+        """
         self.rebuilt = 0
         used: dict[tuple[str, ...], _Tables] = {}
         zones = ffi.new("struct dp_zone_tables[]", len(policy.instances))
@@ -105,10 +108,10 @@ class Compiler:
         n_prefixes = 0
         known: dict[object, int] = {}
         for group, rule in rules:
-            source = rule.remote_group_id or rule.remote_address_group_id or rule.remote_prefix
+            source = rule.remote_group_id or rule.remote_address_group_id or rule.remote_ip_prefix
             remote = _ANY
             if source:
-                key = (rule.remote_group_id is not None, source)
+                key = (rule.remote_group_id, rule.remote_address_group_id, rule.remote_ip_prefix)
                 remote = known.get(key, _ANY)
                 if remote == _ANY:
                     remote = known[key] = len(known)
@@ -147,8 +150,9 @@ class Compiler:
         if rule.remote_address_group_id:
             group: AddressGroup = policy.address_group(rule.remote_address_group_id)
             return b"".join(_prefix(address, bits) for address, bits in group.prefixes)
-        assert rule.remote_prefix is not None
-        return _prefix(*rule.remote_prefix)
+        prefix = rule.remote_prefix
+        assert prefix is not None
+        return _prefix(*prefix)
 
     def _member_prefixes(self, policy: Policy, group: str, family: int) -> bytes:
         members = policy.members(group)

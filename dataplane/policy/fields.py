@@ -184,6 +184,9 @@ def _protocol(value: object) -> str | int | None:
 
 def port_ranges(multiport: str) -> tuple[tuple[int, int], ...]:
     """A canonical `multiport` as ranges (low, high), both ends within, as written."""
+    if multiport.isdecimal():
+        port = int(multiport)
+        return ((port, port),)
     ranges = []
     for part in multiport.split(","):
         low, _, high = part.partition("-")
@@ -215,7 +218,7 @@ def _multiport(value: object) -> str | None:
         value = str(value)
     if type(value) is not str:
         _unfit('is not text: write ports and ranges as "22,80-82"')
-    if value.isascii() and value.isdecimal() and value[0] != "0" and len(value) < 5:
+    if value.isascii() and value.isdecimal() and value[0] != "0" and len(value) <= 5 and int(value) <= PORT_MAX:
         return value
     parts = [part.strip() for part in value.split(",")]
     if len(parts) > MULTIPORT_MAX:

@@ -131,7 +131,7 @@ class SecurityGroupRule(RuleFields, CheckedModel):
         """The protocol's number, 0..255; None for all protocols."""
         return fields.PROTOCOL_NUMBERS[self.protocol] if isinstance(self.protocol, str) else self.protocol
 
-    @cached_property
+    @property
     def selectors(self) -> tuple[Selector, ...]:
         """Protocol and ports, or ICMP type and code, as ranges of `struct dp_selector` with both ends within."""
         number = self.protocol_number
@@ -139,7 +139,7 @@ class SecurityGroupRule(RuleFields, CheckedModel):
             return ALL_SELECTORS
         base = number << 16
         if self.multiport is not None:
-            return tuple((base | low, base | high) for low, high in fields.port_ranges(self.multiport))
+            return tuple([(base | low, base | high) for low, high in fields.port_ranges(self.multiport)])
         kind = self._icmp_type
         if kind is None:
             return ((base, base | 0xFFFF),)
@@ -154,7 +154,7 @@ class SecurityGroupRule(RuleFields, CheckedModel):
     def _icmp_code(self, kind: int) -> int | None:
         return None if self.icmp_code is None else icmp.code_number(str(self.protocol), kind, self.icmp_code)
 
-    @cached_property
+    @property
     def remote_prefix(self) -> PackedPrefix | None:
         """`remote_ip_prefix` as (4 or 16 bytes in network order, bits)."""
         return None if self.remote_ip_prefix is None else fields.packed_prefix(self.remote_ip_prefix)

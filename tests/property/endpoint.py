@@ -68,7 +68,7 @@ class Endpoint:
     def make(self, step: str) -> tuple[Tcp, bytes]:
         """The segment for a step, and its payload."""
         flags = STEPS[step]
-        if step == "new syn" and self.used:
+        if step == "new syn":
             self.renew()
         seq, payload = self.sent, b""
         if flags & SYN:
@@ -110,5 +110,5 @@ class Endpoint:
                     self.renew()
             return
         end = segment.seq + segment.length + (1 if segment.flags & FIN else 0)
-        if segment.flags & ACK and 0 < distance(end, self.received) < 1 << 20:
+        if segment.flags & ACK and distance(segment.seq, self.received) <= 0 < distance(end, self.received):
             self.received = end % MODULUS

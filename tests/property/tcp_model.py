@@ -145,11 +145,12 @@ class TcpConnection:
         return bool(segment.flags & ACK) and other is not None and abs(distance(segment.ack, other)) > FAR
 
     def _acknowledges_syn(self, segment: Tcp, side: int) -> bool:
-        """Whether `side` acknowledges the other side's SYN, and nothing that the other side never sent."""
+        """Whether `side` acknowledges the other side's SYN and, unless be_liberal, nothing that was never sent."""
         other = self.sides[1 - side]
         if not segment.flags & ACK or other.syn is None or other.end is None:
             return False
-        return distance(segment.ack, other.syn) > 0 and distance(segment.ack, other.end) <= 0
+        sent = self.be_liberal or distance(segment.ack, other.end) <= 0
+        return sent and distance(segment.ack, other.syn) > 0
 
     def _take_reset(self, segment: Tcp, side: int) -> str:
         answers_syn = side == RESPONDER and self.sides[side].syn is None and not self.picked_up
