@@ -59,7 +59,7 @@ def rule_conflicts(rule: SecurityGroupRule) -> list[Conflict]:
     elif protocol == "icmpv6" and ethertype == "IPv4":
         found.append(Conflict(("protocol",), 'protocol icmpv6 belongs to IPv6: write icmp, or "ethertype: IPv6"'))
     prefix = rule.remote_ip_prefix
-    if prefix is not None and BAD not in (prefix, ethertype) and (":" in prefix) != (ethertype == "IPv6"):
+    if prefix is not None and (":" in prefix) != (ethertype == "IPv6") and BAD not in (prefix, ethertype):
         text = f"remote_ip_prefix {shown(prefix)} is IPv{family(prefix)} and the ethertype of the rule is {ethertype}"
         found.append(Conflict(("remote_ip_prefix",), text))
     if (prefix is not None) + (rule.remote_group_id is not None) + (rule.remote_address_group_id is not None) > 1:

@@ -6,7 +6,7 @@ with colons, protocols by name where they have one. What is not allowed raises a
 whose message goes on after the name and the value of the field: ``protocol 256`` *is out of range*.
 """
 
-import socket
+from socket import AF_INET, AF_INET6, inet_ntop, inet_pton
 from typing import Annotated, Literal, NoReturn
 
 from pydantic import AfterValidator, BeforeValidator, Field, PlainValidator, Strict, WithJsonSchema
@@ -53,17 +53,17 @@ def _not_text(value: object, example: str) -> NoReturn:
 
 def packed_address(text: str) -> bytes:
     """An IPv4 or IPv6 address as 4 or 16 bytes in network order. Raises OSError or ValueError for anything else."""
-    return socket.inet_pton(socket.AF_INET6 if ":" in text else socket.AF_INET, text)
+    return inet_pton(AF_INET6 if ":" in text else AF_INET, text)
 
 
 def address_text(packed: bytes) -> str:
     """The canonical text of a packed address."""
-    return socket.inet_ntop(socket.AF_INET if len(packed) == 4 else socket.AF_INET6, packed)
+    return inet_ntop(AF_INET if len(packed) == 4 else AF_INET6, packed)
 
 
 def _canonical(text: str, packed: bytes) -> str:
     """The canonical text of an address that was read from `text`: IPv4 addresses can be written in one way only."""
-    return text if len(packed) == 4 else socket.inet_ntop(socket.AF_INET6, packed)
+    return text if len(packed) == 4 else inet_ntop(AF_INET6, packed)
 
 
 def packed_prefix(text: str) -> tuple[bytes, int]:
@@ -86,7 +86,7 @@ def family(text: str) -> int:
 
 def _pack(text: str, what: str) -> bytes:
     try:
-        return packed_address(text)
+        return inet_pton(AF_INET6 if ":" in text else AF_INET, text)
     except (OSError, ValueError):
         _unfit(f"is no {what}")
 
