@@ -239,23 +239,28 @@ static enum dp_cause step(struct dp_conntrack *ct, struct dp_entry *e, const str
     return DP_CAUSE_NONE;
 }
 
+/* Whether a segment begins a connection anew in place of a closing or closed one (SPEC 4.4). */
+static bool reopens(const struct dp_conntrack *ct, const struct dp_entry *e, const struct dp_packet *p)
+{
+    return p->protocol == DP_PROTO_TCP && ct->config.reopens[e->state] && dp_tcp_flags_valid(p->tcp.flags) &&
+           dp_tcp_first_event(p->tcp.flags) == DP_TCP_SYN;
+}
+
 static void judge_known(struct dp_engine *engine, const struct job *job, uint32_t direction, uint32_t entry,
                         struct dp_check *check)
 {
     struct dp_conntrack *ct = &engine->conntrack;
-    const struct dp_packet *p = &job->packet;
     struct dp_entry *e = &ct->table.entries[entry];
     bool inbound = e->flags & DP_ENTRY_INBOUND;
     enum dp_side side = (direction == DP_INGRESS) == inbound ? DP_INITIATOR : DP_RESPONDER;
     enum dp_cause cause;
     uint8_t next;
 
-    if (p->protocol == DP_PROTO_TCP && ct->config.reopens[e->state] && dp_tcp_flags_valid(p->tcp.flags) &&
-        dp_tcp_first_event(p->tcp.flags) == DP_TCP_SYN) {
+    if (reopens(ct, e, &job->packet)) {
         judge_new(engine, job, direction, entry, check);
         return;
     }
-    cause = step(ct, e, p, side, &next);
+    cause = step(ct, e, &job->packet, side, &next);
     belongs_to(check, e);
     if (cause) {
         invalid(check, cause);
@@ -266,20 +271,21 @@ static void judge_known(struct dp_engine *engine, const struct job *job, uint32_
     dp_conntrack_keep(ct, entry, next);
 }
 
-/* A packet of a disconnected connection (SPEC 5.3, 5.7). */
+/* A packet of a disconnected connection (SPEC 5.3); with reevaluate, its initiator's may keep it (SPEC 5.7). */
 static void judge_held(struct dp_engine *engine, const struct job *job, uint32_t direction, uint32_t entry,
                        struct dp_check *check)
 {
     struct dp_conntrack *ct = &engine->conntrack;
     struct dp_entry *e = &ct->table.entries[entry];
+    uint8_t next;
 
-    if (ct->config.reevaluate && direction == DP_INGRESS &&
-        ask_rules(engine, &job->packet, job->zone[direction], direction, check)) {
+    if (ct->config.reevaluate && direction == DP_INGRESS && !reopens(ct, e, &job->packet) &&
+        ask_rules(engine, &job->packet, job->zone[direction], direction, check) &&
+        step(ct, e, &job->packet, DP_INITIATOR, &next) == DP_CAUSE_NONE) {
         dp_conntrack_reattach(ct, entry, check->rule);
-        check->rule = 0;
-        judge_known(engine, job, direction, entry, check);
-        if (check->reason == DP_REASON_CONNECTION)
-            check->reason = DP_REASON_RULE;
+        dp_conntrack_keep(ct, entry, next);
+        answer(check, DP_ALLOW, DP_STATE_ESTABLISHED, DP_REASON_RULE);
+        belongs_to(check, e);
         return;
     }
     check->rule = 0;

@@ -88,7 +88,7 @@ class Conversations:
         states = {one.tcp.state for one in seen}
         flags = STEPS[step]
         if flags & (SYN | ACK) == SYN:
-            return step if flags != SYN else self._fitting_syn(flow, step, seen)
+            return step if flags != SYN else self._fitting_syn(flow, from_server, step, seen)
         if any(one.unlimited and one.strange for one in seen):
             return None
         if any(one.tcp.aborted for one in seen):
@@ -103,7 +103,7 @@ class Conversations:
             return "ack"
         return None if flags == SYN | ACK and states & {"closing", "closed"} else step
 
-    def _fitting_syn(self, flow: Flow, step: str, seen: list[Seen]) -> str | None:
+    def _fitting_syn(self, flow: Flow, from_server: bool, step: str, seen: list[Seen]) -> str | None:
         states = {one.tcp.state for one in seen}
         again = self.model.document["conntrack"]["on_change"] == "reevaluate"
         if again and any(one.entry.cut is not None for one in seen):
@@ -111,10 +111,10 @@ class Conversations:
         if states & {"closing", "closed"}:
             return "new syn" if states <= {"closing", "closed"} else None
         if "half-open" in states or any(one.unlimited for one in seen):
-            return None if any(one.strange for one in seen) else "syn"
-        if not states and not all(end.fresh for end in self.endpoints(flow)):
-            return "new syn"
-        return step
+            known = self.endpoints(flow)[from_server].fresh or "half-open" not in states
+            return "syn" if known and not any(one.strange for one in seen) else None
+        fresh = all(end.fresh for end in self.endpoints(flow))
+        return step if states or fresh else "new syn"
 
     def _seen(self, flow: Flow, now: int) -> tuple[int, list[Seen]]:
         """How many of the two ends are instances, and what their zones hold for the flow."""

@@ -78,7 +78,7 @@ class Verdict:
 
 @dataclass
 class Connection:
-    """An entry; times in nanoseconds. `cut` is when a change disconnected it, `born` the order of creation."""
+    """An entry; times in nanoseconds. `cut` is when a change disconnected it, `born` the order in which it was made, or closed."""
 
     origin: str
     rule: str
@@ -233,6 +233,7 @@ class Model:
         self, packet: Packet, instance: dict[str, Any], direction: str, key: Key, connection: Connection
     ) -> Check:
         name = instance["id"]
+        firm = not connection.tentative()
         if packet.tcp is not None and connection.tcp is not None:
             outcome = connection.tcp.take(packet.tcp, _side(direction, connection))
             if outcome == "new connection":
@@ -240,6 +241,10 @@ class Model:
             if outcome == "invalid":
                 return _invalid(name, direction, connection.origin)
         self._refresh(direction, connection)
+        if firm and connection.tentative():
+            # A connection that closed lines up behind those that were tentative before it.
+            self._born += 1
+            connection.born = self._born
         found = (connection.rule, connection.security_group, connection.origin)
         return Check(name, direction, "allow", "established", "connection", *found)
 

@@ -140,6 +140,7 @@ class Player:
         self.model = Model(story.document)
         self.conversations = Conversations(self.model)
         self.now = START_NS
+        self._changed_ns = 0
         self._sent: list[tuple[Host, Host, bytes]] = []
 
     def play(self) -> Iterator[PacketStep | ChangeStep]:
@@ -171,7 +172,12 @@ class Player:
                 self.model.apply(event.change, self.now)
             except RefusedChangeError:
                 refused = True
+        self._changed_ns = self.now
         return ChangeStep(event.change, self.now, refused)
+
+    def _time(self, event: Event) -> int:
+        """A packet's timestamp. None lies before a change that has been made: a replay would not make it so."""
+        return max(self.now - event.late_ns, self._changed_ns)
 
     def _send(
         self, event: Event, title: str, source: Host, destination: Host, ip: bytes, ethertype: int | None, vlan: int
@@ -179,7 +185,7 @@ class Player:
         frame = frames.ethernet(source.mac, destination.mac, ip, ethertype, vlan)
         if not isinstance(event, Message):
             self._sent.append((source, destination, ip))
-        time_ns = self.now - event.late_ns
+        time_ns = self._time(event)
         return PacketStep(title, frame, time_ns, self.model.process(frame, time_ns))
 
     def _make(self, event: Event) -> tuple[str, Host, Host, bytes, int | None, int] | None:
@@ -224,7 +230,7 @@ class Player:
     def _segments(self, event: Segments) -> Iterator[PacketStep]:
         """The segments of an event, up to the first that does not arrive: what follows would answer it."""
         for from_server, wanted in event.steps:
-            step = self.conversations.fitting(event.flow, from_server, wanted, self.now - event.late_ns)
+            step = self.conversations.fitting(event.flow, from_server, wanted, self._time(event))
             if step is None:
                 continue
             sent = self._segment(event, from_server, step)

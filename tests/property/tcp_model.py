@@ -145,12 +145,11 @@ class TcpConnection:
         return bool(segment.flags & ACK) and other is not None and abs(distance(segment.ack, other)) > FAR
 
     def _acknowledges_syn(self, segment: Tcp, side: int) -> bool:
-        """Whether `side` acknowledges the other side's SYN and, unless be_liberal, nothing that was never sent."""
+        """Whether `side` acknowledges the other side's SYN, and nothing that the other side never sent."""
         other = self.sides[1 - side]
         if not segment.flags & ACK or other.syn is None or other.end is None:
             return False
-        sent = self.be_liberal or distance(segment.ack, other.end) <= 0
-        return sent and distance(segment.ack, other.syn) > 0
+        return distance(segment.ack, other.syn) > 0 and distance(segment.ack, other.end) <= 0
 
     def _take_reset(self, segment: Tcp, side: int) -> str:
         answers_syn = side == RESPONDER and self.sides[side].syn is None and not self.picked_up
@@ -181,7 +180,9 @@ class TcpConnection:
 
     def _may_acknowledge(self, segment: Tcp, side: int) -> bool:
         me, other = self.sides[side], self.sides[1 - side]
-        return me.syn is not None and (me.said_syn_ack or other.said_syn_ack) and self._acknowledges_syn(segment, side)
+        if me.syn is None or other.syn is None or not (me.said_syn_ack or other.said_syn_ack):
+            return False
+        return self.be_liberal or self._acknowledges_syn(segment, side)
 
     def _note_syn(self, segment: Tcp, side: int) -> None:
         me = self.sides[side]
