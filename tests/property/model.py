@@ -78,7 +78,7 @@ class Verdict:
 
 @dataclass
 class Connection:
-    """An entry; times in nanoseconds. `cut` is when a change disconnected it, `born` the order in which it was made, or closed."""
+    """An entry; times in nanoseconds. `cut` is when a change disconnected it; `born` orders the tentative ones."""
 
     origin: str
     rule: str
