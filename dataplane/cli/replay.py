@@ -135,8 +135,7 @@ def _progress(stack: ExitStack, captures: Captures) -> Callable[[], None] | None
 def _print_summary(summary: Summary, *, as_json: bool, to_stderr: bool, top: int) -> None:
     stream = sys.stderr if to_stderr else sys.stdout
     if as_json:
-        json.dump(summary.to_dict(), stream, indent=2)
-        stream.write("\n")
+        stream.write(json.dumps(summary.to_dict()) + "\n")
         return
     from dataplane.cli.summary import print_summary
 

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from dataplane.policy.changes import TimedChange
     from dataplane.policy.model import Policy
 
-BATCH = 16384
+BATCH = 4096
 _FOREVER = (1 << 64) - 1
 _NANOSECONDS = 1_000_000_000
 
