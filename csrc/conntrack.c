@@ -178,13 +178,9 @@ static uint64_t due(void *owner, uint32_t index)
     return deadline;
 }
 
-void dp_conntrack_advance(struct dp_conntrack *ct, uint64_t time_ns)
+void dp_conntrack_run_timers(struct dp_conntrack *ct)
 {
-    if (time_ns <= ct->now)
-        return;
-    ct->now = time_ns;
-    if (dp_timer_is_due(&ct->wheel, time_ns))
-        dp_timer_advance(&ct->wheel, time_ns, due, ct);
+    dp_timer_advance(&ct->wheel, ct->now, due, ct);
 }
 
 void dp_conntrack_reap(struct dp_conntrack *ct)

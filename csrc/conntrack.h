@@ -96,8 +96,18 @@ void dp_conntrack_release(struct dp_conntrack *ct);
 /* Puts new settings in force; the table never gets smaller than it is. */
 int dp_conntrack_configure(struct dp_conntrack *ct, const struct dp_conntrack_config *config);
 
+/* Lets timers come up that are due by now. */
+void dp_conntrack_run_timers(struct dp_conntrack *ct);
+
 /* Sets the time, if it is later than now, and lets timers come up. */
-void dp_conntrack_advance(struct dp_conntrack *ct, uint64_t time_ns);
+static inline void dp_conntrack_advance(struct dp_conntrack *ct, uint64_t time_ns)
+{
+    if (time_ns <= ct->now)
+        return;
+    ct->now = time_ns;
+    if (dp_timer_is_due(&ct->wheel, time_ns))
+        dp_conntrack_run_timers(ct);
+}
 
 /* The entry of `key`; a dead one is taken out first. HELD: disconnected, and its hold lasts. */
 enum dp_conn_status dp_conntrack_find(struct dp_conntrack *ct, const struct dp_flow_key *key, uint32_t hash,

@@ -362,13 +362,16 @@ static bool is_backend(const struct dp_endpoints *e, uint32_t balancer, uint32_t
     return false;
 }
 
+bool dp_endpoints_has_balancers(const struct dp_endpoints *e)
+{
+    return e->n_backends != 0;
+}
+
 bool dp_endpoints_is_balancer(const struct dp_endpoints *e, uint32_t zone, uint32_t family,
                               const union dp_address *address, const uint8_t *mac)
 {
     size_t size = family == 4 ? 4 : 16;
 
-    if (e->n_backends == 0)
-        return false;
     for (uint32_t i = 0; i < e->n_balancers; i++)
         if (e->balancers[i].family == family && memcmp(e->balancers[i].address, address->byte, size) == 0 &&
             is_backend(e, e->balancers[i].balancer, zone))

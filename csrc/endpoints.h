@@ -22,6 +22,9 @@ void dp_endpoints_hold(struct dp_endpoints *endpoints);
 uint32_t dp_endpoints_find(const struct dp_endpoints *endpoints, uint32_t family, const union dp_address *address,
                            const uint8_t *mac);
 
+/* Whether there is a load balancer in front of any zone. */
+bool dp_endpoints_has_balancers(const struct dp_endpoints *endpoints);
+
 /* Whether the peer with this address and MAC (or NULL) is a load balancer in front of `zone`. */
 bool dp_endpoints_is_balancer(const struct dp_endpoints *endpoints, uint32_t zone, uint32_t family,
                               const union dp_address *address, const uint8_t *mac);

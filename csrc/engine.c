@@ -128,6 +128,7 @@ static int build_policy(const struct dp_policy_update *update, uint32_t n_zones,
         return DP_E_MEMORY;
     p->n_zones = n_zones;
     p->endpoints = update->endpoints;
+    p->balancers = dp_endpoints_has_balancers(p->endpoints);
     dp_endpoints_hold(p->endpoints);
     for (uint32_t i = 0; i < update->n_zones; i++)
         for (int d = 0; d < 2; d++)
@@ -268,6 +269,16 @@ void dp_engine_counters(const struct dp_engine *e, struct dp_counters *counters)
     const struct dp_conntrack *ct = &e->conntrack;
 
     *counters = e->counters;
+    for (int v = 0; v < DP_VERDICTS; v++)
+        for (int r = 0; r < DP_REASONS; r++)
+            for (int s = 0; s < DP_STATES; s++) {
+                const struct dp_counter *count = &e->answers[v][r][s];
+
+                counters->check[v][r].packets += count->packets;
+                counters->check[v][r].bytes += count->bytes;
+                counters->state[s].packets += count->packets;
+                counters->state[s].bytes += count->bytes;
+            }
     counters->connections_opened = ct->opened;
     counters->connections_expired = ct->expired;
     counters->connections_replaced = ct->replaced;

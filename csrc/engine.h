@@ -15,6 +15,7 @@
 
 struct dp_policy {
     struct dp_endpoints *endpoints;
+    bool balancers; /* there are load balancers to look for */
     uint32_t n_zones;
     struct dp_rule_table *table[][2][2]; /* by zone, direction, family; NULL denies */
 };
@@ -22,7 +23,8 @@ struct dp_policy {
 struct dp_engine {
     struct dp_policy *policy;
     struct dp_conntrack conntrack;
-    struct dp_counters counters;
+    struct dp_counters counters; /* its check and state are worked out of `answers` when they are asked for */
+    struct dp_counter answers[DP_VERDICTS][DP_REASONS][DP_STATES];
     struct dp_rule_counter *rule_counters;
     uint32_t n_rule_counters;
     struct dp_denied_flows *denied;

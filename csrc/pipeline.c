@@ -307,7 +307,8 @@ static void judge(struct dp_engine *engine, const struct job *job, uint32_t dire
     }
     if (control(p, direction, check))
         return;
-    if (dp_endpoints_is_balancer(engine->policy->endpoints, job->zone[direction], p->family,
+    if (engine->policy->balancers &&
+        dp_endpoints_is_balancer(engine->policy->endpoints, job->zone[direction], p->family,
                                  direction == DP_INGRESS ? &p->source : &p->destination,
                                  direction == DP_INGRESS ? p->source_mac : p->destination_mac)) {
         answer(check, DP_ALLOW, DP_STATE_UNTRACKED, DP_REASON_LOAD_BALANCER);
@@ -333,11 +334,10 @@ static void count_check(struct dp_engine *engine, const struct dp_packet *packet
                         uint32_t length)
 {
     struct dp_counters *c = &engine->counters;
+    struct dp_counter *answer = &engine->answers[check->verdict][check->reason][check->state];
 
-    c->check[check->verdict][check->reason].packets++;
-    c->check[check->verdict][check->reason].bytes += length;
-    c->state[check->state].packets++;
-    c->state[check->state].bytes += length;
+    answer->packets++;
+    answer->bytes += length;
     if (check->cause) {
         c->cause[check->cause].packets++;
         c->cause[check->cause].bytes += length;
@@ -391,6 +391,7 @@ static void judge_fragment(struct dp_engine *engine, const struct job *job, stru
     uint32_t datagram;
     bool may_wait = dp_fragments_waiting(engine->fragments) + engine->n_resolved < DP_WAITING_MAX;
 
+    dp_fragments_expire(engine->fragments, engine->conntrack.now);
     switch (dp_fragments_add(engine->fragments, &job->packet, job->zone, engine->conntrack.now, engine->frames,
                              may_wait, record, &datagram)) {
     case DP_FRAGMENT_JUDGE:
@@ -410,12 +411,10 @@ static void judge_packet(struct dp_engine *engine, const struct dp_frame *frame,
 {
     const struct dp_packet *p = &job->packet;
 
-    if (frame->time_ns < engine->conntrack.now) {
+    if (frame->time_ns < engine->conntrack.now)
         engine->counters.time_backwards++;
-    } else {
+    else
         dp_conntrack_advance(&engine->conntrack, frame->time_ns);
-        dp_fragments_expire(engine->fragments, frame->time_ns);
-    }
     *record = (struct dp_record){.time_ns = frame->time_ns, .length = frame->length, .verdict = DP_BYPASS};
     if (p->fragment && p->kind == DP_PACKET_IP &&
         (job->zone[DP_EGRESS] != DP_NO_ZONE || job->zone[DP_INGRESS] != DP_NO_ZONE))
@@ -440,6 +439,7 @@ int dp_engine_process(struct dp_engine *engine, const struct dp_frame *frames, u
             fetch(engine, &jobs[k]);
         for (uint32_t k = 0; k < burst; k++)
             judge_packet(engine, &frames[i + k], &jobs[k], &records[i + k]);
+        dp_fragments_expire(engine->fragments, engine->conntrack.now);
         for (uint32_t k = 0; flows && k < burst; k++)
             dp_flow_of(&jobs[k].packet, &flows[i + k]);
     }

@@ -82,6 +82,8 @@ def replay(
         except OSError as error:
             _refuse(f"{verdicts}: {error.strerror}: the verdicts could not be written")
     _print_summary(summary, as_json=as_json, to_stderr=verdicts == "-", top=top)
+    # The interpreter looks for garbage once more when it ends, unless what there is has been set aside.
+    gc.freeze()
     raise typer.Exit(_conclude(summary, expectations))
 
 
