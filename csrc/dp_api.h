@@ -79,6 +79,8 @@ enum dp_cause {
     DP_CAUSE_ICMP_UNRELATED,
     DP_CAUSE_ICMP_TYPE,
     DP_CAUSE_NEIGHBOUR_DISCOVERY,
+    DP_CAUSE_SPOOFED,
+    DP_CAUSE_NOT_IP,
     DP_CAUSES
 };
 
@@ -439,6 +441,167 @@ int dp_engine_connections(struct dp_engine *engine, const struct dp_connection_f
 uint64_t dp_engine_count(struct dp_engine *engine, const struct dp_connection_filter *filter, uint64_t *by_state);
 uint64_t dp_engine_flush(struct dp_engine *engine, const struct dp_connection_filter *filter);
 
+/* ---- live traffic (io): ports, a learning switch between them, one thread a worker ---- */
+
+/*
+ * A firewall owns one engine a worker and the threads that run them. A port has one descriptor a worker: a queue of a
+ * TAP, or an AF_PACKET socket, non-blocking, each frame behind a virtio-net header of 10 bytes (IFF_VNET_HDR,
+ * PACKET_VNET_HDR). Descriptors stay the caller's: they must stay open until the port is removed.
+ *
+ * The functions of this part are called by one control thread. Those that need a worker's engine are carried out by
+ * the worker between two bursts, in steps that are bounded, and return when they are done.
+ */
+struct dp_firewall;
+
+enum { DP_WORKERS_MAX = 16, DP_PORTS_MAX = 1024, DP_FRAME_BYTES_MAX = 65600 };
+enum dp_port_kind { DP_PORT_TAP, DP_PORT_PACKET };
+/* The zone of a port that has no instance behind it. */
+enum { DP_ZONE_NONE = -1 };
+
+/* What stands behind a port: an instance (its zone), a load balancer (its number, from 1), or the world outside. */
+struct dp_port {
+    int32_t zone;
+    uint32_t balancer;
+    uint8_t kind;
+    uint8_t guarded; /* source MAC and addresses must be the instance's own, or the frame is `invalid` */
+    uint8_t has_mac; /* the instance's MAC is known: it is never learned elsewhere */
+    uint8_t mac[6];
+    uint8_t unused[3];
+};
+
+int dp_firewall_new(const struct dp_conntrack_config *config, const uint64_t *seed, uint32_t workers,
+                    struct dp_firewall **firewall);
+/* Stops first if it runs. */
+void dp_firewall_free(struct dp_firewall *firewall);
+/* DP_E_ARGUMENT before the first dp_firewall_update. */
+int dp_firewall_start(struct dp_firewall *firewall);
+void dp_firewall_stop(struct dp_firewall *firewall);
+/* Nanoseconds of the monotonic clock that workers judge by. */
+uint64_t dp_firewall_now(void);
+
+/* Adds a port with descriptors fd[0 .. workers-1]; returns its number, the lowest that is free, or DP_E_LIMIT. */
+int dp_firewall_add_port(struct dp_firewall *firewall, const struct dp_port *port, const int *fd);
+/* Gives a port another instance or MAC. */
+int dp_firewall_set_port(struct dp_firewall *firewall, uint32_t number, const struct dp_port *port);
+int dp_firewall_remove_port(struct dp_firewall *firewall, uint32_t number);
+
+/* Why a frame did not leave, beside what the verdict says. */
+enum dp_port_drop {
+    DP_DROP_FULL,           /* the port's queue took no more */
+    DP_DROP_ERROR,          /* the system refused it for another reason */
+    DP_DROP_NO_DESTINATION, /* no other port leads there */
+    DP_DROP_HELD,           /* no room to keep a fragment that waits for its first */
+    DP_DROP_DAMAGED,        /* no Ethernet frame, or longer than DP_FRAME_BYTES_MAX */
+    DP_PORT_DROPS
+};
+/* Received from and sent to the port; `check` counts the checks made at it, `drop` what this port did not take or give.
+ */
+struct dp_port_counters {
+    struct dp_counter received;
+    struct dp_counter sent;
+    struct dp_counter check[DP_DIRECTIONS][DP_VERDICTS][DP_REASONS];
+    uint64_t drop[DP_PORT_DROPS];
+    uint64_t bursts;
+    int32_t error; /* errno of the last failure to receive, such as ENODEV when the interface is gone; 0 for none */
+    uint32_t unused;
+};
+int dp_firewall_port_counters(struct dp_firewall *firewall, uint32_t number, struct dp_port_counters *counters);
+
+/* Bursts by size: bursts[k] counts those of 2^k .. 2^(k+1)-1 frames. */
+enum { DP_BURST_SIZES = 8 };
+struct dp_worker_counters {
+    uint64_t bursts[DP_BURST_SIZES];
+    uint64_t wakeups;
+    uint64_t feed_lost; /* items that found the feed full */
+};
+int dp_firewall_worker_counters(struct dp_firewall *firewall, uint32_t worker, struct dp_worker_counters *counters);
+
+/* A station that the switch knows: which port leads to `mac`, in this VLAN (0: none), or in all where it is fixed. */
+struct dp_station {
+    uint8_t mac[6];
+    uint16_t port;
+    uint16_t vlan;
+    uint8_t fixed;
+    uint8_t unused;
+    uint32_t age_s;
+};
+/* At most n stations; returns how many. */
+int dp_firewall_stations(struct dp_firewall *firewall, struct dp_station *stations, uint32_t n);
+
+/* As dp_engine_update, in all workers; update->time_ns is ignored: it happens now. */
+int dp_firewall_update(struct dp_firewall *firewall, struct dp_policy_update *update);
+/* What an update would disconnect, by position in update->cut and in update->revoked; nothing changes. */
+int dp_firewall_rehearse(struct dp_firewall *firewall, struct dp_policy_update *update);
+/* As the functions of dp_engine, over all workers. */
+int dp_firewall_connections(struct dp_firewall *firewall, const struct dp_connection_filter *filter, uint64_t *cursor,
+                            struct dp_connection *connections, uint32_t n);
+uint64_t dp_firewall_count(struct dp_firewall *firewall, const struct dp_connection_filter *filter, uint64_t *by_state);
+uint64_t dp_firewall_flush(struct dp_firewall *firewall, const struct dp_connection_filter *filter);
+void dp_firewall_counters(struct dp_firewall *firewall, struct dp_counters *counters);
+void dp_firewall_rule_counters(struct dp_firewall *firewall, struct dp_rule_counter *counters, uint32_t n);
+int dp_firewall_denied(struct dp_firewall *firewall, struct dp_denied *denied, uint32_t n);
+
+/* ---- the feed: what workers tell while somebody wants to know ---- */
+
+enum dp_feed { DP_FEED_DENIED = 1, DP_FEED_CONNECTIONS = 2, DP_FEED_FRAMES = 4 };
+enum dp_connection_event { DP_EVENT_NONE, DP_EVENT_NEW, DP_EVENT_UPDATE, DP_EVENT_DESTROY };
+/*
+ * One item, followed by `captured` bytes of the frame (DP_FEED_FRAMES only), filled up to a multiple of 8.
+ * DP_FEED_DENIED: record, flow and port. DP_FEED_CONNECTIONS: event and connection. DP_FEED_FRAMES: record, port,
+ * `sent` (0: received from the port; 1: sent to it).
+ */
+struct dp_feed_item {
+    uint32_t size; /* of the whole item, the frame's bytes among them */
+    uint8_t kind;
+    uint8_t event;
+    uint8_t sent;
+    uint8_t unused;
+    uint32_t port;
+    uint32_t captured;
+    uint64_t time_ns;
+    struct dp_record record;
+    struct dp_flow flow;
+    struct dp_connection connection;
+};
+/* Which kinds are wanted from now on (0: none); frames of `port` only, or of all for -1. */
+void dp_firewall_watch(struct dp_firewall *firewall, uint32_t kinds, int32_t port);
+/* Takes whole items that are there, of one worker after the other; returns the bytes written, 0 for none. */
+int64_t dp_firewall_feed(struct dp_firewall *firewall, void *out, uint64_t size);
+/* A descriptor that is readable while there are items. */
+int dp_firewall_feed_fd(const struct dp_firewall *firewall);
+
+/* ---- the connection table saved and restored ---- */
+
+/* A connection with all that tracking knows of it; `age_ns` is the time since its last packet (or its cut). */
+struct dp_saved_connection {
+    uint8_t local[16];
+    uint8_t remote[16];
+    uint64_t age_ns;
+    uint32_t zone;
+    uint32_t rule;
+    uint16_t local_port;
+    uint16_t remote_port;
+    uint8_t family;
+    uint8_t protocol;
+    uint8_t origin;
+    uint8_t state;
+    uint8_t disconnected;
+    uint8_t tcp_scale_flags[DP_SIDES];
+    uint8_t unused;
+    uint16_t tcp_max_window[DP_SIDES];
+    uint32_t tcp_end[DP_SIDES];
+    uint32_t tcp_max_end[DP_SIDES];
+    uint32_t tcp_max_ack[DP_SIDES];
+};
+/* Connections from *cursor on (0 to begin), at most n; 0 at the end. */
+int dp_firewall_save(struct dp_firewall *firewall, uint64_t *cursor, struct dp_saved_connection *saved, uint32_t n);
+/*
+ * Puts connections back whose time is not over, as they were `passed_ns` ago; returns how many were taken. One that
+ * does not fit (an unknown zone, a state that does not exist, a key that is in already) is left out.
+ */
+int dp_firewall_restore(struct dp_firewall *firewall, const struct dp_saved_connection *saved, uint32_t n,
+                        uint64_t passed_ns);
+
 /* ---- captures (io) ---- */
 
 struct dp_capture;
@@ -528,5 +691,6 @@ _Static_assert(sizeof(struct dp_check) == 16, "a check is 16 bytes");
 _Static_assert(sizeof(struct dp_record) == 48, "a record is 48 bytes");
 _Static_assert(sizeof(struct dp_flow) == 40, "a flow is 40 bytes");
 _Static_assert(sizeof(struct dp_connection) == 72, "a connection as people see it is 72 bytes");
+_Static_assert(sizeof(struct dp_saved_connection) == 88, "a saved connection is 88 bytes, as in state files");
 
 #endif
