@@ -217,6 +217,7 @@ def openvswitch(tools: dict[str, Path], rules: int) -> Iterator[Ends]:
         finally:
             for process in reversed(running):
                 stopped(process)
+            sh("ip link del dpbr", check=False)
 
 
 SIDES: dict[str, Callable[[dict[str, Path], int], contextlib.AbstractContextManager[Ends]]] = {
