@@ -213,7 +213,6 @@ static void add_port_counters(struct dp_worker *w, void *argument)
     struct dp_port_counters *one = &w->port_counters[c->number];
 
     one->drop[DP_DROP_MISSED] += dp_port_missed(w->port[c->number].fd, w->port[c->number].port.kind);
-
     for (size_t k = 0; k < offsetof(struct dp_port_counters, error) / sizeof(uint64_t); k++)
         ((uint64_t *)c->counters)[k] += ((const uint64_t *)one)[k];
     if (one->error)
