@@ -256,6 +256,8 @@ enum dp_cause dp_tcp_step(const struct dp_conntrack_config *config, struct dp_en
         start_side(e, sender, s);
         if (sender == DP_RESPONDER)
             settle_scales(e);
+        /* A server may fill the window of the SYN before anything of its own is acknowledged (RFC 7413, 3.1). */
+        e->tcp_max_end[sender] = later(s->end, s->seq + 1 + window_of(e, receiver));
         if (event == DP_TCP_SYN)
             return DP_CAUSE_NONE;
         move(e, sender, receiver, s, ack);

@@ -160,6 +160,18 @@ def test_an_old_syn_ack_is_refused_and_the_right_one_accepted_after_it() -> None
     assert states(play(rows)) == ["ESTABLISHED"]
 
 
+def test_a_server_may_fill_the_window_of_the_syn_before_it_is_acknowledged() -> None:
+    """SPEC 4.4, RFC 7413: several segments behind the SYN-ACK, up to what the SYN offered and no further."""
+    rows: list[Row] = [
+        *HANDSHAKE[:2],
+        (0.1, "R", "P.", 4000, 1, 1, 9000, "ok"),
+        (0.1, "R", "P.", 4000, 4001, 1, 9000, "ok"),
+        (0.1, "R", "P.", 10, 8002, 1, 9000, "tcp-window"),
+        (0.2, "I", ".", 0, 1, 8001, 8000, "ok"),
+    ]
+    assert states(play(rows)) == ["ESTABLISHED"]
+
+
 def test_a_refused_connection() -> None:
     """SPEC 4.2, 4.4: RST answers the SYN; the same ports may be used at once again."""
     rows: list[Row] = [
