@@ -215,15 +215,16 @@ static bool starts_side(const struct dp_entry *e, enum dp_side sender, enum dp_t
            !before(s->end, e->tcp_end[sender]);
 }
 
-/* Where a RST in a synchronised state stands; false: before everything that was acknowledged. */
+/* Where a RST stands; false: before everything that was acknowledged. Half-open, there is nothing to challenge yet. */
 static bool reset_allows(const struct dp_entry *e, enum dp_side sender, enum dp_side receiver,
                          const struct dp_tcp_segment *s, uint8_t *next)
 {
-    if (is_opening(e->state) || !(e->tcp_scale_flags[receiver] & SIDE_ACKED))
+    if (!(e->tcp_scale_flags[receiver] & SIDE_ACKED))
         return true;
     if (s->seq == e->tcp_max_ack[receiver] || s->seq == e->tcp_end[sender])
         return true;
-    *next = e->state;
+    if (!is_opening(e->state))
+        *next = e->state;
     return !before(s->seq, e->tcp_max_ack[receiver]);
 }
 

@@ -189,6 +189,13 @@ def test_an_initiator_that_gives_up(seq: int) -> None:
     assert states(play([HANDSHAKE[0], (0.1, "I", "R", 0, seq + 7, 0, 0, "tcp-window")])) == ["SYN_SENT"]
 
 
+def test_a_rst_behind_what_was_acknowledged_does_not_end_a_half_open_connection() -> None:
+    """SPEC 4.4: a blind RST changes nothing; one that answers an unwanted SYN-ACK stands where that acknowledged."""
+    rows: list[Row] = [*HANDSHAKE[:2], (0.2, "I", "R", 0, -100, 0, 8000, "tcp-window")]
+    assert states(play(rows)) == ["SYN_RECV"]
+    assert states(play([*rows, (0.3, "I", "R", 0, 1, 0, 8000, "ok")])) == ["CLOSE"]
+
+
 def test_simultaneous_open() -> None:
     """SPEC 4.4, RFC 9293 section 3.5 figure 8."""
     rows: list[Row] = [
