@@ -22,7 +22,7 @@ FUZZ ?= $(basename $(notdir $(wildcard tests/fuzz/fuzz_*.c tests/fuzz/fuzz_*.py)
 BENCH ?=
 
 # Debian's packages that the tests and `make fuzz` need; clang's runtime, with its version in the name, is added to them.
-SYSTEM_PACKAGES := clang curl iproute2 iputils-ping netcat-openbsd tcpdump
+SYSTEM_PACKAGES := clang curl iproute2 iputils-ping netcat-openbsd nftables tcpdump
 
 VENV := .venv
 BIN := $(VENV)/bin
