@@ -12,6 +12,8 @@ from typing import TYPE_CHECKING, Annotated, NoReturn
 
 import typer
 
+from dataplane.cli.output import reader_may_leave
+
 if TYPE_CHECKING:
     from collections.abc import Callable
 
@@ -75,13 +77,10 @@ def replay(
             summary = run.run(top=top)
             if writer:
                 writer.close()
-        except BrokenPipeError:
-            # Who read our standard output has seen enough.
-            sys.stderr.close()
-            raise typer.Exit(0) from None
         except OSError as error:
             _refuse(f"{verdicts}: {error.strerror}: the verdicts could not be written")
-    _print_summary(summary, as_json=as_json, to_stderr=verdicts == "-", top=top)
+    with reader_may_leave():
+        _print_summary(summary, as_json=as_json, to_stderr=verdicts == "-", top=top)
     # The interpreter looks for garbage once more when it ends, unless what there is has been set aside.
     gc.freeze()
     raise typer.Exit(_conclude(summary, expectations))
@@ -142,7 +141,6 @@ def _print_summary(summary: Summary, *, as_json: bool, to_stderr: bool, top: int
     from dataplane.cli.summary import print_summary
 
     print_summary(summary, stream, top=top)
-    stream.flush()
 
 
 def _conclude(summary: Summary, expectations: Expectations | None) -> int:
