@@ -191,9 +191,10 @@ class Engine:
         return counters
 
     def denied(self, most: int) -> Iterable[Any]:
-        """The flows denied most (`struct dp_denied`), at most `most`."""
+        """The flows denied most (`struct dp_denied *`), at most `most`."""
         found = ffi.new("struct dp_denied[]", most)
-        return [found[i] for i in range(lib.dp_engine_denied(self.handle, found, most))]
+        # Copies: an item of an array does not keep the array alive.
+        return [ffi.new("struct dp_denied *", found[i]) for i in range(lib.dp_engine_denied(self.handle, found, most))]
 
 
 def _seed_words(seed: int | None) -> list[int]:
