@@ -30,7 +30,9 @@ class DataPlane(Engine):
 
         `changes` is a schedule as `dataplane.policy.changes.load_changes` reads it; `verdicts` names a file to write a
         record a packet to; `top` is how many denied flows the summary lists. A capture that cannot be read to its end
-        is told by `Summary.faults`. Raises ChangeError, before the first packet, for a schedule that is not valid.
+        is told by `Summary.faults`. The summary's figures are those of this replay; only the connections that are live
+        at its end, by state, are all of the table, with those of before that live on. Raises ChangeError, before the
+        first packet, for a schedule that is not valid.
         """
         from dataplane.replay.verdicts import open_writer
 
