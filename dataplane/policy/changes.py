@@ -13,7 +13,7 @@ from typing import Annotated, Any, TypeVar
 from pydantic import Field, ValidationError
 
 from dataplane.policy import fields, limits
-from dataplane.policy.completion import free_id
+from dataplane.policy.completion import free_id, with_generated_id
 from dataplane.policy.consistency import References
 from dataplane.policy.load import diagnose, in_order
 from dataplane.policy.mistakes import ChangeError, Conflict, Mistake, PolicyError, alternatives, shown, unknown
@@ -283,7 +283,7 @@ def _add_rule(policy: Policy, change: AddRule) -> Policy:
     rules = group.security_group_rules
     rule = change.rule
     if not rule.id:
-        rule = rule.model_copy(update={"id": free_id(f"{group.id}/{len(rules) + 1}", policy.rules_by_id)})
+        rule = with_generated_id(rule, free_id(f"{group.id}/{len(rules) + 1}", policy.rules_by_id))
     elif rule.id in policy.rules_by_id:
         owner, _ = policy.rules_by_id[rule.id]
         raise ChangeError(f"rule id {shown(rule.id)} is used already, in security group {shown(owner.id)}")
@@ -299,6 +299,8 @@ def _update_rule(policy: Policy, change: UpdateRule) -> Policy:
         updated = SecurityGroupRule.model_validate(values)
     except ValidationError as error:
         raise _refusal(diagnose(SecurityGroupRule, values, error, "the rule")) from None
+    if rule.has_generated_id:
+        updated = with_generated_id(updated, rule.id)
     if updated == rule:
         return policy
     _refuse_any(References(policy).of_rule(updated, group))
