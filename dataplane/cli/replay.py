@@ -17,7 +17,8 @@ from dataplane.cli.output import reader_may_leave
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from dataplane.policy.changes import TimedChange
+    from dataplane.policy import Policy
+    from dataplane.policy.schedule import TimedChange
     from dataplane.replay import Captures, Summary
     from dataplane.replay.expectations import Expectations
 
@@ -55,7 +56,7 @@ def replay(
     with ExitStack() as stack:
         try:
             engine = Engine(Policy.load(policy))
-            schedule = _load_changes(changes) if changes else []
+            schedule = _load_changes(changes, engine.policy) if changes else []
             expectations = _load_expectations(expect) if expect else None
             opened = stack.enter_context(Captures(captures))
             writer = open_writer(verdicts, engine.names) if verdicts else None
@@ -89,10 +90,10 @@ def replay(
 # Their models take a while to load: only who gives such a file waits for it.
 
 
-def _load_changes(path: Path) -> list[TimedChange]:
-    from dataplane.policy.changes import load_changes
+def _load_changes(path: Path, policy: Policy) -> list[TimedChange]:
+    from dataplane.policy.schedule import load_changes
 
-    return load_changes(path)
+    return load_changes(path, policy)
 
 
 def _load_expectations(path: Path) -> Expectations:

@@ -14,8 +14,8 @@ from dataplane.replay.summary import AppliedChange, Baseline, Summary, summarise
 from dataplane.verdict import Names
 
 if TYPE_CHECKING:
-    from dataplane.policy.changes import TimedChange
     from dataplane.policy.model import Policy
+    from dataplane.policy.schedule import TimedChange
 
 BATCH = 4096
 _FOREVER = (1 << 64) - 1
@@ -100,11 +100,12 @@ class Replay:
 
 def _schedule(policy: Policy, changes: Sequence[TimedChange]) -> list[tuple[TimedChange, Policy]]:
     """Each change with the policy that it leads to."""
-    steps = []
-    for change in changes:
-        policy = change.apply(policy)
-        steps.append((change, policy))
-    return steps
+    if not changes:
+        return []
+    # Only who makes changes waits for their models to be loaded.
+    from dataplane.policy.schedule import scheduled
+
+    return scheduled(policy, changes)
 
 
 def _due(first: int, change: TimedChange) -> int:

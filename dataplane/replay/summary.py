@@ -17,7 +17,7 @@ from dataplane.replay.captures import CaptureStatus
 from dataplane.verdict import CAUSE_WORDS, DIRECTION_WORDS, REASON_WORDS, VERDICT_WORDS
 
 if TYPE_CHECKING:
-    from dataplane.policy.changes import TimedChange
+    from dataplane.policy.schedule import TimedChange
 
 
 @dataclass(frozen=True, slots=True)
