@@ -295,9 +295,11 @@ void dp_fragments_expire(struct dp_fragments *f, uint64_t now_ns)
 
 /* ---- fragments ---- */
 
-/* Whether the fragment came before, just as it is. */
+/* Whether the fragment came before, just as it is: also as the last one or not. */
 static bool repeats(const struct datagram *d, const struct dp_packet *p)
 {
+    if (p->more_fragments == (d->total == p->fragment_offset + p->fragment_length))
+        return false;
     for (uint32_t i = 0; i < d->n_ranges; i++)
         if (d->range[i].first * 8u == p->fragment_offset && d->range[i].length == p->fragment_length)
             return true;
@@ -312,11 +314,11 @@ static bool place(struct datagram *d, const struct dp_packet *p)
     if (p->fragment_length == 0 || (p->more_fragments && p->fragment_length % 8) || p->tiny_fragment ||
         end + p->fragment_header > TOTAL_MAX || (d->total && end > d->total))
         return false;
+    if (repeats(d, p))
+        return true;
     for (uint32_t i = 0; i < d->n_ranges; i++) {
         uint32_t start = d->range[i].first * 8u, stop = start + d->range[i].length;
 
-        if (start == first && stop == end)
-            return true;
         if ((first < stop && start < end) || (!p->more_fragments && stop > end))
             return false;
     }

@@ -5,6 +5,7 @@ C holds the entries and follows what is written here (SPEC 4 and 5); it has no p
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -12,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from dataplane._core import ffi, lib
 
 if TYPE_CHECKING:
-    from dataplane.policy.model import AddressGroup, Conntrack, Instance, Policy, SecurityGroup, SecurityGroupRule
+    from dataplane.policy.model import AddressGroup, Conntrack, Instance, Policy, SecurityGroup
 
 NANOSECONDS = 1_000_000_000
 
@@ -184,25 +185,29 @@ def disconnection(old: Policy, new: Policy) -> Disconnection:
     return Disconnection(frozenset(instances & present), _revoked(old, new, groups))
 
 
-def _effect(rule: SecurityGroupRule) -> tuple[object, ...]:
-    """What of a rule can decide about a packet; its name and description cannot (SPEC 5.5)."""
-    return (
-        rule.direction,
-        rule.ethertype,
-        rule.selectors,
-        rule.remote_prefix,
-        rule.remote_group_id,
-        rule.remote_address_group_id,
-        rule.action,
-        rule.priority,
-        rule.enabled,
-    )
-
-
 def _rules_differ(a: SecurityGroup, b: SecurityGroup) -> bool:
+    """Whether a rule was added, modified or deleted.
+
+    Rules are known by their ids; those whose ids were generated, which only tell their places, by what is in them.
+    """
     if a is b or a.security_group_rules is b.security_group_rules:
         return False
-    return {r.id: _effect(r) for r in a.security_group_rules} != {r.id: _effect(r) for r in b.security_group_rules}
+    (named, unnamed), (named_now, unnamed_now) = _effects(a), _effects(b)
+    if any(named[rule_id] != named_now[rule_id] for rule_id in named.keys() & named_now.keys()):
+        return True
+    # A rule that got an id of its own, or lost it, neither came nor went.
+    unnamed_now.subtract(named[rule_id] for rule_id in named.keys() - named_now.keys())
+    unnamed.subtract(named_now[rule_id] for rule_id in named_now.keys() - named.keys())
+    return unnamed != unnamed_now or any(number < 0 for number in unnamed.values())
+
+
+def _effects(group: SecurityGroup) -> tuple[dict[str, object], Counter[object]]:
+    """The effects of a group's rules by id, and how often each is there without one."""
+    rules = group.security_group_rules
+    return (
+        {rule.id: rule.effect for rule in rules if not rule.has_generated_id},
+        Counter(rule.effect for rule in rules if rule.has_generated_id),
+    )
 
 
 def _covered(group: AddressGroup | None) -> frozenset[object]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import secrets
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from operator import index
 from typing import TYPE_CHECKING, Any
 
 from dataplane import conntrack
@@ -69,10 +70,13 @@ class Engine:
 
         `frame` is bytes, or a scapy packet; `time` is in seconds, `time_ns` exact in nanoseconds (one of the two; a
         scapy packet brings its own). `link` says how the frame begins: ``ethernet`` (default), ``raw`` (IP), ``null``,
-        ``loop``, ``sll`` or ``sll2``; a scapy packet's first layer says it too.
+        ``loop``, ``sll`` or ``sll2``; a scapy packet's first layer says it too. Raises TypeError or ValueError for
+        arguments that cannot be meant.
         """
         if time_ns is None:
-            time_ns = _nanoseconds(frame, time)
+            time_ns = _frame_time(frame) if time is None else _nanoseconds(time)
+        elif time is not None:
+            raise ValueError(_TWO_TIMES)
         return self.process_batch([frame], times_ns=[time_ns], link=link)[0]
 
     def process_batch(
@@ -80,13 +84,14 @@ class Engine:
     ) -> list[Verdict]:
         """Judges frames in order; `times_ns` has as many times, or is left out for scapy packets."""
         if times_ns is None:
-            times_ns = [_nanoseconds(frame, None) for frame in frames]
+            times_ns = [_frame_time(frame) for frame in frames]
         if len(times_ns) != len(frames):
             raise ValueError(f"{len(frames)} frames but {len(times_ns)} times: one time a frame is needed")
         array = ffi.new("struct dp_frame[]", len(frames))
         kept = []
         for c, frame, at in zip(array, frames, times_ns, strict=True):
             data, c.link = _frame(frame, link)
+            at = _in_range(at)
             buffer = ffi.from_buffer("uint8_t[]", data)
             kept.append(buffer)
             c.time_ns, c.data, c.captured, c.length = at, buffer, len(data), len(data)
@@ -116,7 +121,7 @@ class Engine:
 
     def advance(self, time_ns: int) -> None:
         """Lets time pass without a packet."""
-        lib.dp_engine_advance(self.handle, time_ns)
+        lib.dp_engine_advance(self.handle, _in_range(time_ns))
 
     # ---- changes ----
 
@@ -131,9 +136,12 @@ class Engine:
         # Only who makes changes waits for their models to be loaded.
         from dataplane.policy.changes import apply, parse_change
 
+        if time is not None and time_ns is not None:
+            raise ValueError(_TWO_TIMES)
+        time_ns = _nanoseconds(time or 0) if time_ns is None else _in_range(time_ns)
         if isinstance(change, Mapping):
             change = parse_change(change)
-        return self.replace(apply(self._policy, change), time_ns=_seconds(time) if time_ns is None else time_ns)
+        return self.replace(apply(self._policy, change), time_ns=time_ns)
 
     def replace(self, policy: Policy, *, time_ns: int = 0) -> Disconnected:
         """Puts another policy in force; the difference of the two is what changed."""
@@ -191,9 +199,10 @@ class Engine:
         return counters
 
     def denied(self, most: int) -> Iterable[Any]:
-        """The flows denied most (`struct dp_denied`), at most `most`."""
+        """The flows denied most (`struct dp_denied *`), at most `most`."""
         found = ffi.new("struct dp_denied[]", most)
-        return [found[i] for i in range(lib.dp_engine_denied(self.handle, found, most))]
+        # Copies: an item of an array does not keep the array alive.
+        return [ffi.new("struct dp_denied *", found[i]) for i in range(lib.dp_engine_denied(self.handle, found, most))]
 
 
 def _seed_words(seed: int | None) -> list[int]:
@@ -202,21 +211,61 @@ def _seed_words(seed: int | None) -> list[int]:
     return [seed & 0xFFFFFFFFFFFFFFFF, seed >> 64 & 0xFFFFFFFFFFFFFFFF]
 
 
-def _seconds(time: float | None) -> int:
-    return 0 if time is None else round(time * conntrack.NANOSECONDS)
+#: The range that signed nanoseconds have, so that adding a timeout to a time never overflows.
+_TIME_MAX = (1 << 63) - 1
+_TWO_TIMES = "give time= in seconds or time_ns= in nanoseconds, not both"
 
 
-def _nanoseconds(frame: Any, time: float | None) -> int:
+def _nanoseconds(time: float) -> int:
+    if not hasattr(time, "__round__"):
+        raise TypeError(f"a time in seconds is a number, not {type(time).__name__}")
+    try:
+        time_ns = round(time * conntrack.NANOSECONDS)
+    except (ValueError, OverflowError):
+        raise ValueError(_out_of_range(time, "seconds")) from None
+    if not 0 <= time_ns <= _TIME_MAX:
+        raise ValueError(_out_of_range(time, "seconds"))
+    return time_ns
+
+
+def _in_range(time_ns: int) -> int:
+    try:
+        time_ns = index(time_ns)
+    except TypeError:
+        raise TypeError(f"a time in nanoseconds is an int, not {type(time_ns).__name__}") from None
+    if not 0 <= time_ns <= _TIME_MAX:
+        raise ValueError(_out_of_range(time_ns, "nanoseconds"))
+    return time_ns
+
+
+def _out_of_range(time: object, unit: str) -> str:
+    seconds, nanoseconds = divmod(_TIME_MAX, conntrack.NANOSECONDS)
+    return f"the time {time} {unit} is out of range: 0 to {seconds}.{nanoseconds:09} seconds are allowed"
+
+
+def _frame_time(frame: Any) -> int:
+    """The time that a scapy packet brings."""
+    time = getattr(_known_frame(frame), "time", None)
     if time is None:
-        time = getattr(frame, "time", None)
-        if time is None:
-            raise ValueError("a packet needs a time: give time= in seconds or time_ns= in nanoseconds")
-    return round(time * conntrack.NANOSECONDS)
+        raise ValueError("a packet needs a time: give time= in seconds or time_ns= in nanoseconds")
+    return _nanoseconds(time)
+
+
+def _known_frame(frame: Any) -> Any:
+    # What else bytes() takes would become something else: 5 five zeros, a list its items.
+    if not isinstance(frame, bytes | bytearray | memoryview) and not hasattr(frame, "__bytes__"):
+        raise TypeError(f"a frame is bytes or a scapy packet, not {type(frame).__name__}")
+    return frame
 
 
 def _frame(frame: Any, link: str | None) -> tuple[bytes, int]:
+    data = bytes(_known_frame(frame))
     if link is None:
-        link = "ethernet" if isinstance(frame, (bytes, bytearray, memoryview)) else _SCAPY_LINKS.get(frame.name)
+        name = getattr(frame, "name", "")
+        link = "ethernet" if isinstance(frame, bytes | bytearray | memoryview) else _SCAPY_LINKS.get(name)
+        if link is None:
+            words = ", ".join(LINK_WORDS)
+            raise ValueError(f"a {name} packet does not say its link type: give link=, one of {words}")
     if link not in LINK_WORDS:
         raise ValueError(f"link type {link!r} is not known: one of {', '.join(LINK_WORDS)} is")
-    return bytes(frame), LINK_WORDS.index(link)
+    return data, LINK_WORDS.index(link)

@@ -10,7 +10,7 @@ from dataplane.engine import Engine
 from dataplane.replay import Captures, Replay, Summary
 
 if TYPE_CHECKING:
-    from dataplane.policy.changes import TimedChange
+    from dataplane.policy.schedule import TimedChange
 
 
 class DataPlane(Engine):
@@ -28,9 +28,11 @@ class DataPlane(Engine):
     ) -> Summary:
         """Replays captures, merged by time, through this engine as it stands (SPEC 7).
 
-        `changes` is a schedule as `dataplane.policy.changes.load_changes` reads it; `verdicts` names a file to write a
+        `changes` is a schedule as `dataplane.policy.schedule.load_changes` reads it; `verdicts` names a file to write a
         record a packet to; `top` is how many denied flows the summary lists. A capture that cannot be read to its end
-        is told by `Summary.faults`. Raises ChangeError, before the first packet, for a schedule that is not valid.
+        is told by `Summary.faults`. The summary's figures are those of this replay; only the connections that are live
+        at its end, by state, are all of the table, with those of before that live on. Raises ChangeError, before the
+        first packet, for a schedule that is not valid.
         """
         from dataplane.replay.verdicts import open_writer
 

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import sys
 from typing import Annotated
 
 import typer
 
-from dataplane.cli import check, replay, schema
+from dataplane.cli import check, output, replay, schema
 
 app = typer.Typer(
     help="A stateful packet filter with cloud security groups, which also replays captures against a policy.",
@@ -39,5 +40,12 @@ app.command()(replay.replay)
 
 
 def main() -> None:
-    """Runs the command line."""
-    app(prog_name="dataplane")
+    """Runs the command line; ends the process with its exit status."""
+    output.guard()
+    try:
+        try:
+            app(prog_name="dataplane")
+        finally:
+            output.flush()
+    except output.LostError as lost:
+        sys.exit(lost.status())

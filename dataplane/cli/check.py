@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from dataplane.cli.output import reader_may_leave
+
 if TYPE_CHECKING:
     from dataplane.policy import Policy, PolicyError
 
@@ -36,7 +38,8 @@ def _print_mistakes(error: PolicyError, *, as_json: bool) -> None:
     if as_json:
         from dataclasses import asdict
 
-        typer.echo(json.dumps({"valid": False, "mistakes": [asdict(mistake) for mistake in error.mistakes]}, indent=2))
+        with reader_may_leave():
+            typer.echo(json.dumps({"valid": False, "mistakes": [asdict(m) for m in error.mistakes]}, indent=2))
         return
     typer.echo(str(error), err=True)
     typer.echo(f"{_counted(len(error.mistakes), 'mistake')}: the policy is not valid.", err=True)

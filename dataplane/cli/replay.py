@@ -12,10 +12,13 @@ from typing import TYPE_CHECKING, Annotated, NoReturn
 
 import typer
 
+from dataplane.cli.output import reader_may_leave
+
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from dataplane.policy.changes import TimedChange
+    from dataplane.policy import Policy
+    from dataplane.policy.schedule import TimedChange
     from dataplane.replay import Captures, Summary
     from dataplane.replay.expectations import Expectations
 
@@ -53,7 +56,7 @@ def replay(
     with ExitStack() as stack:
         try:
             engine = Engine(Policy.load(policy))
-            schedule = _load_changes(changes) if changes else []
+            schedule = _load_changes(changes, engine.policy) if changes else []
             expectations = _load_expectations(expect) if expect else None
             opened = stack.enter_context(Captures(captures))
             writer = open_writer(verdicts, engine.names) if verdicts else None
@@ -75,13 +78,10 @@ def replay(
             summary = run.run(top=top)
             if writer:
                 writer.close()
-        except BrokenPipeError:
-            # Who read our standard output has seen enough.
-            sys.stderr.close()
-            raise typer.Exit(0) from None
         except OSError as error:
             _refuse(f"{verdicts}: {error.strerror}: the verdicts could not be written")
-    _print_summary(summary, as_json=as_json, to_stderr=verdicts == "-", top=top)
+    with reader_may_leave():
+        _print_summary(summary, as_json=as_json, to_stderr=verdicts == "-", top=top)
     # The interpreter looks for garbage once more when it ends, unless what there is has been set aside.
     gc.freeze()
     raise typer.Exit(_conclude(summary, expectations))
@@ -90,10 +90,10 @@ def replay(
 # Their models take a while to load: only who gives such a file waits for it.
 
 
-def _load_changes(path: Path) -> list[TimedChange]:
-    from dataplane.policy.changes import load_changes
+def _load_changes(path: Path, policy: Policy) -> list[TimedChange]:
+    from dataplane.policy.schedule import load_changes
 
-    return load_changes(path)
+    return load_changes(path, policy)
 
 
 def _load_expectations(path: Path) -> Expectations:
@@ -142,7 +142,6 @@ def _print_summary(summary: Summary, *, as_json: bool, to_stderr: bool, top: int
     from dataplane.cli.summary import print_summary
 
     print_summary(summary, stream, top=top)
-    stream.flush()
 
 
 def _conclude(summary: Summary, expectations: Expectations | None) -> int:

@@ -5,18 +5,24 @@ touches is checked and made anew: all else stays the same objects. A change that
 it was given.
 """
 
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
-from typing import Annotated, Any, TypeVar
+from typing import Annotated, Any
 
 from pydantic import Field, ValidationError
 
 from dataplane.policy import fields, limits
-from dataplane.policy.completion import free_id
+from dataplane.policy.completion import free_id, with_generated_id
 from dataplane.policy.consistency import References
-from dataplane.policy.load import diagnose, in_order
-from dataplane.policy.mistakes import ChangeError, Conflict, Mistake, PolicyError, alternatives, shown, unknown
+from dataplane.policy.load import diagnose
+from dataplane.policy.mistakes import (
+    ChangeError,
+    Conflict,
+    Location,
+    alternatives,
+    shown,
+    unknown,
+)
 from dataplane.policy.model import (
     CheckedModel,
     Instance,
@@ -27,7 +33,6 @@ from dataplane.policy.model import (
     SecurityGroupRule,
 )
 from dataplane.policy.sharing import adopted, following
-from dataplane.policy.source import read, read_file
 
 __all__ = [
     "AddInstance",
@@ -37,11 +42,9 @@ __all__ = [
     "ChangeError",
     "DeleteRule",
     "RemoveInstance",
-    "TimedChange",
     "UpdateAddressGroup",
     "UpdateRule",
     "apply",
-    "load_changes",
     "parse_change",
 ]
 
@@ -135,26 +138,10 @@ class ApplyPolicy(Model):
 Change = AddRule | UpdateRule | DeleteRule | AddInstance | RemoveInstance | UpdateAddressGroup | ApplyPolicy
 
 
-@dataclass(frozen=True, slots=True)
-class TimedChange:
-    """A change of a schedule: `at` is in seconds since the first packet, `place` where it stands (file:line:column)."""
-
-    at: float
-    change: Change
-    place: str = ""
-
-    def apply(self, policy: Policy) -> Policy:
-        """`apply`, with the place in the message of a ChangeError."""
-        try:
-            return apply(policy, self.change)
-        except ChangeError as error:
-            raise ChangeError(f"{self.place}: {error}" if self.place else str(error)) from None
-
-
 # ---- reading ----
 
 
-class _Item(CheckedModel):
+class Item(CheckedModel):
     """A change as it is written: its name as the only key."""
 
     add_rule: AddRule | None = None
@@ -166,26 +153,33 @@ class _Item(CheckedModel):
     apply_policy: fields.Text | None = None
 
     def conflicts(self) -> Iterable[Conflict]:
-        given = [name for name in _KINDS if getattr(self, name) is not None]
+        given = [name for name in KINDS if getattr(self, name) is not None]
         if not given:
-            yield Conflict((), f"no change is given: write one of {alternatives(_KINDS)}")
+            yield Conflict((), f"no change is given: write one of {alternatives(KINDS)}")
         for name in given[1:]:
             yield Conflict((name,), f"{name} is one change too many: {given[0]} is given already", at_key=True)
 
     def change(self, base: Path) -> Change:
         """The change; file names are relative to the folder `base`. Raises PolicyError for a bad policy file."""
-        name = next(name for name in _KINDS if getattr(self, name) is not None)
-        value: Change | str = getattr(self, name)
+        value: Change | str = getattr(self, self.kind)
         return ApplyPolicy(policy=Policy.load(base / value), name=value) if isinstance(value, str) else value
 
+    @property
+    def kind(self) -> str:
+        """The name of the change."""
+        return next(name for name in KINDS if getattr(self, name) is not None)
 
-_KINDS = tuple(_Item.model_fields)
 
-
-class _TimedItem(_Item):
-    at: Annotated[float, Field(ge=0, le=fields.SECONDS_MAX, allow_inf_nan=False)] = Field(
-        description="Seconds since the first packet."
-    )
+KINDS = tuple(Item.model_fields)
+KIND_OF = {
+    AddRule: "add_rule",
+    UpdateRule: "update_rule",
+    DeleteRule: "delete_rule",
+    AddInstance: "add_instance",
+    RemoveInstance: "remove_instance",
+    UpdateAddressGroup: "update_address_group",
+    ApplyPolicy: "apply_policy",
+}
 
 
 def parse_change(mapping: Mapping[str, Any]) -> Change:
@@ -197,38 +191,9 @@ def parse_change(mapping: Mapping[str, Any]) -> Change:
         return ApplyPolicy(policy=mapping["apply_policy"])
     value = dict(mapping)
     try:
-        return _Item.model_validate(value).change(Path())
+        return Item.model_validate(value).change(Path())
     except ValidationError as error:
-        raise _refusal(diagnose(_Item, value, error, "the change")) from None
-
-
-def load_changes(path: str | Path) -> list[TimedChange]:
-    """Reads a YAML or JSON list of changes, each with its time `at`; they come back in order of time.
-
-    `apply_policy` is relative to the folder of the file. Raises PolicyError with every mistake in it, and in the
-    policies that it names. Whether a change fits the policy it is made to is seen by `apply` only.
-    """
-    data, name = read_file(path)
-    source = read(data, name)
-    if not isinstance(source.value, list):
-        what = "is empty" if source.value is None else f"is {shown(source.value)}"
-        raise PolicyError([source.mistake((), f"the document {what}: a list of changes is needed")])
-    base = Path() if str(path) == "-" else Path(path).parent
-    mistakes, elsewhere = list(source.mistakes), list[Mistake]()
-    changes = []
-    for index, value in enumerate(source.value):
-        try:
-            item = _TimedItem.model_validate(value)
-            here = source.mistake((index,), "")
-            changes.append(TimedChange(item.at, item.change(base), f"{here.file}:{here.line}:{here.column}"))
-        except ValidationError as error:
-            for found in diagnose(_TimedItem, value, error, "the change"):
-                mistakes.append(source.mistake((index, *found.location), found.message, at_key=found.at_key))
-        except PolicyError as error:
-            elsewhere.extend(error.mistakes)
-    if mistakes or elsewhere:
-        raise PolicyError([*in_order(mistakes), *dict.fromkeys(elsewhere)])
-    return sorted(changes, key=lambda change: change.at)
+        raise _refusal(diagnose(Item, value, error, "the change")) from None
 
 
 # ---- applying ----
@@ -236,13 +201,14 @@ def load_changes(path: str | Path) -> list[TimedChange]:
 
 def apply(policy: Policy, change: Change) -> Policy:
     """The policy with a change made. Raises ChangeError, with the reason, for one that is not valid."""
+    _refuse_any(unknowns(policy, KIND_OF[type(change)], change))
     match change:
         case AddRule():
             return _add_rule(policy, change)
         case UpdateRule():
             return _update_rule(policy, change)
         case DeleteRule():
-            group, rule = _find_rule(policy, change.id)
+            group, rule = policy.rules_by_id[change.id]
             return _with_rules(policy, group, tuple(r for r in group.security_group_rules if r is not rule))
         case AddInstance():
             return _add_instance(policy, change)
@@ -255,7 +221,12 @@ def apply(policy: Policy, change: Change) -> Policy:
 
 
 def _refusal(conflicts: Iterable[Conflict]) -> ChangeError:
-    return ChangeError("; ".join(dict.fromkeys(conflict.message for conflict in conflicts)))
+    found = tuple(conflicts)
+    return ChangeError("; ".join(dict.fromkeys(conflict.message for conflict in found)), found)
+
+
+def _refusal_at(place: Location, message: str) -> ChangeError:
+    return ChangeError(message, [Conflict(place, message)])
 
 
 def _refuse_any(conflicts: Iterable[Conflict]) -> None:
@@ -264,41 +235,57 @@ def _refuse_any(conflicts: Iterable[Conflict]) -> None:
         raise _refusal(found)
 
 
-T = TypeVar("T")
+def part(value: object, name: str) -> Any:
+    """A part of a change, or of the mapping that it should have been made of; None where there is none."""
+    return value.get(name) if isinstance(value, dict) else getattr(value, name, None)
 
 
-def _find(items: Mapping[str, T], wanted: str, kind: str) -> T:
-    found = items.get(wanted)
-    if found is None:
-        raise ChangeError(f"{shown(wanted)} {unknown(kind, wanted, items)}")
-    return found
+#: The names in each kind of change that must be there: field, what it names, and the lookup of a policy.
+_NAMES = {
+    "add_rule": [("security_group", "security group", "groups_by_id")],
+    "update_rule": [("id", "rule", "rules_by_id")],
+    "delete_rule": [("id", "rule", "rules_by_id")],
+    "update_address_group": [("id", "address group", "address_groups_by_id")],
+    "apply_policy": [],
+}
+_NAMES["add_instance"] = _NAMES["remove_instance"] = [
+    *_NAMES["add_rule"],
+    ("instance", "instance", "instances_by_id"),
+]
 
 
-def _find_rule(policy: Policy, rule_id: str) -> tuple[SecurityGroup, SecurityGroupRule]:
-    return _find(policy.rules_by_id, rule_id, "rule")
+def unknowns(policy: Policy, kind: str, change: object) -> Iterator[Conflict]:
+    """The names in a change that nothing has."""
+    for name, thing, lookup in _NAMES[kind]:
+        wanted, known = part(change, name), getattr(policy, lookup)
+        if isinstance(wanted, str) and wanted not in known:
+            yield Conflict((name,), f"{shown(wanted)} {unknown(thing, wanted, known)}")
 
 
 def _add_rule(policy: Policy, change: AddRule) -> Policy:
-    group = _find(policy.groups_by_id, change.security_group, "security group")
+    group = policy.group(change.security_group)
     rules = group.security_group_rules
     rule = change.rule
     if not rule.id:
-        rule = rule.model_copy(update={"id": free_id(f"{group.id}/{len(rules) + 1}", policy.rules_by_id)})
+        rule = with_generated_id(rule, free_id(f"{group.id}/{len(rules) + 1}", policy.rules_by_id))
     elif rule.id in policy.rules_by_id:
         owner, _ = policy.rules_by_id[rule.id]
-        raise ChangeError(f"rule id {shown(rule.id)} is used already, in security group {shown(owner.id)}")
-    _refuse_any(References(policy).of_rule(rule, group))
+        used = Conflict(("id",), f"rule id {shown(rule.id)} is used already, in security group {shown(owner.id)}")
+        _refuse_any(c.within(("rule",)) for c in (used, *References(policy).of_rule(rule, group)))
+    _refuse_any(c.within(("rule",)) for c in References(policy).of_rule(rule, group))
     return _with_rules(policy, group, (*rules, rule))
 
 
 def _update_rule(policy: Policy, change: UpdateRule) -> Policy:
-    group, rule = _find_rule(policy, change.id)
+    group, rule = policy.rules_by_id[change.id]
     named = {name: change.__dict__[name] for name in change.model_fields_set}
     values = {name: rule.__dict__[name] for name in type(rule).model_fields} | named
     try:
         updated = SecurityGroupRule.model_validate(values)
     except ValidationError as error:
         raise _refusal(diagnose(SecurityGroupRule, values, error, "the rule")) from None
+    if rule.has_generated_id:
+        updated = with_generated_id(updated, rule.id)
     if updated == rule:
         return policy
     _refuse_any(References(policy).of_rule(updated, group))
@@ -313,24 +300,26 @@ def _with_rules(policy: Policy, group: SecurityGroup, rules: tuple[SecurityGroup
 
 
 def _add_instance(policy: Policy, change: AddInstance) -> Policy:
-    group = _find(policy.groups_by_id, change.security_group, "security group")
-    instance = _find(policy.instances_by_id, change.instance, "instance")
+    group, instance = policy.group(change.security_group), policy.instance(change.instance)
     if group.id in instance.security_groups:
-        raise ChangeError(f"instance {shown(instance.id)} is in security group {shown(group.id)} already")
+        raise _refusal_at(_GROUP, f"instance {shown(instance.id)} is in security group {shown(group.id)} already")
     return _with_groups(policy, instance, (*instance.security_groups, group.id))
 
 
 def _remove_instance(policy: Policy, change: RemoveInstance) -> Policy:
-    group = _find(policy.groups_by_id, change.security_group, "security group")
-    instance = _find(policy.instances_by_id, change.instance, "instance")
+    group, instance = policy.group(change.security_group), policy.instance(change.instance)
     if group.id not in instance.security_groups:
-        raise ChangeError(f"instance {shown(instance.id)} is not in security group {shown(group.id)}")
+        raise _refusal_at(_GROUP, f"instance {shown(instance.id)} is not in security group {shown(group.id)}")
     if len(instance.security_groups) == 1:
-        raise ChangeError(
+        raise _refusal_at(
+            _GROUP,
             f"security group {shown(group.id)} is the last one of instance {shown(instance.id)}: an instance always has"
-            " at least one"
+            " at least one",
         )
     return _with_groups(policy, instance, tuple(g for g in instance.security_groups if g != group.id))
+
+
+_GROUP = ("security_group",)
 
 
 def _with_groups(policy: Policy, instance: Instance, groups: tuple[str, ...]) -> Policy:
@@ -339,7 +328,7 @@ def _with_groups(policy: Policy, instance: Instance, groups: tuple[str, ...]) ->
 
 
 def _update_address_group(policy: Policy, change: UpdateAddressGroup) -> Policy:
-    group = _find(policy.address_groups_by_id, change.id, "address group")
+    group = policy.address_group(change.id)
     changed = group.model_copy(update={"ip_set": change.ip_set})
     _refuse_any(changed.conflicts())
     if changed == group:

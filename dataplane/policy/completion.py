@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Container
+from collections.abc import Container, Mapping
 from typing import TYPE_CHECKING
 
 from dataplane.policy.consistency import DEFAULT_GROUP
@@ -75,10 +75,67 @@ def _with_rule_ids(group: SecurityGroup, taken: set[str]) -> SecurityGroup:
     return group.model_copy(update={"security_group_rules": rules})
 
 
+def with_generated_id(rule: SecurityGroupRule, rule_id: str) -> SecurityGroupRule:
+    """The rule with an id that its author did not write."""
+    named = rule.model_copy(update={"id": rule_id})
+    named.model_fields_set.discard("id")
+    return named
+
+
 def _named(rule: SecurityGroupRule, wanted: str, taken: set[str]) -> SecurityGroupRule:
     rule_id = free_id(wanted, taken)
     taken.add(rule_id)
-    return rule.model_copy(update={"id": rule_id})
+    return with_generated_id(rule, rule_id)
+
+
+def with_kept_ids(before: Mapping[str, SecurityGroup], groups: tuple[SecurityGroup, ...]) -> tuple[SecurityGroup, ...]:
+    """Groups that follow others, where rules with generated ids have those of the same rules in the group before.
+
+    A generated id tells a place, and a rule that only moved is the same. Rules are the same when all that is written in
+    them is, or else when all but names and descriptions is. What is new has an id by its place, as in any document.
+    """
+    rules = [rule for group in groups for rule in group.security_group_rules]
+    if all(not rule.has_generated_id for rule in rules):
+        return groups
+    taken = {rule.id for rule in rules if not rule.has_generated_id}
+    kept = [_matched(before[g.id], g, taken) if g.id in before else {} for g in groups]
+    taken.update(rule_id for matched in kept for rule_id in matched.values())
+    return tuple(_renamed(group, matched, taken) for group, matched in zip(groups, kept, strict=True))
+
+
+def _matched(before: SecurityGroup, group: SecurityGroup, taken: set[str]) -> dict[int, str]:
+    """Ids of before for rules by their index in the group."""
+    matched: dict[int, str] = {}
+    for content in (_written, _effect):
+        used = set(matched.values())
+        spare: dict[object, list[str]] = {}
+        for rule in reversed(before.security_group_rules):
+            if rule.has_generated_id and rule.id not in taken and rule.id not in used:
+                spare.setdefault(content(rule), []).append(rule.id)
+        for index, rule in enumerate(group.security_group_rules):
+            if rule.has_generated_id and index not in matched and (ids := spare.get(content(rule))):
+                matched[index] = ids.pop()
+    return matched
+
+
+def _written(rule: SecurityGroupRule) -> object:
+    return tuple(rule.__dict__[name] for name in type(rule).model_fields if name != "id")
+
+
+def _effect(rule: SecurityGroupRule) -> object:
+    return rule.effect
+
+
+def _renamed(group: SecurityGroup, matched: Mapping[int, str], taken: set[str]) -> SecurityGroup:
+    rules = []
+    for index, rule in enumerate(group.security_group_rules):
+        if not rule.has_generated_id:
+            rules.append(rule)
+        elif index not in matched:
+            rules.append(_named(rule, f"{group.id}/{index + 1}", taken))
+        else:
+            rules.append(rule if rule.id == matched[index] else with_generated_id(rule, matched[index]))
+    return group.model_copy(update={"security_group_rules": tuple(rules)})
 
 
 def _with_a_group(instance: Instance) -> Instance:

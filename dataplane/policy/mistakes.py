@@ -40,10 +40,6 @@ class PolicyError(ValueError):
         super().__init__("\n".join(map(str, self.mistakes)))
 
 
-class ChangeError(ValueError):
-    """A change that is refused whole (SPEC 5.6): one sentence that says why."""
-
-
 @dataclass(frozen=True, slots=True)
 class Conflict:
     """Values that are allowed each by itself and do not go together; `at_key` where the key is what is wrong."""
@@ -51,6 +47,21 @@ class Conflict:
     location: Location
     message: str
     at_key: bool = False
+
+    def within(self, place: Location) -> Conflict:
+        """The conflict as seen from further out."""
+        return Conflict(place + self.location, self.message, self.at_key)
+
+
+class ChangeError(ValueError):
+    """A change that is refused whole (SPEC 5.6), or several of a schedule: sentences that say why.
+
+    `conflicts` are the reasons of one change, with their places in it.
+    """
+
+    def __init__(self, message: str, conflicts: Iterable[Conflict] = ()) -> None:
+        self.conflicts = tuple(conflicts) or (Conflict((), message),)
+        super().__init__(message)
 
 
 def dotted(location: Location) -> str:

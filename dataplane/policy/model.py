@@ -127,6 +127,26 @@ class SecurityGroupRule(RuleFields, CheckedModel):
         return consistency.rule_conflicts(self)
 
     @property
+    def has_generated_id(self) -> bool:
+        """Whether the document gives the rule no id: the one that it has tells where it stood."""
+        return "id" not in self.model_fields_set
+
+    @property
+    def effect(self) -> tuple[object, ...]:
+        """What of the rule can decide about a packet; its id, name and description cannot (SPEC 5.5)."""
+        return (
+            self.direction,
+            self.ethertype,
+            self.selectors,
+            self.remote_prefix,
+            self.remote_group_id,
+            self.remote_address_group_id,
+            self.action,
+            self.priority,
+            self.enabled,
+        )
+
+    @property
     def protocol_number(self) -> int | None:
         """The protocol's number, 0..255; None for all protocols."""
         return fields.PROTOCOL_NUMBERS[self.protocol] if isinstance(self.protocol, str) else self.protocol

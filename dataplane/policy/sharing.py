@@ -2,6 +2,7 @@
 
 from typing import Any, TypeVar
 
+from dataplane.policy.completion import with_kept_ids
 from dataplane.policy.model import AddressGroup, Instance, Policy, SecurityGroup, SecurityGroupRule
 
 #: Lookups of a policy, and the section that each is worked out from.
@@ -37,18 +38,19 @@ def adopted(policy: Policy, new: Policy) -> Policy:
     """Another policy, sharing with this one all that is equal; this one itself where everything is."""
     if new == policy:
         return policy
+    groups = with_kept_ids(policy.groups_by_id, new.security_groups)
     balancers, conntrack = policy.load_balancers, policy.conntrack
-    return following(
+    adopted = following(
         policy,
         region=new.region,
-        security_groups=_shared(
-            policy.security_groups, tuple(_with_shared_rules(policy, g) for g in new.security_groups)
-        ),
+        security_groups=_shared(policy.security_groups, tuple(_with_shared_rules(policy, g) for g in groups)),
         address_groups=_shared(policy.address_groups, new.address_groups),
         instances=_shared(policy.instances, new.instances),
         load_balancers=balancers if balancers == new.load_balancers else new.load_balancers,
         conntrack=conntrack if conntrack == new.conntrack else new.conntrack,
     )
+    # Also where only generated ids were others.
+    return policy if adopted == policy else adopted
 
 
 def _with_shared_rules(policy: Policy, group: SecurityGroup) -> SecurityGroup:

@@ -8,16 +8,16 @@ import os
 import stat
 import sys
 import threading
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Self
 
 from dataplane._core import ffi, lib
 from dataplane._core.errors import check
+from dataplane.replay.decompress import GZIP, ZSTD, DamagedError, gunzip, unzstd
 
 _CHUNK = 1 << 20
-_GZIP, _ZSTD = b"\x1f\x8b", b"\x28\xb5\x2f\xfd"
 _FORMATS = {lib.DP_CAPTURE_UNKNOWN: None, lib.DP_CAPTURE_PCAP: "pcap", lib.DP_CAPTURE_PCAPNG: "pcapng"}
 
 
@@ -25,8 +25,8 @@ _FORMATS = {lib.DP_CAPTURE_UNKNOWN: None, lib.DP_CAPTURE_PCAP: "pcap", lib.DP_CA
 class CaptureStatus:
     """How far a capture was read. `fault` says what stopped it before its end, at byte `offset`; None if nothing did.
 
-    The offset of a compressed capture counts the bytes behind the compression. `position` and `size` are bytes of the
-    file, for a progress bar; `size` is 0 where it is not known.
+    The offset of a compressed capture counts decompressed bytes, and `fault` says so. `position` and `size` are bytes
+    of the file, for a progress bar; `size` is 0 where it is not known.
     """
 
     name: str
@@ -47,36 +47,38 @@ class _Pump:
 
     def __init__(self, source: io.FileIO, magic: bytes, taken: bytes) -> None:
         self.fault: str | None = None
+        self.written = 0
+        self.compression = "gzip" if magic.startswith(GZIP) else "zstd" if magic.startswith(ZSTD) else None
         self.read_end, self._write_end = os.pipe()
         fcntl.fcntl(self._write_end, fcntl.F_SETPIPE_SZ, _CHUNK)
-        self._stream = io.BufferedReader(_Headed(taken, source), _CHUNK)
-        self._magic = magic
+        self._stream: io.BufferedReader = io.BufferedReader(_Headed(taken, source), _CHUNK)
         self._thread = threading.Thread(target=self._run, name="capture", daemon=True)
         self._thread.start()
 
     def _run(self) -> None:
-        kind = "stream"
-        stream: Any = self._stream
         try:
-            if self._magic.startswith(_GZIP):
-                import gzip
-
-                kind, stream = "gzip", gzip.GzipFile(fileobj=stream)
-            elif self._magic.startswith(_ZSTD):
-                import zstandard
-
-                kind, stream = "zstd", zstandard.ZstdDecompressor().stream_reader(stream, read_across_frames=True)
-            while chunk := stream.read(_CHUNK):
+            for chunk in self._chunks():
                 view = memoryview(chunk)
                 while view:
-                    view = view[os.write(self._write_end, view) :]
+                    written = os.write(self._write_end, view)
+                    self.written += written
+                    view = view[written:]
         except BrokenPipeError:
             pass
+        except DamagedError as error:
+            self.fault = f"the {self.compression} data {error}"
         except Exception as error:
-            # Whatever a damaged stream makes a decompressor raise is a fault of the capture.
-            self.fault = f"the {kind} data cannot be read: {error}"
+            # Whatever makes reading fail is a fault of the capture.
+            self.fault = f"the {self.compression or 'stream'} data cannot be read: {error}"
         finally:
             os.close(self._write_end)
+
+    def _chunks(self) -> Iterator[bytes]:
+        if self.compression == "gzip":
+            return gunzip(self._stream)
+        if self.compression == "zstd":
+            return unzstd(self._stream)
+        return iter(lambda: self._stream.read1(_CHUNK), b"")
 
     def close(self) -> None:
         os.close(self.read_end)
@@ -129,7 +131,7 @@ class _Capture:
             self.pump = _Pump(source, head, head)
             return self.pump.read_end
         magic = os.pread(source.fileno(), 4, 0)
-        if not magic.startswith((_GZIP, _ZSTD)):
+        if not magic.startswith((GZIP, ZSTD)):
             return source.fileno()
         self.pump = _Pump(source, magic, b"")
         return self.pump.read_end
@@ -194,14 +196,18 @@ def _status(capture: _Capture) -> CaptureStatus:
         return CaptureStatus(capture.name, None, 0, 0, 0, 0, capture.fault, 0)
     status = ffi.new("struct dp_capture_status *")
     lib.dp_capture_status(capture.handle, status)
-    fault: str | None = None
+    fault, offset = None, None
     if status.error:
         fault = (
             ffi.string(status.detail).decode(errors="replace") or ffi.string(lib.dp_error_text(status.error)).decode()
         )
+        offset = status.offset
+    pump = capture.pump
     # A stream that breaks off looks like a truncated capture: what broke it says more.
-    if capture.pump and capture.pump.fault:
-        fault = capture.pump.fault
+    if pump and pump.fault and status.error in (0, lib.DP_E_TRUNCATED):
+        fault, offset = pump.fault, pump.written
+    if fault and pump and pump.compression:
+        fault += " (the offset counts decompressed bytes)"
     return CaptureStatus(
         name=capture.name,
         format=_FORMATS[status.format],
@@ -210,5 +216,5 @@ def _status(capture: _Capture) -> CaptureStatus:
         position=status.position,
         size=status.size,
         fault=fault,
-        offset=(status.offset if status.error else status.position) if fault else None,
+        offset=offset,
     )

@@ -10,12 +10,12 @@ from dataplane._core import ffi, lib
 from dataplane._core.errors import check
 from dataplane.engine import Disconnected, Engine
 from dataplane.replay.captures import Captures
-from dataplane.replay.summary import AppliedChange, Summary, summarise
+from dataplane.replay.summary import AppliedChange, Baseline, Summary, summarise
 from dataplane.verdict import Names
 
 if TYPE_CHECKING:
-    from dataplane.policy.changes import TimedChange
     from dataplane.policy.model import Policy
+    from dataplane.policy.schedule import TimedChange
 
 BATCH = 4096
 _FOREVER = (1 << 64) - 1
@@ -57,7 +57,11 @@ class Replay:
         self._applied: list[AppliedChange] = []
 
     def run(self, *, top: int = 10) -> Summary:
-        """Replays to the end of all captures; `top` is how many denied flows the summary lists."""
+        """Replays to the end of all captures; `top` is how many denied flows the summary lists.
+
+        The summary's figures are those of this replay, whatever the engine did before.
+        """
+        before = Baseline(self._engine)
         started = time.perf_counter()
         first = self._captures.next_time()
         records = ffi.new("struct dp_record[]", BATCH)
@@ -76,7 +80,7 @@ class Replay:
                 self._applied.append(AppliedChange(change, self._engine.replace(policy, time_ns=_due(first, change))))
         self._applied.extend(AppliedChange(change, None) for change, _ in pending)
         elapsed = time.perf_counter() - started
-        return summarise(self._engine, self._captures.status(), self._applied, elapsed=elapsed, top=top)
+        return summarise(self._engine, before, self._captures.status(), self._applied, elapsed=elapsed, top=top)
 
     def _batch(self, records: Any, flows: Any, until: int) -> int:
         n = check(
@@ -96,11 +100,12 @@ class Replay:
 
 def _schedule(policy: Policy, changes: Sequence[TimedChange]) -> list[tuple[TimedChange, Policy]]:
     """Each change with the policy that it leads to."""
-    steps = []
-    for change in changes:
-        policy = change.apply(policy)
-        steps.append((change, policy))
-    return steps
+    if not changes:
+        return []
+    # Only who makes changes waits for their models to be loaded.
+    from dataplane.policy.schedule import scheduled
+
+    return scheduled(policy, changes)
 
 
 def _due(first: int, change: TimedChange) -> int:

@@ -1,4 +1,7 @@
-"""What a replay says at its end, as plain values; `Summary.to_dict` is what `--json` prints."""
+"""What a replay says at its end, as plain values; `Summary.to_dict` is what `--json` prints.
+
+The counters of an engine run on for as long as it lives: a replay's figures are what they have gained since its start.
+"""
 
 from __future__ import annotations
 
@@ -7,14 +10,14 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
-from dataplane._core import ffi
+from dataplane._core import ffi, lib
 from dataplane.connections import PROTOCOL_NAMES
 from dataplane.engine import Disconnected, Engine
 from dataplane.replay.captures import CaptureStatus
 from dataplane.verdict import CAUSE_WORDS, DIRECTION_WORDS, REASON_WORDS, VERDICT_WORDS
 
 if TYPE_CHECKING:
-    from dataplane.policy.changes import TimedChange
+    from dataplane.policy.schedule import TimedChange
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,7 +86,7 @@ class AppliedChange:
 
 @dataclass(frozen=True, slots=True)
 class ConnectionCount:
-    """The connection table: what happened in it, and what is in it at the end, by state."""
+    """The connection table: what happened in it during the replay, and what is in it at the end, by state."""
 
     opened: int
     expired: int
@@ -149,56 +152,75 @@ class Summary:
         }
 
 
+class Baseline:
+    """The figures of an engine before a replay, which may have judged packets and changed its policy already."""
+
+    def __init__(self, engine: Engine) -> None:
+        self.counters = engine.counters()
+        self.rules = engine.rule_counters()
+        in_force = {(r.id, group.id) for group in engine.policy.security_groups for r in group.security_group_rules}
+        self.gone = {number for number, rule in enumerate(engine.names.rules) if rule not in in_force}
+        denied = engine.denied(_ALL_DENIED) if self.counters.verdict[lib.DP_DENY].packets else ()
+        self.denied = {_key(flow): flow for flow in denied}
+
+
+#: More than an engine keeps.
+_ALL_DENIED = 1 << 14
+
+
 def summarise(
     engine: Engine,
+    before: Baseline,
     captures: Sequence[CaptureStatus],
     changes: Sequence[AppliedChange],
     *,
     elapsed: float,
     top: int,
 ) -> Summary:
-    """Reads the engine's counters at the end of a replay of `elapsed` seconds."""
+    """What the engine has counted since `before`, at the end of a replay of `elapsed` seconds."""
     counters = engine.counters()
-    verdicts = {word: _traffic(counters.verdict[v]) for v, word in enumerate(VERDICT_WORDS)}
+    was = before.counters
+    verdicts = {word: _traffic(counters.verdict[v], was.verdict[v]) for v, word in enumerate(VERDICT_WORDS)}
+    causes = {word: _traffic(counters.cause[c], was.cause[c]) for c, word in enumerate(CAUSE_WORDS)}
     return Summary(
         captures=captures,
         packets=sum(traffic.packets for traffic in verdicts.values()),
         bytes=sum(traffic.bytes for traffic in verdicts.values()),
         elapsed=elapsed,
         verdicts=verdicts,
-        reasons=_reasons(counters),
-        causes={word: _traffic(c) for word, c in zip(CAUSE_WORDS, counters.cause, strict=True) if c.packets},
-        time_backwards=counters.time_backwards,
-        connections=_connections(engine, counters),
-        rules=_rules(engine),
-        denied_flows=[_denied(engine, flow) for flow in engine.denied(top)],
+        reasons=_reasons(counters, was),
+        causes={word: traffic for word, traffic in causes.items() if traffic.packets},
+        time_backwards=counters.time_backwards - was.time_backwards,
+        connections=_connections(engine, counters, was),
+        rules=_rules(engine, before),
+        denied_flows=_denied_flows(engine, before, top),
         changes=changes,
     )
 
 
-def _traffic(counter: Any) -> Traffic:
-    return Traffic(counter.packets, counter.bytes)
+def _traffic(counter: Any, was: Any) -> Traffic:
+    return Traffic(counter.packets - was.packets, counter.bytes - was.bytes)
 
 
-def _reasons(counters: Any) -> list[ReasonCount]:
-    found = [
-        ReasonCount(verdict, reason, counters.check[v][r].packets, counters.check[v][r].bytes)
-        for v, verdict in enumerate(VERDICT_WORDS)
-        for r, reason in enumerate(REASON_WORDS)
-        if counters.check[v][r].packets
-    ]
+def _reasons(counters: Any, was: Any) -> list[ReasonCount]:
+    found = []
+    for v, verdict in enumerate(VERDICT_WORDS):
+        for r, reason in enumerate(REASON_WORDS):
+            traffic = _traffic(counters.check[v][r], was.check[v][r])
+            if traffic.packets:
+                found.append(ReasonCount(verdict, reason, traffic.packets, traffic.bytes))
     return sorted(found, key=lambda count: (count.verdict, -count.packets))
 
 
-def _connections(engine: Engine, counters: Any) -> ConnectionCount:
+def _connections(engine: Engine, counters: Any, was: Any) -> ConnectionCount:
     by_state = engine.connections.count_by_state()
     return ConnectionCount(
-        opened=counters.connections_opened,
-        expired=counters.connections_expired,
-        replaced=counters.connections_replaced,
-        disconnected=counters.connections_disconnected,
-        early_drops=counters.early_drops,
-        table_full=counters.table_full,
+        opened=counters.connections_opened - was.connections_opened,
+        expired=counters.connections_expired - was.connections_expired,
+        replaced=counters.connections_replaced - was.connections_replaced,
+        disconnected=counters.connections_disconnected - was.connections_disconnected,
+        early_drops=counters.early_drops - was.early_drops,
+        table_full=counters.table_full - was.table_full,
         live=sum(by_state.values()),
         max_entries=counters.max_entries,
         table_bytes=counters.table_bytes,
@@ -206,12 +228,45 @@ def _connections(engine: Engine, counters: Any) -> ConnectionCount:
     )
 
 
-def _rules(engine: Engine) -> list[RuleCount]:
+def _rules(engine: Engine, before: Baseline) -> list[RuleCount]:
+    known = len(before.rules)
+    nothing = ffi.new("struct dp_rule_counter *")
     rules = []
-    for named, counter in zip(engine.names.rules, engine.rule_counters(), strict=True):
-        if named:
-            rules.append(RuleCount(*named, counter.hits, counter.traffic.packets, counter.traffic.bytes))
+    for number, (named, counter) in enumerate(zip(engine.names.rules, engine.rule_counters(), strict=True)):
+        if named is None:
+            continue
+        was = before.rules[number] if number < known else nothing
+        traffic = _traffic(counter.traffic, was.traffic)
+        # A connection may go on under a rule that was gone before.
+        if traffic.packets or number not in before.gone:
+            rules.append(RuleCount(*named, counter.hits - was.hits, traffic.packets, traffic.bytes))
     return sorted(rules, key=lambda rule: (-rule.hits, -rule.packets))
+
+
+def _denied_flows(engine: Engine, before: Baseline, top: int) -> list[DeniedFlow]:
+    if not before.denied:
+        return [_denied(engine, denied) for denied in engine.denied(top)]
+    found = []
+    for denied in engine.denied(_ALL_DENIED):
+        was = before.denied.get(_key(denied))
+        if was is not None and was.overcount == denied.overcount:
+            # The same counter, still counting.
+            denied.count.packets -= was.count.packets
+            denied.count.bytes -= was.count.bytes
+            denied.overcount = 0
+        elif was is not None:
+            # It lost its counter to another flow and took one over again: what it had for certain is not of now.
+            certain = was.count.packets - was.overcount
+            denied.count.packets -= certain
+            denied.overcount -= certain
+        if denied.count.packets:
+            found.append(denied)
+    found.sort(key=lambda denied: -denied.count.packets)
+    return [_denied(engine, denied) for denied in found[:top]]
+
+
+def _key(denied: Any) -> tuple[int, int, int, bytes]:
+    return denied.zone, denied.direction, denied.reason, bytes(ffi.buffer(ffi.addressof(denied, "flow")))
 
 
 def _denied(engine: Engine, denied: Any) -> DeniedFlow:

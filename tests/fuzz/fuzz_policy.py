@@ -18,7 +18,7 @@ import atheris
 
 with atheris.instrument_imports(include=["dataplane.policy", "dataplane.replay.expectations", "yaml"]):
     from dataplane.policy import Policy, PolicyError
-    from dataplane.policy.changes import load_changes
+    from dataplane.policy.schedule import load_changes
     from dataplane.replay.expectations import Expectations
 
 #: Where changes and expectations are read from, which come as files only.

@@ -208,7 +208,7 @@ def edit(document: Document, change: Mapping[str, Any]) -> Document:
     """
     ((kind, value),) = change.items()
     if kind == "apply_policy":
-        return settle(value)
+        return _known_again(document, settle(value))
     new = copy.deepcopy(document)
     if kind == "add_rule":
         group = find(new["security_groups"], value["security_group"])
@@ -236,6 +236,30 @@ def edit(document: Document, change: Mapping[str, Any]) -> Document:
     else:
         raise RefusedChangeError(f"no such change: {kind}")
     return new
+
+
+def _known_again(old: Document, new: Document) -> Document:
+    """The new document, where a rule without an id is one of the old that had none either and says the same (SPEC 5.5).
+
+    All others get ids that no rule had.
+    """
+    used = {rule["id"] for _, rule in rules(old)}
+    for group in new["security_groups"]:
+        spare = [
+            rule for before, rule in rules(old) if before["id"] == group["id"] and rule["id"].startswith(GENERATED)
+        ]
+        for rule in group["security_group_rules"]:
+            if rule["id"].startswith(GENERATED):
+                same = [other for other in spare if _values(other) == _values(rule)]
+                if same:
+                    spare.remove(same[0])
+                rule["id"] = same[0]["id"] if same else f"{GENERATED}{group['id']}:{len(used)}*"
+                used.add(rule["id"])
+    return new
+
+
+def _values(rule: Mapping[str, Any]) -> tuple[Any, ...]:
+    return tuple(rule[key] for key in ("direction", *RULE_DEFAULTS))
 
 
 @dataclass(frozen=True)
@@ -275,6 +299,5 @@ def _substance(document: Document, group_id: str) -> object:
     for rule in found[0]["security_group_rules"] if found else ():
         used = rule["remote_address_group_id"]
         remote = frozenset(find(document["address_groups"], used)["ip_set"]) if used is not None else None
-        fields = tuple(rule[key] for key in ("direction", *RULE_DEFAULTS))
-        substance[rule["id"]] = (fields, remote)
+        substance[rule["id"]] = (_values(rule), remote)
     return substance, {instance["id"] for instance in members(document, group_id)}

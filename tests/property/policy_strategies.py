@@ -108,7 +108,9 @@ def documents(draw: st.DrawFn) -> Document:
             rules.append({"direction": "ingress", "priority": 100, **draw(st.sampled_from(WIDE))})
         for rule in rules:
             serial += 1
-            rule["id"] = f"r{serial}"
+            # A document may leave an id out.
+            if draw(st.integers(0, 3)):
+                rule["id"] = f"r{serial}"
         security_groups.append({"id": group, "security_group_rules": rules})
     instances = []
     for n, (name, addresses) in enumerate(list(INSTANCES.items())[: draw(st.integers(1, 4))]):
@@ -140,7 +142,8 @@ def open_documents(draw: st.DrawFn) -> Document:
         rules: list[dict[str, Any]] = [{"id": f"{group}-out", "direction": "egress"}]
         for n, remote in enumerate(draw(st.lists(st.sampled_from(remotes), min_size=1, max_size=2))):
             priority = draw(st.sampled_from([1, 100]))
-            rules.append({"id": f"{group}-in-{n}", "direction": "ingress", "priority": priority, **remote})
+            named = {"id": f"{group}-in-{n}"} if draw(st.booleans()) else {}
+            rules.append({**named, "direction": "ingress", "priority": priority, **remote})
         security_groups.append({"id": group, "security_group_rules": rules})
     instances = []
     for n, (name, addresses) in enumerate(list(INSTANCES.items())[: draw(st.integers(2, 4))]):
@@ -189,7 +192,7 @@ def changes(draw: st.DrawFn, document: Document) -> tuple[dict[str, Any], bool]:
     or not, and `apply_policy` goes back to the beginning, or to something near it.
     """
     groups = [group["id"] for group in document["security_groups"]]
-    rules = [rule for group in document["security_groups"] for rule in group["security_group_rules"]]
+    rules = [r for group in document["security_groups"] for r in group["security_group_rules"] if "id" in r]
     sets = document.get("address_groups", [])
     kinds = ["add_rule", "update_rule", "delete_rule", "membership", "membership", "apply_policy"]
     kind = draw(st.sampled_from(kinds + ["update_address_group"] * bool(sets)))
@@ -227,13 +230,16 @@ def _rule_updates(draw: st.DrawFn, rule: dict[str, Any]) -> dict[str, Any]:
 
 @st.composite
 def _other_policy(draw: st.DrawFn, document: Document) -> Document:
-    """A copy with some of: the SGs of one instance in another order, a rule more, a rule less, an instance less."""
+    """A copy with some of: the SGs of an instance or the rules of an SG in another order, a rule more or less, an
+    instance less."""
     other: Document = json.loads(json.dumps(document))
     if draw(st.booleans()):
         instance = draw(st.sampled_from(other["instances"]))
         if "security_groups" in instance:
             instance["security_groups"] = draw(st.permutations(instance["security_groups"]))
     group = draw(st.sampled_from(other["security_groups"]))
+    if draw(st.booleans()):
+        group["security_group_rules"] = draw(st.permutations(group["security_group_rules"]))
     kind = draw(st.sampled_from(["", "", "", "more", "less", "gone"]))
     if kind == "more":
         groups = [group["id"] for group in other["security_groups"]]

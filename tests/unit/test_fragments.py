@@ -173,6 +173,24 @@ def test_a_flood_of_fragments_is_bounded_and_leaves_other_networks_their_places(
     assert answers(firewall, victim[1:], 0.2) == [ALLOWED] * 2
 
 
+@pytest.mark.parametrize(("port", "expected"), [(53, ALLOWED), (54, DENIED)])
+def test_a_repeat_after_the_last_fragment_has_the_verdict_of_its_datagram(
+    firewall: DataPlane, port: int, expected: tuple[str, str, str | None]
+) -> None:
+    """SPEC 4.6: every fragment gets the verdict of its datagram, also one that comes again when all have been seen."""
+    frames = parts(port)
+    assert answers(firewall, [*frames, frames[2], frames[1], frames[2]]) == [expected] * 6
+    assert answers(firewall, [frames[1]], 29.9) == [expected]
+    assert firewall.counters().fragments_waiting == 0
+
+
+def test_a_repeat_that_says_otherwise_whether_it_is_the_last_is_invalid(firewall: DataPlane) -> None:
+    """SPEC 4.6: the same bytes of a datagram cannot be its end and not be its end."""
+    whole = datagram(CLIENT, SERVER, 17, (4000, 53), bytes(40))
+    assert answers(firewall, [fragment(0, whole[:16], True), fragment(16, whole[16:32], True)]) == [ALLOWED] * 2
+    assert answers(firewall, [fragment(16, whole[16:32], False), fragment(32, whole[32:], False)]) == [INVALID] * 2
+
+
 def test_records_leave_a_replay_in_capture_order(tmp_path: Path) -> None:
     """SPEC 7: one record per packet, in capture order, also behind a fragment that waits."""
     frames = parts(53)

@@ -8,7 +8,8 @@ from textwrap import dedent
 import pytest
 
 from dataplane.policy import ChangeError, Policy, PolicyError
-from dataplane.policy.changes import ApplyPolicy, TimedChange, load_changes
+from dataplane.policy.changes import ApplyPolicy
+from dataplane.policy.schedule import TimedChange, load_changes, scheduled
 
 from .conftest import unmarked
 
@@ -147,9 +148,168 @@ def test_a_file_that_cannot_be_read(tmp_path: Path) -> None:
 
 
 def test_a_refusal_names_the_place(tmp_path: Path) -> None:
-    """SPEC 5.6: with the reason."""
+    """SPEC 5.6: with the reason, at the field."""
     path = write(tmp_path, "# changes\n- {at: 1, delete_rule: {id: A09}}\n")
     (change,) = load_changes(path)
     with pytest.raises(ChangeError) as caught:
         change.apply(Policy.parse(POLICY))
-    assert str(caught.value) == f'{path}:2:3: "A09" is no rule of this policy; did you mean "A01"?'
+    assert str(caught.value) == f'{path}:2:29: "A09" is no rule of this policy; did you mean "A01"?'
+
+
+# ---- what does not fit the policy ----
+
+
+def _misfits(folder: Path, text: str, messages: list[str]) -> None:
+    """What is said about a list that is all right by itself, and about one that has a mistake more."""
+    plain, places = unmarked(dedent(text))
+    path = write(folder, plain)
+    expected = [f"{path}:{place}: {message}" for place, message in zip(places, messages, strict=True)]
+    policy = Policy.parse(POLICY)
+    with pytest.raises(ChangeError) as refused:
+        scheduled(policy, load_changes(path))
+    assert str(refused.value).splitlines() == expected
+    path = write(folder, plain + "- {at: 99, update_rule: {id: A01, priority: 0}}\n")
+    with pytest.raises(PolicyError) as caught:
+        load_changes(path, policy)
+    *said, last = str(caught.value).splitlines()
+    assert (said, "priority 0 is out of range" in last) == (expected, True)
+
+
+def test_all_that_does_not_fit_is_told_in_one_run_at_its_field(tmp_path: Path) -> None:
+    """SPEC 2, 5.6: every mistake in one run; nothing is applied."""
+    _misfits(
+        tmp_path,
+        """\
+        - {at: 0, delete_rule: {id: §A09}}
+        - {at: 1, add_rule: {security_group: §sg-x, rule: {direction: ingress}}}
+        - {at: 2, add_rule: {security_group: sg-a, rule: {id: §A01, direction: ingress, remote_group_id: §sg-y}}}
+        - at: 3
+          add_rule:
+            security_group: sg-a
+            rule: {direction: ingress, remote_address_group_id: §ipGroup-B}
+        - {at: 4, add_instance: {security_group: §sg-z, instance: §ecs-z}}
+        - {at: 5, remove_instance: {security_group: §sg-b, instance: ecs-a}}
+        - {at: 6, update_address_group: {id: ipGroup-A, ip_set: [10.0.0.1, §"::1", §"::2"]}}
+        - {at: 7, update_address_group: {id: §ipGroup-Z, ip_set: []}}
+        - {at: 8, update_rule: §{id: A01, protocol: icmp}}
+        """,
+        [
+            '"A09" is no rule of this policy; did you mean "A01"?',
+            '"sg-x" is no security group of this policy; did you mean "sg-b"?',
+            'rule id "A01" is used already, in security group "sg-a"',
+            'remote_group_id "sg-y" is no security group of this policy; did you mean "sg-b"?',
+            'remote_address_group_id "ipGroup-B" is no address group of this policy; did you mean "ipGroup-A"?',
+            '"sg-z" is no security group of this policy; did you mean "sg-b"?',
+            '"ecs-z" is no instance of this policy; did you mean "ecs-a"?',
+            'instance "ecs-a" is not in security group "sg-b"',
+            'ip_set[1] "::1" is IPv6 and ip_version is 4',
+            'ip_set[2] "::2" is IPv6 and ip_version is 4',
+            '"ipGroup-Z" is no address group of this policy; did you mean "ipGroup-A"?',
+            "multiport is allowed with protocol tcp or udp only: the rule has protocol icmp",
+        ],
+    )
+
+
+@pytest.mark.parametrize(
+    ("failing", "message", "following"),
+    [
+        (
+            "add_rule: {security_group: sg-a, rule: {id: A02, direction: §in}}",
+            'direction "in" is not allowed: write ingress or egress',
+            ["update_rule: {id: A02, priority: 5}", "delete_rule: {id: A02}"],
+        ),
+        (
+            "add_rule: {security_group: sg-a, rule: {direction: §in}}",
+            'direction "in" is not allowed: write ingress or egress',
+            ["delete_rule: {id: sg-a/2}"],
+        ),
+        (
+            "add_rule: {security_group: §sg-x, rule: {id: A02, direction: ingress}}",
+            '"sg-x" is no security group of this policy; did you mean "sg-b"?',
+            ["update_rule: {id: A02, priority: 5}", "delete_rule: {id: A02}"],
+        ),
+        (
+            "update_rule: {id: A01, protocol: icmp, multiport: null, priority: §0}",
+            "priority 0 is out of range: 1..100",
+            ["update_rule: {id: A01, icmp_type: 8}"],
+        ),
+        (
+            "add_instance: {security_group: §sg-x, instance: ecs-a}",
+            '"sg-x" is no security group of this policy; did you mean "sg-b"?',
+            ["remove_instance: {security_group: sg-a, instance: ecs-a}"],
+        ),
+        (
+            "add_instance: {security_group: §5, instance: ecs-a}",
+            'security_group 5 is not allowed: write text in quotes: "5"',
+            ["remove_instance: {security_group: sg-b, instance: ecs-a}"],
+        ),
+        (
+            "apply_policy: §5",
+            'apply_policy 5 is not allowed: write text in quotes: "5"',
+            ["delete_rule: {id: B01}", "add_instance: {security_group: sg-c, instance: ecs-c}"],
+        ),
+    ],
+)
+def test_what_depends_on_a_change_that_failed_is_not_blamed(
+    tmp_path: Path, failing: str, message: str, following: list[str]
+) -> None:
+    """SPEC 5.6: the reason is told once, where it is; an unrelated mistake behind it is told too."""
+    text = "".join(f"- {{at: {n}, {change}}}\n" for n, change in enumerate([failing, *following]))
+    plain, places = unmarked(text)
+    path = write(tmp_path, plain)
+    with pytest.raises((PolicyError, ChangeError)) as caught:
+        scheduled(Policy.parse(POLICY), load_changes(path, Policy.parse(POLICY)))
+    assert str(caught.value).splitlines() == [f"{path}:{places[0]}: {message}"]
+
+
+def test_a_mistake_behind_a_dependent_change_is_told(tmp_path: Path) -> None:
+    """SPEC 2: every mistake in one run."""
+    _misfits(
+        tmp_path,
+        """\
+        - {at: 1, add_instance: {security_group: §sg-x, instance: ecs-a}}
+        - {at: 2, remove_instance: {security_group: sg-b, instance: ecs-a}}
+        - {at: 3, add_instance: {security_group: §sg-y, instance: ecs-a}}
+        - {at: 4, update_rule: {id: A01, remote_group_id: §sg-w}}
+        - {at: 5, update_rule: {id: A01, remote_group_id: §sg-v}}
+        """,
+        [f'"{name}" is no security group of this policy; did you mean "sg-b"?' for name in ("sg-x", "sg-y")]
+        + [
+            f'remote_group_id "{name}" is no security group of this policy; did you mean "sg-b"?'
+            for name in ("sg-w", "sg-v")
+        ],
+    )
+
+
+def test_names_in_a_change_with_another_mistake_are_looked_up_too(tmp_path: Path) -> None:
+    """SPEC 2: every mistake in one run, also of one change."""
+    plain, places = unmarked("- {at: §soon, add_rule: {security_group: §sg-x, rule: {direction: §in}}}\n")
+    path = write(tmp_path, plain)
+    with pytest.raises(PolicyError) as caught:
+        load_changes(path, Policy.parse(POLICY))
+    assert [
+        line.rsplit(": ", 1)[0].removeprefix(f"{path}:").split(": ")[0] for line in str(caught.value).splitlines()
+    ] == [str(place) for place in places]
+
+
+def test_a_policy_that_cannot_be_read_leaves_what_comes_before_it(tmp_path: Path) -> None:
+    """SPEC 2, 5.6."""
+    path = write(
+        tmp_path,
+        "- {at: 5, apply_policy: none.yaml}\n- {at: 1, delete_rule: {id: A9}}\n- {at: 6, delete_rule: {id: B1}}\n",
+    )
+    with pytest.raises(PolicyError) as caught:
+        load_changes(path, Policy.parse(POLICY))
+    first, second = str(caught.value).splitlines()
+    assert first.startswith(f'{path}:2:29: "A9" is no rule')
+    assert "none.yaml: the file cannot be read" in second
+
+
+@pytest.mark.parametrize(
+    "value", ["{id: {a: 1}}", "{id: [a]}", "[a]", "5", "{}", "{rule: [1], security_group: {}}", "{instance: []}"]
+)
+@pytest.mark.parametrize("kind", ["add_rule", "update_rule", "delete_rule", "add_instance", "update_address_group"])
+def test_values_of_any_kind_are_mistakes(tmp_path: Path, kind: str, value: str) -> None:
+    """SPEC 2."""
+    with pytest.raises(PolicyError):
+        load_changes(write(tmp_path, f"- {{at: {{}}, {kind}: {value}}}\n- 7\n"), Policy.parse(POLICY))

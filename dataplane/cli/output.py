@@ -1,0 +1,85 @@
+"""Standard output and error that nobody reads, or nobody can write: one way for all commands.
+
+The streams are put in place of Python's own by `guard`. Libraries that print for us know broken pipes too, each with an
+exit status of its own; they see no OSError here, but `LostError`, which goes past them to `main`.
+"""
+
+from __future__ import annotations
+
+import io
+import os
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+EXIT_UNWRITABLE = 2
+_STDOUT, _STDERR = 1, 2
+
+
+class LostError(Exception):
+    """Standard output takes no more: its reader has gone away, or the system says why."""
+
+    def __init__(self, reason: OSError) -> None:
+        super().__init__(f"standard output cannot be written: {reason.strerror}")
+        self.reader_left = isinstance(reason, BrokenPipeError)
+
+    def status(self) -> int:
+        """The exit status of a command that ended by it: a reader that left has seen enough. Says all else."""
+        if self.reader_left:
+            return 0
+        sys.stderr.write(f"{self}\n")
+        sys.stderr.flush()
+        return EXIT_UNWRITABLE
+
+
+class _Descriptor(io.FileIO):
+    """A standard stream. After its first failure it leads nowhere, so that what is still buffered does not fail again.
+
+    Standard error fails in silence: it only accompanies an exit status, which stays what it is.
+    """
+
+    def write(self, data: Any) -> int:
+        try:
+            return super().write(data)
+        except OSError as error:
+            nowhere = os.open(os.devnull, os.O_WRONLY)
+            os.dup2(nowhere, self.fileno())
+            os.close(nowhere)
+            if self.fileno() == _STDERR:
+                return memoryview(data).nbytes
+            raise LostError(error) from None
+
+
+def guard() -> None:
+    """Puts the two streams in place of Python's; one that is closed stays so."""
+    for name, number in (("stdout", _STDOUT), ("stderr", _STDERR)):
+        old = getattr(sys, name)
+        if old is None:
+            continue
+        old.flush()
+        stream = io.TextIOWrapper(
+            io.BufferedWriter(_Descriptor(number, "w", closefd=False)),
+            encoding=old.encoding,
+            errors=old.errors,
+            line_buffering=old.line_buffering or old.write_through,
+        )
+        setattr(sys, name, stream)
+
+
+def flush() -> None:
+    """Writes what is still buffered, which the interpreter would do later and tell in its own way."""
+    for stream in (sys.stdout, sys.stderr):
+        if stream is not None:
+            stream.flush()
+
+
+@contextmanager
+def reader_may_leave() -> Iterator[None]:
+    """For output that a command goes on behind: its exit status still depends on what comes."""
+    try:
+        yield
+        flush()
+    except LostError as lost:
+        if not lost.reader_left:
+            raise

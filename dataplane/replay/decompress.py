@@ -1,0 +1,119 @@
+"""Gzip and zstd data decompressed as a stream, up to the very place where it is cut short or damaged.
+
+The libraries keep what came before an error in the piece that they were given to themselves. So pieces are small, and
+where one fails its parts are tried again (gzip), or a piece is one block, which is good or bad as a whole (zstd).
+"""
+
+from __future__ import annotations
+
+import io
+import zlib
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    import zstandard
+
+GZIP, ZSTD = b"\x1f\x8b", b"\x28\xb5\x2f\xfd"
+
+# What the most repetitive data makes of one piece is a thousand times as long.
+_PIECE = 1 << 15
+
+
+class DamagedError(Exception):
+    """The compressed data ends early or is not what it should be: the end of a sentence that begins with its name."""
+
+
+def gunzip(stream: io.BufferedReader) -> Iterator[bytes]:
+    """What the members of a gzip file hold. Raises DamagedError behind the last byte that can be had."""
+    unpacker, behind, data = zlib.decompressobj(wbits=31), False, b""
+    while data := data or stream.read1(_PIECE):
+        if behind:
+            # Tapes and some programs pad with zeros.
+            data = data.lstrip(b"\0")
+            if not data:
+                continue
+        try:
+            yield from _inflated(unpacker, data)
+        except zlib.error as error:
+            if behind:
+                raise DamagedError("is followed by bytes that are no gzip data") from None
+            raise DamagedError(f"is damaged: {str(error).rpartition(': ')[2]}") from None
+        behind, data = unpacker.eof, unpacker.unused_data
+        if unpacker.eof:
+            unpacker = zlib.decompressobj(wbits=31)
+    if not behind:
+        raise DamagedError("is cut short")
+
+
+def _inflated(unpacker: zlib._Decompress, data: bytes) -> Iterator[bytes]:
+    """All that comes of `data`, to the byte in which it is damaged; then zlib.error."""
+    before = unpacker.copy()
+    try:
+        unpacked = unpacker.decompress(data)
+    except zlib.error:
+        if len(data) == 1:
+            raise
+        middle = len(data) // 2
+        yield from _inflated(before, data[:middle])
+        yield from _inflated(before, data[middle:])
+    else:
+        yield unpacked
+
+
+def unzstd(stream: io.BufferedReader) -> Iterator[bytes]:
+    """What the frames of a zstd file hold. Raises DamagedError behind the last block that can be had."""
+    import zstandard
+
+    unpacker = zstandard.ZstdDecompressor()
+    while magic := stream.read(4):
+        if magic[1:] == b"\x2a\x4d\x18" and magic[0] >> 4 == 5:
+            _skip(stream, int.from_bytes(_exactly(stream, 4), "little"))
+        elif magic == ZSTD:
+            try:
+                yield from _frame(stream, unpacker.decompressobj())
+            except zstandard.ZstdError as error:
+                raise DamagedError(f"is damaged: {str(error).rpartition(': ')[2]}") from None
+        elif ZSTD.startswith(magic):
+            raise DamagedError("is cut short")
+        else:
+            raise DamagedError("is followed by bytes that are no zstd data")
+
+
+# RFC 8878, 3.1.1: a frame is a header, blocks with a header each, and a checksum.
+_SINGLE_SEGMENT, _CHECKSUM, _LAST_BLOCK = 1 << 5, 1 << 2, 1 << 0
+_DICTIONARY_ID_SIZE, _CONTENT_SIZE_SIZE = (0, 1, 2, 4), (0, 2, 4, 8)
+_RLE_BLOCK = 1
+
+
+def _frame(stream: io.BufferedReader, unpacker: zstandard.ZstdDecompressionObj) -> Iterator[bytes]:
+    """What one frame holds, its magic number being read already."""
+    descriptor = _exactly(stream, 1)
+    flags = descriptor[0]
+    single = flags & _SINGLE_SEGMENT != 0
+    size = (not single) + _DICTIONARY_ID_SIZE[flags & 3] + (_CONTENT_SIZE_SIZE[flags >> 6] or single)
+    unpacker.decompress(ZSTD + descriptor + _exactly(stream, size))
+    last = False
+    while not last:
+        head = _exactly(stream, 3)
+        word = int.from_bytes(head, "little")
+        last = word & _LAST_BLOCK != 0
+        size = 1 if word >> 1 & 3 == _RLE_BLOCK else word >> 3
+        body = stream.read(size)
+        yield unpacker.decompress(head + body)
+        if len(body) < size:
+            raise DamagedError("is cut short")
+    if flags & _CHECKSUM:
+        unpacker.decompress(_exactly(stream, 4))
+
+
+def _exactly(stream: io.BufferedReader, size: int) -> bytes:
+    data = stream.read(size)
+    if len(data) < size:
+        raise DamagedError("is cut short")
+    return data
+
+
+def _skip(stream: io.BufferedReader, size: int) -> None:
+    while size:
+        size -= len(_exactly(stream, min(size, _PIECE)))

@@ -1,0 +1,104 @@
+"""What becomes of a command whose output nobody reads, or nobody can write (SPEC 7: exit statuses)."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+CASE = ROOT / "examples" / "ssh-cut"
+POLICY, CAPTURE = CASE / "policy.yaml", ROOT / "pcaps" / "ssh-cut.pcap"
+COMMANDS: dict[str, tuple[object, ...]] = {
+    "version": ("--version",),
+    "help": ("--help",),
+    "help of a command": ("replay", "--help"),
+    "schema": ("schema",),
+    "check": ("check", POLICY),
+    "check --json": ("check", POLICY, "--json"),
+    "replay": ("replay", POLICY, CAPTURE),
+    "replay --json": ("replay", POLICY, CAPTURE, "--json"),
+    "replay --verdicts": ("replay", POLICY, CAPTURE, "--verdicts", "-"),
+}
+UNBUFFERED = {"buffered": {}, "unbuffered": {"PYTHONUNBUFFERED": "1"}}
+
+
+def run(arguments: tuple[object, ...], stdout: int, stderr: int, **variables: str) -> tuple[int, str]:
+    """Exit status, and standard error where it is a pipe."""
+    command = [sys.executable, "-m", "dataplane", *map(str, arguments)]
+    done = subprocess.run(
+        command, stdout=stdout, stderr=stderr, cwd=ROOT, check=False, timeout=60, env={**os.environ, **variables}
+    )
+    return done.returncode, (done.stderr or b"").decode()
+
+
+@pytest.fixture
+def unread() -> int:
+    """A pipe whose reader has gone."""
+    reader, writer = os.pipe()
+    os.close(reader)
+    return writer
+
+
+@pytest.fixture
+def full() -> int:
+    return os.open("/dev/full", os.O_WRONLY)
+
+
+@pytest.mark.parametrize("variables", UNBUFFERED.values(), ids=UNBUFFERED)
+@pytest.mark.parametrize("arguments", COMMANDS.values(), ids=COMMANDS)
+def test_a_reader_that_goes_away_is_no_error(
+    arguments: tuple[object, ...], variables: dict[str, str], unread: int
+) -> None:
+    """SPEC 7: 0 is done, and 1 is for expectations only."""
+    assert run(arguments, unread, subprocess.PIPE, **variables) == (0, "")
+    os.close(unread)
+
+
+@pytest.mark.parametrize("variables", UNBUFFERED.values(), ids=UNBUFFERED)
+@pytest.mark.parametrize("arguments", COMMANDS.values(), ids=COMMANDS)
+def test_output_that_cannot_be_written_is_said_in_a_sentence(
+    arguments: tuple[object, ...], variables: dict[str, str], full: int
+) -> None:
+    """SPEC 7: never a traceback, and 1 is for expectations only."""
+    expected = (2, "standard output cannot be written: No space left on device\n")
+    assert run(arguments, full, subprocess.PIPE, **variables) == expected
+    os.close(full)
+
+
+def test_nor_is_an_unread_standard_error_an_error(unread: int) -> None:
+    """SPEC 7; as `2>&1 | true`. What was found out keeps its status."""
+    assert run(("replay", POLICY, CAPTURE), unread, unread) == (0, "")
+    assert run(("replay", POLICY, "missing.pcap"), unread, unread) == (3, "")
+    assert run(("check", "missing.yaml"), unread, unread) == (2, "")
+    assert run(("check", "missing.yaml", "--json"), unread, unread) == (2, "")
+    assert run(("nothing",), unread, unread) == (2, "")
+    os.close(unread)
+
+
+def test_a_standard_error_that_cannot_be_written_is_no_traceback(full: int) -> None:
+    """SPEC 7, exit statuses."""
+    assert run(("check", "missing.yaml"), subprocess.DEVNULL, full) == (2, "")
+    assert run(("nothing",), subprocess.DEVNULL, full) == (2, "")
+    os.close(full)
+
+
+def test_an_expectation_that_failed_does_so_also_when_the_summary_is_not_read(unread: int, tmp_path: Path) -> None:
+    """SPEC 7: 1 an expectation failed; 3 a capture could not be read."""
+    (tmp_path / "expect.yaml").write_text("- {packet: 1, verdict: bypass}\n")
+    arguments = ("replay", POLICY, CAPTURE, "--expect", tmp_path / "expect.yaml")
+    assert run(arguments, unread, subprocess.DEVNULL)[0] == 1
+    assert run((*arguments, "--json"), unread, subprocess.DEVNULL)[0] == 1
+    assert run(arguments, unread, unread)[0] == 1
+    assert run(("replay", POLICY, "missing.pcap"), unread, subprocess.DEVNULL)[0] == 3
+    os.close(unread)
+
+
+def test_a_closed_standard_output_is_no_traceback() -> None:
+    """As `>&-` of a shell."""
+    command = f"{sys.executable} -m dataplane schema >&-"
+    done = subprocess.run(command, shell=True, cwd=ROOT, capture_output=True, text=True, check=False, timeout=60)
+    assert "Traceback" not in done.stderr
