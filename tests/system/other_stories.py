@@ -24,7 +24,7 @@ class Family:
     """The ends of a story, and its packets, in one family of addresses."""
 
     def __init__(self, version: int) -> None:
-        self.version = version
+        self.version, self.identifier = version, 0
         self.inside, self.outside, self.router = (
             (INSIDE, OUTSIDE, ROUTER) if version == 4 else (INSIDE6, OUTSIDE6, ROUTER6)
         )
@@ -63,15 +63,22 @@ class Family:
         return self.message(side, *(kind or self.unreachable), bytes(4) + quoted)
 
     def fragment(self, protocol: int, offset: int, body: bytes, more: bool = True) -> bytes:
-        """A fragment from outside."""
+        """A fragment from outside, of the same datagram as those before it."""
         if self.version == 6:
-            return self.ip("O", 44, struct.pack("!BBHI", protocol, 0, offset | more, 9) + body)
+            return self.ip("O", 44, struct.pack("!BBHI", protocol, 0, offset | more, self.identifier) + body)
         whole = self.ip("O", protocol, body)
-        head = whole[:4] + struct.pack("!HH", 9, more << 13 | offset // 8) + whole[8:10] + bytes(2) + whole[12:20]
+        head = (
+            whole[:4]
+            + struct.pack("!HH", self.identifier, more << 13 | offset // 8)
+            + whole[8:10]
+            + bytes(2)
+            + whole[12:20]
+        )
         return head[:10] + struct.pack("!H", checksum(head)) + head[12:] + body
 
     def fragments(self, protocol: int, body: bytes, *cuts: int) -> list[bytes]:
-        """A datagram from outside, cut at these offsets."""
+        """A new datagram from outside, cut at these offsets."""
+        self.identifier += 1
         ends = [*cuts, len(body)]
         starts = [0, *cuts]
         return [
@@ -121,12 +128,13 @@ def icmp_kinds(f: Family) -> Story:
         unsolicited = [((f.query("O", kind, 4),), NO) for kind in (14, 16, 18)]
         return [*(((f.message("O", kind),), NO) for kind in others), *queries, *replies, *unsolicited]
     others = [0, 1, 2, 3, 4, 5, 100, 127, 138, 140, 141, 144, 150, 155, 200, 255]
-    control = [((f.message("O", kind, 0, bytes(60), hop_limit=255),), UNTRACKED) for kind in (133, 134, 135, 136)]
+    discovery = {133: 4, 134: 12, 135: 20, 136: 20}
+    listeners = {130: 20, 131: 20, 132: 20, 143: 4}
     return [
         *(((f.message("O", kind),), NO) for kind in others),
-        *control,
-        *(((f.message("O", kind, 0, bytes(60)),), UNTRACKED) for kind in (130, 131, 132, 143)),
-        *(((f.message("O", kind, 0, bytes(60)),), "neighbour-discovery-checks") for kind in (133, 134, 135, 136)),
+        *(((f.message("O", kind, 0, bytes(size), hop_limit=255),), UNTRACKED) for kind, size in discovery.items()),
+        *(((f.message("O", kind, 0, bytes(size)),), UNTRACKED) for kind, size in listeners.items()),
+        *(((f.message("O", kind, 0, bytes(size)),), "neighbour-discovery-checks") for kind, size in discovery.items()),
         *(((f.message("O", kind),), "multicast-router-discovery") for kind in (151, 152)),
         ((f.message("O", 139),), "icmpv6-node-information"),
     ]
@@ -247,19 +255,22 @@ def whole_datagrams(f: Family) -> Story:
     """In any order, with a fragment twice, allowed or not, and of several protocols."""
     allowed, other, denied = (datagram(*f.ends("O"), UDP, ports, bytes(200)) for ports in ((1, 53), (2, 53), (3, 54)))
     ping = frames.icmp(*f.ends("O"), f.request, 0, bytes(60))
-    a, b, c = f.fragments(UDP, allowed, 64, 128)
-    d, e, g = f.fragments(UDP, other, 64, 128)
-    h, i, j = f.fragments(UDP, denied, 64, 128)
+    syn = tcp(*f.ends("O"), (4, 80), 2, 1, 0, bytes(40))
+
+    def cut(body: bytes, *order: int) -> tuple[bytes, ...]:
+        parts = f.fragments(UDP, body, 64, 128)
+        return tuple(parts[place] for place in order)
+
     return [
-        ((a, b, c), NEW),
+        (cut(allowed, 0, 1, 2), NEW),
         ((f.udp("I", 53, 1),), OK),
-        ((c, b, a), OK),
-        ((g, d, e), NEW),
-        ((h, i, j), NO),
-        ((j, i, h), NO),
-        ((a, b, b, a, c), OK),
+        (cut(allowed, 2, 1, 0), OK),
+        (cut(other, 2, 0, 1), NEW),
+        (cut(denied, 0, 1, 2), NO),
+        (cut(denied, 2, 1, 0), NO),
+        (cut(allowed, 0, 1, 1, 0, 2), OK),
         (tuple(f.fragments(f.icmp, ping, 32)), NEW),
-        (tuple(f.fragments(6, tcp(*f.ends("O"), (4, 80), 2, 1, 0, bytes(40)), 24)), NEW),
+        (tuple(f.fragments(6, syn, 24)), NEW),
         ((f.fragment(UDP, 0, datagram(*f.ends("O"), UDP, (5, 53)), more=False),), NEW),
     ]
 

@@ -72,7 +72,7 @@ TCP_STORIES: dict[str, list[Row]] = {
     "refused twice": [SYN, row(OK, "R", "R.", 0, 0, 1), row("refused-is-forgotten", "R", "R.", 0, 0, 1)],
     "a blind reset of a SYN": [SYN, row("reset-of-syn", "R", "R.", 0, 0, 2)],
     "a reset of a SYN without ACK": [SYN, row("reset-of-syn", "R", "R", 0, 0)],
-    "a client that gives up with RST": [SYN, row(OK, "I", "R", 0, 1), SYN],
+    "a client that gives up with RST": [SYN, row(OK, "I", "R", 0, 1), SYN, row(OK, "I", "R", 0, 0), SYN],
     "a client that gives up with RST and ACK": [SYN, row("reset-before-answer", "I", "R.", 0, 1, -1)],
     "a client that resets a SYN-ACK": [SYN, SYN_ACK, row(OK, "I", "R", 0, 1), row(NEW, "I", "S", 0, 50)],
     "a blind reset in the handshake": [SYN, SYN_ACK, row(NO, "I", "R", 0, -100), row(NO, "I", "R", 0, 90_000), ACK],

@@ -169,7 +169,6 @@ CAPTURED = {
     "nfstream_skype.pcap": dict.fromkeys((2173, 2835), "reset-outside-window"),
     "suricata_decode-sctp-01.pcap": {1: "sctp-handshake"},
     "zeek_tcp__reassembly.pcap": {8: "ack-of-unseen"},
-    "zeek_tcp__syn-then-rst.pcap": {2: "reset-of-syn"},
 }
 
 
