@@ -1,0 +1,1 @@
+"""Live traffic: the interfaces that a policy names, filtered as they run."""
