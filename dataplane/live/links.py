@@ -7,6 +7,7 @@ namespace by name. That thread also keeps pyroute2's event loop apart from any t
 from __future__ import annotations
 
 import array
+import ctypes
 import errno
 import fcntl
 import os
@@ -75,7 +76,7 @@ def _enter(namespace: str) -> None:
             " policy"
         ) from None
     try:
-        netns.setns(there)
+        netns.setns(there, libc=ctypes.CDLL(None, use_errno=True))
     except OSError as error:
         if error.errno == errno.EPERM:
             raise PortError(
