@@ -11,6 +11,7 @@ import json
 import os
 import signal
 import socket
+import struct
 import subprocess
 import sys
 import time
@@ -69,8 +70,9 @@ class Guarded:
         """The instance of a guest, as a line of the policy."""
         self.guest(name)
         return (
-            f"  - {{id: {name}, addresses: [{four(number)}, '{six(number)}'], mac: '{mac(number)}', interface: eth-{name},"
-            f" security_groups: [{groups}], tap: {{namespace: {self.guest(name).name}}}{more and ', ' + more}}}\n"
+            f"  - {{id: {name}, addresses: [{four(number)}, '{six(number)}'], mac: '{mac(number)}',"
+            f" interface: eth-{name}, security_groups: [{groups}],"
+            f" tap: {{namespace: {self.guest(name).name}}}{more and ', ' + more}}}\n"
         )
 
     def write(self, policy: str) -> None:
@@ -171,20 +173,25 @@ def connects(host: Host, to: str, port: int, *options: str) -> bool:
 
 
 def fetches(host: Host, url: str, *options: str) -> str:
-    """What a web server answers; empty when it does not within two seconds."""
-    return host.run("curl", "-s", "-m", "2", "--noproxy", "*", *options, url).stdout
+    """What a web server answers; empty when it does not within a second."""
+    return host.run("curl", "-s", "-m", "1", "--noproxy", "*", *options, url).stdout
 
 
 # ---- frames by hand ----
 
+_SOL_PACKET = 263
+_PACKET_AUXDATA = 8
+_TP_STATUS_VLAN_VALID = 1 << 4
+
 
 class Tapped:
-    """A packet socket of a host: sends frames, and collects those that arrive."""
+    """A packet socket of a host: sends frames, and collects those that arrive, with their VLAN tags."""
 
     def __init__(self, host: Host, interface: str) -> None:
         with standing_in(host):
             self._socket = socket.socket(socket.AF_PACKET, socket.SOCK_RAW, 0x0300)
             self._socket.bind((interface, 0x0003))
+        self._socket.setsockopt(_SOL_PACKET, _PACKET_AUXDATA, 1)
         self._socket.settimeout(0.05)
 
     def send(self, *frames: bytes) -> None:
@@ -197,10 +204,18 @@ class Tapped:
         end = time.monotonic() + seconds
         while time.monotonic() < end:
             with contextlib.suppress(TimeoutError):
-                data, (_, _, kind, *_) = self._socket.recvfrom(70000)
-                if wanted in data and kind != socket.PACKET_OUTGOING:
+                if wanted in self._next():
                     return True
         return False
+
+    def _next(self) -> bytes:
+        """The next frame that arrives, the tag that the kernel took off put back; empty for one that leaves."""
+        data, (auxiliary, *_), _, (_, _, kind, *_) = self._socket.recvmsg(70000, 100)
+        if kind == socket.PACKET_OUTGOING:
+            return b""
+        status, *_, tci, protocol = struct.unpack("IIIHHHH", auxiliary[2][:20])
+        tag = struct.pack("!HH", protocol, tci) if status & _TP_STATUS_VLAN_VALID else b""
+        return data[:12] + tag + data[12:]
 
     def close(self) -> None:
         """Closes it."""
