@@ -491,6 +491,7 @@ enum dp_port_drop {
     DP_DROP_ERROR,          /* the system refused it for another reason */
     DP_DROP_NO_DESTINATION, /* no other port leads there */
     DP_DROP_HELD,           /* no room to keep a fragment that waits for its first */
+    DP_DROP_MISSED,         /* they came faster than the worker took them from the system (AF_PACKET only) */
     DP_DROP_DAMAGED,        /* no Ethernet frame, or longer than DP_FRAME_BYTES_MAX */
     DP_PORT_DROPS
 };
@@ -505,7 +506,7 @@ struct dp_port_counters {
     int32_t error; /* errno of the last failure to receive, such as ENODEV when the interface is gone; 0 for none */
     uint32_t unused;
 };
-int dp_firewall_port_counters(const struct dp_firewall *firewall, uint32_t number, struct dp_port_counters *counters);
+int dp_firewall_port_counters(struct dp_firewall *firewall, uint32_t number, struct dp_port_counters *counters);
 
 /* Bursts by size: bursts[k] counts those of 2^k .. 2^(k+1)-1 frames. */
 enum { DP_BURST_SIZES = 8 };
@@ -514,8 +515,7 @@ struct dp_worker_counters {
     uint64_t wakeups;
     uint64_t feed_lost; /* items that found the feed full */
 };
-int dp_firewall_worker_counters(const struct dp_firewall *firewall, uint32_t worker,
-                                struct dp_worker_counters *counters);
+int dp_firewall_worker_counters(struct dp_firewall *firewall, uint32_t worker, struct dp_worker_counters *counters);
 
 /* A station that the switch knows: which port leads to `mac`, in this VLAN (0: none), or in all where it is fixed. */
 struct dp_station {
