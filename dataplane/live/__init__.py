@@ -1,0 +1,1 @@
+"""Live traffic: ports, the firewall between them, and the control plane around it."""
