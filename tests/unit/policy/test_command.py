@@ -167,7 +167,9 @@ def test_schema_describes_every_field() -> None:
         "Policy",
         "SecurityGroup",
         "SecurityGroupRule",
+        "Tap",
         "Timeouts",
+        "Uplink",
     }
     for name, model in models.items():
         assert model["additionalProperties"] is False, name
