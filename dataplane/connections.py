@@ -205,7 +205,8 @@ def _c_filter(chosen: _Filter, names: Names) -> Any:
     return c
 
 
-def _address(data: Any, family: int) -> str:
+def address_text(data: Any, family: int) -> str:
+    """An address of a C structure, 16 bytes of which IPv4 uses the first four, as text."""
     if family == 4:
         return socket.inet_ntop(socket.AF_INET, bytes(ffi.buffer(data, 4)))
     return socket.inet_ntop(socket.AF_INET6, bytes(ffi.buffer(data, 16)))
@@ -221,9 +222,9 @@ def connection_of(c: Any, names: Names) -> Connection:
         origin=ORIGIN_WORDS[c.origin],
         protocol=PROTOCOL_NAMES.get(c.protocol, str(c.protocol)),
         state=CONN_STATE_WORDS[c.state],
-        local=_address(c.local, c.family),
+        local=address_text(c.local, c.family),
         local_port=c.local_port if ports else None,
-        remote=_address(c.remote, c.family),
+        remote=address_text(c.remote, c.family),
         remote_port=c.remote_port if ports else None,
         icmp_id=c.local_port if query else None,
         rule=rule[0] if rule else None,

@@ -1,0 +1,202 @@
+"""The live firewall: a policy in force between ports, judged by one worker thread for each queue.
+
+Everything here is called by one thread at a time, the control thread; what needs a worker's tables is carried out by
+the worker between two bursts, so that no call stalls the packets.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Protocol
+
+from dataplane import conntrack
+from dataplane._core import ffi, lib
+from dataplane._core.calls import FIREWALL
+from dataplane._core.errors import check
+from dataplane.compiler import transparent_balancers
+from dataplane.enforcement import Disconnected, Enforcement, PolicyUpdate, seed_words
+
+if TYPE_CHECKING:
+    from dataplane.policy.changes import Change
+    from dataplane.policy.model import Policy
+
+WORKERS_MAX = lib.DP_WORKERS_MAX
+_STATIONS_MAX = 65536
+_SAVED_AT_ONCE = 4096
+_KINDS = {"tap": lib.DP_PORT_TAP, "packet": lib.DP_PORT_PACKET}
+
+
+class Port(Protocol):
+    """What the firewall needs to know of a port: see `dataplane.live.ports`, which makes them."""
+
+    @property
+    def name(self) -> str:
+        """The name of its interface."""
+
+    @property
+    def kind(self) -> str:
+        """``tap`` or ``packet``."""
+
+    @property
+    def fds(self) -> Sequence[int]:
+        """A descriptor for each worker; they stay open until the port is removed."""
+
+    @property
+    def instance(self) -> str | None:
+        """Id of the instance behind it."""
+
+    @property
+    def balancer(self) -> str | None:
+        """Id of the load balancer behind it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Station:
+    """A MAC that the switch has learned, or knows from the policy: `port` leads to it; `vlans` is 0 for none."""
+
+    mac: str
+    port: str
+    vlans: int
+    age: int
+
+
+class Firewall(Enforcement):
+    """A policy in force between live ports.
+
+    `workers` threads share the traffic, each connection kept on one of them. `seed` keys the hash of the connection
+    tables; None takes a fresh one (SPEC 4.9).
+    """
+
+    def __init__(self, policy: Policy, *, workers: int = 1, seed: int | None = None) -> None:
+        words = ffi.new("uint64_t[2]", seed_words(seed))
+        out = ffi.new("struct dp_firewall **")
+        config = conntrack.settings(policy.conntrack)
+        check(lib.dp_firewall_new(config, words, workers, out), "making the firewall")
+        super().__init__(ffi.gc(out[0], lib.dp_firewall_free), FIREWALL, policy)
+        self.workers = workers
+        self._numbers: dict[str, int] = {}
+        self._ports: dict[int, Port] = {}
+
+    @staticmethod
+    def now() -> int:
+        """Nanoseconds of the clock by which connections live: the monotonic one."""
+        return lib.dp_firewall_now()
+
+    @staticmethod
+    def to_wall_clock() -> int:
+        """What to add to a time of the firewall's clock to have nanoseconds since 1970."""
+        return time.time_ns() - lib.dp_firewall_now()
+
+    # ---- life ----
+
+    def start(self) -> None:
+        """Starts the workers. Raises DataPlaneError when the system gives no thread."""
+        check(lib.dp_firewall_start(self.handle), "starting the workers")
+
+    def stop(self) -> None:
+        """Stops the workers; connections and counters stay as they are."""
+        lib.dp_firewall_stop(self.handle)
+
+    # ---- ports ----
+
+    def add_port(self, port: Port) -> None:
+        """Makes the switch serve a port. Raises LimitError when there are too many."""
+        fds = ffi.new("int[]", list(port.fds))
+        number = check(lib.dp_firewall_add_port(self.handle, self._describe(port), fds), f"adding port {port.name}")
+        self._numbers[port.name] = number
+        self._ports[number] = port
+
+    def remove_port(self, name: str) -> None:
+        """Stops serving a port; only then may its descriptors be closed. Raises KeyError."""
+        number = self._numbers.pop(name)
+        del self._ports[number]
+        check(lib.dp_firewall_remove_port(self.handle, number), f"removing port {name}")
+
+    @property
+    def ports(self) -> Mapping[int, Port]:
+        """The ports that are served, by number."""
+        return self._ports
+
+    def port_number(self, name: str) -> int | None:
+        """The number of a port by its interface's name, or None."""
+        return self._numbers.get(name)
+
+    def _describe(self, port: Port) -> Any:
+        """What stands behind a port under the policy in force, as a `struct dp_port`."""
+        c = ffi.new("struct dp_port *", {"zone": lib.DP_ZONE_NONE, "kind": _KINDS[port.kind]})
+        instance = self.policy.instances_by_id.get(port.instance) if port.instance else None
+        if instance:
+            c.zone = self.names.zone(instance.id)
+            c.guarded = instance.port_security_enabled
+            if instance.mac:
+                c.has_mac, c.mac = 1, bytes.fromhex(instance.mac.replace(":", ""))
+        if port.balancer:
+            for number, balancer in enumerate(transparent_balancers(self.policy), 1):
+                if balancer.id == port.balancer:
+                    c.balancer = number
+        return c
+
+    # ---- changes ----
+
+    def apply(self, change: Change | Mapping[str, Any]) -> Disconnected:
+        """Makes one change now, at once and as a whole (SPEC 5). Raises ChangeError; nothing has happened then."""
+        return self.replace(self.changed(change))
+
+    def replace(self, policy: Policy, *, time_ns: int = 0) -> Disconnected:
+        """Puts another policy in force now; `time_ns` is not used. What stands behind the ports follows it."""
+        result = super().replace(policy)
+        for number, port in self._ports.items():
+            check(lib.dp_firewall_set_port(self.handle, number, self._describe(port)), f"renewing port {port.name}")
+        return result
+
+    def rehearse(self, policy: Policy) -> Disconnected:
+        """What putting a policy in force would disconnect; nothing changes."""
+        update = PolicyUpdate(self.names, conntrack.disconnection(self.policy, policy))
+        check(lib.dp_firewall_rehearse(self.handle, update.c), "rehearsing the change")
+        return update.disconnected()
+
+    # ---- what it sees ----
+
+    def port_counters(self, number: int) -> Any:
+        """Counters of one port (`struct dp_port_counters`)."""
+        counters = ffi.new("struct dp_port_counters *")
+        check(lib.dp_firewall_port_counters(self.handle, number, counters), "reading a port's counters")
+        return counters
+
+    def worker_counters(self, worker: int) -> Any:
+        """Counters of one worker (`struct dp_worker_counters`)."""
+        counters = ffi.new("struct dp_worker_counters *")
+        check(lib.dp_firewall_worker_counters(self.handle, worker, counters), "reading a worker's counters")
+        return counters
+
+    def stations(self) -> list[Station]:
+        """The switch's table of MACs."""
+        found = ffi.new("struct dp_station[]", _STATIONS_MAX)
+        n = check(lib.dp_firewall_stations(self.handle, found, _STATIONS_MAX), "reading the switch's table")
+        return [
+            Station(bytes(ffi.buffer(s.mac)).hex(":"), self._ports[s.port].name, s.vlans, s.age_s)
+            for s in found[0:n]
+            if s.port in self._ports
+        ]
+
+    # ---- the connection table saved and restored ----
+
+    def saved(self) -> Iterator[bytes]:
+        """All connections, a batch of `struct dp_saved_connection` at a time."""
+        cursor = ffi.new("uint64_t *", 0)
+        batch = ffi.new("struct dp_saved_connection[]", _SAVED_AT_ONCE)
+        size = ffi.sizeof("struct dp_saved_connection")
+        while n := check(lib.dp_firewall_save(self.handle, cursor, batch, _SAVED_AT_ONCE), "saving connections"):
+            yield bytes(ffi.buffer(batch, n * size))
+
+    def restore(self, batches: Iterable[bytes], passed_ns: int) -> int:
+        """Puts saved connections back as they were `passed_ns` ago; returns how many were taken."""
+        size = ffi.sizeof("struct dp_saved_connection")
+        taken = 0
+        for batch in batches:
+            array = ffi.from_buffer("struct dp_saved_connection[]", batch)
+            code = lib.dp_firewall_restore(self.handle, array, len(batch) // size, passed_ns)
+            taken += check(code, "restoring connections")
+        return taken
