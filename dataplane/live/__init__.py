@@ -1,1 +1,1 @@
-"""Live traffic: ports, the firewall between them, and the control plane around it."""
+"""Live traffic: the interfaces that a policy names, filtered as they run."""

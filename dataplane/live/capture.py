@@ -7,6 +7,7 @@ port's first frame comes, enhanced packet, and at the end interface statistics t
 from __future__ import annotations
 
 import struct
+import time
 from typing import Any
 
 from dataplane.live.feed import FRAMES, Subscription, frame_of
@@ -90,6 +91,6 @@ class Capture(Subscription):
         comment = comment_of(verdict)
         return blocks + packet(number, time_ns, frame_of(item), verdict.length, sent=bool(item.sent), comment=comment)
 
-    def ending(self, time_ns: int) -> bytes:
+    def ending(self) -> bytes:
         """The last blocks: what was lost, on all interfaces together, counted at the first."""
-        return statistics(0, time_ns, self.lost) if self._interfaces else b""
+        return statistics(0, time.time_ns(), self.lost) if self._interfaces else b""

@@ -16,8 +16,8 @@ from typing import TYPE_CHECKING, Any
 
 from dataplane._core import ffi, lib
 from dataplane._core.errors import check
-from dataplane.connections import PROTOCOL_NAMES, address_text, connection_of
-from dataplane.live.records import connection_record
+from dataplane.connections import connection_of
+from dataplane.live.records import connection_record, flow_record
 from dataplane.verdict import verdict_of
 
 if TYPE_CHECKING:
@@ -125,7 +125,6 @@ class Drops(Subscription):
 
     def convert(self, item: Any) -> bytes | None:
         verdict = verdict_of(item.record, self._firewall.names)
-        flow = item.flow
         check = verdict.checks[-1] if verdict.checks else None
         record: dict[str, Any] = {
             "time": self.wall_ns(item.time_ns) / 1e9,
@@ -137,19 +136,9 @@ class Drops(Subscription):
             "cause": check.cause if check else None,
             "rule": check.rule if check else None,
             "security_group": check.security_group if check else None,
-            "protocol": None,
-            "source": None,
-            "source_port": None,
-            "destination": None,
-            "destination_port": None,
+            **flow_record(item.flow),
             "length": verdict.length,
         }
-        if flow.family:
-            record["protocol"] = PROTOCOL_NAMES.get(flow.protocol, str(flow.protocol))
-            record["source"] = address_text(flow.source, flow.family)
-            record["source_port"] = flow.source_port or None
-            record["destination"] = address_text(flow.destination, flow.family)
-            record["destination_port"] = flow.destination_port or None
         if self._suppressed:
             record["suppressed"] = self._suppressed
             self._suppressed = 0
@@ -174,6 +163,14 @@ class Feed:
         """A descriptor that is readable while there are items."""
         return lib.dp_firewall_feed_fd(self._firewall.handle)
 
+    @property
+    def kinds(self) -> int:
+        """The kinds that somebody wants."""
+        kinds = 0
+        for subscription in self._subscriptions:
+            kinds |= subscription.kinds
+        return kinds
+
     def subscribe(self, subscription: Subscription) -> None:
         """Gives a subscription what it wants from now on."""
         self._subscriptions.append(subscription)
@@ -185,12 +182,8 @@ class Feed:
         self._watch()
 
     def _watch(self) -> None:
-        kinds, ports = 0, set()
-        for subscription in self._subscriptions:
-            kinds |= subscription.kinds
-            if subscription.kinds & FRAMES:
-                ports.add(subscription.port)
-        lib.dp_firewall_watch(self._firewall.handle, kinds, ports.pop() if len(ports) == 1 else -1)
+        ports = {subscription.port for subscription in self._subscriptions if subscription.kinds & FRAMES}
+        lib.dp_firewall_watch(self._firewall.handle, self.kinds, ports.pop() if len(ports) == 1 else -1)
         self._lost_before = self._lost()
 
     def _lost(self) -> int:

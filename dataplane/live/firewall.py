@@ -7,9 +7,9 @@ the worker between two bursts, so that no call stalls the packets.
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any
 
 from dataplane import conntrack
 from dataplane._core import ffi, lib
@@ -19,6 +19,7 @@ from dataplane.compiler import transparent_balancers
 from dataplane.enforcement import Disconnected, Enforcement, PolicyUpdate, seed_words
 
 if TYPE_CHECKING:
+    from dataplane.live.ports import Port
     from dataplane.policy.changes import Change
     from dataplane.policy.model import Policy
 
@@ -26,30 +27,6 @@ WORKERS_MAX = lib.DP_WORKERS_MAX
 _STATIONS_MAX = 65536
 _SAVED_AT_ONCE = 4096
 _KINDS = {"tap": lib.DP_PORT_TAP, "packet": lib.DP_PORT_PACKET}
-
-
-class Port(Protocol):
-    """What the firewall needs to know of a port: see `dataplane.live.ports`, which makes them."""
-
-    @property
-    def name(self) -> str:
-        """The name of its interface."""
-
-    @property
-    def kind(self) -> str:
-        """``tap`` or ``packet``."""
-
-    @property
-    def fds(self) -> Sequence[int]:
-        """A descriptor for each worker; they stay open until the port is removed."""
-
-    @property
-    def instance(self) -> str | None:
-        """Id of the instance behind it."""
-
-    @property
-    def balancer(self) -> str | None:
-        """Id of the load balancer behind it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,16 +80,22 @@ class Firewall(Enforcement):
 
     def add_port(self, port: Port) -> None:
         """Makes the switch serve a port. Raises LimitError when there are too many."""
-        fds = ffi.new("int[]", list(port.fds))
+        fds = ffi.new("int[]", port.fds)
         number = check(lib.dp_firewall_add_port(self.handle, self._describe(port), fds), f"adding port {port.name}")
         self._numbers[port.name] = number
         self._ports[number] = port
 
-    def remove_port(self, name: str) -> None:
-        """Stops serving a port; only then may its descriptors be closed. Raises KeyError."""
-        number = self._numbers.pop(name)
+    def renew_port(self, port: Port) -> None:
+        """Tells the switch what stands behind a port now. Raises KeyError for one that is not served."""
+        number = self._numbers[port.name]
+        check(lib.dp_firewall_set_port(self.handle, number, self._describe(port)), f"renewing port {port.name}")
+        self._ports[number] = port
+
+    def remove_port(self, port: Port) -> None:
+        """Stops serving a port; only then may its descriptors be closed. Raises KeyError for one that is not served."""
+        number = self._numbers.pop(port.name)
         del self._ports[number]
-        check(lib.dp_firewall_remove_port(self.handle, number), f"removing port {name}")
+        check(lib.dp_firewall_remove_port(self.handle, number), f"removing port {port.name}")
 
     @property
     def ports(self) -> Mapping[int, Port]:
@@ -126,16 +109,15 @@ class Firewall(Enforcement):
     def _describe(self, port: Port) -> Any:
         """What stands behind a port under the policy in force, as a `struct dp_port`."""
         c = ffi.new("struct dp_port *", {"zone": lib.DP_ZONE_NONE, "kind": _KINDS[port.kind]})
-        instance = self.policy.instances_by_id.get(port.instance) if port.instance else None
+        instance = self.policy.instances_by_id.get(port.instance.id) if port.instance else None
         if instance:
             c.zone = self.names.zone(instance.id)
             c.guarded = instance.port_security_enabled
             if instance.mac:
                 c.has_mac, c.mac = 1, bytes.fromhex(instance.mac.replace(":", ""))
-        if port.balancer:
-            for number, balancer in enumerate(transparent_balancers(self.policy), 1):
-                if balancer.id == port.balancer:
-                    c.balancer = number
+        for number, balancer in enumerate(transparent_balancers(self.policy), 1):
+            if port.balancer and balancer.id == port.balancer.id:
+                c.balancer = number
         return c
 
     # ---- changes ----
@@ -146,9 +128,13 @@ class Firewall(Enforcement):
 
     def replace(self, policy: Policy, *, time_ns: int = 0) -> Disconnected:
         """Puts another policy in force now; `time_ns` is not used. What stands behind the ports follows it."""
+        if policy is self.policy:
+            return Disconnected({}, 0, 0)
         result = super().replace(policy)
-        for number, port in self._ports.items():
-            check(lib.dp_firewall_set_port(self.handle, number, self._describe(port)), f"renewing port {port.name}")
+        for port in list(self._ports.values()):
+            # A port whose instance is gone stays that instance's, which nobody may pass now, until it is removed.
+            if port.instance is None or port.instance.id in policy.instances_by_id:
+                self.renew_port(port)
         return result
 
     def rehearse(self, policy: Policy) -> Disconnected:

@@ -5,7 +5,7 @@ Its form, with numbers as the machine has them, which is little-endian wherever 
     8 bytes   "dpstate" and a newline
     u32       version of this form
     u32       length of the head
-    head      JSON: time (nanoseconds since 1970), policy, instances by zone, rules by number, size and number of records
+    head      JSON: time (nanoseconds since 1970), policy, instances by zone, rules by number, records' size and number
     records   `struct dp_saved_connection`, one behind the other
     32 bytes  SHA-256 of all before
 

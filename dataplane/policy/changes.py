@@ -148,7 +148,9 @@ class ApplyPolicy(Model):
         return f"apply policy {self.name}".rstrip()
 
 
-Change = AddRule | UpdateRule | DeleteRule | AddInstance | RemoveInstance | UpdateAddressGroup | CloneGroup | ApplyPolicy
+Change = (
+    AddRule | UpdateRule | DeleteRule | AddInstance | RemoveInstance | UpdateAddressGroup | CloneGroup | ApplyPolicy
+)
 
 
 @dataclass(frozen=True, slots=True)
