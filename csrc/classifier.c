@@ -377,6 +377,8 @@ static int copy_rules(const struct build *b, struct dp_rule_table *table)
     for (uint32_t i = 0; i < b->n_rules; i++) {
         table->rule_number[i] = b->rules[i].number;
         table->rule_action[i] = (uint8_t)b->rules[i].action;
+        if (b->rules[i].number > table->largest_rule)
+            table->largest_rule = b->rules[i].number;
     }
     return 0;
 }

@@ -40,7 +40,7 @@ struct dp_class {
 };
 
 struct dp_rule_table {
-    uint32_t references;
+    _Atomic uint32_t references; /* taken and given back by several threads */
     uint32_t n_classes;
     struct dp_class *classes;
     uint32_t *interval_start; /* an interval ends where the next begins */
@@ -48,6 +48,7 @@ struct dp_rule_table {
     uint32_t *rule_number;    /* by position */
     uint8_t *rule_action;
     uint32_t n_rules;
+    uint32_t largest_rule; /* the largest rule number */
     uint32_t n_intervals;
     struct dp_trie trie;
 };

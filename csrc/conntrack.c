@@ -152,6 +152,8 @@ static void forget(struct dp_conntrack *ct, uint32_t index)
     struct dp_entry *e = &ct->table.entries[index];
     struct dp_zone *zone = &ct->zones[zone_of(e)];
 
+    if (ct->observe)
+        ct->observe(ct->observer, DP_EVENT_DESTROY, index);
     if (e->change != ct->change)
         settle(ct, e);
     if ((e->flags & (DP_ENTRY_INBOUND | DP_ENTRY_CUT)) == DP_ENTRY_INBOUND)
@@ -296,6 +298,8 @@ uint32_t dp_conntrack_admit(struct dp_conntrack *ct, const struct dp_flow_key *k
     enqueue(ct, index);
     arm(ct, index);
     ct->opened++;
+    if (ct->observe)
+        ct->observe(ct->observer, DP_EVENT_NEW, index);
     return index;
 }
 
@@ -321,8 +325,24 @@ void dp_conntrack_keep(struct dp_conntrack *ct, uint32_t index, uint8_t state)
     struct dp_entry *e = &ct->table.entries[index];
 
     e->last_ns = ct->now;
-    if (e->state != state)
+    if (e->state != state) {
         change_state(ct, index, state);
+        if (ct->observe)
+            ct->observe(ct->observer, DP_EVENT_UPDATE, index);
+    }
+}
+
+void dp_conntrack_age(struct dp_conntrack *ct, uint32_t index, uint64_t age_ns, bool cut)
+{
+    struct dp_entry *e = &ct->table.entries[index];
+
+    e->last_ns = ct->now - age_ns;
+    dp_timer_disarm(&ct->wheel, index);
+    arm(ct, index);
+    if (cut && (e->flags & DP_ENTRY_INBOUND)) {
+        e->flags |= DP_ENTRY_CUT;
+        ct->zones[zone_of(e)].attached--;
+    }
 }
 
 void dp_conntrack_reattach(struct dp_conntrack *ct, uint32_t index, uint32_t rule)

@@ -67,6 +67,9 @@ struct dp_revoked {
 
 enum { DP_REVOKED_SLOTS = 1024 };
 
+/* Told of an entry that was made, changed its state, or is about to go; it must not touch the table. */
+typedef void dp_entry_observer(void *owner, enum dp_connection_event event, uint32_t entry);
+
 struct dp_conntrack {
     uint64_t now;
     uint32_t change;
@@ -88,6 +91,8 @@ struct dp_conntrack {
     uint64_t replaced;
     uint64_t disconnected;
     uint64_t early_drops;
+    dp_entry_observer *observe; /* NULL: nobody wants to know */
+    void *observer;
     uint32_t revoked_head[DP_REVOKED_SLOTS];
 };
 
@@ -120,6 +125,8 @@ void dp_conntrack_keep(struct dp_conntrack *ct, uint32_t entry, uint8_t state);
 /* A held connection is kept after all, under `rule` (SPEC 5.7, reevaluate). */
 void dp_conntrack_reattach(struct dp_conntrack *ct, uint32_t entry, uint32_t rule);
 void dp_conntrack_remove(struct dp_conntrack *ct, uint32_t entry);
+/* An entry just admitted has had its last packet `age_ns` ago, or, if `cut`, was disconnected then (a restart). */
+void dp_conntrack_age(struct dp_conntrack *ct, uint32_t entry, uint64_t age_ns, bool cut);
 
 /* ---- changes; each of these belongs to change number ct->change, which the caller has stepped ---- */
 

@@ -480,6 +480,7 @@ int dp_firewall_new(const struct dp_conntrack_config *config, const uint64_t *se
                     struct dp_firewall **firewall);
 /* Stops first if it runs. */
 void dp_firewall_free(struct dp_firewall *firewall);
+/* DP_E_ARGUMENT before the first dp_firewall_update. */
 int dp_firewall_start(struct dp_firewall *firewall);
 void dp_firewall_stop(struct dp_firewall *firewall);
 /* Nanoseconds of the monotonic clock that workers judge by. */
@@ -523,11 +524,13 @@ struct dp_worker_counters {
 int dp_firewall_worker_counters(const struct dp_firewall *firewall, uint32_t worker,
                                 struct dp_worker_counters *counters);
 
-/* An entry of the switch's table: which port leads to `mac` in the VLANs (0 for none). */
+/* A station that the switch knows: which port leads to `mac`, in this VLAN (0: none), or in all where it is fixed. */
 struct dp_station {
     uint8_t mac[6];
     uint16_t port;
-    uint32_t vlans;
+    uint16_t vlan;
+    uint8_t fixed;
+    uint8_t unused;
     uint32_t age_s;
 };
 /* At most n stations; returns how many. */

@@ -32,7 +32,7 @@ struct listed {
 };
 
 struct dp_endpoints {
-    uint32_t references;
+    _Atomic uint32_t references; /* taken and given back by several threads */
     uint32_t mask4;
     uint32_t mask6;
     uint32_t shift4;
@@ -327,8 +327,8 @@ static uint32_t choose(const struct dp_endpoints *e, uint32_t value, const uint8
     return e->listed[list->first].zone;
 }
 
-uint32_t dp_endpoints_find(const struct dp_endpoints *e, uint32_t family, const union dp_address *address,
-                           const uint8_t *mac)
+/* What `address` leads to; EMPTY for nobody. */
+static inline uint32_t holders_of(const struct dp_endpoints *e, uint32_t family, const union dp_address *address)
 {
     uint32_t value = EMPTY;
 
@@ -349,12 +349,34 @@ uint32_t dp_endpoints_find(const struct dp_endpoints *e, uint32_t family, const 
                 break;
             }
     }
-    if (value == EMPTY)
-        value = dp_trie_lookup(&e->prefixes[family == 6], address->byte);
+    return value != EMPTY ? value : dp_trie_lookup(&e->prefixes[family == 6], address->byte);
+}
+
+uint32_t dp_endpoints_find(const struct dp_endpoints *e, uint32_t family, const union dp_address *address,
+                           const uint8_t *mac)
+{
+    uint32_t value = holders_of(e, family, address);
+
     return value == EMPTY ? DP_NO_ZONE : choose(e, value, mac);
 }
 
-static bool is_backend(const struct dp_endpoints *e, uint32_t balancer, uint32_t zone)
+bool dp_endpoints_holds(const struct dp_endpoints *e, uint32_t zone, uint32_t family, const union dp_address *address)
+{
+    uint32_t value = holders_of(e, family, address);
+    const struct list *list;
+
+    if (value == EMPTY)
+        return false;
+    if (!(value & AMBIGUOUS))
+        return value == zone;
+    list = &e->lists[value & ~(uint32_t)AMBIGUOUS];
+    for (uint32_t i = 0; i < list->count; i++)
+        if (e->listed[list->first + i].zone == zone)
+            return true;
+    return false;
+}
+
+bool dp_endpoints_is_backend(const struct dp_endpoints *e, uint32_t balancer, uint32_t zone)
 {
     for (uint32_t i = 0; i < e->n_backends; i++)
         if (e->backends[i].balancer == balancer && e->backends[i].zone == zone)
@@ -374,10 +396,10 @@ bool dp_endpoints_is_balancer(const struct dp_endpoints *e, uint32_t zone, uint3
 
     for (uint32_t i = 0; i < e->n_balancers; i++)
         if (e->balancers[i].family == family && memcmp(e->balancers[i].address, address->byte, size) == 0 &&
-            is_backend(e, e->balancers[i].balancer, zone))
+            dp_endpoints_is_backend(e, e->balancers[i].balancer, zone))
             return true;
     for (uint32_t i = 0; mac && i < e->n_balancer_macs; i++)
-        if (memcmp(e->macs[i].mac, mac, 6) == 0 && is_backend(e, e->macs[i].balancer, zone))
+        if (memcmp(e->macs[i].mac, mac, 6) == 0 && dp_endpoints_is_backend(e, e->macs[i].balancer, zone))
             return true;
     return false;
 }

@@ -22,6 +22,13 @@ void dp_endpoints_hold(struct dp_endpoints *endpoints);
 uint32_t dp_endpoints_find(const struct dp_endpoints *endpoints, uint32_t family, const union dp_address *address,
                            const uint8_t *mac);
 
+/* Whether `zone` holds `address`, as its own or as a virtual IP. */
+bool dp_endpoints_holds(const struct dp_endpoints *endpoints, uint32_t zone, uint32_t family,
+                        const union dp_address *address);
+
+/* Whether load balancer number `balancer` has `zone` as a backend, with transfer_client_ip. */
+bool dp_endpoints_is_backend(const struct dp_endpoints *endpoints, uint32_t balancer, uint32_t zone);
+
 /* Whether there is a load balancer in front of any zone. */
 bool dp_endpoints_has_balancers(const struct dp_endpoints *endpoints);
 

@@ -1,5 +1,5 @@
 /*
- * engine.c: an engine made, a policy put in force, counters and connections read. What packets meet is in pipeline.c.
+ * engine.c: an engine made, a policy put in force, counters read. What packets meet is in pipeline.c.
  *
  * AN UPDATE takes all the memory that it needs first; after that nothing in it can fail, so it happens whole or not at
  * all. Then: time is set, the dead are taken out (so that the counts of disconnected connections are exact), the change
@@ -33,7 +33,7 @@ const char *dp_error_text(int error)
     }
 }
 
-static void release_policy(struct dp_policy *policy)
+void dp_policy_release(struct dp_policy *policy)
 {
     if (!policy)
         return;
@@ -74,7 +74,7 @@ void dp_engine_free(struct dp_engine *e)
 {
     if (!e)
         return;
-    release_policy(e->policy);
+    dp_policy_release(e->policy);
     dp_conntrack_release(&e->conntrack);
     dp_denied_free(e->denied);
     dp_fragments_free(e->fragments);
@@ -85,29 +85,17 @@ void dp_engine_free(struct dp_engine *e)
 
 /* ---- update ---- */
 
-static uint32_t largest_rule(const struct dp_rule_table *table)
-{
-    uint32_t largest = 0;
-
-    for (uint32_t i = 0; table && i < table->n_rules; i++)
-        if (table->rule_number[i] > largest)
-            largest = table->rule_number[i];
-    return largest;
-}
-
 static int reserve_rule_counters(struct dp_engine *e, const struct dp_policy_update *update)
 {
     uint32_t n = e->n_rule_counters;
-    const struct dp_rule_table *last = NULL;
     struct dp_rule_counter *counters;
 
     for (uint32_t z = 0; z < update->n_zones; z++)
         for (int i = 0; i < 4; i++) {
             const struct dp_rule_table *table = update->zones[z].table[i / 2][i % 2];
 
-            if (table && table != last && largest_rule(table) >= n)
-                n = largest_rule(table) + 1;
-            last = table;
+            if (table && table->largest_rule >= n)
+                n = table->largest_rule + 1;
         }
     if (n == e->n_rule_counters)
         return 0;
@@ -194,7 +182,7 @@ static int check_update(const struct dp_policy_update *update, uint32_t *n_zones
     return 0;
 }
 
-int dp_engine_update(struct dp_engine *e, struct dp_policy_update *update)
+int dp_engine_swap(struct dp_engine *e, struct dp_policy_update *update, struct dp_policy **old)
 {
     struct dp_conntrack *ct = &e->conntrack;
     struct dp_policy *policy = NULL;
@@ -208,7 +196,7 @@ int dp_engine_update(struct dp_engine *e, struct dp_policy_update *update)
         return DP_E_MEMORY;
     error = dp_conntrack_configure(ct, update->config);
     if (error < 0) {
-        release_policy(policy);
+        dp_policy_release(policy);
         return error;
     }
     dp_conntrack_reap(ct);
@@ -223,9 +211,18 @@ int dp_engine_update(struct dp_engine *e, struct dp_policy_update *update)
     for (uint32_t i = 0; i < update->n_revocations; i++)
         dp_conntrack_revoke(ct, &update->revocations[i]);
     update->revoked = update->n_revocations && update->count_revoked ? count_revoked(ct) : 0;
-    release_policy(e->policy);
+    *old = e->policy;
     e->policy = policy;
     return 0;
+}
+
+int dp_engine_update(struct dp_engine *e, struct dp_policy_update *update)
+{
+    struct dp_policy *old = NULL;
+    int error = dp_engine_swap(e, update, &old);
+
+    dp_policy_release(old);
+    return error;
 }
 
 void dp_engine_advance(struct dp_engine *e, uint64_t time_ns)
@@ -304,110 +301,4 @@ void dp_engine_rule_counters(const struct dp_engine *e, struct dp_rule_counter *
 int dp_engine_denied(const struct dp_engine *e, struct dp_denied *denied, uint32_t n)
 {
     return dp_denied_largest(e->denied, denied, n);
-}
-
-/* ---- connections ---- */
-
-static void describe(const struct dp_conntrack *ct, const struct dp_entry *e, struct dp_connection *c)
-{
-    uint64_t timeout = ct->config.timeout_ns[e->state];
-    uint8_t protocol = (uint8_t)e->zone_protocol;
-
-    memset(c, 0, sizeof *c);
-    c->family = e->flags & DP_ENTRY_IPV6 ? 6 : 4;
-    if (c->family == 6) {
-        memcpy(c->local, &ct->table.pairs[e->local].local, 16);
-        memcpy(c->remote, &ct->table.pairs[e->local].remote, 16);
-    } else {
-        memcpy(c->local, &e->local, 4);
-        memcpy(c->remote, &e->remote, 4);
-    }
-    c->last_ns = e->last_ns;
-    c->expires_ns = e->last_ns > UINT64_MAX - timeout ? UINT64_MAX : e->last_ns + timeout;
-    c->zone = e->zone_protocol >> 8;
-    c->rule = e->rule;
-    c->local_port = e->local_port;
-    c->remote_port = e->remote_port;
-    c->protocol = protocol;
-    c->origin = e->flags & DP_ENTRY_INBOUND ? DP_INBOUND : DP_OUTBOUND;
-    c->state = e->state;
-    c->disconnected = (e->flags & DP_ENTRY_CUT) != 0;
-}
-
-static bool covers(const struct dp_prefix *prefix, const uint8_t *address)
-{
-    uint32_t bytes = prefix->bits / 8, rest = prefix->bits % 8;
-
-    if (prefix->bits > 128)
-        return false;
-    return memcmp(prefix->address, address, bytes) == 0 &&
-           (rest == 0 || (prefix->address[bytes] ^ address[bytes]) >> (8 - rest) == 0);
-}
-
-static bool passes(const struct dp_connection_filter *filter, const struct dp_connection *c)
-{
-    return (filter->zone < 0 || filter->zone == c->zone) && (filter->origin < 0 || filter->origin == c->origin) &&
-           (filter->protocol < 0 || filter->protocol == c->protocol) &&
-           (filter->disconnected < 0 || filter->disconnected == c->disconnected) &&
-           (filter->states == 0 || (filter->states >> c->state & 1)) &&
-           (filter->local_port == 0 || filter->local_port == c->local_port) &&
-           (filter->remote_port == 0 || filter->remote_port == c->remote_port) &&
-           (filter->family == 0 || (filter->family == c->family && covers(&filter->local, c->local) &&
-                                    covers(&filter->remote, c->remote) &&
-                                    (covers(&filter->address, c->local) || covers(&filter->address, c->remote))));
-}
-
-/* Steps *cursor on to the next live entry that passes; false at the end. */
-static bool next_connection(struct dp_engine *e, const struct dp_connection_filter *filter, uint64_t *cursor,
-                            struct dp_connection *c)
-{
-    struct dp_conntrack *ct = &e->conntrack;
-
-    while (*cursor < ct->table.high) {
-        uint32_t index = (uint32_t)++*cursor;
-
-        if (dp_conntrack_status(ct, index) == DP_CONN_NONE)
-            continue;
-        describe(ct, &ct->table.entries[index], c);
-        if (passes(filter, c))
-            return true;
-    }
-    return false;
-}
-
-int dp_engine_connections(struct dp_engine *e, const struct dp_connection_filter *filter, uint64_t *cursor,
-                          struct dp_connection *connections, uint32_t n)
-{
-    uint32_t have = 0;
-
-    while (have < n && next_connection(e, filter, cursor, &connections[have]))
-        have++;
-    return (int)have;
-}
-
-uint64_t dp_engine_count(struct dp_engine *e, const struct dp_connection_filter *filter, uint64_t *by_state)
-{
-    struct dp_connection c;
-    uint64_t cursor = 0, count = 0;
-
-    if (by_state)
-        memset(by_state, 0, DP_CONN_STATES * sizeof *by_state);
-    while (next_connection(e, filter, &cursor, &c)) {
-        count++;
-        if (by_state)
-            by_state[c.state]++;
-    }
-    return count;
-}
-
-uint64_t dp_engine_flush(struct dp_engine *e, const struct dp_connection_filter *filter)
-{
-    struct dp_connection c;
-    uint64_t cursor = 0, count = 0;
-
-    while (next_connection(e, filter, &cursor, &c)) {
-        dp_conntrack_remove(&e->conntrack, (uint32_t)cursor);
-        count++;
-    }
-    return count;
 }

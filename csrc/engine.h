@@ -35,6 +35,23 @@ struct dp_engine {
     uint32_t n_resolved;
 };
 
+void dp_policy_release(struct dp_policy *policy);
+/* dp_engine_update, but the policy that was in force is given to the caller, who releases it. */
+int dp_engine_swap(struct dp_engine *engine, struct dp_policy_update *update, struct dp_policy **old);
+
+/* Where a frame passes, when its ports say it and not its addresses (live). */
+struct dp_place {
+    uint32_t zone[DP_DIRECTIONS]; /* the instance it leaves and the one it enters, DP_NO_ZONE for none */
+    uint32_t
+        balancer[DP_DIRECTIONS]; /* the load balancer behind the port on the other side of that check, 0 for none */
+    bool guarded;                /* what leaves the instance must come from its own addresses */
+    const uint8_t *mac;          /* the leaving instance's own, NULL where it is not known */
+};
+
+/* pipeline.c: as dp_engine_process, with places[i] for frames[i]; frames that are no IP are denied. */
+int dp_engine_process_at(struct dp_engine *engine, const struct dp_frame *frames, const struct dp_place *places,
+                         uint32_t n, struct dp_record *records, struct dp_flow *flows);
+
 /* pipeline.c: a fragment that waited has its answer; `owner` is the engine. */
 void dp_engine_answered(void *owner, uint64_t number, const struct dp_packet *packet, const struct dp_record *record);
 

@@ -236,6 +236,8 @@ static void parse_icmp(struct reader *r, struct dp_packet *packet, uint8_t hop_l
         packet->quoted_captured = r->captured;
     } else if (packet->protocol == DP_PROTO_ICMPV6) {
         packet->icmp_class = icmpv6_control(p[0], p[1], length, hop_limit);
+        packet->quoted = r->at;
+        packet->quoted_captured = r->captured;
     }
 }
 
@@ -419,6 +421,8 @@ static void parse_arp(struct reader *r, struct dp_packet *packet)
     if (!p)
         return;
     packet->family = 4;
+    packet->quoted = p;
+    packet->quoted_captured = 20;
     packet->source.word[0] = dp_raw32(p + 6);
     packet->destination.word[0] = dp_raw32(p + 16);
 }

@@ -90,7 +90,8 @@ struct dp_packet {
     const uint8_t *source_mac;
     const uint8_t *destination_mac; /* NULL where the link header carries only the sender */
     struct dp_tcp_segment tcp;
-    const uint8_t *quoted; /* the packet inside an ICMP error */
+    const uint8_t *quoted; /* the packet inside an ICMP error, what follows the first 8 bytes of neighbour discovery, or
+                              ARP's sender MAC and what follows it */
     uint32_t quoted_captured;
 };
 

@@ -18,6 +18,7 @@
  * burst may make, change and remove each other's entries; the fetching is only a hint.
  */
 #include "engine.h"
+#include "spoof.h"
 #include "tcp.h"
 
 enum { BURST = 32 };
@@ -27,6 +28,7 @@ enum { DHCP_SERVER = 67, DHCP_CLIENT = 68, DHCPV6_CLIENT = 546, DHCPV6_SERVER = 
 /* A packet on its way through a burst. */
 struct job {
     struct dp_packet packet;
+    const struct dp_place *place; /* NULL where addresses tell it */
     uint32_t zone[DP_DIRECTIONS];
     uint32_t hash[DP_DIRECTIONS];
     struct dp_flow_key key[DP_DIRECTIONS];
@@ -34,17 +36,24 @@ struct job {
 
 /* ---- reading ---- */
 
-static void prepare(const struct dp_engine *engine, const struct dp_frame *frame, struct job *job)
+static inline __attribute__((always_inline)) void prepare(const struct dp_engine *engine, const struct dp_frame *frame,
+                                                          const struct dp_place *place, struct job *job)
 {
     const struct dp_endpoints *endpoints = engine->policy->endpoints;
     struct dp_packet *p = &job->packet;
 
     dp_packet_parse(frame, p);
+    job->place = place;
     job->zone[DP_EGRESS] = job->zone[DP_INGRESS] = DP_NO_ZONE;
-    if (!endpoints || !p->family)
+    if (!endpoints)
         return;
-    job->zone[DP_EGRESS] = dp_endpoints_find(endpoints, p->family, &p->source, p->source_mac);
-    job->zone[DP_INGRESS] = dp_endpoints_find(endpoints, p->family, &p->destination, p->destination_mac);
+    if (place) {
+        job->zone[DP_EGRESS] = place->zone[DP_EGRESS];
+        job->zone[DP_INGRESS] = place->zone[DP_INGRESS];
+    } else if (p->family) {
+        job->zone[DP_EGRESS] = dp_endpoints_find(endpoints, p->family, &p->source, p->source_mac);
+        job->zone[DP_INGRESS] = dp_endpoints_find(endpoints, p->family, &p->destination, p->destination_mac);
+    }
     if (p->kind != DP_PACKET_IP)
         return;
     for (uint32_t d = 0; d < DP_DIRECTIONS; d++) {
@@ -294,6 +303,37 @@ static void judge_held(struct dp_engine *engine, const struct job *job, uint32_t
 
 /* ---- one check, one packet, one batch ---- */
 
+/* What only a port knows: a frame that is no IP, and a sender that is not the instance (SPEC 4.8). */
+static bool stopped_at_port(const struct dp_engine *engine, const struct job *job, uint32_t direction,
+                            struct dp_check *check)
+{
+    const struct dp_packet *p = &job->packet;
+
+    if (direction == DP_EGRESS && job->place->guarded &&
+        dp_is_spoofed(engine->policy->endpoints, job->zone[DP_EGRESS], job->place->mac, p)) {
+        invalid(check, DP_CAUSE_SPOOFED);
+        return true;
+    }
+    if (p->kind != DP_PACKET_OTHER)
+        return false;
+    answer(check, DP_DENY, DP_STATE_UNTRACKED, DP_REASON_NO_RULE_MATCHED);
+    check->cause = DP_CAUSE_NOT_IP;
+    return true;
+}
+
+/* Whether the other side of the check is a load balancer in front of the instance (SPEC 3.5). */
+static bool from_balancer(const struct dp_engine *engine, const struct job *job, uint32_t direction)
+{
+    const struct dp_endpoints *endpoints = engine->policy->endpoints;
+    const struct dp_packet *p = &job->packet;
+    bool in = direction == DP_INGRESS;
+
+    if (job->place && job->place->balancer[direction])
+        return dp_endpoints_is_backend(endpoints, job->place->balancer[direction], job->zone[direction]);
+    return dp_endpoints_is_balancer(endpoints, job->zone[direction], p->family, in ? &p->source : &p->destination,
+                                    in ? p->source_mac : p->destination_mac);
+}
+
 static void judge(struct dp_engine *engine, const struct job *job, uint32_t direction, struct dp_check *check)
 {
     const struct dp_packet *p = &job->packet;
@@ -305,12 +345,11 @@ static void judge(struct dp_engine *engine, const struct job *job, uint32_t dire
         check->cause = p->cause;
         return;
     }
+    if (job->place && stopped_at_port(engine, job, direction, check))
+        return;
     if (control(p, direction, check))
         return;
-    if (engine->policy->balancers &&
-        dp_endpoints_is_balancer(engine->policy->endpoints, job->zone[direction], p->family,
-                                 direction == DP_INGRESS ? &p->source : &p->destination,
-                                 direction == DP_INGRESS ? p->source_mac : p->destination_mac)) {
+    if (engine->policy->balancers && from_balancer(engine, job, direction)) {
         answer(check, DP_ALLOW, DP_STATE_UNTRACKED, DP_REASON_LOAD_BALANCER);
         return;
     }
@@ -406,8 +445,8 @@ static void judge_fragment(struct dp_engine *engine, const struct job *job, stru
     }
 }
 
-static void judge_packet(struct dp_engine *engine, const struct dp_frame *frame, const struct job *job,
-                         struct dp_record *record)
+static inline __attribute__((always_inline)) void judge_packet(struct dp_engine *engine, const struct dp_frame *frame,
+                                                               const struct job *job, struct dp_record *record)
 {
     const struct dp_packet *p = &job->packet;
 
@@ -426,15 +465,15 @@ static void judge_packet(struct dp_engine *engine, const struct dp_frame *frame,
     engine->frames++;
 }
 
-int dp_engine_process(struct dp_engine *engine, const struct dp_frame *frames, uint32_t n, struct dp_record *records,
-                      struct dp_flow *flows)
+static inline int process(struct dp_engine *engine, const struct dp_frame *frames, const struct dp_place *places,
+                          uint32_t n, struct dp_record *records, struct dp_flow *flows)
 {
     struct job jobs[BURST];
 
     for (uint32_t i = 0, burst; i < n; i += burst) {
         burst = n - i < BURST ? n - i : BURST;
         for (uint32_t k = 0; k < burst; k++)
-            prepare(engine, &frames[i + k], &jobs[k]);
+            prepare(engine, &frames[i + k], places ? &places[i + k] : NULL, &jobs[k]);
         for (uint32_t k = 0; k < burst; k++)
             fetch(engine, &jobs[k]);
         for (uint32_t k = 0; k < burst; k++)
@@ -444,4 +483,16 @@ int dp_engine_process(struct dp_engine *engine, const struct dp_frame *frames, u
             dp_flow_of(&jobs[k].packet, &flows[i + k]);
     }
     return 0;
+}
+
+int dp_engine_process(struct dp_engine *engine, const struct dp_frame *frames, uint32_t n, struct dp_record *records,
+                      struct dp_flow *flows)
+{
+    return process(engine, frames, NULL, n, records, flows);
+}
+
+int dp_engine_process_at(struct dp_engine *engine, const struct dp_frame *frames, const struct dp_place *places,
+                         uint32_t n, struct dp_record *records, struct dp_flow *flows)
+{
+    return process(engine, frames, places, n, records, flows);
 }

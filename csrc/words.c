@@ -76,6 +76,8 @@ static const struct dp_word causes[] = {
     [DP_CAUSE_ICMP_UNRELATED] = WORD("icmp-unrelated"),
     [DP_CAUSE_ICMP_TYPE] = WORD("icmp-type"),
     [DP_CAUSE_NEIGHBOUR_DISCOVERY] = WORD("neighbour-discovery"),
+    [DP_CAUSE_SPOOFED] = WORD("spoofed"),
+    [DP_CAUSE_NOT_IP] = WORD("not-ip"),
 };
 HAS_ALL(causes, DP_CAUSES);
 

@@ -173,6 +173,10 @@ class Feed:
 
     def subscribe(self, subscription: Subscription) -> None:
         """Gives a subscription what it wants from now on."""
+        if not self._subscriptions:
+            # What nobody took before is old.
+            while self.pump():
+                pass
         self._subscriptions.append(subscription)
         self._watch()
 

@@ -31,11 +31,15 @@ _KINDS = {"tap": lib.DP_PORT_TAP, "packet": lib.DP_PORT_PACKET}
 
 @dataclass(frozen=True, slots=True)
 class Station:
-    """A MAC that the switch has learned, or knows from the policy: `port` leads to it; `vlans` is 0 for none."""
+    """A MAC that the switch has learned in a VLAN (0: none), or knows from the policy (`fixed`): `port` leads to it.
+
+    `age` is in seconds.
+    """
 
     mac: str
     port: str
-    vlans: int
+    vlan: int
+    fixed: bool
     age: int
 
 
@@ -162,7 +166,7 @@ class Firewall(Enforcement):
         found = ffi.new("struct dp_station[]", _STATIONS_MAX)
         n = check(lib.dp_firewall_stations(self.handle, found, _STATIONS_MAX), "reading the switch's table")
         return [
-            Station(bytes(ffi.buffer(s.mac)).hex(":"), self._ports[s.port].name, s.vlans, s.age_s)
+            Station(bytes(ffi.buffer(s.mac)).hex(":"), self._ports[s.port].name, s.vlan, bool(s.fixed), s.age_s)
             for s in found[0:n]
             if s.port in self._ports
         ]

@@ -212,4 +212,7 @@ class Operations:
 
     def stations(self) -> list[dict[str, Any]]:
         """The MACs that the switch knows."""
-        return [{"mac": s.mac, "port": s.port, "vlans": s.vlans, "age": s.age} for s in self.firewall.stations()]
+        return [
+            {"mac": s.mac, "port": s.port, "vlan": s.vlan, "fixed": s.fixed, "age": s.age}
+            for s in self.firewall.stations()
+        ]

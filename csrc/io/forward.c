@@ -1,0 +1,243 @@
+/*
+ * forward.c: one burst from its ports to its ports: placed, judged, sent.
+ *
+ * ORDER of frames is kept for each pair of ports: they are sent in the order in which they came, except a fragment that
+ * waited. No frame leaves through the port that it came from.
+ */
+#include "worker.h"
+
+#include <string.h>
+
+enum { TAG_VLAN = 0x8100, TAG_QINQ = 0x88a8, TAG_QINQ_OLD = 0x9100 };
+
+static const uint8_t *frame_of(const struct dp_passing *passing)
+{
+    return passing->header + DP_VNET_HEADER;
+}
+
+/* The id of the outer VLAN tag, 0 for none. */
+static uint16_t vlan_of(const struct dp_frame *frame)
+{
+    const uint8_t *p = frame->data;
+    uint16_t type = (uint16_t)(p[12] << 8 | p[13]);
+
+    if (frame->captured < 16 || (type != TAG_VLAN && type != TAG_QINQ && type != TAG_QINQ_OLD))
+        return 0;
+    return (uint16_t)((p[14] << 8 | p[15]) & 0xfff);
+}
+
+static uint32_t seconds(const struct dp_worker *w)
+{
+    return (uint32_t)(w->now_ns / 1000000000u);
+}
+
+/* ---- sending ---- */
+
+static void flush(struct dp_worker *w)
+{
+    if (w->sending.n)
+        dp_port_flush(&w->sending, &w->port_counters[w->sending_port]);
+}
+
+static void send_to(struct dp_worker *w, uint8_t *header, uint32_t length, const struct dp_record *record,
+                    uint32_t port)
+{
+    const struct dp_worker_port *to = &w->port[port];
+
+    if (w->sending.n && (w->sending_port != port || w->sending.n == DP_SEND_BATCH))
+        flush(w);
+    if ((w->watch & DP_FEED_FRAMES) && (w->watch_port < 0 || (uint32_t)w->watch_port == port))
+        dp_feed_frame(w, header + DP_VNET_HEADER, length, record, port, true);
+    w->sending_port = port;
+    w->sending.fd = to->fd;
+    w->sending.kind = to->port.kind;
+    w->sending.header[w->sending.n] = header;
+    w->sending.length[w->sending.n++] = length;
+}
+
+/* ---- judging ---- */
+
+static void count_checks(struct dp_worker *w, const struct dp_record *record, uint32_t in, uint32_t out)
+{
+    for (uint32_t i = 0; i < record->checks; i++) {
+        const struct dp_check *check = &record->check[i];
+        uint32_t port = check->direction == DP_EGRESS ? in : out;
+        struct dp_counter *counter;
+
+        if (port >= DP_PORTS_MAX)
+            continue;
+        counter = &w->port_counters[port].check[check->direction][check->verdict][check->reason];
+        counter->packets++;
+        counter->bytes += record->length;
+    }
+}
+
+static void report(struct dp_worker *w, const struct dp_frame *frame, const struct dp_record *record,
+                   const struct dp_flow *flow, uint32_t in, uint32_t out)
+{
+    bool at_ingress = record->checks && record->check[record->checks - 1].direction == DP_INGRESS;
+
+    if (record->verdict == DP_DENY)
+        dp_feed_record(w, frame, record, flow, at_ingress && out < DP_PORTS_MAX ? out : in);
+}
+
+/* The ingress checks of a frame for everybody, and sending it where they allow. */
+static void flood(struct dp_worker *w, uint8_t *header, const struct dp_frame *frame, uint32_t in)
+{
+    bool group = frame->data[0] & 1, sent = false;
+
+    for (uint32_t out = 0; out < w->n_ports; out++) {
+        const struct dp_worker_port *to = &w->port[out];
+        struct dp_place place = {.zone = {[DP_INGRESS] = (uint32_t)to->port.zone, [DP_EGRESS] = DP_NO_ZONE},
+                                 .balancer = {[DP_INGRESS] = w->port[in].port.balancer}};
+        struct dp_record record;
+        struct dp_flow flow;
+
+        /* A station that the policy tells is not behind another port. */
+        if (out == in || !to->active || (!group && to->port.has_mac))
+            continue;
+        sent = true;
+        dp_engine_process_at(w->engine, frame, &place, 1, &record, &flow);
+        count_checks(w, &record, in, out);
+        if (w->watch & DP_FEED_DENIED)
+            report(w, frame, &record, &flow, in, out);
+        if (record.verdict == DP_ALLOW || record.verdict == DP_BYPASS)
+            send_to(w, header, frame->length, &record, out);
+        else if (record.verdict == DP_WAITING)
+            w->port_counters[out].drop[DP_DROP_HELD]++;
+    }
+    if (!sent)
+        w->port_counters[in].drop[DP_DROP_NO_DESTINATION]++;
+}
+
+static void pass(struct dp_worker *w, uint8_t *header, const struct dp_frame *frame, const struct dp_record *record,
+                 uint32_t in, uint32_t out)
+{
+    if (out == DP_OUT_ALL)
+        flood(w, header, frame, in);
+    else if (out < DP_PORTS_MAX && w->port[out].active)
+        send_to(w, header, frame->length, record, out);
+    else
+        w->port_counters[in].drop[DP_DROP_NO_DESTINATION]++;
+}
+
+/* ---- fragments that wait ---- */
+
+static uint8_t *held_bytes(const struct dp_worker *w, uint32_t slot)
+{
+    return w->held_bytes + (size_t)slot * DP_PORT_ROOM;
+}
+
+static void hold(struct dp_worker *w, uint32_t i, uint64_t number)
+{
+    const struct dp_passing *passing = &w->passing[i];
+
+    for (uint32_t slot = 0; slot < DP_HELD_MAX && w->n_held < DP_HELD_MAX; slot++)
+        if (!w->held[slot].used) {
+            w->held[slot] = (struct dp_held){number, passing->in, passing->out, w->frame[i].length, true};
+            memcpy(held_bytes(w, slot), passing->header, DP_VNET_HEADER + (size_t)w->frame[i].length);
+            w->n_held++;
+            return;
+        }
+    w->port_counters[passing->in].drop[DP_DROP_HELD]++;
+}
+
+void dp_forward_resolved(struct dp_worker *w)
+{
+    struct dp_resolution resolution;
+
+    while (dp_engine_resolved(w->engine, &resolution, 1) == 1)
+        for (uint32_t slot = 0; slot < DP_HELD_MAX; slot++) {
+            struct dp_held *held = &w->held[slot];
+            const struct dp_record *record = &resolution.record;
+            struct dp_frame frame = {.time_ns = w->now_ns,
+                                     .data = held_bytes(w, slot) + DP_VNET_HEADER,
+                                     .captured = held->length,
+                                     .length = held->length,
+                                     .link = DP_LINK_ETHERNET};
+
+            if (!held->used || held->number != resolution.number)
+                continue;
+            count_checks(w, record, held->in, held->out);
+            if (record->verdict == DP_ALLOW || record->verdict == DP_BYPASS)
+                pass(w, held_bytes(w, slot), &frame, record, held->in, held->out);
+            held->used = false;
+            w->n_held--;
+            /* Its bytes may be used again from now on. */
+            flush(w);
+            break;
+        }
+}
+
+/* ---- the burst ---- */
+
+static void place(struct dp_worker *w, uint32_t i)
+{
+    struct dp_passing *passing = &w->passing[i];
+    const struct dp_worker_port *in = &w->port[passing->in], *out = NULL;
+    const struct dp_frame *frame = &w->frame[i];
+    struct dp_place *place = &w->place[i];
+
+    passing->out = DP_OUT_ALL;
+    if (!(frame->data[0] & 1)) {
+        uint32_t found = dp_switch_find(w->stations, frame->data, vlan_of(frame), seconds(w));
+
+        if (found == passing->in)
+            passing->out = DP_OUT_NONE;
+        else if (found != DP_PORT_UNKNOWN && w->port[found].active)
+            passing->out = found;
+    }
+    if (passing->out < DP_PORTS_MAX)
+        out = &w->port[passing->out];
+    *place = (struct dp_place){
+        .zone = {[DP_EGRESS] = (uint32_t)in->port.zone, [DP_INGRESS] = out ? (uint32_t)out->port.zone : DP_NO_ZONE},
+        .balancer = {[DP_EGRESS] = out ? out->port.balancer : 0, [DP_INGRESS] = in->port.balancer},
+        .guarded = in->port.guarded,
+        .mac = in->port.has_mac ? in->port.mac : NULL,
+    };
+}
+
+static bool is_spoofed(const struct dp_record *record)
+{
+    return record->verdict == DP_DENY && record->check[0].cause == DP_CAUSE_SPOOFED;
+}
+
+static void finish(struct dp_worker *w, uint32_t i, uint64_t number)
+{
+    const struct dp_passing *passing = &w->passing[i];
+    const struct dp_frame *frame = &w->frame[i];
+    const struct dp_record *record = &w->record[i];
+
+    if (!is_spoofed(record))
+        dp_switch_learn(w->stations, frame->data + 6, vlan_of(frame), passing->in, seconds(w));
+    if ((w->watch & DP_FEED_FRAMES) && (w->watch_port < 0 || (uint32_t)w->watch_port == passing->in))
+        dp_feed_frame(w, frame->data, frame->length, record, passing->in, false);
+    if (record->verdict == DP_WAITING) {
+        hold(w, i, number);
+        return;
+    }
+    count_checks(w, record, passing->in, passing->out);
+    if (w->watch & DP_FEED_DENIED)
+        report(w, frame, record, &w->flow[i], passing->in, passing->out);
+    if (record->verdict != DP_DENY)
+        pass(w, passing->header, frame, record, passing->in, passing->out);
+}
+
+void dp_forward_burst(struct dp_worker *w)
+{
+    uint64_t number = dp_engine_frames(w->engine);
+
+    for (uint32_t i = 0; i < w->n; i++) {
+        w->frame[i].time_ns = w->now_ns;
+        w->frame[i].data = frame_of(&w->passing[i]);
+        w->frame[i].captured = w->frame[i].length;
+        w->frame[i].link = DP_LINK_ETHERNET;
+        place(w, i);
+    }
+    dp_engine_process_at(w->engine, w->frame, w->place, w->n, w->record, w->watch & DP_FEED_DENIED ? w->flow : NULL);
+    for (uint32_t i = 0; i < w->n; i++)
+        finish(w, i, number + i);
+    flush(w);
+    if (w->n_held)
+        dp_forward_resolved(w);
+}

@@ -1,0 +1,34 @@
+/*
+ * port.h: frames from and to a port's descriptor, each behind a virtio-net header of DP_VNET_HEADER bytes that goes
+ * with it unread: so a super-packet or a checksum that is still to be computed stays what it is.
+ *
+ * Descriptors are non-blocking and the caller's; buffers are the caller's. Nothing here waits.
+ */
+#ifndef DP_IO_PORT_H
+#define DP_IO_PORT_H
+
+#include "../dp_api.h"
+
+enum { DP_VNET_HEADER = 10, DP_PORT_HEADROOM = 4, DP_SEND_BATCH = 64 };
+/* The least room for a frame to be received. */
+enum { DP_PORT_ROOM = DP_PORT_HEADROOM + DP_VNET_HEADER + DP_FRAME_BYTES_MAX };
+
+/*
+ * Receives one frame into at[0 .. DP_PORT_ROOM). 1: `header` is where its virtio-net header begins and `length` the
+ * length of the frame behind it, or 0 when it is none that can be forwarded. 0: there is none now. Else -errno.
+ */
+int dp_port_receive(int fd, uint8_t kind, uint8_t *at, uint8_t **header, uint32_t *length);
+
+/* Frames on their way to one port; they stay where they are until dp_port_flush. */
+struct dp_sending {
+    int fd;
+    uint8_t kind;
+    uint32_t n;
+    uint8_t *header[DP_SEND_BATCH];
+    uint32_t length[DP_SEND_BATCH];
+};
+
+/* Sends all of them; what is refused is counted in `drop` by its cause, the rest in `sent`. */
+void dp_port_flush(struct dp_sending *sending, struct dp_port_counters *counters);
+
+#endif

@@ -1,0 +1,149 @@
+/*
+ * switch.c: switch.h in code.
+ *
+ *   key    mac << 16 | vlan, or 0xffff for the VLAN of a fixed station; never 0 for a station
+ *   value  hash of the key << 48 | port << 32 | second in which it was last heard of
+ */
+#include "switch.h"
+
+enum { EVERY_VLAN = 0xffff };
+
+static uint64_t key_of(const uint8_t *mac, uint16_t vlan)
+{
+    uint64_t key = 0;
+
+    for (int i = 0; i < 6; i++)
+        key = key << 8 | mac[i];
+    return key << 16 | vlan;
+}
+
+static uint64_t hash_of(uint64_t key)
+{
+    key *= 0x9e3779b97f4a7c15u;
+    return key ^ key >> 29;
+}
+
+static uint64_t value_of(uint64_t key, uint32_t port, uint32_t now_s)
+{
+    return hash_of(key) << 48 | (uint64_t)port << 32 | now_s;
+}
+
+static uint32_t set_of(uint64_t key)
+{
+    return (uint32_t)(hash_of(key) >> 32) % DP_STATION_SETS;
+}
+
+static uint32_t port_of(uint64_t value)
+{
+    return value >> 32 & 0xffff;
+}
+
+static bool is_fresh(uint64_t key, uint64_t value, uint32_t now_s)
+{
+    return (key & 0xffff) == EVERY_VLAN || now_s - (uint32_t)value < DP_STATION_LIFE_S;
+}
+
+/* The way of `key` in its set, DP_STATION_WAYS when it is not in. */
+static int way_of(const struct dp_switch *table, uint64_t key, uint64_t *value)
+{
+    uint32_t set = set_of(key);
+    int way = 0;
+
+    for (; way < DP_STATION_WAYS; way++) {
+        if (atomic_load_explicit(&table->entry[set][way].key, memory_order_acquire) != key)
+            continue;
+        *value = atomic_load_explicit(&table->entry[set][way].value, memory_order_relaxed);
+        if (*value >> 48 == (hash_of(key) & 0xffff))
+            break;
+    }
+    return way;
+}
+
+static uint32_t find(const struct dp_switch *table, uint64_t key, uint32_t now_s)
+{
+    uint64_t value;
+
+    if (way_of(table, key, &value) == DP_STATION_WAYS || !is_fresh(key, value, now_s))
+        return DP_PORT_UNKNOWN;
+    return port_of(value);
+}
+
+uint32_t dp_switch_find(const struct dp_switch *table, const uint8_t *mac, uint16_t vlan, uint32_t now_s)
+{
+    uint32_t port = find(table, key_of(mac, EVERY_VLAN), now_s);
+
+    return port != DP_PORT_UNKNOWN ? port : find(table, key_of(mac, vlan), now_s);
+}
+
+static void put(struct dp_switch *table, uint64_t key, uint32_t port, uint32_t now_s)
+{
+    uint32_t set = set_of(key);
+    uint64_t value;
+    int way = way_of(table, key, &value), oldest = 0;
+
+    if (way == DP_STATION_WAYS) {
+        uint32_t silent = 0;
+
+        for (way = 0; way < DP_STATION_WAYS; way++) {
+            uint64_t other = atomic_load_explicit(&table->entry[set][way].key, memory_order_relaxed);
+
+            if (!other)
+                break;
+            value = atomic_load_explicit(&table->entry[set][way].value, memory_order_relaxed);
+            if ((other & 0xffff) != EVERY_VLAN && now_s - (uint32_t)value >= silent) {
+                silent = now_s - (uint32_t)value;
+                oldest = way;
+            }
+        }
+        if (way == DP_STATION_WAYS)
+            way = oldest;
+    } else if (value == value_of(key, port, now_s)) {
+        return;
+    }
+    atomic_store_explicit(&table->entry[set][way].value, value_of(key, port, now_s), memory_order_relaxed);
+    atomic_store_explicit(&table->entry[set][way].key, key, memory_order_release);
+}
+
+void dp_switch_learn(struct dp_switch *table, const uint8_t *mac, uint16_t vlan, uint32_t port, uint32_t now_s)
+{
+    /* Groups send nothing, and nobody has the MAC of zeros. */
+    if ((mac[0] & 1) || key_of(mac, 0) == 0 || find(table, key_of(mac, EVERY_VLAN), now_s) != DP_PORT_UNKNOWN)
+        return;
+    put(table, key_of(mac, vlan), port, now_s);
+}
+
+void dp_switch_fix(struct dp_switch *table, const uint8_t *mac, uint32_t port)
+{
+    put(table, key_of(mac, EVERY_VLAN), port, 0);
+}
+
+void dp_switch_forget(struct dp_switch *table, uint32_t port)
+{
+    for (int set = 0; set < DP_STATION_SETS; set++)
+        for (int way = 0; way < DP_STATION_WAYS; way++)
+            if (port_of(atomic_load_explicit(&table->entry[set][way].value, memory_order_relaxed)) == port)
+                atomic_store_explicit(&table->entry[set][way].key, 0, memory_order_release);
+}
+
+uint32_t dp_switch_list(const struct dp_switch *table, uint32_t now_s, struct dp_station *stations, uint32_t n)
+{
+    uint32_t have = 0;
+
+    for (int i = 0; i < DP_STATION_SETS * DP_STATION_WAYS && have < n; i++) {
+        uint64_t key =
+            atomic_load_explicit(&table->entry[i / DP_STATION_WAYS][i % DP_STATION_WAYS].key, memory_order_acquire);
+        uint64_t value =
+            atomic_load_explicit(&table->entry[i / DP_STATION_WAYS][i % DP_STATION_WAYS].value, memory_order_relaxed);
+
+        if (!key || !is_fresh(key, value, now_s))
+            continue;
+        for (int b = 0; b < 6; b++)
+            stations[have].mac[b] = (uint8_t)(key >> (56 - 8 * b));
+        stations[have].port = (uint16_t)port_of(value);
+        stations[have].fixed = (key & 0xffff) == EVERY_VLAN;
+        stations[have].vlan = stations[have].fixed ? 0 : (uint16_t)key;
+        stations[have].age_s = stations[have].fixed ? 0 : now_s - (uint32_t)value;
+        have++;
+    }
+    return have;
+}

@@ -1,0 +1,41 @@
+/*
+ * switch.h: which port leads to a MAC: the table of a learning switch, shared by all workers.
+ *
+ * A station is known by its MAC and its outer VLAN id. It is learned from the frames that come from it and forgotten
+ * DP_STATION_LIFE_S seconds after the last; a station that is fixed (an instance whose MAC the policy tells) is found
+ * in every VLAN, is never learned elsewhere and never forgotten.
+ *
+ * THE TABLE has DP_STATION_SETS sets of DP_STATION_WAYS; in a full set the station that was silent longest gives way,
+ * so that made-up MACs only take what hashes to their sets. Two words an entry, read and written without a lock: the
+ * value carries a part of the key's hash, by which a reader notices that it caught two halves and takes it for unknown.
+ */
+#ifndef DP_IO_SWITCH_H
+#define DP_IO_SWITCH_H
+
+#include "../dp_api.h"
+
+#include <stdatomic.h>
+#include <stdbool.h>
+
+enum { DP_STATION_SETS = 2048, DP_STATION_WAYS = 8, DP_STATION_LIFE_S = 300 };
+enum { DP_PORT_UNKNOWN = 0xffff };
+
+struct dp_switch {
+    struct {
+        _Atomic uint64_t key;
+        _Atomic uint64_t value;
+    } entry[DP_STATION_SETS][DP_STATION_WAYS];
+};
+
+/* Where `mac` is: a port's number, or DP_PORT_UNKNOWN. */
+uint32_t dp_switch_find(const struct dp_switch *table, const uint8_t *mac, uint16_t vlan, uint32_t now_s);
+/* A frame from `mac` came from `port`. */
+void dp_switch_learn(struct dp_switch *table, const uint8_t *mac, uint16_t vlan, uint32_t port, uint32_t now_s);
+/* From now on `mac` is at `port`, whatever is seen. */
+void dp_switch_fix(struct dp_switch *table, const uint8_t *mac, uint32_t port);
+/* Forgets all stations of `port`, fixed ones too. */
+void dp_switch_forget(struct dp_switch *table, uint32_t port);
+/* At most n stations that are known now. */
+uint32_t dp_switch_list(const struct dp_switch *table, uint32_t now_s, struct dp_station *stations, uint32_t n);
+
+#endif

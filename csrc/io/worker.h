@@ -1,0 +1,131 @@
+/*
+ * worker.h: a thread that moves frames between ports and asks its engine about each of them.
+ *
+ * A WORKER has its own engine, its own queue of every port, and its own counters; workers share only the switch's table
+ * and hand each other the frames that the kernel gave to the wrong one: a connection belongs to the worker that the
+ * addresses choose (dp_worker_of), so all its fragments and the ICMP errors about it meet its entry.
+ *
+ * WHO MAY DO WHAT. Once it runs, everything in a worker belongs to its thread, except: the rings, which have their two
+ * ends; `watch`, which the control thread sets; counters, which anybody may read, a little late. Whatever else the
+ * control thread wants is a COMMAND that the thread carries out between two bursts (dp_worker_call).
+ *
+ * A FRAME'S WAY. Received in a burst -> the switch says where to -> the engine judges all of the burst, with the egress
+ * check of the port's instance and, where one port is meant, the ingress check of that one's -> allowed ones are sent;
+ * those for everybody are judged again for each port that they would enter. A fragment that waits for its first is
+ * kept in a place of its own, DP_HELD_MAX at most.
+ */
+#ifndef DP_IO_WORKER_H
+#define DP_IO_WORKER_H
+
+#include "../engine.h"
+#include "port.h"
+#include "ring.h"
+#include "switch.h"
+
+#include <pthread.h>
+#include <semaphore.h>
+
+enum { DP_BURST = 64, DP_HELD_MAX = 256 };
+/* Room for a burst of small frames behind each other, or for a few super-packets. */
+enum { DP_ARENA_BYTES = 512 * 1024 };
+
+struct dp_worker;
+typedef void dp_command(struct dp_worker *worker, void *argument);
+
+/* A port as one worker sees it. */
+struct dp_worker_port {
+    struct dp_port port;
+    int fd;
+    bool active;
+    bool polled;
+};
+
+/* A fragment that waits, and where it would go. */
+struct dp_held {
+    uint64_t number;
+    uint32_t in;
+    uint32_t out;
+    uint32_t length;
+    bool used;
+};
+
+/* A frame of the burst at hand. */
+struct dp_passing {
+    uint8_t *header; /* virtio-net header, then the frame */
+    uint32_t in;
+    uint32_t out; /* a port, or DP_OUT_ALL, DP_OUT_NONE */
+};
+
+enum { DP_OUT_ALL = 0x10000, DP_OUT_NONE = 0x10001 };
+
+struct dp_worker {
+    uint32_t number;
+    uint32_t workers;
+    struct dp_worker *all; /* workers[0 .. workers) */
+    struct dp_engine *engine;
+    struct dp_switch *stations;
+    int epoll;
+    int wake; /* eventfd: a command, or frames from another worker */
+    int feed_wake;
+    pthread_t thread;
+    bool running;
+    bool stopping;
+    _Atomic(dp_command *) command;
+    void *argument;
+    sem_t done;
+    uint64_t now_ns;
+    uint64_t advanced_ns;
+    struct dp_ring inbox[DP_WORKERS_MAX]; /* frames from each other worker */
+    bool handed[DP_WORKERS_MAX];
+    struct dp_ring feed;
+    bool fed;
+    _Atomic uint32_t watched; /* enum dp_feed */
+    _Atomic int32_t watched_port;
+    uint32_t watch; /* both, as they were when this burst began */
+    int32_t watch_port;
+    struct dp_worker_counters counters;
+    struct dp_worker_port port[DP_PORTS_MAX];
+    uint32_t n_ports; /* ports are below this number */
+    struct dp_port_counters *port_counters;
+    /* the burst at hand */
+    uint32_t n;
+    struct dp_frame frame[DP_BURST];
+    struct dp_place place[DP_BURST];
+    struct dp_passing passing[DP_BURST];
+    struct dp_record record[DP_BURST];
+    struct dp_flow flow[DP_BURST];
+    struct dp_sending sending;
+    uint32_t sending_port;
+    struct dp_held held[DP_HELD_MAX];
+    uint8_t *held_bytes;
+    uint32_t n_held;
+    uint8_t *arena;
+};
+
+int dp_worker_init(struct dp_worker *worker, uint32_t number, uint32_t workers, struct dp_worker *all,
+                   struct dp_switch *stations, int feed_wake, const struct dp_conntrack_config *config,
+                   const uint64_t *seed);
+void dp_worker_release(struct dp_worker *worker);
+/* 0 or DP_E_IO. */
+int dp_worker_start(struct dp_worker *worker);
+void dp_worker_stop(struct dp_worker *worker);
+/* The worker, of so many, that all packets between two addresses belong to, whichever way they go. */
+uint32_t dp_worker_of(uint32_t workers, uint8_t family, const union dp_address *a, const union dp_address *b);
+/* Has a command carried out, and waits for its end. By the control thread only. */
+void dp_worker_call(struct dp_worker *worker, dp_command *command, void *argument);
+/* Adds or takes out a port, in the worker's own thread or before it runs. */
+int dp_worker_add_port(struct dp_worker *worker, uint32_t number, const struct dp_port *port, int fd);
+void dp_worker_remove_port(struct dp_worker *worker, uint32_t number);
+
+/* forward.c: judges the burst at hand and sends what may pass. */
+void dp_forward_burst(struct dp_worker *worker);
+/* forward.c: sends or drops fragments whose datagram has its answer. */
+void dp_forward_resolved(struct dp_worker *worker);
+/* feed.c: what the control thread wants to hear of. */
+void dp_feed_record(struct dp_worker *worker, const struct dp_frame *frame, const struct dp_record *record,
+                    const struct dp_flow *flow, uint32_t port);
+void dp_feed_frame(struct dp_worker *worker, const uint8_t *data, uint32_t length, const struct dp_record *record,
+                   uint32_t port, bool sent);
+dp_entry_observer dp_feed_connection;
+
+#endif
