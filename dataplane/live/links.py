@@ -7,6 +7,7 @@ namespace by name. That thread also keeps pyroute2's event loop apart from any t
 from __future__ import annotations
 
 import array
+import ctypes
 import errno
 import fcntl
 import os
@@ -67,20 +68,24 @@ def inside(namespace: str | None, work: Callable[[], T]) -> T:
 def _enter(namespace: str) -> None:
     from pyroute2 import netns
 
-    if not Path("/run/netns", namespace).exists():
+    try:
+        there = os.open(f"/run/netns/{namespace}", os.O_RDONLY | os.O_CLOEXEC)
+    except FileNotFoundError:
         raise PortError(
             f"there is no network namespace {namespace}: make it (ip netns add {namespace}), or take it out of the"
             " policy"
-        )
+        ) from None
     try:
-        netns.setns(namespace)
+        netns.setns(there, libc=ctypes.CDLL(None, use_errno=True))
     except OSError as error:
         if error.errno == errno.EPERM:
             raise PortError(
                 f"entering the network namespace {namespace} is not permitted: run dataplane as root, or with the"
-                " capability CAP_SYS_ADMIN"
+                " capability CAP_SYS_ADMIN; once it runs, it has given that up"
             ) from None
         raise refusal(f"entering the network namespace {namespace}", error) from None
+    finally:
+        os.close(there)
 
 
 @dataclass(frozen=True, slots=True)
