@@ -47,7 +47,7 @@ static bool is_fresh(uint64_t key, uint64_t value, uint32_t now_s)
 static int way_of(const struct dp_switch *table, uint64_t key, uint64_t *value)
 {
     uint32_t set = set_of(key);
-    int way = 0;
+    int way = key ? 0 : DP_STATION_WAYS; /* 0 is nobody's key, and that of free entries */
 
     for (; way < DP_STATION_WAYS; way++) {
         if (atomic_load_explicit(&table->entry[set][way].key, memory_order_acquire) != key)

@@ -1,0 +1,421 @@
+/*
+ * test_firewall.c: frames through running workers, whose ports are socket pairs: they keep frames apart as a TAP does.
+ *
+ * Two instances (zones 0 and 1, 10.0.0.1 and 10.0.0.2) and an uplink. UDP to port 53 may enter instances, everything
+ * may leave them. The test's end of each pair is what the instance, or the world, would hold.
+ */
+#include "check.h"
+#include "io/port.h"
+
+#include <poll.h>
+#include <stdlib.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+enum { A, B, UPLINK, PORTS, QUIET_MS = 150, WAIT_MS = 5000 };
+
+struct net {
+    struct dp_firewall *firewall;
+    struct dp_endpoints *endpoints;
+    struct dp_rule_table *table[2]; /* ingress, egress */
+    struct dp_conntrack_config config;
+    uint32_t workers;
+    int ours[PORTS][2];
+    int theirs[PORTS][2];
+};
+
+static const uint8_t macs[PORTS][6] = {{2, 0, 0, 0, 0, 1}, {2, 0, 0, 0, 0, 2}, {2, 0, 0, 0, 0, 9}};
+static const uint8_t everybody[6] = {255, 255, 255, 255, 255, 255};
+
+static struct dp_conntrack_config settings(void)
+{
+    struct dp_conntrack_config config = {.max_entries = 1000};
+
+    for (int s = 0; s < DP_CONN_STATES; s++)
+        config.timeout_ns[s] = 30000000000u;
+    config.tentative[DP_CONN_OTHER_ONE_WAY] = 1;
+    return config;
+}
+
+static int put_in_force(struct net *n, const uint32_t *cut, uint32_t n_cut, uint64_t *disconnected)
+{
+    struct dp_zone_tables zones[2];
+
+    for (uint32_t z = 0; z < 2; z++)
+        zones[z] = (struct dp_zone_tables){z, {{n->table[0], NULL}, {n->table[1], NULL}}};
+    struct dp_policy_update update = {.zones = zones,
+                                      .n_zones = 2,
+                                      .endpoints = n->endpoints,
+                                      .config = &n->config,
+                                      .cut = cut,
+                                      .n_cut = n_cut,
+                                      .disconnected = disconnected,
+                                      .count_revoked = 1};
+    return dp_firewall_update(n->firewall, &update);
+}
+
+static bool make(struct net *n, uint32_t workers)
+{
+    static const uint64_t seed[2] = {1, 2};
+    struct dp_selector selectors[2] = {{17 << 16 | 53, 17 << 16 | 53}, {0, 0xffffff}};
+    struct dp_rule rules[2] = {{1, DP_REMOTE_ANY, 0, 1, DP_ALLOW}, {2, DP_REMOTE_ANY, 1, 1, DP_ALLOW}};
+    struct dp_holding holdings[2] = {{{{10, 0, 0, 1}, 32}, 4, 0, 0}, {{{10, 0, 0, 2}, 32}, 4, 1, 0}};
+
+    memset(n, 0, sizeof *n);
+    n->workers = workers;
+    n->config = settings();
+    if (!CHECK_EQUAL(dp_firewall_new(&n->config, seed, workers, &n->firewall), 0) ||
+        !CHECK_EQUAL(dp_endpoints_new(holdings, 2, NULL, 0, NULL, 0, NULL, 0, &n->endpoints), 0))
+        return false;
+    for (int d = 0; d < 2; d++)
+        if (!CHECK_EQUAL(dp_rule_table_new(4, &rules[d], 1, NULL, 0, NULL, 0, selectors, 2, &n->table[d]), 0))
+            return false;
+    CHECK_EQUAL(dp_firewall_start(n->firewall), DP_E_ARGUMENT); /* no policy yet */
+    if (!CHECK_EQUAL(put_in_force(n, NULL, 0, NULL), 0))
+        return false;
+    for (int p = 0; p < PORTS; p++) {
+        struct dp_port port = {.zone = p == UPLINK ? DP_ZONE_NONE : p, .guarded = p != UPLINK};
+        int fd[2] = {-1, -1};
+
+        for (uint32_t w = 0; w < workers; w++) {
+            int pair[2];
+
+            if (socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_NONBLOCK, 0, pair) < 0)
+                return false;
+            n->ours[p][w] = pair[0];
+            n->theirs[p][w] = fd[w] = pair[1];
+        }
+        if (!CHECK_EQUAL(dp_firewall_add_port(n->firewall, &port, fd), p))
+            return false;
+    }
+    return CHECK_EQUAL(dp_firewall_start(n->firewall), 0);
+}
+
+static void unmake(struct net *n)
+{
+    dp_firewall_free(n->firewall);
+    dp_endpoints_free(n->endpoints);
+    for (int d = 0; d < 2; d++)
+        dp_rule_table_free(n->table[d]);
+    for (int p = 0; p < PORTS; p++)
+        for (uint32_t w = 0; w < n->workers; w++) {
+            close(n->ours[p][w]);
+            close(n->theirs[p][w]);
+        }
+}
+
+/* ---- frames: a virtio-net header, Ethernet, IPv4, UDP ---- */
+
+struct bytes {
+    uint8_t byte[DP_VNET_HEADER + 14 + 20 + 8 + 32];
+    uint32_t size;
+};
+
+static struct bytes udp(const uint8_t *to, int from, int source, int destination, uint16_t port, uint16_t fragment)
+{
+    struct bytes f = {.size = DP_VNET_HEADER + 14 + 20 + 8 + 32};
+    uint8_t *p = f.byte + DP_VNET_HEADER;
+
+    memcpy(p, to, 6);
+    memcpy(p + 6, macs[from], 6);
+    p[12] = 8;
+    p += 14;
+    p[0] = 0x45;
+    p[3] = 20 + 8 + 32;
+    p[5] = 77;
+    p[6] = (uint8_t)(fragment >> 8);
+    p[7] = (uint8_t)fragment;
+    p[8] = 64;
+    p[9] = 17;
+    memcpy(p + 12, (uint8_t[]){10, 0, 0, (uint8_t)source, 10, 0, 0, (uint8_t)destination}, 8);
+    p += 20;
+    p[1] = port == 99 ? 53 : 99; /* an answer goes back to where the question came from */
+    p[2] = (uint8_t)(port >> 8);
+    p[3] = (uint8_t)port;
+    p[5] = 8 + 32;
+    return f;
+}
+
+static void put(const struct net *n, int port, uint32_t queue, const struct bytes *f)
+{
+    CHECK_EQUAL(write(n->ours[port][queue], f->byte, f->size), f->size);
+}
+
+/* Whether this frame comes out of a port, from any queue; and nothing when none should. */
+static bool comes(const struct net *n, int port, const struct bytes *f, int wait_ms)
+{
+    struct pollfd ready[2];
+    uint8_t got[256];
+
+    for (uint32_t w = 0; w < n->workers; w++)
+        ready[w] = (struct pollfd){n->ours[port][w], POLLIN, 0};
+    if (poll(ready, n->workers, wait_ms) <= 0)
+        return false;
+    for (uint32_t w = 0; w < n->workers; w++)
+        if (ready[w].revents & POLLIN) {
+            ssize_t size = read(ready[w].fd, got, sizeof got);
+
+            return size == f->size && memcmp(got, f->byte, f->size) == 0;
+        }
+    return false;
+}
+
+#define COMES(n, port, frame) CHECK(comes(n, port, frame, WAIT_MS))
+#define NOTHING(n, port) CHECK(!comes(n, port, &(struct bytes){.size = 0}, QUIET_MS))
+
+static uint64_t dropped(const struct net *n, uint32_t port, enum dp_port_drop why)
+{
+    struct dp_port_counters c;
+
+    dp_firewall_port_counters(n->firewall, port, &c);
+    return c.drop[why];
+}
+
+/* ---- tests ---- */
+
+static void test_forwarding(void)
+{
+    struct net n;
+    struct bytes f;
+
+    if (!make(&n, 1))
+        return;
+    /* Unknown: to every other port, where the rules of each instance decide. */
+    f = udp(macs[A], UPLINK, 9, 1, 53, 0);
+    put(&n, UPLINK, 0, &f);
+    COMES(&n, A, &f);
+    COMES(&n, B, &f);
+    /* The reply goes where its station was learned, and only there. */
+    f = udp(macs[UPLINK], A, 1, 9, 99, 0);
+    put(&n, A, 0, &f);
+    COMES(&n, UPLINK, &f);
+    NOTHING(&n, B);
+    /* Now A is known; port 54 is not allowed. */
+    f = udp(macs[A], UPLINK, 9, 1, 54, 0);
+    put(&n, UPLINK, 0, &f);
+    NOTHING(&n, A);
+    /* From instance to instance both checks are made. */
+    f = udp(macs[A], B, 2, 1, 53, 0);
+    put(&n, B, 0, &f);
+    COMES(&n, A, &f);
+    f = udp(macs[B], A, 1, 2, 54, 0);
+    put(&n, A, 0, &f);
+    NOTHING(&n, B);
+    /* Never back through its own port. */
+    f = udp(macs[UPLINK], UPLINK, 9, 8, 53, 0);
+    put(&n, UPLINK, 0, &f);
+    NOTHING(&n, UPLINK);
+    CHECK_EQUAL(dropped(&n, UPLINK, DP_DROP_NO_DESTINATION), 1);
+    /* Everybody: each instance by its own rules. */
+    f = udp(everybody, A, 1, 255, 53, 0);
+    put(&n, A, 0, &f);
+    COMES(&n, UPLINK, &f);
+    COMES(&n, B, &f);
+    NOTHING(&n, A);
+    /* No frame. */
+    CHECK_EQUAL(write(n.ours[A][0], "too short", 9), 9);
+    NOTHING(&n, UPLINK);
+    CHECK_EQUAL(dropped(&n, A, DP_DROP_DAMAGED), 1);
+    unmake(&n);
+}
+
+static void test_other_senders_are_refused(void)
+{
+    struct net n;
+    struct bytes f;
+    struct dp_port_counters c;
+
+    if (!make(&n, 1))
+        return;
+    f = udp(macs[UPLINK], A, 2, 9, 53, 0);
+    put(&n, A, 0, &f);
+    NOTHING(&n, UPLINK);
+    dp_firewall_port_counters(n.firewall, A, &c);
+    CHECK_EQUAL(c.check[DP_EGRESS][DP_DENY][DP_REASON_INVALID].packets, 1);
+    /* No IP at all. */
+    f = udp(macs[UPLINK], A, 1, 9, 53, 0);
+    f.byte[DP_VNET_HEADER + 12] = 0x88;
+    f.byte[DP_VNET_HEADER + 13] = 0xcc;
+    put(&n, A, 0, &f);
+    NOTHING(&n, UPLINK);
+    dp_firewall_port_counters(n.firewall, A, &c);
+    CHECK_EQUAL(c.check[DP_EGRESS][DP_DENY][DP_REASON_NO_RULE_MATCHED].packets, 1);
+    unmake(&n);
+}
+
+static void test_a_fragment_waits_for_its_first(void)
+{
+    struct net n;
+    struct bytes first, later;
+
+    if (!make(&n, 1))
+        return;
+    first = udp(macs[A], UPLINK, 9, 1, 53, 0x2000);
+    first.byte[DP_VNET_HEADER + 14 + 20 + 5] = 80; /* the datagram's length */
+    later = udp(macs[A], UPLINK, 9, 1, 53, 5);
+    put(&n, UPLINK, 0, &first); /* makes A's place known, below */
+    COMES(&n, A, &first);
+    COMES(&n, B, &first);
+    first.byte[DP_VNET_HEADER + 14 + 5] = later.byte[DP_VNET_HEADER + 14 + 5] = 78;
+    struct bytes reply = udp(macs[UPLINK], A, 1, 9, 99, 0);
+    put(&n, A, 0, &reply);
+    COMES(&n, UPLINK, &reply);
+    put(&n, UPLINK, 0, &later);
+    NOTHING(&n, A);
+    put(&n, UPLINK, 0, &first);
+    COMES(&n, A, &first);
+    COMES(&n, A, &later);
+    unmake(&n);
+}
+
+static void test_two_workers_share_connections(void)
+{
+    struct net n;
+
+    if (!make(&n, 2))
+        return;
+    /* Whatever queue the kernel chooses: each connection is known to the worker that judges it. */
+    for (int host = 10; host < 30; host++) {
+        struct bytes f = udp(everybody, UPLINK, host, 1, 53, 0), reply = udp(everybody, A, 1, host, 99, 0);
+
+        put(&n, UPLINK, (uint32_t)host % 2, &f);
+        COMES(&n, A, &f);
+        COMES(&n, B, &f);
+        put(&n, A, (uint32_t)host / 2 % 2, &reply);
+        COMES(&n, UPLINK, &reply);
+    }
+    struct dp_connection_filter all = {.zone = 0, .origin = -1, .protocol = -1, .disconnected = -1};
+    CHECK_EQUAL(dp_firewall_count(n.firewall, &all, NULL), 20);
+    unmake(&n);
+}
+
+static void test_a_change_cuts_what_is_inbound(void)
+{
+    static const uint32_t zone[1] = {0};
+    struct dp_connection_filter all = {.zone = -1, .origin = -1, .protocol = -1, .disconnected = -1};
+    struct net n;
+    uint64_t cut[1] = {0};
+
+    if (!make(&n, 1))
+        return;
+    struct bytes in = udp(macs[A], UPLINK, 9, 1, 53, 0), out = udp(everybody, A, 1, 7, 99, 0);
+    put(&n, UPLINK, 0, &in);
+    COMES(&n, A, &in);
+    put(&n, A, 0, &out);
+    COMES(&n, UPLINK, &out);
+    struct dp_policy_update rehearsed = {.cut = zone, .n_cut = 1, .disconnected = cut};
+    CHECK_EQUAL(dp_firewall_rehearse(n.firewall, &rehearsed), 0);
+    CHECK_EQUAL(cut[0], 1);
+    cut[0] = 0;
+    CHECK_EQUAL(put_in_force(&n, zone, 1, cut), 0);
+    CHECK_EQUAL(cut[0], 1);
+    put(&n, UPLINK, 0, &in);
+    NOTHING(&n, A);
+    put(&n, A, 0, &out);
+    COMES(&n, UPLINK, &out);
+    all.disconnected = 1;
+    CHECK_EQUAL(dp_firewall_count(n.firewall, &all, NULL), 1);
+    CHECK_EQUAL(dp_firewall_flush(n.firewall, &all), 1);
+    put(&n, UPLINK, 0, &in);
+    COMES(&n, A, &in);
+    unmake(&n);
+}
+
+static void test_saved_connections_come_back(void)
+{
+    struct dp_connection_filter all = {.zone = 0, .origin = -1, .protocol = -1, .disconnected = -1};
+    struct dp_saved_connection saved[8];
+    struct net before, after;
+    uint64_t cursor = 0;
+
+    if (!make(&before, 1))
+        return;
+    struct bytes in = udp(macs[A], UPLINK, 9, 1, 53, 0), reply = udp(everybody, A, 1, 9, 99, 0);
+    put(&before, UPLINK, 0, &in);
+    COMES(&before, A, &in);
+    int n = dp_firewall_save(before.firewall, &cursor, saved, 8);
+    CHECK_EQUAL(n, 2); /* in A's zone and, as the frame was for everybody, in B's */
+    CHECK_EQUAL(dp_firewall_save(before.firewall, &cursor, saved + n, 1), 0);
+    unmake(&before);
+    if (!make(&after, 2))
+        return;
+    CHECK_EQUAL(dp_firewall_restore(after.firewall, saved, (uint32_t)n, UINT64_C(31000000000)), 0);
+    CHECK_EQUAL(dp_firewall_restore(after.firewall, saved, (uint32_t)n, UINT64_C(1000000000)), 2);
+    CHECK_EQUAL(dp_firewall_restore(after.firewall, saved, (uint32_t)n, 0), 0); /* in already */
+    saved[0].zone = 5;
+    saved[1].state = DP_CONN_TCP_ESTABLISHED;
+    saved[1].remote_port = 1234;
+    CHECK_EQUAL(dp_firewall_restore(after.firewall, saved, (uint32_t)n, 0), 0);
+    CHECK_EQUAL(dp_firewall_count(after.firewall, &all, NULL), 1);
+    put(&after, A, 0, &reply);
+    COMES(&after, UPLINK, &reply);
+    all.origin = DP_INBOUND;
+    CHECK_EQUAL(dp_firewall_count(after.firewall, &all, NULL), 1); /* the reply opened none of its own */
+    unmake(&after);
+}
+
+static void test_the_feed_tells_what_is_asked(void)
+{
+    static uint8_t items[65536];
+    struct dp_feed_item item;
+    struct net n;
+
+    if (!make(&n, 1))
+        return;
+    struct bytes f = udp(macs[A], UPLINK, 9, 1, 53, 0);
+    put(&n, UPLINK, 0, &f);
+    COMES(&n, A, &f);
+    CHECK_EQUAL(dp_firewall_feed(n.firewall, items, sizeof items), 0);
+    dp_firewall_watch(n.firewall, DP_FEED_DENIED | DP_FEED_CONNECTIONS, -1);
+    f = udp(macs[B], A, 1, 2, 54, 0);
+    put(&n, A, 0, &f);
+    struct pollfd ready = {dp_firewall_feed_fd(n.firewall), POLLIN, 0};
+    CHECK_EQUAL(poll(&ready, 1, WAIT_MS), 1);
+    int64_t used = dp_firewall_feed(n.firewall, items, sizeof items);
+    uint32_t denied = 0, connections = 0;
+    for (int64_t at = 0; at < used; at += item.size) {
+        memcpy(&item, items + at, sizeof item);
+        denied += item.kind == DP_FEED_DENIED && item.record.verdict == DP_DENY && item.flow.destination_port == 54;
+        connections += item.kind == DP_FEED_CONNECTIONS && item.event == DP_EVENT_NEW;
+    }
+    CHECK_EQUAL(denied, 1);      /* at B's ingress: it is unknown to the switch, so for everybody */
+    CHECK_EQUAL(connections, 1); /* A's egress was allowed */
+    dp_firewall_watch(n.firewall, 0, -1);
+    unmake(&n);
+}
+
+static void test_ports_come_and_go(void)
+{
+    struct dp_port uplink = {.zone = DP_ZONE_NONE};
+    struct net n;
+    struct bytes f;
+
+    if (!make(&n, 1))
+        return;
+    f = udp(macs[A], UPLINK, 9, 1, 53, 0);
+    CHECK_EQUAL(dp_firewall_remove_port(n.firewall, UPLINK), 0);
+    CHECK_EQUAL(dp_firewall_remove_port(n.firewall, UPLINK), DP_E_ARGUMENT);
+    put(&n, UPLINK, 0, &f);
+    NOTHING(&n, A);
+    CHECK_EQUAL(dp_firewall_add_port(n.firewall, &uplink, n.theirs[UPLINK]), UPLINK);
+    COMES(&n, A, &f);
+    /* The other end goes away under way. */
+    close(n.ours[B][0]);
+    n.ours[B][0] = dup(n.ours[A][0]);
+    put(&n, UPLINK, 0, &f);
+    COMES(&n, A, &f);
+    unmake(&n);
+}
+
+int main(void)
+{
+    test_forwarding();
+    test_other_senders_are_refused();
+    test_a_fragment_waits_for_its_first();
+    test_two_workers_share_connections();
+    test_a_change_cuts_what_is_inbound();
+    test_saved_connections_come_back();
+    test_the_feed_tells_what_is_asked();
+    test_ports_come_and_go();
+    return check_result("test_firewall");
+}

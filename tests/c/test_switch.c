@@ -1,0 +1,100 @@
+/* test_switch.c: the learning switch's table: learned, moved, aged, fixed, crowded out, forgotten. */
+#include "check.h"
+#include "io/switch.h"
+
+#include <stdlib.h>
+
+static const uint8_t one[6] = {0x02, 0, 0, 0, 0, 1}, two[6] = {0x02, 0, 0, 0, 0, 2};
+static const uint8_t group[6] = {0x01, 0, 0x5e, 0, 0, 1}, zero[6];
+
+static struct dp_switch *empty(void)
+{
+    return calloc(1, sizeof(struct dp_switch));
+}
+
+static void test_a_station_is_where_it_was_heard_last(void)
+{
+    struct dp_switch *s = empty();
+
+    CHECK_EQUAL(dp_switch_find(s, one, 0, 10), DP_PORT_UNKNOWN);
+    dp_switch_learn(s, one, 0, 3, 10);
+    CHECK_EQUAL(dp_switch_find(s, one, 0, 10), 3);
+    CHECK_EQUAL(dp_switch_find(s, two, 0, 10), DP_PORT_UNKNOWN);
+    CHECK_EQUAL(dp_switch_find(s, one, 7, 10), DP_PORT_UNKNOWN);
+    dp_switch_learn(s, one, 7, 4, 11);
+    dp_switch_learn(s, one, 0, 5, 11);
+    CHECK_EQUAL(dp_switch_find(s, one, 7, 11), 4);
+    CHECK_EQUAL(dp_switch_find(s, one, 0, 11), 5);
+    free(s);
+}
+
+static void test_a_silent_station_is_forgotten(void)
+{
+    struct dp_switch *s = empty();
+
+    dp_switch_learn(s, one, 0, 3, 10);
+    CHECK_EQUAL(dp_switch_find(s, one, 0, 10 + DP_STATION_LIFE_S - 1), 3);
+    CHECK_EQUAL(dp_switch_find(s, one, 0, 10 + DP_STATION_LIFE_S), DP_PORT_UNKNOWN);
+    dp_switch_learn(s, one, 0, 3, 10 + DP_STATION_LIFE_S);
+    CHECK_EQUAL(dp_switch_find(s, one, 0, 11 + DP_STATION_LIFE_S), 3);
+    free(s);
+}
+
+static void test_a_fixed_station_does_not_move(void)
+{
+    struct dp_switch *s = empty();
+    struct dp_station station[4];
+
+    dp_switch_fix(s, one, 2);
+    dp_switch_learn(s, one, 0, 9, 5);
+    CHECK_EQUAL(dp_switch_find(s, one, 0, 5000000), 2);
+    CHECK_EQUAL(dp_switch_find(s, one, 42, 5), 2);
+    if (CHECK_EQUAL(dp_switch_list(s, 5, station, 4), 1)) {
+        CHECK_EQUAL(memcmp(station[0].mac, one, 6), 0);
+        CHECK_EQUAL(station[0].port, 2);
+        CHECK_EQUAL(station[0].fixed, 1);
+    }
+    dp_switch_forget(s, 2);
+    CHECK_EQUAL(dp_switch_find(s, one, 0, 5), DP_PORT_UNKNOWN);
+    dp_switch_learn(s, one, 0, 9, 5);
+    CHECK_EQUAL(dp_switch_find(s, one, 0, 5), 9);
+    free(s);
+}
+
+static void test_groups_and_nobody_are_not_learned(void)
+{
+    struct dp_switch *s = empty();
+
+    dp_switch_learn(s, group, 0, 1, 1);
+    dp_switch_learn(s, zero, 0, 1, 1);
+    CHECK_EQUAL(dp_switch_find(s, group, 0, 1), DP_PORT_UNKNOWN);
+    CHECK_EQUAL(dp_switch_find(s, zero, 0, 1), DP_PORT_UNKNOWN);
+    free(s);
+}
+
+static void test_made_up_macs_do_not_move_fixed_ones(void)
+{
+    struct dp_switch *s = empty();
+    uint8_t mac[6] = {0x02, 0xff, 0, 0, 0, 0};
+    uint32_t known = 0;
+
+    dp_switch_fix(s, one, 2);
+    for (uint32_t i = 0; i < 200000; i++) {
+        memcpy(mac + 2, &i, 4);
+        dp_switch_learn(s, mac, 0, 1, 1 + i / 1000);
+        known += dp_switch_find(s, mac, 0, 1 + i / 1000) == 1;
+    }
+    CHECK_EQUAL(known, 200000);
+    CHECK_EQUAL(dp_switch_find(s, one, 0, 300), 2);
+    free(s);
+}
+
+int main(void)
+{
+    test_a_station_is_where_it_was_heard_last();
+    test_a_silent_station_is_forgotten();
+    test_a_fixed_station_does_not_move();
+    test_groups_and_nobody_are_not_learned();
+    test_made_up_macs_do_not_move_fixed_ones();
+    return check_result("test_switch");
+}
