@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from dataplane.cli import check, replay, schema
+from dataplane.cli import check, ctl, replay, run, schema
 
 app = typer.Typer(
     help="A stateful packet filter with cloud security groups, which also replays captures against a policy.",
@@ -36,6 +36,8 @@ def dataplane(
 app.command()(check.check)
 app.command()(schema.schema)
 app.command()(replay.replay)
+app.command()(run.run)
+app.add_typer(ctl.app, name="ctl")
 
 
 def main() -> None:

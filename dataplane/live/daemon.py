@@ -1,8 +1,8 @@
 """The life of `dataplane run`: open what needs rights, serve until told to stop, leave as little as there was before.
 
 What needs root happens first, in one thread: ports, the control socket, the state file's connections. Then come the
-threads: workers, the control thread, metrics. At the end the workers stop before the state is written, so that it is the
-last word about each connection.
+threads: workers, the control thread, metrics. At the end the workers stop before the state is written, so that it is
+the last word about each connection.
 """
 
 from __future__ import annotations
@@ -20,9 +20,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from dataplane._core.errors import DataPlaneError
-from dataplane.live import metrics, state
+from dataplane.live import metrics, privileges, state
 from dataplane.live.control import ControlError, ControlServer, control_socket
 from dataplane.live.firewall import WORKERS_MAX, Firewall
+from dataplane.live.notify import notify
 from dataplane.live.operations import Operations
 from dataplane.live.ports import PortError, Ports
 from dataplane.policy import Policy, PolicyError
@@ -49,7 +50,7 @@ class Options:
 
 
 class StartError(Exception):
-    """The firewall cannot start; each line says why, and what to do. `invalid` where the policy or an option is wrong."""
+    """The firewall cannot start; each line says why. `invalid` where the policy or an option is wrong."""
 
     def __init__(self, message: str, *, invalid: bool = False) -> None:
         super().__init__(message)
@@ -77,6 +78,8 @@ def run(options: Options) -> None:
         except (PortError, ControlError, DataPlaneError) as error:
             raise StartError(str(error)) from None
         operations = Operations(firewall, ports, options.policy, state_path=options.state)
+        # Threads that are started from here on have no other rights.
+        privileges.keep_only()
         asyncio.run(_Daemon(operations, ports, options).run(listening))
 
 
@@ -172,6 +175,7 @@ class _Daemon:
             self._begin(self._follow_interfaces())
             self._tell_ready()
             await self._stopping.wait()
+            notify(STOPPING=1)
             log.info("stopping")
         except metrics.MetricsError as error:
             raise StartError(str(error), invalid=True) from None
@@ -197,6 +201,7 @@ class _Daemon:
 
     def _tell_ready(self) -> None:
         ports = [port.name for port in self._firewall.ports.values()]
+        notify(READY=1, STATUS=f"filtering {len(ports)} ports")
         log.info(
             "running",
             extra={

@@ -39,6 +39,11 @@ def connection_line(connection: Mapping[str, Any], *, event: str | None = None) 
     return line if event is None else f"{f'[{event}]':>9} {line}"
 
 
+def event_line(event: Mapping[str, Any]) -> str:
+    """An event as conntrack -E tells of it."""
+    return connection_line(event["connection"], event=event["event"])
+
+
 def _tuples(connection: Mapping[str, Any]) -> list[str]:
     """The way of the first packet, and that of its answer."""
     here = connection["local"], connection["local_port"]
