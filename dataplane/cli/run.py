@@ -14,6 +14,8 @@ from dataplane.live import CONTROL_SOCKET
 
 EXIT_FAILED, EXIT_USAGE = 1, 2
 
+app = typer.Typer(add_completion=False, rich_markup_mode=None)
+
 
 class LogFormat(StrEnum):
     """Forms of the log."""
@@ -22,6 +24,7 @@ class LogFormat(StrEnum):
     json = "json"
 
 
+@app.command()
 def run(
     policy: Annotated[Path, typer.Argument(help="The policy document (YAML or JSON).")],
     uplink: Annotated[

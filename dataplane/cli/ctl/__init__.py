@@ -10,7 +10,9 @@ from dataplane.cli.ctl import changes, conntrack, whole
 from dataplane.cli.ctl.asking import Target
 from dataplane.live import CONTROL_SOCKET
 
-app = typer.Typer(help="Ask a running firewall, and change it.", no_args_is_help=True, rich_markup_mode=None)
+app = typer.Typer(
+    help="Ask a running firewall, and change it.", no_args_is_help=True, add_completion=False, rich_markup_mode=None
+)
 
 
 @app.callback()
