@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import gc
 import os
 from enum import StrEnum
 from pathlib import Path
@@ -67,8 +66,6 @@ def run(
     except daemon.StartError as error:
         typer.echo(str(error), err=True)
         raise typer.Exit(EXIT_USAGE if error.invalid else EXIT_FAILED) from None
-    # Nothing is left to be collected.
-    gc.freeze()
 
 
 def _service_state() -> Path | None:

@@ -66,21 +66,27 @@ def run(options: Options) -> None:
     except PolicyError as error:
         raise StartError(str(error), invalid=True) from None
     _need_rights()
-    with contextlib.ExitStack() as stack:
-        ports = Ports(options.workers)
-        try:
-            listening = stack.enter_context(_listening(options)) if options.control else None
-            opened = ports.open(policy, options.uplinks)
-            stack.callback(ports.close)
-            firewall = _firewall(policy, options, stack)
-            for port in opened:
-                firewall.add_port(port)
-        except (PortError, ControlError, DataPlaneError) as error:
-            raise StartError(str(error)) from None
-        operations = Operations(firewall, ports, options.policy, state_path=options.state)
-        # Threads that are started from here on have no other rights.
-        privileges.keep_only()
-        asyncio.run(_Daemon(operations, ports, options).run(listening))
+    try:
+        with contextlib.ExitStack() as stack:
+            _run(policy, options, stack)
+    except metrics.MetricsError as error:
+        raise StartError(str(error), invalid=True) from None
+    except (PortError, ControlError, DataPlaneError) as error:
+        raise StartError(str(error)) from None
+
+
+def _run(policy: Policy, options: Options, stack: contextlib.ExitStack) -> None:
+    listening = stack.enter_context(_listening(options)) if options.control else None
+    ports = Ports(options.workers)
+    opened = ports.open(policy, options.uplinks)
+    stack.callback(ports.close)
+    firewall = _firewall(policy, options)
+    for port in opened:
+        firewall.add_port(port)
+    operations = Operations(firewall, ports, options.policy, state_path=options.state)
+    # Threads that are started from here on have no other rights.
+    privileges.keep_only()
+    asyncio.run(_Daemon(operations, ports, options).run(listening))
 
 
 def _need_rights() -> None:
@@ -115,7 +121,7 @@ def _listening(options: Options) -> Iterator[socket.socket]:
                 options.control.unlink()
 
 
-def _firewall(policy: Policy, options: Options, stack: contextlib.ExitStack) -> Firewall:
+def _firewall(policy: Policy, options: Options) -> Firewall:
     """A firewall under the policy, with the connections of the state file if there is one (SPEC 5: see `state`)."""
     found = _read_state(options.state) if options.state else None
     if found is None:
@@ -177,8 +183,6 @@ class _Daemon:
             await self._stopping.wait()
             notify(STOPPING=1)
             log.info("stopping")
-        except metrics.MetricsError as error:
-            raise StartError(str(error), invalid=True) from None
         finally:
             for task in self._tasks:
                 task.cancel()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import signal
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -68,22 +69,34 @@ def show(value: Any, output: Output, text: Callable[[Any], None]) -> None:
         text(value)
 
 
+@contextmanager
+def ending_on_interrupt(client: ControlClient) -> Iterator[None]:
+    """The first Ctrl-C asks the firewall to end a stream, which then comes to its proper end; the second breaks it."""
+
+    def end(number: int, frame: object) -> None:
+        signal.signal(number, before)
+        client.stop()
+
+    before = signal.signal(signal.SIGINT, end)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
 def stream(
     context: typer.Context, output: Output, line: Callable[[Any], str], count: int | None, **request: Any
 ) -> int:
     """Prints items until the firewall, the count or Ctrl-C ends it; returns how many."""
     printed = 0
-    with connected(context) as client:
-        items = client.stream(**request)
-        try:
-            for item in items:
-                sys.stdout.write((json.dumps(item) if output is Output.json else line(item)) + "\n")
-                printed += 1
-                if count and printed >= count:
-                    break
-                if request["command"] != "conntrack":
-                    sys.stdout.flush()
-        except KeyboardInterrupt:
-            client.stop()
+    with connected(context) as client, ending_on_interrupt(client):
+        for item in client.stream(**request):
+            sys.stdout.write((json.dumps(item) if output is Output.json else line(item)) + "\n")
+            printed += 1
+            if printed == count:
+                break
+            # Lists are long, all else is watched as it comes.
+            if request["command"] != "conntrack":
+                sys.stdout.flush()
         sys.stdout.flush()
     return printed

@@ -16,6 +16,7 @@ from dataplane.cli.ctl.asking import (
     OutputOption,
     PortOption,
     connected,
+    ending_on_interrupt,
     show,
     stream,
 )
@@ -95,18 +96,11 @@ def capture(
         except OSError as error:
             typer.echo(f"{file}: {error.strerror}", err=True)
             raise typer.Exit(EXIT_USAGE) from None
-        blocks = client.capture(port=port)
-        with target:
-            while True:
-                try:
-                    for block in blocks:
-                        target.write(block)
-                        target.flush()
-                        packets += kind_of(block) == PACKET
-                        if packets == count:
-                            client.stop()
-                            count = None
+        with target, ending_on_interrupt(client):
+            for block in client.capture(port=port):
+                target.write(block)
+                target.flush()
+                packets += kind_of(block) == PACKET
+                if packets == count:
                     break
-                except KeyboardInterrupt:
-                    client.stop()
     typer.echo(f"{packets:,} frames captured", err=True)
