@@ -19,7 +19,7 @@ def compiled(name: str, source: Path = SOURCE) -> Path:
     if not code.exists():
         sys.exit(f"{code} is missing: say with --source (or BENCH_SOURCE) where workloads.c, floor.c and policy.py are")
     if not program.exists() or program.stat().st_mtime < code.stat().st_mtime:
-        BUILD.mkdir(parents=True, exist_ok=True)
+        program.parent.mkdir(parents=True, exist_ok=True)
         subprocess.run(["gcc", "-O2", "-msse4.2", "-o", program, code, "-lm"], check=True)
     return program
 

@@ -512,7 +512,7 @@ struct dp_port_counters {
     int32_t error; /* errno of the last failure to receive, such as ENODEV when the interface is gone; 0 for none */
     uint32_t unused;
 };
-int dp_firewall_port_counters(const struct dp_firewall *firewall, uint32_t number, struct dp_port_counters *counters);
+int dp_firewall_port_counters(struct dp_firewall *firewall, uint32_t number, struct dp_port_counters *counters);
 
 /* Bursts by size: bursts[k] counts those of 2^k .. 2^(k+1)-1 frames. */
 enum { DP_BURST_SIZES = 8 };
@@ -521,8 +521,7 @@ struct dp_worker_counters {
     uint64_t wakeups;
     uint64_t feed_lost; /* items that found the feed full */
 };
-int dp_firewall_worker_counters(const struct dp_firewall *firewall, uint32_t worker,
-                                struct dp_worker_counters *counters);
+int dp_firewall_worker_counters(struct dp_firewall *firewall, uint32_t worker, struct dp_worker_counters *counters);
 
 /* A station that the switch knows: which port leads to `mac`, in this VLAN (0: none), or in all where it is fixed. */
 struct dp_station {

@@ -202,31 +202,45 @@ int dp_firewall_remove_port(struct dp_firewall *f, uint32_t number)
     return 0;
 }
 
-int dp_firewall_port_counters(const struct dp_firewall *f, uint32_t number, struct dp_port_counters *counters)
+struct port_counters_command {
+    uint32_t number;
+    struct dp_port_counters *counters;
+};
+
+static void add_port_counters(struct dp_worker *w, void *argument)
 {
-    uint64_t *sum = (uint64_t *)counters;
+    const struct port_counters_command *c = argument;
+    const struct dp_port_counters *one = &w->port_counters[c->number];
+
+    for (size_t k = 0; k < offsetof(struct dp_port_counters, error) / sizeof(uint64_t); k++)
+        ((uint64_t *)c->counters)[k] += ((const uint64_t *)one)[k];
+    if (one->error)
+        c->counters->error = one->error;
+}
+
+int dp_firewall_port_counters(struct dp_firewall *f, uint32_t number, struct dp_port_counters *counters)
+{
+    struct port_counters_command c = {number, counters};
 
     if (number >= DP_PORTS_MAX || !f->used[number])
         return DP_E_ARGUMENT;
     memset(counters, 0, sizeof *counters);
-    for (uint32_t i = 0; i < f->workers; i++) {
-        const struct dp_port_counters *one = &f->worker[i].port_counters[number];
-
-        for (size_t k = 0; k < offsetof(struct dp_port_counters, error) / sizeof *sum; k++)
-            sum[k] += ((const uint64_t *)one)[k];
-        if (one->error)
-            counters->error = one->error;
-    }
+    call_all(f, add_port_counters, &c);
     return 0;
 }
 _Static_assert(offsetof(struct dp_port_counters, error) % sizeof(uint64_t) == 0,
                "counters before it are summed as words");
 
-int dp_firewall_worker_counters(const struct dp_firewall *f, uint32_t worker, struct dp_worker_counters *counters)
+static void copy_worker_counters(struct dp_worker *w, void *argument)
+{
+    *(struct dp_worker_counters *)argument = w->counters;
+}
+
+int dp_firewall_worker_counters(struct dp_firewall *f, uint32_t worker, struct dp_worker_counters *counters)
 {
     if (worker >= f->workers)
         return DP_E_ARGUMENT;
-    *counters = f->worker[worker].counters;
+    dp_worker_call(&f->worker[worker], copy_worker_counters, counters);
     return 0;
 }
 

@@ -6,8 +6,8 @@
  * addresses choose (dp_worker_of), so all its fragments and the ICMP errors about it meet its entry.
  *
  * WHO MAY DO WHAT. Once it runs, everything in a worker belongs to its thread, except: the rings, which have their two
- * ends; `watch`, which the control thread sets; counters, which anybody may read, a little late. Whatever else the
- * control thread wants is a COMMAND that the thread carries out between two bursts (dp_worker_call).
+ * ends, and `watched`, which the control thread sets. Whatever else that thread wants is a COMMAND, which the worker
+ * carries out between two bursts (dp_worker_call).
  *
  * A FRAME'S WAY. Received in a burst -> the switch says where to -> the engine judges all of the burst, with the egress
  * check of the port's instance and, where one port is meant, the ingress check of that one's -> allowed ones are sent;
