@@ -249,12 +249,14 @@ class ControlServer:
         async with self._subscribed(make) as (subscription, ready):
             await client.send({"ok": True, "stream": "items"})
             await self._forward(client, subscription, ready)
+            await self.do(self._feed.look_for_losses)
             return _result({"lost": subscription.lost})
 
     async def _capture(self, client: _Client, port: int) -> None:
         async with self._subscribed(lambda notify: Capture(self._firewall, notify, port=port)) as (capture, ready):
             await client.send({"ok": True, "stream": "pcapng"})
             await self._forward(client, capture, ready)
+            await self.do(self._feed.look_for_losses)
             assert isinstance(capture, Capture)
             await client.write(capture.take() + capture.ending())
 

@@ -28,6 +28,8 @@ EVENTS = {lib.DP_EVENT_NEW: "NEW", lib.DP_EVENT_UPDATE: "UPDATE", lib.DP_EVENT_D
 
 QUEUE_BYTES = 8 << 20
 _BUFFER = 1 << 20
+#: How often the workers are asked what they lost: each time is a command that they carry out.
+_LOOK_SECONDS = 0.5
 _ITEM_BYTES = ffi.sizeof("struct dp_feed_item")
 
 
@@ -157,6 +159,7 @@ class Feed:
         self._subscriptions: list[Subscription] = []
         self._buffer = ffi.new("uint64_t[]", _BUFFER // 8)
         self._lost_before = 0
+        self._next_look = 0.0
 
     @property
     def fd(self) -> int:
@@ -177,6 +180,7 @@ class Feed:
             # What nobody took before is old.
             while self.pump():
                 pass
+        self.look_for_losses()
         self._subscriptions.append(subscription)
         self._watch()
 
@@ -188,7 +192,6 @@ class Feed:
     def _watch(self) -> None:
         ports = {subscription.port for subscription in self._subscriptions if subscription.kinds & FRAMES}
         lib.dp_firewall_watch(self._firewall.handle, self.kinds, ports.pop() if len(ports) == 1 else -1)
-        self._lost_before = self._lost()
 
     def _lost(self) -> int:
         return sum(self._firewall.worker_counters(worker).feed_lost for worker in range(self._firewall.workers))
@@ -204,12 +207,17 @@ class Feed:
             for subscription in self._subscriptions:
                 if item.kind & subscription.kinds and subscription.port in (-1, item.port):
                     subscription.offer(item)
-        lost = self._lost()
-        if lost != self._lost_before:
-            for subscription in self._subscriptions:
-                subscription.lost += lost - self._lost_before
-            self._lost_before = lost
+        if time.monotonic() >= self._next_look:
+            self.look_for_losses()
         return size
+
+    def look_for_losses(self) -> None:
+        """Counts what the workers could not tell: it may have been of any kind, so all subscriptions missed it."""
+        self._next_look = time.monotonic() + _LOOK_SECONDS
+        lost = self._lost()
+        for subscription in self._subscriptions:
+            subscription.lost += lost - self._lost_before
+        self._lost_before = lost
 
 
 def frame_of(item: Any) -> bytes:
