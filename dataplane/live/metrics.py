@@ -100,10 +100,10 @@ def _ports(operations: Operations) -> Iterator[Metric]:
     received = _Traffic("received", "received from a port", ["port"])
     sent = _Traffic("sent", "sent to a port", ["port"])
     checked = _Traffic(
-        "checked", "judged at a port, by direction, verdict and reason", ["port", "direction", "verdict", "reason"]
+        "port", "judged at a port, by direction, verdict and reason", ["port", "direction", "verdict", "reason"]
     )
     drops = CounterMetricFamily(
-        "dataplane_port_drops", "Frames that a port did not take or give, by cause.", labels=["port", "cause"]
+        "dataplane_drops", "Frames that a port did not take or give, by cause.", labels=["port", "cause"]
     )
     up = GaugeMetricFamily(
         "dataplane_port_up", "1 while a port's interface can be read, 0 when it fails.", labels=["port"]
@@ -127,7 +127,7 @@ def _ports(operations: Operations) -> Iterator[Metric]:
 def _table(operations: Operations) -> Iterator[Metric]:
     firewall = operations.firewall
     counters = firewall.counters()
-    causes = _Traffic("denied", "denied as invalid or malformed, by cause", ["cause"])
+    causes = _Traffic("invalid", "denied as invalid or malformed, by cause", ["cause"])
     for cause, counter in zip(CAUSE_WORDS, counters.cause, strict=True):
         if counter.packets:
             causes.add([cause], counter)
@@ -138,9 +138,9 @@ def _table(operations: Operations) -> Iterator[Metric]:
     for (instance, state), number in sorted(firewall.connections.census().items()):
         live.add_metric([instance, state], number)
     yield live
-    yield _gauge("connection_table_entries", "Entries in the connection table, some perhaps expired.", counters.entries)
-    yield _gauge("connection_table_limit_entries", "Entries that the connection table can hold.", counters.max_entries)
-    yield _gauge("connection_table_size_bytes", "Memory of the connection table.", counters.table_bytes)
+    yield _gauge("table_entries", "Entries in the connection table, some perhaps expired.", counters.entries)
+    yield _gauge("table_limit", "Entries that the connection table can hold.", counters.max_entries)
+    yield _gauge("table_bytes", "Memory of the connection table.", counters.table_bytes)
     for name, text in (
         ("opened", "Connections opened."),
         ("expired", "Connections that ended because their time was over."),
@@ -162,8 +162,8 @@ def _policy(operations: Operations) -> Iterator[Metric]:
     yield _gauge("policy_instances", "Instances in the policy in force.", len(policy.instances))
     yield _gauge("policy_rules", "Rules in the policy in force.", len(policy.rules_by_id))
     yield _gauge("policy_loaded_timestamp_seconds", "When the policy file was last loaded.", reloads.loaded_at)
-    yield _gauge("policy_reload_duration_seconds", "How long the last successful reload took.", reloads.seconds)
-    total = CounterMetricFamily("dataplane_policy_reloads", "Reloads of the policy file, by result.", labels=["result"])
+    yield _gauge("reload_seconds", "How long the last successful reload took.", reloads.seconds)
+    total = CounterMetricFamily("dataplane_reloads", "Reloads of the policy file, by result.", labels=["result"])
     total.add_metric(["success"], reloads.succeeded)
     total.add_metric(["failure"], reloads.failed)
     yield total

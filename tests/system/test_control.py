@@ -360,7 +360,7 @@ def test_metrics_and_the_log_are_for_machines(running: Running) -> None:
     text = running.fw.run("curl", "-s", "http://127.0.0.1:9477/metrics").stdout
     assert 'dataplane_connections{instance="a",state="REPLIED"} 1.0' in text
     labels = 'direction="ingress",port="to-a",reason="rule",verdict="allow"'
-    assert f"dataplane_checked_packets_total{{{labels}}} 1.0" in text
+    assert f"dataplane_port_packets_total{{{labels}}} 1.0" in text
     running.stop()
     records = [json.loads(line) for line in running.log.splitlines()]
     assert [r["message"] for r in records] == ["running", "stopping", "state saved", "stopped"]

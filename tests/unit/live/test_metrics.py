@@ -58,10 +58,10 @@ def test_names_and_texts(families: Families) -> None:
 def test_what_is_there(families: Families) -> None:
     """All that issue 5 lists."""
     expected = {
-        *("received_packets", "received_bytes", "sent_packets", "sent_bytes", "checked_packets", "checked_bytes"),
-        *("connections", "connection_table_entries", "connection_table_limit_entries", "early_drops"),
-        *("policy_generation", "policy_reload_duration_seconds", "policy_loaded_timestamp_seconds", "policy_reloads"),
-        *("burst_frames", "denied_packets", "port_drops", "feed_lost"),
+        *("received_packets", "received_bytes", "sent_packets", "sent_bytes", "port_packets", "port_bytes"),
+        *("connections", "table_entries", "table_limit", "early_drops"),
+        *("policy_generation", "reload_seconds", "policy_loaded_timestamp_seconds", "reloads"),
+        *("burst_frames", "invalid_packets", "drops", "feed_lost"),
     }
     assert {f"dataplane_{name}" for name in expected} <= families.keys()
 
@@ -69,8 +69,8 @@ def test_what_is_there(families: Families) -> None:
 def test_values(families: Families) -> None:
     assert value(families, "dataplane_connections", instance="a", state="ESTABLISHED") == 2
     assert value(families, "dataplane_connections", instance="b", state="ESTABLISHED") == 1
-    assert value(families, "dataplane_connection_table_entries") == 5
-    assert value(families, "dataplane_connection_table_limit_entries") == 1048576
+    assert value(families, "dataplane_table_entries") == 5
+    assert value(families, "dataplane_table_limit") == 1048576
     assert value(families, "dataplane_connections_disconnected") == 2
     assert value(families, "dataplane_policy_rules") == 6
     bounds = [s.labels["le"] for s in families["dataplane_burst_frames"].samples]
