@@ -164,6 +164,7 @@ def test_no_packet_is_judged_by_half_a_policy(site: Guarded, tmp_path: Path, wor
     ports = [came.get(pair, set()) for pair in range(pairs)]
     assert {1001} in ports
     assert {1002} in ports
+    assert [p["drops"] for p in site.ask("counters")["ports"]] == [{}, {}]
     # Two workers hand packets to each other, so that the two of a pair may be some pairs apart.
     apart = 1 if workers == "1" else 10
     assert len([found for found in ports if len(found) != 1]) <= apart * changes
