@@ -42,12 +42,12 @@ def started(site: Guarded, *options: str) -> Host:
 
 
 class Stream:
-    """A running iperf3 of 8 Mbit/s; `rates` are its Mbit/s in steps of 0.2 s."""
+    """A running iperf3 that receives 8 Mbit/s; `rates` are its Mbit/s in steps of 0.2 s."""
 
     def __init__(self, host: Host, to: str, output: Path) -> None:
         self._output = output
         self.process = host.start(
-            *("iperf3", "-c", to, "-b", "8M", "-t", "60", "-i", "0.2", "-f", "m", "--forceflush"), output=output
+            *("iperf3", "-c", to, "-R", "-b", "8M", "-t", "60", "-i", "0.2", "-f", "m", "--forceflush"), output=output
         )
         until(lambda: any(self.rates()), "iperf3 runs")
 

@@ -73,16 +73,18 @@ def frames_as(number: int, claimed: int, said: bytes) -> list[bytes]:
     """What a guest sends that claims to be another one (or itself), by its address and in each way that counts."""
     to, all4, all6 = "02:00:00:00:99:01", "ff:ff:ff:ff:ff:ff", "33:33:00:00:00:01"
     own = mac(number)
-    advertised = ICMPv6ND_NA(tgt=six(claimed), R=0, S=0) / ICMPv6NDOptDstLLAddr(lladdr=own)
+    # An option of its own, of a kind that nobody knows: what follows an advertisement must be options.
+    option = bytes([253, 2]) + said + bytes(2)
+    advertised = ICMPv6ND_NA(tgt=six(claimed), R=0, S=0) / ICMPv6NDOptDstLLAddr(lladdr=own) / Raw(option)
     return [
-        raw(frame / said)
+        raw(frame)
         for frame in (
-            Ether(src=own, dst=to) / IP(src=four(claimed), dst=four(WORLD)) / UDP(dport=99),
-            Ether(src=own, dst=to) / IPv6(src=six(claimed), dst=six(WORLD)) / UDP(dport=99),
-            Ether(src=own, dst=all4) / ARP(op=1, hwsrc=own, psrc=four(claimed), pdst=four(WORLD)),
-            Ether(src=own, dst=all4) / ARP(op=2, hwsrc=mac(claimed), psrc=four(claimed), pdst=four(WORLD)),
+            Ether(src=own, dst=to) / IP(src=four(claimed), dst=four(WORLD)) / UDP(dport=99) / said,
+            Ether(src=own, dst=to) / IPv6(src=six(claimed), dst=six(WORLD)) / UDP(dport=99) / said,
+            Ether(src=own, dst=all4) / ARP(op=1, hwsrc=own, psrc=four(claimed), pdst=four(WORLD)) / said,
+            Ether(src=own, dst=all4) / ARP(op=2, hwsrc=mac(claimed), psrc=four(claimed), pdst=four(WORLD)) / said,
             Ether(src=own, dst=all6) / IPv6(src=six(claimed), dst="ff02::1", hlim=255) / advertised,
-            Ether(src=mac(claimed), dst=to) / IP(src=four(number), dst=four(WORLD)) / UDP(dport=99),
+            Ether(src=mac(claimed), dst=to) / IP(src=four(number), dst=four(WORLD)) / UDP(dport=99) / said,
         )
     ]
 

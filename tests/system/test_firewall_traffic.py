@@ -99,7 +99,7 @@ def test_udp_both_ways(site: Guarded) -> None:
     said = "from-outside"
     with tapped(a, "eth-a") as at:
         for port, arrives in ((5353, True), (5354, False)):
-            site.world.run("sh", "-c", f"echo {said}{port} | nc -u -w 0 {four(1)} {port}")
+            site.world.run("sh", "-c", f"echo {said}{port} | nc -u -q 0 {four(1)} {port}")
             assert at.seen(f"{said}{port}".encode()) is arrives
 
 
