@@ -17,7 +17,7 @@ DEMO ?= examples/figure-1/policy.yaml pcaps/figure-1.pcap
 PYTEST ?=
 # How long `make fuzz` runs in all, and a target of its own: FUZZ=fuzz_capture.
 FUZZ_SECONDS ?= 60
-FUZZ ?= $(basename $(notdir $(wildcard tests/fuzz/fuzz_*.c)))
+FUZZ ?= $(basename $(notdir $(wildcard tests/fuzz/fuzz_*.c tests/fuzz/fuzz_*.py)))
 # Arguments for bench/replay.py.
 BENCH ?=
 
@@ -64,16 +64,19 @@ c-test: $(VENV)/developing ## the C tests, with the address and undefined-behavi
 
 .PHONY: fuzz
 fuzz: system-packages $(VENV)/developing ## fuzz for FUZZ_SECONDS in all, two targets at a time; FUZZ=fuzz_capture chooses
-	@$(BUILD) --fuzz --sanitize $(SANITIZERS) --output build/fuzz $(FUZZ:%=tests/fuzz/%.c) >build/fuzz.programs
+	@$(BUILD) --fuzz --sanitize $(SANITIZERS) --output build/fuzz $(wildcard $(FUZZ:%=tests/fuzz/%.c)) >build/fuzz.programs
 	@$(MAKE) --no-print-directory --output-sync=target --jobs=2 $(FUZZ:%=run-%) \
 	    seconds=$$(($(FUZZ_SECONDS) / (($(words $(FUZZ)) + 1) / 2)))
 
-# New inputs are kept in build/fuzz/corpus; those in tests/fuzz/seeds are only read. A crash is written to build/fuzz.
+# New inputs are kept in build/fuzz/corpus; the seeds are only read. A crash is written to build/fuzz.
+SEEDS_capture := pcaps
+SEEDS_policy := $(wildcard examples/*)
 run-fuzz_%:
 	@echo "fuzz_$*: $(seconds) seconds"
 	@mkdir -p build/fuzz/corpus/fuzz_$*
-	@build/fuzz/fuzz_$* -max_total_time=$(seconds) -timeout=10 -verbosity=0 -print_final_stats=1 \
-	    -artifact_prefix=build/fuzz/fuzz_$*- build/fuzz/corpus/fuzz_$* $(wildcard tests/fuzz/seeds/fuzz_$*)
+	@$(if $(wildcard tests/fuzz/fuzz_$*.py),$(BIN)/python tests/fuzz/fuzz_$*.py,build/fuzz/fuzz_$*) \
+	    -max_total_time=$(seconds) -timeout=10 -verbosity=0 -print_final_stats=1 \
+	    -artifact_prefix=build/fuzz/fuzz_$*- build/fuzz/corpus/fuzz_$* $(wildcard tests/fuzz/seeds/fuzz_$*) $(SEEDS_$*)
 
 .PHONY: bench
 bench: $(VENV)/developing ## the benchmarks, as bench/README.md tells; BENCH="--runs 5" goes to replay.py

@@ -498,6 +498,7 @@ enum dp_port_drop {
     DP_DROP_ERROR,          /* the system refused it for another reason */
     DP_DROP_NO_DESTINATION, /* no other port leads there */
     DP_DROP_HELD,           /* no room to keep a fragment that waits for its first */
+    DP_DROP_MISSED,         /* they came faster than the worker took them from the system (AF_PACKET only) */
     DP_DROP_DAMAGED,        /* no Ethernet frame, or longer than DP_FRAME_BYTES_MAX */
     DP_PORT_DROPS
 };

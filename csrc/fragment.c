@@ -1,6 +1,7 @@
 /*
- * fragment.c: fragment.h in code. A datagram is in three places at once: the chain of its hash, the queue of its source
- * (oldest first, for giving way), and the queue of all by age (for expiry; all live equally long).
+ * fragment.c: fragment.h in code. A datagram is in three places at once: the chain of its hash, the queue of all by age
+ * (for expiry; all live equally long), and, for giving way, the queue of its source, or once it is whole the queue of
+ * those (oldest first).
  *
  * Packets that wait stand in a pool of their own, chained from their datagram in the order in which they came.
  */
@@ -36,6 +37,7 @@ struct datagram {
     uint16_t n_ranges;
     bool answered;
     bool spoiled;
+    bool whole;
     struct dp_record answer;
     struct range range[DP_DATAGRAM_FRAGMENTS];
 };
@@ -60,6 +62,7 @@ struct dp_fragments {
     uint32_t slot[DATAGRAM_SLOTS];
     struct queue by_age;
     struct queue by_source[DP_FRAGMENT_SOURCES];
+    struct queue whole;
     uint32_t free_datagram;
     uint32_t free_waiting;
     uint32_t high_datagram; /* those above have not been used yet, and their memory has not been touched */
@@ -213,6 +216,11 @@ static void tell(struct dp_fragments *f, uint32_t index, const struct dp_record 
 
 /* ---- life ---- */
 
+static struct queue *gives_way_in(struct dp_fragments *f, const struct datagram *d)
+{
+    return d->whole ? &f->whole : &f->by_source[d->source];
+}
+
 static void release(struct dp_fragments *f, uint32_t index)
 {
     struct datagram *d = &f->datagram[index];
@@ -223,15 +231,31 @@ static void release(struct dp_fragments *f, uint32_t index)
         from = &f->datagram[*from].chain;
     *from = d->chain;
     dequeue(f, &f->by_age, index, true);
-    dequeue(f, &f->by_source[d->source], index, false);
+    dequeue(f, gives_way_in(f, d), index, false);
     d->chain = f->free_datagram;
     f->free_datagram = index;
+}
+
+/* All of it was seen and has its answer: kept for fragments that come twice, and the first to give way. */
+static void close_if_whole(struct dp_fragments *f, uint32_t index)
+{
+    struct datagram *d = &f->datagram[index];
+
+    if (d->whole || !d->answered || !d->total || d->seen != d->total)
+        return;
+    dequeue(f, gives_way_in(f, d), index, false);
+    d->whole = true;
+    enqueue(f, gives_way_in(f, d), index, false);
 }
 
 static void make_room(struct dp_fragments *f)
 {
     uint32_t most = 0;
 
+    if (f->whole.first) {
+        release(f, f->whole.first);
+        return;
+    }
     for (uint32_t s = 1; s < DP_FRAGMENT_SOURCES; s++)
         if (f->by_source[s].count > f->by_source[most].count)
             most = s;
@@ -271,9 +295,13 @@ void dp_fragments_expire(struct dp_fragments *f, uint64_t now_ns)
 
 /* ---- fragments ---- */
 
-static bool complete(const struct datagram *d)
+/* Whether the fragment came before, just as it is. */
+static bool repeats(const struct datagram *d, const struct dp_packet *p)
 {
-    return d->answered && d->total && d->seen == d->total;
+    for (uint32_t i = 0; i < d->n_ranges; i++)
+        if (d->range[i].first * 8u == p->fragment_offset && d->range[i].length == p->fragment_length)
+            return true;
+    return false;
 }
 
 /* Puts the fragment in its place; false when it does not fit there. */
@@ -336,6 +364,12 @@ enum dp_fragment_fate dp_fragments_add(struct dp_fragments *f, const struct dp_p
     key_of(packet, zone, &key);
     *datagram = find_or_make(f, &key, now_ns);
     d = &f->datagram[*datagram];
+    /* Behind a whole datagram, a later fragment that repeats it belongs to it; all else has its identifier anew. */
+    if (d->whole && (packet->fragment_offset == 0 || !repeats(d, packet))) {
+        release(f, *datagram);
+        *datagram = find_or_make(f, &key, now_ns);
+        d = &f->datagram[*datagram];
+    }
     if (d->spoiled || !place(d, packet)) {
         d->spoiled = true;
         tell(f, *datagram, NULL);
@@ -344,8 +378,7 @@ enum dp_fragment_fate dp_fragments_add(struct dp_fragments *f, const struct dp_p
     }
     if (d->answered) {
         copy_answer(&d->answer, record);
-        if (complete(d))
-            release(f, *datagram);
+        close_if_whole(f, *datagram);
         return DP_FRAGMENT_COPY;
     }
     if (packet->fragment_offset == 0)
@@ -363,8 +396,7 @@ void dp_fragments_answer(struct dp_fragments *f, uint32_t index, const struct dp
     d->answer = *record;
     d->answered = true;
     tell(f, index, record);
-    if (complete(d))
-        release(f, index);
+    close_if_whole(f, index);
 }
 
 void dp_fragments_give_up(struct dp_fragments *f, uint64_t number)

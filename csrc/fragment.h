@@ -6,13 +6,15 @@
  * fragments get a copy of it. Those that come before the first wait for it; the caller is told of them when the answer
  * is there.
  *
- * LIFE. A datagram is kept until all of it was seen, or for 30 s from its first packet; what waits longer is refused.
+ * LIFE. A datagram is kept for 30 s from its first packet; what waits longer is refused. Once all of it was seen, a
+ * fragment that comes twice still gets its answer; the first fragment again, or any other, begins a new datagram.
  * A fragment that overlaps another (other than one that came twice as it is), reaches beyond 65,535 bytes or the
  * datagram's end, or is one too many, is refused and spoils its datagram: what comes after it is refused too.
  *
  * BOUNDS. DP_DATAGRAMS at once, DP_DATAGRAM_FRAGMENTS in one, DP_WAITING_MAX waiting in all and DP_WAITING_EACH for one
- * datagram. When there is no room for a datagram, the oldest of the side with the most gives way: sides are told apart
- * by a hash of the source's network (/24, /56), so that a flood of one network takes its own places first.
+ * datagram. When there is no room for a datagram, the oldest that is whole gives way; if there is none, the oldest of
+ * the side with the most: sides are told apart by a hash of the source's network (/24, /56), so that a flood of one
+ * network takes its own places first.
  *
  * Nothing is allocated per packet.
  */

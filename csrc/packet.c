@@ -191,24 +191,62 @@ static bool icmp_error(const struct dp_packet *packet, uint8_t type)
     return type == 3 || type == 4 || type == 11 || type == 12;
 }
 
-/* Neighbour discovery and MLD (RFC 4861, 2710, 3810); `length` is the whole message. */
-static uint8_t icmpv6_control(uint8_t type, uint8_t code, uint32_t length, uint8_t hop_limit)
+/* Whether options of 8 n bytes, n at least 1, fill what is left (RFC 4861, 4.6), as far as it was captured. */
+static bool options_fit(struct reader r)
 {
-    static const uint8_t least[5] = {8, 16, 24, 24, 40}; /* types 133 .. 137 */
+    while (r.length > 0) {
+        uint32_t size;
+
+        if (r.captured < 2)
+            return r.captured < r.length;
+        size = r.at[1] * 8u;
+        if (size == 0 || size > r.length)
+            return false;
+        if (!take(&r, size))
+            return true;
+    }
+    return true;
+}
+
+/* Whether a report's multicast address records fit into it (RFC 3810, 5.2), as far as it was captured. */
+static bool records_fit(struct reader r, uint32_t records)
+{
+    while (records-- > 0) {
+        uint32_t size;
+
+        if (r.captured < 20)
+            return r.captured < r.length && r.length >= 20;
+        size = 20 + dp_get16(r.at + 2) * 16u + r.at[1] * 4u;
+        if (size > r.length)
+            return false;
+        if (!take(&r, size))
+            return true;
+    }
+    return true;
+}
+
+/* Neighbour discovery and MLD (RFC 4861, 2710, 3810): the header `p`, `r` what comes behind its eight bytes. */
+static uint8_t icmpv6_control(const uint8_t *p, const struct reader *r, uint8_t hop_limit)
+{
+    static const uint8_t least[5] = {0, 8, 16, 16, 32}; /* types 133 .. 137, behind the eight bytes */
+    struct reader options = *r;
+    uint8_t type = p[0];
 
     switch (type) {
     case 130: /* MLD query, report, done, and version 2's report: sent with hop limit 1 */
     case 131:
     case 132:
-        return length >= 24 ? DP_ICMP_CONTROL : DP_ICMP_CONTROL_BROKEN;
+        return r->length >= 16 ? DP_ICMP_CONTROL : DP_ICMP_CONTROL_BROKEN;
     case 143:
-        return length >= 8 ? DP_ICMP_CONTROL : DP_ICMP_CONTROL_BROKEN;
+        return records_fit(*r, dp_get16(p + 6)) ? DP_ICMP_CONTROL : DP_ICMP_CONTROL_BROKEN;
     case 133:
     case 134:
     case 135:
     case 136:
     case 137:
-        if (hop_limit != 255 || code != 0 || length < least[type - 133])
+        if (hop_limit != 255 || p[1] != 0 || r->length < least[type - 133])
+            return DP_ICMP_CONTROL_BROKEN;
+        if (take(&options, least[type - 133]) && !options_fit(options))
             return DP_ICMP_CONTROL_BROKEN;
         return type == 134 || type == 137 ? DP_ICMP_CONTROL_FROM_HOST : DP_ICMP_CONTROL;
     default:
@@ -235,9 +273,9 @@ static void parse_icmp(struct reader *r, struct dp_packet *packet, uint8_t hop_l
         packet->quoted = r->at;
         packet->quoted_captured = r->captured;
     } else if (packet->protocol == DP_PROTO_ICMPV6) {
-        packet->icmp_class = icmpv6_control(p[0], p[1], length, hop_limit);
         packet->quoted = r->at;
         packet->quoted_captured = r->captured;
+        packet->icmp_class = icmpv6_control(p, r, hop_limit);
     }
 }
 

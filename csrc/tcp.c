@@ -195,8 +195,9 @@ static bool handshake_allows(const struct dp_entry *e, enum dp_side sender, enum
         return true;
     if (sender == DP_RESPONDER)
         return (s->flags & DP_TCP_FLAG_ACK) && acks_syn(e, DP_INITIATOR, s->ack);
-    /* The initiator gives up, or answers the challenge to its SYN (RFC 5961, 4). */
+    /* The initiator gives up, some stacks with the SYN's own number; or answers the challenge to it (RFC 5961, 4). */
     return s->seq == e->tcp_end[DP_INITIATOR] || s->seq == e->tcp_max_ack[DP_INITIATOR] ||
+           s->seq + 1 == e->tcp_max_ack[DP_INITIATOR] ||
            ((e->tcp_scale_flags[DP_RESPONDER] & SIDE_ACKED) && s->seq == e->tcp_max_ack[DP_RESPONDER]);
 }
 

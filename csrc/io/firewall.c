@@ -210,8 +210,9 @@ struct port_counters_command {
 static void add_port_counters(struct dp_worker *w, void *argument)
 {
     const struct port_counters_command *c = argument;
-    const struct dp_port_counters *one = &w->port_counters[c->number];
+    struct dp_port_counters *one = &w->port_counters[c->number];
 
+    one->drop[DP_DROP_MISSED] += dp_port_missed(w->port[c->number].fd, w->port[c->number].port.kind);
     for (size_t k = 0; k < offsetof(struct dp_port_counters, error) / sizeof(uint64_t); k++)
         ((uint64_t *)c->counters)[k] += ((const uint64_t *)one)[k];
     if (one->error)

@@ -88,6 +88,16 @@ int dp_port_receive(int fd, uint8_t kind, uint8_t *at, uint8_t **header, uint32_
     return kind == DP_PORT_TAP ? receive_tap(fd, at, header, length) : receive_packet(fd, at, header, length);
 }
 
+uint32_t dp_port_missed(int fd, uint8_t kind)
+{
+    struct tpacket_stats stats;
+    socklen_t size = sizeof stats;
+
+    if (kind != DP_PORT_PACKET || getsockopt(fd, SOL_PACKET, PACKET_STATISTICS, &stats, &size) < 0)
+        return 0;
+    return stats.tp_drops;
+}
+
 static void count_sent(struct dp_port_counters *counters, uint32_t length)
 {
     counters->sent.packets++;

@@ -19,6 +19,9 @@ enum { DP_PORT_ROOM = DP_PORT_HEADROOM + DP_VNET_HEADER + DP_FRAME_BYTES_MAX };
  */
 int dp_port_receive(int fd, uint8_t kind, uint8_t *at, uint8_t **header, uint32_t *length);
 
+/* Frames that the system threw away, since this was asked last, because nobody took them; always 0 for a TAP. */
+uint32_t dp_port_missed(int fd, uint8_t kind);
+
 /* Frames on their way to one port; they stay where they are until dp_port_flush. */
 struct dp_sending {
     int fd;

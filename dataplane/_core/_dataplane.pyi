@@ -112,6 +112,7 @@ class Lib:
     DP_DROP_ERROR: int
     DP_DROP_FULL: int
     DP_DROP_HELD: int
+    DP_DROP_MISSED: int
     DP_DROP_NO_DESTINATION: int
     DP_EGRESS: int
     DP_EVENT_DESTROY: int

@@ -46,6 +46,9 @@ _DIGITS_MAX = 300
 _TAG = "tag:yaml.org,2002:"
 _KINDS: dict[str, type | tuple[type, ...]] = {"null": type(None), "bool": bool, "int": int, "float": (int, float)}
 
+#: What ends a line for libyaml (YAML 1.1, 4.1.4).
+_LINE_END = re.compile("\r\n|[\r\n\x85\u2028\u2029]")
+
 _JSON_TOKEN = re.compile(r'[ \t\n\r]*(?:("[^"\\]*(?:\\.[^"\\]*)*")|([{}\[\]:,])|([^\s{}\[\]:,"]+))', re.DOTALL)
 
 
@@ -180,15 +183,16 @@ def compose_yaml(text: str, name: str) -> Composition:
     import yaml
 
     composition = Composition(name)
+    end = _end(text)
     try:
         parser = yaml.CSafeLoader(text)
         try:
-            _feed(parser, composition)
+            _feed(parser, composition, end)
         finally:
             parser.dispose()
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark or error.context_mark
-        line, column = (mark.line + 1, mark.column + 1) if mark else (1, 1)
+        line, column = min((mark.line + 1, mark.column + 1), end) if mark else (1, 1)
         context = f" {error.context}" if error.context else ""
         what = f"{printable(error.problem or '')}{context}"
         if mark and text[mark.index : mark.index + 1] == "\t":
@@ -201,14 +205,22 @@ def compose_yaml(text: str, name: str) -> Composition:
     return composition
 
 
-def _feed(parser: Any, composition: Composition) -> None:
-    """Hands one document's events to a composition."""
+def _end(text: str) -> tuple[int, int]:
+    """Line and column behind a text. libyaml ends a comment in the last line by one line more."""
+    starts = [0, *(found.end() for found in _LINE_END.finditer(text))]
+    return len(starts), len(text) - starts[-1] + 1
+
+
+def _feed(parser: Any, composition: Composition, end: tuple[int, int]) -> None:
+    """Hands one document's events to a composition; none of them is behind `end`."""
     import yaml
 
     documents = 0
     while parser.check_event():
         event = parser.get_event()
         line, column = event.start_mark.line + 1, event.start_mark.column + 1
+        if line > end[0]:
+            line, column = end
         if isinstance(event, yaml.ScalarEvent):
             composition.scalar(_scalar(event, composition, line, column), line, column, event.anchor)
         elif isinstance(event, yaml.MappingStartEvent | yaml.SequenceStartEvent):

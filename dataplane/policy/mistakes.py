@@ -10,6 +10,8 @@ from dataclasses import dataclass
 Location = tuple[str | int, ...]
 
 SHOWN_LENGTH = 80
+#: The word that was meant is looked for among so many: a document may have thousands of mistakes, each compared anew.
+COMPARED_MAX = 500
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,8 +96,9 @@ def nearest(word: object, known: Iterable[str]) -> str | None:
     if not isinstance(word, str):
         return None
     from difflib import get_close_matches
+    from itertools import islice
 
-    by_lower = {name.lower(): name for name in known}
+    by_lower = {name.lower(): name for name in islice(known, COMPARED_MAX)}
     found = get_close_matches(word.lower()[:SHOWN_LENGTH], by_lower, n=1)
     return by_lower[found[0]] if found else None
 

@@ -1,22 +1,17 @@
-"""Every real capture of a folder through a policy (SPEC 7): a record for each packet, in the words of the SPEC; what is
-broken is named with its byte offset; nothing is lost before it.
-
-The folder is named by the variable CAPTURES, by default the one beside the checkout.
+"""Every real capture through a policy (SPEC 7): a record for each packet, in the words of the SPEC; what is broken is
+named with its byte offset; nothing is lost before it.
 """
 
 from __future__ import annotations
 
-import csv
 import json
-import os
 from pathlib import Path
 
 import pytest
 
 from dataplane import DataPlane, Policy
 
-ROOT = Path(__file__).resolve().parents[2]
-FOLDER = Path(os.environ.get("CAPTURES", ROOT.parent / "shared" / "captures"))
+from .real_captures import FOLDER, index
 
 # One instance that may hold any address: every packet is checked in both directions.
 POLICY = """
@@ -60,14 +55,7 @@ FAULTS = {
 }
 
 
-def _index() -> list[dict[str, str]]:
-    if not (FOLDER / "INDEX.tsv").exists():
-        return []
-    with open(FOLDER / "INDEX.tsv", newline="") as file:
-        return list(csv.DictReader(file, delimiter="\t"))
-
-
-@pytest.mark.parametrize("row", _index(), ids=lambda row: row["file"])
+@pytest.mark.parametrize("row", index(), ids=lambda row: row["file"])
 def test_a_real_capture(row: dict[str, str], tmp_path: Path) -> None:
     """SPEC 7."""
     verdicts = tmp_path / "verdicts.jsonl"

@@ -123,8 +123,8 @@ def test_c_includes_follow_the_arrows(path: Path) -> None:
 
 
 def test_io_knows_only_the_border_and_the_words() -> None:
-    """DESIGN: io stands on the core through dp_api.h; verdict_text takes the names of enumerations from words.h, and the
-    rings their memory from memory.h. Only workers, who own an engine each, look into it."""
+    """DESIGN: io stands on the core through dp_api.h; verdict_text takes the names of enumerations from words.h, rings
+    their memory from memory.h. Only workers, who own an engine each, look into it."""
     outside = {module: {name for name in below(module) if not name.startswith("io/")} for module in ARROWS}
     looks_in = {name for name, known in outside.items() if name.startswith("io/") and "engine" in known}
     assert looks_in == {"io/worker", "io/forward", "io/feed", "io/firewall"}

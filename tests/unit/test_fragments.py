@@ -63,6 +63,7 @@ def answers(firewall: DataPlane, frames: list[bytes], at: float = 0.0) -> list[t
 
 
 ALLOWED = ("allow", "rule", "dns")
+KNOWN = ("allow", "connection", "dns")
 DENIED = ("deny", "no-rule-matched", None)
 INVALID = ("deny", "invalid", None)
 WAITING = ("waiting", None, None)
@@ -115,6 +116,30 @@ def test_overlapping_fragments_are_invalid_and_spoil_their_datagram(firewall: Da
     assert answers(firewall, [frames[0], frames[0], frames[1]]) == [ALLOWED] * 3
     overlap = fragment(8, bytes(64), True)
     assert answers(firewall, [overlap, frames[2]]) == [INVALID] * 2
+
+
+def test_a_fragment_that_comes_again_behind_its_whole_datagram(firewall: DataPlane) -> None:
+    """SPEC 4.6: every fragment gets the verdict of its datagram, also one that a network or a capture repeats."""
+    frames = parts(53)
+    assert answers(firewall, [*frames, frames[2], frames[1]]) == [ALLOWED] * 5
+    assert answers(firewall, [frames[2]], 30) == [WAITING]
+
+
+def test_an_identifier_used_again_is_another_datagram(firewall: DataPlane) -> None:
+    """SPEC 4.6: 16 bits come round within 30 s; the first fragment has the ports, and is judged afresh."""
+    assert answers(firewall, [*parts(53), *parts(54)]) == [ALLOWED] * 3 + [DENIED] * 3
+    longer = parts(53, 200)
+    assert answers(firewall, [*parts(54), longer[1], longer[0], longer[2]]) == [DENIED] * 3 + [KNOWN] * 3
+
+
+def test_whole_datagrams_give_way_before_those_that_wait(firewall: DataPlane) -> None:
+    """SPEC 4.6: what is only kept for repeats takes no place from what still comes."""
+    victim = parts(53, ident=65535)
+    assert answers(firewall, victim[:1]) == [ALLOWED]
+    for ident in range(5000):
+        answers(firewall, parts(53, ident=ident))
+    assert firewall.counters().datagrams_evicted == 0
+    assert [reason for _, reason, _ in answers(firewall, victim[1:])] == ["rule"] * 2
 
 
 def test_a_tiny_first_fragment_is_invalid(firewall: DataPlane) -> None:

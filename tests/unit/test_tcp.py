@@ -170,6 +170,13 @@ def test_a_refused_connection() -> None:
     assert states(play(rows)) == ["SYN_SENT"]
 
 
+@pytest.mark.parametrize("seq", [0, 1])
+def test_an_initiator_that_gives_up(seq: int) -> None:
+    """SPEC 4.4: it resets with its SYN's own number or the next, which no blind attacker knows."""
+    assert states(play([HANDSHAKE[0], (0.1, "I", "R", 0, seq, 0, 0, "ok")])) == ["CLOSE"]
+    assert states(play([HANDSHAKE[0], (0.1, "I", "R", 0, seq + 7, 0, 0, "tcp-window")])) == ["SYN_SENT"]
+
+
 def test_simultaneous_open() -> None:
     """SPEC 4.4, RFC 9293 section 3.5 figure 8."""
     rows: list[Row] = [

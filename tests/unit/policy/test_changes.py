@@ -416,7 +416,7 @@ def test_parse_change() -> None:
         (
             {},
             "no change is given: write one of add_rule, update_rule, delete_rule, add_instance, remove_instance,"
-            " update_address_group or apply_policy",
+            " update_address_group, clone_group or apply_policy",
         ),
         (
             {"delete_rule": {"id": "a"}, "update_rule": {"id": "b"}},
