@@ -308,7 +308,8 @@ def test_clone_group_follows_references_to_itself(policy: Policy) -> None:
 
 
 def test_clone_group_refused(policy: Policy) -> None:
-    assert refusal(policy, clone_group={"security_group": "x", "id": "new"}) == '"x" is no security group of this policy'
+    unknown = refusal(policy, clone_group={"security_group": "x", "id": "new"})
+    assert unknown == '"x" is no security group of this policy'
     used = refusal(policy, clone_group={"security_group": "sg-a", "id": "sg-b"})
     assert used == 'security group id "sg-b" is used already'
 
