@@ -40,6 +40,10 @@ class PortError(Exception):
     """An interface that cannot be served: one sentence that says which, why, and what to do."""
 
 
+class NoEntryError(PortError):
+    """A network namespace that may not be entered."""
+
+
 def refusal(doing: str, error: OSError) -> PortError:
     """The sentence about a call that the system refused while `doing` something with an interface."""
     if error.errno in (errno.EPERM, errno.EACCES):
@@ -79,9 +83,9 @@ def _enter(namespace: str) -> None:
         netns.setns(there, libc=ctypes.CDLL(None, use_errno=True))
     except OSError as error:
         if error.errno == errno.EPERM:
-            raise PortError(
-                f"entering the network namespace {namespace} is not permitted: run dataplane as root, or with the"
-                " capability CAP_SYS_ADMIN; once it runs, it has given that up"
+            raise NoEntryError(
+                f"entering the network namespace {namespace} is not permitted: start dataplane with the capability"
+                " CAP_SYS_ADMIN; once it runs, it can make a TAP there, but take none that exists"
             ) from None
         raise refusal(f"entering the network namespace {namespace}", error) from None
     finally:
@@ -126,16 +130,17 @@ def find(name: str) -> Link | None:
         )
 
 
-def configure(name: str, *, mac: str | None = None, mtu: int | None = None, up: bool | None = None) -> None:
-    """Sets what is not None. Raises PortError."""
-    wanted: dict[str, Any] = {}
-    if mtu is not None:
-        wanted["mtu"] = mtu
+def configure(name: str, *, mac: str | None, mtu: int, rename: str | None = None, namespace: str | None = None) -> None:
+    """Sets an interface up, with a MAC if there is one, also under another name and in another namespace."""
+    wanted: dict[str, Any] = {"mtu": mtu, "state": "up"}
     if mac is not None:
         wanted["address"] = mac
-    if up is not None:
-        wanted["state"] = "up" if up else "down"
-    with _netlink(f"setting up interface {name}") as ip:
+    if rename is not None:
+        wanted["ifname"] = rename
+    if namespace is not None:
+        # The kernel moves first and then sets the rest, so that this is one step and needs no entry.
+        wanted["net_ns_fd"] = namespace
+    with _netlink(f"setting up interface {rename or name}") as ip:
         found = _get(ip, ifname=name)
         if found is None:
             raise PortError(f"interface {name} is gone: it was removed while it was set up")

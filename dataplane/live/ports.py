@@ -14,6 +14,7 @@ must stay open until `dp_firewall_remove_port`. So what is removed here is close
 from __future__ import annotations
 
 import logging
+import os
 import pwd
 import resource
 import socket
@@ -185,7 +186,7 @@ class Ports:
         back = []
         for name in self.missing:
             try:
-                found = self._opened_again(self._wanted[name])
+                found = self._found_or_made(self._wanted[name], make=self._lost.get(name, True))
             except PortError as error:
                 if self._told.get(name) != str(error):
                     self._told[name] = str(error)
@@ -230,14 +231,17 @@ class Ports:
         before, which.wanted = which.wanted, want
         which.port = replace(which.port, instance=want.instance, balancer=want.balancer)
         if which.port.made and want.tap != before.tap:
-            _dress(which.port, want)
+            try:
+                links.inside(want.namespace, lambda: _dress(which.port, want))
+            except PortError as error:
+                log.warning("%s: TAP %s keeps its settings", error, want.name)
         return before.facts != want.facts
 
     # ---- opening ----
 
     def _opened(self, want: _Wanted) -> _Open:
         """Opens an interface, or makes it where it is an instance's."""
-        found = links.inside(want.namespace, lambda: self._taken(want) or self._made(want))
+        found = self._found_or_made(want, make=True)
         if found is None:
             what = f"of load balancer {want.balancer.id}" if want.balancer else "of an uplink"
             raise PortError(
@@ -245,9 +249,14 @@ class Ports:
             )
         return found
 
-    def _opened_again(self, want: _Wanted) -> _Open | None:
-        anew = self._lost.get(want.name, True)
-        return links.inside(want.namespace, lambda: self._taken(want) or (self._made(want) if anew else None))
+    def _found_or_made(self, want: _Wanted, *, make: bool) -> _Open | None:
+        """Opens an interface that exists, else makes it if that is wanted and possible."""
+        try:
+            return links.inside(want.namespace, lambda: self._taken(want) or (self._made(want) if make else None))
+        except links.NoEntryError:
+            if not make:
+                raise
+            return links.inside(None, lambda: self._made(want, elsewhere=True))
 
     def _taken(self, want: _Wanted) -> _Open | None:
         """Takes an interface that exists."""
@@ -268,13 +277,15 @@ class Ports:
             silence.restore()
             raise
 
-    def _made(self, want: _Wanted) -> _Open | None:
-        """Makes a TAP for an instance."""
+    def _made(self, want: _Wanted, *, elsewhere: bool = False) -> _Open | None:
+        """Makes a TAP for an instance, in this thread's namespace or from there in another one."""
         if want.instance is None:
             return None
-        port = _port(want, "tap", tap.make(want.name, self._workers), made=True)
+        # On its way to another namespace it must not be in the way of an interface here.
+        name = f"dp-{os.getpid()}" if elsewhere else want.name
+        port = _port(want, "tap", tap.make(name, self._workers), made=True)
         try:
-            _dress(port, want, here=True)
+            _dress(port, want, on_its_way=name if elsewhere else None)
         except BaseException:
             tap.close(list(port.fds))
             raise
@@ -283,9 +294,10 @@ class Ports:
     def _close(self, which: _Open) -> None:
         tap.close(list(which.port.fds))
         if which.silence is not None:
-            silence = which.silence
-            with suppress(PortError):
-                links.inside(which.port.namespace, silence.restore)
+            try:
+                links.inside(which.port.namespace, which.silence.restore)
+            except PortError as error:
+                log.warning("%s: interface %s keeps the settings that dataplane gave it", error, which.port.name)
 
 
 def _port(want: _Wanted, kind: Literal["tap", "packet"], fds: list[int], *, made: bool) -> Port:
@@ -313,26 +325,22 @@ def _wanted(policy: Policy, uplinks: Iterable[str]) -> dict[str, _Wanted]:
     return wanted
 
 
-def _dress(port: Port, want: _Wanted, *, here: bool = False) -> None:
-    """Gives a TAP made by us what the policy says of it; `here` when the calling thread is in its namespace."""
+def _dress(port: Port, want: _Wanted, *, on_its_way: str | None = None) -> None:
+    """Gives a TAP made by us what the policy says of it; one that has another name yet goes where it belongs."""
     options = want.tap
     user = _user(options.owner) if options and options.owner else None
+    try:
+        if user is not None:
+            tap.give(port.fds[0], user)
+        tap.keep(port.fds[0], bool(options and options.persistent))
+    except OSError as error:
+        raise links.refusal(f"setting up TAP {port.name}", error) from None
     mac = want.instance.mac if want.instance else None
     mtu = options.mtu if options else 1500
-
-    def configure() -> None:
-        try:
-            if user is not None:
-                tap.give(port.fds[0], user)
-            tap.keep(port.fds[0], bool(options and options.persistent))
-        except OSError as error:
-            raise links.refusal(f"setting up TAP {port.name}", error) from None
-        links.configure(port.name, mac=mac, mtu=mtu, up=True)
-
-    if here:
-        configure()
+    if on_its_way:
+        links.configure(on_its_way, mac=mac, mtu=mtu, rename=port.name, namespace=port.namespace)
     else:
-        links.inside(port.namespace, configure)
+        links.configure(port.name, mac=mac, mtu=mtu)
 
 
 def _user(name: str) -> int:

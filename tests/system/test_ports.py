@@ -7,6 +7,7 @@ import os
 import select
 import socket
 import struct
+import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -98,6 +99,34 @@ def test_a_tap_in_another_namespace(hosts: Network, here: Host) -> None:
         os.write(port.fds[1], frame(7))
         ports.close()
         assert "numqueues 0" in guest.ip("-d", "link", "show", "eth0")
+
+
+def test_a_tap_in_a_namespace_that_may_not_be_entered(hosts: Network, here: Host) -> None:
+    """Once it runs, the firewall has given that up: a TAP is made and moved then; one that exists is not taken."""
+    guest = hosts.host("guest")
+    program = (
+        "import sys; from dataplane.live.ports import *; from dataplane.live import privileges\n"
+        "from dataplane.policy import Policy\n"
+        "privileges.keep_only(); ports = Ports(2); opened = ports.open(Policy.parse(sys.argv[1]))\n"
+        "print(opened[0].made, opened[0].is_attached, ports.refresh(), flush=True); sys.stdin.read()"
+    )
+    text = (
+        "instances: [{id: a, addresses: [10.0.0.1], mac: '02:00:00:00:00:09', interface: lo0,"
+        f" tap: {{namespace: {guest.name}, mtu: 1400}}}}]"
+    )
+    here.ip("link", "add", "lo0", "type", "bridge")
+    command = (sys.executable, "-c", program, text)
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout
+        assert process.stdout.readline() == "True True Changes(added=(), removed=(), changed=())\n"
+        shown = guest.ip("-d", "link", "show", "lo0")
+        for word in ("mtu 1400", "02:00:00:00:00:09", "numqueues 2", ",UP"):
+            assert word in shown
+        taken = subprocess.run(command, capture_output=True, text=True, check=False, timeout=20)
+        assert "PortError: setting up interface lo0 failed: File exists" in taken.stderr
+        process.communicate("")
+    assert not exists(guest, "lo0")
+    assert [line.split()[1] for line in here.ip("-o", "link").splitlines()] == ["lo:", "lo0:"]
 
 
 def test_a_tap_that_nobody_holds_is_taken_as_it_is(here: Host) -> None:
