@@ -25,7 +25,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from dataplane._core.errors import DataPlaneError
 from dataplane.live import protocol, state
 from dataplane.live.capture import Capture
-from dataplane.live.feed import FRAMES, ConnectionEvents, Drops, Feed, Subscription
+from dataplane.live.feed import ConnectionEvents, Drops, Feed, Subscription
 from dataplane.live.ports import PortError
 from dataplane.policy import PolicyError
 
@@ -38,8 +38,8 @@ T = TypeVar("T")
 CLIENTS_MAX = 64
 _IDLE_SECONDS = 60.0
 _WRITE_SECONDS = 30.0
-#: Pause between two readings of a feed that only people look at, so that a flood of drops costs little.
-_PAUSE_SECONDS = 0.02
+#: Pause between two readings of a feed of drops, so that a flood of them costs little.
+_PAUSE_SECONDS = 0.05
 
 
 class ControlError(Exception):
@@ -309,7 +309,7 @@ class ControlServer:
                 with contextlib.suppress(TimeoutError):
                     await asyncio.wait_for(readable.wait(), 1)
                 await self.do(self._feed.pump)
-                if not self._feed.kinds & FRAMES:
+                if not self._feed.is_dense:
                     await asyncio.sleep(_PAUSE_SECONDS)
         except DataPlaneError:
             log.exception("the feed cannot be read: events, drops and captures get nothing more")

@@ -161,7 +161,6 @@ class _Daemon:
         self._control = ThreadPoolExecutor(1, thread_name_prefix="control")
         self._server = ControlServer(operations, self._control)
         self._stopping = asyncio.Event()
-        self._changed = asyncio.Event()
         self._tasks: set[asyncio.Task[None]] = set()
 
     async def run(self, listening: socket.socket | None) -> None:
@@ -177,7 +176,6 @@ class _Daemon:
             for number in (signal.SIGTERM, signal.SIGINT):
                 loop.add_signal_handler(number, self._stopping.set)
             loop.add_signal_handler(signal.SIGHUP, lambda: self._begin(self._reload()))
-            loop.add_reader(self._ports.watch_fd, self._changed.set)
             self._begin(self._follow_interfaces())
             self._tell_ready()
             await self._stopping.wait()
@@ -231,11 +229,22 @@ class _Daemon:
 
     async def _follow_interfaces(self) -> None:
         """Closes ports whose interface goes, and opens them when it comes back."""
+        loop, changed, fd = asyncio.get_running_loop(), asyncio.Event(), self._ports.watch_fd
+
+        def on_readable() -> None:
+            # It stays readable until `refresh_ports` has looked.
+            loop.remove_reader(fd)
+            changed.set()
+
         while True:
+            changed.clear()
+            loop.add_reader(fd, on_readable)
             with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(self._changed.wait(), _REFRESH_SECONDS)
-            self._changed.clear()
-            await self._do(self._operations.refresh_ports)
+                await asyncio.wait_for(changed.wait(), _REFRESH_SECONDS)
+            try:
+                await self._do(self._operations.refresh_ports)
+            except (DataPlaneError, PortError, OSError) as error:
+                log.error("%s", error)
 
     async def _save(self) -> None:
         try:

@@ -28,6 +28,7 @@ EVENTS = {lib.DP_EVENT_NEW: "NEW", lib.DP_EVENT_UPDATE: "UPDATE", lib.DP_EVENT_D
 
 QUEUE_BYTES = 8 << 20
 _BUFFER = 1 << 20
+_SPARSE_BUFFER = 1 << 17
 #: How often the workers are asked what they lost: each time is a command that they carry out.
 _LOOK_SECONDS = 0.5
 _ITEM_BYTES = ffi.sizeof("struct dp_feed_item")
@@ -174,12 +175,17 @@ class Feed:
             kinds |= subscription.kinds
         return kinds
 
+    @property
+    def is_dense(self) -> bool:
+        """Whether somebody wants all that there is: drops are for people, and a flood of them may be thinned out."""
+        return self.kinds & ~DENIED != 0
+
     def subscribe(self, subscription: Subscription) -> None:
         """Gives a subscription what it wants from now on."""
         if not self._subscriptions:
             # What nobody took before is old.
             while self.pump():
-                pass
+                continue
         self.look_for_losses()
         self._subscriptions.append(subscription)
         self._watch()
@@ -198,7 +204,8 @@ class Feed:
 
     def pump(self) -> int:
         """Takes what fits one buffer and offers it; returns how many bytes that was."""
-        size = check(lib.dp_firewall_feed(self._firewall.handle, self._buffer, _BUFFER), "reading the feed")
+        room = _BUFFER if self.is_dense else _SPARSE_BUFFER
+        size = check(lib.dp_firewall_feed(self._firewall.handle, self._buffer, room), "reading the feed")
         offset = 0
         start = ffi.cast("uint8_t *", self._buffer)
         while offset + _ITEM_BYTES <= size:

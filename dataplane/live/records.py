@@ -21,6 +21,7 @@ DROP_WORDS = {
     lib.DP_DROP_ERROR: "error",
     lib.DP_DROP_NO_DESTINATION: "no-destination",
     lib.DP_DROP_HELD: "fragment-not-held",
+    lib.DP_DROP_MISSED: "missed",
     lib.DP_DROP_DAMAGED: "damaged",
 }
 

@@ -11,8 +11,10 @@ import pytest
 from prometheus_client import Metric
 from prometheus_client.parser import text_string_to_metric_families
 
+from dataplane._core import lib
 from dataplane.live import metrics
 from dataplane.live.operations import Operations
+from dataplane.live.records import DROP_WORDS
 
 from .scene import filled
 from .served import NoPorts
@@ -64,6 +66,11 @@ def test_what_is_there(families: Families) -> None:
         *("burst_frames", "invalid_packets", "drops", "feed_lost"),
     }
     assert {f"dataplane_{name}" for name in expected} <= families.keys()
+
+
+def test_every_cause_of_a_drop_has_a_word() -> None:
+    assert DROP_WORDS.keys() == set(range(lib.DP_PORT_DROPS))
+    assert len(set(DROP_WORDS.values())) == lib.DP_PORT_DROPS
 
 
 def test_values(families: Families) -> None:

@@ -308,9 +308,8 @@ def test_clone_group_follows_references_to_itself(policy: Policy) -> None:
 
 
 def test_clone_group_refused(policy: Policy) -> None:
-    assert (
-        refusal(policy, clone_group={"security_group": "x", "id": "new"}) == '"x" is no security group of this policy'
-    )
+    unknown = refusal(policy, clone_group={"security_group": "x", "id": "new"})
+    assert unknown == '"x" is no security group of this policy'
     used = refusal(policy, clone_group={"security_group": "sg-a", "id": "sg-b"})
     assert used == 'security group id "sg-b" is used already'
 
@@ -418,7 +417,7 @@ def test_parse_change() -> None:
         (
             {},
             "no change is given: write one of add_rule, update_rule, delete_rule, add_instance, remove_instance,"
-            " update_address_group or apply_policy",
+            " update_address_group, clone_group or apply_policy",
         ),
         (
             {"delete_rule": {"id": "a"}, "update_rule": {"id": "b"}},
