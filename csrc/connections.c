@@ -49,9 +49,9 @@ static bool passes(const struct dp_connection_filter *filter, const struct dp_co
            (filter->states == 0 || (filter->states >> c->state & 1)) &&
            (filter->local_port == 0 || filter->local_port == c->local_port) &&
            (filter->remote_port == 0 || filter->remote_port == c->remote_port) &&
-           (filter->family == 0 || (filter->family == c->family && covers(&filter->local, c->local) &&
-                                    covers(&filter->remote, c->remote) &&
-                                    (covers(&filter->address, c->local) || covers(&filter->address, c->remote))));
+           (filter->family == 0 ||
+            (filter->family == c->family && covers(&filter->local, c->local) && covers(&filter->remote, c->remote) &&
+             (covers(&filter->address, c->local) || covers(&filter->address, c->remote))));
 }
 
 /* ---- walking ---- */

@@ -59,6 +59,7 @@ class Firewall(Enforcement):
         self.workers = workers
         self._numbers: dict[str, int] = {}
         self._ports: dict[int, Port] = {}
+        self._described: dict[int, bytes] = {}
 
     @staticmethod
     def now() -> int:
@@ -84,21 +85,26 @@ class Firewall(Enforcement):
 
     def add_port(self, port: Port) -> None:
         """Makes the switch serve a port. Raises LimitError when there are too many."""
-        fds = ffi.new("int[]", port.fds)
-        number = check(lib.dp_firewall_add_port(self.handle, self._describe(port), fds), f"adding port {port.name}")
+        c = self._describe(port)
+        number = check(lib.dp_firewall_add_port(self.handle, c, ffi.new("int[]", port.fds)), f"adding port {port.name}")
         self._numbers[port.name] = number
-        self._ports[number] = port
+        self._ports[number], self._described[number] = port, bytes(ffi.buffer(c))
 
     def renew_port(self, port: Port) -> None:
         """Tells the switch what stands behind a port now. Raises KeyError for one that is not served."""
         number = self._numbers[port.name]
-        check(lib.dp_firewall_set_port(self.handle, number, self._describe(port)), f"renewing port {port.name}")
         self._ports[number] = port
+        c = self._describe(port)
+        described = bytes(ffi.buffer(c))
+        # Most changes concern no port, and each renewal is a command to every worker.
+        if described != self._described[number]:
+            check(lib.dp_firewall_set_port(self.handle, number, c), f"renewing port {port.name}")
+            self._described[number] = described
 
     def remove_port(self, port: Port) -> None:
         """Stops serving a port; only then may its descriptors be closed. Raises KeyError for one that is not served."""
         number = self._numbers.pop(port.name)
-        del self._ports[number]
+        del self._ports[number], self._described[number]
         check(lib.dp_firewall_remove_port(self.handle, number), f"removing port {port.name}")
 
     @property

@@ -346,11 +346,12 @@ def test_a_damaged_state_file_is_told_and_ignored(running: Running) -> None:
 
 def test_after_a_kill_outbound_traffic_comes_back(running: Running) -> None:
     """Without a word of farewell: the socket that was left is replaced, and a ping from inside passes again."""
-    running.start()
+    running.policy.write_text(POLICY.partition("uplinks:")[0])
+    running.start("--uplink", "to-out")
     assert running.ping(running.a, OUTSIDE)
     running.stop(signal.SIGKILL)
     assert "is the firewall running?" in running.ctl("status", status=1).stderr
-    running.start()
+    running.start("--uplink", "to-out")
     assert running.ping(running.a, OUTSIDE)
 
 
