@@ -22,8 +22,8 @@ FUZZ ?= $(basename $(notdir $(wildcard tests/fuzz/fuzz_*.c tests/fuzz/fuzz_*.py)
 BENCH ?=
 
 # Debian's packages that the tests and `make fuzz` need; clang's runtime, with its version in the name, is added to them.
-SYSTEM_PACKAGES := clang curl dnsmasq-base ethtool iperf3 iproute2 iputils-ping netcat-openbsd procps tcpdump udhcpc \
-    util-linux
+SYSTEM_PACKAGES := clang curl dnsmasq-base ethtool iperf3 iproute2 iputils-ping netcat-openbsd \
+    nftables openssh-client openssh-server procps tcpdump udhcpc util-linux
 
 VENV := .venv
 BIN := $(VENV)/bin

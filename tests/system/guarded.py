@@ -122,12 +122,8 @@ class Guarded:
         return done.stderr if status else done.stdout
 
     def ask(self, *words: str) -> Any:
-        """`dataplane ctl` with JSON as the answer; a list for lines of JSON."""
-        text = self.ctl(*words, "--output", "json")
-        try:
-            return json.loads(text)
-        except json.JSONDecodeError:
-            return [json.loads(line) for line in text.splitlines()]
+        """`dataplane ctl` with JSON as the answer."""
+        return json.loads(self.ctl(*words, "--output", "json"))
 
     def reload(self, policy: str, status: int = 0) -> str:
         """Another policy, put in force."""

@@ -12,9 +12,9 @@ from pathlib import Path
 import pytest
 
 from .guarded import PROGRAMS, WORLD, Guarded, connects, four, guarded, pings
-from .network import Host, needs_root_and, until
+from .network import Host, needs_root_and, run, until
 
-pytestmark = needs_root_and(*PROGRAMS)
+pytestmark = needs_root_and(*PROGRAMS, "ssh", "sshd", "ssh-keygen", "unshare")
 
 RULES = """
 security_groups:
@@ -227,19 +227,44 @@ def test_it_leaves_nothing_behind(site: Guarded) -> None:
     assert "Traceback" not in site.log.read_text()
 
 
+def serve_ssh(host: Host, folder: Path) -> Path:
+    """A real sshd, which lets root in with the key that is returned; its /run is its own."""
+    key = folder / "key"
+    run("ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", str(key))
+    options = f"Port=22 HostKey={key} AuthorizedKeysFile={key}.pub StrictModes=no UsePAM=no PidFile=none".split()
+    server = " ".join(("/usr/sbin/sshd -D -f /dev/null", *(f"-o {option}" for option in options)))
+    host.serve(22, "unshare", "-m", "sh", "-c", f"mount -t tmpfs none /run && mkdir /run/sshd && exec {server}")
+    return key
+
+
 def test_a_restart_keeps_what_runs(site: Guarded, tmp_path: Path) -> None:
-    """Connections are saved at SIGTERM and restored; after SIGKILL outbound traffic recovers by itself."""
-    site.write(RULES + site.instance("a", 1).replace("tap: {", "tap: {persistent: true, "))
+    """Connections are saved at SIGTERM and restored, under iperf3 both ways, ssh and ping; after SIGKILL the way out
+    is open again by itself."""
+    rules = RULES.replace("icmp: 2", "icmp: 30")
+    site.write(rules + site.instance("a", 1).replace("tap: {", "tap: {persistent: true, "))
     options = ("--state", str(tmp_path / "state"))
     a = started(site, *options)
     a.serve(5201, "iperf3", "-s")
     site.world.serve(5201, "iperf3", "-s")
     inbound = Stream(site.world, four(1), tmp_path / "inbound")
     outbound = Stream(a, four(WORLD), tmp_path / "outbound")
+    key, session, ping = serve_ssh(site.world, tmp_path), tmp_path / "session", tmp_path / "ping"
+    known = ("-o", "StrictHostKeyChecking=no", "-o", f"UserKnownHostsFile={tmp_path / 'known'}", "-o", "BatchMode=yes")
+    a.start("ssh", "-F", "none", "-i", str(key), *known, f"root@{four(WORLD)}", "while sleep 0.2; do echo on; done",
+            output=session)  # fmt: skip
+    site.world.start("ping", "-i", "0.2", four(1), output=ping)
+    until(lambda: "on\n" in session.read_text() and "bytes from" in ping.read_text(), "ssh and ping run")
     assert site.stop() == 0
     site.start(*options)
+    lines = {path: len(path.read_text().splitlines()) for path in (session, ping)}
     assert inbound.goes_on()
     assert outbound.goes_on()
+    for path, before in lines.items():
+        until(lambda path=path, before=before: len(path.read_text().splitlines()) > before + 3, f"{path.name} goes on")
+    # Two connections of each iperf3, the session and the ping: those that were restored, and no other.
+    counted = site.ask("counters")["connections"]
+    assert (counted["live"], counted["opened"]) == (6, 6)
+    assert "restored=6, saved=6" in site.log.read_text()
     site.stop(signal.SIGKILL)
     site.start()
     until(lambda: pings(a, four(WORLD)), "the guest reaches the world")
