@@ -22,7 +22,8 @@ FUZZ ?= $(basename $(notdir $(wildcard tests/fuzz/fuzz_*.c tests/fuzz/fuzz_*.py)
 BENCH ?=
 
 # Debian's packages that the tests and `make fuzz` need; clang's runtime, with its version in the name, is added to them.
-SYSTEM_PACKAGES := clang curl iproute2 iputils-ping netcat-openbsd nftables tcpdump
+SYSTEM_PACKAGES := clang curl dnsmasq-base ethtool iperf3 iproute2 iputils-ping netcat-openbsd \
+    nftables openssh-client openssh-server procps tcpdump udhcpc util-linux
 
 VENV := .venv
 BIN := $(VENV)/bin
@@ -40,6 +41,10 @@ help: ## this list
 .PHONY: demo
 demo: $(VENV)/installed ## build, install into .venv, and replay a capture through a policy
 	$(BIN)/dataplane replay $(DEMO)
+
+.PHONY: demo-live
+demo-live: $(VENV)/live ## live traffic between guests in network namespaces: what passes, what is cut (as root)
+	@$(BIN)/python examples/live/demo
 
 .PHONY: install
 install: $(VENV)/installed ## build and install into .venv, editable
@@ -159,10 +164,15 @@ $(VENV)/installed: $(BUILD_INPUTS) $(VENV)/build-requirements
 	$(PIP) install --no-build-isolation --editable .
 	@touch $@
 
+$(VENV)/live: $(BUILD_INPUTS) $(VENV)/build-requirements
+	rm -f dataplane/_core/_dataplane*.so
+	$(PIP) install --no-build-isolation --editable '.[live]'
+	@touch $(VENV)/installed $@
+
 $(VENV)/developing: $(BUILD_INPUTS) $(VENV)/build-requirements
 	rm -f dataplane/_core/_dataplane*.so
 	$(PIP) install --no-build-isolation --editable '.[dev]'
-	@touch $(VENV)/installed $@
+	@touch $(VENV)/installed $(VENV)/live $@
 
 .PHONY: FORCE
 FORCE:

@@ -35,6 +35,8 @@ static bool covers(const struct dp_prefix *prefix, const uint8_t *address)
 {
     uint32_t bytes = prefix->bits / 8, rest = prefix->bits % 8;
 
+    if (prefix->bits > 128)
+        return false;
     return memcmp(prefix->address, address, bytes) == 0 &&
            (rest == 0 || (prefix->address[bytes] ^ address[bytes]) >> (8 - rest) == 0);
 }
@@ -45,8 +47,11 @@ static bool passes(const struct dp_connection_filter *filter, const struct dp_co
            (filter->protocol < 0 || filter->protocol == c->protocol) &&
            (filter->disconnected < 0 || filter->disconnected == c->disconnected) &&
            (filter->states == 0 || (filter->states >> c->state & 1)) &&
-           (filter->family == 0 || (filter->family == c->family && filter->address.bits <= 128 &&
-                                    (covers(&filter->address, c->local) || covers(&filter->address, c->remote))));
+           (filter->local_port == 0 || filter->local_port == c->local_port) &&
+           (filter->remote_port == 0 || filter->remote_port == c->remote_port) &&
+           (filter->family == 0 ||
+            (filter->family == c->family && covers(&filter->local, c->local) && covers(&filter->remote, c->remote) &&
+             (covers(&filter->address, c->local) || covers(&filter->address, c->remote))));
 }
 
 /* ---- walking ---- */

@@ -424,7 +424,10 @@ struct dp_connection {
     uint8_t unused[7];
 };
 
-/* Each test is left out when its field has the value that means any: -1, or family 0 for the address. */
+/*
+ * Each test is left out when its field has the value that means any: -1, port 0, or family 0 for the addresses.
+ * `address` may be on either side; the default route of the family (bits 0) covers all of it.
+ */
 struct dp_connection_filter {
     int64_t zone;
     int32_t origin;
@@ -433,6 +436,10 @@ struct dp_connection_filter {
     uint32_t states;
     uint32_t family;
     struct dp_prefix address;
+    struct dp_prefix local;
+    struct dp_prefix remote;
+    uint16_t local_port;
+    uint16_t remote_port;
 };
 /* Live connections from *cursor on (0 to begin), at most n; advances the cursor and returns how many, 0 at the end. */
 int dp_engine_connections(struct dp_engine *engine, const struct dp_connection_filter *filter, uint64_t *cursor,

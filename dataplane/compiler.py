@@ -16,7 +16,7 @@ from dataplane._core import ffi, lib
 from dataplane._core.errors import check
 
 if TYPE_CHECKING:
-    from dataplane.policy.model import AddressGroup, Instance, Policy, SecurityGroup, SecurityGroupRule
+    from dataplane.policy.model import AddressGroup, Instance, LoadBalancer, Policy, SecurityGroup, SecurityGroupRule
     from dataplane.verdict import Names
 
 INGRESS, EGRESS = lib.DP_INGRESS, lib.DP_EGRESS
@@ -176,8 +176,7 @@ class Compiler:
         macs = [(_mac(i.mac), self._names.zone(i.id), 0) for i in policy.instances if i.mac]
         addresses: list[tuple[bytes, int, int]] = []
         backends: list[tuple[int, int]] = []
-        transparent = [b for b in policy.load_balancers if b.transfer_client_ip]
-        for number, balancer in enumerate(transparent, 1):
+        for number, balancer in enumerate(transparent_balancers(policy), 1):
             if balancer.mac:
                 macs.append((_mac(balancer.mac), 0, number))
             addresses.extend((_padded(a), _family(a), number) for a in map(pack_address, balancer.addresses))
@@ -205,6 +204,11 @@ class Compiler:
             yield (_padded(address), len(address) * 8), _family(address), zone, 0
         for address, bits in instance.packed_address_pairs:
             yield (_padded(address), bits), _family(address), zone, 1
+
+
+def transparent_balancers(policy: Policy) -> list[LoadBalancer]:
+    """The load balancers that pass without rules (SPEC 3.5); their numbers on the C side count from 1 in this order."""
+    return [balancer for balancer in policy.load_balancers if balancer.transfer_client_ip]
 
 
 def ordered_rules(

@@ -4,25 +4,31 @@ from __future__ import annotations
 
 import ipaddress
 import socket
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from typing import Any
 
 from dataplane._core import ffi, lib
+from dataplane._core.calls import Calls
+from dataplane._core.errors import check
 from dataplane.verdict import CONN_STATE_WORDS, ORIGIN_WORDS, Names
 
 PROTOCOLS = {"icmp": 1, "tcp": 6, "udp": 17, "dccp": 33, "gre": 47, "esp": 50, "ah": 51, "icmpv6": 58, "sctp": 132}
 PROTOCOL_NAMES = {number: name for name, number in PROTOCOLS.items()}
 _BATCH = 4096
+_SIZE = ffi.sizeof("struct dp_connection")
+_ZONE, _STATE = (ffi.offsetof("struct dp_connection", field) for field in ("zone", "state"))
+_QUERY_OUT = 0x8000  # DP_KEY_QUERY_OUT of csrc/flow_key.h, in the place of an ICMP query's remote port
 
 
 @dataclass(frozen=True, slots=True)
 class Connection:
     """One entry of the connection table, seen from its instance.
 
-    `origin` is ``inbound`` or ``outbound`` (SPEC 1). Ports are None where the protocol has none; `icmp_id` is the
-    identifier of an ICMP query. Times are nanoseconds; it lives until `expires_ns` unless a packet comes first. A
-    `disconnected` one denies its packets until then (SPEC 5.3).
+    `origin` is ``inbound`` or ``outbound`` (SPEC 1). Ports are None where the protocol has none; `icmp_id` and
+    `icmp_type` are the identifier of an ICMP query and the type of its request. Times are nanoseconds; it lives until
+    `expires_ns` unless a packet comes first. A `disconnected` one denies its packets until then (SPEC 5.3).
     """
 
     instance: str
@@ -39,6 +45,7 @@ class Connection:
     disconnected: bool
     last_ns: int
     expires_ns: int
+    icmp_type: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,13 +56,18 @@ class _Filter:
     address: str | None = None
     state: str | None = None
     disconnected: bool | None = None
+    local: str | None = None
+    local_port: int | None = None
+    remote: str | None = None
+    remote_port: int | None = None
 
 
 class Connections:
     """A view of an engine's live connections. Filters narrow it: ``connections.filter(protocol="tcp", state=...)``."""
 
-    def __init__(self, engine: Any, names: Names, chosen: _Filter | None = None) -> None:
-        self._engine = engine
+    def __init__(self, handle: Any, calls: Calls, names: Names, chosen: _Filter | None = None) -> None:
+        self._handle = handle
+        self._calls = calls
         self._names = names
         self._chosen = chosen or _Filter()
 
@@ -68,11 +80,16 @@ class Connections:
         address: str | None = None,
         state: str | None = None,
         disconnected: bool | None = None,
+        local: str | None = None,
+        local_port: int | None = None,
+        remote: str | None = None,
+        remote_port: int | None = None,
     ) -> Connections:
         """A narrower view.
 
         `instance` is an instance's id, `origin` ``inbound`` or ``outbound``, `protocol` a name or number, `address` an
-        address or prefix on either side, `state` a word such as ``ESTABLISHED``, ``FIN_WAIT`` or ``UNREPLIED``.
+        address or prefix on either side, `local` and `remote` one on the instance's and on the other side, with their
+        ports; `state` a word such as ``ESTABLISHED``, ``FIN_WAIT`` or ``UNREPLIED``.
         Raises ValueError for a word that is not known.
         """
         given: dict[str, Any] = {
@@ -82,21 +99,30 @@ class Connections:
             "address": address,
             "state": state,
             "disconnected": disconnected,
+            "local": local,
+            "local_port": local_port,
+            "remote": remote,
+            "remote_port": remote_port,
         }
         chosen = replace(self._chosen, **{name: value for name, value in given.items() if value is not None})
         _c_filter(chosen, self._names)
-        return Connections(self._engine, self._names, chosen)
+        return Connections(self._handle, self._calls, self._names, chosen)
 
     def __iter__(self) -> Iterator[Connection]:
+        for found, n in self._batches():
+            for i in range(n):
+                yield connection_of(found[i], self._names)
+
+    def _batches(self) -> Iterator[tuple[Any, int]]:
+        """Arrays of `struct dp_connection`, each with how many are in it; an array is used again for the next."""
         chosen = _c_filter(self._chosen, self._names)
         cursor = ffi.new("uint64_t *", 0)
         found = ffi.new("struct dp_connection[]", _BATCH)
-        while n := lib.dp_engine_connections(self._engine, chosen, cursor, found, _BATCH):
-            for i in range(n):
-                yield _connection(found[i], self._names)
+        while n := check(self._calls.connections(self._handle, chosen, cursor, found, _BATCH), "reading connections"):
+            yield found, n
 
     def __len__(self) -> int:
-        return int(lib.dp_engine_count(self._engine, _c_filter(self._chosen, self._names), ffi.NULL))
+        return int(self._calls.count(self._handle, _c_filter(self._chosen, self._names), ffi.NULL))
 
     def count(self) -> int:
         """How many connections are live, disconnected ones in their hold among them."""
@@ -105,16 +131,29 @@ class Connections:
     def count_by_state(self) -> dict[str, int]:
         """How many connections are in each state; states without any are left out."""
         numbers = ffi.new("uint64_t[]", lib.DP_CONN_STATES)
-        lib.dp_engine_count(self._engine, _c_filter(self._chosen, self._names), numbers)
+        self._calls.count(self._handle, _c_filter(self._chosen, self._names), numbers)
         counts: dict[str, int] = {}
         for word, number in zip(CONN_STATE_WORDS, numbers, strict=True):
             if number:
                 counts[word] = counts.get(word, 0) + number
         return counts
 
+    def census(self) -> dict[tuple[str, str], int]:
+        """How many connections each instance has in each state, in one walk; pairs without any are left out."""
+        counted: Counter[tuple[int, int]] = Counter()
+        for found, n in self._batches():
+            data = bytes(ffi.buffer(found, n * _SIZE))
+            zones = memoryview(data).cast("I")[_ZONE // 4 :: _SIZE // 4].tolist()
+            counted.update(zip(zones, data[_STATE::_SIZE], strict=True))
+        census: dict[tuple[str, str], int] = {}
+        for (zone, state), number in counted.items():
+            key = self._names.instances[zone], CONN_STATE_WORDS[state]
+            census[key] = census.get(key, 0) + number
+        return census
+
     def flush(self) -> int:
         """Takes these connections out of the table at once and returns how many; their next packets are new."""
-        return int(lib.dp_engine_flush(self._engine, _c_filter(self._chosen, self._names)))
+        return int(self._calls.flush(self._handle, _c_filter(self._chosen, self._names)))
 
 
 def protocol_number(protocol: str | int) -> int:
@@ -147,21 +186,34 @@ def _c_filter(chosen: _Filter, names: Names) -> Any:
             raise ValueError(
                 f"state {chosen.state!r} is not known: {', '.join(dict.fromkeys(CONN_STATE_WORDS[1:]))} is"
             )
-    if chosen.address is not None:
-        network = ipaddress.ip_network(chosen.address)
-        c.family = network.version
-        c.address.address = network.network_address.packed.ljust(16, b"\0")
-        c.address.bits = network.prefixlen
+    for name in ("address", "local", "remote"):
+        given = getattr(chosen, name)
+        if given is not None:
+            network = ipaddress.ip_network(given)
+            if c.family not in (0, network.version):
+                raise ValueError(f"{name} {given} is IPv{network.version}, and another address is IPv{c.family}")
+            c.family = network.version
+            prefix = getattr(c, name)
+            prefix.address = network.network_address.packed.ljust(16, b"\0")
+            prefix.bits = network.prefixlen
+    for name in ("local_port", "remote_port"):
+        port = getattr(chosen, name)
+        if port is not None:
+            if not 1 <= port <= 65535:
+                raise ValueError(f"port {port} is out of range: 1..65535 is allowed")
+            setattr(c, name, port)
     return c
 
 
-def _address(data: Any, family: int) -> str:
+def address_text(data: Any, family: int) -> str:
+    """An address of a C structure, 16 bytes of which IPv4 uses the first four, as text."""
     if family == 4:
         return socket.inet_ntop(socket.AF_INET, bytes(ffi.buffer(data, 4)))
     return socket.inet_ntop(socket.AF_INET6, bytes(ffi.buffer(data, 16)))
 
 
-def _connection(c: Any, names: Names) -> Connection:
+def connection_of(c: Any, names: Names) -> Connection:
+    """A `struct dp_connection` as a value."""
     rule = names.rules[c.rule]
     query = c.protocol in (PROTOCOLS["icmp"], PROTOCOLS["icmpv6"])
     ports = not query and (c.local_port or c.remote_port)
@@ -170,9 +222,9 @@ def _connection(c: Any, names: Names) -> Connection:
         origin=ORIGIN_WORDS[c.origin],
         protocol=PROTOCOL_NAMES.get(c.protocol, str(c.protocol)),
         state=CONN_STATE_WORDS[c.state],
-        local=_address(c.local, c.family),
+        local=address_text(c.local, c.family),
         local_port=c.local_port if ports else None,
-        remote=_address(c.remote, c.family),
+        remote=address_text(c.remote, c.family),
         remote_port=c.remote_port if ports else None,
         icmp_id=c.local_port if query else None,
         rule=rule[0] if rule else None,
@@ -180,4 +232,5 @@ def _connection(c: Any, names: Names) -> Connection:
         disconnected=bool(c.disconnected),
         last_ns=c.last_ns,
         expires_ns=c.expires_ns,
+        icmp_type=c.remote_port & ~_QUERY_OUT if query else None,
     )

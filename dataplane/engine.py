@@ -1,19 +1,17 @@
-"""The engine: a policy in force, the connections under it, and the verdicts on packets."""
+"""The engine: a policy in force, the connections under it, and the verdicts on packets that a caller brings."""
 
 from __future__ import annotations
 
-import secrets
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
 from operator import index
 from typing import TYPE_CHECKING, Any
 
 from dataplane import conntrack
 from dataplane._core import ffi, lib
+from dataplane._core.calls import ENGINE
 from dataplane._core.errors import check
-from dataplane.compiler import Compiler
-from dataplane.connections import Connections
-from dataplane.verdict import LINK_WORDS, Names, Verdict, verdict_of
+from dataplane.enforcement import Disconnected, Enforcement, seed_words
+from dataplane.verdict import LINK_WORDS, Verdict, verdict_of
 
 if TYPE_CHECKING:
     from dataplane.policy.changes import Change
@@ -22,21 +20,7 @@ if TYPE_CHECKING:
 _SCAPY_LINKS = {"Ethernet": "ethernet", "802.3": "ethernet", "IP": "raw", "IPv6": "raw", "cooked linux": "sll"}
 
 
-@dataclass(frozen=True, slots=True)
-class Disconnected:
-    """What a change cut: inbound connections by instance, and those cut because a remote group shrank (SPEC 5.4)."""
-
-    by_instance: Mapping[str, int]
-    revoked: int
-    instances: int
-
-    @property
-    def total(self) -> int:
-        """All connections that the change disconnected."""
-        return sum(self.by_instance.values()) + self.revoked
-
-
-class Engine:
+class Engine(Enforcement):
     """A policy in force over a connection table of its own.
 
     `seed` keys the hash of the connection table; None takes a fresh one (SPEC 4.9). Verdicts do not depend on it.
@@ -45,21 +29,11 @@ class Engine:
     """
 
     def __init__(self, policy: Policy, *, seed: int | None = None) -> None:
-        self.names = Names()
-        self._compiler = Compiler(self.names)
-        words = ffi.new("uint64_t[2]", _seed_words(seed))
+        words = ffi.new("uint64_t[2]", seed_words(seed))
         out = ffi.new("struct dp_engine **")
         check(lib.dp_engine_new(conntrack.settings(policy.conntrack), words, out), "making the connection table")
-        self.handle = ffi.gc(out[0], lib.dp_engine_free)
+        super().__init__(ffi.gc(out[0], lib.dp_engine_free), ENGINE, policy)
         self._resolved: list[tuple[int, Verdict]] = []
-        self._policy = policy
-        self._put_in_force(policy, conntrack.Disconnection(frozenset(), ()), 0)
-        self.connections = Connections(self.handle, self.names)
-
-    @property
-    def policy(self) -> Policy:
-        """The policy in force."""
-        return self._policy
 
     # ---- packets ----
 
@@ -133,82 +107,10 @@ class Engine:
         `change` is as in SPEC 7, without `at`: ``{"add_rule": {"security_group": "sg-a", "rule": {...}}}``. Raises
         ChangeError when it is not valid; nothing has happened then.
         """
-        # Only who makes changes waits for their models to be loaded.
-        from dataplane.policy.changes import apply, parse_change
-
         if time is not None and time_ns is not None:
             raise ValueError(_TWO_TIMES)
         time_ns = _nanoseconds(time or 0) if time_ns is None else _in_range(time_ns)
-        if isinstance(change, Mapping):
-            change = parse_change(change)
-        return self.replace(apply(self._policy, change), time_ns=time_ns)
-
-    def replace(self, policy: Policy, *, time_ns: int = 0) -> Disconnected:
-        """Puts another policy in force; the difference of the two is what changed."""
-        if policy is self._policy:
-            return Disconnected({}, 0, 0)
-        return self._put_in_force(policy, conntrack.disconnection(self._policy, policy), time_ns)
-
-    def _put_in_force(self, policy: Policy, cut: conntrack.Disconnection, time_ns: int) -> Disconnected:
-        zones, endpoints = self._compiler.compile(policy)
-        instances = sorted(cut.instances)
-        revoked = [
-            (address.ljust(16, b"\0"), 4 if len(address) == 4 else 6, self.names.rule_number(rule, group))
-            for rule, group, address in cut.revoked
-        ]
-        config = conntrack.settings(policy.conntrack)
-        counts = ffi.new("uint64_t[]", len(instances))
-        arrays = (
-            ffi.new("uint32_t[]", [self.names.zone(i) for i in instances]),
-            ffi.new("struct dp_revocation[]", revoked),
-        )
-        update = ffi.new(
-            "struct dp_policy_update *",
-            {
-                "zones": zones,
-                "n_zones": len(zones),
-                "endpoints": endpoints,
-                "config": config,
-                "cut": arrays[0],
-                "n_cut": len(instances),
-                "revocations": arrays[1],
-                "n_revocations": len(revoked),
-                "time_ns": time_ns,
-                "disconnected": counts,
-                "count_revoked": 1,
-            },
-        )
-        check(lib.dp_engine_update(self.handle, update), "putting the policy in force")
-        self._policy = policy
-        by_instance = {i: n for i, n in zip(instances, counts, strict=True) if n}
-        return Disconnected(by_instance, update.revoked, len(instances))
-
-    # ---- counters ----
-
-    def counters(self) -> Any:
-        """A copy of the engine's counters (`struct dp_counters`)."""
-        counters = ffi.new("struct dp_counters *")
-        lib.dp_engine_counters(self.handle, counters)
-        return counters
-
-    def rule_counters(self) -> Any:
-        """Counters by rule number (array of `struct dp_rule_counter`)."""
-        n = len(self.names.rules)
-        counters = ffi.new("struct dp_rule_counter[]", n)
-        lib.dp_engine_rule_counters(self.handle, counters, n)
-        return counters
-
-    def denied(self, most: int) -> Iterable[Any]:
-        """The flows denied most (`struct dp_denied *`), at most `most`."""
-        found = ffi.new("struct dp_denied[]", most)
-        # Copies: an item of an array does not keep the array alive.
-        return [ffi.new("struct dp_denied *", found[i]) for i in range(lib.dp_engine_denied(self.handle, found, most))]
-
-
-def _seed_words(seed: int | None) -> list[int]:
-    if seed is None:
-        return [secrets.randbits(64), secrets.randbits(64)]
-    return [seed & 0xFFFFFFFFFFFFFFFF, seed >> 64 & 0xFFFFFFFFFFFFFFFF]
+        return self.replace(self.changed(change), time_ns=time_ns)
 
 
 #: The range that signed nanoseconds have, so that adding a timeout to a time never overflows.

@@ -56,6 +56,10 @@ class Names:
             self.rules.append((rule, group))
         return number
 
+    def known_rule(self, rule: str, group: str) -> int | None:
+        """The number of a rule, or None."""
+        return self._numbers.get((rule, group))
+
     def rule_numbers(self, group: str, rules: Sequence[str]) -> list[int]:
         """The numbers of many rules of one group."""
         return [self.rule_number(rule, group) for rule in rules]

@@ -181,10 +181,14 @@ int dp_firewall_add_port(struct dp_firewall *f, const struct dp_port *port, cons
 int dp_firewall_set_port(struct dp_firewall *f, uint32_t number, const struct dp_port *port)
 {
     struct port_command c = {.number = number, .port = port};
+    const struct dp_port *before;
 
     if (number >= DP_PORTS_MAX || !f->used[number] || !is_port(port))
         return DP_E_ARGUMENT;
-    dp_switch_forget(&f->stations, number);
+    before = &f->worker[0].port[number].port;
+    /* Who stays where they are must be found all the time: what is forgotten meanwhile is lost. */
+    if (before->has_mac && (!port->has_mac || memcmp(before->mac, port->mac, sizeof port->mac) != 0))
+        dp_switch_forget(&f->stations, number);
     call_all(f, set_port, &c);
     fix_station(f, number, port);
     return 0;

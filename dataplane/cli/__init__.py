@@ -3,13 +3,31 @@
 from __future__ import annotations
 
 import sys
-from typing import Annotated
+from importlib import import_module
+from typing import Annotated, Any
 
 import typer
+from typer.core import TyperGroup
 
 from dataplane.cli import check, output, replay, schema
 
+
+class _Commands(TyperGroup):
+    """The commands, of which some are put together only when they are called, or shown by --help."""
+
+    late = ("run", "ctl")
+
+    def list_commands(self, ctx: Any) -> list[str]:
+        return [*super().list_commands(ctx), *self.late]
+
+    def get_command(self, ctx: Any, cmd_name: str) -> Any:
+        if cmd_name in self.late:
+            return typer.main.get_command(import_module(f"dataplane.cli.{cmd_name}").app)
+        return super().get_command(ctx, cmd_name)
+
+
 app = typer.Typer(
+    cls=_Commands,
     help="A stateful packet filter with cloud security groups, which also replays captures against a policy.",
     no_args_is_help=True,
     pretty_exceptions_enable=False,

@@ -40,6 +40,7 @@ __all__ = [
     "ApplyPolicy",
     "Change",
     "ChangeError",
+    "CloneGroup",
     "DeleteRule",
     "RemoveInstance",
     "UpdateAddressGroup",
@@ -123,6 +124,21 @@ class UpdateAddressGroup(Model):
         return f"update address group {self.id}"
 
 
+class CloneGroup(Model):
+    """A copy of a security group under another id, which no instance is in yet.
+
+    Its rules get ids of their own, and those that name the group itself as their remote name the copy.
+    """
+
+    security_group: fields.Id = Field(description="Id of the security group.")
+    id: fields.Id = Field(description="Id of the copy.")
+
+    @property
+    def summary(self) -> str:
+        """The change in a few words."""
+        return f"clone {self.security_group} as {self.id}"
+
+
 class ApplyPolicy(Model):
     """Another policy as a whole; the difference is what changed."""
 
@@ -135,7 +151,9 @@ class ApplyPolicy(Model):
         return f"apply policy {self.name}".rstrip()
 
 
-Change = AddRule | UpdateRule | DeleteRule | AddInstance | RemoveInstance | UpdateAddressGroup | ApplyPolicy
+Change = (
+    AddRule | UpdateRule | DeleteRule | AddInstance | RemoveInstance | UpdateAddressGroup | CloneGroup | ApplyPolicy
+)
 
 
 # ---- reading ----
@@ -150,6 +168,7 @@ class Item(CheckedModel):
     add_instance: AddInstance | None = None
     remove_instance: RemoveInstance | None = None
     update_address_group: UpdateAddressGroup | None = None
+    clone_group: CloneGroup | None = None
     apply_policy: fields.Text | None = None
 
     def conflicts(self) -> Iterable[Conflict]:
@@ -178,6 +197,7 @@ KIND_OF = {
     AddInstance: "add_instance",
     RemoveInstance: "remove_instance",
     UpdateAddressGroup: "update_address_group",
+    CloneGroup: "clone_group",
     ApplyPolicy: "apply_policy",
 }
 
@@ -216,6 +236,8 @@ def apply(policy: Policy, change: Change) -> Policy:
             return _remove_instance(policy, change)
         case UpdateAddressGroup():
             return _update_address_group(policy, change)
+        case CloneGroup():
+            return _clone_group(policy, change)
         case ApplyPolicy():
             return adopted(policy, change.policy)
 
@@ -246,6 +268,7 @@ _NAMES = {
     "update_rule": [("id", "rule", "rules_by_id")],
     "delete_rule": [("id", "rule", "rules_by_id")],
     "update_address_group": [("id", "address group", "address_groups_by_id")],
+    "clone_group": [("security_group", "security group", "groups_by_id")],
     "apply_policy": [],
 }
 _NAMES["add_instance"] = _NAMES["remove_instance"] = [
@@ -297,6 +320,21 @@ def _with_rules(policy: Policy, group: SecurityGroup, rules: tuple[SecurityGroup
     changed = group.model_copy(update={"security_group_rules": rules})
     _refuse_any(limits.quota_conflicts(changed))
     return following(policy, security_groups=tuple(changed if g is group else g for g in policy.security_groups))
+
+
+def _clone_group(policy: Policy, change: CloneGroup) -> Policy:
+    group = policy.group(change.security_group)
+    if change.id in policy.groups_by_id:
+        raise _refusal_at(("id",), f"security group id {shown(change.id)} is used already")
+    taken = set(policy.rules_by_id)
+    rules = []
+    for place, rule in enumerate(group.security_group_rules, 1):
+        rule_id = free_id(f"{change.id}/{place}", taken)
+        taken.add(rule_id)
+        remote = change.id if rule.remote_group_id == group.id else rule.remote_group_id
+        rules.append(with_generated_id(rule.model_copy(update={"remote_group_id": remote}), rule_id))
+    copy = group.model_copy(update={"id": change.id, "security_group_rules": tuple(rules)})
+    return following(policy, security_groups=(*policy.security_groups, copy))
 
 
 def _add_instance(policy: Policy, change: AddInstance) -> Policy:

@@ -114,6 +114,12 @@ def address_group_conflicts(group: AddressGroup) -> Iterator[Conflict]:
             )
 
 
+def instance_conflicts(instance: Instance) -> Iterator[Conflict]:
+    """How a TAP is made needs the TAP's name."""
+    if instance.tap is not None and instance.interface is None:
+        yield Conflict(("tap",), "tap is allowed with an interface only: it says how that is made", at_key=True)
+
+
 def balancer_conflicts(balancer: LoadBalancer) -> Iterator[Conflict]:
     """A load balancer must be recognisable."""
     if not balancer.addresses and balancer.mac is None and balancer.interface is None:
@@ -272,7 +278,7 @@ _Holding = tuple[str, str, str]
 
 
 def _holdings(policy: Policy, references: References) -> Iterator[tuple[_Holding, Location]]:
-    """Everything that instances and load balancers have and that may occur once."""
+    """Everything that instances, load balancers and uplinks have and that may occur once."""
     for i, instance in enumerate(policy.instances):
         vpc = instance.vpc
         if vpc is not BAD:
@@ -290,12 +296,15 @@ def _holdings(policy: Policy, references: References) -> Iterator[tuple[_Holding
                 yield ("mac", vpc, balancer.mac), ("load_balancers", b, "mac")
         if isinstance(balancer.interface, str):
             yield ("interface", "", balancer.interface), ("load_balancers", b, "interface")
+    for u, uplink in enumerate(policy.uplinks):
+        if isinstance(uplink.interface, str):
+            yield ("interface", "", uplink.interface), ("uplinks", u, "interface")
 
 
 def _taken(policy: Policy, holding: _Holding, place: Location, before: Location) -> Conflict:
     _, vpc, value = holding
     section, index = str(before[0]), before[1]
-    owner_id = getattr(policy, section)[index].id
+    owner_id = getattr(getattr(policy, section)[index], "id", BAD)
     kind = "instance" if section == "instances" else "load balancer"
     owner = dotted(before[:2]) if owner_id is BAD else f"{kind} {shown(owner_id)}"
     where = f" in vpc {shown(vpc)}" if vpc else ""

@@ -268,6 +268,12 @@ def _interface(value: str) -> str:
     return value
 
 
+def _namespace(value: str) -> str:
+    if not value or value in (".", "..") or "/" in value or not value.isprintable() or len(value.encode()) > 255:
+        _unfit("is no name of a network namespace: one that `ip netns add` takes is allowed")
+    return value
+
+
 def empty_as_tuple(value: object) -> object:
     """A section that is there with nothing below it is an empty one."""
     return () if value is None else value
@@ -301,6 +307,9 @@ AddressPair = Annotated[str, PlainValidator(_pair), _text("192.168.0.21")]
 SetEntry = Annotated[str, PlainValidator(_set_entry), _text("10.0.0.1-10.0.0.9")]
 Mac = Annotated[str, PlainValidator(_mac), _text("fa:16:3e:00:00:01")]
 Interface = Annotated[str, AfterValidator(_interface)]
+Namespace = Annotated[str, AfterValidator(_namespace)]
+#: The bounds are those of the kernel's TAP driver.
+Mtu = Annotated[int, Field(ge=68, le=65521)]
 
 Protocol = Annotated[
     str | int | None,

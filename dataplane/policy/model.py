@@ -240,7 +240,18 @@ def _summarised(entry: str) -> Iterable[PackedPrefix]:
 # ---- endpoints ----
 
 
-class Instance(Model):
+class Tap(Model):
+    """How a TAP is made for an instance whose `interface` does not exist; one that exists is taken as it is."""
+
+    persistent: bool = Field(default=False, description="true: the TAP stays when dataplane ends.")
+    mtu: fields.Mtu = Field(default=1500, description="The largest packet, in bytes.")
+    namespace: fields.Namespace | None = Field(
+        default=None, description="The network namespace that the TAP is in, by name; absent: that of dataplane."
+    )
+    owner: fields.Id | None = Field(default=None, description="The user, besides root, who may attach to the TAP.")
+
+
+class Instance(CheckedModel):
     """A protected endpoint with one interface."""
 
     id: fields.Id = Field(description="Unique.")
@@ -264,6 +275,15 @@ class Instance(Model):
     interface: fields.Interface | None = Field(
         default=None, description="Live mode: the interface behind this instance."
     )
+    port_security_enabled: bool = Field(
+        default=True,
+        description="Live mode: true (the default): what the instance sends must come from its own MAC and addresses,"
+        " virtual IPs among them; false: from any.",
+    )
+    tap: Tap | None = Field(default=None, description="Live mode: how the `interface` is made where there is none.")
+
+    def conflicts(self) -> Iterable[Conflict]:
+        return consistency.instance_conflicts(self)
 
     @cached_property
     def packed_addresses(self) -> tuple[bytes, ...]:
@@ -296,6 +316,12 @@ class LoadBalancer(CheckedModel):
 
     def conflicts(self) -> Iterable[Conflict]:
         return consistency.balancer_conflicts(self)
+
+
+class Uplink(Model):
+    """An interface that leads to the world outside."""
+
+    interface: fields.Interface = Field(description="Its name; it must exist.")
 
 
 # ---- connection tracking ----
@@ -349,6 +375,9 @@ class Policy(CheckedModel):
     )
     load_balancers: Annotated[tuple[LoadBalancer, ...], fields.AsTuple, _Empty] = Field(
         default=(), description="Load balancers in front of instances."
+    )
+    uplinks: Annotated[tuple[Uplink, ...], fields.AsTuple, _Empty] = Field(
+        default=(), description="Live mode: interfaces that lead to the world outside."
     )
     conntrack: Annotated[Conntrack, BeforeValidator(fields.empty_as_mapping)] = Field(
         default_factory=Conntrack, description="How connections are tracked."

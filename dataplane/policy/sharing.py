@@ -47,6 +47,7 @@ def adopted(policy: Policy, new: Policy) -> Policy:
         address_groups=_shared(policy.address_groups, new.address_groups),
         instances=_shared(policy.instances, new.instances),
         load_balancers=balancers if balancers == new.load_balancers else new.load_balancers,
+        uplinks=new.uplinks,
         conntrack=conntrack if conntrack == new.conntrack else new.conntrack,
     )
     # Also where only generated ids were others.

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from dataplane._core import ffi, lib
 from dataplane._core.errors import check
-from dataplane.engine import Disconnected, Engine
+from dataplane.enforcement import Disconnected
+from dataplane.engine import Engine
 from dataplane.replay.captures import Captures
 from dataplane.replay.summary import AppliedChange, Baseline, Summary, summarise
 from dataplane.verdict import Names

@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING, Any
 
 from dataplane._core import ffi, lib
 from dataplane.connections import PROTOCOL_NAMES
-from dataplane.engine import Disconnected, Engine
+from dataplane.enforcement import Disconnected
+from dataplane.engine import Engine
 from dataplane.replay.captures import CaptureStatus
 from dataplane.verdict import CAUSE_WORDS, DIRECTION_WORDS, REASON_WORDS, VERDICT_WORDS
 

@@ -69,7 +69,7 @@ static struct dp_engine *new_engine(void)
 
 static void flush(struct dp_engine *engine)
 {
-    struct dp_connection_filter all = {-1, -1, -1, -1, 0, 0, {{0}, 0}};
+    struct dp_connection_filter all = {.zone = -1, .origin = -1, .protocol = -1, .disconnected = -1};
 
     dp_engine_flush(engine, &all);
     CHECK_EQUAL(dp_engine_count(engine, &all, NULL), 0);

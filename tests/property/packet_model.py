@@ -96,7 +96,8 @@ def _decode_ipv4(data: bytes, macs: tuple[str, str], quoted: bool) -> Packet | N
     header, total = (data[0] & 15) * 4, int.from_bytes(data[2:4], "big")
     fragment = int.from_bytes(data[6:8], "big")
     source, destination = ip_address(data[12:16]), ip_address(data[16:20])
-    damaged = data[0] >> 4 != 4 or header < 20 or total < header or (total > len(data) and not quoted)
+    damaged = data[0] >> 4 != 4 or header < 20 or total < header or header > len(data)
+    damaged = damaged or (total > len(data) and not quoted)
     if damaged:
         return Packet(
             source, destination, data[9], data[8], malformed=True, source_mac=macs[0], destination_mac=macs[1]

@@ -225,3 +225,23 @@ def test_connections_are_iterable_filterable_countable_and_can_be_flushed(firewa
     assert connections.filter(protocol="udp").flush() == 2
     assert [c.protocol for c in connections] == ["icmp"]
     assert reasons(firewall, udp(A, OUT2), 1) == ["rule"]
+
+
+@pytest.mark.parametrize(
+    ("old", "new"),
+    [
+        ("addresses: [10.0.0.1],", "addresses: [10.0.0.1], interface: tap-a,"),
+        ("addresses: [10.0.0.1],", "addresses: [10.0.0.1], port_security_enabled: false,"),
+        ("addresses: [10.0.0.1],", "addresses: [10.0.0.1], interface: t, tap: {mtu: 9000, namespace: n},"),
+        ("addresses: [10.0.0.1],", "addresses: [10.0.0.1], mac: 'fa:16:3e:00:00:01',"),
+        ("instances:", "uplinks: [{interface: eth1}]\ninstances:"),
+    ],
+)
+def test_where_an_instance_is_attached_is_no_change(firewall: DataPlane, old: str, new: str) -> None:
+    """SPEC 5.5: interfaces, port security and uplinks are no rules: no connection is disconnected."""
+    firewall.process(udp(OUT, A), 0.0)
+    changed = Policy.parse(POLICY.replace(old, new))
+    assert changed != firewall.policy
+    assert firewall.apply({"apply_policy": changed}, 1.0).total == 0
+    assert firewall.policy == changed
+    assert firewall.process(udp(OUT, A), 2.0).checks[0].reason == "connection"

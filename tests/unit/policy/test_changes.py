@@ -283,6 +283,37 @@ def test_update_address_group_refused(policy: Policy, values: dict[str, Any], re
     assert refusal(policy, update_address_group=values) == reason
 
 
+# ---- clone_group ----
+
+
+def test_clone_group(policy: Policy) -> None:
+    """Rules have ids of their own, the first free ones; who is in the group is not in the copy."""
+    policy = changed(policy, add_rule={"security_group": "sg-b", "rule": {"id": "new/2", "direction": "egress"}})
+    after = changed(policy, clone_group={"security_group": "sg-a", "id": "new"})
+    copy, original = after.group("new"), after.group("sg-a")
+    assert [rule.id for rule in copy.security_group_rules] == ["new/1", "new/2-2"]
+    assert copy.name == original.name
+    for rule, of in zip(copy.security_group_rules, original.security_group_rules, strict=True):
+        assert rule.model_copy(update={"id": of.id}) == of
+    assert after.members("new") == ()
+    assert after.instances is policy.instances
+
+
+def test_clone_group_follows_references_to_itself(policy: Policy) -> None:
+    rule = {"id": "self", "direction": "ingress", "remote_group_id": "sg-a"}
+    policy = changed(policy, add_rule={"security_group": "sg-a", "rule": rule})
+    after = changed(policy, clone_group={"security_group": "sg-a", "id": "new"})
+    assert [r.remote_group_id for r in after.group("new").security_group_rules] == ["sg-b", None, "new"]
+    assert after.rule("self").remote_group_id == "sg-a"
+
+
+def test_clone_group_refused(policy: Policy) -> None:
+    unknown = refusal(policy, clone_group={"security_group": "x", "id": "new"})
+    assert unknown == '"x" is no security group of this policy'
+    used = refusal(policy, clone_group={"security_group": "sg-a", "id": "sg-b"})
+    assert used == 'security group id "sg-b" is used already'
+
+
 # ---- apply_policy ----
 
 
@@ -386,7 +417,7 @@ def test_parse_change() -> None:
         (
             {},
             "no change is given: write one of add_rule, update_rule, delete_rule, add_instance, remove_instance,"
-            " update_address_group or apply_policy",
+            " update_address_group, clone_group or apply_policy",
         ),
         (
             {"delete_rule": {"id": "a"}, "update_rule": {"id": "b"}},

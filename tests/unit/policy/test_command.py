@@ -145,7 +145,7 @@ def test_version() -> None:
 def test_help_names_the_commands() -> None:
     finished = run("--help")
     assert finished.returncode == 0
-    assert re.findall(r"^  (\w+)  +\w", finished.stdout, re.MULTILINE) == ["check", "schema", "replay"]
+    assert re.findall(r"^  (\w+)  +\w", finished.stdout, re.MULTILINE) == ["check", "schema", "replay", "run", "ctl"]
 
 
 def _schema() -> dict[str, Any]:
@@ -167,7 +167,9 @@ def test_schema_describes_every_field() -> None:
         "Policy",
         "SecurityGroup",
         "SecurityGroupRule",
+        "Tap",
         "Timeouts",
+        "Uplink",
     }
     for name, model in models.items():
         assert model["additionalProperties"] is False, name

@@ -11,7 +11,7 @@ import pytest
 from pydantic import ValidationError
 
 from dataplane.policy import Policy
-from dataplane.policy.model import Conntrack, SecurityGroupRule, Timeouts
+from dataplane.policy.model import Conntrack, SecurityGroupRule, Tap, Timeouts
 
 ROOT = Path(__file__).parents[3]
 
@@ -89,6 +89,7 @@ def test_the_example_of_spec_2() -> None:
         "allowed_address_pairs": ("192.168.0.21",),
         "security_groups": ("sg-a", "sg-b"),
         "interface": "tap-a",
+        "port_security_enabled": True,
     }
     assert policy.load_balancers[0].model_dump(exclude_none=True) == {
         "id": "elb-1",
@@ -125,6 +126,9 @@ def test_defaults_of_the_rest() -> None:
     policy = Policy.parse("instances: [{id: a, addresses: [10.0.0.1]}]")
     assert policy.region == "default"
     assert policy.instances[0].vpc == "default"
+    assert policy.instances[0].port_security_enabled
+    assert (policy.instances[0].tap, policy.uplinks) == (None, ())
+    assert Tap().model_dump() == {"persistent": False, "mtu": 1500, "namespace": None, "owner": None}
     assert policy.conntrack.model_dump() == {
         "tcp_loose": False,
         "tcp_be_liberal": False,

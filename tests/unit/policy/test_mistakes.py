@@ -126,7 +126,51 @@ def test_ids_are_unique(finds: Finds) -> None:
         (
             "addresses: [10.0.0.2], security_groups: [g], §uplink: eth0",
             'key "uplink" is not known: allowed are id, name, description, vpc, addresses, mac, allowed_address_pairs,'
-            " security_groups, interface",
+            " security_groups, interface, port_security_enabled, tap",
+        ),
+        (
+            "addresses: [10.0.0.2], security_groups: [g], interface: §tap-of-an-instance",
+            'interface "tap-of-an-instance" is no interface name: 1 to 15 bytes without slash and space are allowed',
+        ),
+        (
+            "addresses: [10.0.0.2], security_groups: [g], interface: §täpe-instance-b",
+            'interface "täpe-instance-b" is no interface name: 1 to 15 bytes without slash and space are allowed',
+        ),
+        (
+            "addresses: [10.0.0.2], security_groups: [g], port_security_enabled: §'no'",
+            'port_security_enabled "no" is not allowed: write true or false',
+        ),
+        (
+            "addresses: [10.0.0.2], security_groups: [g], §tap: {mtu: 9000}",
+            "tap is allowed with an interface only: it says how that is made",
+        ),
+        (
+            "addresses: [10.0.0.2], security_groups: [g], interface: b, tap: §true",
+            "tap true is not allowed: write a mapping",
+        ),
+        (
+            "addresses: [10.0.0.2], security_groups: [g], interface: b, tap: {mtu: §67}",
+            "mtu 67 is out of range: 68..65521",
+        ),
+        (
+            "addresses: [10.0.0.2], security_groups: [g], interface: b, tap: {mtu: §70000}",
+            "mtu 70000 is out of range: 68..65521",
+        ),
+        (
+            "addresses: [10.0.0.2], security_groups: [g], interface: b, tap: {persistent: §1}",
+            "persistent 1 is not allowed: write true or false",
+        ),
+        (
+            "addresses: [10.0.0.2], security_groups: [g], interface: b, tap: {namespace: §../mnt}",
+            'namespace "../mnt" is no name of a network namespace: one that `ip netns add` takes is allowed',
+        ),
+        (
+            "addresses: [10.0.0.2], security_groups: [g], interface: b, tap: {owner: §107}",
+            'owner 107 is not allowed: write text in quotes: "107"',
+        ),
+        (
+            "addresses: [10.0.0.2], security_groups: [g], interface: b, tap: {§persist: true}",
+            'key "persist" is not known: did you mean persistent?',
         ),
     ],
 )
@@ -195,6 +239,34 @@ def test_load_balancers(finds: Finds) -> None:
     )
 
 
+def test_uplinks(finds: Finds) -> None:
+    """An interface is behind one instance, one balancer, or is one uplink."""
+    finds(
+        """
+        instances: [{id: a, addresses: [10.0.0.1], interface: tap-a}]
+        load_balancers: [{id: p, interface: lb0}]
+        uplinks:
+          - {interface: eth1}
+          - {interface: §eth1}
+          - {interface: §tap-a}
+          - {interface: §lb0}
+          - {interface: §"eth 2"}
+          - {interface: §""}
+          - §{}
+          - §eth3
+          - {interface: eth4, §mtu: 1500}
+        """,
+        'interface "eth1" is taken: uplinks[0] has it already',
+        'interface "tap-a" is taken: instance "a" has it already',
+        'interface "lb0" is taken: load balancer "p" has it already',
+        'interface "eth 2" is no interface name: 1 to 15 bytes without slash and space are allowed',
+        'interface "" is no interface name: 1 to 15 bytes without slash and space are allowed',
+        "interface is missing: write text",
+        'uplinks[7] "eth3" is not allowed: write a mapping',
+        'key "mtu" is not known: allowed are interface',
+    )
+
+
 def test_conntrack(finds: Finds) -> None:
     finds(
         """
@@ -245,7 +317,7 @@ def test_sections_of_the_wrong_kind(finds: Finds) -> None:
         'backends[0] "i" is no instance of this policy',
         "conntrack is a list: write a mapping",
         'key "subnets" is not known: allowed are region, security_groups, address_groups, instances, load_balancers,'
-        " conntrack",
+        " uplinks, conntrack",
     )
 
 
@@ -297,7 +369,7 @@ def test_all_mistakes_of_a_json_text(finds: Finds) -> None:
         'remote_group_id "x" is no security group of this policy',
         "security_group_rules[1] is empty: write a mapping",
         'key "a/b" is not known: allowed are region, security_groups, address_groups, instances, load_balancers,'
-        " conntrack",
+        " uplinks, conntrack",
         name="policy.json",
     )
 

@@ -116,9 +116,9 @@ def test_all_mistakes_in_one_run(tmp_path: Path) -> None:
         """.replace("- {at: §soon", "- §{at: §soon"),
         [
             "no change is given: write one of add_rule, update_rule, delete_rule, add_instance, remove_instance,"
-            " update_address_group or apply_policy",
+            " update_address_group, clone_group or apply_policy",
             "no change is given: write one of add_rule, update_rule, delete_rule, add_instance, remove_instance,"
-            " update_address_group or apply_policy",
+            " update_address_group, clone_group or apply_policy",
             'at "soon" is not allowed: write a number of seconds',
             'key "add_rul" is not known: did you mean add_rule?',
             "multiport is allowed with protocol tcp or udp only: the rule has none",

@@ -1,0 +1,102 @@
+"""What all commands of `dataplane ctl` have in common: the connection to the firewall, and how answers are printed."""
+
+from __future__ import annotations
+
+import json
+import signal
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+if TYPE_CHECKING:
+    from dataplane.live.client import ControlClient
+
+EXIT_FAILED, EXIT_USAGE = 1, 2
+
+
+class Output(StrEnum):
+    """Forms of what is printed."""
+
+    text = "text"
+    json = "json"
+
+
+OutputOption = Annotated[Output, typer.Option("--output", "-o", help="text, or json for machines.")]
+DryRun = Annotated[bool, typer.Option("--dry-run", help="Only tell what would be disconnected.")]
+CountOption = Annotated[int | None, typer.Option("--count", min=1, help="End after so many.")]
+PortOption = Annotated[str | None, typer.Option("--port", help="Only this port, by its interface's name.")]
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """Which firewall is asked."""
+
+    socket: str
+
+
+@contextmanager
+def connected(context: typer.Context) -> Iterator[ControlClient]:
+    """A connection to the firewall; what goes wrong with it is one sentence and an exit status."""
+    from dataplane.live.client import ControlClient, RefusedError, UnreachableError
+
+    try:
+        with ControlClient(context.obj.socket) as client:
+            yield client
+    except UnreachableError as error:
+        typer.echo(str(error), err=True)
+        raise typer.Exit(EXIT_FAILED) from None
+    except RefusedError as error:
+        for mistake in error.mistakes:
+            typer.echo(mistake, err=True)
+        typer.echo(str(error), err=True)
+        raise typer.Exit(EXIT_USAGE if error.invalid else EXIT_FAILED) from None
+    except BrokenPipeError:
+        # Who read our standard output has seen enough.
+        sys.stderr.close()
+        raise typer.Exit(0) from None
+
+
+def show(value: Any, output: Output, text: Callable[[Any], None]) -> None:
+    """Prints an answer in the chosen form."""
+    if output is Output.json:
+        typer.echo(json.dumps(value, indent=2))
+    else:
+        text(value)
+
+
+@contextmanager
+def ending_on_interrupt(client: ControlClient) -> Iterator[None]:
+    """The first Ctrl-C asks the firewall to end a stream, which then comes to its proper end; the second breaks it."""
+
+    def end(number: int, frame: object) -> None:
+        signal.signal(number, before)
+        client.stop()
+
+    before = signal.signal(signal.SIGINT, end)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
+def stream(
+    context: typer.Context, output: Output, line: Callable[[Any], str], count: int | None, **request: Any
+) -> int:
+    """Prints items until the firewall, the count or Ctrl-C ends it; returns how many."""
+    printed = 0
+    with connected(context) as client, ending_on_interrupt(client):
+        for item in client.stream(**request):
+            sys.stdout.write((json.dumps(item) if output is Output.json else line(item)) + "\n")
+            printed += 1
+            if printed == count:
+                break
+            # Lists are long, all else is watched as it comes.
+            if request["command"] != "conntrack":
+                sys.stdout.flush()
+        sys.stdout.flush()
+    return printed

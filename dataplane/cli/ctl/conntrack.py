@@ -1,0 +1,135 @@
+"""`dataplane ctl conntrack`: the connection table, with the filters and the lines of conntrack-tools."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from typing import Annotated, Any
+
+import typer
+
+from dataplane.cli.ctl.asking import CountOption, Output, OutputOption, connected, show, stream
+
+app = typer.Typer(help="The connection table, as conntrack-tools show the kernel's.", no_args_is_help=True)
+
+
+class Origin(StrEnum):
+    """Who opened a connection."""
+
+    inbound = "inbound"
+    outbound = "outbound"
+
+
+Protocol = Annotated[str | None, typer.Option("-p", "--proto", help="Protocol, by name or number.")]
+Source = Annotated[str | None, typer.Option("-s", "--src", help="Source of the first packet: an address or CIDR.")]
+Destination = Annotated[
+    str | None, typer.Option("-d", "--dst", help="Destination of the first packet: an address or CIDR.")
+]
+SourcePort = Annotated[int | None, typer.Option("--sport", help="Source port of the first packet; needs -p.")]
+DestinationPort = Annotated[int | None, typer.Option("--dport", help="Destination port of the first packet; needs -p.")]
+State = Annotated[str | None, typer.Option("--state", help="State: ESTABLISHED, SYN_SENT, UNREPLIED...")]
+InstanceOption = Annotated[str | None, typer.Option("--instance", help="The connections of this instance.")]
+OriginOption = Annotated[Origin | None, typer.Option("--origin", help="inbound or outbound, seen from the instance.")]
+
+
+def _selection(
+    protocol: str | None,
+    source: str | None,
+    destination: str | None,
+    source_port: int | None,
+    destination_port: int | None,
+    state: str | None,
+    instance: str | None,
+    origin: Origin | None,
+) -> dict[str, Any]:
+    given = {
+        "protocol": protocol,
+        "source": source,
+        "destination": destination,
+        "source_port": source_port,
+        "destination_port": destination_port,
+        "state": state,
+        "instance": instance,
+        "origin": origin.value if origin else None,
+    }
+    return {name: value for name, value in given.items() if value is not None}
+
+
+@app.command("list")
+def list_(
+    context: typer.Context,
+    protocol: Protocol = None,
+    source: Source = None,
+    destination: Destination = None,
+    source_port: SourcePort = None,
+    destination_port: DestinationPort = None,
+    state: State = None,
+    instance: InstanceOption = None,
+    origin: OriginOption = None,
+    output: OutputOption = Output.text,
+) -> None:
+    """List connections, one a line."""
+    from dataplane.live.listing import connection_line
+
+    chosen = _selection(protocol, source, destination, source_port, destination_port, state, instance, origin)
+    shown = stream(context, output, connection_line, None, command="conntrack", action="list", selection=chosen)
+    typer.echo(f"{shown:,} connections have been shown.", err=True)
+
+
+@app.command()
+def count(
+    context: typer.Context,
+    protocol: Protocol = None,
+    source: Source = None,
+    destination: Destination = None,
+    source_port: SourcePort = None,
+    destination_port: DestinationPort = None,
+    state: State = None,
+    instance: InstanceOption = None,
+    origin: OriginOption = None,
+    output: OutputOption = Output.text,
+) -> None:
+    """Count connections."""
+    chosen = _selection(protocol, source, destination, source_port, destination_port, state, instance, origin)
+    with connected(context) as client:
+        answer = client.call("conntrack", action="count", selection=chosen)
+    show(answer, output, lambda counted: typer.echo(counted["count"]))
+
+
+@app.command()
+def delete(
+    context: typer.Context,
+    protocol: Protocol = None,
+    source: Source = None,
+    destination: Destination = None,
+    source_port: SourcePort = None,
+    destination_port: DestinationPort = None,
+    state: State = None,
+    instance: InstanceOption = None,
+    origin: OriginOption = None,
+    output: OutputOption = Output.text,
+) -> None:
+    """Take the chosen connections out of the table: their next packets are new, and judged by the rules."""
+    chosen = _selection(protocol, source, destination, source_port, destination_port, state, instance, origin)
+    with connected(context) as client:
+        answer = client.call("conntrack", action="delete", selection=chosen)
+    show(answer, output, _print_deleted)
+
+
+@app.command()
+def flush(context: typer.Context, output: OutputOption = Output.text) -> None:
+    """Take all connections out of the table."""
+    with connected(context) as client:
+        answer = client.call("conntrack", action="flush")
+    show(answer, output, _print_deleted)
+
+
+@app.command()
+def events(context: typer.Context, count: CountOption = None, output: OutputOption = Output.text) -> None:
+    """Print connections as they come, change their state and go, until Ctrl-C."""
+    from dataplane.live.listing import event_line
+
+    stream(context, output, event_line, count, command="events")
+
+
+def _print_deleted(answer: dict[str, Any]) -> None:
+    typer.echo(f"{answer['deleted']:,} connections have been deleted.")

@@ -1,0 +1,145 @@
+"""What `dataplane ctl` prints for people at a terminal."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from datetime import datetime, timedelta
+from typing import Any
+
+import typer
+
+
+def _count(number: int, thing: str) -> str:
+    return f"{number:,} {thing}{'' if number == 1 else 's'}"
+
+
+def _table(title: str, columns: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
+    """Rows under a head, numbers to the right; nothing where there are none."""
+    cells = list(rows)
+    text = [[f"{cell:,}" if isinstance(cell, int) else str(cell) for cell in row] for row in cells]
+    if not text:
+        return
+    right = [all(isinstance(row[i], int) for row in cells) for i in range(len(columns))]
+    widths = [max(len(name), *(len(row[i]) for row in text)) for i, name in enumerate(columns)]
+    typer.echo(f"\n{title}")
+    for row in [list(columns), *text]:
+        padded = [
+            cell.rjust(width) if to_right else cell.ljust(width)
+            for cell, width, to_right in zip(row, widths, right, strict=True)
+        ]
+        typer.echo(("  " + "  ".join(padded)).rstrip())
+
+
+def print_status(status: Mapping[str, Any]) -> None:
+    """The firewall at a glance."""
+    uptime = timedelta(seconds=round(status["uptime"]))
+    loaded = datetime.fromtimestamp(status["loaded"]).isoformat(sep=" ", timespec="seconds")
+    unsaved = status["unsaved_changes"]
+    typer.echo(
+        f"dataplane {status['version']}, pid {status['pid']}, up {uptime}, {_count(status['workers'], 'worker')}"
+    )
+    typer.echo(
+        f"policy {status['policy']}, generation {status['generation']}, loaded {loaded}"
+        + (f", {_count(unsaved, 'change')} since then in memory only" if unsaved else "")
+    )
+    typer.echo(
+        f"{_count(status['instances'], 'instance')}, {_count(status['security_groups'], 'security group')}, "
+        f"{_count(status['rules'], 'rule')}"
+    )
+    typer.echo(
+        f"{_count(status['connections'], 'connection')} of at most {status['connections_limit']:,}"
+        + (f", {status['early_drops']:,} dropped early to make room" if status["early_drops"] else "")
+    )
+    _table(
+        "Ports",
+        ("port", "kind", "behind it", "state"),
+        [
+            (
+                port["port"],
+                port["kind"],
+                port["instance"] or port["load_balancer"] or "(uplink)",
+                port["error"] or "up",
+            )
+            for port in status["ports"]
+        ]
+        + [(name, "-", "-", "missing: served once it is there") for name in status["missing_interfaces"]],
+    )
+
+
+def print_change(answer: Mapping[str, Any]) -> None:
+    """What a change, or a reload, did or would do."""
+    cut, dry = answer["disconnected"], answer["dry_run"]
+    for rule in answer.get("new_rules", ()):
+        typer.echo(f"rule {rule}")
+    if not answer["changed"]:
+        typer.echo("Nothing changes." if dry else "Nothing changed.")
+        return
+    verb = "would be disconnected" if dry else "disconnected"
+    typer.echo(f"{_count(cut['total'], 'connection')} {verb}")
+    for instance, number in cut["by_instance"].items():
+        typer.echo(f"  {instance}: {number:,}")
+    if cut["revoked"]:
+        typer.echo(f"  by a shrunken remote group: {cut['revoked']:,}")
+    if not dry and "policy" not in answer:
+        typer.echo("The change is in memory only: write it into the policy file too, or the next reload takes it back.")
+
+
+def print_counters(counters: Mapping[str, Any]) -> None:
+    """All counters that are not 0."""
+    _table(
+        "Packets",
+        ("verdict", "packets", "bytes"),
+        [(word, c["packets"], c["bytes"]) for word, c in counters["verdicts"].items()],
+    )
+    _table(
+        "Checks by reason",
+        ("verdict", "reason", "packets", "bytes"),
+        [(c["verdict"], c["reason"], c["packets"], c["bytes"]) for c in counters["checks"]],
+    )
+    _table(
+        "Invalid or malformed because of",
+        ("cause", "packets", "bytes"),
+        [(word, c["packets"], c["bytes"]) for word, c in counters["causes"].items()],
+    )
+    _table("Connections", ("what", "number"), list(counters["connections"].items()))
+    _table(
+        "Ports",
+        ("port", "packets received", "bytes received", "packets sent", "bytes sent", "drops"),
+        [
+            (
+                port["port"],
+                *(port[way][what] for way in ("received", "sent") for what in ("packets", "bytes")),
+                ", ".join(f"{word} {number:,}" for word, number in port["drops"].items()) or "-",
+            )
+            for port in counters["ports"]
+        ],
+    )
+    _table(
+        "Rules",
+        ("rule", "security group", "hits", "packets", "bytes"),
+        [(r["rule"], r["security_group"], r["hits"], r["packets"], r["bytes"]) for r in counters["rules"]],
+    )
+    _table(
+        "Flows denied most",
+        ("instance", "direction", "flow", "reason", "packets", "bytes"),
+        [
+            (f["instance"], f["direction"], _flow(f), f["reason"], f["packets"], f["bytes"])
+            for f in counters["denied_flows"]
+        ],
+    )
+
+
+def _flow(flow: Mapping[str, Any]) -> str:
+    if flow["source"] is None:
+        return "not IP"
+    port = f" port {flow['destination_port']}" if flow["destination_port"] else ""
+    return f"{flow['protocol']} {flow['source']} > {flow['destination']}{port}"
+
+
+def print_stations(stations: Sequence[Mapping[str, Any]]) -> None:
+    """The switch's table."""
+    _table(
+        "Stations",
+        ("mac", "port", "vlan", "known for"),
+        [(s["mac"], s["port"], str(s["vlan"] or "-"), "always" if s["fixed"] else f"{s['age']} s") for s in stations],
+    )

@@ -1,0 +1,106 @@
+"""Commands of `dataplane ctl` that look at the firewall as a whole, and at what it denies and passes."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from dataplane.cli.ctl.asking import (
+    EXIT_USAGE,
+    CountOption,
+    DryRun,
+    Output,
+    OutputOption,
+    PortOption,
+    connected,
+    ending_on_interrupt,
+    show,
+    stream,
+)
+
+
+def status(context: typer.Context, output: OutputOption = Output.text) -> None:
+    """Print what the firewall is doing, at a glance."""
+    from dataplane.cli.ctl.text import print_status
+
+    with connected(context) as client:
+        show(client.call("status"), output, print_status)
+
+
+def reload(context: typer.Context, dry_run: DryRun = False, output: OutputOption = Output.text) -> None:
+    """Read the policy file again; print what that disconnects once it is in force. With mistakes nothing changes."""
+    from dataplane.cli.ctl.text import print_change
+
+    with connected(context) as client:
+        show(client.call("reload", dry_run=dry_run), output, print_change)
+
+
+def save(context: typer.Context, output: OutputOption = Output.text) -> None:
+    """Write the connection table to the state file."""
+    with connected(context) as client:
+        show(
+            client.call("save"),
+            output,
+            lambda saved: typer.echo(f"{saved['connections']:,} connections saved in {saved['file']}"),
+        )
+
+
+def counters(context: typer.Context, output: OutputOption = Output.text) -> None:
+    """Print what was counted: by verdict and reason, port and rule; and the flows denied most."""
+    from dataplane.cli.ctl.text import print_counters
+
+    with connected(context) as client:
+        show(client.call("counters"), output, print_counters)
+
+
+def stations(context: typer.Context, output: OutputOption = Output.text) -> None:
+    """Print the MACs that the switch knows, and the port of each."""
+    from dataplane.cli.ctl.text import print_stations
+
+    with connected(context) as client:
+        show(client.call("stations"), output, print_stations)
+
+
+def drops(
+    context: typer.Context,
+    rate: Annotated[float, typer.Option(min=0.01, help="The most to show a second; others are counted.")] = 100,
+    port: PortOption = None,
+    count: CountOption = None,
+    output: OutputOption = Output.text,
+) -> None:
+    """Print denied packets as they come, with the reason and the rule, until Ctrl-C."""
+    from dataplane.live.listing import drop_line
+
+    stream(context, output, drop_line, count, command="drops", rate=rate, port=port)
+
+
+def capture(
+    context: typer.Context,
+    file: Annotated[str, typer.Argument(help="The pcapng file to write; - is standard output.")],
+    port: PortOption = None,
+    count: CountOption = None,
+) -> None:
+    """Write frames with their verdicts to a pcapng file until Ctrl-C.
+
+    A frame is there once for each port: where it came in, and where it went out.
+    """
+    from dataplane.live.pcapng import PACKET, kind_of
+
+    packets = 0
+    with connected(context) as client:
+        try:
+            target = sys.stdout.buffer if file == "-" else Path(file).open("wb")
+        except OSError as error:
+            typer.echo(f"{file}: {error.strerror}", err=True)
+            raise typer.Exit(EXIT_USAGE) from None
+        with target, ending_on_interrupt(client):
+            for block in client.capture(port=port):
+                target.write(block)
+                target.flush()
+                packets += kind_of(block) == PACKET
+                if packets == count:
+                    break
+    typer.echo(f"{packets:,} frames captured", err=True)

@@ -1,0 +1,74 @@
+"""`dataplane run`: the firewall between live interfaces."""
+
+from __future__ import annotations
+
+import os
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from dataplane.live import CONTROL_SOCKET
+
+EXIT_FAILED, EXIT_USAGE = 1, 2
+
+app = typer.Typer(add_completion=False, rich_markup_mode=None)
+
+
+class LogFormat(StrEnum):
+    """Forms of the log."""
+
+    text = "text"
+    json = "json"
+
+
+@app.command()
+def run(
+    policy: Annotated[Path, typer.Argument(help="The policy document (YAML or JSON).")],
+    uplink: Annotated[
+        list[str] | None,
+        typer.Option(help="An interface that leads outside, besides the policy's uplinks; may be repeated."),
+    ] = None,
+    workers: Annotated[int, typer.Option(help="How many threads share the traffic.")] = 1,
+    control: Annotated[Path, typer.Option(help="Where the control socket is made.")] = Path(CONTROL_SOCKET),
+    group: Annotated[
+        str | None, typer.Option(help="A group whose members may use the control socket, besides root.")
+    ] = None,
+    state: Annotated[
+        Path | None,
+        typer.Option(help="Where connections are kept over a restart; under systemd the service's StateDirectory."),
+    ] = None,
+    metrics: Annotated[
+        str | None, typer.Option(metavar="HOST:PORT", help="Where Prometheus may fetch metrics: 127.0.0.1:9477.")
+    ] = None,
+    log_format: Annotated[LogFormat, typer.Option(help="Lines for people, or JSON.")] = LogFormat.text,
+) -> None:
+    """Filter live traffic between the interfaces that a policy names, until SIGTERM; SIGHUP reloads the policy."""
+    try:
+        from dataplane.live import daemon, log
+    except ModuleNotFoundError as error:
+        typer.echo(f"{error.name} is not installed: pip install 'dataplane[live]' brings what run needs", err=True)
+        raise typer.Exit(EXIT_USAGE) from None
+
+    log.set_up(log_format.value)
+    options = daemon.Options(
+        policy=policy.absolute(),
+        uplinks=tuple(uplink or ()),
+        workers=workers,
+        control=control,
+        group=group,
+        state=state or _service_state(),
+        metrics=metrics,
+    )
+    try:
+        daemon.run(options)
+    except daemon.StartError as error:
+        typer.echo(str(error), err=True)
+        raise typer.Exit(EXIT_USAGE if error.invalid else EXIT_FAILED) from None
+
+
+def _service_state() -> Path | None:
+    """The state file of a systemd service with a StateDirectory."""
+    folder = os.environ.get("STATE_DIRECTORY", "").partition(":")[0]
+    return Path(folder) / "state" if folder else None

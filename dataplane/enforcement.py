@@ -1,0 +1,142 @@
+"""A policy in force over a connection table, whoever brings the packets: a capture, a caller, or live interfaces.
+
+There is one way for a change (SPEC 5): the policy becomes tables, the difference to the policy before says what is
+disconnected, and both go to the C side as a whole.
+"""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from dataplane import conntrack
+from dataplane._core import ffi
+from dataplane._core.calls import Calls
+from dataplane._core.errors import check
+from dataplane.compiler import Compiler
+from dataplane.connections import Connections
+from dataplane.verdict import Names
+
+if TYPE_CHECKING:
+    from dataplane.policy.changes import Change
+    from dataplane.policy.model import Policy
+
+
+@dataclass(frozen=True, slots=True)
+class Disconnected:
+    """What a change cut: inbound connections by instance, and those cut because a remote group shrank (SPEC 5.4)."""
+
+    by_instance: Mapping[str, int]
+    revoked: int
+    instances: int
+
+    @property
+    def total(self) -> int:
+        """All connections that the change disconnected."""
+        return sum(self.by_instance.values()) + self.revoked
+
+
+class Enforcement:
+    """A policy in force: what a library's engine and a live firewall are alike in.
+
+    `handle` is the C object, `calls` its functions. One thread at a time.
+    """
+
+    def __init__(self, handle: Any, calls: Calls, policy: Policy) -> None:
+        self.handle = handle
+        self.names = Names()
+        self.connections = Connections(handle, calls, self.names)
+        self._calls = calls
+        self._compiler = Compiler(self.names)
+        self._policy = policy
+        self._put_in_force(policy, conntrack.Disconnection(frozenset(), ()), 0)
+
+    @property
+    def policy(self) -> Policy:
+        """The policy in force."""
+        return self._policy
+
+    # ---- changes ----
+
+    def changed(self, change: Change | Mapping[str, Any]) -> Policy:
+        """The policy in force with a change made, which is not in force yet. Raises ChangeError."""
+        # Only who makes changes waits for their models to be loaded.
+        from dataplane.policy.changes import apply, parse_change
+
+        if isinstance(change, Mapping):
+            change = parse_change(change)
+        return apply(self._policy, change)
+
+    def replace(self, policy: Policy, *, time_ns: int = 0) -> Disconnected:
+        """Puts another policy in force; the difference of the two is what changed."""
+        if policy is self._policy:
+            return Disconnected({}, 0, 0)
+        return self._put_in_force(policy, conntrack.disconnection(self._policy, policy), time_ns)
+
+    def _put_in_force(self, policy: Policy, cut: conntrack.Disconnection, time_ns: int) -> Disconnected:
+        zones, endpoints = self._compiler.compile(policy)
+        update = PolicyUpdate(self.names, cut)
+        config = conntrack.settings(policy.conntrack)
+        update.c.zones, update.c.n_zones = zones, len(zones)
+        update.c.endpoints, update.c.config = endpoints, config
+        update.c.time_ns = time_ns
+        check(self._calls.update(self.handle, update.c), "putting the policy in force")
+        self._policy = policy
+        return update.disconnected()
+
+    # ---- counters ----
+
+    def counters(self) -> Any:
+        """A copy of the counters (`struct dp_counters`)."""
+        counters = ffi.new("struct dp_counters *")
+        self._calls.counters(self.handle, counters)
+        return counters
+
+    def rule_counters(self) -> Any:
+        """Counters by rule number (array of `struct dp_rule_counter`)."""
+        n = len(self.names.rules)
+        counters = ffi.new("struct dp_rule_counter[]", n)
+        self._calls.rule_counters(self.handle, counters, n)
+        return counters
+
+    def denied(self, most: int) -> Iterable[Any]:
+        """The flows denied most (`struct dp_denied *`), at most `most`."""
+        found = ffi.new("struct dp_denied[]", most)
+        # Copies: an item of an array does not keep the array alive.
+        return [ffi.new("struct dp_denied *", found[i]) for i in range(self._calls.denied(self.handle, found, most))]
+
+
+def seed_words(seed: int | None) -> list[int]:
+    """The two words that key a connection table's hash; fresh ones for None (SPEC 4.9)."""
+    if seed is None:
+        return [secrets.randbits(64), secrets.randbits(64)]
+    return [seed & 0xFFFFFFFFFFFFFFFF, seed >> 64 & 0xFFFFFFFFFFFFFFFF]
+
+
+class PolicyUpdate:
+    """A `struct dp_policy_update` that says what is cut; zones and rules that have no number have no connections."""
+
+    def __init__(self, names: Names, cut: conntrack.Disconnection) -> None:
+        self._instances = [i for i in sorted(cut.instances) if names.known_zone(i) is not None]
+        revoked = [
+            {"address": address.ljust(16, b"\0"), "family": 4 if len(address) == 4 else 6, "rule": number}
+            for rule, group, address in cut.revoked
+            if (number := names.known_rule(rule, group))
+        ]
+        self._counts = ffi.new("uint64_t[]", len(self._instances))
+        self._kept = (
+            ffi.new("uint32_t[]", [names.zone(i) for i in self._instances]),
+            ffi.new("struct dp_revocation[]", revoked),
+        )
+        self.c = ffi.new("struct dp_policy_update *")
+        self.c.cut, self.c.revocations = self._kept
+        self.c.n_cut, self.c.n_revocations = len(self._instances), len(revoked)
+        self.c.disconnected = self._counts
+        self.c.count_revoked = 1
+
+    def disconnected(self) -> Disconnected:
+        """What the C side wrote into it."""
+        by_instance = {i: n for i, n in zip(self._instances, self._counts, strict=True) if n}
+        return Disconnected(by_instance, self.c.revoked, len(self._instances))

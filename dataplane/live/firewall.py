@@ -1,0 +1,198 @@
+"""The live firewall: a policy in force between ports, judged by one worker thread for each queue.
+
+Everything here is called by one thread at a time, the control thread; what needs a worker's tables is carried out by
+the worker between two bursts, so that no call stalls the packets.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from dataplane import conntrack
+from dataplane._core import ffi, lib
+from dataplane._core.calls import FIREWALL
+from dataplane._core.errors import check
+from dataplane.compiler import transparent_balancers
+from dataplane.enforcement import Disconnected, Enforcement, PolicyUpdate, seed_words
+
+if TYPE_CHECKING:
+    from dataplane.live.ports import Port
+    from dataplane.policy.changes import Change
+    from dataplane.policy.model import Policy
+
+WORKERS_MAX = lib.DP_WORKERS_MAX
+_STATIONS_MAX = 65536
+_SAVED_AT_ONCE = 4096
+_KINDS = {"tap": lib.DP_PORT_TAP, "packet": lib.DP_PORT_PACKET}
+
+
+@dataclass(frozen=True, slots=True)
+class Station:
+    """A MAC that the switch has learned in a VLAN (0: none), or knows from the policy (`fixed`): `port` leads to it.
+
+    `age` is in seconds.
+    """
+
+    mac: str
+    port: str
+    vlan: int
+    fixed: bool
+    age: int
+
+
+class Firewall(Enforcement):
+    """A policy in force between live ports.
+
+    `workers` threads share the traffic, each connection kept on one of them. `seed` keys the hash of the connection
+    tables; None takes a fresh one (SPEC 4.9).
+    """
+
+    def __init__(self, policy: Policy, *, workers: int = 1, seed: int | None = None) -> None:
+        words = ffi.new("uint64_t[2]", seed_words(seed))
+        out = ffi.new("struct dp_firewall **")
+        config = conntrack.settings(policy.conntrack)
+        check(lib.dp_firewall_new(config, words, workers, out), "making the firewall")
+        super().__init__(ffi.gc(out[0], lib.dp_firewall_free), FIREWALL, policy)
+        self.workers = workers
+        self._numbers: dict[str, int] = {}
+        self._ports: dict[int, Port] = {}
+        self._described: dict[int, bytes] = {}
+
+    @staticmethod
+    def now() -> int:
+        """Nanoseconds of the clock by which connections live: the monotonic one."""
+        return lib.dp_firewall_now()
+
+    @staticmethod
+    def to_wall_clock() -> int:
+        """What to add to a time of the firewall's clock to have nanoseconds since 1970."""
+        return time.time_ns() - lib.dp_firewall_now()
+
+    # ---- life ----
+
+    def start(self) -> None:
+        """Starts the workers. Raises DataPlaneError when the system gives no thread."""
+        check(lib.dp_firewall_start(self.handle), "starting the workers")
+
+    def stop(self) -> None:
+        """Stops the workers; connections and counters stay as they are."""
+        lib.dp_firewall_stop(self.handle)
+
+    # ---- ports ----
+
+    def add_port(self, port: Port) -> None:
+        """Makes the switch serve a port. Raises LimitError when there are too many."""
+        c = self._describe(port)
+        number = check(lib.dp_firewall_add_port(self.handle, c, ffi.new("int[]", port.fds)), f"adding port {port.name}")
+        self._numbers[port.name] = number
+        self._ports[number], self._described[number] = port, bytes(ffi.buffer(c))
+
+    def renew_port(self, port: Port) -> None:
+        """Tells the switch what stands behind a port now. Raises KeyError for one that is not served."""
+        number = self._numbers[port.name]
+        self._ports[number] = port
+        c = self._describe(port)
+        described = bytes(ffi.buffer(c))
+        # Most changes concern no port, and each renewal is a command to every worker.
+        if described != self._described[number]:
+            check(lib.dp_firewall_set_port(self.handle, number, c), f"renewing port {port.name}")
+            self._described[number] = described
+
+    def remove_port(self, port: Port) -> None:
+        """Stops serving a port; only then may its descriptors be closed. Raises KeyError for one that is not served."""
+        number = self._numbers.pop(port.name)
+        del self._ports[number], self._described[number]
+        check(lib.dp_firewall_remove_port(self.handle, number), f"removing port {port.name}")
+
+    @property
+    def ports(self) -> Mapping[int, Port]:
+        """The ports that are served, by number."""
+        return self._ports
+
+    def port_number(self, name: str) -> int | None:
+        """The number of a port by its interface's name, or None."""
+        return self._numbers.get(name)
+
+    def _describe(self, port: Port) -> Any:
+        """What stands behind a port under the policy in force, as a `struct dp_port`."""
+        c = ffi.new("struct dp_port *", {"zone": lib.DP_ZONE_NONE, "kind": _KINDS[port.kind]})
+        instance = self.policy.instances_by_id.get(port.instance.id) if port.instance else None
+        if instance:
+            c.zone = self.names.zone(instance.id)
+            c.guarded = instance.port_security_enabled
+            if instance.mac:
+                c.has_mac, c.mac = 1, bytes.fromhex(instance.mac.replace(":", ""))
+        for number, balancer in enumerate(transparent_balancers(self.policy), 1):
+            if port.balancer and balancer.id == port.balancer.id:
+                c.balancer = number
+        return c
+
+    # ---- changes ----
+
+    def apply(self, change: Change | Mapping[str, Any]) -> Disconnected:
+        """Makes one change now, at once and as a whole (SPEC 5). Raises ChangeError; nothing has happened then."""
+        return self.replace(self.changed(change))
+
+    def replace(self, policy: Policy, *, time_ns: int = 0) -> Disconnected:
+        """Puts another policy in force now; `time_ns` is not used. What stands behind the ports follows it."""
+        if policy is self.policy:
+            return Disconnected({}, 0, 0)
+        result = super().replace(policy)
+        for port in list(self._ports.values()):
+            # A port whose instance is gone stays that instance's, which nobody may pass now, until it is removed.
+            if port.instance is None or port.instance.id in policy.instances_by_id:
+                self.renew_port(port)
+        return result
+
+    def rehearse(self, policy: Policy) -> Disconnected:
+        """What putting a policy in force would disconnect; nothing changes."""
+        update = PolicyUpdate(self.names, conntrack.disconnection(self.policy, policy))
+        check(lib.dp_firewall_rehearse(self.handle, update.c), "rehearsing the change")
+        return update.disconnected()
+
+    # ---- what it sees ----
+
+    def port_counters(self, number: int) -> Any:
+        """Counters of one port (`struct dp_port_counters`)."""
+        counters = ffi.new("struct dp_port_counters *")
+        check(lib.dp_firewall_port_counters(self.handle, number, counters), "reading a port's counters")
+        return counters
+
+    def worker_counters(self, worker: int) -> Any:
+        """Counters of one worker (`struct dp_worker_counters`)."""
+        counters = ffi.new("struct dp_worker_counters *")
+        check(lib.dp_firewall_worker_counters(self.handle, worker, counters), "reading a worker's counters")
+        return counters
+
+    def stations(self) -> list[Station]:
+        """The switch's table of MACs."""
+        found = ffi.new("struct dp_station[]", _STATIONS_MAX)
+        n = check(lib.dp_firewall_stations(self.handle, found, _STATIONS_MAX), "reading the switch's table")
+        return [
+            Station(bytes(ffi.buffer(s.mac)).hex(":"), self._ports[s.port].name, s.vlan, bool(s.fixed), s.age_s)
+            for s in found[0:n]
+            if s.port in self._ports
+        ]
+
+    # ---- the connection table saved and restored ----
+
+    def saved(self) -> Iterator[bytes]:
+        """All connections, a batch of `struct dp_saved_connection` at a time."""
+        cursor = ffi.new("uint64_t *", 0)
+        batch = ffi.new("struct dp_saved_connection[]", _SAVED_AT_ONCE)
+        size = ffi.sizeof("struct dp_saved_connection")
+        while n := check(lib.dp_firewall_save(self.handle, cursor, batch, _SAVED_AT_ONCE), "saving connections"):
+            yield bytes(ffi.buffer(batch, n * size))
+
+    def restore(self, batches: Iterable[bytes], passed_ns: int) -> int:
+        """Puts saved connections back as they were `passed_ns` ago; returns how many were taken."""
+        size = ffi.sizeof("struct dp_saved_connection")
+        taken = 0
+        for batch in batches:
+            array = ffi.from_buffer("struct dp_saved_connection[]", batch)
+            code = lib.dp_firewall_restore(self.handle, array, len(batch) // size, passed_ns)
+            taken += check(code, "restoring connections")
+        return taken

@@ -1,0 +1,261 @@
+"""Interfaces as the kernel's netlink tells of them, and what is set on them through it (pyroute2).
+
+Everything here happens in the network namespace of the calling thread; `inside` runs work in a thread of its own, in a
+namespace by name. That thread also keeps pyroute2's event loop apart from any that the caller has.
+"""
+
+from __future__ import annotations
+
+import array
+import ctypes
+import errno
+import fcntl
+import os
+import socket
+import struct
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
+
+if TYPE_CHECKING:
+    from pyroute2 import IPRoute
+
+T = TypeVar("T")
+
+IFF_UP = 0x1
+IFF_NOARP = 0x80
+_TUN_TYPE_TAP = 2
+_RTMGRP_LINK = 1
+
+_SIOCETHTOOL = 0x8946
+_ETHTOOL_GFLAGS = 0x25
+_ETHTOOL_SFLAGS = 0x26
+_ETH_FLAG_LRO = 1 << 15
+
+
+class PortError(Exception):
+    """An interface that cannot be served: one sentence that says which, why, and what to do."""
+
+
+class NoEntryError(PortError):
+    """A network namespace that may not be entered."""
+
+
+def refusal(doing: str, error: OSError) -> PortError:
+    """The sentence about a call that the system refused while `doing` something with an interface."""
+    if error.errno in (errno.EPERM, errno.EACCES):
+        return PortError(f"{doing} is not permitted: run dataplane as root, or with the capability CAP_NET_ADMIN")
+    if error.errno in (errno.EMFILE, errno.ENFILE):
+        return PortError(f"{doing} needs more open files than the system allows: raise the limit (ulimit -n)")
+    return PortError(f"{doing} failed: {error.strerror or error}")
+
+
+def inside(namespace: str | None, work: Callable[[], T]) -> T:
+    """What `work` returns, done in a network namespace by name (None: the caller's).
+
+    Raises PortError when there is no such namespace or it may not be entered.
+    """
+
+    def there() -> T:
+        if namespace is not None:
+            _enter(namespace)
+        return work()
+
+    # A thread takes its namespace with it when it ends, so that nothing has to find its way back.
+    with ThreadPoolExecutor(1) as thread:
+        return thread.submit(there).result()
+
+
+def _enter(namespace: str) -> None:
+    from pyroute2 import netns
+
+    try:
+        there = os.open(f"/run/netns/{namespace}", os.O_RDONLY | os.O_CLOEXEC)
+    except FileNotFoundError:
+        raise PortError(
+            f"there is no network namespace {namespace}: make it (ip netns add {namespace}), or take it out of the"
+            " policy"
+        ) from None
+    try:
+        netns.setns(there, libc=ctypes.CDLL(None, use_errno=True))
+    except OSError as error:
+        if error.errno == errno.EPERM:
+            raise NoEntryError(
+                f"entering the network namespace {namespace} is not permitted: start dataplane with the capability"
+                " CAP_SYS_ADMIN; once it runs, it can make a TAP there, but take none that exists"
+            ) from None
+        raise refusal(f"entering the network namespace {namespace}", error) from None
+    finally:
+        os.close(there)
+
+
+@dataclass(frozen=True, slots=True)
+class Link:
+    """What an interface is. `queues` counts the queues of a TAP that somebody holds; `master` is a bridge or bond."""
+
+    index: int
+    name: str
+    flags: int
+    mtu: int
+    is_tap: bool
+    multi_queue: bool
+    queues: int
+    master: str | None
+    addresses: tuple[tuple[str, int], ...]
+
+
+def find(name: str) -> Link | None:
+    """The interface with this name; None where there is none."""
+    with _netlink(f"looking up interface {name}") as ip:
+        found = _get(ip, ifname=name)
+        if found is None:
+            return None
+        tun = found.get(("linkinfo", "data")) if found.get(("linkinfo", "kind")) == "tun" else None
+        master = found.get("master")
+        above = _get(ip, index=master) if master else None
+        addresses = tuple((a.get("address"), a["prefixlen"]) for a in ip.get_addr(index=found["index"]))
+        return Link(
+            index=found["index"],
+            name=name,
+            flags=found["flags"],
+            mtu=found.get("mtu"),
+            is_tap=tun is not None and tun.get("tun_type") == _TUN_TYPE_TAP,
+            multi_queue=bool(tun and tun.get("tun_multi_queue")),
+            queues=(tun.get("tun_num_queues") or 0) + (tun.get("tun_num_disabled_queues") or 0) if tun else 0,
+            master=above.get("ifname") if above else None,
+            addresses=addresses,
+        )
+
+
+def configure(name: str, *, mac: str | None, mtu: int, rename: str | None = None, namespace: str | None = None) -> None:
+    """Sets an interface up, with a MAC if there is one, also under another name and in another namespace."""
+    wanted: dict[str, Any] = {"mtu": mtu, "state": "up"}
+    if mac is not None:
+        wanted["address"] = mac
+    if rename is not None:
+        wanted["ifname"] = rename
+    if namespace is not None:
+        # The kernel moves first and then sets the rest, so that this is one step and needs no entry.
+        wanted["net_ns_fd"] = namespace
+    with _netlink(f"setting up interface {rename or name}") as ip:
+        found = _get(ip, ifname=name)
+        if found is None:
+            raise PortError(f"interface {name} is gone: it was removed while it was set up")
+        if mac is not None and found.get("address") == mac:
+            del wanted["address"]
+        ip.link("set", index=found["index"], **wanted)
+
+
+class Silence:
+    """Keeps the host's own stack silent on an interface that it shares with instances, until `restore`.
+
+    ARP and IPv6 are switched off, the interface is set up, and LRO is switched off, since what it puts together cannot
+    be taken apart again; GRO stays, whose super-packets can. What was there before comes back with `restore`, which
+    does nothing where the interface is gone by then.
+    """
+
+    def __init__(self, link: Link) -> None:
+        self._link = link
+        self._lro = _switch_lro(link.name, on=False)
+        self._ipv6 = False
+        try:
+            with _netlink(f"setting up interface {link.name}") as ip:
+                ip.link("set", index=link.index, flags=IFF_UP | IFF_NOARP, change=IFF_UP | IFF_NOARP)
+            self._ipv6 = _switch_ipv6(link.name, on=False)
+        except PortError:
+            self.restore()
+            raise
+
+    def restore(self) -> None:
+        """Puts back what was changed."""
+        link = self._link
+        with suppress(PortError), _netlink(f"restoring interface {link.name}") as ip:
+            now = _get(ip, ifname=link.name)
+            if now is None or now["index"] != link.index:
+                return
+            ip.link("set", index=link.index, flags=link.flags & (IFF_UP | IFF_NOARP), change=IFF_UP | IFF_NOARP)
+            if self._lro:
+                _switch_lro(link.name, on=True)
+            if self._ipv6:
+                _switch_ipv6(link.name, on=True)
+                for address, length in link.addresses:
+                    # Link-local addresses come back by themselves.
+                    if ":" in address and not address.startswith("fe80:"):
+                        ip.addr("replace", index=link.index, address=address, prefixlen=length)
+
+
+def watch() -> socket.socket:
+    """A socket that becomes readable when any interface of this namespace changes; what it says need not be read."""
+    events = socket.socket(
+        socket.AF_NETLINK, socket.SOCK_RAW | socket.SOCK_NONBLOCK | socket.SOCK_CLOEXEC, socket.NETLINK_ROUTE
+    )
+    events.bind((0, _RTMGRP_LINK))
+    return events
+
+
+def drain(events: socket.socket) -> None:
+    """Empties a socket made by `watch`; events that did not fit into it are no loss, since it is all one."""
+    while True:
+        try:
+            events.recv(65536)
+        except BlockingIOError:
+            return
+        except OSError as error:
+            if error.errno != errno.ENOBUFS:
+                raise
+
+
+@contextmanager
+def _netlink(doing: str) -> Iterator[IPRoute]:
+    from pyroute2 import IPRoute, NetlinkError
+
+    try:
+        with IPRoute() as ip:
+            yield ip
+    except NetlinkError as error:
+        raise refusal(doing, OSError(error.code, os.strerror(error.code))) from None
+    except OSError as error:
+        raise refusal(doing, error) from None
+
+
+def _get(ip: IPRoute, **which: object) -> Any:
+    from pyroute2 import NetlinkError
+
+    try:
+        return next(iter(ip.link("get", **which)))
+    except NetlinkError as error:
+        if error.code == errno.ENODEV:
+            return None
+        raise
+
+
+def _switch_ipv6(name: str, *, on: bool) -> bool:
+    """Whether IPv6 was switched; it may be off already, or absent from this kernel."""
+    path = Path("/proc/sys/net/ipv6/conf", name, "disable_ipv6")
+    wanted = "0" if on else "1"
+    try:
+        if path.read_text().strip() == wanted:
+            return False
+        path.write_text(wanted)
+    except FileNotFoundError:
+        return False
+    except OSError as error:
+        raise refusal(f"switching IPv6 off on interface {name}", error) from None
+    return True
+
+
+def _switch_lro(name: str, *, on: bool) -> bool:
+    """Whether LRO was switched; most interfaces have none."""
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC) as control, suppress(OSError):
+        value = array.array("I", [_ETHTOOL_GFLAGS, 0])
+        request = struct.pack("16sP16x", name.encode(), value.buffer_info()[0])
+        fcntl.ioctl(control, _SIOCETHTOOL, request)
+        if bool(value[1] & _ETH_FLAG_LRO) != on:
+            value[0] = _ETHTOOL_SFLAGS
+            value[1] ^= _ETH_FLAG_LRO
+            fcntl.ioctl(control, _SIOCETHTOOL, request)
+            return True
+    return False

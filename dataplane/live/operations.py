@@ -1,0 +1,218 @@
+"""What can be asked of a running firewall, and told it: the one place where live changes are made, one after the other.
+
+Everything here runs in the control thread and answers with JSON values. A change is valid and in force, as a whole, or
+refused and nothing has happened (SPEC 5.1, 5.6); the answer comes when it is in force.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import time
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from dataplane.live import state
+from dataplane.live.records import connection_record, counters_record, disconnected_record
+from dataplane.policy import Policy
+
+if TYPE_CHECKING:
+    from dataplane.enforcement import Disconnected
+    from dataplane.live.firewall import Firewall
+    from dataplane.live.ports import Changes, Port, Ports
+    from dataplane.live.selection import Selection
+
+log = logging.getLogger("dataplane")
+
+_LISTED_AT_ONCE = 256
+
+
+@dataclass(slots=True)
+class Reloads:
+    """What became of the policy file since the start."""
+
+    succeeded: int = 0
+    failed: int = 0
+    seconds: float = 0.0
+    loaded_at: float = field(default_factory=time.time)
+
+
+class Operations:
+    """A firewall, its ports and its policy file `policy_path`, with all that the control socket offers."""
+
+    def __init__(self, firewall: Firewall, ports: Ports, policy_path: Path, *, state_path: Path | None = None) -> None:
+        self.firewall = firewall
+        self.generation = 1
+        self.reloads = Reloads()
+        self._ports = ports
+        self._policy_path = policy_path
+        self._state_path = state_path
+        self._started = time.time()
+        self._unsaved = 0
+
+    # ---- the policy ----
+
+    def reload(self, *, dry_run: bool = False) -> dict[str, Any]:
+        """Reads the policy file again and puts it in force. On a PolicyError, with every mistake, the old one stays."""
+        started = time.perf_counter()
+        try:
+            policy = self.firewall.changed({"apply_policy": Policy.load(self._policy_path)})
+            answer = self._change_to(policy, dry_run=dry_run)
+        except Exception:
+            if not dry_run:
+                self.reloads.failed += 1
+            raise
+        if not dry_run:
+            self.reloads.succeeded += 1
+            self.reloads.seconds = time.perf_counter() - started
+            self.reloads.loaded_at = time.time()
+            self._unsaved = 0
+        return {"policy": str(self._policy_path), **answer, "seconds": time.perf_counter() - started}
+
+    def change(self, change: Mapping[str, Any], *, dry_run: bool = False) -> dict[str, Any]:
+        """Makes one change of SPEC 7 in memory: the policy file stays as it is. Raises ChangeError."""
+        if "apply_policy" in change:
+            raise ValueError("apply_policy is no change of a running firewall: use reload")
+        before = self.firewall.policy
+        policy = self.firewall.changed(change)
+        answer = self._change_to(policy, dry_run=dry_run)
+        if answer["changed"] and not dry_run:
+            self._unsaved += 1
+        return answer | {"new_rules": sorted(policy.rules_by_id.keys() - before.rules_by_id.keys())}
+
+    def _change_to(self, policy: Policy, *, dry_run: bool) -> dict[str, Any]:
+        changed = policy is not self.firewall.policy
+        result = self.firewall.rehearse(policy) if dry_run else self._put_in_force(policy)
+        return {
+            "changed": changed,
+            "dry_run": dry_run,
+            "generation": self.generation,
+            "disconnected": disconnected_record(result),
+        }
+
+    def _put_in_force(self, policy: Policy) -> Disconnected:
+        """Interfaces that a policy newly names are opened before it is in force: where that fails, all stays."""
+        changed = policy is not self.firewall.policy
+        ports = self._ports.update(policy)
+        try:
+            result = self.firewall.replace(policy)
+        except BaseException:
+            self._follow(ports)
+            self._follow(self._ports.update(self.firewall.policy))
+            raise
+        self._follow(ports)
+        if changed:
+            self.generation += 1
+            log.info(
+                "policy in force",
+                extra={"generation": self.generation, "disconnected": disconnected_record(result)},
+            )
+        return result
+
+    def refresh_ports(self) -> None:
+        """Takes out ports whose interface is gone, and serves those whose interface is back."""
+        self._follow(self._ports.refresh())
+
+    def _follow(self, changes: Changes) -> None:
+        """Makes the switch serve what is open. A port that comes may have the name of one that goes."""
+        for port in changes.removed:
+            self.firewall.remove_port(port)
+            self._ports.release(port)
+        for port in changes.added:
+            self.firewall.add_port(port)
+        for port in changes.changed:
+            self.firewall.renew_port(port)
+
+    # ---- connections ----
+
+    def connections(self, selection: Selection) -> Iterator[list[dict[str, Any]]]:
+        """The chosen connections, some at a time; the table goes on changing meanwhile."""
+        batch = []
+        for view in selection.views(self.firewall.connections):
+            for connection in view:
+                batch.append(connection_record(connection, now_ns=self.firewall.now()))
+                if len(batch) == _LISTED_AT_ONCE:
+                    yield batch
+                    batch = []
+        yield batch
+
+    def count(self, selection: Selection) -> dict[str, Any]:
+        """How many of the chosen connections there are, in all and by state."""
+        by_state: dict[str, int] = {}
+        for view in selection.views(self.firewall.connections):
+            for word, number in view.count_by_state().items():
+                by_state[word] = by_state.get(word, 0) + number
+        counters = self.firewall.counters()
+        return {"count": sum(by_state.values()), "by_state": by_state, "limit": counters.max_entries}
+
+    def delete(self, selection: Selection) -> dict[str, Any]:
+        """Takes the chosen connections out of the table; their next packets are new."""
+        deleted = sum(view.flush() for view in selection.views(self.firewall.connections))
+        log.info("connections deleted", extra={"deleted": deleted})
+        return {"deleted": deleted}
+
+    # ---- state ----
+
+    def save(self) -> state.State:
+        """The state to be written to the state file. Raises ValueError where no file was named at the start."""
+        if self._state_path is None:
+            raise ValueError("there is no state file: start the firewall with --state FILE")
+        return state.taken(self.firewall)
+
+    @property
+    def state_path(self) -> Path | None:
+        """The state file."""
+        return self._state_path
+
+    # ---- what it does ----
+
+    def status(self) -> dict[str, Any]:
+        """The firewall at a glance."""
+        from dataplane import __version__
+
+        policy, counters = self.firewall.policy, self.firewall.counters()
+        return {
+            "version": __version__,
+            "pid": os.getpid(),
+            "started": self._started,
+            "uptime": time.time() - self._started,
+            "workers": self.firewall.workers,
+            "policy": str(self._policy_path),
+            "generation": self.generation,
+            "loaded": self.reloads.loaded_at,
+            "unsaved_changes": self._unsaved,
+            "state_file": str(self._state_path) if self._state_path else None,
+            "security_groups": len(policy.security_groups),
+            "rules": len(policy.rules_by_id),
+            "instances": len(policy.instances),
+            "connections": counters.entries,
+            "connections_limit": counters.max_entries,
+            "table_bytes": counters.table_bytes,
+            "early_drops": counters.early_drops,
+            "ports": [self._port_record(number, port) for number, port in self.firewall.ports.items()],
+            "missing_interfaces": list(self._ports.missing),
+        }
+
+    def _port_record(self, number: int, port: Port) -> dict[str, Any]:
+        error = self.firewall.port_counters(number).error
+        return {
+            "port": port.name,
+            "kind": port.kind,
+            "instance": port.instance.id if port.instance else None,
+            "load_balancer": port.balancer.id if port.balancer else None,
+            "made": port.made,
+            "error": os.strerror(error) if error else None,
+        }
+
+    def counters(self) -> dict[str, Any]:
+        """All counters: by verdict and reason, rule, port, worker."""
+        return counters_record(self.firewall)
+
+    def stations(self) -> list[dict[str, Any]]:
+        """The MACs that the switch knows."""
+        return [
+            {"mac": s.mac, "port": s.port, "vlan": s.vlan, "fixed": s.fixed, "age": s.age}
+            for s in self.firewall.stations()
+        ]

@@ -1,0 +1,378 @@
+"""The ports of a policy: which interface stands for which instance, balancer or uplink, and the descriptors of each.
+
+An instance's interface that does not exist is made, as a TAP. A TAP that nobody holds is taken as it is. Everything
+else (a veth end, a network card, a TAP that QEMU holds) is read by AF_PACKET sockets, and the host's own stack is kept
+silent on it. Nothing here sees a frame: descriptors go to `dp_firewall_add_port`, which reads and writes them, and
+must stay open until `dp_firewall_remove_port`. So what is removed here is closed by `release` only.
+
+    opened ----> open ----------> removed ----> released
+                  |  interface gone:              (closed; a TAP made here goes with it unless it is persistent)
+                  |  `refresh` removes it
+                  +-- and opens it anew once the interface is back
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import pwd
+import resource
+import socket
+from collections.abc import Iterable
+from contextlib import suppress
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, Literal
+
+from dataplane.live import links, packet_socket, tap
+from dataplane.live.links import Link, PortError
+
+if TYPE_CHECKING:
+    from dataplane.policy import Policy
+    from dataplane.policy.model import Instance, LoadBalancer, Tap
+
+__all__ = ["Changes", "Port", "PortError", "Ports"]
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Port:
+    """An interface in use; without instance and balancer it is an uplink. `fds` are one for each worker."""
+
+    name: str
+    kind: Literal["tap", "packet"]
+    fds: tuple[int, ...]
+    made: bool
+    instance: Instance | None = None
+    balancer: LoadBalancer | None = None
+    namespace: str | None = None
+
+    @property
+    def is_attached(self) -> bool:
+        """Whether the interface still exists."""
+        return tap.is_attached(self.fds[0]) if self.kind == "tap" else packet_socket.is_attached(self.fds[0])
+
+
+@dataclass(frozen=True, slots=True)
+class Changes:
+    """What became of the ports. `changed` are those that stand for something else now, as they are from now on."""
+
+    added: tuple[Port, ...] = ()
+    removed: tuple[Port, ...] = ()
+    changed: tuple[Port, ...] = ()
+
+    def __bool__(self) -> bool:
+        return bool(self.added or self.removed or self.changed)
+
+
+@dataclass(frozen=True, slots=True)
+class _Wanted:
+    """An interface that a policy names, and what for."""
+
+    name: str
+    instance: Instance | None = None
+    balancer: LoadBalancer | None = None
+
+    @property
+    def tap(self) -> Tap | None:
+        return self.instance.tap if self.instance else None
+
+    @property
+    def namespace(self) -> str | None:
+        return self.tap.namespace if self.tap else None
+
+    @property
+    def facts(self) -> tuple[object, ...]:
+        """What a port is told about what stands behind it."""
+        if self.instance:
+            return (self.instance.id, self.instance.mac, self.instance.port_security_enabled)
+        return (self.balancer.id if self.balancer else None,)
+
+
+@dataclass(slots=True)
+class _Open:
+    """A port with what it is there for, and how to undo what was set."""
+
+    port: Port
+    wanted: _Wanted
+    silence: links.Silence | None = field(default=None)
+
+
+class Ports:
+    """The ports of a policy, each with a descriptor for each of `workers` (1 or more).
+
+    All methods are for one thread. PortError tells, in a sentence, why an interface cannot be served.
+    """
+
+    def __init__(self, workers: int) -> None:
+        self._workers = workers
+        self._uplinks: tuple[str, ...] = ()
+        self._wanted: dict[str, _Wanted] = {}
+        self._open: dict[str, _Open] = {}
+        self._removed: dict[tuple[int, ...], _Open] = {}
+        # Interfaces that went, and whether they are made anew: TAPs that were made here.
+        self._lost: dict[str, bool] = {}
+        self._told: dict[str, str] = {}
+        self._events: socket.socket | None = None
+
+    @property
+    def ports(self) -> tuple[Port, ...]:
+        """The open ports, in the order of the policy."""
+        return tuple(self._open[name].port for name in self._wanted if name in self._open)
+
+    @property
+    def missing(self) -> tuple[str, ...]:
+        """Interfaces that are wanted and not there now; `refresh` opens them when they come back."""
+        return tuple(name for name in self._wanted if name not in self._open)
+
+    @property
+    def watch_fd(self) -> int:
+        """A descriptor that is readable when interfaces have changed, so that `refresh` may find something."""
+        if self._events is None:
+            raise ValueError("ports are watched once they are open")
+        return self._events.fileno()
+
+    def open(self, policy: Policy, uplinks: Iterable[str] = ()) -> tuple[Port, ...]:
+        """Opens the ports of a policy, and uplinks that it does not name itself. On any error none stays open."""
+        self._uplinks = tuple(uplinks)
+        _allow_open_files()
+        self._events = links.watch()
+        try:
+            return self.update(policy).added
+        except BaseException:
+            self.close()
+            raise
+
+    def update(self, policy: Policy) -> Changes:
+        """Makes the ports those of another policy; on an error all stay as they were.
+
+        Removed ports are open still: `release` each once no worker uses it.
+        """
+        wanted = _wanted(policy, self._uplinks)
+        opened: list[_Open] = []
+        try:
+            for name, want in wanted.items():
+                if self._is_new(want) and name not in self._lost:
+                    opened.append(self._opened(want))
+        except BaseException:
+            for each in opened:
+                self._close(each)
+            raise
+        removed = [o for name, o in self._open.items() if name not in wanted or self._is_new(wanted[name])]
+        self._wanted = wanted
+        self._lost = {name: ours for name, ours in self._lost.items() if name in wanted}
+        for each in removed:
+            self._remove(each)
+        self._open.update((each.wanted.name, each) for each in opened)
+        new = {each.wanted.name for each in opened}
+        changed = [o for o in self._open.values() if o.wanted.name not in new and self._adopt(o, wanted[o.wanted.name])]
+        return Changes(
+            tuple(each.port for each in opened), tuple(o.port for o in removed), tuple(o.port for o in changed)
+        )
+
+    def refresh(self) -> Changes:
+        """Takes out ports whose interface is gone, and opens those whose interface is back.
+
+        For when `watch_fd` is readable, and now and then, since no event comes from other namespaces. A TAP that was
+        made here and is gone is made anew. What cannot be opened is logged, once, and tried again.
+        """
+        if self._events is not None:
+            links.drain(self._events)
+        gone = [o for o in self._open.values() if not o.port.is_attached]
+        for each in gone:
+            log.warning("interface %s is gone: its port is closed until it is back", each.wanted.name)
+            self._remove(each)
+            self._lost[each.wanted.name] = each.port.made
+        back = []
+        for name in self.missing:
+            try:
+                found = self._found_or_made(self._wanted[name], make=self._lost.get(name, True))
+            except PortError as error:
+                if self._told.get(name) != str(error):
+                    self._told[name] = str(error)
+                    log.warning("%s", error)
+                continue
+            if found is not None:
+                log.info("interface %s is back", name)
+                self._open[name] = found
+                back.append(found.port)
+                self._lost.pop(name, None)
+                self._told.pop(name, None)
+        return Changes(tuple(back), tuple(each.port for each in gone))
+
+    def release(self, port: Port) -> None:
+        """Closes a port that `update` or `refresh` has removed; what was set on its interface is put back."""
+        found = self._removed.pop(port.fds, None)
+        if found is not None:
+            self._close(found)
+
+    def close(self) -> None:
+        """Closes all ports: TAPs made here go, unless they are persistent, and settings are put back."""
+        for each in (*self._removed.values(), *self._open.values()):
+            self._close(each)
+        self._removed.clear()
+        self._open.clear()
+        self._wanted = {}
+        if self._events is not None:
+            self._events.close()
+            self._events = None
+
+    def _is_new(self, want: _Wanted) -> bool:
+        """Whether an interface needs a port that it has not."""
+        found = self._open.get(want.name)
+        return found is None or (found.port.made and found.port.namespace != want.namespace)
+
+    def _remove(self, which: _Open) -> None:
+        del self._open[which.wanted.name]
+        self._removed[which.port.fds] = which
+
+    def _adopt(self, which: _Open, want: _Wanted) -> bool:
+        """Notes what a port is there for from now on; whether a worker must be told."""
+        before, which.wanted = which.wanted, want
+        which.port = replace(which.port, instance=want.instance, balancer=want.balancer)
+        if which.port.made and want.tap != before.tap:
+            try:
+                links.inside(want.namespace, lambda: _dress(which.port, want))
+            except PortError as error:
+                log.warning("%s: TAP %s keeps its settings", error, want.name)
+        return before.facts != want.facts
+
+    # ---- opening ----
+
+    def _opened(self, want: _Wanted) -> _Open:
+        """Opens an interface, or makes it where it is an instance's."""
+        found = self._found_or_made(want, make=True)
+        if found is None:
+            what = f"of load balancer {want.balancer.id}" if want.balancer else "of an uplink"
+            raise PortError(
+                f"interface {want.name} {what} does not exist: make it first, or name another one (ip link shows all)"
+            )
+        return found
+
+    def _found_or_made(self, want: _Wanted, *, make: bool) -> _Open | None:
+        """Opens an interface that exists, else makes it if that is wanted and possible."""
+        try:
+            return links.inside(want.namespace, lambda: self._taken(want) or (self._made(want) if make else None))
+        except links.NoEntryError:
+            if not make:
+                raise
+            return links.inside(None, lambda: self._made(want, elsewhere=True))
+
+    def _taken(self, want: _Wanted) -> _Open | None:
+        """Takes an interface that exists."""
+        link = links.find(want.name)
+        if link is None:
+            return None
+        if link.is_tap and not link.queues:
+            fds = tap.attach(want.name, self._workers, multi_queue=link.multi_queue)
+            if fds is not None:
+                return _Open(_port(want, "tap", fds, made=False), want)
+        _warn(link)
+        silence = links.Silence(link)
+        try:
+            return _Open(
+                _port(want, "packet", packet_socket.open_sockets(link, self._workers), made=False), want, silence
+            )
+        except BaseException:
+            silence.restore()
+            raise
+
+    def _made(self, want: _Wanted, *, elsewhere: bool = False) -> _Open | None:
+        """Makes a TAP for an instance, in this thread's namespace or from there in another one."""
+        if want.instance is None:
+            return None
+        # On its way to another namespace it must not be in the way of an interface here.
+        name = f"dp-{os.getpid()}" if elsewhere else want.name
+        port = _port(want, "tap", tap.make(name, self._workers), made=True)
+        try:
+            _dress(port, want, on_its_way=name if elsewhere else None)
+        except BaseException:
+            tap.close(list(port.fds))
+            raise
+        return _Open(port, want)
+
+    def _close(self, which: _Open) -> None:
+        tap.close(list(which.port.fds))
+        if which.silence is not None:
+            try:
+                links.inside(which.port.namespace, which.silence.restore)
+            except PortError as error:
+                log.warning("%s: interface %s keeps the settings that dataplane gave it", error, which.port.name)
+
+
+def _port(want: _Wanted, kind: Literal["tap", "packet"], fds: list[int], *, made: bool) -> Port:
+    return Port(want.name, kind, tuple(fds), made, want.instance, want.balancer, want.namespace)
+
+
+def _wanted(policy: Policy, uplinks: Iterable[str]) -> dict[str, _Wanted]:
+    """The interfaces of a policy by name. Raises PortError when an instance has none, or an uplink is taken."""
+    without = [instance.id for instance in policy.instances if instance.interface is None]
+    if without:
+        more = f" and {len(without) - 3} more" if len(without) > 3 else ""
+        which = f"instance{'s' if len(without) > 1 else ''} {', '.join(without[:3])}{more}"
+        raise PortError(
+            f"{which} in the policy {'have' if len(without) > 1 else 'has'} no interface: live traffic needs one for"
+            " each instance, as in interface: tap-a"
+        )
+    wanted = {i.interface: _Wanted(i.interface, instance=i) for i in policy.instances if i.interface}
+    wanted |= {b.interface: _Wanted(b.interface, balancer=b) for b in policy.load_balancers if b.interface}
+    wanted |= {u.interface: _Wanted(u.interface) for u in policy.uplinks}
+    for name in uplinks:
+        if name in wanted and (wanted[name].instance or wanted[name].balancer):
+            owner = wanted[name].instance or wanted[name].balancer
+            raise PortError(f"interface {name} cannot be an uplink: the policy gives it to {owner.id if owner else ''}")
+        wanted.setdefault(name, _Wanted(name))
+    return wanted
+
+
+def _dress(port: Port, want: _Wanted, *, on_its_way: str | None = None) -> None:
+    """Gives a TAP made by us what the policy says of it; one that has another name yet goes where it belongs."""
+    options = want.tap
+    user = _user(options.owner) if options and options.owner else None
+    try:
+        if user is not None:
+            tap.give(port.fds[0], user)
+        tap.keep(port.fds[0], bool(options and options.persistent))
+    except OSError as error:
+        raise links.refusal(f"setting up TAP {port.name}", error) from None
+    mac = want.instance.mac if want.instance else None
+    mtu = options.mtu if options else 1500
+    if on_its_way:
+        links.configure(on_its_way, mac=mac, mtu=mtu, rename=port.name, namespace=port.namespace)
+    else:
+        links.configure(port.name, mac=mac, mtu=mtu)
+
+
+def _user(name: str) -> int:
+    if name.isdecimal():
+        return int(name)
+    try:
+        return pwd.getpwnam(name).pw_uid
+    except KeyError:
+        raise PortError(f"there is no user {name}, whom the policy names as the owner of a TAP") from None
+
+
+def _warn(link: Link) -> None:
+    """Tells of what else uses an interface that is served by AF_PACKET."""
+    addresses = [a for a, _ in link.addresses if not a.startswith("fe80:")]
+    if addresses:
+        log.warning(
+            "interface %s has the address %s: while dataplane runs, the host does not answer there",
+            link.name,
+            " and ".join(addresses),
+        )
+    if link.master:
+        log.warning(
+            "interface %s is a port of %s, which forwards its packets too and past every rule: take it out (ip link set"
+            " %s nomaster)",
+            link.name,
+            link.master,
+            link.name,
+        )
+
+
+def _allow_open_files() -> None:
+    """As many open files as this process may have: a port needs one for each worker."""
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    with suppress(OSError, ValueError):
+        resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))

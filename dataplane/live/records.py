@@ -1,0 +1,135 @@
+"""What the control socket answers, as JSON values: the forms that outside programs read."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from dataplane._core import lib
+from dataplane.connections import PROTOCOL_NAMES, address_text
+from dataplane.verdict import CAUSE_WORDS, DIRECTION_WORDS, REASON_WORDS, VERDICT_WORDS
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from dataplane.connections import Connection
+    from dataplane.enforcement import Disconnected
+    from dataplane.live.firewall import Firewall
+
+#: Why a frame did not leave a port, or was not taken from it, by enum dp_port_drop.
+DROP_WORDS = {
+    lib.DP_DROP_FULL: "queue-full",
+    lib.DP_DROP_ERROR: "error",
+    lib.DP_DROP_NO_DESTINATION: "no-destination",
+    lib.DP_DROP_HELD: "fragment-not-held",
+    lib.DP_DROP_MISSED: "missed",
+    lib.DP_DROP_DAMAGED: "damaged",
+}
+
+
+def connection_record(connection: Connection, *, now_ns: int) -> dict[str, Any]:
+    """A connection; `expires_in` and `idle` are seconds, from now and since its last packet (or since it was cut)."""
+    return {
+        "instance": connection.instance,
+        "origin": connection.origin,
+        "protocol": connection.protocol,
+        "state": connection.state,
+        "local": connection.local,
+        "local_port": connection.local_port,
+        "remote": connection.remote,
+        "remote_port": connection.remote_port,
+        "icmp_id": connection.icmp_id,
+        "icmp_type": connection.icmp_type,
+        "rule": connection.rule,
+        "security_group": connection.security_group,
+        "disconnected": connection.disconnected,
+        "expires_in": max(0, connection.expires_ns - now_ns) / 1e9,
+        "idle": max(0, now_ns - connection.last_ns) / 1e9,
+    }
+
+
+def disconnected_record(result: Disconnected) -> dict[str, Any]:
+    """What a change disconnected, or would."""
+    return {"total": result.total, "by_instance": dict(result.by_instance), "revoked": result.revoked}
+
+
+def flow_record(flow: Any) -> dict[str, Any]:
+    """A `struct dp_flow`; all are null where the packet was no IP."""
+    if not flow.family:
+        return dict.fromkeys(("protocol", "source", "source_port", "destination", "destination_port"))
+    return {
+        "protocol": PROTOCOL_NAMES.get(flow.protocol, str(flow.protocol)),
+        "source": address_text(flow.source, flow.family),
+        "source_port": flow.source_port or None,
+        "destination": address_text(flow.destination, flow.family),
+        "destination_port": flow.destination_port or None,
+    }
+
+
+def checks_of(table: Any) -> Iterator[tuple[str, str, Any]]:
+    """(verdict, reason, counter) of a table of counters by verdict and reason, those that are not 0."""
+    for v, verdict in enumerate(VERDICT_WORDS):
+        for r, reason in enumerate(REASON_WORDS):
+            if table[v][r].packets:
+                yield verdict, reason, table[v][r]
+
+
+def counters_record(firewall: Firewall) -> dict[str, Any]:
+    """The counters of a firewall; those that are 0 are left out, but for ports and rules."""
+    counters = firewall.counters()
+    return {
+        "verdicts": {word: _traffic(counters.verdict[v]) for v, word in enumerate(VERDICT_WORDS)},
+        "checks": [
+            {"verdict": verdict, "reason": reason, **_traffic(c)} for verdict, reason, c in checks_of(counters.check)
+        ],
+        "causes": {word: _traffic(c) for word, c in zip(CAUSE_WORDS, counters.cause, strict=True) if c.packets},
+        "connections": {
+            "live": counters.entries,
+            "limit": counters.max_entries,
+            "opened": counters.connections_opened,
+            "expired": counters.connections_expired,
+            "replaced": counters.connections_replaced,
+            "disconnected": counters.connections_disconnected,
+            "early_drops": counters.early_drops,
+            "table_full": counters.table_full,
+        },
+        "ports": [_port(firewall, number) for number in firewall.ports],
+        "rules": list(_rules(firewall)),
+        "denied_flows": [
+            {
+                "instance": firewall.names.instances[found.zone],
+                "direction": DIRECTION_WORDS[found.direction],
+                "reason": REASON_WORDS[found.reason],
+                **flow_record(found.flow),
+                **_traffic(found.count),
+                "overcount": found.overcount,
+            }
+            for found in firewall.denied(10)
+        ],
+    }
+
+
+def _traffic(counter: Any) -> dict[str, int]:
+    return {"packets": counter.packets, "bytes": counter.bytes}
+
+
+def _port(firewall: Firewall, number: int) -> dict[str, Any]:
+    counters = firewall.port_counters(number)
+    return {
+        "port": firewall.ports[number].name,
+        "received": _traffic(counters.received),
+        "sent": _traffic(counters.sent),
+        "checks": [
+            {"direction": direction, "verdict": verdict, "reason": reason, **_traffic(counter)}
+            for d, direction in enumerate(DIRECTION_WORDS)
+            for verdict, reason, counter in checks_of(counters.check[d])
+        ],
+        "drops": {word: counters.drop[drop] for drop, word in DROP_WORDS.items() if counters.drop[drop]},
+    }
+
+
+def _rules(firewall: Firewall) -> Iterator[dict[str, Any]]:
+    """The rules of the policy in force, and those of before under which connections may still live."""
+    now = firewall.policy.rules_by_id
+    for named, counter in zip(firewall.names.rules, firewall.rule_counters(), strict=True):
+        if named and (counter.hits or counter.traffic.packets or named[0] in now):
+            yield {"rule": named[0], "security_group": named[1], "hits": counter.hits, **_traffic(counter.traffic)}

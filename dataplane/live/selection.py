@@ -1,0 +1,71 @@
+"""Which connections are meant, in the words of conntrack-tools."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from dataplane.connections import Connections, protocol_number
+
+_WITH_PORTS = frozenset(protocol_number(name) for name in ("tcp", "udp", "sctp", "dccp", "136"))
+
+
+class Selection(BaseModel):
+    """What must be true of a connection; what is left out may be anything.
+
+    Source and destination, with their ports, are those of the connection's first packet.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    protocol: str | None = None
+    source: str | None = None
+    destination: str | None = None
+    source_port: int | None = Field(default=None, ge=1, le=65535)
+    destination_port: int | None = Field(default=None, ge=1, le=65535)
+    state: str | None = None
+    instance: str | None = None
+    origin: Literal["inbound", "outbound"] | None = None
+    disconnected: bool | None = None
+
+    @property
+    def is_empty(self) -> bool:
+        """Whether it means all connections."""
+        return not self.model_dump(exclude_none=True)
+
+    def views(self, connections: Connections) -> list[Connections]:
+        """The views of a connection table that hold these connections, each connection in one of them.
+
+        The side that the first packet came from depends on the connection's origin, so there may be a view for each.
+        Raises ValueError for a word that is not known.
+        """
+        if (self.source_port or self.destination_port) and not self._has_ports():
+            raise ValueError("a port needs a protocol with ports: tcp, udp, sctp, dccp or 136")
+        chosen = connections.filter(
+            protocol=self.protocol, state=self.state, instance=self.instance, disconnected=self.disconnected
+        )
+        sided = self.source or self.destination or self.source_port or self.destination_port
+        if not sided:
+            return [chosen.filter(origin=self.origin)]
+        return [self._seen_from(origin, chosen) for origin in ("inbound", "outbound") if self.origin in (None, origin)]
+
+    def _has_ports(self) -> bool:
+        return self.protocol is not None and protocol_number(self.protocol) in _WITH_PORTS
+
+    def _seen_from(self, origin: str, chosen: Connections) -> Connections:
+        if origin == "inbound":
+            return chosen.filter(
+                origin=origin,
+                remote=self.source,
+                remote_port=self.source_port,
+                local=self.destination,
+                local_port=self.destination_port,
+            )
+        return chosen.filter(
+            origin=origin,
+            local=self.source,
+            local_port=self.source_port,
+            remote=self.destination,
+            remote_port=self.destination_port,
+        )

@@ -1,0 +1,181 @@
+"""The state file: the connection table and the policy that it lived under, so that a restart cuts nothing.
+
+Its form, with numbers as the machine has them, which is little-endian wherever this runs::
+
+    8 bytes   "dpstate" and a newline
+    u32       version of this form
+    u32       length of the head
+    head      JSON: time (nanoseconds since 1970), policy, instances by zone, rules by number, records' size and number
+    records   `struct dp_saved_connection`, one behind the other
+    32 bytes  SHA-256 of all before
+
+Zones and rule numbers are those of the firewall that wrote the file; the names in the head say what they were called.
+The policy is there because connections belong to it: a firewall starts under the saved policy, takes the connections,
+and then changes to the policy of now, which disconnects what such a change disconnects at any time (SPEC 5).
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+import os
+import struct
+import tempfile
+import time
+from array import array
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from dataplane._core import ffi
+from dataplane.policy import Policy, PolicyError
+
+if TYPE_CHECKING:
+    from dataplane.live.firewall import Firewall
+    from dataplane.verdict import Names
+
+MAGIC = b"dpstate\n"
+VERSION = 1
+_HEAD = struct.Struct("<8sII")
+_DIGEST = hashlib.sha256
+_DIGEST_BYTES = 32
+RECORD = ffi.sizeof("struct dp_saved_connection")
+_ZONE, _RULE = (ffi.offsetof("struct dp_saved_connection", field) // 4 for field in ("zone", "rule"))
+_AT_ONCE = 8192
+
+
+class StateError(Exception):
+    """A state file that cannot be used: one sentence that says which, why, and what happens instead."""
+
+
+@dataclass(frozen=True, slots=True)
+class State:
+    """What a state file holds. `saved_ns` is nanoseconds since 1970, `records` are `struct dp_saved_connection`."""
+
+    saved_ns: int
+    policy: Policy
+    instances: tuple[str, ...]
+    rules: tuple[tuple[str, str] | None, ...]
+    records: bytes
+
+    @property
+    def connections(self) -> int:
+        """How many connections are in it."""
+        return len(self.records) // RECORD
+
+    def passed_ns(self) -> int:
+        """How long ago it was saved by the wall clock; never negative."""
+        return max(0, time.time_ns() - self.saved_ns)
+
+
+def taken(firewall: Firewall) -> State:
+    """The state of a firewall now."""
+    records = b"".join(firewall.saved())
+    names = firewall.names
+    return State(time.time_ns(), firewall.policy, tuple(names.instances), tuple(names.rules), records)
+
+
+def write(path: Path, state: State) -> None:
+    """Writes a state file as a whole or not at all, readable by its owner only. Raises OSError."""
+    head = json.dumps(
+        {
+            "time": state.saved_ns,
+            "policy": state.policy.model_dump(mode="json", exclude_defaults=True),
+            "instances": state.instances,
+            "rules": state.rules,
+            "record": RECORD,
+            "connections": state.connections,
+        },
+        separators=(",", ":"),
+    ).encode()
+    begin = _HEAD.pack(MAGIC, VERSION, len(head)) + head
+    digest = _DIGEST(begin)
+    digest.update(state.records)
+    descriptor, temporary = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
+    try:
+        with os.fdopen(descriptor, "wb") as file:
+            for part in (begin, state.records, digest.digest()):
+                file.write(part)
+            file.flush()
+            os.fsync(file.fileno())
+        Path(temporary).replace(path)
+    except BaseException:
+        with contextlib.suppress(FileNotFoundError):
+            Path(temporary).unlink()
+        raise
+    _sync_folder(path.parent)
+
+
+def _sync_folder(folder: Path) -> None:
+    """Makes a new name in a folder last."""
+    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def read(path: Path) -> State | None:
+    """What a state file holds; None where there is no file. Raises StateError for one that cannot be used."""
+    try:
+        data = path.read_bytes()
+    except FileNotFoundError:
+        return None
+    except OSError as error:
+        raise _unusable(path, f"it cannot be read: {error.strerror}") from None
+    if len(data) < _HEAD.size or not data.startswith(MAGIC):
+        raise _unusable(path, "it is no state file of dataplane")
+    _, version, length = _HEAD.unpack_from(data)
+    if version != VERSION:
+        raise _unusable(path, f"its form has version {version}, and this program reads version {VERSION}")
+    if _DIGEST(data[:-_DIGEST_BYTES]).digest() != data[-_DIGEST_BYTES:]:
+        raise _unusable(path, "its checksum is wrong: it is damaged or was cut short")
+    try:
+        return _state(data[_HEAD.size : _HEAD.size + length], data[_HEAD.size + length : -_DIGEST_BYTES], path)
+    except PolicyError as error:
+        raise _unusable(path, f"the policy in it is not valid here: {error.mistakes[0].message}") from None
+    except (KeyError, TypeError, ValueError, RecursionError):
+        raise _unusable(path, "its head is not what this program writes") from None
+
+
+def _state(head_text: bytes, records: bytes, path: Path) -> State:
+    head: dict[str, Any] = json.loads(head_text)
+    if head["record"] != RECORD or head["connections"] * RECORD != len(records):
+        raise ValueError
+    instances = tuple(str(name) for name in head["instances"])
+    rules = tuple(None if rule is None else (str(rule[0]), str(rule[1])) for rule in head["rules"])
+    words = array("I", records)
+    if max(words[_ZONE :: RECORD // 4], default=-1) >= len(instances):
+        raise ValueError
+    if max(words[_RULE :: RECORD // 4], default=-1) >= len(rules):
+        raise ValueError
+    policy = Policy.parse(json.dumps(head["policy"]), f"{path}.json")
+    return State(int(head["time"]), policy, instances, rules, records)
+
+
+def _unusable(path: Path, reason: str) -> StateError:
+    return StateError(f"{path}: {reason}; it is ignored, and the connections of before begin anew")
+
+
+def restore(firewall: Firewall, state: State) -> int:
+    """Puts the connections of a state into a firewall under the policy of the state; returns how many were taken."""
+    return firewall.restore(_renumbered(state, firewall.names), state.passed_ns())
+
+
+def _renumbered(state: State, names: Names) -> Iterator[bytes]:
+    """The records, some at once, with the zones and rule numbers that `names` gives to the same names."""
+    words = array("I", state.records)
+    step = RECORD // 4
+    zones = {zone: names.zone(state.instances[zone]) for zone in sorted(set(words[_ZONE::step]))}
+    rules = {number: _rule_number(state.rules[number], names) for number in sorted(set(words[_RULE::step]))}
+    words[_ZONE::step] = array("I", map(zones.__getitem__, words[_ZONE::step]))
+    words[_RULE::step] = array("I", map(rules.__getitem__, words[_RULE::step]))
+    data = memoryview(words).cast("B")
+    for first in range(0, len(data), _AT_ONCE * RECORD):
+        yield bytes(data[first : first + _AT_ONCE * RECORD])
+
+
+def _rule_number(rule: tuple[str, str] | None, names: Names) -> int:
+    return 0 if rule is None else names.rule_number(*rule)

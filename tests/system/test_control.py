@@ -1,0 +1,448 @@
+"""The running firewall and its control plane, with real programs (issue 5, control, state, metrics).
+
+Three hosts: `a` behind port tap-a's place (a veth end that the firewall serves by AF_PACKET), the firewall between, and
+`out` behind the uplink. Connections are those of real kernels on both sides.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from dataplane import DataPlane, Policy
+from dataplane.live.client import ControlClient
+from tests.system.network import Host, Network, needs_root_and, network, standing_in, until
+
+pytestmark = needs_root_and("ip", "ping", "curl", "setpriv")
+
+ROOT = Path(__file__).resolve().parents[2]
+INSIDE, OUTSIDE = "10.66.0.1", "10.66.0.2"
+POLICY = f"""
+security_groups:
+  - id: sg
+    security_group_rules:
+      - {{id: ping, direction: ingress, protocol: icmp}}
+      - {{id: web, direction: ingress, protocol: tcp, multiport: "8080"}}
+      - {{id: out, direction: egress}}
+instances:
+  - {{id: a, addresses: [{INSIDE}], interface: to-a, security_groups: [sg]}}
+uplinks:
+  - {{interface: to-out}}
+"""
+
+
+class Running:
+    """A network with the firewall in it, and what is asked of the firewall."""
+
+    def __init__(self, net: Network, folder: Path) -> None:
+        self.net, self.folder = net, folder
+        self.fw, self.a, self.out = net.host("fw"), net.host("a"), net.host("out")
+        self.policy, self.control, self.state = folder / "policy.yaml", folder / "control", folder / "state"
+        self.policy.write_text(POLICY)
+        for host, address in ((self.a, INSIDE), (self.out, OUTSIDE)):
+            net.wire(self.fw, "to-a" if host is self.a else "to-out", host, "eth0")
+            host.ip("address", "add", f"{address}/24", "dev", "eth0")
+        self.process: subprocess.Popen[bytes] | None = None
+
+    @property
+    def log(self) -> str:
+        """What the firewall has logged since it was started last."""
+        return (self.folder / "log").read_text()
+
+    def start(self, *options: str) -> None:
+        """Starts the firewall and waits until it serves."""
+        self.process = self.fw.start(
+            *(sys.executable, "-m", "dataplane", "run", str(self.policy)),
+            *("--control", str(self.control), "--state", str(self.state), *options),
+            output=self.folder / "log",
+        )
+        until(lambda: "running" in self.log or self.process_ended(), "the firewall runs")
+        assert not self.process_ended(), self.log
+
+    def process_ended(self) -> bool:
+        assert self.process
+        return self.process.poll() is not None
+
+    def stop(self, how: int = signal.SIGTERM) -> int:
+        """Ends the firewall; its exit status."""
+        assert self.process
+        return self.fw.stop(self.process, how)
+
+    def ctl(self, *words: str, status: int = 0) -> subprocess.CompletedProcess[str]:
+        """`dataplane ctl` as a user calls it."""
+        command = [sys.executable, "-m", "dataplane", "ctl", "--socket", str(self.control), *words]
+        done = subprocess.run(command, capture_output=True, text=True, timeout=30, cwd=ROOT)
+        assert done.returncode == status, done.stdout + done.stderr
+        return done
+
+    def json(self, *words: str) -> Any:
+        """The same, read from its JSON."""
+        return json.loads(self.ctl(*words, "-o", "json").stdout)
+
+    @contextlib.contextmanager
+    def watching(self, *words: str) -> Iterator[subprocess.Popen[str]]:
+        """A `dataplane ctl` that goes on, ended by Ctrl-C; it has subscribed when this begins."""
+        command = [sys.executable, "-m", "dataplane", "ctl", "--socket", str(self.control), *words]
+        before = self.fds()
+        process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, cwd=ROOT)
+        until(lambda: self.fds() > before, "the client is connected")
+        time.sleep(0.2)
+        try:
+            yield process
+        finally:
+            if process.poll() is None:
+                process.send_signal(signal.SIGINT)
+
+    def fds(self) -> int:
+        """How many sockets the firewall has open: each client is one."""
+        assert self.process
+        pid = self.process.pid
+        return sum("socket" in os.readlink(f"/proc/{pid}/fd/{fd}") for fd in os.listdir(f"/proc/{pid}/fd"))
+
+    def ping(self, source: Host, target: str, count: int = 1) -> bool:
+        return source.run("ping", "-c", str(count), "-i", "0.2", "-W", "1", target).returncode == 0
+
+
+@pytest.fixture
+def running(tmp_path: Path) -> Iterator[Running]:
+    with network() as net:
+        yield Running(net, tmp_path)
+
+
+def listening(host: Host, address: str, port: int) -> socket.socket:
+    with standing_in(host):
+        return socket.create_server((address, port))
+
+
+def connected(host: Host, address: str, port: int) -> socket.socket:
+    with standing_in(host):
+        return socket.create_connection((address, port), timeout=5)
+
+
+class Conversation:
+    """A TCP connection into or out of the instance, with its two ends here."""
+
+    def __init__(self, client: Host, server: Host, address: str, port: int) -> None:
+        with listening(server, address, port) as door:
+            self.client = connected(client, address, port)
+            self.server, _ = door.accept()
+        for end in (self.client, self.server):
+            end.settimeout(1)
+
+    def goes_on(self) -> bool:
+        """Whether words still come through, both ways."""
+        try:
+            for sender, receiver in ((self.client, self.server), (self.server, self.client)):
+                sender.sendall(b"word")
+                if receiver.recv(100) != b"word":
+                    return False
+        except TimeoutError:
+            return False
+        return True
+
+    def close(self) -> None:
+        self.client.close()
+        self.server.close()
+
+
+@pytest.fixture
+def inbound(running: Running) -> Iterator[Conversation]:
+    running.start()
+    made = Conversation(running.out, running.a, INSIDE, 8080)
+    yield made
+    made.close()
+
+
+def test_a_rule_that_is_added_cuts_inbound_and_leaves_outbound(running: Running, inbound: Conversation) -> None:
+    """SPEC 5.2; a dry run says the same beforehand and cuts nothing."""
+    outbound = Conversation(running.a, running.out, OUTSIDE, 9000)
+    assert inbound.goes_on()
+    assert outbound.goes_on()
+    add = ("rule", "add", "sg", "id=extra", "direction=egress", "protocol=tcp", "multiport=443,8443")
+    dry = running.json(*add, "--dry-run")
+    assert dry["disconnected"] == {"total": 1, "by_instance": {"a": 1}, "revoked": 0}
+    assert inbound.goes_on()
+    done = running.ctl(*add).stdout
+    assert done.splitlines()[:3] == ["rule extra", "1 connection disconnected", "  a: 1"]
+    assert "in memory only" in done
+    assert not inbound.goes_on()
+    assert outbound.goes_on()
+    listed = running.ctl("conntrack", "list", "-p", "tcp", "--dport", "8080", "-s", OUTSIDE).stdout
+    assert "[DISCONNECTED]" in listed
+    # Another connection is judged by the rules of now at once.
+    Conversation(running.out, running.a, INSIDE, 8080).close()
+    outbound.close()
+
+
+def test_a_mistake_in_the_policy_keeps_the_old_one(running: Running, inbound: Conversation) -> None:
+    """SPEC 5.6: every mistake with its place, status 2, nothing is cut; and the same by SIGHUP."""
+    running.policy.write_text(POLICY.replace('"8080"', '"0"').replace("protocol: icmp", "protocol: ping"))
+    refused = running.ctl("reload", status=2)
+    assert f"{running.policy}:5:" in refused.stderr
+    assert f"{running.policy}:6:" in refused.stderr
+    assert "the one before stays in force: 2 mistakes" in refused.stderr
+    assert running.process
+    running.process.send_signal(signal.SIGHUP)
+    until(lambda: "stays in force" in running.log, "the log tells of the mistakes")
+    assert inbound.goes_on()
+    assert running.json("status")["generation"] == 1
+
+
+def test_reload_is_in_force_when_it_returns(running: Running, inbound: Conversation) -> None:
+    running.policy.write_text(POLICY.replace('"8080"', '"8081"'))
+    dry = running.ctl("reload", "--dry-run").stdout
+    assert dry.splitlines() == ["1 connection would be disconnected", "  a: 1"]
+    assert inbound.goes_on()
+    assert running.ctl("reload").stdout.splitlines() == ["1 connection disconnected", "  a: 1"]
+    assert not inbound.goes_on()
+    assert running.ctl("reload").stdout == "Nothing changed.\n"
+    Conversation(running.out, running.a, INSIDE, 8081).close()
+    running.policy.write_text(POLICY)
+    assert running.process
+    running.process.send_signal(signal.SIGHUP)
+    until(lambda: running.json("status")["generation"] == 3, "SIGHUP has reloaded")
+
+
+def test_memberships_address_groups_and_clones(running: Running) -> None:
+    """Each change of SPEC 7 has its command."""
+    running.policy.write_text(POLICY + "address_groups:\n  - {id: list, ip_version: 4, ip_set: [192.0.2.0/24]}\n")
+    running.start()
+    running.ctl("clone", "sg", "copy")
+    running.ctl("group", "add-instance", "copy", "a")
+    running.ctl("group", "remove-instance", "sg", "a")
+    running.ctl("rule", "update", "copy/1", "protocol=udp", "multiport=53")
+    running.ctl("rule", "add", "copy", "direction=ingress", "protocol=icmp", "remote_address_group_id=list")
+    assert not running.ping(running.out, INSIDE)
+    running.ctl("address-group", "set", "list", "192.0.2.0/24", OUTSIDE)
+    assert running.ping(running.out, INSIDE)
+    running.ctl("rule", "delete", "copy/4")
+    assert not running.ping(running.out, INSIDE)
+    refused = running.ctl("group", "remove-instance", "copy", "a", status=2)
+    assert "is the last one of instance" in refused.stderr
+    status = running.json("status")
+    assert (status["generation"], status["unsaved_changes"]) == (8, 7)
+
+
+def test_the_connection_table(running: Running, inbound: Conversation) -> None:
+    """list, count, delete and flush, with conntrack's filters."""
+    with running.watching("conntrack", "events", "-o", "json") as events:
+        assert running.ping(running.a, OUTSIDE)
+        port = inbound.client.getsockname()[1]
+        line = running.ctl("conntrack", "list", "-p", "tcp", "--state", "ESTABLISHED").stdout
+        assert line.split()[:2] == ["tcp", "6"]
+        assert (
+            f"ESTABLISHED src={OUTSIDE} dst={INSIDE} sport={port} dport=8080 src={INSIDE} dst={OUTSIDE} sport=8080 "
+            f"dport={port} [ASSURED] mark=0 use=1 instance=a origin=inbound rule=web security_group=sg" in line
+        )
+        assert 590 <= int(line.split()[2]) <= 600
+        ping = running.ctl("conntrack", "list", "-p", "icmp", "--origin", "outbound").stdout
+        assert f"src={INSIDE} dst={OUTSIDE} type=8 code=0 id=" in ping
+        assert running.ctl("conntrack", "count").stdout == "2\n"
+        assert running.ctl("conntrack", "count", "-d", INSIDE).stdout == "1\n"
+        assert running.ctl("conntrack", "count", "--instance", "a", "-p", "udp").stdout == "0\n"
+        running.ctl("conntrack", "delete", status=2)
+        running.ctl("conntrack", "list", "--sport", "80", status=2)
+        deleted = running.ctl("conntrack", "delete", "-p", "tcp", "--sport", str(port), "--dport", "8080").stdout
+        assert deleted == "1 connections have been deleted.\n"
+        assert running.ctl("conntrack", "flush").stdout == "1 connections have been deleted.\n"
+        assert running.ctl("conntrack", "list").stdout == ""
+        # Mid-stream segments of a connection that is not there are invalid.
+        assert not inbound.goes_on()
+        events.send_signal(signal.SIGINT)
+        told = [json.loads(line) for line in events.communicate(timeout=10)[0].splitlines()]
+    assert [(e["event"], e["connection"]["protocol"]) for e in told] == [
+        ("NEW", "icmp"),
+        ("UPDATE", "icmp"),
+        ("DESTROY", "tcp"),
+        ("DESTROY", "icmp"),
+    ]
+
+
+def test_drops_are_told_as_they_come(running: Running) -> None:
+    running.start()
+    with running.watching("drops", "--count", "1") as drops:
+        running.out.run("ping", "-c", "1", "-W", "1", "-I", OUTSIDE, INSIDE)
+        with contextlib.suppress(OSError), standing_in(running.out):
+            socket.create_connection((INSIDE, 22), timeout=0.5)
+        line = drops.communicate(timeout=10)[0]
+    assert f"deny ingress a tcp {OUTSIDE}:" in line
+    assert f"> {INSIDE}:22 no-rule-matched port=to-a length=" in line
+    counters = running.json("counters")
+    (denied,) = counters["denied_flows"]
+    assert (denied["destination_port"], denied["reason"]) == (22, "no-rule-matched")
+    assert next(r for r in counters["rules"] if r["rule"] == "ping")["hits"] == 1
+
+
+def test_a_capture_has_frames_and_verdicts(running: Running) -> None:
+    """Our own replay reads it; each frame of one port is in it once, and what is denied too."""
+    running.start()
+    path = running.folder / "capture.pcapng"
+    with running.watching("capture", str(path), "--port", "to-out") as capture:
+        assert running.ping(running.out, INSIDE, count=3)
+        with contextlib.suppress(OSError), standing_in(running.out):
+            socket.create_connection((INSIDE, 22), timeout=0.5)
+        capture.send_signal(signal.SIGINT)
+        assert "frames captured" in capture.communicate(timeout=10)[1]
+    summary = DataPlane(Policy.parse(POLICY)).replay(path)
+    assert not summary.faults
+    rules = {rule.rule: rule for rule in summary.rules}
+    assert (rules["ping"].hits, rules["ping"].packets) == (1, 6)
+    assert summary.verdicts["deny"].packets == 1
+    data = path.read_bytes()
+    assert b"allow: ingress a allow rule rule ping group sg" in data
+    assert b"deny: ingress a deny no-rule-matched" in data
+
+
+@pytest.mark.parametrize("workers", ["1", "2"])
+def test_a_restart_keeps_connections(running: Running, workers: str) -> None:
+    """TCP into and out of the instance, and a ping's identifier; nothing is left of the firewall in between."""
+    running.start("--workers", workers)
+    pairs = [
+        Conversation(running.out, running.a, INSIDE, 8080),
+        Conversation(running.a, running.out, OUTSIDE, 9000),
+    ]
+    assert running.stop() == 0
+    assert not running.control.exists()
+    assert running.state.stat().st_mode & 0o777 == 0o600
+    assert not pairs[0].goes_on(), "nothing passes without the firewall"
+    running.start("--workers", workers)
+    assert "restored=2" in running.log
+    for pair in pairs:
+        until(pair.goes_on, "the connection goes on after the restart")
+        pair.close()
+
+
+def test_a_restart_under_another_policy_cuts_what_the_change_cuts(running: Running, inbound: Conversation) -> None:
+    """SPEC 5.2: the change was made while the firewall was down."""
+    outbound = Conversation(running.a, running.out, OUTSIDE, 9000)
+    assert running.stop() == 0
+    running.policy.write_text(POLICY.replace('"8080"', '"8080,8081"'))
+    running.start()
+    assert "disconnected=1" in running.log
+    assert not inbound.goes_on()
+    until(outbound.goes_on, "the outbound connection goes on")
+    outbound.close()
+
+
+def test_a_damaged_state_file_is_told_and_ignored(running: Running) -> None:
+    running.state.write_bytes(b"dpstate\n" + bytes(100))
+    running.start()
+    assert "it is ignored" in running.log
+    assert running.ping(running.out, INSIDE)
+    assert "saved" in running.ctl("save").stdout
+    assert running.state.read_bytes()[8] == 1
+
+
+def test_after_a_kill_outbound_traffic_comes_back(running: Running) -> None:
+    """Without a word of farewell: the socket that was left is replaced, and a ping from inside passes again."""
+    running.policy.write_text(POLICY.partition("uplinks:")[0])
+    running.start("--uplink", "to-out")
+    assert running.ping(running.a, OUTSIDE)
+    running.stop(signal.SIGKILL)
+    assert "is the firewall running?" in running.ctl("status", status=1).stderr
+    running.start("--uplink", "to-out")
+    assert running.ping(running.a, OUTSIDE)
+
+
+def test_metrics_and_the_log_are_for_machines(running: Running) -> None:
+    running.start("--metrics", "127.0.0.1:9477", "--log-format", "json")
+    assert running.ping(running.out, INSIDE, count=2)
+    text = running.fw.run("curl", "-s", "http://127.0.0.1:9477/metrics").stdout
+    assert 'dataplane_connections{instance="a",state="REPLIED"} 1.0' in text
+    labels = 'direction="ingress",port="to-a",reason="rule",verdict="allow"'
+    assert f"dataplane_port_packets_total{{{labels}}} 1.0" in text
+    running.stop()
+    records = [json.loads(line) for line in running.log.splitlines()]
+    assert [r["message"] for r in records] == ["running", "stopping", "state saved", "stopped"]
+    assert records[0]["ports"] == ["to-a", "to-out"]
+
+
+def test_only_one_firewall_at_a_socket_and_only_its_users(running: Running) -> None:
+    running.start()
+    second = running.fw.run(
+        sys.executable, "-m", "dataplane", "run", str(running.policy), "--control", str(running.control)
+    )
+    assert second.returncode == 1
+    assert "another firewall listens at" in second.stderr
+    nobody = running.fw.run(
+        *("setpriv", "--reuid", "65534", "--clear-groups", sys.executable, "-c"),
+        f"import socket; socket.socket(socket.AF_UNIX).connect({str(running.control)!r})",
+    )
+    assert "PermissionError" in nobody.stderr or "Permission denied" in nobody.stderr
+    assert running.ping(running.out, INSIDE)
+
+
+def test_what_hinders_the_start_is_a_sentence(running: Running) -> None:
+    """Status 2 for a policy that is not valid, 1 for a host that is not ready; nothing is left behind."""
+    program = [sys.executable, "-m", "dataplane", "run", str(running.policy), "--control", str(running.control)]
+    for text, status, words in (
+        (POLICY.replace("to-out", "to-nowhere"), 1, "interface to-nowhere of an uplink does not exist"),
+        (POLICY.replace("interface: to-a, ", ""), 1, "instance a in the policy has no interface"),
+        (POLICY.replace("protocol: icmp", "protocol: x"), 2, f"{running.policy}:5:"),
+    ):
+        running.policy.write_text(text)
+        ended = running.fw.run(*program)
+        assert (ended.returncode, words in ended.stderr, "Traceback" in ended.stderr) == (status, True, False), ended
+        assert not running.control.exists()
+
+
+def test_a_port_comes_and_goes_with_the_policy(running: Running) -> None:
+    """A TAP that the firewall made goes when the policy names it no more, and at the end."""
+    running.start()
+    more = POLICY.replace("uplinks:", "  - {id: b, addresses: [10.66.0.3], interface: dp-tap-b}\nuplinks:")
+    running.policy.write_text(more)
+    running.ctl("reload")
+    assert "dp-tap-b" in running.fw.ip("-brief", "link")
+    assert [p["instance"] for p in running.json("status")["ports"]] == ["a", None, "b"]
+    running.policy.write_text(POLICY)
+    running.ctl("reload")
+    assert "dp-tap-b" not in running.fw.ip("-brief", "link")
+    running.policy.write_text(more)
+    running.ctl("reload")
+    running.policy.write_text(more.replace("dp-tap-b", "dp-tap-c").replace("to-out", "to-nowhere"))
+    refused = running.ctl("reload", status=1)
+    assert "interface to-nowhere of an uplink does not exist" in refused.stderr
+    assert "dp-tap-c" not in running.fw.ip("-brief", "link")
+    assert "dp-tap-b" in running.fw.ip("-brief", "link")
+    assert running.stop() == 0
+    assert "dp-tap-b" not in running.fw.ip("-brief", "link")
+
+
+def test_an_interface_that_goes_and_comes_back(running: Running) -> None:
+    """Its port is missing meanwhile, and served again without a word from anybody."""
+    running.start()
+    assert running.ping(running.out, INSIDE)
+    running.fw.ip("link", "delete", "to-a")
+    until(lambda: running.json("status")["missing_interfaces"] == ["to-a"], "the port is taken out")
+    running.net.wire(running.fw, "to-a", running.a, "eth0")
+    running.a.ip("address", "add", f"{INSIDE}/24", "dev", "eth0")
+    until(lambda: running.ping(running.a, OUTSIDE), "the port is served again")
+
+
+def test_a_client_that_reads_nothing_stalls_nobody(running: Running, inbound: Conversation) -> None:
+    """A capture that nobody takes, under traffic: packets go on, and other clients are answered."""
+    with ControlClient(running.control) as stuck:
+        blocks = stuck.capture()
+        next(blocks)
+        inbound.client.settimeout(10)
+        inbound.server.settimeout(10)
+        for _ in range(200):
+            inbound.client.sendall(bytes(60_000))
+            left = 60_000
+            while left:
+                left -= len(inbound.server.recv(left))
+        started = time.monotonic()
+        assert running.json("status")["generation"] == 1
+        assert time.monotonic() - started < 5
+        assert inbound.goes_on()

@@ -1,0 +1,261 @@
+"""What is below the rules: who may send as whom, neighbours, routers, DHCP, balancers, and frames that are none
+(issue 5, anti-spoofing; SPEC 3.5, 4.8)."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from scapy.compat import raw
+from scapy.layers.dhcp6 import DHCP6_Solicit
+from scapy.layers.inet import ICMP, IP, TCP, UDP
+from scapy.layers.inet6 import (
+    ICMPv6EchoRequest,
+    ICMPv6ND_NA,
+    ICMPv6ND_RA,
+    ICMPv6NDOptDstLLAddr,
+    ICMPv6NDOptPrefixInfo,
+    IPv6,
+    IPv6ExtHdrFragment,
+)
+from scapy.layers.l2 import ARP, Ether
+from scapy.packet import Raw
+
+from .guarded import PROGRAMS, WORLD, Guarded, fetches, four, guarded, mac, pings, six, tapped, token
+from .network import Host, needs_root_and, until
+
+pytestmark = needs_root_and(*PROGRAMS, "dnsmasq", "udhcpc")
+
+RULES = """
+security_groups:
+  - id: sg
+    security_group_rules:
+      - {id: ping, direction: ingress, protocol: icmp}
+      - {id: ping6, direction: ingress, ethertype: IPv6, protocol: icmpv6}
+      - {id: udp, direction: ingress, protocol: udp, multiport: "99"}
+      - {id: out, direction: egress}
+      - {id: out6, direction: egress, ethertype: IPv6}
+  - id: closed
+    security_group_rules:
+      - {id: never, direction: ingress, action: deny}
+"""
+
+BALANCER = """
+load_balancers:
+  - {id: lb, interface: lb0, backends: [c], transfer_client_ip: true}
+"""
+
+
+@pytest.fixture(scope="module")
+def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Guarded]:
+    """Guests a and b share a virtual IP; c, behind a balancer, lets nobody in; d may send as it likes."""
+    with guarded(tmp_path_factory.mktemp("site")) as made:
+        made.net.wire(made.fw, "lb0", made.net.host("lb"), "eth0")
+        shared = f"allowed_address_pairs: [{four(21)}]"
+        made.write(
+            RULES
+            + BALANCER
+            + "instances:\n"
+            + made.instance("a", 1, more=shared)
+            + made.instance("b", 2, more=shared)
+            + made.instance("c", 3, "closed")
+            + made.instance("d", 4, more="port_security_enabled: false")
+        )
+        made.start()
+        for number, name in enumerate("abcd", 1):
+            made.address(name, number)
+        yield made
+
+
+def frames_as(number: int, claimed: int, said: bytes) -> list[bytes]:
+    """What a guest sends that claims to be another one (or itself), by its address and in each way that counts."""
+    to, all4, all6 = "02:00:00:00:99:01", "ff:ff:ff:ff:ff:ff", "33:33:00:00:00:01"
+    own = mac(number)
+    # An option of its own, of a kind that nobody knows: what follows an advertisement must be options.
+    option = bytes([253, 2]) + said + bytes(2)
+    advertised = ICMPv6ND_NA(tgt=six(claimed), R=0, S=0) / ICMPv6NDOptDstLLAddr(lladdr=own) / Raw(option)
+    return [
+        raw(frame)
+        for frame in (
+            Ether(src=own, dst=to) / IP(src=four(claimed), dst=four(WORLD)) / UDP(dport=99) / said,
+            Ether(src=own, dst=to) / IPv6(src=six(claimed), dst=six(WORLD)) / UDP(dport=99) / said,
+            Ether(src=own, dst=all4) / ARP(op=1, hwsrc=own, psrc=four(claimed), pdst=four(WORLD)) / said,
+            Ether(src=own, dst=all4) / ARP(op=2, hwsrc=mac(claimed), psrc=four(claimed), pdst=four(WORLD)) / said,
+            Ether(src=own, dst=all6) / IPv6(src=six(claimed), dst="ff02::1", hlim=255) / advertised,
+            Ether(src=mac(claimed), dst=to) / IP(src=four(number), dst=four(WORLD)) / UDP(dport=99) / said,
+        )
+    ]
+
+
+def test_a_guest_sends_as_itself_only(site: Guarded) -> None:
+    """Each form passes for the rightful sender, not for another one, and for who may send as it likes."""
+    with tapped(site.world, "eth0") as world:
+        for name, number, claimed, passes in (("b", 2, 2, True), ("b", 2, 7, False), ("d", 4, 7, True)):
+            with tapped(site.guest(name), f"eth-{name}") as guest:
+                for kind in range(6):
+                    said = token()
+                    guest.send(frames_as(number, claimed, said)[kind])
+                    seen = world.seen(said, 0.5 if passes else 0.15)
+                    assert seen is passes, f"frame {kind} of {name} as {claimed}"
+
+
+def test_a_forged_sender_does_not_move_a_station(site: Guarded) -> None:
+    """What b sends with a's MAC neither passes nor turns a's traffic towards b."""
+    a, b = site.guest("a"), site.guest("b")
+    with tapped(b, "eth-b") as forger:
+        forger.send(raw(Ether(src=mac(1), dst="ff:ff:ff:ff:ff:ff") / ARP(hwsrc=mac(1), psrc=four(1), pdst=four(1))))
+    assert {s["mac"]: s["port"] for s in site.ask("stations")}[mac(1)] == "eth-a"
+    assert pings(site.world, four(1))
+    assert pings(a, four(2))
+
+
+def test_a_virtual_address_moves(site: Guarded) -> None:
+    """Both hold it in allowed_address_pairs: who announces it has it."""
+    said = {}
+    for name, number in (("a", 1), ("b", 2)):
+        host, interface = site.guest(name), f"eth-{name}"
+        host.ip("address", "add", f"{four(21)}/32", "dev", interface)
+        with tapped(host, interface) as guest:
+            guest.send(
+                raw(
+                    Ether(src=mac(number), dst="ff:ff:ff:ff:ff:ff")
+                    / ARP(op=2, hwsrc=mac(number), psrc=four(21), hwdst="ff:ff:ff:ff:ff:ff", pdst=four(21))
+                )
+            )
+            until(lambda: pings(site.world, four(21), count=1), f"{name} answers for the virtual address")
+            said[name] = site.world.ip("neighbour", "show", four(21))
+            assert guest.seen(bytes([10, 9, 0, 21]))
+        host.ip("address", "delete", f"{four(21)}/32", "dev", interface)
+        site.world.ip("neighbour", "delete", four(21), "dev", "eth0", check=False)
+    assert mac(1) in said["a"]
+    assert mac(2) in said["b"]
+
+
+def test_a_balancer_behind_its_port(site: Guarded) -> None:
+    """SPEC 3.5: what comes from it passes whatever the rules, with the client's address; all else is denied."""
+    lb, c = site.net.host("lb"), site.guest("c")
+    lb.ip("address", "add", f"{four(77)}/24", "dev", "eth0")
+    assert pings(lb, four(3))
+    c.serve(8080, "python3", "-m", "http.server", "8080", "--directory", "/proc/self")
+    assert "cmdline" in fetches(lb, f"http://{four(3)}:8080/")
+    assert not pings(site.world, four(3), count=1)
+    assert not pings(site.guest("a"), four(3), count=1)
+
+
+def test_neighbours_and_a_router(site: Guarded) -> None:
+    """SPEC 4.8: neighbour discovery without a rule, a router's advertisement from outside, none from a guest."""
+    a = site.guest("a")
+    a.ip("neighbour", "flush", "dev", "eth-a")
+    assert pings(site.world, six(1))
+    a.sysctl("net.ipv6.conf.eth-a.accept_ra", 2)
+    advertisement = (
+        IPv6(src="fe80::9", dst="ff02::1", hlim=255)
+        / ICMPv6ND_RA(routerlifetime=600)
+        / ICMPv6NDOptPrefixInfo(prefix="fd55::", prefixlen=64)
+    )
+    with tapped(site.guest("b"), "eth-b") as b:
+        b.send(raw(Ether(src=mac(2), dst="33:33:00:00:00:01") / advertisement))
+    with tapped(site.guest("d"), "eth-d") as d:
+        d.send(raw(Ether(src=mac(4), dst="33:33:00:00:00:01") / advertisement))
+    assert not pings(a, six(5), count=1)
+    assert "fd55::" not in a.ip("-6", "route")
+    with tapped(site.world, "eth0") as world:
+        world.send(raw(Ether(src="02:00:00:00:99:09", dst="33:33:00:00:00:01") / advertisement))
+    until(lambda: "default via fe80::9" in a.ip("-6", "route"), "the guest has a default route")
+    assert "fd55::" in a.ip("-6", "address", "show", "dev", "eth-a")
+    a.sysctl("net.ipv6.conf.eth-a.accept_ra", 0)
+
+
+def test_dhcp(site: Guarded, tmp_path: Path) -> None:
+    """A lease without a rule, from a real server outside; no guest is a server."""
+    script = tmp_path / "script"
+    script.write_text("#!/bin/sh\n")
+    script.chmod(0o755)
+    lease = ("udhcpc", "-f", "-q", "-n", "-t", "2", "-T", "1", "-i", "eth-c", "-s", str(script))
+    c = site.guest("c")
+    server = (
+        *("dnsmasq", "--no-daemon", "--conf-file=/dev/null", "--port=0", "--leasefile-ro", "--bind-interfaces"),
+        *(f"--dhcp-host={mac(3)},{four(3)}", f"--dhcp-range={four(3)},static", "--no-ping"),
+    )
+    guest_server = site.guest("d").serve(67, *server, "--interface=eth-d")
+    said = c.run(*lease)
+    assert said.returncode
+    site.guest("d").stop(guest_server)
+    site.world.serve(67, *server, "--interface=eth0")
+    said = c.run(*lease)
+    assert f"lease of {four(3)} obtained from {four(WORLD)}" in said.stdout + said.stderr
+
+
+def malformed() -> Iterator[bytes]:
+    """Frames that no stack sends: cut, with lengths that lie, with headers that overlap, and noise."""
+    head = Ether(src="02:00:00:00:99:09", dst=mac(1))
+    good = [
+        raw(head / IP(src=four(WORLD), dst=four(1)) / ICMP() / b"payload"),
+        raw(head / IP(src=four(WORLD), dst=four(1)) / TCP(dport=80, options=[("MSS", 1460)]) / b"payload"),
+        raw(head / IPv6(src=six(WORLD), dst=six(1)) / IPv6ExtHdrFragment() / UDP(dport=99) / b"payload"),
+        raw(head / IPv6(src=six(WORLD), dst=six(1)) / ICMPv6EchoRequest() / b"payload"),
+        raw(head / ARP(op=2, hwsrc="02:00:00:00:99:09", psrc=four(WORLD), pdst=four(1))),
+        raw(Ether(src=head.src, dst=mac(1), type=0x8100) / Raw(b"\x00\x0a\x08\x00" + bytes(20))),
+        raw(head / IPv6(src="fe80::9", dst="ff02::1:2") / UDP(sport=546, dport=547) / DHCP6_Solicit()),
+    ]
+    dice = random.Random(5)
+    for frame in good:
+        yield from (frame[:length] for length in range(14, len(frame)))
+        for _ in range(200):
+            broken = bytearray(frame)
+            for _ in range(dice.randint(1, 6)):
+                broken[dice.randrange(12, len(broken))] = dice.randrange(256)
+            yield bytes(broken)
+    for ihl, length in ((4, 40), (15, 40), (5, 10), (5, 65535)):
+        yield raw(head / IP(src=four(WORLD), dst=four(1), ihl=ihl, len=length) / UDP(dport=99) / b"x")
+    for offset, more in ((1, 1), (1, 0), (8189, 0), (8191, 1)):
+        yield raw(head / IP(src=four(WORLD), dst=four(1), id=7, frag=offset, flags=more) / (b"z" * 600))
+    for _ in range(500):
+        yield dice.randbytes(dice.randint(14, 1500))
+
+
+def test_malformed_frames(site: Guarded) -> None:
+    """The firewall outlives them, counts some of them, and goes on serving both sides."""
+    frames = list(malformed())
+    for host, interface in ((site.world, "eth0"), (site.guest("b"), "eth-b"), (site.guest("d"), "eth-d")):
+        with tapped(host, interface) as sender:
+            sender.send(*frames)
+    assert pings(site.world, four(1))
+    assert pings(site.guest("b"), six(WORLD))
+    reasons = {
+        (check["reason"], check["verdict"]) for port in site.ask("counters")["ports"] for check in port["checks"]
+    }
+    assert {("malformed", "deny"), ("invalid", "deny")} <= reasons
+
+
+def test_frames_that_are_no_ip(site: Guarded) -> None:
+    """SPEC 4.8: denied when live, also between guests."""
+    said = token()
+    with tapped(site.guest("b"), "eth-b") as b, tapped(site.world, "eth0") as world:
+        b.send(raw(Ether(src=mac(2), dst="ff:ff:ff:ff:ff:ff", type=0x88B5) / said))
+        assert not world.seen(said, 0.2)
+
+
+def test_a_hundred_guests(tmp_path: Path) -> None:
+    """Ports for 100 instances, two of which talk; most of them share a namespace."""
+    with guarded(tmp_path) as site:
+        crowd = site.net.host("crowd")
+        others = "".join(
+            f"  - {{id: i{n}, addresses: [10.8.0.{n}], interface: i{n}, security_groups: [sg],"
+            f" tap: {{namespace: {crowd.name}}}}}\n"
+            for n in range(98)
+        )
+        site.write(RULES + "instances:\n" + site.instance("a", 1) + site.instance("b", 2) + others)
+        site.start()
+        for name, number in (("a", 1), ("b", 2)):
+            site.address(name, number)
+        assert len(site.ask("counters")["ports"]) == 101
+        assert pings(site.guest("a"), four(2))
+        assert pings(site.world, four(1))
+        assert _up(crowd) == 98
+
+
+def _up(host: Host) -> int:
+    return sum(",UP" in line for line in host.ip("-o", "link").splitlines() if ": i" in line)

@@ -1,0 +1,424 @@
+"""Interfaces opened, made, watched and left as they were (issue 5, ports), in namespaces that the test makes."""
+
+from __future__ import annotations
+
+import logging
+import os
+import select
+import socket
+import struct
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from dataplane.live import tap
+from dataplane.live.ports import Port, PortError, Ports
+from dataplane.policy import Policy
+
+from .network import Host, Network, needs_root_and, network, standing_in
+
+pytestmark = needs_root_and("ip", "ethtool")
+
+INSTANCE = "{{id: {0}, addresses: [10.0.0.{1}], mac: '02:00:00:00:00:0{1}', interface: {0}{2}}}"
+
+
+def policy(*instances: str, uplinks: tuple[str, ...] = (), more: str = "") -> Policy:
+    links = ", ".join(f"{{interface: {name}}}" for name in uplinks)
+    return Policy.parse(f"instances: [{', '.join(instances)}]\nuplinks: [{links}]\n{more}")
+
+
+def instance(name: str, number: int = 1, more: str = "") -> str:
+    return INSTANCE.format(name, number, more and f", {more}")
+
+
+@pytest.fixture
+def hosts() -> Iterator[Network]:
+    with network() as made, standing_in(made.host("here")):
+        yield made
+
+
+@pytest.fixture
+def here(hosts: Network) -> Host:
+    return hosts.host("here")
+
+
+def exists(host: Host, name: str) -> bool:
+    return host.run("ip", "link", "show", name).returncode == 0
+
+
+def frame(source: int, destination: int = 0xFF, payload: bytes = b"hello") -> bytes:
+    """A frame of a made-up protocol behind an empty virtio-net header."""
+    mac = bytes([destination] * 6), bytes([2, 0, 0, 0, 0, source])
+    return bytes(tap.HEADER_BYTES) + mac[0] + mac[1] + b"\x88\xb5" + payload.ljust(46, b"\0")
+
+
+def received(fds: tuple[int, ...]) -> list[bytes]:
+    """All frames of the made-up protocol that come within half a second after the last."""
+    found = []
+    while ready := select.select(fds, [], [], 0.5)[0]:
+        for fd in ready:
+            data = os.read(fd, 70000)
+            if data[22:24] == b"\x88\xb5":
+                found.append(data)
+    return found
+
+
+def test_a_tap_is_made_and_goes_with_us(here: Host) -> None:
+    ports = Ports(1)
+    (port,) = ports.open(policy(instance("tap-a", 1, "tap: {mtu: 9000}")))
+    assert (port.name, port.kind, port.made, len(port.fds)) == ("tap-a", "tap", True, 1)
+    assert port.instance is not None
+    assert port.instance.id == "tap-a"
+    shown = here.ip("-d", "link", "show", "tap-a")
+    for word in ("mtu 9000", "02:00:00:00:00:01", "persist off", "vnet_hdr on", ",UP"):
+        assert word in shown
+    features = here.run("ethtool", "-k", "tap-a").stdout
+    assert "tx-tcp-segmentation: on" in features
+    assert "tx-tcp6-segmentation: on" in features
+    assert not os.get_blocking(port.fds[0])
+    ports.close()
+    assert not exists(here, "tap-a")
+
+
+def test_a_tap_in_another_namespace(hosts: Network, here: Host) -> None:
+    """With a queue for each worker, and an owner; a persistent one is there again the next time."""
+    guest = hosts.host("guest")
+    document = policy(instance("eth0", 1, f"tap: {{namespace: {guest.name}, persistent: true, owner: '1234'}}"))
+    for made in (True, False):
+        ports = Ports(2)
+        (port,) = ports.open(document)
+        assert (port.kind, port.made, len(set(port.fds))) == ("tap", made, 2)
+        assert port.is_attached
+        assert not exists(here, "eth0")
+        shown = guest.ip("-d", "link", "show", "eth0")
+        for word in ("persist on", "multi_queue", "numqueues 2", "user 1234", ",UP"):
+            assert word in shown
+        os.write(port.fds[1], frame(7))
+        ports.close()
+        assert "numqueues 0" in guest.ip("-d", "link", "show", "eth0")
+
+
+def test_a_tap_in_a_namespace_that_may_not_be_entered(hosts: Network, here: Host) -> None:
+    """Once it runs, the firewall has given that up: a TAP is made and moved then; one that exists is not taken."""
+    guest = hosts.host("guest")
+    program = (
+        "import sys; from dataplane.live.ports import *; from dataplane.live import privileges\n"
+        "from dataplane.policy import Policy\n"
+        "privileges.keep_only(); ports = Ports(2); opened = ports.open(Policy.parse(sys.argv[1]))\n"
+        "print(opened[0].made, opened[0].is_attached, ports.refresh(), flush=True); sys.stdin.read()"
+    )
+    text = (
+        "instances: [{id: a, addresses: [10.0.0.1], mac: '02:00:00:00:00:09', interface: lo0,"
+        f" tap: {{namespace: {guest.name}, mtu: 1400}}}}]"
+    )
+    here.ip("link", "add", "lo0", "type", "bridge")
+    command = (sys.executable, "-c", program, text)
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout
+        assert process.stdout.readline() == "True True Changes(added=(), removed=(), changed=())\n"
+        shown = guest.ip("-d", "link", "show", "lo0")
+        for word in ("mtu 1400", "02:00:00:00:00:09", "numqueues 2", ",UP"):
+            assert word in shown
+        taken = subprocess.run(command, capture_output=True, text=True, check=False, timeout=20)
+        assert "PortError: setting up interface lo0 failed: File exists" in taken.stderr
+        process.communicate("")
+    assert not exists(guest, "lo0")
+    assert [line.split()[1] for line in here.ip("-o", "link").splitlines()] == ["lo:", "lo0:"]
+
+
+def test_a_tap_that_nobody_holds_is_taken_as_it_is(here: Host) -> None:
+    """With one queue for all workers where it has no more, and it stays when we go."""
+    here.ip("tuntap", "add", "dev", "one", "mode", "tap")
+    here.ip("tuntap", "add", "dev", "many", "mode", "tap", "multi_queue")
+    here.ip("link", "set", "one", "mtu", "1400", "address", "02:00:00:00:00:99")
+    ports = Ports(2)
+    one, many = ports.open(policy(instance("one", 1), instance("many", 2)))
+    assert (one.kind, one.made, len(one.fds)) == ("tap", False, 2)
+    assert (many.kind, many.made, len(many.fds)) == ("tap", False, 2)
+    shown = here.ip("link", "show", "one")
+    assert "mtu 1400" in shown
+    assert "02:00:00:00:00:99" in shown
+    ports.close()
+    assert exists(here, "one")
+    assert exists(here, "many")
+
+
+@pytest.mark.parametrize("multi_queue", [False, True])
+def test_a_tap_that_another_program_holds(here: Host, multi_queue: bool) -> None:
+    """As QEMU does: what it writes is what we receive, and never do we take a queue of its TAP."""
+    guest = tap.make("tap-q", 2 if multi_queue else 1)
+    here.ip("link", "set", "tap-q", "up")
+    ports = Ports(1)
+    (port,) = ports.open(policy(instance("tap-q")))
+    assert (port.kind, port.made) == ("packet", False)
+    received(tuple(guest))
+    os.write(guest[0], frame(1))
+    os.write(port.fds[0], frame(2))
+    assert [data[10:22][6:] for data in received(port.fds)] == [bytes([2, 0, 0, 0, 0, 1])]
+    assert [data[10:22][6:] for data in received(tuple(guest))] == [bytes([2, 0, 0, 0, 0, 2])]
+    ports.close()
+    tap.close(guest)
+
+
+def test_own_frames_and_those_of_the_host_are_not_read_back(hosts: Network, here: Host) -> None:
+    """Also with several workers, where each frame comes to one of them."""
+    hosts.wire(here, "v0", hosts.host("outside"), "v1")
+    for workers in (1, 2):
+        ports = Ports(workers)
+        (port,) = ports.open(policy(uplinks=("v0",)))
+        assert (port.kind, port.made, len(set(port.fds))) == ("packet", False, workers)
+        assert (port.instance, port.balancer) == (None, None)
+        received(port.fds)
+        os.write(port.fds[0], frame(1))
+        with socket.socket(socket.AF_PACKET, socket.SOCK_RAW) as host:
+            host.bind(("v0", 0))
+            host.send(frame(2)[tap.HEADER_BYTES :])
+        with standing_in(hosts.host("outside")), socket.socket(socket.AF_PACKET, socket.SOCK_RAW) as outside:
+            outside.bind(("v1", 0))
+            outside.send(frame(3)[tap.HEADER_BYTES :])
+        assert [data[16:22] for data in received(port.fds)] == [bytes([2, 0, 0, 0, 0, 3])]
+        ports.close()
+
+
+def test_super_packets_cross_a_packet_socket_whole(hosts: Network, here: Host) -> None:
+    """A TCP segment of 10,000 bytes to be cut into 1,448, written on one veth pair and read on another."""
+    hosts.wire(here, "a0", here, "a1")
+    hosts.wire(here, "b0", here, "b1")
+    ports = Ports(1)
+    a, b = ports.open(policy(uplinks=("a1", "b1")))
+    ip = struct.pack("!BBHHHBBH4s4s", 0x45, 0, 40 + 10000, 1, 0, 64, 6, 0, bytes([10, 0, 0, 1]), bytes([10, 0, 0, 2]))
+    tcp = struct.pack("!HHIIBBHHH", 1, 2, 1, 1, 0x50, 0x10, 1000, 0, 0)
+    header = struct.pack("=BBHHHH", 1, 1, 54, 1448, 34, 16)
+    sent = header + b"\xff" * 6 + bytes([2, 0, 0, 0, 0, 1]) + b"\x08\x00" + ip + tcp + bytes(10000)
+    for fd in (a.fds[0], b.fds[0]):
+        received((fd,))
+    with socket.socket(socket.AF_PACKET, socket.SOCK_RAW) as far:
+        far.setsockopt(263, 15, 1)
+        far.bind(("b0", 0))
+        far.send(sent)
+    data = os.read(b.fds[0], 70000)
+    while data[22:24] != b"\x08\x00":
+        data = os.read(b.fds[0], 70000)
+    assert len(data) == len(sent)
+    assert struct.unpack("=BBHHHH", data[:10])[:4] == (1, 1, 54, 1448)
+    ports.close()
+
+
+def test_the_hosts_own_stack_is_silent_meanwhile(hosts: Network, here: Host, caplog: pytest.LogCaptureFixture) -> None:
+    """ARP and IPv6 are off, which is told where it matters; at the end everything is as before."""
+    outside = hosts.host("outside")
+    hosts.wire(here, "v0", outside, "v1")
+    here.ip("link", "add", "br0", "type", "bridge")
+    here.ip("address", "add", "10.0.0.9/24", "dev", "v0")
+    here.ip("address", "add", "fd00::9/64", "dev", "v0", "nodad")
+    outside.ip("address", "add", "10.0.0.8/24", "dev", "v1")
+    outside.ip("address", "add", "fd00::8/64", "dev", "v1", "nodad")
+    before = here.ip("-o", "address", "show", "dev", "v0")
+    ports = Ports(1)
+    with caplog.at_level(logging.WARNING):
+        ports.open(policy(uplinks=("v0",)))
+    assert [r.message for r in caplog.records] == [
+        "interface v0 has the address 10.0.0.9 and fd00::9: while dataplane runs, the host does not answer there"
+    ]
+    assert outside.run("ping", "-c", "1", "-W", "1", "10.0.0.9").returncode
+    assert outside.run("ping", "-c", "1", "-W", "1", "fd00::9").returncode
+    ports.close()
+    outside.ip("neighbour", "flush", "dev", "v1")
+    assert outside.run("ping", "-c", "1", "-W", "3", "10.0.0.9").returncode == 0
+    assert outside.run("ping", "-c", "1", "-W", "3", "fd00::9").returncode == 0
+    without_times = [line.split("valid_lft")[0] for line in before.splitlines() if "fe80" not in line]
+    after = here.ip("-o", "address", "show", "dev", "v0")
+    assert [line.split("valid_lft")[0].replace(" nodad", "") for line in after.splitlines() if "fe80" not in line] == [
+        line.replace(" nodad", "") for line in without_times
+    ]
+    caplog.clear()
+    here.ip("link", "set", "v0", "master", "br0")
+    here.ip("address", "flush", "dev", "v0")
+    with caplog.at_level(logging.WARNING):
+        ports.open(policy(uplinks=("v0",)))
+    assert [r.message for r in caplog.records] == [
+        "interface v0 is a port of br0, which forwards its packets too and past every rule: take it out (ip link set v0"
+        " nomaster)"
+    ]
+    ports.close()
+
+
+def test_an_interface_that_is_down_is_set_up_meanwhile(hosts: Network, here: Host) -> None:
+    hosts.wire(here, "v0", hosts.host("outside"), "v1")
+    here.ip("link", "set", "v0", "down")
+    ports = Ports(1)
+    ports.open(policy(uplinks=("v0",)))
+    assert ",UP" in here.ip("link", "show", "v0")
+    ports.close()
+    assert ",UP" not in here.ip("link", "show", "v0")
+
+
+def test_a_policy_change(hosts: Network, here: Host) -> None:
+    """What came, went and stands for something else; a removed port is open until it is released."""
+    hosts.wire(here, "v0", hosts.host("outside"), "v1")
+    ports = Ports(1)
+    a, b, uplink = ports.open(policy(instance("tap-a", 1), instance("tap-b", 2)), uplinks=["v0"])
+    same = ports.update(policy(instance("tap-a", 1, "name: text"), instance("tap-b", 2)))
+    assert not same
+    changes = ports.update(policy(instance("tap-c", 3), instance("tap-a", 1, "port_security_enabled: false")))
+    assert [p.name for p in changes.added] == ["tap-c"]
+    assert changes.removed == (b,)
+    (changed,) = changes.changed
+    assert (changed.name, changed.fds) == ("tap-a", a.fds)
+    assert changed.instance is not None
+    assert not changed.instance.port_security_enabled
+    assert [p.name for p in ports.ports] == ["tap-c", "tap-a", "v0"]
+    assert ports.ports[2] == uplink
+    assert exists(here, "tap-b")
+    ports.release(b)
+    assert not exists(here, "tap-b")
+    ports.update(policy(instance("tap-a", 1, "tap: {mtu: 1400, persistent: true}")))
+    assert "mtu 1400" in here.ip("link", "show", "tap-a")
+    ports.close()
+    assert exists(here, "tap-a")
+    assert not exists(here, "tap-c")
+
+
+def test_a_change_that_fails_changes_nothing(here: Host) -> None:
+    ports = Ports(1)
+    opened = ports.open(policy(instance("tap-a", 1)))
+    with pytest.raises(PortError, match="interface none of an uplink does not exist"):
+        ports.update(policy(instance("tap-b", 2), uplinks=("none",)))
+    assert ports.ports == opened
+    assert opened[0].is_attached
+    assert not exists(here, "tap-b")
+    ports.close()
+
+
+def deleted(host: Host, port: Port, ports: Ports) -> None:
+    host.ip("link", "delete", port.name)
+    assert select.select([ports.watch_fd], [], [], 5)[0]
+
+
+def test_an_interface_deleted_under_way(hosts: Network, here: Host, caplog: pytest.LogCaptureFixture) -> None:
+    """A TAP of ours is made anew; anything else is attached to when it is back."""
+    outside = hosts.host("outside")
+    hosts.wire(here, "v0", outside, "v1")
+    ports = Ports(1)
+    mine, uplink = ports.open(policy(instance("tap-a"), uplinks=("v0",)))
+    ports.refresh()
+    assert not select.select([ports.watch_fd], [], [], 0)[0]
+
+    deleted(here, mine, ports)
+    changes = ports.refresh()
+    assert changes.removed == (mine,)
+    assert [(p.name, p.made) for p in changes.added] == [("tap-a", True)]
+    ports.release(mine)
+    assert exists(here, "tap-a")
+
+    deleted(here, uplink, ports)
+    changes = ports.refresh()
+    assert changes == type(changes)(removed=(uplink,))
+    assert ports.missing == ("v0",)
+    ports.release(uplink)
+    assert not ports.refresh()
+    # A change of the policy goes on without it.
+    assert not ports.update(policy(instance("tap-a"), uplinks=("v0",), more="region: r"))
+    hosts.wire(here, "v0", outside, "v1")
+    changes = ports.refresh()
+    assert [(p.name, p.kind) for p in changes.added] == [("v0", "packet")]
+    assert ports.missing == ()
+    assert [r.message for r in caplog.records if r.levelno == logging.WARNING] == [
+        "interface tap-a is gone: its port is closed until it is back",
+        "interface v0 is gone: its port is closed until it is back",
+    ]
+    ports.close()
+
+
+def test_a_tap_that_was_moved_is_not_gone(hosts: Network, here: Host) -> None:
+    ports = Ports(1)
+    (port,) = ports.open(policy(instance("tap-a")))
+    here.ip("link", "set", "tap-a", "netns", hosts.host("guest").name)
+    assert not ports.refresh()
+    assert port.is_attached
+    hosts.host("guest").ip("link", "delete", "tap-a")
+    assert ports.refresh().removed == (port,)
+    ports.close()
+
+
+@pytest.mark.parametrize(
+    ("document", "uplinks", "message"),
+    [
+        (
+            policy("{id: a, addresses: [10.0.0.1]}"),
+            (),
+            "instance a in the policy has no interface: live traffic needs one for each instance, as in interface:"
+            " tap-a",
+        ),
+        (
+            policy(*(f"{{id: i{n}, addresses: [10.0.0.{n}]}}" for n in range(1, 6))),
+            (),
+            "instances i1, i2, i3 and 2 more in the policy have no interface: live traffic needs one for each instance,"
+            " as in interface: tap-a",
+        ),
+        (
+            policy(),
+            ("eth77",),
+            "interface eth77 of an uplink does not exist: make it first, or name another one (ip link shows all)",
+        ),
+        (
+            policy(more="load_balancers: [{id: lb, interface: lb0}]"),
+            (),
+            "interface lb0 of load balancer lb does not exist: make it first, or name another one (ip link shows all)",
+        ),
+        (policy(instance("a")), ("a",), "interface a cannot be an uplink: the policy gives it to a"),
+        (
+            policy(instance("a", 1, "tap: {namespace: dp-none}")),
+            (),
+            "there is no network namespace dp-none: make it (ip netns add dp-none), or take it out of the policy",
+        ),
+        (
+            policy(instance("a", 1, "tap: {owner: nobody-here}")),
+            (),
+            "there is no user nobody-here, whom the policy names as the owner of a TAP",
+        ),
+    ],
+)
+def test_mistakes_are_told_in_a_sentence(here: Host, document: Policy, uplinks: tuple[str, ...], message: str) -> None:
+    ports = Ports(1)
+    with pytest.raises(PortError) as caught:
+        ports.open(document, uplinks)
+    assert str(caught.value) == message
+    assert ports.ports == ()
+    assert not exists(here, "a")
+
+
+def test_without_the_device(here: Host, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr(tap, "_DEVICE", str(tmp_path / "tun"))
+    with pytest.raises(PortError, match=r"needs .*/tun, which is missing: load the module \(modprobe tun\)"):
+        Ports(1).open(policy(instance("a")))
+
+
+def test_without_the_right(here: Host) -> None:
+    """The missing capability is named."""
+    program = (
+        "from dataplane.live.ports import *; from dataplane.policy import Policy\n"
+        "import sys; document = Policy.parse(sys.argv[1])\n"
+        "try: Ports(1).open(document)\n"
+        "except PortError as error: print(error)"
+    )
+    here.ip("link", "add", "d0", "type", "veth", "peer", "name", "d1")
+    for text, message in (
+        ("instances: [{id: a, addresses: [10.0.0.1], interface: a}]", "making TAP a is not permitted: run dataplane"),
+        ("uplinks: [{interface: d0}]", "setting up interface d0 is not permitted: run dataplane as root, or with"),
+    ):
+        done = here.run("setpriv", "--bounding-set=-net_admin", sys.executable, "-c", program, text)
+        assert message in done.stdout, done.stderr
+        assert "CAP_NET_ADMIN" in done.stdout
+
+
+def test_a_hundred_instances(here: Host) -> None:
+    ports = Ports(2)
+    many = [f"{{id: i{n}, addresses: [10.0.{n}.1], interface: t{n}, tap: {{mtu: 1400}}}}" for n in range(100)]
+    opened = ports.open(policy(*many))
+    assert len({fd for port in opened for fd in port.fds}) == 200
+    ports.close()
+    assert "t99" not in here.ip("link", "show")

@@ -1,0 +1,17 @@
+"""A served firewall with some connections."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from .scene import filled
+from .served import Served, serving
+
+
+@pytest.fixture
+def served(tmp_path: Path) -> Iterator[Served]:
+    with serving(tmp_path, filled()) as made:
+        yield made

@@ -1,0 +1,87 @@
+"""A control socket that is served, over a firewall without ports."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import threading
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from dataplane.live.client import ControlClient
+from dataplane.live.control import ControlServer, control_socket
+from dataplane.live.firewall import Firewall
+from dataplane.live.operations import Operations
+from dataplane.live.ports import Changes, Port
+from dataplane.policy import Policy
+
+from .scene import POLICY
+
+
+class NoPorts:
+    """Ports of which there are never any: interfaces need root."""
+
+    missing: tuple[str, ...] = ()
+
+    def update(self, policy: Policy) -> Changes:
+        """No policy changes them."""
+        return Changes()
+
+    def release(self, port: Port) -> None:
+        """There is none."""
+
+
+@dataclass(frozen=True)
+class Served:
+    """A firewall that answers at `socket`; its policy is in `policy`, its state goes to `state`."""
+
+    firewall: Firewall
+    operations: Operations
+    socket: Path
+    policy: Path
+    state: Path
+
+    def call(self, command: str, **arguments: Any) -> Any:
+        """One request over a connection of its own."""
+        with ControlClient(self.socket) as client:
+            return client.call(command, **arguments)
+
+    def change(self, change: dict[str, Any], **arguments: Any) -> Any:
+        """One change."""
+        return self.call("change", change=change, **arguments)
+
+
+@contextlib.contextmanager
+def serving(folder: Path, firewall: Firewall) -> Iterator[Served]:
+    """Serves a firewall in a thread of its own until the end."""
+    policy = folder / "policy.yaml"
+    policy.write_text(POLICY)
+    control = ThreadPoolExecutor(1)
+    ports: Any = NoPorts()
+    operations = Operations(firewall, ports, policy, state_path=folder / "state")
+    loop, ready, stopping = asyncio.new_event_loop(), threading.Event(), asyncio.Event()
+
+    async def serve() -> None:
+        server = ControlServer(operations, control)
+        with control_socket(folder / "control") as listening:
+            await server.start(listening)
+            ready.set()
+            await stopping.wait()
+            await server.close()
+
+    firewall.start()
+    thread = threading.Thread(target=loop.run_until_complete, args=[serve()])
+    thread.start()
+    try:
+        assert ready.wait(10)
+        yield Served(firewall, operations, folder / "control", policy, folder / "state")
+    finally:
+        loop.call_soon_threadsafe(stopping.set)
+        thread.join(10)
+        control.shutdown()
+        firewall.stop()
+        loop.close()
+        assert not thread.is_alive()

@@ -1,0 +1,280 @@
+"""The control socket and its protocol (issue 5, control)."""
+
+from __future__ import annotations
+
+import grp
+import json
+import os
+import socket
+import stat
+import time
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from dataplane import Policy
+from dataplane.live import state
+from dataplane.live.client import ControlClient, RefusedError, UnreachableError
+from dataplane.live.control import CLIENTS_MAX, ControlError, control_socket
+from dataplane.live.firewall import Firewall
+
+from .scene import POLICY, saved
+from .served import Served, serving
+
+ADD = {"add_rule": {"security_group": "sg", "rule": {"direction": "ingress", "protocol": "gre"}}}
+
+
+def raw(served: Served, *lines: bytes) -> list[dict[str, Any]]:
+    """The answers to lines that are sent as they are."""
+    with socket.socket(socket.AF_UNIX) as client:
+        client.settimeout(10)
+        client.connect(str(served.socket))
+        client.sendall(b"".join(lines))
+        client.shutdown(socket.SHUT_WR)
+        return [json.loads(line) for line in client.makefile("rb")]
+
+
+# ---- requests ----
+
+
+def test_answers_come_in_order_over_one_connection(served: Served) -> None:
+    requests = [b'{"command": "status"}\n', b'{"command": "conntrack", "action": "count"}\n', b'{"command": "x"}\n']
+    status, count, unknown = raw(served, *requests)
+    assert status["ok"]
+    assert status["result"]["instances"] == 2
+    assert status["result"]["connections"] == 5
+    assert count["result"]["count"] == 5
+    assert not unknown["ok"]
+    assert "names no command: one of status, " in unknown["error"]
+
+
+@pytest.mark.parametrize(
+    ("line", "reason"),
+    [
+        (b"hello\n", "the request is no line of JSON"),
+        (b"[" * 100_000 + b"\n", "the request is no line of JSON"),
+        (b"[]\n", "names no command"),
+        (b'{"command": ["status"]}\n', "names no command"),
+        (b'{"command": "status", "verbose": true}\n', "verbose: extra inputs are not permitted"),
+        (b'{"command": "reload", "dry_run": []}\n', "dry_run: input should be a valid boolean"),
+        (b'{"command": "conntrack", "action": "list", "selection": {"dport": 1}}\n', "selection.dport: extra inputs"),
+        (b'{"command": "conntrack", "action": "delete"}\n', "delete needs at least one filter"),
+        (b'{"command": "conntrack", "action": "list", "selection": {"state": "X"}}\n', "state 'X' is not known"),
+        (b'{"command": "drops", "port": "tap9"}\n', "there is no port tap9: the ports are none"),
+        (b'{"command": "change", "change": {"apply_policy": "/etc/passwd"}}\n', "use reload"),
+        (b'{"command": "change", "change": {"delete_rule": {"id": "x"}}}\n', '"x" is no rule of this policy'),
+    ],
+)
+def test_a_request_that_is_not_valid_is_refused(served: Served, line: bytes, reason: str) -> None:
+    """In one sentence, and the connection goes on."""
+    refusal, status = raw(served, line, b'{"command": "status"}\n')
+    assert (refusal["ok"], refusal["kind"]) == (False, "refused")
+    assert reason in refusal["error"]
+    assert status["ok"]
+
+
+def test_a_request_that_is_too_long_is_refused(served: Served) -> None:
+    with pytest.raises(RefusedError, match="longer than 1,048,576 bytes"):
+        served.change({"update_address_group": {"id": "list", "ip_set": ["192.0.2.1"] * 100_000}})
+    assert served.call("status")["connections"] == 5
+
+
+def test_requests_of_many_clients_are_bounded(served: Served) -> None:
+    clients = [ControlClient(served.socket) for _ in range(CLIENTS_MAX)]
+    for client in clients:
+        client.call("status")
+    with pytest.raises(RefusedError, match="64 clients are served already"):
+        served.call("status")
+    for client in clients:
+        client.close()
+
+
+# ---- the policy ----
+
+
+def test_a_change_is_in_force_when_the_answer_comes(served: Served) -> None:
+    """SPEC 5.2: and the answer says what it cut."""
+    answer = served.change(ADD)
+    assert answer["changed"]
+    assert answer["generation"] == 2
+    assert answer["new_rules"] == ["sg/5"]
+    assert answer["disconnected"] == {"total": 2, "by_instance": {"a": 2}, "revoked": 0}
+    assert served.call("conntrack", action="count", selection={"disconnected": True})["count"] == 2
+    assert served.call("status")["unsaved_changes"] == 1
+
+
+def test_a_dry_run_says_the_same_and_changes_nothing(served: Served) -> None:
+    for arguments in ({"command": "change", "change": ADD}, {"command": "reload"}):
+        if arguments["command"] == "reload":
+            served.policy.write_text(POLICY.replace('"80"', '"81"'))
+        answer = served.call(dry_run=True, **arguments)  # type: ignore[arg-type]
+        assert answer["dry_run"]
+        assert answer["disconnected"] == {"total": 2, "by_instance": {"a": 2}, "revoked": 0}
+    assert served.call("status")["generation"] == 1
+    assert served.call("conntrack", action="count", selection={"disconnected": True})["count"] == 0
+
+
+def test_a_dry_run_sees_a_remote_group_shrink(tmp_path: Path) -> None:
+    """SPEC 5.4: connections elsewhere that were admitted from an address that goes."""
+    text = POLICY.replace("remote_address_group_id: list", "remote_group_id: sg").replace("[sg]", "[sg, third]")
+    text = text.replace("address_groups:", "  - {id: third}\naddress_groups:")
+    firewall = Firewall(Policy.parse(text), seed=1)
+    admitted = firewall.names.rule_number("listed", "other")
+    assert firewall.restore([saved(firewall, "b", "10.0.0.2", "10.0.0.1", rule=admitted)], 0) == 1
+    with serving(tmp_path, firewall) as served:
+        leave = {"remove_instance": {"security_group": "sg", "instance": "a"}}
+        expected = {"total": 1, "by_instance": {}, "revoked": 1}
+        assert served.change(leave, dry_run=True)["disconnected"] == expected
+        assert served.change(leave)["disconnected"] == expected
+
+
+def test_reload_with_mistakes_tells_all_and_keeps_the_old(served: Served) -> None:
+    """SPEC 5.6."""
+    served.policy.write_text(POLICY.replace('"80"', '"0"').replace("protocol: udp", "protocol: upd"))
+    for dry_run in (True, False):
+        with pytest.raises(RefusedError, match="not valid, and the one before stays in force: 2 mistakes") as told:
+            served.call("reload", dry_run=dry_run)
+        assert told.value.invalid
+        assert [m.split(": ")[0] for m in told.value.mistakes] == [f"{served.policy}:5:65", f"{served.policy}:7:50"]
+    assert served.call("status")["generation"] == 1
+    assert (served.operations.reloads.succeeded, served.operations.reloads.failed) == (0, 1)
+    served.policy.unlink()
+    with pytest.raises(RefusedError) as told:
+        served.call("reload")
+    assert "the file cannot be read" in told.value.mistakes[0]
+
+
+def test_reload_takes_back_what_was_in_memory_only(served: Served) -> None:
+    served.change(ADD)
+    answer = served.call("reload")
+    assert answer["changed"]
+    assert served.call("status")["unsaved_changes"] == 0
+    assert "sg/5" not in served.firewall.policy.rules_by_id
+    assert not served.call("reload")["changed"]
+
+
+def test_a_clone_has_rules_of_its_own_and_disconnects_nothing(served: Served) -> None:
+    answer = served.change({"clone_group": {"security_group": "sg", "id": "copy"}})
+    assert answer["disconnected"]["total"] == 0
+    assert answer["new_rules"] == ["copy/1", "copy/2", "copy/3", "copy/4"]
+    assert served.firewall.policy.rule("copy/3").remote_group_id == "copy"
+
+
+def test_changes_are_made_one_after_the_other(served: Served) -> None:
+    """Eight clients at once: no change is lost, and each answer tells of its own."""
+
+    def add(client: int) -> list[int]:
+        with ControlClient(served.socket) as connection:
+            rules = [{"id": f"r{client}-{n}", "direction": "egress", "protocol": "tcp"} for n in range(10)]
+            return [
+                connection.call("change", change={"add_rule": {"security_group": "sg", "rule": rule}})["generation"]
+                for rule in rules
+            ]
+
+    with ThreadPoolExecutor(8) as clients:
+        generations = [g for each in clients.map(add, range(8)) for g in each]
+    assert sorted(generations) == list(range(2, 82))
+    assert len(served.firewall.policy.group("sg").security_group_rules) == 4 + 80
+
+
+# ---- connections, state, streams ----
+
+
+def test_listing_and_deleting(served: Served) -> None:
+    with ControlClient(served.socket) as client:
+        listed = list(client.stream("conntrack", action="list", selection={"protocol": "tcp", "instance": "a"}))
+        assert {c["remote"] for c in listed} == {"192.0.2.9", "fd00::9"}
+        assert all(590 < c["expires_in"] <= 600 for c in listed)
+        assert client.call("conntrack", action="delete", selection={"source": "fd00::9"}) == {"deleted": 1}
+        assert client.call("conntrack", action="flush") == {"deleted": 4}
+        assert list(client.stream("conntrack", action="list")) == []
+
+
+def test_events_tell_what_goes(served: Served) -> None:
+    with ControlClient(served.socket) as client:
+        events = client.stream("events")
+        served_before = served.call("status")  # the subscription is made by the same thread, before this
+        assert served_before["connections"] == 5
+        told: list[dict[str, Any]] = []
+        deadline = time.monotonic() + 10
+        pending: Iterator[Any] = iter(events)
+        with ThreadPoolExecutor(1) as reader:
+            first = reader.submit(next, pending)
+            time.sleep(0.2)
+            assert served.call("conntrack", action="delete", selection={"protocol": "udp"}) == {"deleted": 1}
+            told.append(first.result(deadline - time.monotonic()))
+        client.stop()
+        told += pending
+    assert [(e["event"], e["connection"]["protocol"]) for e in told] == [("DESTROY", "udp")]
+    assert abs(told[0]["time"] - time.time()) < 10
+
+
+def test_save_writes_the_state_file(served: Served) -> None:
+    assert served.call("save") == {"file": str(served.state), "connections": 5}
+    found = state.read(served.state)
+    assert found
+    assert found.connections == 5
+
+
+def test_a_save_that_fails_is_told(served: Served) -> None:
+    served.state.mkdir()
+    with pytest.raises(RefusedError, match=f"{served.state}: the state cannot be written: Is a directory") as told:
+        served.call("save")
+    assert not told.value.invalid
+
+
+def test_a_client_that_does_not_read_holds_nobody_up(tmp_path: Path) -> None:
+    """A long list that nobody takes: other clients are answered, and changes are made."""
+    firewall = Firewall(Policy.parse(POLICY), seed=1)
+    records = [saved(firewall, "a", "10.0.0.1", "192.0.2.9", remote_port=port) for port in range(1, 40001)]
+    assert firewall.restore([b"".join(records)], 0) == 40000
+    with serving(tmp_path, firewall) as served, socket.socket(socket.AF_UNIX) as stuck:
+        stuck.connect(str(served.socket))
+        stuck.sendall(b'{"command": "conntrack", "action": "list"}\n')
+        time.sleep(0.3)
+        started = time.monotonic()
+        assert served.call("status")["connections"] == 40000
+        assert served.change(ADD)["disconnected"]["total"] == 40000
+        assert time.monotonic() - started < 5
+
+
+# ---- the socket ----
+
+
+def test_the_socket_is_for_root_alone(tmp_path: Path) -> None:
+    path = tmp_path / "run" / "control"
+    with control_socket(path):
+        assert stat.S_IMODE(path.stat().st_mode) == 0o600
+
+
+def test_the_socket_may_be_for_a_group_too(tmp_path: Path) -> None:
+    group = grp.getgrgid(os.getgid())
+    with control_socket(tmp_path / "control", group.gr_name):
+        found = (tmp_path / "control").stat()
+        assert (stat.S_IMODE(found.st_mode), found.st_gid) == (0o660, group.gr_gid)
+    with pytest.raises(ControlError, match="there is no group no-such-group"):
+        control_socket(tmp_path / "other", "no-such-group")
+
+
+def test_a_socket_that_was_left_behind_is_replaced(tmp_path: Path) -> None:
+    control_socket(tmp_path / "control").close()
+    with control_socket(tmp_path / "control"), pytest.raises(ControlError, match="another firewall listens"):
+        control_socket(tmp_path / "control")
+
+
+def test_a_file_is_not_replaced(tmp_path: Path) -> None:
+    (tmp_path / "control").write_text("precious")
+    with pytest.raises(ControlError, match="exists and is no socket"):
+        control_socket(tmp_path / "control")
+    assert (tmp_path / "control").read_text() == "precious"
+
+
+def test_without_a_firewall_the_client_says_what_to_do(tmp_path: Path) -> None:
+    with pytest.raises(UnreachableError, match="is the firewall running"):
+        ControlClient(tmp_path / "none")
+    control_socket(tmp_path / "control").close()
+    with pytest.raises(UnreachableError, match="is the firewall running"):
+        ControlClient(tmp_path / "control")

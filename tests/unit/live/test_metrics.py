@@ -1,0 +1,99 @@
+"""Metrics (issue 5, metrics): names, help texts, and that they are what the firewall counts."""
+
+from __future__ import annotations
+
+import socket
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from urllib.request import urlopen
+
+import pytest
+from prometheus_client import Metric
+from prometheus_client.parser import text_string_to_metric_families
+
+from dataplane._core import lib
+from dataplane.live import metrics
+from dataplane.live.operations import Operations
+from dataplane.live.records import DROP_WORDS
+
+from .scene import filled
+from .served import NoPorts
+
+Families = dict[str, Metric]
+
+
+@pytest.fixture
+def families(tmp_path: Path) -> Families:
+    """What one scrape brings."""
+    firewall = filled()
+    ports: object = NoPorts()
+    operations = Operations(firewall, ports, tmp_path / "policy.yaml")  # type: ignore[arg-type]
+    firewall.apply({"add_rule": {"security_group": "sg", "rule": {"direction": "ingress", "protocol": "gre"}}})
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    with ThreadPoolExecutor(1) as control:
+        stop = metrics.serve(f"127.0.0.1:{port}", operations, control)
+        try:
+            with urlopen(f"http://127.0.0.1:{port}/metrics", timeout=10) as answer:
+                text = answer.read().decode()
+        finally:
+            stop()
+    return {family.name: family for family in text_string_to_metric_families(text)}
+
+
+def value(families: Families, name: str, **labels: str) -> float:
+    family = families[name]
+    return next(s.value for s in family.samples if s.labels == labels)
+
+
+def test_names_and_texts(families: Families) -> None:
+    """Every name is ours, every counter ends in _total, every metric says what it is in a sentence."""
+    for family in families.values():
+        assert family.name.startswith("dataplane_")
+        assert family.documentation.endswith(".")
+        assert family.documentation[0].isalnum()
+        for sample in family.samples:
+            assert sample.name.endswith("_total") == (family.type == "counter"), sample.name
+
+
+def test_what_is_there(families: Families) -> None:
+    """All that issue 5 lists."""
+    expected = {
+        *("received_packets", "received_bytes", "sent_packets", "sent_bytes", "port_packets", "port_bytes"),
+        *("connections", "table_entries", "table_limit", "early_drops"),
+        *("policy_generation", "reload_seconds", "policy_loaded_timestamp_seconds", "reloads"),
+        *("burst_frames", "invalid_packets", "drops", "feed_lost"),
+    }
+    assert {f"dataplane_{name}" for name in expected} <= families.keys()
+
+
+def test_every_cause_of_a_drop_has_a_word() -> None:
+    assert DROP_WORDS.keys() == set(range(lib.DP_PORT_DROPS))
+    assert len(set(DROP_WORDS.values())) == lib.DP_PORT_DROPS
+
+
+def test_values(families: Families) -> None:
+    assert value(families, "dataplane_connections", instance="a", state="ESTABLISHED") == 2
+    assert value(families, "dataplane_connections", instance="b", state="ESTABLISHED") == 1
+    assert value(families, "dataplane_table_entries") == 5
+    assert value(families, "dataplane_table_limit") == 1048576
+    assert value(families, "dataplane_connections_disconnected") == 2
+    assert value(families, "dataplane_policy_rules") == 6
+    bounds = [s.labels["le"] for s in families["dataplane_burst_frames"].samples]
+    assert bounds == ["1.0", "3.0", "7.0", "15.0", "31.0", "63.0", "127.0", "+Inf"] or bounds[0] == "1"
+
+
+@pytest.mark.parametrize("address", ["9477", "127.0.0.1:", "127.0.0.1:0", "127.0.0.1:http", "127.0.0.1:70000"])
+def test_an_address_that_is_none_is_refused(address: str) -> None:
+    with pytest.raises(metrics.MetricsError, match=r"as in 127\.0\.0\.1:9477"):
+        metrics.serve(address, None, None)  # type: ignore[arg-type]
+
+
+def test_an_address_that_is_taken_is_told() -> None:
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        address = f"127.0.0.1:{taken.getsockname()[1]}"
+        with pytest.raises(metrics.MetricsError, match="cannot be served there: Address already in use"):
+            metrics.serve(address, None, None)  # type: ignore[arg-type]

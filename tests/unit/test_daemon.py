@@ -1,0 +1,86 @@
+"""What a service manager is told, and the rights that are given up (issue 5, daemon)."""
+
+from __future__ import annotations
+
+import configparser
+import os
+import socket
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from dataplane.live.notify import notify
+
+ROOT = Path(__file__).parents[2]
+
+
+@pytest.mark.parametrize("name", ["{path}", "@dataplane-test-{pid}"])
+def test_the_manager_is_told(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, name: str) -> None:
+    """Through a path, and through a name that is in no file system."""
+    where = name.format(path=tmp_path / "notify", pid=os.getpid())
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as manager:
+        manager.bind(where.replace("@", "\0"))
+        monkeypatch.setenv("NOTIFY_SOCKET", where)
+        assert notify(READY=1, STATUS="2 ports\nup")
+        assert manager.recv(1000) == b"READY=1\nSTATUS=2 ports up"
+
+
+def test_without_a_manager(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.delenv("NOTIFY_SOCKET", raising=False)
+    assert not notify(READY=1)
+    monkeypatch.setenv("NOTIFY_SOCKET", str(tmp_path / "none"))
+    assert not notify(READY=1)
+
+
+GIVE_UP = """
+import threading
+from dataplane.live import privileges
+privileges.keep_only()
+def status():
+    with open("/proc/thread-self/status") as lines:
+        print({line.split()[0]: line.split()[1] for line in lines if line.startswith(("Cap", "NoNew"))})
+status()
+thread = threading.Thread(target=status)
+thread.start()
+thread.join()
+"""
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="needs root")
+def test_all_capabilities_but_two_are_given_up() -> None:
+    """In the thread, and in those that it starts: CAP_NET_ADMIN is bit 12, CAP_NET_RAW bit 13."""
+    done = subprocess.run([sys.executable, "-c", GIVE_UP], capture_output=True, text=True, check=True, cwd=ROOT)
+    two, none = f"{3 << 12:016x}", f"{0:016x}"
+    expected = {
+        "CapInh:": none,
+        "CapPrm:": two,
+        "CapEff:": two,
+        "CapBnd:": two,
+        "CapAmb:": none,
+        "NoNewPrivs:": "1",
+    }
+    assert done.stdout.splitlines() == [str(expected)] * 2
+
+
+def test_giving_up_gains_nothing() -> None:
+    """A process without capabilities has none afterwards either."""
+    program = "from dataplane.live import privileges\n"
+    program += "privileges.keep_only(())\nprivileges.keep_only()\n"
+    program += "print(*[line for line in open('/proc/self/status') if line.startswith(('CapPrm', 'CapEff'))])"
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True, cwd=ROOT)
+    assert done.stdout.split() == ["CapPrm:", "0" * 16, "CapEff:", "0" * 16]
+
+
+def test_the_unit_starts_what_there_is() -> None:
+    """Every setting once, and the commands are those that the command line has."""
+    unit = configparser.ConfigParser(delimiters="=", comment_prefixes="#", interpolation=None)
+    unit.optionxform = str  # type: ignore[assignment,method-assign]
+    unit.read(ROOT / "systemd" / "dataplane.service")
+    service = unit["Service"]
+    assert service["Type"] == "notify"
+    assert service["ExecStart"].split()[1] == "run"
+    assert service["ExecReload"].split()[1:] == ["ctl", "reload"]
+    bounding = service["CapabilityBoundingSet"].split()
+    assert {"CAP_NET_ADMIN", "CAP_NET_RAW"} < set(bounding)
