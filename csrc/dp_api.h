@@ -85,6 +85,9 @@ enum dp_cause {
 /* How a frame begins. */
 enum dp_link { DP_LINK_ETHERNET, DP_LINK_RAW, DP_LINK_NULL, DP_LINK_LOOP, DP_LINK_SLL, DP_LINK_SLL2, DP_LINKS };
 
+/* What is known of a frame besides its bytes: its transport checksum is not complete yet, or was found right. */
+enum { DP_FRAME_CHECKSUM_OFFLOADED = 1 };
+
 /* One frame as it was seen; `captured` bytes of its `length` on the wire are at `data`. */
 struct dp_frame {
     uint64_t time_ns;
@@ -93,6 +96,7 @@ struct dp_frame {
     uint32_t length;
     uint32_t link;
     uint32_t capture;
+    uint64_t flags;
 };
 
 /* The words of these enumerations as people read them; NULL for a kind or value that does not exist. */
@@ -285,7 +289,8 @@ struct dp_conntrack_config {
     uint32_t max_entries;
     uint8_t tcp_be_liberal;
     uint8_t reevaluate;
-    uint8_t unused[2];
+    uint8_t verify_checksums;
+    uint8_t unused;
 };
 
 enum { DP_ZONES_MAX = 16777215 };

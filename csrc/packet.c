@@ -28,15 +28,6 @@ enum {
     ETHERTYPE_QINQ_OLD = 0x9100
 };
 
-enum {
-    NEXT_HOP_BY_HOP = 0,
-    NEXT_ROUTING = 43,
-    NEXT_FRAGMENT = 44,
-    NEXT_AUTHENTICATION = 51,
-    NEXT_DESTINATION = 60,
-    NEXT_MOBILITY = 135
-};
-
 struct reader {
     const uint8_t *at;
     uint32_t captured; /* bytes left to read */
@@ -296,6 +287,7 @@ static void parse_ipv4(struct reader *r, struct dp_packet *packet)
         return;
     }
     packet->family = 4;
+    packet->network = p;
     packet->source.word[0] = dp_raw32(p + 12);
     packet->destination.word[0] = dp_raw32(p + 16);
     packet->protocol = p[9];
@@ -338,7 +330,7 @@ static bool skip_extension(struct reader *r, uint8_t *next, struct dp_packet *pa
 
     if (!p)
         return false;
-    if (*next == NEXT_FRAGMENT) {
+    if (*next == DP_NEXT_FRAGMENT) {
         uint16_t offset = dp_get16(p + 2);
 
         packet->fragment = (offset & 0xfff9) != 0;
@@ -347,20 +339,10 @@ static bool skip_extension(struct reader *r, uint8_t *next, struct dp_packet *pa
         packet->fragment_id = dp_get32(p + 4);
         packet->fragment_offset = offset & 0xfff8;
         packet->fragment_length = r->length;
-        size = 8;
-    } else if (*next == NEXT_AUTHENTICATION) {
-        size = ((uint32_t)p[1] + 2) * 4;
-    } else {
-        size = ((uint32_t)p[1] + 1) * 8;
     }
+    size = dp_extension_size(*next, p);
     *next = p[0];
     return size >= 8 && take(r, size - 8) != NULL;
-}
-
-static bool is_extension(uint8_t next)
-{
-    return next == NEXT_HOP_BY_HOP || next == NEXT_ROUTING || next == NEXT_FRAGMENT || next == NEXT_AUTHENTICATION ||
-           next == NEXT_DESTINATION || next == NEXT_MOBILITY;
 }
 
 static void parse_ipv6(struct reader *r, struct dp_packet *packet)
@@ -374,6 +356,7 @@ static void parse_ipv6(struct reader *r, struct dp_packet *packet)
         return;
     }
     packet->family = 6;
+    packet->network = p;
     memcpy(packet->source.byte, p + 8, 16);
     memcpy(packet->destination.byte, p + 24, 16);
     payload = dp_get16(p + 4);
@@ -388,7 +371,7 @@ static void parse_ipv6(struct reader *r, struct dp_packet *packet)
     limit(r, payload);
     packet->kind = DP_PACKET_IP;
     next = p[6];
-    for (int headers = 0; is_extension(next) && !packet->later_fragment; headers++) {
+    for (int headers = 0; dp_is_extension(next) && !packet->later_fragment; headers++) {
         bool known = packet->fragment;
 
         if (headers == EXTENSION_HEADERS_MAX || !skip_extension(r, &next, packet)) {
@@ -522,7 +505,6 @@ static void parse_cooked(struct reader *r, struct dp_packet *packet, bool versio
     address = version2 ? p + 12 : p + 6;
     type = dp_get16(version2 ? p : p + 14);
     if (hardware == 1 && size == 6) {
-        packet->has_macs = true;
         packet->source_mac = address;
     }
     parse_ethertype(r, packet, type);
@@ -543,7 +525,6 @@ static void clear(struct dp_packet *packet)
     packet->later_fragment = false;
     packet->tiny_fragment = false;
     packet->vlans = 0;
-    packet->has_macs = false;
     packet->source_mac = NULL;
     packet->destination_mac = NULL;
     packet->quoted = NULL;
@@ -563,7 +544,6 @@ void dp_packet_parse(const struct dp_frame *frame, struct dp_packet *packet)
         p = take(&r, 14);
         if (!p)
             return;
-        packet->has_macs = true;
         packet->destination_mac = p;
         packet->source_mac = p + 6;
         parse_ethertype(&r, packet, dp_get16(p + 12));
@@ -640,7 +620,7 @@ bool dp_packet_parse_quoted(const struct dp_packet *error, struct dp_packet *inn
         memcpy(inner->source.byte, p + 8, 16);
         memcpy(inner->destination.byte, p + 24, 16);
         next = p[6];
-        for (int headers = 0; is_extension(next); headers++) {
+        for (int headers = 0; dp_is_extension(next); headers++) {
             if (headers == EXTENSION_HEADERS_MAX || !skip_extension(&r, &next, inner) || inner->later_fragment)
                 return false;
         }

@@ -5,7 +5,7 @@
  *   fragment    a later fragment gets its datagram's answer, or waits for it (fragment.c, SPEC 4.6)
  *   endpoints   the source's instance gives an egress check, the destination's an ingress check (SPEC 7); none: bypass
  *   then for each check, egress first, ingress only if egress allows (SPEC 1):
- *   malformed   headers that lie or were cut: denied
+ *   malformed   headers that lie or were cut, or (if asked for) checksums that are wrong: denied
  *   control     ARP, neighbour discovery, MLD, DHCP: passed (SPEC 4.8)
  *   balancer    a load balancer and its backend: passed (SPEC 3.5)
  *   related     an ICMP error about a live connection: passed (SPEC 4.5)
@@ -17,6 +17,7 @@
  * the entries are fetched, then each packet is judged in order. The judging looks everything up anew, so packets of one
  * burst may make, change and remove each other's entries; the fetching is only a hint.
  */
+#include "checksum.h"
 #include "engine.h"
 #include "tcp.h"
 
@@ -53,6 +54,21 @@ static void prepare(const struct dp_engine *engine, const struct dp_frame *frame
         dp_flow_key_of(p, job->zone[d], d, &job->key[d]);
         job->hash[d] = dp_flow_hash(&engine->conntrack.table.secret, &job->key[d]);
         dp_flow_table_prefetch_slot(&engine->conntrack.table, job->hash[d]);
+    }
+}
+
+/* A wrong checksum makes a packet malformed, where an instance would see it. */
+static void verify_checksums(const struct dp_frame *frames, uint32_t n, struct job *jobs)
+{
+    for (uint32_t k = 0; k < n; k++) {
+        struct dp_packet *p = &jobs[k].packet;
+
+        if (p->kind == DP_PACKET_IP &&
+            (jobs[k].zone[DP_EGRESS] != DP_NO_ZONE || jobs[k].zone[DP_INGRESS] != DP_NO_ZONE) &&
+            !dp_checksum_right(&frames[k], p)) {
+            p->kind = DP_PACKET_MALFORMED;
+            p->cause = DP_CAUSE_BAD_CHECKSUM;
+        }
     }
 }
 
@@ -435,6 +451,8 @@ int dp_engine_process(struct dp_engine *engine, const struct dp_frame *frames, u
         burst = n - i < BURST ? n - i : BURST;
         for (uint32_t k = 0; k < burst; k++)
             prepare(engine, &frames[i + k], &jobs[k]);
+        if (engine->conntrack.config.verify_checksums)
+            verify_checksums(&frames[i], burst, jobs);
         for (uint32_t k = 0; k < burst; k++)
             fetch(engine, &jobs[k]);
         for (uint32_t k = 0; k < burst; k++)

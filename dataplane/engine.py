@@ -40,15 +40,17 @@ class Engine:
 
     `seed` keys the hash of the connection table; None takes a fresh one (SPEC 4.9). Verdicts do not depend on it.
     Times are nanoseconds on one clock of the caller's choice, such as a capture's; a time that runs backwards counts as
-    the latest time before it (SPEC 4.3). An engine serves one thread at a time.
+    the latest time before it (SPEC 4.3). `verify_checksums` holds where a policy does not say it (SPEC 2, `conntrack`):
+    live traffic sets it, a replay does not. An engine serves one thread at a time.
     """
 
-    def __init__(self, policy: Policy, *, seed: int | None = None) -> None:
+    def __init__(self, policy: Policy, *, seed: int | None = None, verify_checksums: bool = False) -> None:
+        self._verify_checksums = verify_checksums
         self.names = Names()
         self._compiler = Compiler(self.names)
         words = ffi.new("uint64_t[2]", _seed_words(seed))
         out = ffi.new("struct dp_engine **")
-        check(lib.dp_engine_new(conntrack.settings(policy.conntrack), words, out), "making the connection table")
+        check(lib.dp_engine_new(self._settings(policy), words, out), "making the connection table")
         self.handle = ffi.gc(out[0], lib.dp_engine_free)
         self._resolved: list[tuple[int, Verdict]] = []
         self._policy = policy
@@ -148,7 +150,7 @@ class Engine:
             (address.ljust(16, b"\0"), 4 if len(address) == 4 else 6, self.names.rule_number(rule, group))
             for rule, group, address in cut.revoked
         ]
-        config = conntrack.settings(policy.conntrack)
+        config = self._settings(policy)
         counts = ffi.new("uint64_t[]", len(instances))
         arrays = (
             ffi.new("uint32_t[]", [self.names.zone(i) for i in instances]),
@@ -174,6 +176,9 @@ class Engine:
         self._policy = policy
         by_instance = {i: n for i, n in zip(instances, counts, strict=True) if n}
         return Disconnected(by_instance, update.revoked, len(instances))
+
+    def _settings(self, policy: Policy) -> Any:
+        return conntrack.settings(policy.conntrack, verify_checksums=self._verify_checksums)
 
     # ---- counters ----
 

@@ -112,6 +112,7 @@ class Lib:
     DP_E_LINK_TYPE: int
     DP_E_MEMORY: int
     DP_E_TRUNCATED: int
+    DP_FRAME_CHECKSUM_OFFLOADED: int
     DP_INBOUND: int
     DP_INGRESS: int
     DP_INITIATOR: int

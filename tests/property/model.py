@@ -170,7 +170,7 @@ class Model:
         )
         if balanced(self.document, instance, *far_end):
             return Check(name, direction, "allow", "untracked", "load-balancer")
-        if packet.malformed:
+        if packet.malformed or (packet.wrong_sum and self.document["conntrack"]["verify_checksums"]):
             return Check(name, direction, "deny", "invalid", "malformed")
         control = control_traffic(packet, direction)
         if control is not None:

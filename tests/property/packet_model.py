@@ -7,8 +7,10 @@ still carries its addresses, because the check at which it is denied is found by
 from __future__ import annotations
 
 import struct
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from ipaddress import IPv4Address, IPv6Address, ip_address
+
+from .checksum_model import fits, transport_fits
 
 Address = IPv4Address | IPv6Address
 
@@ -51,7 +53,7 @@ class Icmp:
 
 @dataclass(frozen=True)
 class Packet:
-    """One IP packet; ports are 0 where the protocol has none."""
+    """One IP packet; ports are 0 where the protocol has none. `wrong_sum`: a checksum in it is wrong."""
 
     source: Address
     destination: Address
@@ -64,6 +66,7 @@ class Packet:
     malformed: bool = False
     source_mac: str = ""
     destination_mac: str = ""
+    wrong_sum: bool = False
 
     @property
     def family(self) -> int:
@@ -103,7 +106,8 @@ def _decode_ipv4(data: bytes, macs: tuple[str, str], quoted: bool) -> Packet | N
         )
     if fragment & 0x1FFF or (fragment & 0x2000 and not quoted):
         raise UnmodelledError("a fragment")
-    return _decode_transport(source, destination, data[9], data[8], data[header:total], macs, quoted)
+    packet = _decode_transport(source, destination, data[9], data[8], data[header:total], macs, quoted)
+    return packet if fits(data[:header]) else replace(packet, wrong_sum=True)
 
 
 def _decode_ipv6(data: bytes, macs: tuple[str, str], quoted: bool) -> Packet | None:
@@ -164,7 +168,8 @@ def _decode_transport(
         if body[0] in ERRORS[source.version] and not quoted:
             inner = _decode_quoted(body[8:], source.version)
         icmp = Icmp(body[0], body[1], int.from_bytes(body[4:6], "big"), inner, body)
-    return Packet(source, destination, protocol, hop_limit, *ports, tcp, icmp, malformed, *macs)
+    wrong = not (quoted or malformed) and not transport_fits(source.packed, destination.packed, protocol, body)
+    return Packet(source, destination, protocol, hop_limit, *ports, tcp, icmp, malformed, *macs, wrong)
 
 
 def _decode_quoted(data: bytes, family: int) -> Packet | None:

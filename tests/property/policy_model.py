@@ -85,7 +85,13 @@ def settle(document: Mapping[str, Any]) -> Document:
             for n, rule in enumerate(group.get("security_group_rules") or [])
         ]
     conntrack = settled.get("conntrack") or {}
-    defaults = {"tcp_loose": False, "tcp_be_liberal": False, "max_entries": 1048576, "on_change": "hold"}
+    defaults = {
+        "tcp_loose": False,
+        "tcp_be_liberal": False,
+        "verify_checksums": False,
+        "max_entries": 1048576,
+        "on_change": "hold",
+    }
     settled["conntrack"] = defaults | conntrack | {"timeouts": TIMEOUTS | (conntrack.get("timeouts") or {})}
     return settled
 

@@ -150,7 +150,10 @@ def open_documents(draw: st.DrawFn) -> Document:
         "security_groups": security_groups,
         "instances": instances,
         "address_groups": [{"id": "ag-4", "ip_version": 4, "ip_set": draw(_ip_sets(4))}],
-        "conntrack": {"on_change": draw(st.sampled_from(["hold", "hold", "hold", "reevaluate"]))},
+        "conntrack": {
+            "on_change": draw(st.sampled_from(["hold", "hold", "hold", "reevaluate"])),
+            "verify_checksums": draw(st.booleans()),
+        },
     }
 
 
@@ -166,7 +169,7 @@ def _ip_sets(version: int) -> st.SearchStrategy[list[str]]:
 @st.composite
 def _conntrack(draw: st.DrawFn) -> dict[str, Any]:
     settings: dict[str, Any] = {}
-    for name in ("tcp_loose", "tcp_be_liberal"):
+    for name in ("tcp_loose", "tcp_be_liberal", "verify_checksums"):
         if draw(st.integers(0, 5)) == 3:
             settings[name] = True
     if draw(st.integers(0, 5)) == 3:

@@ -20,7 +20,7 @@ from hypothesis import strategies as st
 from . import frames
 from .conversation import Flow, Host
 from .endpoint import STEPS
-from .packet_model import QUERIES, TCP, UDP
+from .packet_model import QUERIES, SCTP, TCP, UDP
 from .policy_model import Document
 from .policy_strategies import (
     CLIENTS,
@@ -269,7 +269,9 @@ def _messages(draw: st.DrawFn, ends: Sequence[Host], document: Document) -> Mess
     there = Host("2001:db8::53" if six else "192.0.2.53")
     pair = (here, there) if draw(st.booleans()) else (there, here)
     vlan = draw(st.sampled_from([0, 0, 5]))
-    kinds = ["dhcp", "cut tcp", "bad offset", "cut udp", "no ip"] + (["neighbour discovery"] * 4 if six else [])
+    kinds = ["dhcp", "cut tcp", "bad offset", "cut udp", "bad checksum", "no ip"] + (
+        ["neighbour discovery"] * 4 if six else []
+    )
     kind = draw(st.sampled_from(kinds))
     if kind == "no ip":
         return Message(*pair, None, bytes(46), vlan=vlan)
@@ -294,6 +296,11 @@ def _messages(draw: st.DrawFn, ends: Sequence[Host], document: Document) -> Mess
     if kind == "bad offset":
         offset = draw(st.sampled_from([4, 6]))
         return Message(*pair, TCP, segment[:12] + bytes([offset << 4]) + segment[13:], vlan=vlan)
+    if kind == "bad checksum":
+        protocol = draw(st.sampled_from(WITH_PORTS))
+        datagram = frames.datagram(pair[0].address, pair[1].address, protocol, (1024, 22), b"four")
+        at = 8 if protocol == SCTP else 6
+        return Message(*pair, protocol, datagram[:at] + bytes([datagram[at] ^ 1]) + datagram[at + 1 :], vlan=vlan)
     return Message(*pair, UDP, struct.pack("!HH", 1024, 22), vlan=vlan)
 
 
