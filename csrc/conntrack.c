@@ -65,7 +65,7 @@ static const struct dp_revoked *first_revocation(const struct dp_conntrack *ct, 
     uint32_t family = e->flags & DP_ENTRY_IPV6 ? 6 : 4;
     const struct dp_revoked *found = NULL;
 
-    if (family == 6)
+    if (e->flags & DP_ENTRY_WIDE)
         remote = ct->table.pairs[e->local].remote;
     for (uint32_t i = ct->revoked_head[revoked_slot(e->rule, remote.word[0])]; i; i = ct->revoked[i - 1].next) {
         const struct dp_revoked *r = &ct->revoked[i - 1];

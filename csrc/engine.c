@@ -60,9 +60,10 @@ int dp_engine_new(const struct dp_conntrack_config *config, const uint64_t *seed
     }
     e->policy = calloc(1, sizeof *e->policy);
     e->denied = dp_denied_new();
+    e->owners = dp_owners_new();
     e->fragments = dp_fragments_new(dp_engine_answered, e);
     e->resolved = calloc(DP_WAITING_MAX, sizeof *e->resolved);
-    if (!e->policy || !e->denied || !e->fragments || !e->resolved) {
+    if (!e->policy || !e->denied || !e->owners || !e->fragments || !e->resolved) {
         dp_engine_free(e);
         return DP_E_MEMORY;
     }
@@ -77,6 +78,7 @@ void dp_engine_free(struct dp_engine *e)
     release_policy(e->policy);
     dp_conntrack_release(&e->conntrack);
     dp_denied_free(e->denied);
+    dp_owners_free(e->owners);
     dp_fragments_free(e->fragments);
     free(e->resolved);
     free(e->rule_counters);
@@ -315,7 +317,7 @@ static void describe(const struct dp_conntrack *ct, const struct dp_entry *e, st
 
     memset(c, 0, sizeof *c);
     c->family = e->flags & DP_ENTRY_IPV6 ? 6 : 4;
-    if (c->family == 6) {
+    if (e->flags & DP_ENTRY_WIDE) {
         memcpy(c->local, &ct->table.pairs[e->local].local, 16);
         memcpy(c->remote, &ct->table.pairs[e->local].remote, 16);
     } else {

@@ -28,6 +28,8 @@ enum {
     ETHERTYPE_QINQ_OLD = 0x9100
 };
 
+enum { NEIGHBOUR_ADVERTISEMENT = 136 };
+
 struct reader {
     const uint8_t *at;
     uint32_t captured; /* bytes left to read */
@@ -182,24 +184,47 @@ static bool icmp_error(const struct dp_packet *packet, uint8_t type)
     return type == 3 || type == 4 || type == 11 || type == 12;
 }
 
-/* Neighbour discovery and MLD (RFC 4861, 2710, 3810); `length` is the whole message. */
-static uint8_t icmpv6_control(uint8_t type, uint8_t code, uint32_t length, uint8_t hop_limit)
+/* Whether neighbour discovery options fill `length` bytes, as far as they were captured (RFC 4861, 4.6). */
+static bool options_fit(const uint8_t *option, uint32_t captured, uint32_t length)
+{
+    while (length > 0 && captured >= 2) {
+        uint32_t size = option[1] * 8u;
+
+        if (size == 0 || size > length)
+            return false;
+        if (size > captured)
+            return true;
+        option += size;
+        captured -= size;
+        length -= size;
+    }
+    return length == 0 || captured < length;
+}
+
+/*
+ * Neighbour discovery and MLD (RFC 4861, 2710, 3810); `r` stands behind the first eight bytes of the message. MLD is
+ * sent with hop limit 1, which no router passes on; its source should be link-local, but that is left to the receiver.
+ */
+static uint8_t icmpv6_control(const struct reader *r, uint8_t type, uint8_t code, uint8_t hop_limit)
 {
     static const uint8_t least[5] = {8, 16, 24, 24, 40}; /* types 133 .. 137 */
+    uint32_t length = r->length + 8, fixed;
 
     switch (type) {
-    case 130: /* MLD query, report, done, and version 2's report: sent with hop limit 1 */
+    case 130: /* MLD query, report, done, and version 2's report */
     case 131:
     case 132:
-        return length >= 24 ? DP_ICMP_CONTROL : DP_ICMP_CONTROL_BROKEN;
+        return hop_limit == 1 && length >= 24 ? DP_ICMP_CONTROL : DP_ICMP_CONTROL_BROKEN;
     case 143:
-        return length >= 8 ? DP_ICMP_CONTROL : DP_ICMP_CONTROL_BROKEN;
+        return hop_limit == 1 ? DP_ICMP_CONTROL : DP_ICMP_CONTROL_BROKEN;
     case 133:
     case 134:
     case 135:
     case 136:
     case 137:
-        if (hop_limit != 255 || code != 0 || length < least[type - 133])
+        fixed = least[type - 133];
+        if (hop_limit != 255 || code != 0 || length < fixed ||
+            (r->captured + 8 > fixed && !options_fit(r->at + (fixed - 8), r->captured + 8 - fixed, length - fixed)))
             return DP_ICMP_CONTROL_BROKEN;
         return type == 134 || type == 137 ? DP_ICMP_CONTROL_FROM_HOST : DP_ICMP_CONTROL;
     default:
@@ -223,10 +248,14 @@ static void parse_icmp(struct reader *r, struct dp_packet *packet, uint8_t hop_l
         packet->icmp_class = reply ? DP_ICMP_REPLY : DP_ICMP_REQUEST;
     } else if (icmp_error(packet, p[0])) {
         packet->icmp_class = DP_ICMP_ERROR;
-        packet->quoted = r->at;
-        packet->quoted_captured = r->captured;
+        packet->inside = r->at;
+        packet->inside_captured = r->captured;
     } else if (packet->protocol == DP_PROTO_ICMPV6) {
-        packet->icmp_class = icmpv6_control(p[0], p[1], length, hop_limit);
+        packet->icmp_class = icmpv6_control(r, p[0], p[1], hop_limit);
+        if (p[0] == NEIGHBOUR_ADVERTISEMENT && packet->icmp_class == DP_ICMP_CONTROL) {
+            packet->inside = r->at;
+            packet->inside_captured = r->captured;
+        }
     }
 }
 
@@ -402,6 +431,8 @@ static void parse_arp(struct reader *r, struct dp_packet *packet)
     if (!p)
         return;
     packet->family = 4;
+    packet->inside = p;
+    packet->inside_captured = 20;
     packet->source.word[0] = dp_raw32(p + 6);
     packet->destination.word[0] = dp_raw32(p + 16);
 }
@@ -527,8 +558,8 @@ static void clear(struct dp_packet *packet)
     packet->vlans = 0;
     packet->source_mac = NULL;
     packet->destination_mac = NULL;
-    packet->quoted = NULL;
-    packet->quoted_captured = 0;
+    packet->inside = NULL;
+    packet->inside_captured = 0;
 }
 
 void dp_packet_parse(const struct dp_frame *frame, struct dp_packet *packet)
@@ -600,7 +631,7 @@ static bool parse_quoted_transport(struct reader *r, struct dp_packet *inner)
 
 bool dp_packet_parse_quoted(const struct dp_packet *error, struct dp_packet *inner)
 {
-    struct reader r = {error->quoted, error->quoted_captured, error->quoted_captured};
+    struct reader r = {error->inside, error->inside_captured, error->inside_captured};
     const uint8_t *p;
     uint8_t next;
 

@@ -90,8 +90,10 @@ struct dp_packet {
     const uint8_t *source_mac;      /* NULL where there is none */
     const uint8_t *destination_mac; /* NULL where the link header carries only the sender */
     struct dp_tcp_segment tcp;
-    const uint8_t *quoted; /* the packet inside an ICMP error */
-    uint32_t quoted_captured;
+    /* NULL for most. The packet that an ICMP error quotes; the target and options of a well-formed neighbour
+     * advertisement; ARP's 20 bytes of addresses. */
+    const uint8_t *inside;
+    uint32_t inside_captured;
 };
 
 /* IPv6 extension headers that are walked (SPEC 4.7), by their number in the header before. */

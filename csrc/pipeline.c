@@ -35,7 +35,30 @@ struct job {
 
 /* ---- reading ---- */
 
-static void prepare(const struct dp_engine *engine, const struct dp_frame *frame, struct job *job)
+static void find_zones(struct dp_engine *engine, const struct dp_endpoints *endpoints, struct job *job)
+{
+    const struct dp_packet *p = &job->packet;
+
+    if (p->inside && p->icmp_class == DP_ICMP_CONTROL)
+        dp_owners_advertised(engine->owners, endpoints, p);
+    job->zone[DP_EGRESS] = dp_endpoints_find(endpoints, p->family, &p->source);
+    if (dp_is_shared(job->zone[DP_EGRESS]))
+        job->zone[DP_EGRESS] = dp_owners_choose(engine->owners, endpoints, job->zone[DP_EGRESS], p, DP_EGRESS);
+    job->zone[DP_INGRESS] = dp_endpoints_find(endpoints, p->family, &p->destination);
+    if (dp_is_shared(job->zone[DP_INGRESS]))
+        job->zone[DP_INGRESS] = dp_owners_choose(engine->owners, endpoints, job->zone[DP_INGRESS], p, DP_INGRESS);
+}
+
+/* The key of a packet's connection in a zone; VLANs belong to it where two networks share addresses (issue 4.4). */
+static inline void key_of(const struct dp_engine *engine, const struct dp_packet *p, uint32_t vlans, uint32_t zone,
+                          uint32_t direction, struct dp_flow_key *key)
+{
+    dp_flow_key_of(p, zone, direction, key);
+    if (vlans && dp_endpoints_overlaps(engine->policy->endpoints, zone))
+        dp_flow_key_tag(key, vlans);
+}
+
+static void prepare(struct dp_engine *engine, const struct dp_frame *frame, struct job *job)
 {
     const struct dp_endpoints *endpoints = engine->policy->endpoints;
     struct dp_packet *p = &job->packet;
@@ -44,14 +67,13 @@ static void prepare(const struct dp_engine *engine, const struct dp_frame *frame
     job->zone[DP_EGRESS] = job->zone[DP_INGRESS] = DP_NO_ZONE;
     if (!endpoints || !p->family)
         return;
-    job->zone[DP_EGRESS] = dp_endpoints_find(endpoints, p->family, &p->source, p->source_mac);
-    job->zone[DP_INGRESS] = dp_endpoints_find(endpoints, p->family, &p->destination, p->destination_mac);
+    find_zones(engine, endpoints, job);
     if (p->kind != DP_PACKET_IP)
         return;
     for (uint32_t d = 0; d < DP_DIRECTIONS; d++) {
         if (job->zone[d] == DP_NO_ZONE)
             continue;
-        dp_flow_key_of(p, job->zone[d], d, &job->key[d]);
+        key_of(engine, p, p->vlans, job->zone[d], d, &job->key[d]);
         job->hash[d] = dp_flow_hash(&engine->conntrack.table.secret, &job->key[d]);
         dp_flow_table_prefetch_slot(&engine->conntrack.table, job->hash[d]);
     }
@@ -150,7 +172,8 @@ static void judge_error(struct dp_engine *engine, const struct job *job, uint32_
         return;
     }
     /* What an error that enters quotes, has left; and the other way round. */
-    dp_flow_key_of(&inner, job->zone[direction], direction == DP_INGRESS ? DP_EGRESS : DP_INGRESS, &key);
+    key_of(engine, &inner, job->packet.vlans, job->zone[direction], direction == DP_INGRESS ? DP_EGRESS : DP_INGRESS,
+           &key);
     switch (dp_conntrack_find(ct, &key, dp_flow_hash(&ct->table.secret, &key), &entry)) {
     case DP_CONN_LIVE:
         answer(check, DP_ALLOW, DP_STATE_RELATED, DP_REASON_RELATED);

@@ -53,7 +53,10 @@ class Icmp:
 
 @dataclass(frozen=True)
 class Packet:
-    """One IP packet; ports are 0 where the protocol has none. `wrong_sum`: a checksum in it is wrong."""
+    """One IP packet; ports are 0 where the protocol has none. `wrong_sum`: a checksum in it is wrong.
+
+    ARP is one too, between its sender's and target's address, with `arp_mac` the sender's hardware address.
+    """
 
     source: Address
     destination: Address
@@ -67,6 +70,8 @@ class Packet:
     source_mac: str = ""
     destination_mac: str = ""
     wrong_sum: bool = False
+    vlan: int = 0
+    arp_mac: str | None = None
 
     @property
     def family(self) -> int:
@@ -82,15 +87,20 @@ def decode(frame: bytes) -> Packet | None:
     if len(frame) < 14:
         return None
     macs = frame[6:12].hex(":"), frame[0:6].hex(":")
-    at = 12
+    at, vlan = 12, 0
     while frame[at : at + 2] in (b"\x81\x00", b"\x88\xa8"):
+        vlan = vlan << 12 | int.from_bytes(frame[at + 2 : at + 4], "big") & 0xFFF
         at += 4
     ethertype, data = frame[at : at + 2], frame[at + 2 :]
+    packet = None
     if ethertype == b"\x08\x00":
-        return _decode_ipv4(data, macs, quoted=False)
+        packet = _decode_ipv4(data, macs, quoted=False)
     if ethertype == b"\x86\xdd":
-        return _decode_ipv6(data, macs, quoted=False)
-    return None
+        packet = _decode_ipv6(data, macs, quoted=False)
+    if ethertype == b"\x08\x06" and len(data) >= 28 and data[:6] == b"\0\x01\x08\0\x06\x04":
+        ends = ip_address(data[14:18]), ip_address(data[24:28])
+        packet = Packet(*ends, 0, 0, source_mac=macs[0], destination_mac=macs[1], arp_mac=data[8:14].hex(":"))
+    return None if packet is None else replace(packet, vlan=vlan)
 
 
 def _decode_ipv4(data: bytes, macs: tuple[str, str], quoted: bool) -> Packet | None:

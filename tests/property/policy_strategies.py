@@ -118,6 +118,16 @@ def documents(draw: st.DrawFn) -> Document:
         if n < 2 and draw(st.booleans()):
             instance["allowed_address_pairs"] = [draw(st.sampled_from([VIRTUAL_IP, "10.0.0.96/28"]))]
         instances.append(instance)
+    if draw(st.integers(0, 3)) == 3:
+        # Another network with the addresses of the first instance.
+        twin = {
+            "id": "twin",
+            "vpc": "two",
+            "addresses": INSTANCES["ecs-a"],
+            "mac": mac(9),
+            "security_groups": groups[:1],
+        }
+        instances.append(twin)
     document: Document = {"security_groups": security_groups, "instances": instances}
     if address_groups:
         document["address_groups"] = address_groups
