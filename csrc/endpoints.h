@@ -19,12 +19,12 @@
 
 void dp_endpoints_hold(struct dp_endpoints *endpoints);
 
-/* The zone that holds `address`, DP_NO_ZONE for none; a number that dp_is_shared where there are several. */
+/* The zone that holds `address`, DP_NO_ZONE for none; a number from DP_SHARED on where there are several. */
 uint32_t dp_endpoints_find(const struct dp_endpoints *endpoints, uint32_t family, const union dp_address *address);
 
 static inline bool dp_is_shared(uint32_t zone)
 {
-    return zone - DP_SHARED < DP_ZONES_MAX;
+    return zone >= DP_SHARED && zone != DP_NO_ZONE;
 }
 
 /* The holder with this MAC, DP_NO_ZONE for none; `mac` may be NULL. */

@@ -419,17 +419,22 @@ static void parse_ipv6(struct reader *r, struct dp_packet *packet)
         parse_transport(r, packet, p[7], packet->fragment);
 }
 
+/* Of Ethernet and IPv4 only (RFC 826): in other ARP there is no address that an instance could hold. */
 static void parse_arp(struct reader *r, struct dp_packet *packet)
 {
-    const uint8_t *p = take(r, 8);
+    uint32_t length = r->length;
+    const uint8_t *p = take(r, 28);
 
+    if (!p) {
+        malformed(packet, length < 28 ? DP_CAUSE_BAD_LENGTH : DP_CAUSE_SHORT_HEADER);
+        return;
+    }
+    if (dp_get16(p) != 1 || dp_get16(p + 2) != ETHERTYPE_IPV4 || p[4] != 6 || p[5] != 4) {
+        malformed(packet, DP_CAUSE_BAD_LENGTH);
+        return;
+    }
     packet->kind = DP_PACKET_ARP;
-    /* Ethernet and IPv4 only (RFC 826): other ARP names no address that an instance could hold. */
-    if (!p || dp_get16(p) != 1 || dp_get16(p + 2) != ETHERTYPE_IPV4 || p[4] != 6 || p[5] != 4)
-        return;
-    p = take(r, 20);
-    if (!p)
-        return;
+    p += 8;
     packet->family = 4;
     packet->inside = p;
     packet->inside_captured = 20;

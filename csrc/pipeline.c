@@ -35,27 +35,32 @@ struct job {
 
 /* ---- reading ---- */
 
-static void find_zones(struct dp_engine *engine, const struct dp_endpoints *endpoints, struct job *job)
+/* Finds the zone on one side, and what the packet's connection is known by there. */
+static inline __attribute__((always_inline)) void look_up(struct dp_engine *engine, struct job *job,
+                                                          const union dp_address *address, const uint32_t direction)
 {
+    const struct dp_endpoints *endpoints = engine->policy->endpoints;
     const struct dp_packet *p = &job->packet;
+    uint32_t zone = dp_endpoints_find(endpoints, p->family, address);
 
-    if (p->inside && p->icmp_class == DP_ICMP_CONTROL)
-        dp_owners_advertised(engine->owners, endpoints, p);
-    job->zone[DP_EGRESS] = dp_endpoints_find(endpoints, p->family, &p->source);
-    if (dp_is_shared(job->zone[DP_EGRESS]))
-        job->zone[DP_EGRESS] = dp_owners_choose(engine->owners, endpoints, job->zone[DP_EGRESS], p, DP_EGRESS);
-    job->zone[DP_INGRESS] = dp_endpoints_find(endpoints, p->family, &p->destination);
-    if (dp_is_shared(job->zone[DP_INGRESS]))
-        job->zone[DP_INGRESS] = dp_owners_choose(engine->owners, endpoints, job->zone[DP_INGRESS], p, DP_INGRESS);
+    if (zone >= DP_SHARED && zone != DP_NO_ZONE)
+        zone = dp_owners_choose(engine->owners, endpoints, zone, p, direction);
+    job->zone[direction] = zone;
+    if (zone == DP_NO_ZONE || p->kind != DP_PACKET_IP)
+        return;
+    dp_flow_key_of(p, zone, direction, &job->key[direction]);
+    job->hash[direction] = dp_flow_hash(&engine->conntrack.table.secret, &job->key[direction]);
+    dp_flow_table_prefetch_slot(&engine->conntrack.table, job->hash[direction]);
 }
 
-/* The key of a packet's connection in a zone; VLANs belong to it where two networks share addresses (issue 4.4). */
-static inline void key_of(const struct dp_engine *engine, const struct dp_packet *p, uint32_t vlans, uint32_t zone,
-                          uint32_t direction, struct dp_flow_key *key)
+/* VLANs belong to the key of a connection where two networks share addresses (issue 4.4). */
+static void tag_key(const struct dp_engine *engine, uint32_t vlans, uint32_t zone, struct dp_flow_key *key,
+                    uint32_t *hash)
 {
-    dp_flow_key_of(p, zone, direction, key);
-    if (vlans && dp_endpoints_overlaps(engine->policy->endpoints, zone))
-        dp_flow_key_tag(key, vlans);
+    if (zone == DP_NO_ZONE || !dp_endpoints_overlaps(engine->policy->endpoints, zone))
+        return;
+    dp_flow_key_tag(key, vlans);
+    *hash = dp_flow_hash(&engine->conntrack.table.secret, key);
 }
 
 static void prepare(struct dp_engine *engine, const struct dp_frame *frame, struct job *job)
@@ -67,16 +72,14 @@ static void prepare(struct dp_engine *engine, const struct dp_frame *frame, stru
     job->zone[DP_EGRESS] = job->zone[DP_INGRESS] = DP_NO_ZONE;
     if (!endpoints || !p->family)
         return;
-    find_zones(engine, endpoints, job);
-    if (p->kind != DP_PACKET_IP)
-        return;
-    for (uint32_t d = 0; d < DP_DIRECTIONS; d++) {
-        if (job->zone[d] == DP_NO_ZONE)
-            continue;
-        key_of(engine, p, p->vlans, job->zone[d], d, &job->key[d]);
-        job->hash[d] = dp_flow_hash(&engine->conntrack.table.secret, &job->key[d]);
-        dp_flow_table_prefetch_slot(&engine->conntrack.table, job->hash[d]);
-    }
+    if (p->inside && p->icmp_class == DP_ICMP_CONTROL)
+        dp_owners_advertised(engine->owners, endpoints, p);
+    /* The sender first: what it says of itself may tell who the receiver is. */
+    look_up(engine, job, &p->source, DP_EGRESS);
+    look_up(engine, job, &p->destination, DP_INGRESS);
+    if (p->vlans && p->kind == DP_PACKET_IP)
+        for (uint32_t d = 0; d < DP_DIRECTIONS; d++)
+            tag_key(engine, p->vlans, job->zone[d], &job->key[d], &job->hash[d]);
 }
 
 /* A wrong checksum makes a packet malformed, where an instance would see it. */
@@ -164,7 +167,7 @@ static void judge_error(struct dp_engine *engine, const struct job *job, uint32_
     struct dp_conntrack *ct = &engine->conntrack;
     struct dp_packet inner;
     struct dp_flow_key key;
-    uint32_t entry;
+    uint32_t hash, entry;
 
     if (!dp_packet_parse_quoted(&job->packet, &inner) ||
         memcmp(&inner.source, &job->packet.destination, inner.family == 4 ? 4 : 16) != 0) {
@@ -172,9 +175,11 @@ static void judge_error(struct dp_engine *engine, const struct job *job, uint32_
         return;
     }
     /* What an error that enters quotes, has left; and the other way round. */
-    key_of(engine, &inner, job->packet.vlans, job->zone[direction], direction == DP_INGRESS ? DP_EGRESS : DP_INGRESS,
-           &key);
-    switch (dp_conntrack_find(ct, &key, dp_flow_hash(&ct->table.secret, &key), &entry)) {
+    dp_flow_key_of(&inner, job->zone[direction], direction == DP_INGRESS ? DP_EGRESS : DP_INGRESS, &key);
+    hash = dp_flow_hash(&ct->table.secret, &key);
+    if (job->packet.vlans)
+        tag_key(engine, job->packet.vlans, job->zone[direction], &key, &hash);
+    switch (dp_conntrack_find(ct, &key, hash, &entry)) {
     case DP_CONN_LIVE:
         answer(check, DP_ALLOW, DP_STATE_RELATED, DP_REASON_RELATED);
         check->rule = ct->table.entries[entry].rule;
