@@ -88,6 +88,7 @@ struct dp_conntrack {
     uint64_t replaced;
     uint64_t disconnected;
     uint64_t early_drops;
+    struct dp_flood_counter flood[DP_FLOODS];
     uint32_t revoked_head[DP_REVOKED_SLOTS];
 };
 

@@ -109,6 +109,7 @@ enum dp_word_kind {
     DP_WORD_CAUSE,
     DP_WORD_CONN_STATE,
     DP_WORD_LINK,
+    DP_WORD_FLOOD,
     DP_WORD_KINDS
 };
 const char *dp_word(int kind, int value);
@@ -367,6 +368,21 @@ struct dp_counter {
     uint64_t packets;
     uint64_t bytes;
 };
+/* What floods a connection table, told apart by the entries that it makes. */
+enum dp_flood { DP_FLOOD_TCP_HALF_OPEN, DP_FLOOD_TCP, DP_FLOOD_UDP, DP_FLOOD_ICMP, DP_FLOOD_OTHER, DP_FLOODS };
+/*
+ * Entries dropped early to make room; new connections denied as table-full; how many of these because their instance
+ * had its share of the table or more.
+ */
+struct dp_flood_counter {
+    uint64_t dropped_early;
+    uint64_t refused;
+    uint64_t refused_over_share;
+};
+/*
+ * `fragments_waiting` is of now. Datagrams that gave way to others; fragments that waited and were denied with them, or
+ * after 30 s; fragments that were denied because there was no room for them to wait.
+ */
 struct dp_counters {
     struct dp_counter verdict[DP_VERDICTS];
     struct dp_counter check[DP_VERDICTS][DP_REASONS];
@@ -379,8 +395,12 @@ struct dp_counters {
     uint64_t early_drops;
     uint64_t table_full;
     uint64_t time_backwards;
+    struct dp_flood_counter flood[DP_FLOODS];
     uint64_t fragments_waiting;
     uint64_t datagrams_evicted;
+    uint64_t fragments_evicted;
+    uint64_t fragments_expired;
+    uint64_t fragments_refused;
     uint64_t entries;
     uint64_t max_entries;
     uint64_t table_bytes;

@@ -33,7 +33,7 @@ struct dp_flow_key {
     uint32_t vlans;
 };
 
-enum { DP_HASH_WORDS = 11 };
+enum { DP_HASH_WORDS = 14 };
 
 /* Secret of the hash: one 64-bit multiplier a word and one to add, from the engine's seed. */
 struct dp_hash_secret {

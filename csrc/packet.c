@@ -111,7 +111,10 @@ static void parse_tcp(struct reader *r, struct dp_packet *packet)
     tcp->end = tcp->seq + (length - header) + !!(tcp->flags & DP_TCP_FLAG_SYN) + !!(tcp->flags & DP_TCP_FLAG_FIN);
     if (tcp->flags & DP_TCP_FLAG_SYN) {
         options = header - 20;
-        parse_tcp_scale(r->at, options < r->captured ? options : r->captured, tcp);
+        if (options > r->captured)
+            tcp->scale = DP_TCP_SCALE_CUT;
+        else
+            parse_tcp_scale(r->at, options, tcp);
     }
 }
 

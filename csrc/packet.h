@@ -56,13 +56,16 @@ enum dp_icmp_class {
     DP_ICMP_CONTROL_BROKEN     /* one of these, but not well-formed */
 };
 
+/* The snap length has cut the options. */
+enum { DP_TCP_SCALE_CUT = -2 };
+
 struct dp_tcp_segment {
     uint32_t seq;
     uint32_t ack;
     uint32_t end; /* seq + payload + SYN + FIN */
     uint16_t window;
     uint8_t flags;
-    int8_t scale; /* window scale option of a SYN, -1 when there is none */
+    int8_t scale; /* window scale option of a SYN, -1 when there is none, DP_TCP_SCALE_CUT when nobody can say */
 };
 
 struct dp_packet {

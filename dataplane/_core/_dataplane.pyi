@@ -112,6 +112,12 @@ class Lib:
     DP_E_LINK_TYPE: int
     DP_E_MEMORY: int
     DP_E_TRUNCATED: int
+    DP_FLOODS: int
+    DP_FLOOD_ICMP: int
+    DP_FLOOD_OTHER: int
+    DP_FLOOD_TCP: int
+    DP_FLOOD_TCP_HALF_OPEN: int
+    DP_FLOOD_UDP: int
     DP_FRAME_CHECKSUM_OFFLOADED: int
     DP_INBOUND: int
     DP_INGRESS: int
@@ -162,6 +168,7 @@ class Lib:
     DP_WORD_CAUSE: int
     DP_WORD_CONN_STATE: int
     DP_WORD_DIRECTION: int
+    DP_WORD_FLOOD: int
     DP_WORD_KINDS: int
     DP_WORD_LINK: int
     DP_WORD_ORIGIN: int

@@ -11,7 +11,7 @@ from dataplane._core import ffi
 from dataplane.connections import PROTOCOL_NAMES
 from dataplane.engine import Disconnected, Engine
 from dataplane.replay.captures import CaptureStatus
-from dataplane.verdict import CAUSE_WORDS, DIRECTION_WORDS, REASON_WORDS, VERDICT_WORDS
+from dataplane.verdict import CAUSE_WORDS, DIRECTION_WORDS, FLOOD_WORDS, REASON_WORDS, VERDICT_WORDS
 
 if TYPE_CHECKING:
     from dataplane.policy.changes import TimedChange
@@ -98,6 +98,33 @@ class ConnectionCount:
 
 
 @dataclass(frozen=True, slots=True)
+class FloodCount:
+    """What a full table did to connections of one kind.
+
+    `dropped_early`: entries that had to make room; `refused`: new connections denied as table-full, of which
+    `refused_over_share` because their instance had its share of the table.
+    """
+
+    dropped_early: int
+    refused: int
+    refused_over_share: int
+
+
+@dataclass(frozen=True, slots=True)
+class FragmentCount:
+    """What the bounds of reassembly did: datagrams that gave way to others, and fragments that were denied.
+
+    These waited for their datagram's first and were denied when it gave way (`evicted`), after 30 s (`expired`), or at
+    once because there was no room to wait (`refused`).
+    """
+
+    datagrams_evicted: int
+    evicted: int
+    expired: int
+    refused: int
+
+
+@dataclass(frozen=True, slots=True)
 class Summary:
     """All of a replay: counts of packets, checks, rules and connections, and how fast it went."""
 
@@ -110,6 +137,8 @@ class Summary:
     causes: dict[str, Traffic]
     time_backwards: int
     connections: ConnectionCount
+    floods: dict[str, FloodCount]
+    fragments: FragmentCount
     rules: Sequence[RuleCount]
     denied_flows: Sequence[DeniedFlow]
     changes: Sequence[AppliedChange]
@@ -142,6 +171,8 @@ class Summary:
             "causes": {word: asdict(traffic) for word, traffic in self.causes.items()},
             "time_backwards": self.time_backwards,
             "connections": asdict(self.connections),
+            "floods": {word: asdict(flood) for word, flood in self.floods.items()},
+            "fragments": asdict(self.fragments),
             "rules": [asdict(rule) for rule in self.rules if rule.hits or rule.packets],
             "rules_never_hit": [{"rule": r.rule, "security_group": r.security_group} for r in self.never_hit],
             "denied_flows": [asdict(flow) for flow in self.denied_flows],
@@ -170,6 +201,16 @@ def summarise(
         causes={word: _traffic(c) for word, c in zip(CAUSE_WORDS, counters.cause, strict=True) if c.packets},
         time_backwards=counters.time_backwards,
         connections=_connections(engine, counters),
+        floods={
+            word: FloodCount(flood.dropped_early, flood.refused, flood.refused_over_share)
+            for word, flood in zip(FLOOD_WORDS, counters.flood, strict=True)
+        },
+        fragments=FragmentCount(
+            counters.datagrams_evicted,
+            counters.fragments_evicted,
+            counters.fragments_expired,
+            counters.fragments_refused,
+        ),
         rules=_rules(engine),
         denied_flows=[_denied(engine, flow) for flow in engine.denied(top)],
         changes=changes,

@@ -29,7 +29,8 @@ Readings that the specification leaves open, as taken here:
   identifier, and which end asks: each end's queries are connections of their own.
 * A cut entry answers before the segment itself is looked at: even an impossible or closing segment is `disconnected`.
 * An ICMP error fits when it goes to the source of the packet that it quotes and that packet passed the instance in the
-  other direction. It need not come from the quoted destination.
+  other direction. It need not come from the quoted destination. A quoted segment must have a sequence number that its
+  sender can have sent.
 * ICMP types that are neither queries, their replies, nor the errors named in 4.5 are invalid (redirects too).
 * DHCP is between a client and its server where the instance is the client: it sends 68 to 67 (546 to 547), and receives
   67 to 68 (547 to 546). An instance that serves is judged by the rules.
@@ -331,6 +332,10 @@ class Model:
             return _invalid(name, direction, None)
         if connection.cut is not None:
             return Check(name, direction, "deny", "disconnected", "disconnected", connection=connection.origin)
+        sender = INITIATOR if _side(direction, connection) == RESPONDER else RESPONDER
+        tcp, seq = connection.tcp, quoted.quoted_seq
+        if tcp is not None and seq is not None and not tcp.may_have_sent(seq, sender):
+            return _invalid(name, direction, None)
         found = (connection.rule, connection.security_group, connection.origin)
         return Check(name, direction, "allow", "related", "related", *found)
 

@@ -32,7 +32,7 @@ ARROWS: dict[str, set[str]] = {
     "endpoints": {"packet", "trie"},
     "checksum": {"packet", "bytes"},
     "denied": {"packet"},
-    "fragment": {"packet"},
+    "fragment": {"flow_key"},
     "owners": {"endpoints"},
     "flow_table": {"flow_key", "memory"},
     "tcp": {"flow_table"},

@@ -72,7 +72,7 @@ LINK_ADDRESS = b"\x01\x01\x02\0\0\0\0\x01"
 def test_neighbour_discovery_and_mld_must_be_well_formed(
     kind: int, rest: bytes, hop_limit: int, code: int, expected: str
 ) -> None:
-    """SPEC 4.8, RFC 4861 6.1, 7.1: hop limit 255 (MLD: 1, RFC 2710 3), code 0, lengths, options that fill their space."""
+    """SPEC 4.8, RFC 4861 6.1, 7.1: hop limit 255 (MLD: 1, RFC 2710 3), code 0, lengths, options that fit."""
     message = icmpv6(OTHER6, HOST6, kind, rest, hop_limit, code)
     assert said(firewall(), message) == [f"ingress {expected}"]
 
