@@ -3,7 +3,7 @@
 
 static void addresses_of(const struct dp_conntrack *ct, const struct dp_entry *e, uint8_t *local, uint8_t *remote)
 {
-    if (e->flags & DP_ENTRY_IPV6) {
+    if (e->flags & DP_ENTRY_WIDE) {
         memcpy(local, &ct->table.pairs[e->local].local, 16);
         memcpy(remote, &ct->table.pairs[e->local].remote, 16);
     } else {
@@ -215,6 +215,7 @@ uint32_t dp_connections_save_some(struct dp_engine *engine, uint64_t *cursor, ui
             .origin = e->flags & DP_ENTRY_INBOUND ? DP_INBOUND : DP_OUTBOUND,
             .state = e->state,
             .disconnected = (e->flags & DP_ENTRY_CUT) != 0,
+            .vlans = e->flags & DP_ENTRY_WIDE ? e->remote & ~DP_KEY_IPV4 : 0,
         };
         addresses_of(ct, e, s->local, s->remote);
         memcpy(s->tcp_scale_flags, e->tcp_scale_flags, sizeof s->tcp_scale_flags);
@@ -255,6 +256,8 @@ bool dp_connections_restore(struct dp_engine *engine, const struct dp_saved_conn
         return false;
     memcpy(&key.local, s->local, s->family == 4 ? 4 : 16);
     memcpy(&key.remote, s->remote, s->family == 4 ? 4 : 16);
+    if (s->vlans)
+        dp_flow_key_tag(&key, s->vlans);
     hash = dp_flow_hash(&ct->table.secret, &key);
     if (dp_conntrack_find(ct, &key, hash, &index) != DP_CONN_NONE)
         return false;

@@ -65,7 +65,7 @@ static const struct dp_revoked *first_revocation(const struct dp_conntrack *ct, 
     uint32_t family = e->flags & DP_ENTRY_IPV6 ? 6 : 4;
     const struct dp_revoked *found = NULL;
 
-    if (family == 6)
+    if (e->flags & DP_ENTRY_WIDE)
         remote = ct->table.pairs[e->local].remote;
     for (uint32_t i = ct->revoked_head[revoked_slot(e->rule, remote.word[0])]; i; i = ct->revoked[i - 1].next) {
         const struct dp_revoked *r = &ct->revoked[i - 1];
@@ -243,25 +243,48 @@ static uint32_t largest_zone(const struct dp_conntrack *ct, uint32_t more_than, 
     return found;
 }
 
+static enum dp_flood flood_of(uint8_t protocol, uint8_t state)
+{
+    switch (protocol) {
+    case DP_PROTO_TCP:
+        return state <= DP_CONN_TCP_SYN_RECEIVED_INITIATOR ? DP_FLOOD_TCP_HALF_OPEN : DP_FLOOD_TCP;
+    case DP_PROTO_UDP:
+        return DP_FLOOD_UDP;
+    case DP_PROTO_ICMP:
+    case DP_PROTO_ICMPV6:
+        return DP_FLOOD_ICMP;
+    default:
+        return DP_FLOOD_OTHER;
+    }
+}
+
 static bool drop_oldest(struct dp_conntrack *ct, uint32_t zone, bool tentative)
 {
+    const struct dp_entry *e;
+
     if (zone >= ct->n_zones || !ct->zones[zone].queue[tentative].first)
         return false;
+    e = &ct->table.entries[ct->zones[zone].queue[tentative].first];
+    ct->flood[flood_of((uint8_t)e->zone_protocol, e->state)].dropped_early++;
     dp_conntrack_remove(ct, ct->zones[zone].queue[tentative].first);
     ct->early_drops++;
     return true;
 }
 
-static bool make_room(struct dp_conntrack *ct, uint32_t zone)
+static uint32_t fair_share(const struct dp_conntrack *ct)
 {
     uint32_t share = ct->config.max_entries / (ct->n_present ? ct->n_present : 1);
-    uint32_t own = ct->zones[zone].entries, most;
+
+    return share ? share : 1;
+}
+
+static bool make_room(struct dp_conntrack *ct, uint32_t zone)
+{
+    uint32_t share = fair_share(ct), own, most;
 
     dp_conntrack_reap(ct);
     if (ct->table.count < ct->config.max_entries)
         return true;
-    if (share == 0)
-        share = 1;
     own = ct->zones[zone].entries;
     if (own >= share && drop_oldest(ct, zone, true))
         return true;
@@ -280,8 +303,13 @@ uint32_t dp_conntrack_admit(struct dp_conntrack *ct, const struct dp_flow_key *k
     uint32_t zone = key->zone_protocol >> 8, index;
     struct dp_entry *e;
 
-    if (ct->table.count >= ct->config.max_entries && !make_room(ct, zone))
+    if (ct->table.count >= ct->config.max_entries && !make_room(ct, zone)) {
+        struct dp_flood_counter *flood = &ct->flood[flood_of((uint8_t)key->zone_protocol, state)];
+
+        flood->refused++;
+        flood->refused_over_share += ct->zones[zone].entries >= fair_share(ct);
         return 0;
+    }
     index = dp_flow_table_insert(&ct->table, key, hash);
     if (!index)
         return 0;

@@ -91,6 +91,7 @@ struct dp_conntrack {
     uint64_t replaced;
     uint64_t disconnected;
     uint64_t early_drops;
+    struct dp_flood_counter flood[DP_FLOODS];
     dp_entry_observer *observe; /* NULL: nobody wants to know */
     void *observer;
     uint32_t revoked_head[DP_REVOKED_SLOTS];

@@ -87,6 +87,9 @@ enum dp_cause {
 /* How a frame begins. */
 enum dp_link { DP_LINK_ETHERNET, DP_LINK_RAW, DP_LINK_NULL, DP_LINK_LOOP, DP_LINK_SLL, DP_LINK_SLL2, DP_LINKS };
 
+/* What is known of a frame besides its bytes: its transport checksum is not complete yet, or was found right. */
+enum { DP_FRAME_CHECKSUM_OFFLOADED = 1 };
+
 /* One frame as it was seen; `captured` bytes of its `length` on the wire are at `data`. */
 struct dp_frame {
     uint64_t time_ns;
@@ -95,6 +98,7 @@ struct dp_frame {
     uint32_t length;
     uint32_t link;
     uint32_t capture;
+    uint64_t flags;
 };
 
 /* The words of these enumerations as people read them; NULL for a kind or value that does not exist. */
@@ -107,6 +111,7 @@ enum dp_word_kind {
     DP_WORD_CAUSE,
     DP_WORD_CONN_STATE,
     DP_WORD_LINK,
+    DP_WORD_FLOOD,
     DP_WORD_KINDS
 };
 const char *dp_word(int kind, int value);
@@ -287,7 +292,8 @@ struct dp_conntrack_config {
     uint32_t max_entries;
     uint8_t tcp_be_liberal;
     uint8_t reevaluate;
-    uint8_t unused[2];
+    uint8_t verify_checksums;
+    uint8_t unused;
 };
 
 enum { DP_ZONES_MAX = 16777215 };
@@ -364,6 +370,21 @@ struct dp_counter {
     uint64_t packets;
     uint64_t bytes;
 };
+/* What floods a connection table, told apart by the entries that it makes. */
+enum dp_flood { DP_FLOOD_TCP_HALF_OPEN, DP_FLOOD_TCP, DP_FLOOD_UDP, DP_FLOOD_ICMP, DP_FLOOD_OTHER, DP_FLOODS };
+/*
+ * Entries dropped early to make room; new connections denied as table-full; how many of these because their instance
+ * had its share of the table or more.
+ */
+struct dp_flood_counter {
+    uint64_t dropped_early;
+    uint64_t refused;
+    uint64_t refused_over_share;
+};
+/*
+ * `fragments_waiting` is of now. Datagrams that gave way to others; fragments that waited and were denied with them, or
+ * after 30 s; fragments that were denied because there was no room for them to wait.
+ */
 struct dp_counters {
     struct dp_counter verdict[DP_VERDICTS];
     struct dp_counter check[DP_VERDICTS][DP_REASONS];
@@ -376,8 +397,12 @@ struct dp_counters {
     uint64_t early_drops;
     uint64_t table_full;
     uint64_t time_backwards;
+    struct dp_flood_counter flood[DP_FLOODS];
     uint64_t fragments_waiting;
     uint64_t datagrams_evicted;
+    uint64_t fragments_evicted;
+    uint64_t fragments_expired;
+    uint64_t fragments_refused;
     uint64_t entries;
     uint64_t max_entries;
     uint64_t table_bytes;
@@ -600,6 +625,8 @@ struct dp_saved_connection {
     uint32_t tcp_end[DP_SIDES];
     uint32_t tcp_max_end[DP_SIDES];
     uint32_t tcp_max_ack[DP_SIDES];
+    uint32_t vlans; /* where they belong to its key */
+    uint32_t unused2;
 };
 /* Connections from *cursor on (0 to begin), at most n; 0 at the end. */
 int dp_firewall_save(struct dp_firewall *firewall, uint64_t *cursor, struct dp_saved_connection *saved, uint32_t n);
@@ -699,6 +726,6 @@ _Static_assert(sizeof(struct dp_check) == 16, "a check is 16 bytes");
 _Static_assert(sizeof(struct dp_record) == 48, "a record is 48 bytes");
 _Static_assert(sizeof(struct dp_flow) == 40, "a flow is 40 bytes");
 _Static_assert(sizeof(struct dp_connection) == 72, "a connection as people see it is 72 bytes");
-_Static_assert(sizeof(struct dp_saved_connection) == 88, "a saved connection is 88 bytes, as in state files");
+_Static_assert(sizeof(struct dp_saved_connection) == 96, "a saved connection is 96 bytes, as in state files");
 
 #endif

@@ -6,8 +6,8 @@
 #include <stdlib.h>
 #include <string.h>
 
-/* What an address leads to: a zone, or AMBIGUOUS | position of a list. Prefixes always lead to a list. */
-enum { AMBIGUOUS = 0x01000000, EMPTY = 0x7fffffff };
+/* What an address leads to: a zone, or DP_SHARED + position of a list. Prefixes always lead to a list. */
+enum { EMPTY = 0x7fffffff };
 
 struct slot4 {
     uint32_t address;
@@ -44,6 +44,7 @@ struct dp_endpoints {
     uint32_t n_balancer_macs; /* they stand first in `macs` */
     uint32_t n_balancers;
     uint32_t n_backends;
+    uint32_t n_overlaps; /* length of `overlaps` */
     struct slot4 *slots4;
     struct slot6 *slots6;
     struct dp_trie prefixes[2]; /* 4, 6; the value EMPTY means nobody */
@@ -52,6 +53,7 @@ struct dp_endpoints {
     struct dp_mac *macs;
     struct dp_balancer_address *balancers;
     struct dp_backend *backends;
+    uint8_t *overlaps; /* by zone: has an own address that another has too */
 };
 
 /* Multiplicative hashing: the high bits are the good ones. The addresses in the table are the policy's own. */
@@ -85,6 +87,7 @@ void dp_endpoints_free(struct dp_endpoints *e)
     free(e->macs);
     free(e->balancers);
     free(e->backends);
+    free(e->overlaps);
     free(e);
 }
 
@@ -163,6 +166,18 @@ static void list(struct dp_endpoints *e, struct list *list, struct listed holder
     list->count++;
 }
 
+static bool is_overlap(const struct dp_endpoints *e, const struct list *list)
+{
+    return list->count > 1 && !e->listed[list->first + 1].virtual_ip;
+}
+
+static void mark_overlap(struct dp_endpoints *e, const struct list *list)
+{
+    for (uint32_t i = 0; is_overlap(e, list) && i < list->count; i++)
+        if (!e->listed[list->first + i].virtual_ip)
+            e->overlaps[e->listed[list->first + i].zone] = 1;
+}
+
 /*
  * Puts the holdings at sorted[0 .. n), all of one prefix, in their place. Who holds a shorter prefix around it holds it
  * too; those have been put already.
@@ -176,7 +191,7 @@ static int put_group(struct dp_endpoints *e, const struct dp_holding *holdings, 
     struct list *new = &e->lists[e->n_lists], outer = {0, 0};
 
     if (around != EMPTY)
-        outer = e->lists[around & ~(uint32_t)AMBIGUOUS];
+        outer = e->lists[around - DP_SHARED];
     if (reserve_listed(e, n + outer.count) < 0)
         return DP_E_MEMORY;
     *new = (struct list){e->n_listed, 0};
@@ -189,11 +204,12 @@ static int put_group(struct dp_endpoints *e, const struct dp_holding *holdings, 
         return 0;
     }
     e->n_listed += new->count;
+    mark_overlap(e, new);
     if (single)
-        put(e, holding, (uint32_t)AMBIGUOUS | e->n_lists++);
+        put(e, holding, DP_SHARED + e->n_lists++);
     else
         return dp_trie_add(&e->prefixes[holding->family == 6], holding->prefix.address, holding->prefix.bits,
-                           (uint32_t)AMBIGUOUS | e->n_lists++);
+                           DP_SHARED + e->n_lists++);
     return 0;
 }
 
@@ -237,15 +253,21 @@ static void *copy(const void *from, uint32_t n, size_t size)
     return to;
 }
 
-static void put_balancer_macs_first(struct dp_endpoints *e)
+/* Those of balancers first, then by zone. */
+static int by_owner(const void *a, const void *b)
 {
-    for (uint32_t i = 0; i < e->n_macs; i++)
-        if (e->macs[i].balancer) {
-            struct dp_mac mac = e->macs[i];
+    const struct dp_mac *x = a, *y = b;
 
-            e->macs[i] = e->macs[e->n_balancer_macs];
-            e->macs[e->n_balancer_macs++] = mac;
-        }
+    if (!x->balancer != !y->balancer)
+        return x->balancer ? -1 : 1;
+    return (x->zone > y->zone) - (x->zone < y->zone);
+}
+
+static void sort_macs(struct dp_endpoints *e)
+{
+    qsort(e->macs, e->n_macs, sizeof *e->macs, by_owner);
+    while (e->n_balancer_macs < e->n_macs && e->macs[e->n_balancer_macs].balancer)
+        e->n_balancer_macs++;
 }
 
 static bool valid(const struct dp_holding *holdings, uint32_t n)
@@ -266,7 +288,7 @@ int dp_endpoints_new(const struct dp_holding *holdings, uint32_t n_holdings, con
     uint32_t n[2] = {0, 0};
 
     *endpoints = NULL;
-    if (n_holdings >= AMBIGUOUS || !valid(holdings, n_holdings))
+    if (n_holdings >= DP_ZONES_MAX || !valid(holdings, n_holdings))
         return DP_E_ARGUMENT;
     e = calloc(1, sizeof *e);
     if (!e)
@@ -274,6 +296,9 @@ int dp_endpoints_new(const struct dp_holding *holdings, uint32_t n_holdings, con
     e->references = 1;
     for (uint32_t i = 0; i < n_holdings; i++)
         n[holdings[i].family == 6]++;
+    for (uint32_t i = 0; i < n_holdings; i++)
+        if (holdings[i].zone >= e->n_overlaps)
+            e->n_overlaps = holdings[i].zone + 1;
     e->mask4 = slots_for(n[0]) - 1;
     e->mask6 = slots_for(n[1]) - 1;
     e->shift4 = (uint32_t)__builtin_clz(e->mask4);
@@ -284,17 +309,18 @@ int dp_endpoints_new(const struct dp_holding *holdings, uint32_t n_holdings, con
     e->macs = copy(macs, n_macs, sizeof *macs);
     e->balancers = copy(balancers, n_balancers, sizeof *balancers);
     e->backends = copy(backends, n_backends, sizeof *backends);
+    e->overlaps = calloc(e->n_overlaps + 1, 1);
     e->n_macs = n_macs;
     e->n_balancers = n_balancers;
     e->n_backends = n_backends;
     dp_trie_init(&e->prefixes[0], EMPTY, NULL, 0);
     dp_trie_init(&e->prefixes[1], EMPTY, NULL, 0);
-    if (e->slots4 && e->slots6 && e->lists && e->macs && e->balancers && e->backends) {
+    if (e->slots4 && e->slots6 && e->lists && e->macs && e->balancers && e->backends && e->overlaps) {
         for (uint32_t i = 0; i <= e->mask4; i++)
             e->slots4[i].value = EMPTY;
         for (uint32_t i = 0; i <= e->mask6; i++)
             e->slots6[i].value = EMPTY;
-        put_balancer_macs_first(e);
+        sort_macs(e);
         error = put_all(e, holdings, n_holdings);
     }
     if (error)
@@ -308,27 +334,58 @@ int dp_endpoints_new(const struct dp_holding *holdings, uint32_t n_holdings, con
 
 static bool has_mac(const struct dp_endpoints *e, uint32_t zone, const uint8_t *mac)
 {
-    for (uint32_t i = e->n_balancer_macs; i < e->n_macs; i++)
-        if (e->macs[i].zone == zone && memcmp(e->macs[i].mac, mac, 6) == 0)
+    uint32_t low = e->n_balancer_macs, high = e->n_macs;
+
+    while (low < high) {
+        uint32_t middle = low + (high - low) / 2;
+
+        if (e->macs[middle].zone < zone)
+            low = middle + 1;
+        else
+            high = middle;
+    }
+    for (; low < e->n_macs && e->macs[low].zone == zone; low++)
+        if (memcmp(e->macs[low].mac, mac, 6) == 0)
             return true;
     return false;
 }
 
-static uint32_t choose(const struct dp_endpoints *e, uint32_t value, const uint8_t *mac)
+uint32_t dp_endpoints_by_mac(const struct dp_endpoints *e, uint32_t shared, const uint8_t *mac)
 {
-    const struct list *list;
+    const struct list *list = &e->lists[shared - DP_SHARED];
 
-    if (!(value & AMBIGUOUS))
-        return value;
-    list = &e->lists[value & ~(uint32_t)AMBIGUOUS];
     for (uint32_t i = 0; mac && i < list->count; i++)
         if (has_mac(e, e->listed[list->first + i].zone, mac))
             return e->listed[list->first + i].zone;
-    return e->listed[list->first].zone;
+    return DP_NO_ZONE;
 }
 
-/* What `address` leads to; EMPTY for nobody. */
-static inline uint32_t holders_of(const struct dp_endpoints *e, uint32_t family, const union dp_address *address)
+bool dp_endpoints_holds(const struct dp_endpoints *e, uint32_t shared, uint32_t zone)
+{
+    const struct list *list = &e->lists[shared - DP_SHARED];
+
+    for (uint32_t i = 0; i < list->count; i++)
+        if (e->listed[list->first + i].zone == zone)
+            return true;
+    return false;
+}
+
+uint32_t dp_endpoints_first(const struct dp_endpoints *e, uint32_t shared)
+{
+    return e->listed[e->lists[shared - DP_SHARED].first].zone;
+}
+
+bool dp_endpoints_is_overlap(const struct dp_endpoints *e, uint32_t shared)
+{
+    return is_overlap(e, &e->lists[shared - DP_SHARED]);
+}
+
+bool dp_endpoints_overlaps(const struct dp_endpoints *e, uint32_t zone)
+{
+    return zone < e->n_overlaps && e->overlaps[zone];
+}
+
+uint32_t dp_endpoints_find(const struct dp_endpoints *e, uint32_t family, const union dp_address *address)
 {
     uint32_t value = EMPTY;
 
@@ -349,31 +406,16 @@ static inline uint32_t holders_of(const struct dp_endpoints *e, uint32_t family,
                 break;
             }
     }
-    return value != EMPTY ? value : dp_trie_lookup(&e->prefixes[family == 6], address->byte);
-}
-
-uint32_t dp_endpoints_find(const struct dp_endpoints *e, uint32_t family, const union dp_address *address,
-                           const uint8_t *mac)
-{
-    uint32_t value = holders_of(e, family, address);
-
-    return value == EMPTY ? DP_NO_ZONE : choose(e, value, mac);
-}
-
-bool dp_endpoints_holds(const struct dp_endpoints *e, uint32_t zone, uint32_t family, const union dp_address *address)
-{
-    uint32_t value = holders_of(e, family, address);
-    const struct list *list;
-
     if (value == EMPTY)
-        return false;
-    if (!(value & AMBIGUOUS))
-        return value == zone;
-    list = &e->lists[value & ~(uint32_t)AMBIGUOUS];
-    for (uint32_t i = 0; i < list->count; i++)
-        if (e->listed[list->first + i].zone == zone)
-            return true;
-    return false;
+        value = dp_trie_lookup(&e->prefixes[family == 6], address->byte);
+    return value == EMPTY ? DP_NO_ZONE : value;
+}
+
+bool dp_endpoints_is_held(const struct dp_endpoints *e, uint32_t zone, uint32_t family, const union dp_address *address)
+{
+    uint32_t found = dp_endpoints_find(e, family, address);
+
+    return dp_is_shared(found) ? dp_endpoints_holds(e, found, zone) : found == zone;
 }
 
 bool dp_endpoints_is_backend(const struct dp_endpoints *e, uint32_t balancer, uint32_t zone)

@@ -2,9 +2,9 @@
  * endpoints.h: which instance an address belongs to, and which load balancer a MAC or address is (SPEC 3.5, 7).
  *
  * Single addresses are in a hash table with open addressing, one load or two a look-up; virtual IP prefixes are in a
- * trie behind it. Where several instances hold an address, the entry names a list and the MAC of the packet decides;
- * without a MAC that fits, the instance whose own address it is goes before one that holds it as a virtual IP, and the
- * first of the policy before the next.
+ * trie behind it. Where several instances hold an address, the entry names a list: in it, the instance whose own
+ * address it is stands before one that holds it as a virtual IP, and the first of the policy before the next. Which of
+ * them it is depends on the packet and those before it (owners.h).
  *
  * Immutable once made, reference-counted like the rule tables.
  */
@@ -15,16 +15,30 @@
 #include "packet.h"
 
 #define DP_NO_ZONE 0xffffffffu
+#define DP_SHARED 0x40000000u
 
 void dp_endpoints_hold(struct dp_endpoints *endpoints);
 
-/* The zone that holds `address`, DP_NO_ZONE for none; `mac` may be NULL. */
-uint32_t dp_endpoints_find(const struct dp_endpoints *endpoints, uint32_t family, const union dp_address *address,
-                           const uint8_t *mac);
+/* The zone that holds `address`, DP_NO_ZONE for none; a number from DP_SHARED on where there are several. */
+uint32_t dp_endpoints_find(const struct dp_endpoints *endpoints, uint32_t family, const union dp_address *address);
+
+static inline bool dp_is_shared(uint32_t zone)
+{
+    return zone >= DP_SHARED && zone != DP_NO_ZONE;
+}
+
+/* The holder with this MAC, DP_NO_ZONE for none; `mac` may be NULL. */
+uint32_t dp_endpoints_by_mac(const struct dp_endpoints *endpoints, uint32_t shared, const uint8_t *mac);
+bool dp_endpoints_holds(const struct dp_endpoints *endpoints, uint32_t shared, uint32_t zone);
+uint32_t dp_endpoints_first(const struct dp_endpoints *endpoints, uint32_t shared);
+
+/* Whether two instances have the address as their own, so that it is in two networks; whether `zone` has such a one. */
+bool dp_endpoints_is_overlap(const struct dp_endpoints *endpoints, uint32_t shared);
+bool dp_endpoints_overlaps(const struct dp_endpoints *endpoints, uint32_t zone);
 
 /* Whether `zone` holds `address`, as its own or as a virtual IP. */
-bool dp_endpoints_holds(const struct dp_endpoints *endpoints, uint32_t zone, uint32_t family,
-                        const union dp_address *address);
+bool dp_endpoints_is_held(const struct dp_endpoints *endpoints, uint32_t zone, uint32_t family,
+                          const union dp_address *address);
 
 /* Whether load balancer number `balancer` has `zone` as a backend, with transfer_client_ip. */
 bool dp_endpoints_is_backend(const struct dp_endpoints *endpoints, uint32_t balancer, uint32_t zone);

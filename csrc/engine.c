@@ -60,9 +60,10 @@ int dp_engine_new(const struct dp_conntrack_config *config, const uint64_t *seed
     }
     e->policy = calloc(1, sizeof *e->policy);
     e->denied = dp_denied_new();
-    e->fragments = dp_fragments_new(dp_engine_answered, e);
+    e->owners = dp_owners_new();
+    e->fragments = dp_fragments_new(dp_engine_answered, e, &e->conntrack.table.secret);
     e->resolved = calloc(DP_WAITING_MAX, sizeof *e->resolved);
-    if (!e->policy || !e->denied || !e->fragments || !e->resolved) {
+    if (!e->policy || !e->denied || !e->owners || !e->fragments || !e->resolved) {
         dp_engine_free(e);
         return DP_E_MEMORY;
     }
@@ -77,6 +78,7 @@ void dp_engine_free(struct dp_engine *e)
     dp_policy_release(e->policy);
     dp_conntrack_release(&e->conntrack);
     dp_denied_free(e->denied);
+    dp_owners_free(e->owners);
     dp_fragments_free(e->fragments);
     free(e->resolved);
     free(e->rule_counters);
@@ -281,8 +283,8 @@ void dp_engine_counters(const struct dp_engine *e, struct dp_counters *counters)
     counters->connections_replaced = ct->replaced;
     counters->connections_disconnected = ct->disconnected;
     counters->early_drops = ct->early_drops;
-    counters->fragments_waiting = dp_fragments_waiting(e->fragments);
-    counters->datagrams_evicted = dp_fragments_evicted(e->fragments);
+    memcpy(counters->flood, ct->flood, sizeof counters->flood);
+    dp_fragments_count(e->fragments, counters);
     counters->entries = ct->table.count;
     counters->max_entries = ct->config.max_entries;
     counters->table_bytes = dp_flow_table_bytes(&ct->table) +

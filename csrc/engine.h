@@ -12,6 +12,7 @@
 #include "denied.h"
 #include "endpoints.h"
 #include "fragment.h"
+#include "owners.h"
 
 struct dp_policy {
     struct dp_endpoints *endpoints;
@@ -29,6 +30,7 @@ struct dp_engine {
     uint32_t n_rule_counters;
     struct dp_denied_flows *denied;
     uint64_t frames; /* judged so far */
+    struct dp_owners *owners;
     struct dp_fragments *fragments;
     struct dp_resolution *resolved; /* a ring of DP_WAITING_MAX: what waits and what is in here never exceeds it */
     uint32_t first_resolved;

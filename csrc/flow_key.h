@@ -10,6 +10,9 @@
  * For ICMP queries local_port is the identifier and remote_port the kind of query (its request type) with
  * DP_KEY_QUERY_OUT set when the instance asks: so two hosts that ping each other with one identifier have two
  * connections, as in nf_conntrack. Protocols without ports have zeros there (SPEC 4.7).
+ *
+ * Where two networks share addresses, a tagged packet's VLANs are part of its key (issue 4.4). Such a key is as wide as
+ * an IPv6 one, also for IPv4; DP_KEY_IPV4 in `vlans` keeps the two apart.
  */
 #ifndef DP_FLOW_KEY_H
 #define DP_FLOW_KEY_H
@@ -18,16 +21,19 @@
 
 enum { DP_KEY_QUERY_OUT = 0x8000 };
 
+#define DP_KEY_IPV4 0x80000000u
+
 struct dp_flow_key {
     union dp_address local;
     union dp_address remote;
     uint16_t local_port;
     uint16_t remote_port;
     uint32_t zone_protocol; /* zone << 8 | protocol */
-    uint32_t family;
+    uint32_t family;        /* 4: `local` and `remote` have one word, and no VLANs; 6: all else */
+    uint32_t vlans;
 };
 
-enum { DP_HASH_WORDS = 10 };
+enum { DP_HASH_WORDS = 14 };
 
 /* Secret of the hash: one 64-bit multiplier a word and one to add, from the engine's seed. */
 struct dp_hash_secret {
@@ -53,6 +59,7 @@ static inline void dp_flow_key_of(const struct dp_packet *packet, uint32_t zone,
     } else {
         key->local = *local;
         key->remote = *remote;
+        key->vlans = 0;
     }
     if (packet->icmp_query) {
         bool request = packet->icmp_class == DP_ICMP_REQUEST;
@@ -62,6 +69,18 @@ static inline void dp_flow_key_of(const struct dp_packet *packet, uint32_t zone,
     } else {
         key->local_port = in ? packet->destination_port : packet->source_port;
         key->remote_port = in ? packet->source_port : packet->destination_port;
+    }
+}
+
+/* Makes the VLANs of a tagged packet, at most two of 12 bits, part of its key. */
+static inline void dp_flow_key_tag(struct dp_flow_key *key, uint32_t vlans)
+{
+    key->vlans = vlans & 0xffffff;
+    if (key->family == 4) {
+        key->vlans |= DP_KEY_IPV4;
+        key->family = 6;
+        for (int i = 1; i < 4; i++)
+            key->local.word[i] = key->remote.word[i] = 0;
     }
 }
 
@@ -76,9 +95,11 @@ static inline uint32_t dp_flow_hash(const struct dp_hash_secret *s, const struct
     uint64_t h = s->addend + (s->multiplier[0] + ports) * (s->multiplier[1] + key->zone_protocol);
 
     h += (s->multiplier[2] + key->local.word[0]) * (s->multiplier[3] + key->remote.word[0]);
-    if (key->family == 6)
+    if (key->family == 6) {
         for (int i = 1; i < 4; i++)
             h += (s->multiplier[2 + 2 * i] + key->local.word[i]) * (s->multiplier[3 + 2 * i] + key->remote.word[i]);
+        h += s->multiplier[10] * key->vlans;
+    }
     h = (h ^ h >> 32) * 0x9e3779b97f4a7c15u;
     return (uint32_t)(h >> 32);
 }

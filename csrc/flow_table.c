@@ -135,7 +135,8 @@ uint32_t dp_flow_table_insert(struct dp_flow_table *t, const struct dp_flow_key 
         e->remote = key->remote.word[0];
     } else {
         e->local = take_pair(t);
-        e->flags = DP_ENTRY_IPV6;
+        e->remote = key->vlans;
+        e->flags = key->vlans & DP_KEY_IPV4 ? DP_ENTRY_WIDE : DP_ENTRY_WIDE | DP_ENTRY_IPV6;
         t->pairs[e->local].local = key->local;
         t->pairs[e->local].remote = key->remote;
     }
@@ -166,7 +167,7 @@ void dp_flow_table_remove(struct dp_flow_table *t, uint32_t index)
         }
     }
     t->slots[hole] = 0;
-    if (e->flags & DP_ENTRY_IPV6) {
+    if (e->flags & DP_ENTRY_WIDE) {
         t->pairs[e->local].local.word[0] = t->pair_free;
         t->pair_free = e->local;
     }

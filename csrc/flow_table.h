@@ -1,11 +1,11 @@
 /*
  * flow_table.h: the connection entries and the index that finds them.
  *
- * An ENTRY is one cache line and never moves: everything else names it by its index (from 1; 0 is none). IPv6
- * addresses, which do not fit, stand in a second pool of 32 bytes each. The INDEX is open addressing with linear
- * probing over 32-bit slots: the low bits name the entry, the bits above are a tag of the key's hash, so that a look-up
- * rarely touches a wrong entry; deletion shifts back and leaves no tombstones; it doubles at three quarters full.
- * Hashes are kept in an array of their own for that.
+ * An ENTRY is one cache line and never moves: everything else names it by its index (from 1; 0 is none). The addresses
+ * of wide keys, IPv6 mostly, do not fit and stand in a second pool of 32 bytes each. The INDEX is open addressing with
+ * linear probing over 32-bit slots: the low bits name the entry, the bits above are a tag of the key's hash, so that a
+ * look-up rarely touches a wrong entry; deletion shifts back and leaves no tombstones; it doubles at three quarters
+ * full. Hashes are kept in an array of their own for that.
  *
  * BYTES per connection: 64 (entry) + 4 (hash) + 8 (timer link) + 8 (zone link) + 4 / load (index, load 0.38 .. 0.75),
  * so 89 to 95; an IPv6 connection 32 more. Nothing is allocated per connection: pools are reserved for max_entries and
@@ -23,14 +23,15 @@
 enum {
     DP_ENTRY_IPV6 = 0x01,
     DP_ENTRY_INBOUND = 0x02,
-    DP_ENTRY_CUT = 0x04,      /* disconnected; last_ns is the time of the change that did it */
-    DP_ENTRY_TENTATIVE = 0x08 /* in its zone's tentative list, else in the steady one */
+    DP_ENTRY_CUT = 0x04,       /* disconnected; last_ns is the time of the change that did it */
+    DP_ENTRY_TENTATIVE = 0x08, /* in its zone's tentative list, else in the steady one */
+    DP_ENTRY_WIDE = 0x10       /* the addresses are in a pair: IPv6, and tagged IPv4 of networks that share addresses */
 };
 
 struct dp_entry {
     /* the key: does not change while the entry lives */
-    uint32_t local; /* IPv4 address, or index of the pair of IPv6 addresses; next free entry when free */
-    uint32_t remote;
+    uint32_t local;  /* IPv4 address, or index of the pair of a wide key's addresses; next free entry when free */
+    uint32_t remote; /* IPv4 address, or a wide key's VLANs */
     uint16_t local_port;
     uint16_t remote_port;
     uint32_t zone_protocol;
@@ -88,9 +89,10 @@ static inline bool dp_entry_matches(const struct dp_flow_table *table, const str
         entry->remote_port != key->remote_port)
         return false;
     if (key->family == 4)
-        return !(entry->flags & DP_ENTRY_IPV6) && entry->local == key->local.word[0] &&
+        return !(entry->flags & DP_ENTRY_WIDE) && entry->local == key->local.word[0] &&
                entry->remote == key->remote.word[0];
-    return (entry->flags & DP_ENTRY_IPV6) && memcmp(&table->pairs[entry->local].local, &key->local, 16) == 0 &&
+    return (entry->flags & DP_ENTRY_WIDE) && entry->remote == key->vlans &&
+           memcmp(&table->pairs[entry->local].local, &key->local, 16) == 0 &&
            memcmp(&table->pairs[entry->local].remote, &key->remote, 16) == 0;
 }
 

@@ -38,6 +38,11 @@ struct datagram {
     bool answered;
     bool spoiled;
     bool whole;
+    /* of the first fragment, once it was answered */
+    uint16_t source_port;
+    uint32_t first_length;
+    uint32_t selector;
+    struct dp_tcp_segment tcp;
     struct dp_record answer;
     struct range range[DP_DATAGRAM_FRAGMENTS];
 };
@@ -55,10 +60,13 @@ struct queue {
     uint32_t count;
 };
 
+_Static_assert(sizeof(struct dp_fragment_key) / 4 <= DP_HASH_WORDS, "a multiplier for each word of the key");
+
 /* Index 0 is nobody in all of these. */
 struct dp_fragments {
     dp_fragment_answered *answered;
     void *owner;
+    struct dp_hash_secret secret;
     uint32_t slot[DATAGRAM_SLOTS];
     struct queue by_age;
     struct queue by_source[DP_FRAGMENT_SOURCES];
@@ -68,12 +76,15 @@ struct dp_fragments {
     uint32_t high_datagram; /* those above have not been used yet, and their memory has not been touched */
     uint32_t high_waiting;
     uint32_t n_waiting;
+    uint64_t datagrams_evicted;
     uint64_t evicted;
+    uint64_t expired;
+    uint64_t refused;
     struct datagram datagram[DP_DATAGRAMS + 1];
     struct waiting waiting[DP_WAITING_MAX + 1];
 };
 
-struct dp_fragments *dp_fragments_new(dp_fragment_answered *answered, void *owner)
+struct dp_fragments *dp_fragments_new(dp_fragment_answered *answered, void *owner, const struct dp_hash_secret *secret)
 {
     struct dp_fragments *f = calloc(1, sizeof *f);
 
@@ -81,6 +92,7 @@ struct dp_fragments *dp_fragments_new(dp_fragment_answered *answered, void *owne
         return NULL;
     f->answered = answered;
     f->owner = owner;
+    f->secret = *secret;
     return f;
 }
 
@@ -94,9 +106,13 @@ uint32_t dp_fragments_waiting(const struct dp_fragments *f)
     return f->n_waiting;
 }
 
-uint64_t dp_fragments_evicted(const struct dp_fragments *f)
+void dp_fragments_count(const struct dp_fragments *f, struct dp_counters *counters)
 {
-    return f->evicted;
+    counters->fragments_waiting = f->n_waiting;
+    counters->datagrams_evicted = f->datagrams_evicted;
+    counters->fragments_evicted = f->evicted;
+    counters->fragments_expired = f->expired;
+    counters->fragments_refused = f->refused;
 }
 
 /* ---- keys and queues ---- */
@@ -114,16 +130,16 @@ static void key_of(const struct dp_packet *packet, const uint32_t *zone, struct 
     key->protocol = packet->family == 4 ? packet->protocol : 0;
 }
 
-static uint32_t slot_of(const struct dp_fragment_key *key)
+/* Multilinear over the key's 32-bit words, strongly universal (as dp_flow_hash): nobody can choose a long chain. */
+static uint32_t slot_of(const struct dp_fragments *f, const struct dp_fragment_key *key)
 {
-    uint64_t h = 0, word;
+    uint32_t word[sizeof *key / 4];
+    uint64_t h = f->secret.addend;
 
-    for (size_t i = 0; i < sizeof *key; i += 8) {
-        memcpy(&word, (const uint8_t *)key + i, 8);
-        h = (h ^ word) * 0xff51afd7ed558ccdu;
-        h ^= h >> 32;
-    }
-    return (uint32_t)(h % DATAGRAM_SLOTS);
+    memcpy(word, key, sizeof word);
+    for (size_t i = 0; i < sizeof word / 4; i++)
+        h += f->secret.multiplier[i] * word[i];
+    return (uint32_t)(h >> 32) % DATAGRAM_SLOTS;
 }
 
 /* The network that a fragment says it comes from: /24 or /56. */
@@ -224,7 +240,7 @@ static struct queue *gives_way_in(struct dp_fragments *f, const struct datagram 
 static void release(struct dp_fragments *f, uint32_t index)
 {
     struct datagram *d = &f->datagram[index];
-    uint32_t *from = &f->slot[slot_of(&d->key)];
+    uint32_t *from = &f->slot[slot_of(f, &d->key)];
 
     tell(f, index, d->answered ? &d->answer : NULL);
     while (*from != index)
@@ -259,13 +275,14 @@ static void make_room(struct dp_fragments *f)
     for (uint32_t s = 1; s < DP_FRAGMENT_SOURCES; s++)
         if (f->by_source[s].count > f->by_source[most].count)
             most = s;
+    f->datagrams_evicted++;
+    f->evicted += f->datagram[f->by_source[most].first].n_waiting;
     release(f, f->by_source[most].first);
-    f->evicted++;
 }
 
 static uint32_t find_or_make(struct dp_fragments *f, const struct dp_fragment_key *key, uint64_t now_ns)
 {
-    uint32_t slot = slot_of(key), index = f->slot[slot];
+    uint32_t slot = slot_of(f, key), index = f->slot[slot];
     struct datagram *d;
 
     for (; index; index = f->datagram[index].chain)
@@ -289,8 +306,10 @@ static uint32_t find_or_make(struct dp_fragments *f, const struct dp_fragment_ke
 
 void dp_fragments_expire(struct dp_fragments *f, uint64_t now_ns)
 {
-    while (f->by_age.first && f->datagram[f->by_age.first].deadline_ns <= now_ns)
+    while (f->by_age.first && f->datagram[f->by_age.first].deadline_ns <= now_ns) {
+        f->expired += f->datagram[f->by_age.first].n_waiting;
         release(f, f->by_age.first);
+    }
 }
 
 /* ---- fragments ---- */
@@ -331,6 +350,27 @@ static bool place(struct datagram *d, const struct dp_packet *p)
     return true;
 }
 
+/*
+ * Whether a fragment is another datagram's first, which has the identifier of one that was never completed. Its header
+ * is judged for itself: an answer given for other ports must not let it in.
+ */
+static bool begins_anew(const struct datagram *d, const struct dp_packet *p)
+{
+    return d->answered && !d->spoiled && p->fragment_offset == 0 && d->first_length == p->fragment_length &&
+           (d->selector != p->selector || d->source_port != p->source_port ||
+            (p->protocol == DP_PROTO_TCP &&
+             (d->tcp.seq != p->tcp.seq || d->tcp.ack != p->tcp.ack || d->tcp.flags != p->tcp.flags)));
+}
+
+static void keep_header(struct datagram *d, const struct dp_packet *p)
+{
+    d->source_port = p->source_port;
+    d->first_length = p->fragment_length;
+    d->selector = p->selector;
+    if (p->protocol == DP_PROTO_TCP)
+        d->tcp = p->tcp;
+}
+
 static bool wait(struct dp_fragments *f, struct datagram *d, const struct dp_packet *packet, uint64_t number,
                  const struct dp_record *record)
 {
@@ -367,7 +407,7 @@ enum dp_fragment_fate dp_fragments_add(struct dp_fragments *f, const struct dp_p
     *datagram = find_or_make(f, &key, now_ns);
     d = &f->datagram[*datagram];
     /* Behind a whole datagram, a later fragment that repeats it belongs to it; all else has its identifier anew. */
-    if (d->whole && (packet->fragment_offset == 0 || !repeats(d, packet))) {
+    if (begins_anew(d, packet) || (d->whole && (packet->fragment_offset == 0 || !repeats(d, packet)))) {
         release(f, *datagram);
         *datagram = find_or_make(f, &key, now_ns);
         d = &f->datagram[*datagram];
@@ -383,10 +423,13 @@ enum dp_fragment_fate dp_fragments_add(struct dp_fragments *f, const struct dp_p
         close_if_whole(f, *datagram);
         return DP_FRAGMENT_COPY;
     }
-    if (packet->fragment_offset == 0)
+    if (packet->fragment_offset == 0) {
+        keep_header(d, packet);
         return DP_FRAGMENT_JUDGE;
+    }
     if (may_wait && wait(f, d, packet, number, record))
         return DP_FRAGMENT_WAIT;
+    f->refused++;
     refuse(zone, record);
     return DP_FRAGMENT_REFUSE;
 }

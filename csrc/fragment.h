@@ -9,7 +9,9 @@
  * LIFE. A datagram is kept for 30 s from its first packet; what waits longer is refused. Once all of it was seen, a
  * fragment that comes twice still gets its answer; the first fragment again, or any other, begins a new datagram.
  * A fragment that overlaps another (other than one that came twice as it is), reaches beyond 65,535 bytes or the
- * datagram's end, or is one too many, is refused and spoils its datagram: what comes after it is refused too.
+ * datagram's end, or is one too many, is refused and spoils its datagram: what comes after it is refused too. A first
+ * fragment as long as the one before but with another transport header is another datagram's, whose identifier was used
+ * again while this one was not complete: it is judged for itself, and takes this one's place.
  *
  * BOUNDS. DP_DATAGRAMS at once, DP_DATAGRAM_FRAGMENTS in one, DP_WAITING_MAX waiting in all and DP_WAITING_EACH for one
  * datagram. When there is no room for a datagram, the oldest that is whole gives way; if there is none, the oldest of
@@ -21,7 +23,7 @@
 #ifndef DP_FRAGMENT_H
 #define DP_FRAGMENT_H
 
-#include "packet.h"
+#include "flow_key.h"
 
 enum {
     DP_DATAGRAMS = 4096,
@@ -59,7 +61,8 @@ struct dp_fragments;
 typedef void dp_fragment_answered(void *owner, uint64_t number, const struct dp_packet *packet,
                                   const struct dp_record *record);
 
-struct dp_fragments *dp_fragments_new(dp_fragment_answered *answered, void *owner);
+/* `secret` keys the hash of the datagrams; what they are answered does not depend on it. */
+struct dp_fragments *dp_fragments_new(dp_fragment_answered *answered, void *owner, const struct dp_hash_secret *secret);
 void dp_fragments_free(struct dp_fragments *fragments);
 
 /*
@@ -79,7 +82,7 @@ void dp_fragments_give_up(struct dp_fragments *fragments, uint64_t number);
 
 /* Packets that wait now. */
 uint32_t dp_fragments_waiting(const struct dp_fragments *fragments);
-/* Datagrams that had to give way to others so far. */
-uint64_t dp_fragments_evicted(const struct dp_fragments *fragments);
+/* Writes what is counted of fragments and their datagrams into the engine's counters. */
+void dp_fragments_count(const struct dp_fragments *fragments, struct dp_counters *counters);
 
 #endif

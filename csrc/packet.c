@@ -28,14 +28,7 @@ enum {
     ETHERTYPE_QINQ_OLD = 0x9100
 };
 
-enum {
-    NEXT_HOP_BY_HOP = 0,
-    NEXT_ROUTING = 43,
-    NEXT_FRAGMENT = 44,
-    NEXT_AUTHENTICATION = 51,
-    NEXT_DESTINATION = 60,
-    NEXT_MOBILITY = 135
-};
+enum { ROUTER_SOLICITATION = 133, REDIRECT = 137 };
 
 struct reader {
     const uint8_t *at;
@@ -118,7 +111,10 @@ static void parse_tcp(struct reader *r, struct dp_packet *packet)
     tcp->end = tcp->seq + (length - header) + !!(tcp->flags & DP_TCP_FLAG_SYN) + !!(tcp->flags & DP_TCP_FLAG_FIN);
     if (tcp->flags & DP_TCP_FLAG_SYN) {
         options = header - 20;
-        parse_tcp_scale(r->at, options < r->captured ? options : r->captured, tcp);
+        if (options > r->captured)
+            tcp->scale = DP_TCP_SCALE_CUT;
+        else
+            parse_tcp_scale(r->at, options, tcp);
     }
 }
 
@@ -225,7 +221,10 @@ static bool records_fit(struct reader r, uint32_t records)
     return true;
 }
 
-/* Neighbour discovery and MLD (RFC 4861, 2710, 3810): the header `p`, `r` what comes behind its eight bytes. */
+/*
+ * Neighbour discovery and MLD (RFC 4861, 2710, 3810): the header `p`, `r` what comes behind its eight bytes. That MLD
+ * is sent with hop limit 1 and a link-local source is left to the receiver to see: tunnels change it.
+ */
 static uint8_t icmpv6_control(const uint8_t *p, const struct reader *r, uint8_t hop_limit)
 {
     static const uint8_t least[5] = {0, 8, 16, 16, 32}; /* types 133 .. 137, behind the eight bytes */
@@ -233,7 +232,7 @@ static uint8_t icmpv6_control(const uint8_t *p, const struct reader *r, uint8_t 
     uint8_t type = p[0];
 
     switch (type) {
-    case 130: /* MLD query, report, done, and version 2's report: sent with hop limit 1 */
+    case 130: /* MLD query, report, done, and version 2's report */
     case 131:
     case 132:
         return r->length >= 16 ? DP_ICMP_CONTROL : DP_ICMP_CONTROL_BROKEN;
@@ -270,12 +269,14 @@ static void parse_icmp(struct reader *r, struct dp_packet *packet, uint8_t hop_l
         packet->icmp_class = reply ? DP_ICMP_REPLY : DP_ICMP_REQUEST;
     } else if (icmp_error(packet, p[0])) {
         packet->icmp_class = DP_ICMP_ERROR;
-        packet->quoted = r->at;
-        packet->quoted_captured = r->captured;
+        packet->inside = r->at;
+        packet->inside_captured = r->captured;
     } else if (packet->protocol == DP_PROTO_ICMPV6) {
-        packet->quoted = r->at;
-        packet->quoted_captured = r->captured;
         packet->icmp_class = icmpv6_control(p, r, hop_limit);
+        if (p[0] >= ROUTER_SOLICITATION && p[0] <= REDIRECT && packet->icmp_class == DP_ICMP_CONTROL) {
+            packet->inside = r->at;
+            packet->inside_captured = r->captured;
+        }
     }
 }
 
@@ -336,6 +337,7 @@ static void parse_ipv4(struct reader *r, struct dp_packet *packet)
         return;
     }
     packet->family = 4;
+    packet->network = p;
     packet->source.word[0] = dp_raw32(p + 12);
     packet->destination.word[0] = dp_raw32(p + 16);
     packet->protocol = p[9];
@@ -378,7 +380,7 @@ static bool skip_extension(struct reader *r, uint8_t *next, struct dp_packet *pa
 
     if (!p)
         return false;
-    if (*next == NEXT_FRAGMENT) {
+    if (*next == DP_NEXT_FRAGMENT) {
         uint16_t offset = dp_get16(p + 2);
 
         packet->fragment = (offset & 0xfff9) != 0;
@@ -387,20 +389,10 @@ static bool skip_extension(struct reader *r, uint8_t *next, struct dp_packet *pa
         packet->fragment_id = dp_get32(p + 4);
         packet->fragment_offset = offset & 0xfff8;
         packet->fragment_length = r->length;
-        size = 8;
-    } else if (*next == NEXT_AUTHENTICATION) {
-        size = ((uint32_t)p[1] + 2) * 4;
-    } else {
-        size = ((uint32_t)p[1] + 1) * 8;
     }
+    size = dp_extension_size(*next, p);
     *next = p[0];
     return size >= 8 && take(r, size - 8) != NULL;
-}
-
-static bool is_extension(uint8_t next)
-{
-    return next == NEXT_HOP_BY_HOP || next == NEXT_ROUTING || next == NEXT_FRAGMENT || next == NEXT_AUTHENTICATION ||
-           next == NEXT_DESTINATION || next == NEXT_MOBILITY;
 }
 
 static void parse_ipv6(struct reader *r, struct dp_packet *packet)
@@ -414,6 +406,7 @@ static void parse_ipv6(struct reader *r, struct dp_packet *packet)
         return;
     }
     packet->family = 6;
+    packet->network = p;
     memcpy(packet->source.byte, p + 8, 16);
     memcpy(packet->destination.byte, p + 24, 16);
     payload = dp_get16(p + 4);
@@ -428,7 +421,7 @@ static void parse_ipv6(struct reader *r, struct dp_packet *packet)
     limit(r, payload);
     packet->kind = DP_PACKET_IP;
     next = p[6];
-    for (int headers = 0; is_extension(next) && !packet->later_fragment; headers++) {
+    for (int headers = 0; dp_is_extension(next) && !packet->later_fragment; headers++) {
         bool known = packet->fragment;
 
         if (headers == EXTENSION_HEADERS_MAX || !skip_extension(r, &next, packet)) {
@@ -447,20 +440,25 @@ static void parse_ipv6(struct reader *r, struct dp_packet *packet)
         parse_transport(r, packet, p[7], packet->fragment);
 }
 
+/* Of Ethernet and IPv4 only (RFC 826): in other ARP there is no address that an instance could hold. */
 static void parse_arp(struct reader *r, struct dp_packet *packet)
 {
-    const uint8_t *p = take(r, 8);
+    uint32_t length = r->length;
+    const uint8_t *p = take(r, 28);
 
+    if (!p) {
+        malformed(packet, length < 28 ? DP_CAUSE_BAD_LENGTH : DP_CAUSE_SHORT_HEADER);
+        return;
+    }
+    if (dp_get16(p) != 1 || dp_get16(p + 2) != ETHERTYPE_IPV4 || p[4] != 6 || p[5] != 4) {
+        malformed(packet, DP_CAUSE_BAD_LENGTH);
+        return;
+    }
     packet->kind = DP_PACKET_ARP;
-    /* Ethernet and IPv4 only (RFC 826): other ARP names no address that an instance could hold. */
-    if (!p || dp_get16(p) != 1 || dp_get16(p + 2) != ETHERTYPE_IPV4 || p[4] != 6 || p[5] != 4)
-        return;
-    p = take(r, 20);
-    if (!p)
-        return;
+    p += 8;
     packet->family = 4;
-    packet->quoted = p;
-    packet->quoted_captured = 20;
+    packet->inside = p;
+    packet->inside_captured = 20;
     packet->source.word[0] = dp_raw32(p + 6);
     packet->destination.word[0] = dp_raw32(p + 16);
 }
@@ -564,7 +562,6 @@ static void parse_cooked(struct reader *r, struct dp_packet *packet, bool versio
     address = version2 ? p + 12 : p + 6;
     type = dp_get16(version2 ? p : p + 14);
     if (hardware == 1 && size == 6) {
-        packet->has_macs = true;
         packet->source_mac = address;
     }
     parse_ethertype(r, packet, type);
@@ -585,11 +582,10 @@ static void clear(struct dp_packet *packet)
     packet->later_fragment = false;
     packet->tiny_fragment = false;
     packet->vlans = 0;
-    packet->has_macs = false;
     packet->source_mac = NULL;
     packet->destination_mac = NULL;
-    packet->quoted = NULL;
-    packet->quoted_captured = 0;
+    packet->inside = NULL;
+    packet->inside_captured = 0;
 }
 
 void dp_packet_parse(const struct dp_frame *frame, struct dp_packet *packet)
@@ -605,7 +601,6 @@ void dp_packet_parse(const struct dp_frame *frame, struct dp_packet *packet)
         p = take(&r, 14);
         if (!p)
             return;
-        packet->has_macs = true;
         packet->destination_mac = p;
         packet->source_mac = p + 6;
         parse_ethertype(&r, packet, dp_get16(p + 12));
@@ -662,7 +657,7 @@ static bool parse_quoted_transport(struct reader *r, struct dp_packet *inner)
 
 bool dp_packet_parse_quoted(const struct dp_packet *error, struct dp_packet *inner)
 {
-    struct reader r = {error->quoted, error->quoted_captured, error->quoted_captured};
+    struct reader r = {error->inside, error->inside_captured, error->inside_captured};
     const uint8_t *p;
     uint8_t next;
 
@@ -682,7 +677,7 @@ bool dp_packet_parse_quoted(const struct dp_packet *error, struct dp_packet *inn
         memcpy(inner->source.byte, p + 8, 16);
         memcpy(inner->destination.byte, p + 24, 16);
         next = p[6];
-        for (int headers = 0; is_extension(next); headers++) {
+        for (int headers = 0; dp_is_extension(next); headers++) {
             if (headers == EXTENSION_HEADERS_MAX || !skip_extension(&r, &next, inner) || inner->later_fragment)
                 return false;
         }

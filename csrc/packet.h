@@ -56,13 +56,16 @@ enum dp_icmp_class {
     DP_ICMP_CONTROL_BROKEN     /* one of these, but not well-formed */
 };
 
+/* The snap length has cut the options. */
+enum { DP_TCP_SCALE_CUT = -2 };
+
 struct dp_tcp_segment {
     uint32_t seq;
     uint32_t ack;
     uint32_t end; /* seq + payload + SYN + FIN */
     uint16_t window;
     uint8_t flags;
-    int8_t scale; /* window scale option of a SYN, -1 when there is none */
+    int8_t scale; /* window scale option of a SYN, -1 when there is none, DP_TCP_SCALE_CUT when nobody can say */
 };
 
 struct dp_packet {
@@ -82,18 +85,43 @@ struct dp_packet {
     bool tiny_fragment;  /* a first one that cuts its transport header */
     bool more_fragments;
     uint32_t fragment_id;
-    uint32_t fragment_offset; /* bytes */
-    uint32_t fragment_length; /* bytes of the datagram's payload in it, on the wire */
-    uint32_t fragment_header; /* bytes that the datagram has besides its payload and that count against 65,535 */
-    uint32_t vlans;           /* ids of the outer and inner VLAN tag, 12 bits each; 0 for none */
-    bool has_macs;
-    const uint8_t *source_mac;
+    uint32_t fragment_offset;       /* bytes */
+    uint32_t fragment_length;       /* bytes of the datagram's payload in it, on the wire */
+    uint32_t fragment_header;       /* bytes that the datagram has besides its payload and that count against 65,535 */
+    uint32_t vlans;                 /* ids of the outer and inner VLAN tag, 12 bits each; 0 for none */
+    const uint8_t *network;         /* the IP header of a packet of kind DP_PACKET_IP */
+    const uint8_t *source_mac;      /* NULL where there is none */
     const uint8_t *destination_mac; /* NULL where the link header carries only the sender */
     struct dp_tcp_segment tcp;
-    const uint8_t *quoted; /* the packet inside an ICMP error, what follows the first 8 bytes of neighbour discovery, or
-                              ARP's sender MAC and what follows it */
-    uint32_t quoted_captured;
+    /* NULL for most. The packet that an ICMP error quotes; what follows the first 8 bytes of well-formed neighbour
+     * discovery; ARP's 20 bytes of addresses. */
+    const uint8_t *inside;
+    uint32_t inside_captured;
 };
+
+/* IPv6 extension headers that are walked (SPEC 4.7), by their number in the header before. */
+enum {
+    DP_NEXT_HOP_BY_HOP = 0,
+    DP_NEXT_ROUTING = 43,
+    DP_NEXT_FRAGMENT = 44,
+    DP_NEXT_AUTHENTICATION = 51,
+    DP_NEXT_DESTINATION = 60,
+    DP_NEXT_MOBILITY = 135
+};
+
+static inline bool dp_is_extension(uint8_t next)
+{
+    return next == DP_NEXT_HOP_BY_HOP || next == DP_NEXT_ROUTING || next == DP_NEXT_FRAGMENT ||
+           next == DP_NEXT_AUTHENTICATION || next == DP_NEXT_DESTINATION || next == DP_NEXT_MOBILITY;
+}
+
+/* Bytes of the extension header at `p`, two of which were captured; less than 8 where it says what cannot be. */
+static inline uint32_t dp_extension_size(uint8_t next, const uint8_t *p)
+{
+    if (next == DP_NEXT_FRAGMENT)
+        return 8;
+    return next == DP_NEXT_AUTHENTICATION ? (p[1] + 2u) * 4 : (p[1] + 1u) * 8;
+}
 
 /* Reads `frame` into `packet`. */
 void dp_packet_parse(const struct dp_frame *frame, struct dp_packet *packet);

@@ -5,7 +5,7 @@
  *   fragment    a later fragment gets its datagram's answer, or waits for it (fragment.c, SPEC 4.6)
  *   endpoints   the source's instance gives an egress check, the destination's an ingress check (SPEC 7); none: bypass
  *   then for each check, egress first, ingress only if egress allows (SPEC 1):
- *   malformed   headers that lie or were cut: denied
+ *   malformed   headers that lie or were cut, or (if asked for) checksums that are wrong: denied
  *   control     ARP, neighbour discovery, MLD, DHCP: passed (SPEC 4.8)
  *   balancer    a load balancer and its backend: passed (SPEC 3.5)
  *   related     an ICMP error about a live connection: passed (SPEC 4.5)
@@ -17,6 +17,7 @@
  * the entries are fetched, then each packet is judged in order. The judging looks everything up anew, so packets of one
  * burst may make, change and remove each other's entries; the fetching is only a hint.
  */
+#include "checksum.h"
 #include "engine.h"
 #include "spoof.h"
 #include "tcp.h"
@@ -36,7 +37,44 @@ struct job {
 
 /* ---- reading ---- */
 
-static inline __attribute__((always_inline)) void prepare(const struct dp_engine *engine, const struct dp_frame *frame,
+/* What the packet's connection is known by in a zone. */
+static inline __attribute__((always_inline)) void know(const struct dp_engine *engine, struct job *job, uint32_t zone,
+                                                       const uint32_t direction)
+{
+    const struct dp_packet *p = &job->packet;
+
+    job->zone[direction] = zone;
+    if (zone == DP_NO_ZONE || p->kind != DP_PACKET_IP)
+        return;
+    dp_flow_key_of(p, zone, direction, &job->key[direction]);
+    job->hash[direction] = dp_flow_hash(&engine->conntrack.table.secret, &job->key[direction]);
+    dp_flow_table_prefetch_slot(&engine->conntrack.table, job->hash[direction]);
+}
+
+/* Finds the zone on one side by its address. */
+static inline __attribute__((always_inline)) void look_up(struct dp_engine *engine, struct job *job,
+                                                          const union dp_address *address, const uint32_t direction)
+{
+    const struct dp_endpoints *endpoints = engine->policy->endpoints;
+    const struct dp_packet *p = &job->packet;
+    uint32_t zone = dp_endpoints_find(endpoints, p->family, address);
+
+    if (dp_is_shared(zone))
+        zone = dp_owners_choose(engine->owners, endpoints, zone, p, direction);
+    know(engine, job, zone, direction);
+}
+
+/* VLANs belong to the key of a connection where two networks share addresses. */
+static void tag_key(const struct dp_engine *engine, uint32_t vlans, uint32_t zone, struct dp_flow_key *key,
+                    uint32_t *hash)
+{
+    if (zone == DP_NO_ZONE || !dp_endpoints_overlaps(engine->policy->endpoints, zone))
+        return;
+    dp_flow_key_tag(key, vlans);
+    *hash = dp_flow_hash(&engine->conntrack.table.secret, key);
+}
+
+static inline __attribute__((always_inline)) void prepare(struct dp_engine *engine, const struct dp_frame *frame,
                                                           const struct dp_place *place, struct job *job)
 {
     const struct dp_endpoints *endpoints = engine->policy->endpoints;
@@ -48,20 +86,32 @@ static inline __attribute__((always_inline)) void prepare(const struct dp_engine
     if (!endpoints)
         return;
     if (place) {
-        job->zone[DP_EGRESS] = place->zone[DP_EGRESS];
-        job->zone[DP_INGRESS] = place->zone[DP_INGRESS];
+        know(engine, job, place->zone[DP_EGRESS], DP_EGRESS);
+        know(engine, job, place->zone[DP_INGRESS], DP_INGRESS);
     } else if (p->family) {
-        job->zone[DP_EGRESS] = dp_endpoints_find(endpoints, p->family, &p->source, p->source_mac);
-        job->zone[DP_INGRESS] = dp_endpoints_find(endpoints, p->family, &p->destination, p->destination_mac);
+        if (p->inside && p->icmp_class == DP_ICMP_CONTROL)
+            dp_owners_advertised(engine->owners, endpoints, p);
+        /* The sender first: what it says of itself may tell who the receiver is. */
+        look_up(engine, job, &p->source, DP_EGRESS);
+        look_up(engine, job, &p->destination, DP_INGRESS);
     }
-    if (p->kind != DP_PACKET_IP)
-        return;
-    for (uint32_t d = 0; d < DP_DIRECTIONS; d++) {
-        if (job->zone[d] == DP_NO_ZONE)
-            continue;
-        dp_flow_key_of(p, job->zone[d], d, &job->key[d]);
-        job->hash[d] = dp_flow_hash(&engine->conntrack.table.secret, &job->key[d]);
-        dp_flow_table_prefetch_slot(&engine->conntrack.table, job->hash[d]);
+    if (p->vlans && p->kind == DP_PACKET_IP)
+        for (uint32_t d = 0; d < DP_DIRECTIONS; d++)
+            tag_key(engine, p->vlans, job->zone[d], &job->key[d], &job->hash[d]);
+}
+
+/* A wrong checksum makes a packet malformed, where an instance would see it. */
+static void verify_checksums(const struct dp_frame *frames, uint32_t n, struct job *jobs)
+{
+    for (uint32_t k = 0; k < n; k++) {
+        struct dp_packet *p = &jobs[k].packet;
+
+        if (p->kind == DP_PACKET_IP &&
+            (jobs[k].zone[DP_EGRESS] != DP_NO_ZONE || jobs[k].zone[DP_INGRESS] != DP_NO_ZONE) &&
+            !dp_checksum_right(&frames[k], p)) {
+            p->kind = DP_PACKET_MALFORMED;
+            p->cause = DP_CAUSE_BAD_CHECKSUM;
+        }
     }
 }
 
@@ -130,12 +180,20 @@ static bool control(const struct dp_packet *p, uint32_t direction, struct dp_che
 
 /* ---- related ---- */
 
+/* Whether the side that an error goes to can have sent a segment with this number. */
+static bool quote_fits(const struct dp_conntrack *ct, const struct dp_entry *e, uint32_t direction, uint32_t seq)
+{
+    bool inbound = e->flags & DP_ENTRY_INBOUND;
+
+    return dp_tcp_quote_fits(&ct->config, e, (direction == DP_INGRESS) == inbound ? DP_RESPONDER : DP_INITIATOR, seq);
+}
+
 static void judge_error(struct dp_engine *engine, const struct job *job, uint32_t direction, struct dp_check *check)
 {
     struct dp_conntrack *ct = &engine->conntrack;
     struct dp_packet inner;
     struct dp_flow_key key;
-    uint32_t entry;
+    uint32_t hash, entry;
 
     if (!dp_packet_parse_quoted(&job->packet, &inner) ||
         memcmp(&inner.source, &job->packet.destination, inner.family == 4 ? 4 : 16) != 0) {
@@ -144,8 +202,15 @@ static void judge_error(struct dp_engine *engine, const struct job *job, uint32_
     }
     /* What an error that enters quotes, has left; and the other way round. */
     dp_flow_key_of(&inner, job->zone[direction], direction == DP_INGRESS ? DP_EGRESS : DP_INGRESS, &key);
-    switch (dp_conntrack_find(ct, &key, dp_flow_hash(&ct->table.secret, &key), &entry)) {
+    hash = dp_flow_hash(&ct->table.secret, &key);
+    if (job->packet.vlans)
+        tag_key(engine, job->packet.vlans, job->zone[direction], &key, &hash);
+    switch (dp_conntrack_find(ct, &key, hash, &entry)) {
     case DP_CONN_LIVE:
+        if (inner.protocol == DP_PROTO_TCP && !quote_fits(ct, &ct->table.entries[entry], direction, inner.tcp.seq)) {
+            invalid(check, DP_CAUSE_ICMP_UNRELATED);
+            return;
+        }
         answer(check, DP_ALLOW, DP_STATE_RELATED, DP_REASON_RELATED);
         check->rule = ct->table.entries[entry].rule;
         belongs_to(check, &ct->table.entries[entry]);
@@ -474,6 +539,8 @@ static inline int process(struct dp_engine *engine, const struct dp_frame *frame
         burst = n - i < BURST ? n - i : BURST;
         for (uint32_t k = 0; k < burst; k++)
             prepare(engine, &frames[i + k], places ? &places[i + k] : NULL, &jobs[k]);
+        if (engine->conntrack.config.verify_checksums)
+            verify_checksums(&frames[i], burst, jobs);
         for (uint32_t k = 0; k < burst; k++)
             fetch(engine, &jobs[k]);
         for (uint32_t k = 0; k < burst; k++)

@@ -21,7 +21,7 @@ static bool made_from(const uint8_t *address, const uint8_t *mac)
 static bool holds(const struct dp_endpoints *endpoints, uint32_t zone, const uint8_t *mac, uint32_t family,
                   const union dp_address *address)
 {
-    if (dp_endpoints_holds(endpoints, zone, family, address))
+    if (dp_endpoints_is_held(endpoints, zone, family, address))
         return true;
     return family == 6 && address->byte[0] == 0xfe && (address->byte[1] & 0xc0) == 0x80 &&
            (!mac || made_from(address->byte, mac));
@@ -39,8 +39,8 @@ static bool names_other_mac(const struct dp_packet *p, uint32_t skip, const uint
 {
     uint32_t at = skip;
 
-    while (at + 8 <= p->quoted_captured && p->quoted[at + 1]) {
-        const uint8_t *option = p->quoted + at;
+    while (at + 8 <= p->inside_captured && p->inside[at + 1]) {
+        const uint8_t *option = p->inside + at;
 
         if ((option[0] == OPTION_SOURCE_LINK || option[0] == OPTION_TARGET_LINK) && memcmp(option + 2, mac, 6) != 0)
             return true;
@@ -58,9 +58,9 @@ static bool discovery_spoofed(const struct dp_endpoints *endpoints, uint32_t zon
     if (type < 133 || type > ND_ADVERT)
         return false;
     if (type == ND_ADVERT) {
-        if (p->quoted_captured < 16)
+        if (p->inside_captured < 16)
             return true;
-        memcpy(&target, p->quoted, 16);
+        memcpy(&target, p->inside, 16);
         if (!holds(endpoints, zone, mac, 6, &target))
             return true;
     }
@@ -74,9 +74,9 @@ bool dp_is_spoofed(const struct dp_endpoints *endpoints, uint32_t zone, const ui
     if (!p->family)
         return p->kind == DP_PACKET_ARP; /* names no address that an instance could hold */
     if (p->kind == DP_PACKET_ARP) {
-        if (mac && memcmp(p->quoted, mac, 6) != 0)
+        if (mac && memcmp(p->inside, mac, 6) != 0)
             return true;
-        return !is_unspecified(p) && !dp_endpoints_holds(endpoints, zone, 4, &p->source);
+        return !is_unspecified(p) && !dp_endpoints_is_held(endpoints, zone, 4, &p->source);
     }
     if (is_unspecified(p) ? !may_be_unspecified(p) : !holds(endpoints, zone, mac, p->family, &p->source))
         return true;

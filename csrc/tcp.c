@@ -90,6 +90,8 @@ static enum dp_tcp_event event_of(const struct dp_entry *e, enum dp_side peer, c
 static void start_side(struct dp_entry *e, enum dp_side side, const struct dp_tcp_segment *s)
 {
     e->tcp_scale_flags[side] = s->scale < 0 ? 0 : (uint8_t)(SIDE_SCALED | s->scale);
+    if (s->scale == DP_TCP_SCALE_CUT)
+        e->tcp_scale_flags[side] = SIDE_LIBERAL;
     e->tcp_end[side] = s->end;
     e->tcp_max_end[side] = s->end;
     e->tcp_max_ack[side] = s->seq + 1;
@@ -111,9 +113,14 @@ void dp_tcp_open(struct dp_entry *e, const struct dp_tcp_segment *s)
     e->tcp_max_end[DP_INITIATOR] = s->end + window_of(e, DP_INITIATOR);
 }
 
-/* Window scaling holds only where both SYNs had the option (RFC 7323, 2.2). */
+/* Window scaling holds only where both SYNs had the option (RFC 7323, 2.2). Where one cannot be known, none can. */
 static void settle_scales(struct dp_entry *e)
 {
+    if ((e->tcp_scale_flags[DP_INITIATOR] | e->tcp_scale_flags[DP_RESPONDER]) & SIDE_LIBERAL) {
+        e->tcp_scale_flags[DP_INITIATOR] |= SIDE_LIBERAL;
+        e->tcp_scale_flags[DP_RESPONDER] |= SIDE_LIBERAL;
+        return;
+    }
     if ((e->tcp_scale_flags[DP_INITIATOR] & SIDE_SCALED) && (e->tcp_scale_flags[DP_RESPONDER] & SIDE_SCALED))
         return;
     for (int side = 0; side < DP_SIDES; side++) {
@@ -149,6 +156,18 @@ static bool inside(const struct dp_entry *e, enum dp_side sender, enum dp_side r
            (e->tcp_max_window[receiver] == 0 || !before(end, e->tcp_end[sender] - window_of(e, receiver))) &&
            !before(later(e->tcp_end[receiver], e->tcp_max_end[receiver]), ack) &&
            !before(ack, e->tcp_end[receiver] - back);
+}
+
+bool dp_tcp_quote_fits(const struct dp_conntrack_config *config, const struct dp_entry *e, enum dp_side side,
+                       uint32_t seq)
+{
+    uint32_t back = window_of(e, side == DP_INITIATOR ? DP_RESPONDER : DP_INITIATOR);
+
+    if (config->tcp_be_liberal || (e->tcp_scale_flags[side] & SIDE_LIBERAL) || e->tcp_max_window[side] == 0)
+        return true;
+    if (back < ACK_WINDOW_LEAST)
+        back = ACK_WINDOW_LEAST;
+    return !before(later(e->tcp_end[side], e->tcp_max_end[side]), seq) && !before(seq, e->tcp_end[side] - back);
 }
 
 /* Moves the window on by a segment that is inside. */
@@ -279,7 +298,8 @@ enum dp_cause dp_tcp_step(const struct dp_conntrack_config *config, struct dp_en
             *e = kept;
         return DP_CAUSE_TCP_WINDOW;
     }
-    if (event != DP_TCP_RST)
+    /* A SYN in a connection that has been opened is left to be challenged (RFC 5961, 4): it says nothing new. */
+    if (event != DP_TCP_RST && (is_opening(e->state) || !(s->flags & DP_TCP_FLAG_SYN)))
         move(e, sender, receiver, s, ack);
     return DP_CAUSE_NONE;
 }

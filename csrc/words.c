@@ -114,6 +114,15 @@ static const struct dp_word links[] = {
 };
 HAS_ALL(links, DP_LINKS);
 
+static const struct dp_word floods[] = {
+    [DP_FLOOD_TCP_HALF_OPEN] = WORD("tcp-half-open"),
+    [DP_FLOOD_TCP] = WORD("tcp"),
+    [DP_FLOOD_UDP] = WORD("udp"),
+    [DP_FLOOD_ICMP] = WORD("icmp"),
+    [DP_FLOOD_OTHER] = WORD("other"),
+};
+HAS_ALL(floods, DP_FLOODS);
+
 static const struct {
     const struct dp_word *words;
     int count;
@@ -126,6 +135,7 @@ static const struct {
     [DP_WORD_CAUSE] = {causes, DP_CAUSES},
     [DP_WORD_CONN_STATE] = {conn_states, DP_CONN_STATES},
     [DP_WORD_LINK] = {links, DP_LINKS},
+    [DP_WORD_FLOOD] = {floods, DP_FLOODS},
 };
 HAS_ALL(tables, DP_WORD_KINDS);
 /* clang-format on */

@@ -140,8 +140,11 @@ REOPENS = CLOSING_STATES + CLOSED
 TENTATIVE = (*HALF_OPEN, *CLOSED, ICMP_ONE_WAY, OTHER_ONE_WAY)
 
 
-def settings(conntrack: Conntrack) -> Any:
-    """The policy's `conntrack` section and the tables above as a `struct dp_conntrack_config`."""
+def settings(conntrack: Conntrack, *, verify_checksums: bool) -> Any:
+    """The policy's `conntrack` section and the tables above as a `struct dp_conntrack_config`.
+
+    `verify_checksums` stands in where the section does not say it.
+    """
     config = ffi.new("struct dp_conntrack_config *")
     for state in range(lib.DP_CONN_STATES):
         config.timeout_ns[state] = NANOSECONDS
@@ -158,6 +161,8 @@ def settings(conntrack: Conntrack) -> Any:
     config.max_entries = conntrack.max_entries
     config.tcp_be_liberal = conntrack.tcp_be_liberal
     config.reevaluate = conntrack.on_change == "reevaluate"
+    said = conntrack.verify_checksums
+    config.verify_checksums = verify_checksums if said is None else said
     return config
 
 

@@ -41,10 +41,12 @@ class Disconnected:
 class Enforcement:
     """A policy in force: what a library's engine and a live firewall are alike in.
 
-    `handle` is the C object, `calls` its functions. One thread at a time.
+    `handle` is the C object, `calls` its functions; `verify_checksums` holds where a policy does not say it. One thread
+    at a time.
     """
 
-    def __init__(self, handle: Any, calls: Calls, policy: Policy) -> None:
+    def __init__(self, handle: Any, calls: Calls, policy: Policy, *, verify_checksums: bool) -> None:
+        self._verify_checksums = verify_checksums
         self.handle = handle
         self.names = Names()
         self.connections = Connections(handle, calls, self.names)
@@ -78,7 +80,7 @@ class Enforcement:
     def _put_in_force(self, policy: Policy, cut: conntrack.Disconnection, time_ns: int) -> Disconnected:
         zones, endpoints = self._compiler.compile(policy)
         update = PolicyUpdate(self.names, cut)
-        config = conntrack.settings(policy.conntrack)
+        config = conntrack.settings(policy.conntrack, verify_checksums=self._verify_checksums)
         update.c.zones, update.c.n_zones = zones, len(zones)
         update.c.endpoints, update.c.config = endpoints, config
         update.c.time_ns = time_ns

@@ -25,14 +25,17 @@ class Engine(Enforcement):
 
     `seed` keys the hash of the connection table; None takes a fresh one (SPEC 4.9). Verdicts do not depend on it.
     Times are nanoseconds on one clock of the caller's choice, such as a capture's; a time that runs backwards counts as
-    the latest time before it (SPEC 4.3). An engine serves one thread at a time.
+    the latest time before it (SPEC 4.3). `verify_checksums` holds where a policy does not say it (SPEC 2, `conntrack`):
+    live traffic sets it, a replay does not. An engine serves one thread at a time.
     """
 
-    def __init__(self, policy: Policy, *, seed: int | None = None) -> None:
+    def __init__(self, policy: Policy, *, seed: int | None = None, verify_checksums: bool = False) -> None:
         words = ffi.new("uint64_t[2]", seed_words(seed))
         out = ffi.new("struct dp_engine **")
-        check(lib.dp_engine_new(conntrack.settings(policy.conntrack), words, out), "making the connection table")
-        super().__init__(ffi.gc(out[0], lib.dp_engine_free), ENGINE, policy)
+        config = conntrack.settings(policy.conntrack, verify_checksums=verify_checksums)
+        check(lib.dp_engine_new(config, words, out), "making the connection table")
+        handle = ffi.gc(out[0], lib.dp_engine_free)
+        super().__init__(handle, ENGINE, policy, verify_checksums=verify_checksums)
         self._resolved: list[tuple[int, Verdict]] = []
 
     # ---- packets ----

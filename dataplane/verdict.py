@@ -21,6 +21,7 @@ REASON_WORDS = _words(lib.DP_WORD_REASON, lib.DP_REASONS)
 CAUSE_WORDS = _words(lib.DP_WORD_CAUSE, lib.DP_CAUSES)
 CONN_STATE_WORDS = _words(lib.DP_WORD_CONN_STATE, lib.DP_CONN_STATES)
 LINK_WORDS = _words(lib.DP_WORD_LINK, lib.DP_LINKS)
+FLOOD_WORDS = _words(lib.DP_WORD_FLOOD, lib.DP_FLOODS)
 
 
 class Names:

@@ -66,6 +66,7 @@ static inline __attribute__((always_inline)) size_t read_records(struct dp_captu
             .length = length > captured ? length : captured,
             .link = link,
             .capture = capture->index,
+            .flags = 0,
         };
         at += (size_t)header_size + captured;
     }

@@ -129,7 +129,14 @@ class Lib:
     DP_FEED_CONNECTIONS: int
     DP_FEED_DENIED: int
     DP_FEED_FRAMES: int
+    DP_FLOODS: int
+    DP_FLOOD_ICMP: int
+    DP_FLOOD_OTHER: int
+    DP_FLOOD_TCP: int
+    DP_FLOOD_TCP_HALF_OPEN: int
+    DP_FLOOD_UDP: int
     DP_FRAME_BYTES_MAX: int
+    DP_FRAME_CHECKSUM_OFFLOADED: int
     DP_INBOUND: int
     DP_INGRESS: int
     DP_INITIATOR: int
@@ -183,6 +190,7 @@ class Lib:
     DP_WORD_CAUSE: int
     DP_WORD_CONN_STATE: int
     DP_WORD_DIRECTION: int
+    DP_WORD_FLOOD: int
     DP_WORD_KINDS: int
     DP_WORD_LINK: int
     DP_WORD_ORIGIN: int

@@ -86,6 +86,21 @@ def _print_connections(console: Console, summary: Summary) -> None:
                 "bold red",
             )
         )
+    for word, flood in summary.floods.items():
+        if flood.dropped_early or flood.refused:
+            console.print(
+                f"Full table, {word}: {_count(flood.dropped_early)} dropped early, {_count(flood.refused)} refused "
+                f"({_count(flood.refused_over_share)} beyond the instance's share)",
+                soft_wrap=True,
+            )
+    fragments = summary.fragments
+    if fragments.datagrams_evicted or fragments.evicted or fragments.expired or fragments.refused:
+        console.print(
+            f"Fragments: {_count(fragments.datagrams_evicted)} datagrams gave way to others; of fragments that waited, "
+            f"{_count(fragments.evicted)} were denied with them, {_count(fragments.expired)} after 30 s, "
+            f"{_count(fragments.refused)} for want of room",
+            soft_wrap=True,
+        )
     console.print()
 
 

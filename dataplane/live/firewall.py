@@ -53,9 +53,9 @@ class Firewall(Enforcement):
     def __init__(self, policy: Policy, *, workers: int = 1, seed: int | None = None) -> None:
         words = ffi.new("uint64_t[2]", seed_words(seed))
         out = ffi.new("struct dp_firewall **")
-        config = conntrack.settings(policy.conntrack)
+        config = conntrack.settings(policy.conntrack, verify_checksums=True)
         check(lib.dp_firewall_new(config, words, workers, out), "making the firewall")
-        super().__init__(ffi.gc(out[0], lib.dp_firewall_free), FIREWALL, policy)
+        super().__init__(ffi.gc(out[0], lib.dp_firewall_free), FIREWALL, policy, verify_checksums=True)
         self.workers = workers
         self._numbers: dict[str, int] = {}
         self._ports: dict[int, Port] = {}

@@ -344,6 +344,10 @@ class Conntrack(Model):
 
     tcp_loose: bool = Field(default=False, description="true: a TCP packet that is no SYN may open a connection.")
     tcp_be_liberal: bool = Field(default=False, description="true: no sequence-window check.")
+    verify_checksums: bool | None = Field(
+        default=None,
+        description="true: a wrong checksum makes a packet malformed; absent: true for live traffic, false in replay.",
+    )
     max_entries: Annotated[int, Field(ge=1, le=2**31 - 1)] = Field(
         default=1048576, description="The most connections that the table holds."
     )

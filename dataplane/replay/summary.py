@@ -15,7 +15,7 @@ from dataplane.connections import PROTOCOL_NAMES
 from dataplane.enforcement import Disconnected
 from dataplane.engine import Engine
 from dataplane.replay.captures import CaptureStatus
-from dataplane.verdict import CAUSE_WORDS, DIRECTION_WORDS, REASON_WORDS, VERDICT_WORDS
+from dataplane.verdict import CAUSE_WORDS, DIRECTION_WORDS, FLOOD_WORDS, REASON_WORDS, VERDICT_WORDS
 
 if TYPE_CHECKING:
     from dataplane.policy.schedule import TimedChange
@@ -102,6 +102,33 @@ class ConnectionCount:
 
 
 @dataclass(frozen=True, slots=True)
+class FloodCount:
+    """What a full table did to connections of one kind.
+
+    `dropped_early`: entries that had to make room; `refused`: new connections denied as table-full, of which
+    `refused_over_share` because their instance had its share of the table.
+    """
+
+    dropped_early: int
+    refused: int
+    refused_over_share: int
+
+
+@dataclass(frozen=True, slots=True)
+class FragmentCount:
+    """What the bounds of reassembly did: datagrams that gave way to others, and fragments that were denied.
+
+    These waited for their datagram's first and were denied when it gave way (`evicted`), after 30 s (`expired`), or at
+    once because there was no room to wait (`refused`).
+    """
+
+    datagrams_evicted: int
+    evicted: int
+    expired: int
+    refused: int
+
+
+@dataclass(frozen=True, slots=True)
 class Summary:
     """All of a replay: counts of packets, checks, rules and connections, and how fast it went."""
 
@@ -114,6 +141,8 @@ class Summary:
     causes: dict[str, Traffic]
     time_backwards: int
     connections: ConnectionCount
+    floods: dict[str, FloodCount]
+    fragments: FragmentCount
     rules: Sequence[RuleCount]
     denied_flows: Sequence[DeniedFlow]
     changes: Sequence[AppliedChange]
@@ -146,6 +175,8 @@ class Summary:
             "causes": {word: asdict(traffic) for word, traffic in self.causes.items()},
             "time_backwards": self.time_backwards,
             "connections": asdict(self.connections),
+            "floods": {word: asdict(flood) for word, flood in self.floods.items()},
+            "fragments": asdict(self.fragments),
             "rules": [asdict(rule) for rule in self.rules if rule.hits or rule.packets],
             "rules_never_hit": [{"rule": r.rule, "security_group": r.security_group} for r in self.never_hit],
             "denied_flows": [asdict(flow) for flow in self.denied_flows],
@@ -193,6 +224,20 @@ def summarise(
         causes={word: traffic for word, traffic in causes.items() if traffic.packets},
         time_backwards=counters.time_backwards - was.time_backwards,
         connections=_connections(engine, counters, was),
+        floods={
+            word: FloodCount(
+                now.dropped_early - then.dropped_early,
+                now.refused - then.refused,
+                now.refused_over_share - then.refused_over_share,
+            )
+            for word, now, then in zip(FLOOD_WORDS, counters.flood, was.flood, strict=True)
+        },
+        fragments=FragmentCount(
+            counters.datagrams_evicted - was.datagrams_evicted,
+            counters.fragments_evicted - was.fragments_evicted,
+            counters.fragments_expired - was.fragments_expired,
+            counters.fragments_refused - was.fragments_refused,
+        ),
         rules=_rules(engine, before),
         denied_flows=_denied_flows(engine, before, top),
         changes=changes,

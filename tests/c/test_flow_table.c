@@ -25,8 +25,10 @@ static struct dp_flow_key key_of(uint32_t n)
 
     key.local.word[0] = 0x0a000001;
     key.remote.word[0] = n / 64;
-    if (key.family == 6)
-        key.remote.word[3] = n;
+    if (key.family == 6) {
+        key.remote.word[3] = n / 4;
+        key.vlans = n % 4 ? DP_KEY_IPV4 | n % 4 : 0;
+    }
     key.local_port = 443;
     key.remote_port = (uint16_t)(n % 64);
     return key;

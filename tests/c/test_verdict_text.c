@@ -197,8 +197,8 @@ static void records_that_cannot_be_told(void)
 
 static void every_value_has_a_word(void)
 {
-    static const int counts[DP_WORD_KINDS] = {DP_VERDICTS, DP_DIRECTIONS, DP_ORIGINS,     DP_STATES,
-                                              DP_REASONS,  DP_CAUSES,     DP_CONN_STATES, DP_LINKS};
+    static const int counts[DP_WORD_KINDS] = {DP_VERDICTS, DP_DIRECTIONS,  DP_ORIGINS, DP_STATES, DP_REASONS,
+                                              DP_CAUSES,   DP_CONN_STATES, DP_LINKS,   DP_FLOODS};
     for (int kind = 0; kind < DP_WORD_KINDS; kind++) {
         for (int value = 0; value < counts[kind]; value++) {
             const char *word = dp_word(kind, value);
@@ -238,6 +238,7 @@ static void words_of_spec_7(void)
                                     "CLOSE_WAIT|CLOSE_WAIT|CLOSING|LAST_ACK|LAST_ACK|TIME_WAIT|CLOSE|UNREPLIED|REPLIED|"
                                     "UNREPLIED|REPLIED");
     check_words(DP_WORD_LINK, "ethernet|raw|null|loop|sll|sll2");
+    check_words(DP_WORD_FLOOD, "tcp-half-open|tcp|udp|icmp|other");
 }
 
 int main(void)

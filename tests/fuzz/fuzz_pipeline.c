@@ -95,7 +95,8 @@ static size_t judge(struct dp_engine *engine, const uint8_t *data, size_t size, 
                             .data = frame,
                             .captured = (uint32_t)length,
                             .length = (uint32_t)length + (data[1] >> 4),
-                            .link = data[0] % DP_LINKS};
+                            .link = data[0] % DP_LINKS,
+                            .flags = data[1] >> 3 & DP_FRAME_CHECKSUM_OFFLOADED};
     if (dp_engine_process(engine, &seen, 1, &record, &flow) < 0 || record.checks > 2)
         abort();
     free(frame);
@@ -117,8 +118,10 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     for (int n = 0; size >= 4 && n < FRAMES_MAX; n++) {
         size_t used;
 
-        if (data[0] >> 4 == 15)
+        if (data[0] >> 4 == 15) {
+            parts.config.verify_checksums = data[0] >> 1 & 1;
             update(engine, &parts, 1 + (data[0] & 1));
+        }
         used = judge(engine, data, size, &now);
         data += used;
         size -= used;

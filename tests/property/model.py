@@ -4,8 +4,8 @@
     verdict = model.process(frame, time_ns)      # an Ethernet frame -> what `--verdicts` says of it (SPEC 7)
     model.apply(change, time_ns)                 # a change of SPEC 7 without `at`
 
-A packet's way, the same for both directions: the instances that hold its addresses, then at each check the load
-balancer (SPEC 3.5), damage, control traffic (4.8), ICMP errors (4.5), the connection entry (4.1 to 4.5, 5.3), the
+A packet's way, the same for both directions: the instances that hold its addresses, then at each check damage, control
+traffic (4.8), the load balancer (SPEC 3.5), ICMP errors (4.5), the connection entry (4.1 to 4.5, 5.3), the
 rules (3).
 
 The words of an answer where SPEC 7 leaves a choice:
@@ -29,7 +29,8 @@ Readings that the specification leaves open, as taken here:
   identifier, and which end asks: each end's queries are connections of their own.
 * A cut entry answers before the segment itself is looked at: even an impossible or closing segment is `disconnected`.
 * An ICMP error fits when it goes to the source of the packet that it quotes and that packet passed the instance in the
-  other direction. It need not come from the quoted destination.
+  other direction. It need not come from the quoted destination. A quoted segment must have a sequence number that its
+  sender can have sent.
 * ICMP types that are neither queries, their replies, nor the errors named in 4.5 are invalid (redirects too).
 * DHCP is between a client and its server where the instance is the client: it sends 68 to 67 (546 to 547), and receives
   67 to 68 (547 to 546). An instance that serves is judged by the rules.
@@ -40,13 +41,14 @@ Readings that the specification leaves open, as taken here:
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from ipaddress import IPv6Address, ip_address
 from typing import Any
 
 from . import packet_model as wire
 from .packet_model import Address, Packet, decode
-from .policy_model import Difference, balanced, edit, first_match, holder, settle
+from .policy_model import Difference, balanced, edit, first_match, holder, holders, settle
 from .tcp_model import INITIATOR, RESPONDER, RST, TcpConnection, plain_syn, possible
 
 SECOND = 1_000_000_000
@@ -113,6 +115,7 @@ class Model:
         self.clock = 0
         self.zones: dict[str, dict[Key, Connection]] = {}
         self._born = 0
+        self._owners: dict[tuple[Address, int], str] = {}
 
     def process(self, frame: bytes, time_ns: int) -> Verdict:
         """Judges one Ethernet frame; `UnmodelledError` for a fragment."""
@@ -121,10 +124,13 @@ class Model:
         if packet is None:
             return Verdict("bypass")
         checks: list[Check] = []
-        sender = holder(self.document, packet.source, packet.source_mac)
+        self._note_owners(packet)
+        # Which holder ARP comes from has just been noted, by the hardware address in it.
+        source_mac = packet.source_mac if packet.arp_mac is None else ""
+        sender = self._holder(packet.source, source_mac, packet.vlan)
         if sender is not None:
             checks.append(self._check(packet, sender, "egress"))
-        receiver = holder(self.document, packet.destination, packet.destination_mac)
+        receiver = self._holder(packet.destination, packet.destination_mac, packet.vlan)
         if receiver is not None and all(check.verdict == "allow" for check in checks):
             checks.append(self._check(packet, receiver, "ingress"))
         if not checks:
@@ -161,8 +167,51 @@ class Model:
         connection = self.zones.get(instance, {}).get(key)
         return connection if connection is not None and self.alive(connection, now) else None
 
+    def _network(self, address: Address, vlan: int) -> tuple[Address, int]:
+        """An address, with its VLAN where two instances have it as their own: then it is in two networks."""
+        return address, vlan if len(holders(self.document, address)[0]) > 1 else 0
+
+    def _holder(self, address: Address, mac: str, vlan: int) -> dict[str, Any] | None:
+        return holder(self.document, address, mac, self._owners.get(self._network(address, vlan)))
+
+    def _note_owners(self, packet: Packet) -> None:
+        """Who announces or sends from an address that several hold, and is known by its MAC, has it (issue 4.5)."""
+        macs, announced = [packet.source_mac], packet.source
+        if packet.arp_mac is not None:
+            macs.insert(0, packet.arp_mac)
+        if packet.malformed:
+            return
+        self._note_owner(announced, macs, packet.vlan)
+        if (
+            packet.icmp is not None
+            and packet.icmp.type == 136
+            and packet.family == 6
+            and control_traffic(packet, "ingress")
+        ):
+            body = packet.icmp.body
+            option = next((o[2:8].hex(":") for o in _options(body[24:]) if o[0] == 2 and len(o) == 8), None)
+            macs = [packet.source_mac] if option is None else [option, packet.source_mac]
+            self._note_owner(IPv6Address(body[8:24]), macs, packet.vlan)
+
+    def _note_owner(self, address: Address, macs: list[str], vlan: int) -> None:
+        own, virtual = holders(self.document, address)
+        if len(own + virtual) < 2:
+            return
+        for mac in macs:
+            for instance in own + virtual:
+                if (instance.get("mac") or "").lower() == mac:
+                    self._owners[self._network(address, vlan)] = instance["id"]
+                    return
+
     def _check(self, packet: Packet, instance: dict[str, Any], direction: str) -> Check:
         name = instance["id"]
+        if packet.malformed or (packet.wrong_sum and self.document["conntrack"]["verify_checksums"]):
+            return Check(name, direction, "deny", "invalid", "malformed")
+        control = control_traffic(packet, direction)
+        if control is not None:
+            return (
+                Check(name, direction, "allow", "untracked", "control") if control else _invalid(name, direction, None)
+            )
         far_end = (
             (packet.source, packet.source_mac)
             if direction == "ingress"
@@ -170,16 +219,9 @@ class Model:
         )
         if balanced(self.document, instance, *far_end):
             return Check(name, direction, "allow", "untracked", "load-balancer")
-        if packet.malformed:
-            return Check(name, direction, "deny", "invalid", "malformed")
-        control = control_traffic(packet, direction)
-        if control is not None:
-            return (
-                Check(name, direction, "allow", "untracked", "control") if control else _invalid(name, direction, None)
-            )
         if packet.is_icmp and packet.icmp is not None and packet.icmp.type in wire.ERRORS[packet.family]:
             return self._check_error(packet, name, direction)
-        key = connection_key(packet, direction)
+        key = connection_key(packet, direction, self._tag(packet, name))
         if key is None:
             return _invalid(name, direction, None)
         connection = self.connection(name, key)
@@ -271,40 +313,53 @@ class Model:
         self._refresh(direction, connection)
         return Check(name, direction, "allow", "established", "rule", rule["id"], group, origin)
 
+    def _tag(self, packet: Packet, name: str) -> int:
+        """The VLANs, where they tell connections apart: another instance has an address of this one (issue 4.4)."""
+        instance = next(i for i in self.document["instances"] if i["id"] == name)
+        return (
+            packet.vlan if any(len(holders(self.document, ip_address(a))[0]) > 1 for a in instance["addresses"]) else 0
+        )
+
     def _check_error(self, packet: Packet, name: str, direction: str) -> Check:
         """An ICMP error (SPEC 4.5): it changes nothing, whatever the answer."""
         assert packet.icmp is not None
         quoted = packet.icmp.quoted
         if quoted is None or quoted.family != packet.family or packet.destination != quoted.source:
             return _invalid(name, direction, None)
-        key = connection_key(quoted, "egress" if direction == "ingress" else "ingress")
+        key = connection_key(quoted, "egress" if direction == "ingress" else "ingress", self._tag(packet, name))
         connection = None if key is None else self.connection(name, key)
         if connection is None:
             return _invalid(name, direction, None)
         if connection.cut is not None:
             return Check(name, direction, "deny", "disconnected", "disconnected", connection=connection.origin)
+        sender = INITIATOR if _side(direction, connection) == RESPONDER else RESPONDER
+        tcp, seq = connection.tcp, quoted.quoted_seq
+        if tcp is not None and seq is not None and not tcp.may_have_sent(seq, sender):
+            return _invalid(name, direction, None)
         found = (connection.rule, connection.security_group, connection.origin)
         return Check(name, direction, "allow", "related", "related", *found)
 
 
-def connection_key(packet: Packet, direction: str) -> Key | None:
+def connection_key(packet: Packet, direction: str, vlan: int = 0) -> Key | None:
     """How a packet's entry is found in a zone (SPEC 4.5, 4.7); None for ICMP that belongs to no connection."""
     ends = (packet.source, packet.source_port), (packet.destination, packet.destination_port)
     local, remote = ends if direction == "egress" else ends[::-1]
     if packet.icmp is None:
-        return (packet.protocol, local, remote)
+        return (packet.protocol, local, remote, *([vlan] if vlan else []))
     queries = wire.QUERIES[packet.family]
     replies = {reply: query for query, reply in queries.items()}
     kind = packet.icmp.type
     if kind not in queries and kind not in replies:
         return None
     asked_here = (kind in queries) == (direction == "egress")
-    return (packet.protocol, local, remote, replies.get(kind, kind), packet.icmp.identifier, asked_here)
+    return (packet.protocol, local, remote, replies.get(kind, kind), packet.icmp.identifier, asked_here, vlan)
 
 
 def control_traffic(packet: Packet, direction: str) -> bool | None:
     """SPEC 4.8: True for what is never judged by rules, False for what must not pass as such, None for the rest."""
     client, server = (68, 67) if packet.family == 4 else (546, 547)
+    if packet.arp_mac is not None:
+        return True
     if packet.protocol == wire.UDP:
         ports = (client, server) if direction == "egress" else (server, client)
         return True if (packet.source_port, packet.destination_port) == ports else None
@@ -317,17 +372,33 @@ def control_traffic(packet: Packet, direction: str) -> bool | None:
             return False
         return packet.hop_limit == 255 and packet.icmp.code == 0 and len(body) >= least and _options_fit(body[least:])
     if kind in (130, 131, 132, 143):
-        return packet.source.is_link_local and packet.hop_limit == 1 and len(body) >= (8 if kind == 143 else 24)
+        return _records_fit(body) if kind == 143 else len(body) >= 24
     return None
+
+
+def _records_fit(report: bytes) -> bool:
+    """Whether an MLDv2 report has the multicast address records that it counts (RFC 3810, 5.2)."""
+    if len(report) < 8:
+        return False
+    count, rest = int.from_bytes(report[6:8], "big"), report[8:]
+    for _ in range(count):
+        size = 20 + int.from_bytes(rest[2:4], "big") * 16 + rest[1] * 4 if len(rest) >= 20 else 20
+        if size > len(rest):
+            return False
+        rest = rest[size:]
+    return True
 
 
 def _options_fit(options: bytes) -> bool:
     """Whether neighbour discovery options fill their space: each of 8 n bytes, n at least 1 (RFC 4861, 4.6)."""
-    while options:
-        if len(options) < 2 or options[1] == 0 or options[1] * 8 > len(options):
-            return False
+    return sum(map(len, _options(options))) == len(options)
+
+
+def _options(options: bytes) -> Iterator[bytes]:
+    """Neighbour discovery options, up to the first that does not fit."""
+    while len(options) >= 2 and 0 < options[1] * 8 <= len(options):
+        yield options[: options[1] * 8]
         options = options[options[1] * 8 :]
-    return True
 
 
 def _side(direction: str, connection: Connection) -> int:

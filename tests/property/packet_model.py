@@ -7,8 +7,10 @@ still carries its addresses, because the check at which it is denied is found by
 from __future__ import annotations
 
 import struct
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from ipaddress import IPv4Address, IPv6Address, ip_address
+
+from .checksum_model import fits, transport_fits
 
 Address = IPv4Address | IPv6Address
 
@@ -51,7 +53,11 @@ class Icmp:
 
 @dataclass(frozen=True)
 class Packet:
-    """One IP packet; ports are 0 where the protocol has none."""
+    """One IP packet; ports are 0 where the protocol has none. `wrong_sum`: a checksum in it is wrong.
+
+    ARP is one too, between its sender's and target's address, with `arp_mac` the sender's hardware address.
+    `quoted_seq` is the sequence number of a segment that stands in an ICMP error.
+    """
 
     source: Address
     destination: Address
@@ -64,6 +70,10 @@ class Packet:
     malformed: bool = False
     source_mac: str = ""
     destination_mac: str = ""
+    wrong_sum: bool = False
+    vlan: int = 0
+    arp_mac: str | None = None
+    quoted_seq: int | None = None
 
     @property
     def family(self) -> int:
@@ -79,15 +89,20 @@ def decode(frame: bytes) -> Packet | None:
     if len(frame) < 14:
         return None
     macs = frame[6:12].hex(":"), frame[0:6].hex(":")
-    at = 12
+    at, vlan = 12, 0
     while frame[at : at + 2] in (b"\x81\x00", b"\x88\xa8"):
+        vlan = vlan << 12 | int.from_bytes(frame[at + 2 : at + 4], "big") & 0xFFF
         at += 4
     ethertype, data = frame[at : at + 2], frame[at + 2 :]
+    packet = None
     if ethertype == b"\x08\x00":
-        return _decode_ipv4(data, macs, quoted=False)
+        packet = _decode_ipv4(data, macs, quoted=False)
     if ethertype == b"\x86\xdd":
-        return _decode_ipv6(data, macs, quoted=False)
-    return None
+        packet = _decode_ipv6(data, macs, quoted=False)
+    if ethertype == b"\x08\x06" and len(data) >= 28 and data[:6] == b"\0\x01\x08\0\x06\x04":
+        ends = ip_address(data[14:18]), ip_address(data[24:28])
+        packet = Packet(*ends, 0, 0, source_mac=macs[0], destination_mac=macs[1], arp_mac=data[8:14].hex(":"))
+    return None if packet is None else replace(packet, vlan=vlan)
 
 
 def _decode_ipv4(data: bytes, macs: tuple[str, str], quoted: bool) -> Packet | None:
@@ -104,7 +119,8 @@ def _decode_ipv4(data: bytes, macs: tuple[str, str], quoted: bool) -> Packet | N
         )
     if fragment & 0x1FFF or (fragment & 0x2000 and not quoted):
         raise UnmodelledError("a fragment")
-    return _decode_transport(source, destination, data[9], data[8], data[header:total], macs, quoted)
+    packet = _decode_transport(source, destination, data[9], data[8], data[header:total], macs, quoted)
+    return packet if fits(data[:header]) else replace(packet, wrong_sum=True)
 
 
 def _decode_ipv6(data: bytes, macs: tuple[str, str], quoted: bool) -> Packet | None:
@@ -165,7 +181,11 @@ def _decode_transport(
         if body[0] in ERRORS[source.version] and not quoted:
             inner = _decode_quoted(body[8:], source.version)
         icmp = Icmp(body[0], body[1], int.from_bytes(body[4:6], "big"), inner, body)
-    return Packet(source, destination, protocol, hop_limit, *ports, tcp, icmp, malformed, *macs)
+    if quoted and not malformed and protocol == TCP:
+        number = int.from_bytes(body[4:8], "big")
+        return Packet(source, destination, protocol, hop_limit, *ports, quoted_seq=number)
+    wrong = not (quoted or malformed) and not transport_fits(source.packed, destination.packed, protocol, body)
+    return Packet(source, destination, protocol, hop_limit, *ports, tcp, icmp, malformed, *macs, wrong)
 
 
 def _decode_quoted(data: bytes, family: int) -> Packet | None:

@@ -8,8 +8,9 @@ Readings that the specification leaves open, as taken here:
 * Rules of the same priority and action are tried in the order of the document.
 * An address group is used by an SG when any rule of the SG names it, an enabled one or not.
 * A set of addresses is a set: another order of `ip_set` is no change, and neither is another order of an SG's rules.
-* Where several instances hold an address and no MAC decides, one that has it among its `addresses` comes before one
-  that has it as a virtual IP, and then the first in the document.
+* Where several instances hold an address and no MAC decides, it is who was last seen to have it: who sent from it with
+  its own MAC, or announced it by ARP or a neighbour advertisement. Where nobody was, one that has it among its
+  `addresses` comes before one that has it as a virtual IP, and then the first in the document.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ from __future__ import annotations
 import copy
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from functools import cache
 from ipaddress import ip_address, ip_network
 from typing import Any
 
@@ -65,6 +67,11 @@ DEFAULT_GROUP: Mapping[str, Any] = {
 }
 
 
+@cache
+def _address(text: str) -> Address:
+    return ip_address(text)
+
+
 class RefusedChangeError(Exception):
     """The change is not valid: nothing happens (SPEC 5.6)."""
 
@@ -85,7 +92,13 @@ def settle(document: Mapping[str, Any]) -> Document:
             for n, rule in enumerate(group.get("security_group_rules") or [])
         ]
     conntrack = settled.get("conntrack") or {}
-    defaults = {"tcp_loose": False, "tcp_be_liberal": False, "max_entries": 1048576, "on_change": "hold"}
+    defaults = {
+        "tcp_loose": False,
+        "tcp_be_liberal": False,
+        "verify_checksums": False,
+        "max_entries": 1048576,
+        "on_change": "hold",
+    }
     settled["conntrack"] = defaults | conntrack | {"timeouts": TIMEOUTS | (conntrack.get("timeouts") or {})}
     return settled
 
@@ -119,17 +132,24 @@ def group_addresses(document: Document, group: str) -> set[Address]:
     return {ip_address(text) for instance in members(document, group) for text in instance["addresses"]}
 
 
-def holder(document: Document, address: Address, mac: str) -> dict[str, Any] | None:
-    """The instance that holds an address, as its own or as a virtual IP; the MAC decides between several (SPEC 7)."""
-    own = [i for i in document["instances"] if address in map(ip_address, i["addresses"])]
+def holders(document: Document, address: Address) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
+    """The instances that have an address as their own, and those that have it as a virtual IP."""
+    own = [i for i in document["instances"] if address in map(_address, i["addresses"])]
     virtual = [
         instance
         for instance in document["instances"]
         if instance not in own and any(_in_set(address, text) for text in instance.get("allowed_address_pairs") or [])
     ]
+    return own, virtual
+
+
+def holder(document: Document, address: Address, mac: str, seen: str | None = None) -> dict[str, Any] | None:
+    """The instance that holds an address; between several the MAC decides (SPEC 7), then who was last `seen` there."""
+    own, virtual = holders(document, address)
     candidates = own + virtual
     by_mac = [i for i in candidates if len(candidates) > 1 and (i.get("mac") or "").lower() == mac]
-    return next(iter(by_mac + candidates), None)
+    by_owner = [i for i in candidates if i["id"] == seen]
+    return next(iter(by_mac + by_owner + candidates), None)
 
 
 def balanced(document: Document, instance: dict[str, Any], remote: Address, remote_mac: str) -> bool:
@@ -137,7 +157,7 @@ def balanced(document: Document, instance: dict[str, Any], remote: Address, remo
     return any(
         balancer.get("transfer_client_ip")
         and instance["id"] in balancer.get("backends", [])
-        and (remote in map(ip_address, balancer["addresses"]) or (balancer.get("mac") or "").lower() == remote_mac)
+        and (remote in map(_address, balancer["addresses"]) or (balancer.get("mac") or "").lower() == remote_mac)
         for balancer in document["load_balancers"]
     )
 

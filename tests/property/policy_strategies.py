@@ -120,6 +120,16 @@ def documents(draw: st.DrawFn) -> Document:
         if n < 2 and draw(st.booleans()):
             instance["allowed_address_pairs"] = [draw(st.sampled_from([VIRTUAL_IP, "10.0.0.96/28"]))]
         instances.append(instance)
+    if draw(st.integers(0, 3)) == 3:
+        # Another network with the addresses of the first instance.
+        twin = {
+            "id": "twin",
+            "vpc": "two",
+            "addresses": INSTANCES["ecs-a"],
+            "mac": mac(9),
+            "security_groups": groups[:1],
+        }
+        instances.append(twin)
     document: Document = {"security_groups": security_groups, "instances": instances}
     if address_groups:
         document["address_groups"] = address_groups
@@ -153,7 +163,10 @@ def open_documents(draw: st.DrawFn) -> Document:
         "security_groups": security_groups,
         "instances": instances,
         "address_groups": [{"id": "ag-4", "ip_version": 4, "ip_set": draw(_ip_sets(4))}],
-        "conntrack": {"on_change": draw(st.sampled_from(["hold", "hold", "hold", "reevaluate"]))},
+        "conntrack": {
+            "on_change": draw(st.sampled_from(["hold", "hold", "hold", "reevaluate"])),
+            "verify_checksums": draw(st.booleans()),
+        },
     }
 
 
@@ -169,7 +182,7 @@ def _ip_sets(version: int) -> st.SearchStrategy[list[str]]:
 @st.composite
 def _conntrack(draw: st.DrawFn) -> dict[str, Any]:
     settings: dict[str, Any] = {}
-    for name in ("tcp_loose", "tcp_be_liberal"):
+    for name in ("tcp_loose", "tcp_be_liberal", "verify_checksums"):
         if draw(st.integers(0, 5)) == 3:
             settings[name] = True
     if draw(st.integers(0, 5)) == 3:

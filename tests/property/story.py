@@ -37,10 +37,11 @@ CHECK_FIELDS = ("instance", "direction", "verdict", "state", "reason", "rule", "
 
 @dataclass(frozen=True)
 class Event:
-    """`wait_ns` passes before it; the packet's timestamp lies `late_ns` in the past."""
+    """`wait_ns` passes before it; the packet's timestamp lies `late_ns` in the past; its frame may have a VLAN tag."""
 
     wait_ns: int = field(default=0, kw_only=True)
     late_ns: int = field(default=0, kw_only=True)
+    vlan: int = field(default=0, kw_only=True)
 
 
 @dataclass(frozen=True)
@@ -87,14 +88,14 @@ class Error(Event):
 
 @dataclass(frozen=True)
 class Message(Event):
-    """Any other packet: `body` as payload of `protocol`, or a frame without IP when there is no protocol."""
+    """Any other packet: `body` as payload of `protocol`, or a frame of `ethertype` when there is no protocol."""
 
     source: Host
     destination: Host
     protocol: int | None
     body: bytes
     hop_limit: int = 64
-    vlan: int = 0
+    ethertype: int = 0x88CC
 
 
 @dataclass(frozen=True)
@@ -197,18 +198,18 @@ class Player:
                 ends, ports = ends[::-1], ports[::-1]
             body = frames.datagram(ends[0].address, ends[1].address, flow.protocol, ports)
             ip = frames.packet(ends[0].address, ends[1].address, flow.protocol, body, extension=event.extension)
-            return _title(f"protocol {flow.protocol}", *ends, ports), *ends, ip, None, 0
+            return _title(f"protocol {flow.protocol}", *ends, ports), *ends, ip, None, event.vlan
         if isinstance(event, Query):
             kind = event.kind if event.reply is None else event.reply
             ends = (event.client, event.server) if event.reply is None else (event.server, event.client)
             body = frames.query(ends[0].address, ends[1].address, kind, event.identifier)
-            return _title(f"icmp type {kind} id {event.identifier}", *ends), *ends, _icmp(*ends, body), None, 0
+            return _title(f"icmp type {kind} id {event.identifier}", *ends), *ends, _icmp(*ends, body), None, event.vlan
         if isinstance(event, Error):
             return self._make_error(event)
         if isinstance(event, Message):
             ends = event.source, event.destination
             if event.protocol is None:
-                return _title("no IP", *ends), *ends, event.body, 0x88CC, event.vlan
+                return _title(f"no IP {event.body.hex()}", *ends), *ends, event.body, event.ethertype, event.vlan
             ip = frames.packet(ends[0].address, ends[1].address, event.protocol, event.body, event.hop_limit)
             return _title(f"protocol {event.protocol} {event.body.hex()}", *ends), *ends, ip, None, event.vlan
         raise TypeError(event)
@@ -225,7 +226,7 @@ class Player:
         body = frames.error(origin.address, target.address, kind, code, quoted)
         about = f"{source.address} > {destination.address}, {len(quoted)} bytes"
         title = _title(f"icmp {event.kind} {kind}/{code} about [{about}]", origin, target)
-        return title, origin, target, _icmp(origin, target, body), None, 0
+        return title, origin, target, _icmp(origin, target, body), None, event.vlan
 
     def _segments(self, event: Segments) -> Iterator[PacketStep]:
         """The segments of an event, up to the first that does not arrive: what follows would answer it."""

@@ -4,7 +4,7 @@ Each story is a policy and a list of events that are drawn independently, so tha
 one SG, and few packets without pauses.
 
 Left out because the specification leaves the answer open: TCP over an address that two instances hold with changing
-MACs, packets of an instance to itself, ARP, multicast listener discovery, DHCP servers, fragments, and the fair share
+MACs, packets of an instance to itself, multicast listener discovery, DHCP servers, fragments, and the fair share
 of a full table among several instances.
 """
 
@@ -20,7 +20,7 @@ from hypothesis import strategies as st
 from . import frames
 from .conversation import Flow, Host
 from .endpoint import STEPS
-from .packet_model import QUERIES, TCP, UDP
+from .packet_model import QUERIES, SCTP, TCP, UDP
 from .policy_model import Document
 from .policy_strategies import (
     CLIENTS,
@@ -79,6 +79,9 @@ def hosts(document: Document) -> list[Host]:
     found = [Host(address, i["mac"]) for i in document["instances"] for address in i["addresses"]]
     found += [Host(VIRTUAL_IP, i["mac"]) for i in document["instances"] if i.get("allowed_address_pairs")]
     found += [Host(address) for address in CLIENTS]
+    if any(i.get("allowed_address_pairs") for i in document["instances"]):
+        # As seen beyond a router: no MAC tells who has it.
+        found.append(Host(VIRTUAL_IP))
     if document.get("load_balancers"):
         found += [Host(LB_ADDRESS, LB_MAC), Host(LB_ADDRESS), Host(LB_CLIENT, LB_MAC), Host(CLIENTS[0], LB_MAC)]
     return found
@@ -105,7 +108,8 @@ def stories(draw: st.DrawFn) -> Story:
     ends = hosts(document)
     pairs = _pairs(ends, document)
     by_address = {host.address: host for host in draw(st.permutations(ends))}
-    tcp_pairs = _pairs([h for h in ends if by_address[h.address] == h], document)
+    known = [h for h in ends if by_address[h.address] == h and h != Host(VIRTUAL_IP)]
+    tcp_pairs = _pairs(known, document)
     # Few conversations, many packets: so that packets meet the entries of earlier ones.
     talks: list[Event] = []
     for flow in draw(st.lists(_flows(pairs), min_size=1, max_size=2)):
@@ -133,9 +137,13 @@ def _lists(events: st.SearchStrategy[Event]) -> st.SearchStrategy[list[Event]]:
 
 
 def _timed(events: st.SearchStrategy[Event]) -> st.SearchStrategy[Event]:
-    return st.builds(
-        lambda event, times: replace(event, wait_ns=times[0], late_ns=times[1]), events, st.sampled_from(TIMES)
-    )
+    return st.builds(_timed_and_tagged, events, st.sampled_from(TIMES), st.sampled_from([0] * 5 + [5]))
+
+
+def _timed_and_tagged(event: Event, times: tuple[int, int], vlan: int) -> Event:
+    """TCP goes without tags: a conversation is followed in one network."""
+    tag = 0 if isinstance(event, Segments) else event.vlan or vlan
+    return replace(event, wait_ns=times[0], late_ns=times[1], vlan=tag)
 
 
 @st.composite
@@ -269,10 +277,14 @@ def _messages(draw: st.DrawFn, ends: Sequence[Host], document: Document) -> Mess
     there = Host("2001:db8::53" if six else "192.0.2.53")
     pair = (here, there) if draw(st.booleans()) else (there, here)
     vlan = draw(st.sampled_from([0, 0, 5]))
-    kinds = ["dhcp", "cut tcp", "bad offset", "cut udp", "no ip"] + (["neighbour discovery"] * 4 if six else [])
+    kinds = ["dhcp", "announcement", "announcement", "cut tcp", "bad offset", "cut udp", "bad checksum", "no ip"] + (
+        ["neighbour discovery"] * 4 if six else []
+    )
     kind = draw(st.sampled_from(kinds))
     if kind == "no ip":
         return Message(*pair, None, bytes(46), vlan=vlan)
+    if kind == "announcement":
+        return draw(_announcements(pair, sorted(macs), vlan))
     if kind == "neighbour discovery":
         message = draw(st.sampled_from([133, 134, 135, 136, 137]))
         rest = bytes({133: 4, 134: 12, 135: 4, 136: 4, 137: 4}[message])
@@ -294,7 +306,29 @@ def _messages(draw: st.DrawFn, ends: Sequence[Host], document: Document) -> Mess
     if kind == "bad offset":
         offset = draw(st.sampled_from([4, 6]))
         return Message(*pair, TCP, segment[:12] + bytes([offset << 4]) + segment[13:], vlan=vlan)
+    if kind == "bad checksum":
+        protocol = draw(st.sampled_from(WITH_PORTS))
+        datagram = frames.datagram(pair[0].address, pair[1].address, protocol, (1024, 22), b"four")
+        at = 8 if protocol == SCTP else 6
+        return Message(*pair, protocol, datagram[:at] + bytes([datagram[at] ^ 1]) + datagram[at + 1 :], vlan=vlan)
     return Message(*pair, UDP, struct.pack("!HH", 1024, 22), vlan=vlan)
+
+
+@st.composite
+def _announcements(draw: st.DrawFn, pair: tuple[Host, Host], macs: Sequence[str], vlan: int) -> Message:
+    """Who has an address, by ARP or a neighbour advertisement, in a frame of an instance or of somebody else."""
+    one, two = (Host(host.address, draw(st.sampled_from([host.mac, *macs]))) for host in pair)
+    hardware = bytes.fromhex(draw(st.sampled_from([one.mac, *macs])).replace(":", ""))
+    if ":" in one.address:
+        target = draw(st.sampled_from([one.address, "fd00::1"]))
+        option = draw(st.sampled_from([b"", b"\2\1" + hardware, b"\2\0" + hardware]))
+        body = frames.icmp(one.address, two.address, 136, 0, bytes(4) + frames.packed(target) + option)
+        return Message(one, two, 58, body, 255, vlan=vlan)
+    sender = draw(st.sampled_from([one.address, VIRTUAL_IP, "10.0.0.1"]))
+    target = draw(st.sampled_from([sender, two.address]))
+    head = struct.pack("!HHBBH", 1, 0x0800, 6, 4, draw(st.sampled_from([1, 2])))
+    body = head + hardware + frames.packed(sender) + bytes(6) + frames.packed(target)
+    return Message(one, two, None, body, ethertype=0x0806, vlan=vlan)
 
 
 def _bootp(request: bool) -> bytes:

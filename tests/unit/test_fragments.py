@@ -191,6 +191,74 @@ def test_a_repeat_that_says_otherwise_whether_it_is_the_last_is_invalid(firewall
     assert answers(firewall, [fragment(16, whole[16:32], False), fragment(32, whole[32:], False)]) == [INVALID] * 2
 
 
+def test_an_identifier_that_is_used_again_is_another_datagram(firewall: DataPlane) -> None:
+    """Once all of a datagram was seen, its first again begins another; when its 30 s are over, anything does."""
+    assert answers(firewall, parts(53)) == [ALLOWED] * 3
+    assert answers(firewall, parts(54), 0.1) == [DENIED] * 3
+    assert answers(firewall, parts(53)[::-1], 0.2) == [DENIED, DENIED, ("allow", "connection", "dns")]
+    assert answers(firewall, parts(53, ident=9)[:1], 1) == [("allow", "connection", "dns")]
+    assert answers(firewall, parts(54, ident=9)[1:2], 30.9) == [("allow", "connection", "dns")]
+    assert answers(firewall, parts(54, ident=9), 31) == [DENIED] * 3
+
+
+def test_a_first_fragment_is_never_let_in_for_the_ports_of_another(firewall: DataPlane) -> None:
+    """Issue 4.3, identifier reuse: the first datagram was never completed; the next one's header is judged anew."""
+    assert answers(firewall, [parts(53)[0], parts(54)[0]]) == [ALLOWED, DENIED]
+    assert answers(firewall, [parts(54)[0], parts(54)[1]]) == [DENIED] * 2
+    connection = ("allow", "connection", "dns")
+    assert answers(firewall, [*parts(53)[:2], parts(53)[0], parts(53)[2]]) == [connection] * 4
+    syn = struct.pack("!HHIIBBHHH", 4000, 80, 1, 0, 5 << 4, 2, 1024, 0, 0) + bytes(12)
+    far = struct.pack("!HHIIBBHHH", 4000, 80, 900_000, 0, 5 << 4, 4, 1024, 0, 0) + bytes(12)
+    frames = [fragment(0, one, True, protocol=6) for one in (syn, syn, far)]
+    assert answers(firewall, frames) == [("allow", "rule", "web")] * 2 + [("deny", "invalid", None)]
+
+
+@pytest.mark.parametrize(
+    "second",
+    [(24, 8, True), (0, 48, True), (16, 8, False), (8, 200, False), (40, 64, True)],
+    ids=["inside", "all over again", "end inside", "beyond the end", "over the end"],
+)
+def test_teardrop(firewall: DataPlane, second: tuple[int, int, bool]) -> None:
+    """Issue 4.3: any overlap with another fragment is denied, and so is what comes after it."""
+    offset, size, more = second
+    first, last = fragment(0, datagram(CLIENT, SERVER, 17, (4000, 53), bytes(56)), True), fragment(64, bytes(8), False)
+    assert answers(firewall, [first, fragment(offset, bytes(size), more), last]) == [ALLOWED, INVALID, INVALID]
+
+
+def test_fragments_and_tunnels() -> None:
+    """Issue 4.3: a tunnel's own fragments get one verdict; what is fragmented inside it is payload."""
+    rules = "[{id: gre, direction: ingress, protocol: gre}, {id: ipip, direction: ingress, protocol: 4}]"
+    policy = "security_groups: [{id: sg, security_group_rules: " + rules + "}]\n"
+    plane = DataPlane(
+        Policy.parse(policy + "instances: [{id: s, addresses: [10.0.0.1], security_groups: [sg]}]"), seed=1
+    )
+    whole = struct.pack("!HH", 0, 0x0800) + bytes(60)
+    pieces = [fragment(32, whole[32:], False, protocol=47), fragment(0, whole[:32], True, protocol=47)]
+    assert answers(plane, pieces) == [("allow", "rule", "gre")] * 2
+    for inner in (
+        fragment(0, bytes(16), True)[14:],
+        fragment(16, bytes(16), True)[14:],
+        fragment(8, b"short", True)[14:],
+    ):
+        head = struct.pack("!BBHHHBBH", 0x45, 0, 20 + len(inner), 1, 0, 64, 4, 0) + packed(CLIENT) + packed(SERVER)
+        head = head[:10] + struct.pack("!H", checksum(head)) + head[12:]
+        frame = ethernet("02:00:00:00:00:01", "02:00:00:00:00:02", head + inner)
+        assert answers(plane, [frame])[0][0] == "allow"
+    assert plane.counters().fragments_waiting == 0
+
+
+def test_keys_never_mix_families_or_instances() -> None:
+    """Issue 4.3: the same identifier, from one source to two instances, and over IPv4 and IPv6."""
+    policy = POLICY.replace("instances: [", 'instances: [{id: other, addresses: [10.0.0.2, "fd00::2"]}, ')
+    plane = DataPlane(Policy.parse(policy), seed=1)
+    whole = datagram(CLIENT6, SERVER6, 17, (4000, 53), bytes(56))
+    there = parts(53)[1].replace(packed(SERVER), packed("10.0.0.2"))
+    there6 = fragment6(32, whole[32:], False).replace(packed(SERVER6), packed("fd00::2"))
+    assert answers(plane, [parts(53)[0], fragment6(32, whole[32:], False), there, there6]) == [ALLOWED] + [WAITING] * 3
+    assert answers(plane, [fragment6(0, whole[:32], True)]) == [("allow", "rule", "dns6")]
+    assert plane.counters().fragments_waiting == 2
+
+
 def test_records_leave_a_replay_in_capture_order(tmp_path: Path) -> None:
     """SPEC 7: one record per packet, in capture order, also behind a fragment that waits."""
     frames = parts(53)

@@ -132,6 +132,7 @@ def test_defaults_of_the_rest() -> None:
     assert policy.conntrack.model_dump() == {
         "tcp_loose": False,
         "tcp_be_liberal": False,
+        "verify_checksums": None,
         "max_entries": 1048576,
         "on_change": "hold",
         "timeouts": {

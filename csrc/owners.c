@@ -1,0 +1,168 @@
+/* owners.c: a hash table with chains, and a queue of its entries by age of their last claim. Index 0 is nobody. */
+#include "owners.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+enum { NEIGHBOUR_ADVERTISEMENT = 136 };
+enum { SLOTS = 1024 };
+
+struct claim {
+    union dp_address address;
+    uint32_t family;
+    uint32_t vlans;
+    uint32_t zone;
+    uint32_t chain;
+    uint32_t older;
+    uint32_t newer;
+};
+
+struct dp_owners {
+    uint32_t slot[SLOTS];
+    uint32_t count;
+    uint32_t oldest;
+    uint32_t newest;
+    struct claim claim[DP_OWNERS + 1];
+};
+
+struct dp_owners *dp_owners_new(void)
+{
+    return calloc(1, sizeof(struct dp_owners));
+}
+
+void dp_owners_free(struct dp_owners *owners)
+{
+    free(owners);
+}
+
+/* What is asked for: an address, with the VLANs where they tell networks apart. */
+static struct claim wanted(const struct dp_endpoints *endpoints, uint32_t shared, uint32_t family,
+                           const uint8_t *address, uint32_t vlans)
+{
+    struct claim claim = {.family = family, .vlans = dp_endpoints_is_overlap(endpoints, shared) ? vlans : 0};
+
+    memcpy(claim.address.byte, address, family == 4 ? 4 : 16);
+    return claim;
+}
+
+static uint32_t *slot_of(struct dp_owners *o, const struct claim *c)
+{
+    const uint32_t *word = c->address.word;
+    uint32_t h = (word[0] * 3 ^ word[1] * 5 ^ word[2] * 7 ^ word[3] ^ c->vlans) * 0x9e3779b1u;
+
+    return &o->slot[h >> 22];
+}
+
+static uint32_t find(struct dp_owners *o, const struct claim *c)
+{
+    uint32_t i = *slot_of(o, c);
+
+    while (i && (o->claim[i].family != c->family || o->claim[i].vlans != c->vlans ||
+                 memcmp(&o->claim[i].address, &c->address, sizeof c->address) != 0))
+        i = o->claim[i].chain;
+    return i;
+}
+
+static void unlink_age(struct dp_owners *o, uint32_t i)
+{
+    const struct claim *c = &o->claim[i];
+
+    *(c->older ? &o->claim[c->older].newer : &o->oldest) = c->newer;
+    *(c->newer ? &o->claim[c->newer].older : &o->newest) = c->older;
+}
+
+static void link_newest(struct dp_owners *o, uint32_t i)
+{
+    o->claim[i].older = o->newest;
+    o->claim[i].newer = 0;
+    *(o->newest ? &o->claim[o->newest].newer : &o->oldest) = i;
+    o->newest = i;
+}
+
+/* A place for a claim that has none yet. */
+static uint32_t make(struct dp_owners *o, const struct claim *c)
+{
+    uint32_t i = o->count < DP_OWNERS ? ++o->count : o->oldest, *slot = slot_of(o, c), *from;
+
+    if (o->claim[i].family) {
+        for (from = slot_of(o, &o->claim[i]); *from != i; from = &o->claim[*from].chain)
+            ;
+        *from = o->claim[i].chain;
+        unlink_age(o, i);
+    }
+    o->claim[i] = *c;
+    o->claim[i].chain = *slot;
+    *slot = i;
+    link_newest(o, i);
+    return i;
+}
+
+static void claim(struct dp_owners *o, const struct claim *c, uint32_t zone)
+{
+    uint32_t i = find(o, c);
+
+    if (!i) {
+        i = make(o, c);
+    } else if (i != o->newest) {
+        unlink_age(o, i);
+        link_newest(o, i);
+    }
+    o->claim[i].zone = zone;
+}
+
+uint32_t dp_owners_choose(struct dp_owners *o, const struct dp_endpoints *endpoints, uint32_t shared,
+                          const struct dp_packet *p, uint32_t direction)
+{
+    bool sends = direction == DP_EGRESS;
+    struct claim c = wanted(endpoints, shared, p->family, sends ? p->source.byte : p->destination.byte, p->vlans);
+    uint32_t zone = DP_NO_ZONE, i;
+
+    /* ARP says itself whose hardware address the sender's is; the frame may come from somebody else. */
+    if (sends && p->kind == DP_PACKET_ARP)
+        zone = dp_endpoints_by_mac(endpoints, shared, p->inside);
+    if (zone == DP_NO_ZONE)
+        zone = dp_endpoints_by_mac(endpoints, shared, sends ? p->source_mac : p->destination_mac);
+    if (zone != DP_NO_ZONE) {
+        if (sends && p->kind != DP_PACKET_MALFORMED)
+            claim(o, &c, zone);
+        return zone;
+    }
+    i = find(o, &c);
+    return i && dp_endpoints_holds(endpoints, shared, o->claim[i].zone) ? o->claim[i].zone
+                                                                        : dp_endpoints_first(endpoints, shared);
+}
+
+/* The target link-layer address (RFC 4861, 4.6.1) among `n` bytes of options, else NULL. */
+static const uint8_t *link_layer_address(const uint8_t *options, uint32_t n)
+{
+    for (uint32_t size; n >= 8; options += size, n -= size) {
+        size = options[1] * 8u;
+        if (options[0] == 2 && size == 8)
+            return options + 2;
+        if (size == 0 || size > n)
+            break;
+    }
+    return NULL;
+}
+
+void dp_owners_advertised(struct dp_owners *o, const struct dp_endpoints *endpoints, const struct dp_packet *p)
+{
+    union dp_address target;
+    uint32_t shared, zone;
+    struct claim c;
+
+    if ((p->selector >> 8 & 0xff) != NEIGHBOUR_ADVERTISEMENT || p->inside_captured < sizeof target)
+        return;
+    memcpy(&target, p->inside, sizeof target);
+    shared = dp_endpoints_find(endpoints, 6, &target);
+    if (!dp_is_shared(shared))
+        return;
+    zone = dp_endpoints_by_mac(endpoints, shared,
+                               link_layer_address(p->inside + sizeof target, p->inside_captured - sizeof target));
+    if (zone == DP_NO_ZONE)
+        zone = dp_endpoints_by_mac(endpoints, shared, p->source_mac);
+    if (zone == DP_NO_ZONE)
+        return;
+    c = wanted(endpoints, shared, 6, target.byte, p->vlans);
+    claim(o, &c, zone);
+}
