@@ -4,7 +4,7 @@ Each story is a policy and a list of events that are drawn independently, so tha
 one SG, and few packets without pauses.
 
 Left out because the specification leaves the answer open: TCP over an address that two instances hold with changing
-MACs, packets of an instance to itself, multicast listener discovery, DHCP servers, fragments, and the fair share
+MACs, packets of an instance to itself, DHCP servers, fragments, and the fair share
 of a full table among several instances.
 """
 
@@ -286,13 +286,15 @@ def _messages(draw: st.DrawFn, ends: Sequence[Host], document: Document) -> Mess
     if kind == "announcement":
         return draw(_announcements(pair, sorted(macs), vlan))
     if kind == "neighbour discovery":
-        message = draw(st.sampled_from([133, 134, 135, 136, 137]))
-        rest = bytes({133: 4, 134: 12, 135: 4, 136: 4, 137: 4}[message])
-        if message >= 135:
+        message = draw(st.sampled_from([133, 134, 135, 136, 137, 130, 131, 132, 143]))
+        rest = bytes({133: 4, 134: 12, 135: 4, 136: 4, 137: 4}.get(message, 20))
+        if message in (135, 136, 137):
             rest += frames.packed("fd00::77") * (2 if message == 137 else 1)
-        rest += draw(st.sampled_from([b"", b"\x01\x01\x02\0\0\0\0\1"]))
+        rest += draw(
+            st.sampled_from([b"", b"", b"\x01\x01\x02\0\0\0\0\1", b"\x01\x02\x02\0\0\0\0\1", b"\x01\0" + bytes(6)])
+        )
         body = frames.icmp(pair[0].address, pair[1].address, message, draw(st.sampled_from([0, 0, 0, 1])), rest)
-        return Message(*pair, 58, body, draw(st.sampled_from([255, 255, 64])), vlan)
+        return Message(*pair, 58, body, draw(st.sampled_from([255, 255, 64, 1])), vlan=vlan)
     if kind == "dhcp":
         client, server = (546, 547) if six else (68, 67)
         ports = (client, server) if pair[0] is here else (server, client)

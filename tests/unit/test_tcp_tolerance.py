@@ -8,7 +8,7 @@ import pytest
 
 from dataplane import DataPlane, Policy
 from dataplane._core import ffi, lib
-from tests.property.frames import ethernet, packed, packet
+from tests.property.frames import ethernet, packed, packet, tcp
 from tests.unit.test_tcp import CLIENT, HANDSHAKE, I_BASE, POLICY, R_BASE, SERVER, Row, outcome, play, segment, states
 
 SERVER6, CLIENT6 = "fd00::1", "2001:db8::9"
@@ -125,6 +125,12 @@ def test_super_packets_move_the_window_by_all_that_they_carry(six: bool) -> None
         at += 65_000
         assert outcome(firewall, 1, super_segment(1, at, 0, six, back=True)) == "ok"
     assert outcome(firewall, 1, super_segment(at + 200_000, 1, 10, six)) == "tcp-window"
+    # A RST closes at the end of what was sent: all of the super-packet counts, before it is acknowledged.
+    assert outcome(firewall, 1, super_segment(at, 1, 65_000, six)) == "ok"
+    ends = (CLIENT6, SERVER6) if six else (CLIENT, SERVER)
+    reset = packet(*ends, 6, tcp(*ends, (40000, 80), 4, I_BASE + at + 65_000, 0))
+    assert outcome(firewall, 1, ethernet(*MACS, reset)) == "ok"
+    assert states(firewall) == ["CLOSE"]
 
 
 def test_a_syn_inside_the_window_is_left_to_be_challenged() -> None:
