@@ -52,10 +52,10 @@ static inline __attribute__((always_inline)) void know(const struct dp_engine *e
 }
 
 /* Finds the zone on one side by its address. */
-static inline __attribute__((always_inline)) void look_up(struct dp_engine *engine, struct job *job,
+static inline __attribute__((always_inline)) void look_up(struct dp_engine *engine,
+                                                          const struct dp_endpoints *endpoints, struct job *job,
                                                           const union dp_address *address, const uint32_t direction)
 {
-    const struct dp_endpoints *endpoints = engine->policy->endpoints;
     const struct dp_packet *p = &job->packet;
     uint32_t zone = dp_endpoints_find(endpoints, p->family, address);
 
@@ -92,8 +92,8 @@ static inline __attribute__((always_inline)) void prepare(struct dp_engine *engi
         if (p->inside && p->icmp_class == DP_ICMP_CONTROL)
             dp_owners_advertised(engine->owners, endpoints, p);
         /* The sender first: what it says of itself may tell who the receiver is. */
-        look_up(engine, job, &p->source, DP_EGRESS);
-        look_up(engine, job, &p->destination, DP_INGRESS);
+        look_up(engine, endpoints, job, &p->source, DP_EGRESS);
+        look_up(engine, endpoints, job, &p->destination, DP_INGRESS);
     }
     if (p->vlans && p->kind == DP_PACKET_IP)
         for (uint32_t d = 0; d < DP_DIRECTIONS; d++)

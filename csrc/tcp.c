@@ -299,7 +299,7 @@ enum dp_cause dp_tcp_step(const struct dp_conntrack_config *config, struct dp_en
         return DP_CAUSE_TCP_WINDOW;
     }
     /* A SYN in a connection that has been opened is left to be challenged (RFC 5961, 4): it says nothing new. */
-    if (event != DP_TCP_RST && (is_opening(e->state) || !(s->flags & DP_TCP_FLAG_SYN)))
+    if (event != DP_TCP_RST && (!(s->flags & DP_TCP_FLAG_SYN) || is_opening(e->state)))
         move(e, sender, receiver, s, ack);
     return DP_CAUSE_NONE;
 }

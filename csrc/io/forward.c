@@ -154,7 +154,8 @@ void dp_forward_resolved(struct dp_worker *w)
                                      .data = held_bytes(w, slot) + DP_VNET_HEADER,
                                      .captured = held->length,
                                      .length = held->length,
-                                     .link = DP_LINK_ETHERNET};
+                                     .link = DP_LINK_ETHERNET,
+                                     .flags = dp_port_frame_flags(held_bytes(w, slot))};
 
             if (!held->used || held->number != resolution.number)
                 continue;
@@ -232,6 +233,7 @@ void dp_forward_burst(struct dp_worker *w)
         w->frame[i].data = frame_of(&w->passing[i]);
         w->frame[i].captured = w->frame[i].length;
         w->frame[i].link = DP_LINK_ETHERNET;
+        w->frame[i].flags = dp_port_frame_flags(w->passing[i].header);
         place(w, i);
     }
     dp_engine_process_at(w->engine, w->frame, w->place, w->n, w->record, w->watch & DP_FEED_DENIED ? w->flow : NULL);

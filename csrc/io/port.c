@@ -19,6 +19,16 @@ _Static_assert(sizeof(struct virtio_net_hdr) == DP_VNET_HEADER, "the short virti
 
 enum { ETHERNET_HEADER = 14, MACS = 12, VLAN_TAG = 4, ETHERTYPE_VLAN = 0x8100 };
 
+uint64_t dp_port_frame_flags(const uint8_t *header)
+{
+    struct virtio_net_hdr vnet;
+
+    memcpy(&vnet, header, sizeof vnet);
+    return vnet.flags & (VIRTIO_NET_HDR_F_NEEDS_CSUM | VIRTIO_NET_HDR_F_DATA_VALID) || vnet.gso_type
+               ? DP_FRAME_CHECKSUM_OFFLOADED
+               : 0;
+}
+
 static int receive_tap(int fd, uint8_t *at, uint8_t **header, uint32_t *length)
 {
     ssize_t n = read(fd, at, DP_VNET_HEADER + DP_FRAME_BYTES_MAX + 1);

@@ -13,6 +13,9 @@ enum { DP_VNET_HEADER = 10, DP_PORT_HEADROOM = 4, DP_SEND_BATCH = 64 };
 /* The least room for a frame to be received. */
 enum { DP_PORT_ROOM = DP_PORT_HEADROOM + DP_VNET_HEADER + DP_FRAME_BYTES_MAX };
 
+/* What the virtio-net header says of its frame: flags of struct dp_frame. */
+uint64_t dp_port_frame_flags(const uint8_t *header);
+
 /*
  * Receives one frame into at[0 .. DP_PORT_ROOM). 1: `header` is where its virtio-net header begins and `length` the
  * length of the frame behind it, or 0 when it is none that can be forwarded. 0: there is none now. Else -errno.
