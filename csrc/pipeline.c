@@ -180,14 +180,6 @@ static bool control(const struct dp_packet *p, uint32_t direction, struct dp_che
 
 /* ---- related ---- */
 
-/* Whether the side that an error goes to can have sent a segment with this number. */
-static bool quote_fits(const struct dp_conntrack *ct, const struct dp_entry *e, uint32_t direction, uint32_t seq)
-{
-    bool inbound = e->flags & DP_ENTRY_INBOUND;
-
-    return dp_tcp_quote_fits(&ct->config, e, (direction == DP_INGRESS) == inbound ? DP_RESPONDER : DP_INITIATOR, seq);
-}
-
 static void judge_error(struct dp_engine *engine, const struct job *job, uint32_t direction, struct dp_check *check)
 {
     struct dp_conntrack *ct = &engine->conntrack;
@@ -207,10 +199,6 @@ static void judge_error(struct dp_engine *engine, const struct job *job, uint32_
         tag_key(engine, job->packet.vlans, job->zone[direction], &key, &hash);
     switch (dp_conntrack_find(ct, &key, hash, &entry)) {
     case DP_CONN_LIVE:
-        if (inner.protocol == DP_PROTO_TCP && !quote_fits(ct, &ct->table.entries[entry], direction, inner.tcp.seq)) {
-            invalid(check, DP_CAUSE_ICMP_UNRELATED);
-            return;
-        }
         answer(check, DP_ALLOW, DP_STATE_RELATED, DP_REASON_RELATED);
         check->rule = ct->table.entries[entry].rule;
         belongs_to(check, &ct->table.entries[entry]);

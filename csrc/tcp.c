@@ -158,18 +158,6 @@ static bool inside(const struct dp_entry *e, enum dp_side sender, enum dp_side r
            !before(ack, e->tcp_end[receiver] - back);
 }
 
-bool dp_tcp_quote_fits(const struct dp_conntrack_config *config, const struct dp_entry *e, enum dp_side side,
-                       uint32_t seq)
-{
-    uint32_t back = window_of(e, side == DP_INITIATOR ? DP_RESPONDER : DP_INITIATOR);
-
-    if (config->tcp_be_liberal || (e->tcp_scale_flags[side] & SIDE_LIBERAL) || e->tcp_max_window[side] == 0)
-        return true;
-    if (back < ACK_WINDOW_LEAST)
-        back = ACK_WINDOW_LEAST;
-    return !before(later(e->tcp_end[side], e->tcp_max_end[side]), seq) && !before(seq, e->tcp_end[side] - back);
-}
-
 /* Moves the window on by a segment that is inside. */
 static void move(struct dp_entry *e, enum dp_side sender, enum dp_side receiver, const struct dp_tcp_segment *s,
                  uint32_t ack)

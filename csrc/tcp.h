@@ -38,8 +38,4 @@ void dp_tcp_open(struct dp_entry *entry, const struct dp_tcp_segment *segment);
 enum dp_cause dp_tcp_step(const struct dp_conntrack_config *config, struct dp_entry *entry, enum dp_side side,
                           const struct dp_tcp_segment *segment, uint8_t *next);
 
-/* Whether a segment of `side` that begins at `seq` can have passed: what an ICMP error quotes. Old ones can. */
-bool dp_tcp_quote_fits(const struct dp_conntrack_config *config, const struct dp_entry *entry, enum dp_side side,
-                       uint32_t seq);
-
 #endif

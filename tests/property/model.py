@@ -332,10 +332,6 @@ class Model:
             return _invalid(name, direction, None)
         if connection.cut is not None:
             return Check(name, direction, "deny", "disconnected", "disconnected", connection=connection.origin)
-        sender = INITIATOR if _side(direction, connection) == RESPONDER else RESPONDER
-        tcp, seq = connection.tcp, quoted.quoted_seq
-        if tcp is not None and seq is not None and not tcp.may_have_sent(seq, sender):
-            return _invalid(name, direction, None)
         found = (connection.rule, connection.security_group, connection.origin)
         return Check(name, direction, "allow", "related", "related", *found)
 

@@ -56,7 +56,6 @@ class Packet:
     """One IP packet; ports are 0 where the protocol has none. `wrong_sum`: a checksum in it is wrong.
 
     ARP is one too, between its sender's and target's address, with `arp_mac` the sender's hardware address.
-    `quoted_seq` is the sequence number of a segment that stands in an ICMP error.
     """
 
     source: Address
@@ -73,7 +72,6 @@ class Packet:
     wrong_sum: bool = False
     vlan: int = 0
     arp_mac: str | None = None
-    quoted_seq: int | None = None
 
     @property
     def family(self) -> int:
@@ -181,9 +179,6 @@ def _decode_transport(
         if body[0] in ERRORS[source.version] and not quoted:
             inner = _decode_quoted(body[8:], source.version)
         icmp = Icmp(body[0], body[1], int.from_bytes(body[4:6], "big"), inner, body)
-    if quoted and not malformed and protocol == TCP:
-        number = int.from_bytes(body[4:8], "big")
-        return Packet(source, destination, protocol, hop_limit, *ports, quoted_seq=number)
     wrong = not (quoted or malformed) and not transport_fits(source.packed, destination.packed, protocol, body)
     return Packet(source, destination, protocol, hop_limit, *ports, tcp, icmp, malformed, *macs, wrong)
 

@@ -132,11 +132,6 @@ class TcpConnection:
         self._note(segment, side)
         return "valid"
 
-    def may_have_sent(self, seq: int, side: int) -> bool:
-        """Whether a segment of a side that begins at `seq` can have passed: what an ICMP error quotes."""
-        end = self.sides[side].end
-        return self.be_liberal or self.picked_up or end is None or abs(distance(seq, end)) <= FAR
-
     def _challenge(self, segment: Tcp, side: int) -> bool:
         bare = segment.flags & (FIN | SYN | RST | ACK) == ACK and not segment.length
         return bare and side == RESPONDER and self.state == "half-open" and self.sides[side].syn is None
