@@ -136,6 +136,8 @@ def ours(tools: dict[str, Path], rules: int) -> Iterator[Ends]:
                 if Path(folder, "control").exists():
                     break
                 time.sleep(0.1)
+            # Answers once the ports are open.
+            sh(f"{sys.executable} -m dataplane ctl --socket {folder}/control status")
             sh(f"ip link set dpba netns {A} && ip link set dpbb netns {B}")
             hosts(Ends("dpba", "dpbb", B_MAC, A_MAC))
             yield Ends("dpba", "dpbb", B_MAC, A_MAC)
@@ -217,7 +219,8 @@ def openvswitch(tools: dict[str, Path], rules: int) -> Iterator[Ends]:
         finally:
             for process in reversed(running):
                 stopped(process)
-            sh("ip link del dpbr", check=False)
+            for left in ("dpbr", "ovs-netdev"):
+                sh(f"ip link del {left}", check=False)
 
 
 SIDES: dict[str, Callable[[dict[str, Path], int], contextlib.AbstractContextManager[Ends]]] = {
