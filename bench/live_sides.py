@@ -59,8 +59,10 @@ def hosts(ends: Ends) -> None:
         sh(f"{ip} link set {dev} address {mac} && {ip} addr add {own}/8 dev {dev} && {ip} link set lo up")
         sh(f"{ip} link set {dev} up && {ip} neigh replace {other} lladdr {other_mac} dev {dev} nud permanent")
         inside(namespace, "sysctl -qw net.ipv6.conf.all.disable_ipv6=1 net.ipv4.conf.all.rp_filter=0")
-    # B answers none of them: what arrives is counted and goes no further.
-    inside(B, "ip route add blackhole 10.100.0.0/14")
+    # pktblast's frames are counted by the interface where they arrive and go no further.
+    for namespace, dev in ((A, ends.a), (B, ends.b)):
+        chain = f"type filter hook ingress device {dev} priority 0; udp dport 9000 drop; udp sport 9000 drop"
+        sh(f"ip netns exec {namespace} nft 'table netdev sink {{ chain c {{ {chain}; }}; }}'")
 
 
 @contextlib.contextmanager

@@ -20,6 +20,8 @@ enum { WAKE = DP_PORTS_MAX, EVENTS = 64, IDLE_MS = 100 };
 enum { FEED_BYTES = 8 * 1024 * 1024, INBOX_BYTES = 4 * 1024 * 1024 };
 #define IDLE_NS 100000000u
 
+_Static_assert(DP_ARENA_BYTES - DP_BURST_BYTES >= DP_PORT_ROOM, "a burst's last frame has room");
+
 /* A frame on its way to another worker, followed by its virtio-net header and bytes. */
 struct handed {
     uint32_t size;
@@ -117,10 +119,10 @@ static void receive(struct dp_worker *w, uint32_t number)
 {
     const struct dp_worker_port *port = &w->port[number];
     struct dp_port_counters *counters = &w->port_counters[number];
-    uint8_t *at = w->arena, *end = w->arena + DP_ARENA_BYTES;
+    uint8_t *at = w->arena;
 
     w->n = 0;
-    for (int i = 0; i < DP_BURST && end - at >= DP_PORT_ROOM; i++) {
+    for (int i = 0; i < DP_BURST && at - w->arena < DP_BURST_BYTES; i++) {
         uint8_t *header;
         uint32_t length;
         int got = dp_port_receive(port->fd, port->port.kind, at, &header, &length);

@@ -26,8 +26,8 @@
 #include <semaphore.h>
 
 enum { DP_BURST = 64, DP_HELD_MAX = 256 };
-/* Room for a burst of small frames behind each other, or for a few super-packets. */
-enum { DP_ARENA_BYTES = 512 * 1024 };
+/* A burst ends behind the frame that fills it up: a super-packet is sent while it is in the nearest cache. */
+enum { DP_BURST_BYTES = 64 * 1024, DP_ARENA_BYTES = DP_BURST_BYTES + 72 * 1024 };
 
 struct dp_worker;
 typedef void dp_command(struct dp_worker *worker, void *argument);
