@@ -2,7 +2,8 @@
  * port.c: port.h in code.
  *
  * A TAP gives and takes one frame a call. An AF_PACKET socket takes many a call; what it gives has lost its VLAN tag to
- * the auxiliary data, from which it is put back, so that VLANs pass unchanged.
+ * the auxiliary data, from which it is put back, so that VLANs pass unchanged. The calls are made without libc's own,
+ * which in a program of several threads spend time on making each a point where the thread may be cancelled.
  */
 #include "port.h"
 
@@ -12,6 +13,7 @@
 #include <stdbool.h>
 #include <string.h>
 #include <sys/socket.h>
+#include <sys/syscall.h>
 #include <sys/uio.h>
 #include <unistd.h>
 
@@ -31,7 +33,7 @@ uint64_t dp_port_frame_flags(const uint8_t *header)
 
 static int receive_tap(int fd, uint8_t *at, uint8_t **header, uint32_t *length)
 {
-    ssize_t n = read(fd, at, DP_VNET_HEADER + DP_FRAME_BYTES_MAX + 1);
+    ssize_t n = syscall(SYS_read, fd, at, DP_VNET_HEADER + DP_FRAME_BYTES_MAX + 1);
 
     if (n < 0)
         return errno == EAGAIN || errno == EINTR ? 0 : -errno;
@@ -72,7 +74,7 @@ static int receive_packet(int fd, uint8_t *at, uint8_t **header, uint32_t *lengt
     _Alignas(struct cmsghdr) char control[CMSG_SPACE(sizeof(struct tpacket_auxdata))];
     struct msghdr message = {
         .msg_iov = parts, .msg_iovlen = 2, .msg_control = control, .msg_controllen = sizeof control};
-    ssize_t n = recvmsg(fd, &message, MSG_TRUNC);
+    ssize_t n = syscall(SYS_recvmsg, fd, &message, MSG_TRUNC);
 
     if (n < 0)
         return errno == EAGAIN || errno == EINTR ? 0 : -errno;
@@ -122,7 +124,7 @@ static void count_refused(struct dp_port_counters *counters, int error)
 static void flush_tap(struct dp_sending *s, struct dp_port_counters *counters)
 {
     for (uint32_t i = 0; i < s->n; i++) {
-        if (write(s->fd, s->header[i], DP_VNET_HEADER + (size_t)s->length[i]) < 0)
+        if (syscall(SYS_write, s->fd, s->header[i], DP_VNET_HEADER + (size_t)s->length[i]) < 0)
             count_refused(counters, errno);
         else
             count_sent(counters, s->length[i]);

@@ -115,14 +115,15 @@ static void failed(struct dp_worker *w, uint32_t number, int error)
         take_off_poll(w, number);
 }
 
-static void receive(struct dp_worker *w, uint32_t number)
+/* Receives frames into the arena, behind each other; returns how many, of which w->n are this worker's own. */
+static uint32_t fill(struct dp_worker *w, uint32_t number, uint32_t most, bool *more)
 {
     const struct dp_worker_port *port = &w->port[number];
     struct dp_port_counters *counters = &w->port_counters[number];
     uint8_t *at = w->arena;
+    uint32_t have = 0;
 
-    w->n = 0;
-    for (int i = 0; i < DP_BURST && at - w->arena < DP_BURST_BYTES; i++) {
+    for (w->n = 0; have < most && at - w->arena < DP_BURST_BYTES; have++) {
         uint8_t *header;
         uint32_t length;
         int got = dp_port_receive(port->fd, port->port.kind, at, &header, &length);
@@ -130,6 +131,7 @@ static void receive(struct dp_worker *w, uint32_t number)
         if (got <= 0) {
             if (got < 0)
                 failed(w, number, -got);
+            *more = false;
             break;
         }
         if (length == 0) {
@@ -144,8 +146,19 @@ static void receive(struct dp_worker *w, uint32_t number)
         w->frame[w->n++].length = length;
         at = header + ((DP_VNET_HEADER + (size_t)length + 63) & ~(size_t)63);
     }
-    counters->bursts += w->n != 0;
-    forward(w);
+    return have;
+}
+
+/* A port's turn: what it has, up to a burst of small frames, super-packets on the way one by one. */
+static void receive(struct dp_worker *w, uint32_t number)
+{
+    bool more = true;
+
+    for (uint32_t left = DP_BURST; more && left > 0;) {
+        left -= fill(w, number, left, &more);
+        w->port_counters[number].bursts += w->n != 0;
+        forward(w);
+    }
 }
 
 static void receive_handed(struct dp_worker *w)
