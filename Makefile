@@ -89,6 +89,10 @@ bench: $(VENV)/developing ## the benchmarks, as bench/README.md tells; BENCH="--
 	$(BIN)/python bench/classifier.py
 	$(BIN)/python bench/replay.py $(BENCH)
 
+.PHONY: bench-live
+bench-live: $(VENV)/developing ## live traffic beside peers, as root; BENCH="--runs 3 --side bare --side dataplane"
+	$(BIN)/python bench/live.py $(BENCH)
+
 .PHONY: lint
 lint: $(VENV)/developing ## style, types and the arrows between modules; changes nothing
 	$(BIN)/ruff check .
