@@ -10,6 +10,7 @@ from __future__ import annotations
 import socket
 from array import array
 from collections.abc import Iterable, Sequence
+from operator import attrgetter
 from typing import TYPE_CHECKING, Any
 
 from dataplane._core import ffi, lib
@@ -24,11 +25,21 @@ DIRECTIONS = (("ingress", INGRESS), ("egress", EGRESS))
 FAMILIES = (("IPv4", 4), ("IPv6", 6))
 _ANY = 0xFFFFFFFF  # DP_REMOTE_ANY in an unsigned array
 _PREFIX_SIZE = ffi.sizeof("struct dp_prefix")
+_remote_of = attrgetter("remote_group_id", "remote_address_group_id", "remote_ip_prefix")
+_NO_REMOTE = (None, None, None)
+#: The last four bytes of a `struct dp_prefix`, by length.
+_BITS = [bits.to_bytes(4, "little") for bits in range(129)]
 
 
 def _prefix(address: bytes, bits: int) -> bytes:
     """A `struct dp_prefix` as bytes."""
-    return address.ljust(16, b"\0") + bits.to_bytes(4, "little")
+    return address.ljust(16, b"\0") + _BITS[bits]
+
+
+def _written_prefix(text: str) -> bytes:
+    """As `_prefix`, of a canonical prefix. In one step, since rules with one are many."""
+    address, _, bits = text.partition("/")
+    return pack_address(address).ljust(16, b"\0") + _BITS[int(bits)]
 
 
 class _Tables:
@@ -82,11 +93,10 @@ class Compiler:
         ):
             return tables
         handles = {}
-        ordered = [policy.group(group) for group in groups]
+        ordered = ordered_rules(policy.group(group) for group in groups)
         for direction, d in DIRECTIONS:
             for ethertype, family in FAMILIES:
-                rules = ordered_rules(ordered, direction, ethertype)
-                handles[d, family] = self._table(policy, rules, family)
+                handles[d, family] = self._table(policy, ordered.get((direction, ethertype), ()), family)
                 self.rebuilt += 1
         return _Tables(sources, handles)
 
@@ -107,26 +117,25 @@ class Compiler:
         prefixes: list[bytes] = []
         n_prefixes = 0
         known: dict[object, int] = {}
+        n_selectors = 0
+        number_of = self._names.rule_number
+        # Policies have thousands of rules: each costs as few steps as can be.
         for group, rule in rules:
-            source = rule.remote_group_id or rule.remote_address_group_id or rule.remote_ip_prefix
+            key = _remote_of(rule)
             remote = _ANY
-            if source:
-                key = (rule.remote_group_id, rule.remote_address_group_id, rule.remote_ip_prefix)
-                remote = known.get(key, _ANY)
-                if remote == _ANY:
-                    remote = known[key] = len(known)
+            if key != _NO_REMOTE:
+                remote = known.setdefault(key, len(known))
+                if remote == len(remotes) // 2:
                     blob = self._remote(policy, rule, family)
                     count = len(blob) // _PREFIX_SIZE
                     remotes.extend((n_prefixes, count))
                     prefixes.append(blob)
                     n_prefixes += count
             ranges = rule.selectors
-            first = len(selectors) // 2
-            for low, high in ranges:
-                selectors.append(low)
-                selectors.append(high)
-            number = self._names.rule_number(rule.id, group.id)
-            flat.extend((number, remote, first, len(ranges), rule.action == "allow"))
+            for ends in ranges:
+                selectors.extend(ends)
+            flat.extend((number_of(rule.id, group.id), remote, n_selectors, len(ranges), rule.action == "allow"))
+            n_selectors += len(ranges)
         out = ffi.new("struct dp_rule_table **")
         code = lib.dp_rule_table_new(
             family,
@@ -137,7 +146,7 @@ class Compiler:
             ffi.from_buffer("struct dp_prefix[]", b"".join(prefixes)),
             n_prefixes,
             ffi.from_buffer("struct dp_selector[]", selectors),
-            len(selectors) // 2,
+            n_selectors,
             out,
         )
         check(code, "building a rule table")
@@ -150,9 +159,7 @@ class Compiler:
         if rule.remote_address_group_id:
             group: AddressGroup = policy.address_group(rule.remote_address_group_id)
             return b"".join(_prefix(address, bits) for address, bits in group.prefixes)
-        prefix = rule.remote_prefix
-        assert prefix is not None
-        return _prefix(*prefix)
+        return _written_prefix(str(rule.remote_ip_prefix))
 
     def _member_prefixes(self, policy: Policy, group: str, family: int) -> bytes:
         members = policy.members(group)
@@ -212,18 +219,16 @@ def transparent_balancers(policy: Policy) -> list[LoadBalancer]:
 
 
 def ordered_rules(
-    groups: Iterable[SecurityGroup], direction: str, ethertype: str
-) -> list[tuple[SecurityGroup, SecurityGroupRule]]:
-    """The enabled rules of an ordered list of groups in the order in which they are tried (SPEC 3.1)."""
-    ordered: list[tuple[SecurityGroup, SecurityGroupRule]] = []
+    groups: Iterable[SecurityGroup],
+) -> dict[tuple[str, str], list[tuple[SecurityGroup, SecurityGroupRule]]]:
+    """The enabled rules of an ordered list of groups in the order in which they are tried (SPEC 3.1), by (direction,
+    ethertype); pairs without any are left out."""
+    ordered: dict[tuple[str, str], list[tuple[SecurityGroup, SecurityGroupRule]]] = {}
     for group in groups:
-        rules = [
-            rule
-            for rule in group.security_group_rules
-            if rule.enabled and rule.direction == direction and rule.ethertype == ethertype
-        ]
+        rules = [rule for rule in group.security_group_rules if rule.enabled]
         rules.sort(key=lambda rule: (rule.priority, rule.action != "deny"))
-        ordered.extend((group, rule) for rule in rules)
+        for rule in rules:
+            ordered.setdefault((rule.direction, rule.ethertype), []).append((group, rule))
     return ordered
 
 

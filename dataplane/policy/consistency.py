@@ -58,11 +58,11 @@ def rule_conflicts(rule: SecurityGroupRule) -> list[Conflict]:
         found.append(Conflict(("protocol",), "protocol icmp belongs to IPv4: write icmpv6 in an IPv6 rule"))
     elif protocol == "icmpv6" and ethertype == "IPv4":
         found.append(Conflict(("protocol",), 'protocol icmpv6 belongs to IPv6: write icmp, or "ethertype: IPv6"'))
-    prefix = rule.remote_ip_prefix
+    prefix, group, address_group = rule.remote_ip_prefix, rule.remote_group_id, rule.remote_address_group_id
     if prefix is not None and (":" in prefix) != (ethertype == "IPv6") and BAD not in (prefix, ethertype):
         text = f"remote_ip_prefix {shown(prefix)} is IPv{family(prefix)} and the ethertype of the rule is {ethertype}"
         found.append(Conflict(("remote_ip_prefix",), text))
-    if (prefix is not None) + (rule.remote_group_id is not None) + (rule.remote_address_group_id is not None) > 1:
+    if (prefix is not None) + (group is not None) + (address_group is not None) > 1:
         remotes = [name for name in REMOTES if getattr(rule, name) is not None]
         text = f"{' and '.join(remotes)} are given together: at most one of them is allowed"
         found.append(Conflict((remotes[-1],), text, at_key=True))
@@ -244,6 +244,9 @@ def _repeated_ids(policy: Policy) -> Iterator[Conflict]:
             if item.id is not BAD and item.id in seen:
                 yield _repeated_id((section, index), item.id, seen[item.id])
             seen.setdefault(item.id, (section, index))
+    ids = [rule.id for group in policy.security_groups for rule in group.security_group_rules]
+    if len(set(ids)) == len(ids):
+        return
     first: dict[str, tuple[int, int]] = {}
     for g, group in enumerate(policy.security_groups):
         for r, rule in enumerate(group.security_group_rules):

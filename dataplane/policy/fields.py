@@ -100,6 +100,8 @@ def _address(value: object) -> str:
 
 
 _BITS = {str(bits): bits for bits in range(129)}
+#: The bits that a prefix leaves to hosts, by how many they are.
+_HOST_MASKS = [(1 << bits) - 1 for bits in range(129)]
 
 
 def _prefix(value: object) -> str:
@@ -112,13 +114,12 @@ def _prefix(value: object) -> str:
     bits = _BITS.get(length, 129) if slash else size
     if bits > size:
         _unfit(f"has a bad prefix length: a number 0..{size} is allowed after the slash")
-    if bits < size:
-        number = int.from_bytes(packed, "big")
-        host = (1 << size - bits) - 1
-        if number & host:
-            network = address_text((number & ~host).to_bytes(len(packed), "big"))
-            _unfit(f"has host bits set: write {shown(f'{network}/{bits}')}")
-    return f"{_canonical(text, packed)}/{bits}"
+    number, host = int.from_bytes(packed, "big"), _HOST_MASKS[size - bits]
+    if number & host:
+        network = address_text((number & ~host).to_bytes(len(packed), "big"))
+        _unfit(f"has host bits set: write {shown(f'{network}/{bits}')}")
+    # An IPv4 prefix, as an address, can be written in one way only.
+    return value if slash and size == 32 else f"{_canonical(text, packed)}/{bits}"
 
 
 def _pair(value: object) -> str:

@@ -30,7 +30,7 @@ def counts(rule: SecurityGroupRule) -> bool:
 
 def used_quota(group: SecurityGroup) -> dict[tuple[str, str], int]:
     """How many rules of a group count, by (direction, ethertype); pairs without any are left out."""
-    return Counter((rule.direction, rule.ethertype) for rule in group.security_group_rules if counts(rule))
+    return Counter([(rule.direction, rule.ethertype) for rule in group.security_group_rules if counts(rule)])
 
 
 def quota_conflicts(group: SecurityGroup) -> Iterator[Conflict]:

@@ -60,8 +60,9 @@ class CheckedModel(Model):
 
     @model_validator(mode="after")
     def _check(self) -> Self:
-        conflicts = tuple(self.conflicts())
-        if conflicts:
+        conflicts = self.conflicts()
+        # Rules are many, and answer with a list that is nearly always empty.
+        if conflicts and (conflicts := tuple(conflicts)):
             raise ValidationError.from_exception_data(
                 type(self).__name__,
                 [
@@ -158,8 +159,12 @@ class SecurityGroupRule(RuleFields, CheckedModel):
         if number is None:
             return ALL_SELECTORS
         base = number << 16
-        if self.multiport is not None:
-            return tuple([(base | low, base | high) for low, high in fields.port_ranges(self.multiport)])
+        multiport = self.multiport
+        if multiport is not None:
+            if multiport.isdecimal():
+                port = base | int(multiport)
+                return ((port, port),)
+            return tuple([(base | low, base | high) for low, high in fields.port_ranges(multiport)])
         kind = self._icmp_type
         if kind is None:
             return ((base, base | 0xFFFF),)

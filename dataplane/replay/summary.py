@@ -8,7 +8,8 @@ from __future__ import annotations
 import socket
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
-from typing import TYPE_CHECKING, Any
+from itertools import islice
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from dataplane._core import ffi, lib
 from dataplane.connections import PROTOCOL_NAMES
@@ -39,8 +40,7 @@ class ReasonCount:
     bytes: int
 
 
-@dataclass(frozen=True, slots=True)
-class RuleCount:
+class RuleCount(NamedTuple):
     """`hits`: first packets that the rule allowed or denied; `packets`, `bytes`: all that passed or fell under it."""
 
     rule: str
@@ -177,8 +177,8 @@ class Summary:
             "connections": asdict(self.connections),
             "floods": {word: asdict(flood) for word, flood in self.floods.items()},
             "fragments": asdict(self.fragments),
-            "rules": [asdict(rule) for rule in self.rules if rule.hits or rule.packets],
-            "rules_never_hit": [{"rule": r.rule, "security_group": r.security_group} for r in self.never_hit],
+            "rules": [rule._asdict() for rule in self.rules if rule.hits or rule.packets],
+            "rules_never_hit": [{"rule": rule, "security_group": group} for rule, group, *_ in self.never_hit],
             "denied_flows": [asdict(flow) for flow in self.denied_flows],
             "changes": [change.to_dict() for change in self.changes],
         }
@@ -189,7 +189,7 @@ class Baseline:
 
     def __init__(self, engine: Engine) -> None:
         self.counters = engine.counters()
-        self.rules = engine.rule_counters()
+        self.rules = _rule_figures(engine)
         in_force = {(r.id, group.id) for group in engine.policy.security_groups for r in group.security_group_rules}
         self.gone = {number for number, rule in enumerate(engine.names.rules) if rule not in in_force}
         denied = engine.denied(_ALL_DENIED) if self.counters.verdict[lib.DP_DENY].packets else ()
@@ -276,17 +276,26 @@ def _connections(engine: Engine, counters: Any, was: Any) -> ConnectionCount:
 
 def _rules(engine: Engine, before: Baseline) -> list[RuleCount]:
     known = len(before.rules)
-    nothing = ffi.new("struct dp_rule_counter *")
-    rules = []
-    for number, (named, counter) in enumerate(zip(engine.names.rules, engine.rule_counters(), strict=True)):
-        if named is None:
-            continue
-        was = before.rules[number] if number < known else nothing
-        traffic = _traffic(counter.traffic, was.traffic)
+    counted, idle = list[RuleCount](), list[RuleCount]()
+    figures = enumerate(zip(engine.names.rules, _rule_figures(engine), strict=True))
+    for number, (named, now) in islice(figures, 1, None):
+        assert named is not None  # only number 0 stands for no rule
+        was = before.rules[number] if number < known else (0, 0, 0)
+        hits, packets, size = (n - w for n, w in zip(now, was, strict=True)) if now != was else (0, 0, 0)
         # A connection may go on under a rule that was gone before.
-        if traffic.packets or number not in before.gone:
-            rules.append(RuleCount(*named, counter.hits - was.hits, traffic.packets, traffic.bytes))
-    return sorted(rules, key=lambda rule: (-rule.hits, -rule.packets))
+        if packets or number not in before.gone:
+            (counted if hits or packets else idle).append(RuleCount(*named, hits, packets, size))
+    # Most of many rules are idle, and stand in order already.
+    return [*sorted(counted, key=lambda rule: (-rule.hits, -rule.packets)), *idle]
+
+
+def _rule_figures(engine: Engine) -> list[tuple[int, int, int]]:
+    """Hits, packets and bytes by rule number."""
+    words = memoryview(ffi.buffer(engine.rule_counters())).cast("Q").tolist()
+    return list(zip(words[::3], words[1::3], words[2::3], strict=True))
+
+
+assert ffi.sizeof("struct dp_rule_counter") == 3 * ffi.sizeof("uint64_t")
 
 
 def _denied_flows(engine: Engine, before: Baseline, top: int) -> list[DeniedFlow]:
