@@ -13,33 +13,25 @@
  *   rules       a first packet: the rule tables decide (SPEC 3), and an allowed one gets an entry (SPEC 4.1)
  *   counters
  *
+ * related, connection and rules are in judge.c, and what is hot of them in judge.h.
+ *
  * BURSTS. Frames are taken BURST at a time: all are read and their keys hashed while the index slots are fetched, then
  * the entries are fetched, then each packet is judged in order. The judging looks everything up anew, so packets of one
  * burst may make, change and remove each other's entries; the fetching is only a hint.
  */
 #include "checksum.h"
-#include "engine.h"
+#include "judge.h"
 #include "spoof.h"
-#include "tcp.h"
 
 enum { BURST = 32 };
 
 enum { DHCP_SERVER = 67, DHCP_CLIENT = 68, DHCPV6_CLIENT = 546, DHCPV6_SERVER = 547 };
 
-/* A packet on its way through a burst. */
-struct job {
-    struct dp_packet packet;
-    const struct dp_place *place; /* NULL where addresses tell it */
-    uint32_t zone[DP_DIRECTIONS];
-    uint32_t hash[DP_DIRECTIONS];
-    struct dp_flow_key key[DP_DIRECTIONS];
-};
-
 /* ---- reading ---- */
 
 /* What the packet's connection is known by in a zone. */
-static inline __attribute__((always_inline)) void know(const struct dp_engine *engine, struct job *job, uint32_t zone,
-                                                       const uint32_t direction)
+static inline __attribute__((always_inline)) void know(const struct dp_engine *engine, struct dp_job *job,
+                                                       uint32_t zone, const uint32_t direction)
 {
     const struct dp_packet *p = &job->packet;
 
@@ -53,7 +45,7 @@ static inline __attribute__((always_inline)) void know(const struct dp_engine *e
 
 /* Finds the zone on one side by its address. */
 static inline __attribute__((always_inline)) void look_up(struct dp_engine *engine,
-                                                          const struct dp_endpoints *endpoints, struct job *job,
+                                                          const struct dp_endpoints *endpoints, struct dp_job *job,
                                                           const union dp_address *address, const uint32_t direction)
 {
     const struct dp_packet *p = &job->packet;
@@ -64,18 +56,8 @@ static inline __attribute__((always_inline)) void look_up(struct dp_engine *engi
     know(engine, job, zone, direction);
 }
 
-/* VLANs belong to the key of a connection where two networks share addresses. */
-static void tag_key(const struct dp_engine *engine, uint32_t vlans, uint32_t zone, struct dp_flow_key *key,
-                    uint32_t *hash)
-{
-    if (zone == DP_NO_ZONE || !dp_endpoints_overlaps(engine->policy->endpoints, zone))
-        return;
-    dp_flow_key_tag(key, vlans);
-    *hash = dp_flow_hash(&engine->conntrack.table.secret, key);
-}
-
 static inline __attribute__((always_inline)) void prepare(struct dp_engine *engine, const struct dp_frame *frame,
-                                                          const struct dp_place *place, struct job *job)
+                                                          const struct dp_place *place, struct dp_job *job)
 {
     const struct dp_endpoints *endpoints = engine->policy->endpoints;
     struct dp_packet *p = &job->packet;
@@ -97,11 +79,11 @@ static inline __attribute__((always_inline)) void prepare(struct dp_engine *engi
     }
     if (p->vlans && p->kind == DP_PACKET_IP)
         for (uint32_t d = 0; d < DP_DIRECTIONS; d++)
-            tag_key(engine, p->vlans, job->zone[d], &job->key[d], &job->hash[d]);
+            dp_job_tag(engine, p->vlans, job->zone[d], &job->key[d], &job->hash[d]);
 }
 
 /* A wrong checksum makes a packet malformed, where an instance would see it. */
-static void verify_checksums(const struct dp_frame *frames, uint32_t n, struct job *jobs)
+static void verify_checksums(const struct dp_frame *frames, uint32_t n, struct dp_job *jobs)
 {
     for (uint32_t k = 0; k < n; k++) {
         struct dp_packet *p = &jobs[k].packet;
@@ -115,39 +97,13 @@ static void verify_checksums(const struct dp_frame *frames, uint32_t n, struct j
     }
 }
 
-static void fetch(const struct dp_engine *engine, const struct job *job)
+static void fetch(const struct dp_engine *engine, const struct dp_job *job)
 {
     if (job->packet.kind != DP_PACKET_IP)
         return;
     for (uint32_t d = 0; d < DP_DIRECTIONS; d++)
         if (job->zone[d] != DP_NO_ZONE)
             dp_flow_table_prefetch_entry(&engine->conntrack.table, job->hash[d]);
-}
-
-/* ---- answers ---- */
-
-static void answer(struct dp_check *check, enum dp_verdict verdict, enum dp_state state, enum dp_reason reason)
-{
-    check->verdict = (uint8_t)verdict;
-    check->state = (uint8_t)state;
-    check->reason = (uint8_t)reason;
-}
-
-static void invalid(struct dp_check *check, enum dp_cause cause)
-{
-    answer(check, DP_DENY, DP_STATE_INVALID, DP_REASON_INVALID);
-    check->cause = (uint8_t)cause;
-}
-
-static void belongs_to(struct dp_check *check, const struct dp_entry *e)
-{
-    check->origin = e->flags & DP_ENTRY_INBOUND ? DP_INBOUND : DP_OUTBOUND;
-}
-
-static void disconnected(struct dp_check *check, const struct dp_entry *e)
-{
-    answer(check, DP_DENY, DP_STATE_DISCONNECTED, DP_REASON_DISCONNECTED);
-    belongs_to(check, e);
 }
 
 /* ---- control ---- */
@@ -170,212 +126,36 @@ static bool control(const struct dp_packet *p, uint32_t direction, struct dp_che
                 (p->icmp_class == DP_ICMP_CONTROL_FROM_HOST && direction == DP_INGRESS);
 
     if (pass)
-        answer(check, DP_ALLOW, DP_STATE_UNTRACKED, DP_REASON_CONTROL);
+        dp_answer(check, DP_ALLOW, DP_STATE_UNTRACKED, DP_REASON_CONTROL);
     else if (p->icmp_class == DP_ICMP_CONTROL_FROM_HOST || p->icmp_class == DP_ICMP_CONTROL_BROKEN)
-        invalid(check, DP_CAUSE_NEIGHBOUR_DISCOVERY);
+        dp_answer_invalid(check, DP_CAUSE_NEIGHBOUR_DISCOVERY);
     else
         return false;
     return true;
 }
 
-/* ---- related ---- */
-
-static void judge_error(struct dp_engine *engine, const struct job *job, uint32_t direction, struct dp_check *check)
-{
-    struct dp_conntrack *ct = &engine->conntrack;
-    struct dp_packet inner;
-    struct dp_flow_key key;
-    uint32_t hash, entry;
-
-    if (!dp_packet_parse_quoted(&job->packet, &inner) ||
-        memcmp(&inner.source, &job->packet.destination, inner.family == 4 ? 4 : 16) != 0) {
-        invalid(check, DP_CAUSE_ICMP_UNRELATED);
-        return;
-    }
-    /* What an error that enters quotes, has left; and the other way round. */
-    dp_flow_key_of(&inner, job->zone[direction], direction == DP_INGRESS ? DP_EGRESS : DP_INGRESS, &key);
-    hash = dp_flow_hash(&ct->table.secret, &key);
-    if (job->packet.vlans)
-        tag_key(engine, job->packet.vlans, job->zone[direction], &key, &hash);
-    switch (dp_conntrack_find(ct, &key, hash, &entry)) {
-    case DP_CONN_LIVE:
-        answer(check, DP_ALLOW, DP_STATE_RELATED, DP_REASON_RELATED);
-        check->rule = ct->table.entries[entry].rule;
-        belongs_to(check, &ct->table.entries[entry]);
-        break;
-    case DP_CONN_HELD:
-        disconnected(check, &ct->table.entries[entry]);
-        break;
-    default:
-        invalid(check, DP_CAUSE_ICMP_UNRELATED);
-    }
-}
-
-/* ---- rules ---- */
-
-/* Asks the rules; true when they allow. */
-static bool ask_rules(struct dp_engine *engine, const struct dp_packet *p, uint32_t zone, uint32_t direction,
-                      struct dp_check *check)
-{
-    const struct dp_rule_table *table =
-        zone < engine->policy->n_zones ? engine->policy->table[zone][direction][p->family == 6] : NULL;
-    const union dp_address *remote = direction == DP_INGRESS ? &p->source : &p->destination;
-    uint32_t found = table ? dp_rule_table_find(table, remote->byte, p->selector) : DP_NO_MATCH;
-
-    if (found == DP_NO_MATCH) {
-        answer(check, DP_DENY, DP_STATE_NEW, DP_REASON_NO_RULE_MATCHED);
-        return false;
-    }
-    answer(check, (enum dp_verdict)table->rule_action[found], DP_STATE_NEW, DP_REASON_RULE);
-    check->rule = table->rule_number[found];
-    return check->verdict == DP_ALLOW;
-}
-
-/* The state that a first packet's connection would have; DP_CONN_INVALID with a cause when it can begin none. */
-static uint8_t first_state(const struct dp_conntrack *ct, const struct dp_packet *p, enum dp_cause *cause)
-{
-    uint8_t state;
-
-    if (p->protocol == DP_PROTO_TCP) {
-        *cause = DP_CAUSE_TCP_FLAGS;
-        if (!dp_tcp_flags_valid(p->tcp.flags))
-            return DP_CONN_INVALID;
-        *cause = DP_CAUSE_TCP_NO_CONNECTION;
-        state = ct->config.tcp_next[DP_CONN_INVALID][DP_INITIATOR][dp_tcp_first_event(p->tcp.flags)];
-        return state;
-    }
-    if (p->icmp_class == DP_ICMP_REQUEST)
-        return DP_CONN_ICMP_ONE_WAY;
-    if (p->protocol == (p->family == 4 ? DP_PROTO_ICMP : DP_PROTO_ICMPV6)) {
-        *cause = p->icmp_class == DP_ICMP_REPLY ? DP_CAUSE_ICMP_UNSOLICITED : DP_CAUSE_ICMP_TYPE;
-        return DP_CONN_INVALID;
-    }
-    return DP_CONN_OTHER_ONE_WAY;
-}
-
-/* A packet without a connection, or one that begins anew in place of the closed connection `old` (0 for none). */
-static void judge_new(struct dp_engine *engine, const struct job *job, uint32_t direction, uint32_t old,
-                      struct dp_check *check)
-{
-    struct dp_conntrack *ct = &engine->conntrack;
-    enum dp_cause cause = DP_CAUSE_NONE;
-    uint8_t state = first_state(ct, &job->packet, &cause);
-    enum dp_origin origin = direction == DP_INGRESS ? DP_INBOUND : DP_OUTBOUND;
-    uint32_t entry;
-
-    if (state == DP_CONN_INVALID) {
-        invalid(check, cause);
-        return;
-    }
-    if (!ask_rules(engine, &job->packet, job->zone[direction], direction, check))
-        return;
-    if (old) {
-        dp_conntrack_remove(ct, old);
-        ct->replaced++;
-    }
-    entry = dp_conntrack_admit(ct, &job->key[direction], job->hash[direction], origin, state, check->rule);
-    if (!entry) {
-        answer(check, DP_DENY, DP_STATE_NEW, DP_REASON_TABLE_FULL);
-        check->rule = 0;
-        engine->counters.table_full++;
-        return;
-    }
-    check->origin = (uint8_t)origin;
-    if (job->packet.protocol == DP_PROTO_TCP)
-        dp_tcp_open(&ct->table.entries[entry], &job->packet.tcp);
-}
-
-/* ---- connection ---- */
-
-/* The state that a packet of `side` leads to; a cause when it is not valid. */
-static enum dp_cause step(struct dp_conntrack *ct, struct dp_entry *e, const struct dp_packet *p, enum dp_side side,
-                          uint8_t *next)
-{
-    *next = e->state;
-    if (p->protocol == DP_PROTO_TCP)
-        return dp_tcp_step(&ct->config, e, side, &p->tcp, next);
-    if (side == DP_RESPONDER && e->state == DP_CONN_OTHER_ONE_WAY)
-        *next = DP_CONN_OTHER_TWO_WAY;
-    if (side == DP_RESPONDER && e->state == DP_CONN_ICMP_ONE_WAY)
-        *next = DP_CONN_ICMP_TWO_WAY;
-    return DP_CAUSE_NONE;
-}
-
-/* Whether a segment begins a connection anew in place of a closing or closed one (SPEC 4.4). */
-static bool reopens(const struct dp_conntrack *ct, const struct dp_entry *e, const struct dp_packet *p)
-{
-    return p->protocol == DP_PROTO_TCP && ct->config.reopens[e->state] && dp_tcp_flags_valid(p->tcp.flags) &&
-           dp_tcp_first_event(p->tcp.flags) == DP_TCP_SYN;
-}
-
-static void judge_known(struct dp_engine *engine, const struct job *job, uint32_t direction, uint32_t entry,
-                        struct dp_check *check)
-{
-    struct dp_conntrack *ct = &engine->conntrack;
-    struct dp_entry *e = &ct->table.entries[entry];
-    bool inbound = e->flags & DP_ENTRY_INBOUND;
-    enum dp_side side = (direction == DP_INGRESS) == inbound ? DP_INITIATOR : DP_RESPONDER;
-    enum dp_cause cause;
-    uint8_t next;
-
-    if (reopens(ct, e, &job->packet)) {
-        judge_new(engine, job, direction, entry, check);
-        return;
-    }
-    cause = step(ct, e, &job->packet, side, &next);
-    belongs_to(check, e);
-    if (cause) {
-        invalid(check, cause);
-        return;
-    }
-    answer(check, DP_ALLOW, DP_STATE_ESTABLISHED, DP_REASON_CONNECTION);
-    check->rule = e->rule;
-    dp_conntrack_keep(ct, entry, next);
-}
-
-/* A packet of a disconnected connection (SPEC 5.3); with reevaluate, its initiator's may keep it (SPEC 5.7). */
-static void judge_held(struct dp_engine *engine, const struct job *job, uint32_t direction, uint32_t entry,
-                       struct dp_check *check)
-{
-    struct dp_conntrack *ct = &engine->conntrack;
-    struct dp_entry *e = &ct->table.entries[entry];
-    uint8_t next;
-
-    if (ct->config.reevaluate && direction == DP_INGRESS && !reopens(ct, e, &job->packet) &&
-        ask_rules(engine, &job->packet, job->zone[direction], direction, check) &&
-        step(ct, e, &job->packet, DP_INITIATOR, &next) == DP_CAUSE_NONE) {
-        dp_conntrack_reattach(ct, entry, check->rule);
-        dp_conntrack_keep(ct, entry, next);
-        answer(check, DP_ALLOW, DP_STATE_ESTABLISHED, DP_REASON_RULE);
-        belongs_to(check, e);
-        return;
-    }
-    check->rule = 0;
-    disconnected(check, e);
-}
-
 /* ---- one check, one packet, one batch ---- */
 
 /* What only a port knows: a frame that is no IP, and a sender that is not the instance (SPEC 4.8). */
-static bool stopped_at_port(const struct dp_engine *engine, const struct job *job, uint32_t direction,
+static bool stopped_at_port(const struct dp_engine *engine, const struct dp_job *job, uint32_t direction,
                             struct dp_check *check)
 {
     const struct dp_packet *p = &job->packet;
 
     if (direction == DP_EGRESS && job->place->guarded &&
         dp_is_spoofed(engine->policy->endpoints, job->zone[DP_EGRESS], job->place->mac, p)) {
-        invalid(check, DP_CAUSE_SPOOFED);
+        dp_answer_invalid(check, DP_CAUSE_SPOOFED);
         return true;
     }
     if (p->kind != DP_PACKET_OTHER)
         return false;
-    answer(check, DP_DENY, DP_STATE_UNTRACKED, DP_REASON_NO_RULE_MATCHED);
+    dp_answer(check, DP_DENY, DP_STATE_UNTRACKED, DP_REASON_NO_RULE_MATCHED);
     check->cause = DP_CAUSE_NOT_IP;
     return true;
 }
 
 /* Whether the other side of the check is a load balancer in front of the instance (SPEC 3.5). */
-static bool from_balancer(const struct dp_engine *engine, const struct job *job, uint32_t direction)
+static bool from_balancer(const struct dp_engine *engine, const struct dp_job *job, uint32_t direction)
 {
     const struct dp_endpoints *endpoints = engine->policy->endpoints;
     const struct dp_packet *p = &job->packet;
@@ -387,14 +167,14 @@ static bool from_balancer(const struct dp_engine *engine, const struct job *job,
                                     in ? p->source_mac : p->destination_mac);
 }
 
-static void judge(struct dp_engine *engine, const struct job *job, uint32_t direction, struct dp_check *check)
+static void judge(struct dp_engine *engine, const struct dp_job *job, uint32_t direction, struct dp_check *check)
 {
     const struct dp_packet *p = &job->packet;
     uint32_t entry = 0;
 
     *check = (struct dp_check){.zone = job->zone[direction], .direction = (uint8_t)direction};
     if (p->kind == DP_PACKET_MALFORMED) {
-        answer(check, DP_DENY, DP_STATE_INVALID, DP_REASON_MALFORMED);
+        dp_answer(check, DP_DENY, DP_STATE_INVALID, DP_REASON_MALFORMED);
         check->cause = p->cause;
         return;
     }
@@ -403,22 +183,22 @@ static void judge(struct dp_engine *engine, const struct job *job, uint32_t dire
     if (control(p, direction, check))
         return;
     if (engine->policy->balancers && from_balancer(engine, job, direction)) {
-        answer(check, DP_ALLOW, DP_STATE_UNTRACKED, DP_REASON_LOAD_BALANCER);
+        dp_answer(check, DP_ALLOW, DP_STATE_UNTRACKED, DP_REASON_LOAD_BALANCER);
         return;
     }
     if (p->icmp_class == DP_ICMP_ERROR) {
-        judge_error(engine, job, direction, check);
+        dp_judge_error(engine, job, direction, check);
         return;
     }
     switch (dp_conntrack_find(&engine->conntrack, &job->key[direction], job->hash[direction], &entry)) {
     case DP_CONN_LIVE:
-        judge_known(engine, job, direction, entry, check);
+        dp_judge_known(engine, job, direction, entry, check);
         break;
     case DP_CONN_HELD:
-        judge_held(engine, job, direction, entry, check);
+        dp_judge_held(engine, job, direction, entry, check);
         break;
     default:
-        judge_new(engine, job, direction, 0, check);
+        dp_judge_new(engine, job, direction, 0, check);
     }
 }
 
@@ -463,7 +243,7 @@ void dp_engine_answered(void *owner, uint64_t number, const struct dp_packet *pa
 }
 
 /* All checks of a packet. */
-static void judge_whole(struct dp_engine *engine, const struct job *job, struct dp_record *record)
+static void judge_whole(struct dp_engine *engine, const struct dp_job *job, struct dp_record *record)
 {
     static const uint8_t order[DP_DIRECTIONS] = {DP_EGRESS, DP_INGRESS};
 
@@ -478,7 +258,7 @@ static void judge_whole(struct dp_engine *engine, const struct job *job, struct 
     }
 }
 
-static void judge_fragment(struct dp_engine *engine, const struct job *job, struct dp_record *record)
+static void judge_fragment(struct dp_engine *engine, const struct dp_job *job, struct dp_record *record)
 {
     uint32_t datagram;
     bool may_wait = dp_fragments_waiting(engine->fragments) + engine->n_resolved < DP_WAITING_MAX;
@@ -499,7 +279,7 @@ static void judge_fragment(struct dp_engine *engine, const struct job *job, stru
 }
 
 static inline __attribute__((always_inline)) void judge_packet(struct dp_engine *engine, const struct dp_frame *frame,
-                                                               const struct job *job, struct dp_record *record)
+                                                               const struct dp_job *job, struct dp_record *record)
 {
     const struct dp_packet *p = &job->packet;
 
@@ -521,7 +301,7 @@ static inline __attribute__((always_inline)) void judge_packet(struct dp_engine 
 static inline int process(struct dp_engine *engine, const struct dp_frame *frames, const struct dp_place *places,
                           uint32_t n, struct dp_record *records, struct dp_flow *flows)
 {
-    struct job jobs[BURST];
+    struct dp_job jobs[BURST];
 
     for (uint32_t i = 0, burst; i < n; i += burst) {
         burst = n - i < BURST ? n - i : BURST;

@@ -17,7 +17,7 @@ from dataplane._core import build
 ROOT = Path(__file__).resolve().parents[2]
 
 # C modules by the path of their files under csrc/, without suffix, and the modules whose headers each may include;
-# what those may include is allowed as well. DESIGN: pipeline -> fragment, classifier, conntrack -> packet;
+# what those may include is allowed as well. DESIGN: pipeline -> judge -> fragment, classifier, conntrack -> packet;
 # conntrack -> flow_table, timer, tcp; io -> pipeline, which it drives through dp_api.h alone. No arrow runs back.
 ARROWS: dict[str, set[str]] = {
     "dp_api": set(),
@@ -40,7 +40,8 @@ ARROWS: dict[str, set[str]] = {
     "engine": {"classifier", "conntrack", "denied", "endpoints", "fragment", "owners"},
     "connections": {"engine"},
     "spoof": {"endpoints"},
-    "pipeline": {"checksum", "engine", "spoof"},
+    "judge": {"engine", "tcp"},
+    "pipeline": {"checksum", "judge", "spoof"},
     "io/source": {"dp_api"},
     "io/capture": {"io/source"},
     "io/pcap": {"io/capture"},

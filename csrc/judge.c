@@ -1,0 +1,134 @@
+/*
+ * judge.c: checks that are not of a live connection's packets, the rarer ones: an ICMP error about a connection (SPEC
+ * 4.5), a first packet, which the rules decide about (SPEC 3) and which gets an entry when they allow (SPEC 4.1), and a
+ * packet of a disconnected connection (SPEC 5.3, 5.7).
+ */
+#include "judge.h"
+
+/* ---- related ---- */
+
+void dp_judge_error(struct dp_engine *engine, const struct dp_job *job, uint32_t direction, struct dp_check *check)
+{
+    struct dp_conntrack *ct = &engine->conntrack;
+    struct dp_packet inner;
+    struct dp_flow_key key;
+    uint32_t hash, entry;
+
+    if (!dp_packet_parse_quoted(&job->packet, &inner) ||
+        memcmp(&inner.source, &job->packet.destination, inner.family == 4 ? 4 : 16) != 0) {
+        dp_answer_invalid(check, DP_CAUSE_ICMP_UNRELATED);
+        return;
+    }
+    /* What an error that enters quotes, has left; and the other way round. */
+    dp_flow_key_of(&inner, job->zone[direction], direction == DP_INGRESS ? DP_EGRESS : DP_INGRESS, &key);
+    hash = dp_flow_hash(&ct->table.secret, &key);
+    if (job->packet.vlans)
+        dp_job_tag(engine, job->packet.vlans, job->zone[direction], &key, &hash);
+    switch (dp_conntrack_find(ct, &key, hash, &entry)) {
+    case DP_CONN_LIVE:
+        dp_answer(check, DP_ALLOW, DP_STATE_RELATED, DP_REASON_RELATED);
+        check->rule = ct->table.entries[entry].rule;
+        dp_answer_belongs_to(check, &ct->table.entries[entry]);
+        break;
+    case DP_CONN_HELD:
+        dp_answer_disconnected(check, &ct->table.entries[entry]);
+        break;
+    default:
+        dp_answer_invalid(check, DP_CAUSE_ICMP_UNRELATED);
+    }
+}
+
+/* ---- rules ---- */
+
+/* Asks the rules; true when they allow. */
+static bool ask_rules(struct dp_engine *engine, const struct dp_packet *p, uint32_t zone, uint32_t direction,
+                      struct dp_check *check)
+{
+    const struct dp_rule_table *table =
+        zone < engine->policy->n_zones ? engine->policy->table[zone][direction][p->family == 6] : NULL;
+    const union dp_address *remote = direction == DP_INGRESS ? &p->source : &p->destination;
+    uint32_t found = table ? dp_rule_table_find(table, remote->byte, p->selector) : DP_NO_MATCH;
+
+    if (found == DP_NO_MATCH) {
+        dp_answer(check, DP_DENY, DP_STATE_NEW, DP_REASON_NO_RULE_MATCHED);
+        return false;
+    }
+    dp_answer(check, (enum dp_verdict)table->rule_action[found], DP_STATE_NEW, DP_REASON_RULE);
+    check->rule = table->rule_number[found];
+    return check->verdict == DP_ALLOW;
+}
+
+/* The state that a first packet's connection would have; DP_CONN_INVALID with a cause when it can begin none. */
+static uint8_t first_state(const struct dp_conntrack *ct, const struct dp_packet *p, enum dp_cause *cause)
+{
+    uint8_t state;
+
+    if (p->protocol == DP_PROTO_TCP) {
+        *cause = DP_CAUSE_TCP_FLAGS;
+        if (!dp_tcp_flags_valid(p->tcp.flags))
+            return DP_CONN_INVALID;
+        *cause = DP_CAUSE_TCP_NO_CONNECTION;
+        state = ct->config.tcp_next[DP_CONN_INVALID][DP_INITIATOR][dp_tcp_first_event(p->tcp.flags)];
+        return state;
+    }
+    if (p->icmp_class == DP_ICMP_REQUEST)
+        return DP_CONN_ICMP_ONE_WAY;
+    if (p->protocol == (p->family == 4 ? DP_PROTO_ICMP : DP_PROTO_ICMPV6)) {
+        *cause = p->icmp_class == DP_ICMP_REPLY ? DP_CAUSE_ICMP_UNSOLICITED : DP_CAUSE_ICMP_TYPE;
+        return DP_CONN_INVALID;
+    }
+    return DP_CONN_OTHER_ONE_WAY;
+}
+
+void dp_judge_new(struct dp_engine *engine, const struct dp_job *job, uint32_t direction, uint32_t old,
+                  struct dp_check *check)
+{
+    struct dp_conntrack *ct = &engine->conntrack;
+    enum dp_cause cause = DP_CAUSE_NONE;
+    uint8_t state = first_state(ct, &job->packet, &cause);
+    enum dp_origin origin = direction == DP_INGRESS ? DP_INBOUND : DP_OUTBOUND;
+    uint32_t entry;
+
+    if (state == DP_CONN_INVALID) {
+        dp_answer_invalid(check, cause);
+        return;
+    }
+    if (!ask_rules(engine, &job->packet, job->zone[direction], direction, check))
+        return;
+    if (old) {
+        dp_conntrack_remove(ct, old);
+        ct->replaced++;
+    }
+    entry = dp_conntrack_admit(ct, &job->key[direction], job->hash[direction], origin, state, check->rule);
+    if (!entry) {
+        dp_answer(check, DP_DENY, DP_STATE_NEW, DP_REASON_TABLE_FULL);
+        check->rule = 0;
+        engine->counters.table_full++;
+        return;
+    }
+    check->origin = (uint8_t)origin;
+    if (job->packet.protocol == DP_PROTO_TCP)
+        dp_tcp_open(&ct->table.entries[entry], &job->packet.tcp);
+}
+
+/* ---- disconnected ---- */
+
+void dp_judge_held(struct dp_engine *engine, const struct dp_job *job, uint32_t direction, uint32_t entry,
+                   struct dp_check *check)
+{
+    struct dp_conntrack *ct = &engine->conntrack;
+    struct dp_entry *e = &ct->table.entries[entry];
+    uint8_t next;
+
+    if (ct->config.reevaluate && direction == DP_INGRESS && !dp_judge_reopens(ct, e, &job->packet) &&
+        ask_rules(engine, &job->packet, job->zone[direction], direction, check) &&
+        dp_judge_step(ct, e, &job->packet, DP_INITIATOR, &next) == DP_CAUSE_NONE) {
+        dp_conntrack_reattach(ct, entry, check->rule);
+        dp_conntrack_keep(ct, entry, next);
+        dp_answer(check, DP_ALLOW, DP_STATE_ESTABLISHED, DP_REASON_RULE);
+        dp_answer_belongs_to(check, e);
+        return;
+    }
+    check->rule = 0;
+    dp_answer_disconnected(check, e);
+}

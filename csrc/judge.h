@@ -1,0 +1,122 @@
+/*
+ * judge.h: what a check comes to when control traffic and load balancers are out of the way.
+ *
+ * A JOB is a packet on its way through a burst, as pipeline.c has read it; it lives as long as the burst. The functions
+ * fill in a check whose zone and direction are set. What every packet of a connection goes through stands here, to be
+ * compiled into its caller; what is for first packets, errors and disconnected connections is in judge.c. Nothing here
+ * fails: a table without room is an answer too.
+ */
+#ifndef DP_JUDGE_H
+#define DP_JUDGE_H
+
+#include "engine.h"
+#include "tcp.h"
+
+/* A packet on its way through a burst. */
+struct dp_job {
+    struct dp_packet packet;
+    const struct dp_place *place; /* NULL where addresses tell it */
+    uint32_t zone[DP_DIRECTIONS];
+    uint32_t hash[DP_DIRECTIONS];
+    struct dp_flow_key key[DP_DIRECTIONS];
+};
+
+/* VLANs belong to the key of a connection where two networks share addresses. */
+static inline void dp_job_tag(const struct dp_engine *engine, uint32_t vlans, uint32_t zone, struct dp_flow_key *key,
+                              uint32_t *hash)
+{
+    if (zone == DP_NO_ZONE || !dp_endpoints_overlaps(engine->policy->endpoints, zone))
+        return;
+    dp_flow_key_tag(key, vlans);
+    *hash = dp_flow_hash(&engine->conntrack.table.secret, key);
+}
+
+/* ---- answers ---- */
+
+static inline void dp_answer(struct dp_check *check, enum dp_verdict verdict, enum dp_state state,
+                             enum dp_reason reason)
+{
+    check->verdict = (uint8_t)verdict;
+    check->state = (uint8_t)state;
+    check->reason = (uint8_t)reason;
+}
+
+static inline void dp_answer_invalid(struct dp_check *check, enum dp_cause cause)
+{
+    dp_answer(check, DP_DENY, DP_STATE_INVALID, DP_REASON_INVALID);
+    check->cause = (uint8_t)cause;
+}
+
+static inline void dp_answer_belongs_to(struct dp_check *check, const struct dp_entry *e)
+{
+    check->origin = e->flags & DP_ENTRY_INBOUND ? DP_INBOUND : DP_OUTBOUND;
+}
+
+static inline void dp_answer_disconnected(struct dp_check *check, const struct dp_entry *e)
+{
+    dp_answer(check, DP_DENY, DP_STATE_DISCONNECTED, DP_REASON_DISCONNECTED);
+    dp_answer_belongs_to(check, e);
+}
+
+/* ---- what is in judge.c ---- */
+
+/* An ICMP error, by the connection that it quotes (SPEC 4.5). */
+void dp_judge_error(struct dp_engine *engine, const struct dp_job *job, uint32_t direction, struct dp_check *check);
+/* A packet without a connection, or one that begins anew in place of the closed connection `old` (0 for none). */
+void dp_judge_new(struct dp_engine *engine, const struct dp_job *job, uint32_t direction, uint32_t old,
+                  struct dp_check *check);
+/* A packet of a disconnected connection (SPEC 5.3); with reevaluate, its initiator's may keep it (SPEC 5.7). */
+void dp_judge_held(struct dp_engine *engine, const struct dp_job *job, uint32_t direction, uint32_t entry,
+                   struct dp_check *check);
+
+/* ---- connection ---- */
+
+/* The state that a packet of `side` leads to; a cause when it is not valid. */
+static inline enum dp_cause dp_judge_step(struct dp_conntrack *ct, struct dp_entry *e, const struct dp_packet *p,
+                                          enum dp_side side, uint8_t *next)
+{
+    *next = e->state;
+    if (p->protocol == DP_PROTO_TCP)
+        return dp_tcp_step(&ct->config, e, side, &p->tcp, next);
+    if (side == DP_RESPONDER && e->state == DP_CONN_OTHER_ONE_WAY)
+        *next = DP_CONN_OTHER_TWO_WAY;
+    if (side == DP_RESPONDER && e->state == DP_CONN_ICMP_ONE_WAY)
+        *next = DP_CONN_ICMP_TWO_WAY;
+    return DP_CAUSE_NONE;
+}
+
+/* Whether a segment begins a connection anew in place of a closing or closed one (SPEC 4.4). */
+static inline bool dp_judge_reopens(const struct dp_conntrack *ct, const struct dp_entry *e, const struct dp_packet *p)
+{
+    return p->protocol == DP_PROTO_TCP && ct->config.reopens[e->state] && dp_tcp_flags_valid(p->tcp.flags) &&
+           dp_tcp_first_event(p->tcp.flags) == DP_TCP_SYN;
+}
+
+/* A packet of a live connection. */
+static inline __attribute__((always_inline)) void dp_judge_known(struct dp_engine *engine, const struct dp_job *job,
+                                                                 uint32_t direction, uint32_t entry,
+                                                                 struct dp_check *check)
+{
+    struct dp_conntrack *ct = &engine->conntrack;
+    struct dp_entry *e = &ct->table.entries[entry];
+    bool inbound = e->flags & DP_ENTRY_INBOUND;
+    enum dp_side side = (direction == DP_INGRESS) == inbound ? DP_INITIATOR : DP_RESPONDER;
+    enum dp_cause cause;
+    uint8_t next;
+
+    if (dp_judge_reopens(ct, e, &job->packet)) {
+        dp_judge_new(engine, job, direction, entry, check);
+        return;
+    }
+    cause = dp_judge_step(ct, e, &job->packet, side, &next);
+    dp_answer_belongs_to(check, e);
+    if (cause) {
+        dp_answer_invalid(check, cause);
+        return;
+    }
+    dp_answer(check, DP_ALLOW, DP_STATE_ESTABLISHED, DP_REASON_CONNECTION);
+    check->rule = e->rule;
+    dp_conntrack_keep(ct, entry, next);
+}
+
+#endif
