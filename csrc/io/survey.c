@@ -1,0 +1,319 @@
+/*
+ * survey.c: what a firewall's workers know, taken together: counters, connections (listed, counted, saved, and removed
+ * or restored in the same walks) and the feed of events.
+ *
+ * A CURSOR over all workers is the worker's number in the high bits and that engine's own cursor in the low 40.
+ */
+#include "../connections.h"
+#include "firewall.h"
+
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+enum { CURSOR_BITS = 40 };
+
+/* ---- connections ---- */
+
+struct walk_command {
+    const struct dp_connection_filter *filter;
+    struct dp_connection *connections;
+    struct dp_saved_connection *saved;
+    uint32_t n;
+    uint32_t have;
+    uint64_t *by_state;
+    uint64_t count;
+    uint64_t cursor; /* of one worker's engine */
+};
+
+static void list_some(struct dp_worker *w, void *argument)
+{
+    struct walk_command *c = argument;
+
+    c->have +=
+        dp_connections_some(w->engine, c->filter, &c->cursor, DP_VISITS, c->connections + c->have, c->n - c->have);
+}
+
+static void save_some(struct dp_worker *w, void *argument)
+{
+    struct walk_command *c = argument;
+
+    c->have += dp_connections_save_some(w->engine, &c->cursor, DP_VISITS, c->saved + c->have, c->n - c->have);
+}
+
+static void count_some(struct dp_worker *w, void *argument)
+{
+    struct walk_command *c = argument;
+
+    c->count += dp_connections_count_some(w->engine, c->filter, &c->cursor, DP_VISITS, c->by_state);
+}
+
+static void flush_some(struct dp_worker *w, void *argument)
+{
+    struct walk_command *c = argument;
+
+    c->count += dp_connections_flush_some(w->engine, c->filter, &c->cursor, DP_VISITS);
+}
+
+/* Walks on from *cursor until n are there or all workers have been asked. */
+static int walk_on(struct dp_firewall *f, dp_command *command, struct walk_command *c, uint64_t *cursor)
+{
+    const uint64_t low = (UINT64_C(1) << CURSOR_BITS) - 1;
+
+    while (c->have < c->n && *cursor >> CURSOR_BITS < f->workers) {
+        c->cursor = *cursor & low;
+        dp_worker_call(&f->worker[*cursor >> CURSOR_BITS], command, c);
+        *cursor =
+            c->cursor == DP_CURSOR_END ? ((*cursor >> CURSOR_BITS) + 1) << CURSOR_BITS : (*cursor & ~low) | c->cursor;
+    }
+    return (int)c->have;
+}
+
+static uint64_t walk_all(struct dp_firewall *f, dp_command *command, struct walk_command *c)
+{
+    for (uint32_t i = 0; i < f->workers; i++)
+        for (c->cursor = 0; c->cursor != DP_CURSOR_END;)
+            dp_worker_call(&f->worker[i], command, c);
+    return c->count;
+}
+
+int dp_firewall_connections(struct dp_firewall *f, const struct dp_connection_filter *filter, uint64_t *cursor,
+                            struct dp_connection *connections, uint32_t n)
+{
+    struct walk_command c = {.filter = filter, .connections = connections, .n = n};
+
+    return walk_on(f, list_some, &c, cursor);
+}
+
+uint64_t dp_firewall_count(struct dp_firewall *f, const struct dp_connection_filter *filter, uint64_t *by_state)
+{
+    struct walk_command c = {.filter = filter, .by_state = by_state};
+
+    if (by_state)
+        memset(by_state, 0, DP_CONN_STATES * sizeof *by_state);
+    return walk_all(f, count_some, &c);
+}
+
+uint64_t dp_firewall_flush(struct dp_firewall *f, const struct dp_connection_filter *filter)
+{
+    struct walk_command c = {.filter = filter};
+
+    return walk_all(f, flush_some, &c);
+}
+
+int dp_firewall_save(struct dp_firewall *f, uint64_t *cursor, struct dp_saved_connection *saved, uint32_t n)
+{
+    struct walk_command c = {.saved = saved, .n = n};
+
+    return walk_on(f, save_some, &c, cursor);
+}
+
+struct restore_command {
+    const struct dp_saved_connection *saved;
+    uint64_t passed_ns;
+    bool taken;
+};
+
+static void restore(struct dp_worker *w, void *argument)
+{
+    struct restore_command *c = argument;
+
+    dp_engine_advance(w->engine, w->now_ns);
+    c->taken = dp_connections_restore(w->engine, c->saved, c->passed_ns);
+}
+
+int dp_firewall_restore(struct dp_firewall *f, const struct dp_saved_connection *saved, uint32_t n, uint64_t passed_ns)
+{
+    int taken = 0;
+
+    for (uint32_t i = 0; i < n; i++) {
+        struct restore_command c = {&saved[i], passed_ns, false};
+        union dp_address ends[2];
+
+        memcpy(&ends[0], saved[i].local, 16);
+        memcpy(&ends[1], saved[i].remote, 16);
+        dp_worker_call(&f->worker[dp_worker_of(f->workers, saved[i].family, &ends[0], &ends[1])], restore, &c);
+        taken += c.taken;
+    }
+    return taken;
+}
+
+/* ---- counters ---- */
+
+struct port_counters_command {
+    uint32_t number;
+    struct dp_port_counters *counters;
+};
+
+static void add_port_counters(struct dp_worker *w, void *argument)
+{
+    const struct port_counters_command *c = argument;
+    struct dp_port_counters *one = &w->port_counters[c->number];
+
+    one->drop[DP_DROP_MISSED] += dp_port_missed(w->port[c->number].fd, w->port[c->number].port.kind);
+    for (size_t k = 0; k < offsetof(struct dp_port_counters, error) / sizeof(uint64_t); k++)
+        ((uint64_t *)c->counters)[k] += ((const uint64_t *)one)[k];
+    if (one->error)
+        c->counters->error = one->error;
+}
+
+int dp_firewall_port_counters(struct dp_firewall *f, uint32_t number, struct dp_port_counters *counters)
+{
+    struct port_counters_command c = {number, counters};
+
+    if (number >= DP_PORTS_MAX || !f->used[number])
+        return DP_E_ARGUMENT;
+    memset(counters, 0, sizeof *counters);
+    dp_call_all(f, add_port_counters, &c);
+    return 0;
+}
+_Static_assert(offsetof(struct dp_port_counters, error) % sizeof(uint64_t) == 0,
+               "counters before it are summed as words");
+
+static void copy_worker_counters(struct dp_worker *w, void *argument)
+{
+    *(struct dp_worker_counters *)argument = w->counters;
+}
+
+int dp_firewall_worker_counters(struct dp_firewall *f, uint32_t worker, struct dp_worker_counters *counters)
+{
+    if (worker >= f->workers)
+        return DP_E_ARGUMENT;
+    dp_worker_call(&f->worker[worker], copy_worker_counters, counters);
+    return 0;
+}
+
+int dp_firewall_stations(struct dp_firewall *f, struct dp_station *stations, uint32_t n)
+{
+    return (int)dp_switch_list(&f->stations, (uint32_t)(dp_firewall_now() / 1000000000u), stations, n);
+}
+
+struct counters_command {
+    struct dp_counters *counters;
+    struct dp_rule_counter *rules;
+    struct dp_denied *denied;
+    uint32_t n;
+    uint32_t have;
+};
+
+static void add_counters(struct dp_worker *w, void *argument)
+{
+    struct counters_command *c = argument;
+    struct dp_counters one;
+
+    dp_engine_counters(w->engine, &one);
+    for (size_t i = 0; i < sizeof one / sizeof(uint64_t); i++)
+        ((uint64_t *)c->counters)[i] += ((const uint64_t *)&one)[i];
+}
+_Static_assert(sizeof(struct dp_counters) % sizeof(uint64_t) == 0, "counters are summed as words");
+
+void dp_firewall_counters(struct dp_firewall *f, struct dp_counters *counters)
+{
+    struct counters_command c = {.counters = counters};
+
+    memset(counters, 0, sizeof *counters);
+    dp_call_all(f, add_counters, &c);
+}
+
+static void copy_rule_counters(struct dp_worker *w, void *argument)
+{
+    struct counters_command *c = argument;
+
+    dp_engine_rule_counters(w->engine, c->rules, c->n);
+}
+
+void dp_firewall_rule_counters(struct dp_firewall *f, struct dp_rule_counter *counters, uint32_t n)
+{
+    struct counters_command c = {.rules = malloc(((size_t)n + 1) * sizeof *counters), .n = n};
+
+    memset(counters, 0, n * sizeof *counters);
+    for (uint32_t i = 0; i < f->workers && c.rules; i++) {
+        dp_worker_call(&f->worker[i], copy_rule_counters, &c);
+        for (uint32_t k = 0; k < n; k++) {
+            counters[k].hits += c.rules[k].hits;
+            counters[k].traffic.packets += c.rules[k].traffic.packets;
+            counters[k].traffic.bytes += c.rules[k].traffic.bytes;
+        }
+    }
+    free(c.rules);
+}
+
+static void copy_denied(struct dp_worker *w, void *argument)
+{
+    struct counters_command *c = argument;
+
+    c->have += (uint32_t)dp_engine_denied(w->engine, c->denied + c->have, c->n);
+}
+
+static int by_packets(const void *a, const void *b)
+{
+    uint64_t x = ((const struct dp_denied *)a)->count.packets, y = ((const struct dp_denied *)b)->count.packets;
+
+    return (x < y) - (x > y);
+}
+
+int dp_firewall_denied(struct dp_firewall *f, struct dp_denied *denied, uint32_t n)
+{
+    struct counters_command c = {.denied = malloc(((size_t)n * f->workers + 1) * sizeof *denied), .n = n};
+
+    if (!c.denied)
+        return DP_E_MEMORY;
+    dp_call_all(f, copy_denied, &c);
+    qsort(c.denied, c.have, sizeof *c.denied, by_packets);
+    if (c.have > n)
+        c.have = n;
+    memcpy(denied, c.denied, c.have * sizeof *denied);
+    free(c.denied);
+    return (int)c.have;
+}
+
+/* ---- feed ---- */
+
+struct watch_command {
+    uint32_t kinds;
+    int32_t port;
+};
+
+static void watch(struct dp_worker *w, void *argument)
+{
+    const struct watch_command *c = argument;
+    bool connections = c->kinds & DP_FEED_CONNECTIONS;
+
+    atomic_store(&w->watched_port, c->port);
+    atomic_store(&w->watched, c->kinds);
+    w->engine->conntrack.observer = w;
+    w->engine->conntrack.observe = connections ? dp_feed_connection : NULL;
+}
+
+void dp_firewall_watch(struct dp_firewall *f, uint32_t kinds, int32_t port)
+{
+    struct watch_command c = {kinds, port};
+
+    dp_call_all(f, watch, &c);
+}
+
+int64_t dp_firewall_feed(struct dp_firewall *f, void *out, uint64_t size)
+{
+    uint64_t used = 0, count;
+
+    if (read(f->feed_wake, &count, sizeof count) < 0)
+        count = 0;
+    for (uint32_t i = 0; i < f->workers; i++) {
+        uint32_t next;
+
+        while ((next = dp_ring_next(&f->worker[i].feed)) != 0 && next <= size - used) {
+            dp_ring_take(&f->worker[i].feed, (uint8_t *)out + used, next);
+            used += next;
+        }
+        /* What did not fit is still to be had. */
+        count = 1;
+        if (next && write(f->feed_wake, &count, sizeof count) < 0)
+            break;
+    }
+    return (int64_t)used;
+}
+
+int dp_firewall_feed_fd(const struct dp_firewall *f)
+{
+    return f->feed_wake;
+}
