@@ -182,7 +182,8 @@ class TcpConnection:
         me, other = self.sides[side], self.sides[1 - side]
         if me.syn is None or other.syn is None or not (me.said_syn_ack or other.said_syn_ack):
             return False
-        return self.be_liberal or self._acknowledges_syn(segment, side)
+        # Of the SYN at least; more than was seen may have been sent, as far as `_outside` lets it.
+        return self.be_liberal or bool(segment.flags & ACK and distance(segment.ack, other.syn) > 0)
 
     def _note_syn(self, segment: Tcp, side: int) -> None:
         me = self.sides[side]
