@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 import threading
 import time
+from abc import ABC, abstractmethod
 from collections import deque
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
@@ -34,7 +35,7 @@ _LOOK_SECONDS = 0.5
 _ITEM_BYTES = ffi.sizeof("struct dp_feed_item")
 
 
-class Subscription:
+class Subscription(ABC):
     """One reader of the feed: `kinds` of items that it wants (DP_FEED_*), of one port or of all for -1.
 
     `notify` is called, in the thread that pumps, when there is something to take.
@@ -52,9 +53,9 @@ class Subscription:
         self._lock = threading.Lock()
         self._to_wall = firewall.to_wall_clock()
 
+    @abstractmethod
     def convert(self, item: Any) -> bytes | None:
         """An item (`struct dp_feed_item`) as the reader gets it; None leaves it out."""
-        raise NotImplementedError
 
     def offer(self, item: Any) -> None:
         """Queues an item, unless the reader is too far behind."""
