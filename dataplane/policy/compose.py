@@ -17,6 +17,7 @@ from typing import Any, NoReturn
 from dataplane.policy.mistakes import Location, Mistake, PolicyError, dotted, printable, shown
 
 DEPTH_MAX = 64
+TOO_DEEP = f"mappings and lists are nested more than {DEPTH_MAX} deep"
 #: The most values that aliases may add to those written out.
 ALIASED_MAX = 100_000
 
@@ -108,7 +109,7 @@ class Composition:
     def open(self, value: dict[str, Any] | list[Any], line: int, column: int, anchor: str | None = None) -> None:
         """A mapping or list begins; `value` is empty and will be filled."""
         if len(self._stack) == DEPTH_MAX:
-            self.refuse(line, column, f"mappings and lists are nested more than {DEPTH_MAX} deep")
+            self.refuse(line, column, TOO_DEEP)
         if anchor is not None:
             self._anchors[anchor] = None
         self._stack.append(_Frame(value, Place(line, column), anchor))
@@ -193,6 +194,8 @@ def compose_yaml(text: str, name: str) -> Composition:
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark or error.context_mark
         line, column = min((mark.line + 1, mark.column + 1), end) if mark else (1, 1)
+        if "nesting depth" in (error.problem or ""):  # libyaml since 0.2.6 looks ahead and stops at 1,000
+            composition.refuse(line, column, TOO_DEEP)
         context = f" {error.context}" if error.context else ""
         what = f"{printable(error.problem or '')}{context}"
         if mark and text[mark.index : mark.index + 1] == "\t":

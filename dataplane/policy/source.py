@@ -10,7 +10,7 @@ import json
 from pathlib import Path
 from typing import Any, NoReturn
 
-from dataplane.policy.compose import DEPTH_MAX, Place, compose_json, compose_yaml
+from dataplane.policy.compose import TOO_DEEP, Place, compose_json, compose_yaml
 from dataplane.policy.mistakes import Location, Mistake, PolicyError, dotted, printable
 
 _BLANK = " \t\r\n"
@@ -51,7 +51,7 @@ class Source:
         try:
             value = json.loads(text, object_pairs_hook=mapping)
         except RecursionError:
-            _refuse(name, 1, 1, f"mappings and lists are nested more than {DEPTH_MAX} deep")
+            _refuse(name, 1, 1, TOO_DEEP)
         except json.JSONDecodeError:
             raise
         except ValueError:
