@@ -41,8 +41,8 @@ class Disconnected:
 class Enforcement:
     """A policy in force: what a library's engine and a live firewall are alike in.
 
-    `handle` is the C object, `calls` its functions; `verify_checksums` holds where a policy does not say it. One thread
-    at a time.
+    `handle` is the C object, `calls` its functions; `verify_checksums` holds where a policy does not say it; `replaced`
+    tells whether another policy was in force before. One thread at a time.
     """
 
     def __init__(self, handle: Any, calls: Calls, policy: Policy, *, verify_checksums: bool) -> None:
@@ -53,6 +53,7 @@ class Enforcement:
         self._calls = calls
         self._compiler = Compiler(self.names)
         self._policy = policy
+        self.replaced = False
         self._put_in_force(policy, conntrack.Disconnection(frozenset(), ()), 0)
 
     @property
@@ -75,7 +76,9 @@ class Enforcement:
         """Puts another policy in force; the difference of the two is what changed."""
         if policy is self._policy:
             return Disconnected({}, 0, 0)
-        return self._put_in_force(policy, conntrack.disconnection(self._policy, policy), time_ns)
+        cut = conntrack.disconnection(self._policy, policy)
+        self.replaced = True
+        return self._put_in_force(policy, cut, time_ns)
 
     def _put_in_force(self, policy: Policy, cut: conntrack.Disconnection, time_ns: int) -> Disconnected:
         zones, endpoints = self._compiler.compile(policy)

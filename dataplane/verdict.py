@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import count
 from typing import Any
 
 from dataplane._core import ffi, lib
@@ -61,9 +62,14 @@ class Names:
         """The number of a rule, or None."""
         return self._numbers.get((rule, group))
 
-    def rule_numbers(self, group: str, rules: Sequence[str]) -> list[int]:
-        """The numbers of many rules of one group."""
-        return [self.rule_number(rule, group) for rule in rules]
+    def rule_numbers(self, rules: Sequence[tuple[str, str]]) -> list[int]:
+        """The numbers of many rules, given as (rule id, security group id); as `rule_number`, and faster."""
+        new = dict.fromkeys(rules)
+        if self._numbers:
+            new = {rule: None for rule in new if rule not in self._numbers}
+        self._numbers.update(zip(new, count(len(self.rules)), strict=False))
+        self.rules.extend(new)
+        return list(map(self._numbers.__getitem__, rules))
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,6 +8,7 @@ takes part in no conflict; where a mapping should be and is not, every value is.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
+from operator import itemgetter
 from typing import TYPE_CHECKING, Any, Final
 
 from dataplane.policy import icmp, limits
@@ -45,20 +46,22 @@ def _good(items: Iterable[Any]) -> Iterator[tuple[int, Any]]:
 
 # ---- one rule ----
 
+# Rules are many, and pydantic makes an attribute cost several times what an item of a dictionary does.
+_compared = itemgetter("protocol", "ethertype", "multiport", "icmp_type", "icmp_code", *REMOTES)
+
 
 def rule_conflicts(rule: SecurityGroupRule) -> list[Conflict]:
     """The fields of one rule against each other."""
     found: list[Conflict] = []
-    protocol, ethertype = rule.protocol, rule.ethertype
-    if rule.multiport is not None and protocol not in ("tcp", "udp", BAD):
+    protocol, ethertype, multiport, kind, code, prefix, group, address_group = _compared(rule.__dict__)
+    if multiport is not None and protocol not in ("tcp", "udp", BAD):
         found.append(_needs_protocol(rule, "multiport", "tcp or udp"))
-    if rule.icmp_type is not None or rule.icmp_code is not None:
+    if kind is not None or code is not None:
         found.extend(_icmp_conflicts(rule))
     if protocol == "icmp" and ethertype == "IPv6":
         found.append(Conflict(("protocol",), "protocol icmp belongs to IPv4: write icmpv6 in an IPv6 rule"))
     elif protocol == "icmpv6" and ethertype == "IPv4":
         found.append(Conflict(("protocol",), 'protocol icmpv6 belongs to IPv6: write icmp, or "ethertype: IPv6"'))
-    prefix, group, address_group = rule.remote_ip_prefix, rule.remote_group_id, rule.remote_address_group_id
     if prefix is not None and (":" in prefix) != (ethertype == "IPv6") and BAD not in (prefix, ethertype):
         text = f"remote_ip_prefix {shown(prefix)} is IPv{family(prefix)} and the ethertype of the rule is {ethertype}"
         found.append(Conflict(("remote_ip_prefix",), text))
@@ -223,7 +226,8 @@ def document_conflicts(policy: Policy) -> Iterator[Conflict]:
         place: Location = ("security_groups", g)
         yield from _within(place, limits.quota_conflicts(group))
         for r, rule in enumerate(group.security_group_rules):
-            if rule.remote_group_id is not None or rule.remote_address_group_id is not None:
+            values = rule.__dict__
+            if values["remote_group_id"] is not None or values["remote_address_group_id"] is not None:
                 yield from _within((*place, "security_group_rules", r), references.of_rule(rule, group))
     for i, instance in enumerate(policy.instances):
         yield from _within(("instances", i), references.of_instance(instance))

@@ -110,7 +110,7 @@ def _prefix(value: object) -> str:
         _not_text(value, '"192.168.0.0/24"')
     text, slash, length = value.partition("/")
     packed = _pack(text, "IPv4 or IPv6 address or CIDR block")
-    size = len(packed) * 8
+    size = 32 if len(packed) == 4 else 128
     bits = _BITS.get(length, 129) if slash else size
     if bits > size:
         _unfit(f"has a bad prefix length: a number 0..{size} is allowed after the slash")
@@ -181,6 +181,11 @@ def _protocol(value: object) -> str | int | None:
         if known or near:
             _unfit(f"is not allowed: {known}" if known else f"is not allowed: {names}; did you mean {near}?")
     _unfit(f"is not allowed: {names}; leave the key out for all protocols")
+
+
+def protocol_number(protocol: str | int) -> int:
+    """The number of a canonical protocol, 0..255."""
+    return PROTOCOL_NUMBERS[protocol] if isinstance(protocol, str) else protocol
 
 
 def port_ranges(multiport: str) -> tuple[tuple[int, int], ...]:

@@ -16,15 +16,13 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
 from pydantic_core import InitErrorDetails, PydanticCustomError
 
-from dataplane.policy import completion, consistency, fields, icmp
+from dataplane.policy import completion, consistency, fields
 from dataplane.policy.mistakes import Conflict
+from dataplane.policy.selectors import Selector, selectors
 
 CONFLICT = "conflict"
 
-Selector = tuple[int, int]
 PackedPrefix = tuple[bytes, int]
-
-ALL_SELECTORS: tuple[Selector, ...] = ((0, 0xFFFFFF),)
 
 _Empty = BeforeValidator(fields.empty_as_tuple)
 
@@ -150,34 +148,12 @@ class SecurityGroupRule(RuleFields, CheckedModel):
     @property
     def protocol_number(self) -> int | None:
         """The protocol's number, 0..255; None for all protocols."""
-        return fields.PROTOCOL_NUMBERS[self.protocol] if isinstance(self.protocol, str) else self.protocol
+        return None if self.protocol is None else fields.protocol_number(self.protocol)
 
     @property
     def selectors(self) -> tuple[Selector, ...]:
-        """Protocol and ports, or ICMP type and code, as ranges of `struct dp_selector` with both ends within."""
-        number = self.protocol_number
-        if number is None:
-            return ALL_SELECTORS
-        base = number << 16
-        multiport = self.multiport
-        if multiport is not None:
-            if multiport.isdecimal():
-                port = base | int(multiport)
-                return ((port, port),)
-            return tuple([(base | low, base | high) for low, high in fields.port_ranges(multiport)])
-        kind = self._icmp_type
-        if kind is None:
-            return ((base, base | 0xFFFF),)
-        code = self._icmp_code(kind)
-        base |= kind << 8
-        return ((base, base | 0xFF),) if code is None else ((base | code, base | code),)
-
-    @property
-    def _icmp_type(self) -> int | None:
-        return None if self.icmp_type is None else icmp.type_number(str(self.protocol), self.icmp_type)
-
-    def _icmp_code(self, kind: int) -> int | None:
-        return None if self.icmp_code is None else icmp.code_number(str(self.protocol), kind, self.icmp_code)
+        """Protocol and ports, or ICMP type and code, as ranges with both ends within."""
+        return selectors(self.protocol, self.multiport, self.icmp_type, self.icmp_code)
 
     @property
     def remote_prefix(self) -> PackedPrefix | None:

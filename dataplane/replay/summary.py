@@ -190,8 +190,11 @@ class Baseline:
     def __init__(self, engine: Engine) -> None:
         self.counters = engine.counters()
         self.rules = _rule_figures(engine)
-        in_force = {(r.id, group.id) for group in engine.policy.security_groups for r in group.security_group_rules}
-        self.gone = {number for number, rule in enumerate(engine.names.rules) if rule not in in_force}
+        self.gone = set[tuple[str, str] | None]()
+        if engine.replaced:
+            groups = engine.policy.security_groups
+            in_force = {(rule.id, group.id) for group in groups for rule in group.security_group_rules}
+            self.gone = set(engine.names.rules) - in_force
         denied = engine.denied(_ALL_DENIED) if self.counters.verdict[lib.DP_DENY].packets else ()
         self.denied = {_key(flow): flow for flow in denied}
 
@@ -275,24 +278,23 @@ def _connections(engine: Engine, counters: Any, was: Any) -> ConnectionCount:
 
 
 def _rules(engine: Engine, before: Baseline) -> list[RuleCount]:
-    known = len(before.rules)
     counted, idle = list[RuleCount](), list[RuleCount]()
-    figures = enumerate(zip(engine.names.rules, _rule_figures(engine), strict=True))
-    for number, (named, now) in islice(figures, 1, None):
-        assert named is not None  # only number 0 stands for no rule
-        was = before.rules[number] if number < known else (0, 0, 0)
-        hits, packets, size = (n - w for n, w in zip(now, was, strict=True)) if now != was else (0, 0, 0)
-        # A connection may go on under a rule that was gone before.
-        if packets or number not in before.gone:
-            (counted if hits or packets else idle).append(RuleCount(*named, hits, packets, size))
+    now = _rule_figures(engine)
+    was = before.rules + [0] * (len(now) - len(before.rules))
+    figures = zip(engine.names.rules, now[::3], now[1::3], now[2::3], was[::3], was[1::3], was[2::3], strict=True)
+    for rule, hits, packets, size, hits_before, packets_before, size_before in islice(figures, 1, None):
+        assert rule is not None  # only number 0 stands for no rule
+        if packets != packets_before:
+            counted.append(RuleCount(*rule, hits - hits_before, packets - packets_before, size - size_before))
+        elif rule not in before.gone:
+            idle.append(RuleCount(*rule, 0, 0, 0))
     # Most of many rules are idle, and stand in order already.
     return [*sorted(counted, key=lambda rule: (-rule.hits, -rule.packets)), *idle]
 
 
-def _rule_figures(engine: Engine) -> list[tuple[int, int, int]]:
-    """Hits, packets and bytes by rule number."""
-    words = memoryview(ffi.buffer(engine.rule_counters())).cast("Q").tolist()
-    return list(zip(words[::3], words[1::3], words[2::3], strict=True))
+def _rule_figures(engine: Engine) -> list[int]:
+    """Hits, packets and bytes of each rule, one rule number after the other."""
+    return memoryview(ffi.buffer(engine.rule_counters())).cast("Q").tolist()
 
 
 assert ffi.sizeof("struct dp_rule_counter") == 3 * ffi.sizeof("uint64_t")
