@@ -544,6 +544,7 @@ int dp_firewall_port_counters(struct dp_firewall *firewall, uint32_t number, str
 enum { DP_BURST_SIZES = 8 };
 struct dp_worker_counters {
     uint64_t bursts[DP_BURST_SIZES];
+    uint64_t burst_frames; /* frames of all bursts */
     uint64_t wakeups;
     uint64_t feed_lost; /* items that found the feed full */
 };

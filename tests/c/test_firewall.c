@@ -219,6 +219,29 @@ static void test_forwarding(void)
     unmake(&n);
 }
 
+static void test_bursts_are_counted_by_size(void)
+{
+    struct dp_worker_counters counters;
+    struct net n;
+    struct bytes f = udp(macs[A], UPLINK, 9, 1, 53, 0);
+    uint64_t bursts = 0, least = 0;
+
+    if (!make(&n, 1))
+        return;
+    for (int i = 0; i < 10; i++)
+        put(&n, UPLINK, 0, &f);
+    for (int i = 0; i < 10; i++)
+        COMES(&n, A, &f);
+    CHECK_EQUAL(dp_firewall_worker_counters(n.firewall, 0, &counters), 0);
+    for (int k = 0; k < DP_BURST_SIZES; k++) {
+        bursts += counters.bursts[k];
+        least += counters.bursts[k] << k;
+    }
+    CHECK_EQUAL(counters.burst_frames, 10);
+    CHECK(bursts >= 1 && bursts <= 10 && least <= 10);
+    unmake(&n);
+}
+
 static void test_other_senders_are_refused(void)
 {
     struct net n;
@@ -410,6 +433,7 @@ static void test_ports_come_and_go(void)
 int main(void)
 {
     test_forwarding();
+    test_bursts_are_counted_by_size();
     test_other_senders_are_refused();
     test_a_fragment_waits_for_its_first();
     test_two_workers_share_connections();
