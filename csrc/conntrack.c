@@ -543,24 +543,43 @@ void dp_conntrack_release(struct dp_conntrack *ct)
     dp_flow_table_release(&ct->table);
 }
 
-int dp_conntrack_configure(struct dp_conntrack *ct, const struct dp_conntrack_config *config)
+/* Gives links another length; making them shorter does not fail. */
+static int resize_links(struct dp_conntrack *ct, uint32_t old_room, uint32_t room)
+{
+    void *links =
+        dp_reserve_again(ct->links, ((size_t)old_room + 1) * sizeof *ct->links, ((size_t)room + 1) * sizeof *ct->links);
+
+    if (!links)
+        return DP_E_MEMORY;
+    ct->links = links;
+    return 0;
+}
+
+int dp_conntrack_reserve_entries(struct dp_conntrack *ct, uint32_t n)
 {
     uint32_t room = ct->table.room;
 
-    if (config->max_entries == 0 || config->max_entries >= 1u << 31)
+    if (n == 0 || n >= 1u << 31)
         return DP_E_ARGUMENT;
-    if (config->max_entries > room) {
-        void *links = dp_reserve_again(ct->links, ((size_t)room + 1) * sizeof *ct->links,
-                                       ((size_t)config->max_entries + 1) * sizeof *ct->links);
+    if (n <= room)
+        return 0;
+    if (resize_links(ct, room, n) < 0)
+        return DP_E_MEMORY;
+    if (dp_timer_resize(&ct->wheel, room + 1, n + 1) < 0)
+        goto back_links;
+    if (dp_flow_table_resize(&ct->table, n) < 0)
+        goto back_timers;
+    return 0;
 
-        if (!links)
-            return DP_E_MEMORY;
-        ct->links = links;
-        if (dp_timer_resize(&ct->wheel, room + 1, config->max_entries + 1) < 0 ||
-            dp_flow_table_resize(&ct->table, config->max_entries) < 0)
-            return DP_E_MEMORY;
-    }
+back_timers:
+    dp_timer_resize(&ct->wheel, n + 1, room + 1);
+back_links:
+    resize_links(ct, n, room);
+    return DP_E_MEMORY;
+}
+
+void dp_conntrack_configure(struct dp_conntrack *ct, const struct dp_conntrack_config *config)
+{
     ct->config = *config;
     ct->reap_from = 0;
-    return 0;
 }

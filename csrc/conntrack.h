@@ -99,8 +99,10 @@ struct dp_conntrack {
 
 int dp_conntrack_init(struct dp_conntrack *ct, const struct dp_conntrack_config *config, const uint64_t *seed);
 void dp_conntrack_release(struct dp_conntrack *ct);
-/* Puts new settings in force; the table never gets smaller than it is. */
-int dp_conntrack_configure(struct dp_conntrack *ct, const struct dp_conntrack_config *config);
+/* Makes room for `n` entries, no fewer than there was for; on an error all is as before. */
+int dp_conntrack_reserve_entries(struct dp_conntrack *ct, uint32_t n);
+/* Puts new settings in force, for whose max_entries there is room. */
+void dp_conntrack_configure(struct dp_conntrack *ct, const struct dp_conntrack_config *config);
 
 /* Lets timers come up that are due by now. */
 void dp_conntrack_run_timers(struct dp_conntrack *ct);

@@ -562,7 +562,10 @@ struct dp_station {
 /* At most n stations; returns how many. */
 int dp_firewall_stations(struct dp_firewall *firewall, struct dp_station *stations, uint32_t n);
 
-/* As dp_engine_update, in all workers; update->time_ns is ignored: it happens now. */
+/*
+ * As dp_engine_update, in all workers or, on an error, in none; update->time_ns is ignored: it happens now. All workers
+ * make room before the first one changes its policy.
+ */
 int dp_firewall_update(struct dp_firewall *firewall, struct dp_policy_update *update);
 /* What an update would disconnect, by position in update->cut and in update->revoked; nothing changes. */
 int dp_firewall_rehearse(struct dp_firewall *firewall, struct dp_policy_update *update);
