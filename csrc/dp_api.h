@@ -581,6 +581,7 @@ int dp_firewall_denied(struct dp_firewall *firewall, struct dp_denied *denied, u
 /* ---- the feed: what workers tell while somebody wants to know ---- */
 
 enum dp_feed { DP_FEED_DENIED = 1, DP_FEED_CONNECTIONS = 2, DP_FEED_FRAMES = 4 };
+/* UPDATE: its state is another, or a change has disconnected it, which is told soon after the change. */
 enum dp_connection_event { DP_EVENT_NONE, DP_EVENT_NEW, DP_EVENT_UPDATE, DP_EVENT_DESTROY };
 /*
  * One item, followed by `captured` bytes of the frame (DP_FEED_FRAMES only), filled up to a multiple of 8.
@@ -602,7 +603,10 @@ struct dp_feed_item {
 };
 /* Which kinds are wanted from now on (0: none); frames of `port` only, or of all for -1. */
 void dp_firewall_watch(struct dp_firewall *firewall, uint32_t kinds, int32_t port);
-/* Takes whole items that are there, of one worker after the other; returns the bytes written, 0 for none. */
+/*
+ * Takes whole items that are there, of one worker after the other; returns the bytes written, 0 for none. The
+ * descriptor is readable again as long as there is more, or a change has disconnected what is not told yet.
+ */
 int64_t dp_firewall_feed(struct dp_firewall *firewall, void *out, uint64_t size);
 /* A descriptor that is readable while there are items. */
 int dp_firewall_feed_fd(const struct dp_firewall *firewall);

@@ -49,7 +49,7 @@ int dp_firewall_new(const struct dp_conntrack_config *config, const uint64_t *se
     if (!f)
         return DP_E_MEMORY;
     memset(f, 0, size);
-    f->workers = workers;
+    f->workers = f->telling = workers;
     f->feed_wake = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
     share = share_of(f, config);
     for (uint32_t i = 0; i < workers; i++)
@@ -266,6 +266,11 @@ int dp_firewall_update(struct dp_firewall *f, struct dp_policy_update *update)
         for (c.cursor = 0; c.cursor != DP_CURSOR_END;)
             dp_worker_call(&f->worker[i], settle, &c);
     update->revoked = c.update.revoked;
+    if (!c.error && (f->watched & DP_FEED_CONNECTIONS) && (update->n_cut || update->n_revocations)) {
+        f->telling = 0;
+        f->told = 0;
+        dp_firewall_wake_feed(f);
+    }
     /* Whoever wanted a table has it by now; freeing large ones takes a while. */
     for (uint32_t i = 0; i < f->workers; i++)
         dp_policy_release(c.policy[i]);

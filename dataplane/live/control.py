@@ -308,8 +308,8 @@ class ControlServer:
                 loop.add_reader(fd, on_readable)
                 with contextlib.suppress(TimeoutError):
                     await asyncio.wait_for(readable.wait(), 1)
-                await self.do(self._feed.pump)
-                if not self._feed.is_dense:
+                taken = await self.do(self._feed.pump)
+                if taken is None or not self._feed.is_dense:
                     await asyncio.sleep(_PAUSE_SECONDS)
         except DataPlaneError:
             log.exception("the feed cannot be read: events, drops and captures get nothing more")

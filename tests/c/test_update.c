@@ -1,5 +1,6 @@
 /*
- * test_update.c: a policy put in force by a firewall of two workers: in both or in none. Connections are restored ones,
+ * test_update.c: a policy put in force by a firewall of two workers: in both or in none; what it disconnects is told to
+ * whoever watches. Connections are restored ones,
  * so that no packet is needed; memory fails where the test says, as this program has an mremap of its own.
  */
 #ifndef _GNU_SOURCE
@@ -9,11 +10,12 @@
 #include "dp_api.h"
 
 #include <errno.h>
+#include <poll.h>
 #include <sys/mman.h>
 #include <sys/syscall.h>
 #include <unistd.h>
 
-enum { WORKERS = 2, REMOTES = 8, ENTRIES = 1000 };
+enum { WORKERS = 2, REMOTES = 8, ENTRIES = 1000, QUIET_MS = 150 };
 
 struct scene {
     struct dp_firewall *firewall;
@@ -162,8 +164,122 @@ static void test_a_table_that_could_not_grow_grows_later(void)
     unmake(&s);
 }
 
+/* Takes the whole feed; returns how many connections were told with an event. */
+static int told(const struct scene *s, enum dp_connection_event event, bool disconnected)
+{
+    static uint8_t items[65536];
+    struct dp_feed_item item;
+    struct pollfd ready = {dp_firewall_feed_fd(s->firewall), POLLIN, 0};
+    int n = 0;
+
+    while (poll(&ready, 1, QUIET_MS) == 1) {
+        int64_t used = dp_firewall_feed(s->firewall, items, sizeof items);
+
+        for (int64_t at = 0; at < used; at += item.size) {
+            memcpy(&item, items + at, sizeof item);
+            if (CHECK_EQUAL(item.kind, DP_FEED_CONNECTIONS) && CHECK_EQUAL(item.event, event) &&
+                CHECK_EQUAL(item.connection.disconnected, disconnected))
+                n++;
+        }
+    }
+    return n;
+}
+
+static void test_who_watches_is_told_what_a_change_disconnects(void)
+{
+    static const uint32_t zone[1] = {0};
+    struct dp_connection_filter all = {.zone = -1, .origin = -1, .protocol = -1, .disconnected = -1};
+    struct scene s;
+
+    if (!make(&s))
+        return;
+    dp_firewall_watch(s.firewall, DP_FEED_CONNECTIONS, -1);
+    CHECK_EQUAL(put_in_force(&s, NULL, 0, NULL), 0);
+    CHECK_EQUAL(told(&s, DP_EVENT_UPDATE, true), 0);
+    CHECK_EQUAL(put_in_force(&s, zone, 1, NULL), 0);
+    CHECK_EQUAL(told(&s, DP_EVENT_UPDATE, true), REMOTES);
+    /* Once: they are disconnected already. */
+    CHECK_EQUAL(put_in_force(&s, zone, 1, NULL), 0);
+    CHECK_EQUAL(told(&s, DP_EVENT_UPDATE, true), 0);
+    CHECK_EQUAL(dp_firewall_flush(s.firewall, &all), REMOTES);
+    CHECK_EQUAL(told(&s, DP_EVENT_DESTROY, true), REMOTES);
+    unmake(&s);
+}
+
+static void test_what_was_disconnected_before_is_no_news(void)
+{
+    static const uint32_t zone[1] = {0};
+    struct dp_connection_filter all = {.zone = -1, .origin = -1, .protocol = -1, .disconnected = -1};
+    struct scene s;
+
+    if (!make(&s))
+        return;
+    CHECK_EQUAL(put_in_force(&s, zone, 1, NULL), 0);
+    dp_firewall_watch(s.firewall, DP_FEED_CONNECTIONS, -1);
+    CHECK_EQUAL(count(&s, 1), REMOTES);
+    CHECK_EQUAL(told(&s, DP_EVENT_UPDATE, true), 0);
+    CHECK_EQUAL(dp_firewall_flush(s.firewall, &all), REMOTES);
+    CHECK_EQUAL(told(&s, DP_EVENT_DESTROY, true), REMOTES);
+    unmake(&s);
+}
+
+/* Restores many connections of one worker. */
+static void fill(struct scene *s, uint32_t n, enum dp_origin origin)
+{
+    s->config.max_entries = 2 * WORKERS * n;
+    CHECK_EQUAL(put_in_force(s, NULL, 0, NULL), 0);
+    for (uint32_t i = 0; i < n; i++) {
+        struct dp_saved_connection saved = connection(200);
+
+        saved.remote_port = (uint16_t)i;
+        saved.origin = (uint8_t)origin;
+        CHECK_EQUAL(dp_firewall_restore(s->firewall, &saved, 1, 0), 1);
+    }
+}
+
+static void test_more_than_the_feed_holds_is_told(void)
+{
+    enum { MANY = 60000 };
+    static const uint32_t zone[1] = {0};
+    struct dp_worker_counters counters;
+    struct scene s;
+
+    if (!make(&s))
+        return;
+    fill(&s, MANY, DP_INBOUND);
+    dp_firewall_watch(s.firewall, DP_FEED_CONNECTIONS, -1);
+    CHECK_EQUAL(put_in_force(&s, zone, 1, NULL), 0);
+    CHECK_EQUAL(told(&s, DP_EVENT_UPDATE, true), MANY + REMOTES);
+    for (uint32_t w = 0; w < WORKERS; w++) {
+        CHECK_EQUAL(dp_firewall_worker_counters(s.firewall, w, &counters), 0);
+        CHECK_EQUAL(counters.feed_lost, 0);
+    }
+    unmake(&s);
+}
+
+static void test_what_is_told_is_found_among_what_is_not(void)
+{
+    static const uint32_t zone[1] = {0};
+    struct dp_saved_connection last = connection(200);
+    struct scene s;
+
+    if (!make(&s))
+        return;
+    fill(&s, 20000, DP_OUTBOUND);
+    last.remote_port = 30000;
+    CHECK_EQUAL(dp_firewall_restore(s.firewall, &last, 1, 0), 1);
+    dp_firewall_watch(s.firewall, DP_FEED_CONNECTIONS, -1);
+    CHECK_EQUAL(put_in_force(&s, zone, 1, NULL), 0);
+    CHECK_EQUAL(told(&s, DP_EVENT_UPDATE, true), REMOTES + 1);
+    unmake(&s);
+}
+
 int main(void)
 {
+    test_who_watches_is_told_what_a_change_disconnects();
+    test_what_was_disconnected_before_is_no_news();
+    test_more_than_the_feed_holds_is_told();
+    test_what_is_told_is_found_among_what_is_not();
     test_an_update_without_memory_happens_in_no_worker();
     test_a_table_that_could_not_grow_grows_later();
     return check_result("test_update");

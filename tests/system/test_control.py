@@ -269,6 +269,20 @@ def test_the_connection_table(running: Running, inbound: Conversation) -> None:
     ]
 
 
+def test_events_tell_what_a_change_disconnects(running: Running, inbound: Conversation) -> None:
+    """At once and without a packet; what is outbound stays, and is not told of."""
+    outbound = Conversation(running.a, running.out, OUTSIDE, 9000)
+    with running.watching("conntrack", "events", "--count", "1") as events:
+        running.ctl("rule", "update", "ping", "icmp_type=echo-request")
+        line = events.communicate(timeout=10)[0]
+    assert line.startswith(" [UPDATE] tcp      6 ")
+    assert f" src={OUTSIDE} dst={INSIDE} " in line
+    assert " [ASSURED] [DISCONNECTED] mark=0 use=1 instance=a origin=inbound rule=web security_group=sg\n" in line
+    assert not inbound.goes_on()
+    assert outbound.goes_on()
+    outbound.close()
+
+
 def test_drops_are_told_as_they_come(running: Running) -> None:
     running.start()
     with running.watching("drops", "--count", "1") as drops:

@@ -20,6 +20,7 @@ from dataplane.live import state
 from dataplane.live.client import ControlClient, RefusedError, UnreachableError
 from dataplane.live.control import CLIENTS_MAX, ControlError, control_socket
 from dataplane.live.firewall import Firewall
+from dataplane.live.listing import event_line
 
 from .scene import POLICY, saved
 from .served import Served, serving
@@ -210,6 +211,23 @@ def test_events_tell_what_goes(served: Served) -> None:
         told += pending
     assert [(e["event"], e["connection"]["protocol"]) for e in told] == [("DESTROY", "udp")]
     assert abs(told[0]["time"] - time.time()) < 10
+
+
+def test_events_tell_what_a_change_disconnects(served: Served) -> None:
+    """Soon after the change, though no packet comes; then the connections go, marked."""
+    with ControlClient(served.socket) as client, ThreadPoolExecutor(1) as reader:
+        events = client.stream("events")
+        first = reader.submit(next, events)
+        time.sleep(0.2)
+        assert served.change(ADD)["disconnected"]["total"] == 2
+        told = [first.result(5), reader.submit(next, events).result(5)]
+        assert served.call("conntrack", action="delete", selection={"disconnected": True}) == {"deleted": 2}
+        gone = [reader.submit(next, events).result(5) for _ in range(2)]
+    for event, found in (("UPDATE", told), ("DESTROY", gone)):
+        assert {e["connection"]["remote"] for e in found} == {"192.0.2.9", "fd00::9"}
+        assert {(e["event"], e["connection"]["disconnected"]) for e in found} == {(event, True)}
+    assert "[DISCONNECTED]" in event_line(told[0])
+    assert event_line(told[0]).startswith(" [UPDATE] tcp      6 ")
 
 
 def test_save_writes_the_state_file(served: Served) -> None:
