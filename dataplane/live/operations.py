@@ -72,7 +72,10 @@ class Operations:
         return {"policy": str(self._policy_path), **answer, "seconds": time.perf_counter() - started}
 
     def change(self, change: Mapping[str, Any], *, dry_run: bool = False) -> dict[str, Any]:
-        """Makes one change of SPEC 7 in memory: the policy file stays as it is. Raises ChangeError."""
+        """Makes one change of SPEC 7 in memory: the policy file stays as it is. Raises ChangeError.
+
+        `unsaved_changes` of the answer are those that the next reload takes back.
+        """
         if "apply_policy" in change:
             raise ValueError("apply_policy is no change of a running firewall: use reload")
         before = self.firewall.policy
@@ -80,7 +83,11 @@ class Operations:
         answer = self._change_to(policy, dry_run=dry_run)
         if answer["changed"] and not dry_run:
             self._unsaved += 1
-        return answer | {"new_rules": sorted(policy.rules_by_id.keys() - before.rules_by_id.keys())}
+        return answer | {
+            "new_rules": sorted(policy.rules_by_id.keys() - before.rules_by_id.keys()),
+            "unsaved_changes": self._unsaved,
+            "policy_file": str(self._policy_path),
+        }
 
     def _change_to(self, policy: Policy, *, dry_run: bool) -> dict[str, Any]:
         changed = policy is not self.firewall.policy

@@ -21,6 +21,7 @@ from dataplane.live.client import ControlClient, RefusedError, UnreachableError
 from dataplane.live.control import CLIENTS_MAX, ControlError, control_socket
 from dataplane.live.firewall import Firewall
 from dataplane.live.listing import event_line
+from dataplane.policy.write import as_yaml
 
 from .scene import POLICY, saved
 from .served import Served, serving
@@ -155,6 +156,21 @@ def test_reload_takes_back_what_was_in_memory_only(served: Served) -> None:
     assert served.call("status")["unsaved_changes"] == 0
     assert "sg/5" not in served.firewall.policy.rules_by_id
     assert not served.call("reload")["changed"]
+
+
+def test_the_policy_in_force_can_be_kept(served: Served) -> None:
+    """Written to the policy file, a reload changes nothing and cuts nothing; the answers say what is not there yet."""
+    assert served.change(ADD, dry_run=True)["unsaved_changes"] == 0
+    assert served.change(ADD)["unsaved_changes"] == 1
+    answer = served.change({"clone_group": {"security_group": "sg", "id": "copy"}})
+    assert (answer["unsaved_changes"], answer["policy_file"]) == (2, str(served.policy))
+    for text in (json.dumps(served.call("policy")), as_yaml(served.call("policy"))):
+        assert Policy.parse(text) == served.firewall.policy
+        served.policy.write_text(text)
+        again = served.call("reload")
+        assert (again["changed"], again["disconnected"]["total"]) == (False, 0)
+    assert served.call("status")["unsaved_changes"] == 0
+    assert "sg/5" in served.firewall.policy.rules_by_id
 
 
 def test_a_clone_has_rules_of_its_own_and_disconnects_nothing(served: Served) -> None:
