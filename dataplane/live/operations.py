@@ -46,6 +46,9 @@ class Operations:
         self.firewall = firewall
         self.generation = 1
         self.reloads = Reloads()
+        #: System calls that the kernel refuses to this process; none for a reason.
+        self.refused_calls = 0
+        self.unfiltered_because: str | None = None
         self._ports = ports
         self._policy_path = policy_path
         self._state_path = state_path
@@ -190,6 +193,8 @@ class Operations:
             "generation": self.generation,
             "loaded": self.reloads.loaded_at,
             "unsaved_changes": self._unsaved,
+            "refused_system_calls": self.refused_calls,
+            "unfiltered_because": self.unfiltered_because,
             "state_file": str(self._state_path) if self._state_path else None,
             "security_groups": len(policy.security_groups),
             "rules": len(policy.rules_by_id),

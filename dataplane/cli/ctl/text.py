@@ -49,6 +49,8 @@ def print_status(status: Mapping[str, Any]) -> None:
         f"{_count(status['connections'], 'connection')} of at most {status['connections_limit']:,}"
         + (f", {status['early_drops']:,} dropped early to make room" if status["early_drops"] else "")
     )
+    refused, reason = status["refused_system_calls"], status["unfiltered_because"]
+    typer.echo(f"{refused} system calls refused to it" if refused else f"system calls are not filtered: {reason}")
     _table(
         "Ports",
         ("port", "kind", "behind it", "state"),
