@@ -7,6 +7,8 @@ import json
 import os
 import socket
 import stat
+import subprocess
+import sys
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -244,6 +246,19 @@ def test_events_tell_what_a_change_disconnects(served: Served) -> None:
         assert {(e["event"], e["connection"]["disconnected"]) for e in found} == {(event, True)}
     assert "[DISCONNECTED]" in event_line(told[0])
     assert event_line(told[0]).startswith(" [UPDATE] tcp      6 ")
+
+
+def test_what_a_stream_lost_is_said_at_its_end(tmp_path: Path) -> None:
+    answers = [{"ok": True, "stream": "items"}, {"ok": True, "result": {"lost": 1234}}]
+    command = [sys.executable, "-m", "dataplane", "ctl", "--socket", str(tmp_path / "control"), "conntrack", "events"]
+    with control_socket(tmp_path / "control") as door:
+        door.settimeout(10)
+        with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as events:
+            client, _ = door.accept()
+            with client:
+                client.sendall(b"".join(json.dumps(answer).encode() + b"\n" for answer in answers))
+                told = events.communicate(timeout=10)
+    assert told == ("", "1,234 more came faster than they were read, and are lost\n")
 
 
 def test_save_writes_the_state_file(served: Served) -> None:
