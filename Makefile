@@ -21,8 +21,9 @@ FUZZ ?= $(basename $(notdir $(wildcard tests/fuzz/fuzz_*.c tests/fuzz/fuzz_*.py)
 # Arguments for bench/replay.py.
 BENCH ?=
 
-# Debian's packages that the tests and `make fuzz` need; clang's runtime, with its version in the name, is added to them.
-SYSTEM_PACKAGES := clang curl dnsmasq-base ethtool iperf3 iproute2 iputils-ping netcat-openbsd \
+# Debian's packages that `make demo-live` needs, and those that the tests and `make fuzz` need besides.
+DEMO_PACKAGES := curl iperf3 iproute2 iputils-ping netcat-openbsd
+SYSTEM_PACKAGES := $(DEMO_PACKAGES) clang dnsmasq-base ethtool \
     nftables openssh-client openssh-server procps tcpdump udhcpc util-linux
 
 VENV := .venv
@@ -43,7 +44,7 @@ demo: $(VENV)/installed ## build, install into .venv, and replay a capture throu
 	$(BIN)/dataplane replay $(DEMO)
 
 .PHONY: demo-live
-demo-live: $(VENV)/live ## live traffic between guests in network namespaces: what passes, what is cut (as root)
+demo-live: demo-packages $(VENV)/live ## live traffic between guests in network namespaces: what passes, what is cut (as root)
 	@$(BIN)/python examples/live/demo
 
 .PHONY: install
@@ -122,19 +123,32 @@ clean: ## remove .venv and all that was built
 	rm -rf .hypothesis .import_linter_cache .mypy_cache .pytest_cache .ruff_cache
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
+# Installs those of the packages PACKAGES that are missing (as root), or prints the line that does.
+define install_packages
+@command -v apt-get >/dev/null || { echo "Without apt-get, install what Debian calls $(PACKAGES)." >&2; exit 0; }; \
+missing() { for package in $(PACKAGES); do \
+    [[ $$(dpkg-query -W -f '$${db:Status-Abbrev}' "$$package" 2>/dev/null) == ii* ]] || echo "$$package"; done; }; \
+packages=$$(missing); \
+[[ -n $$packages ]] || exit 0; \
+[[ $$(id -u) == 0 ]] || { echo "$(PURPOSE): sudo apt-get install" $$packages >&2; exit 0; }; \
+echo "installing" $$packages; \
+apt-get update -qq; \
+DEBIAN_FRONTEND=noninteractive apt-get install -qq --no-install-recommends $$(missing) >/dev/null
+endef
+
 .PHONY: system-packages
+# clang's runtime has its version in the name.
+system-packages: PACKAGES = $(SYSTEM_PACKAGES) \
+    $$(apt-cache depends clang 2>/dev/null | sed -n 's/.*Depends: clang-\([0-9]*\)$$/libclang-rt-\1-dev/p')
+system-packages: PURPOSE := Some tests need more
 system-packages: ## install Debian's packages that the tests need (as root), or say which are missing
-	@command -v apt-get >/dev/null || { echo "Without apt-get, install what Debian calls $(SYSTEM_PACKAGES)." >&2; exit 0; }; \
-	wanted() { echo $(SYSTEM_PACKAGES); \
-	    apt-cache depends clang 2>/dev/null | sed -n 's/.*Depends: clang-\([0-9]*\)$$/libclang-rt-\1-dev/p'; }; \
-	missing() { for package in $$(wanted); do \
-	    [[ $$(dpkg-query -W -f '$${db:Status-Abbrev}' "$$package" 2>/dev/null) == ii* ]] || echo "$$package"; done; }; \
-	packages=$$(missing); \
-	[[ -n $$packages ]] || exit 0; \
-	[[ $$EUID == 0 ]] || { echo "Some tests need more: sudo apt-get install" $$packages >&2; exit 0; }; \
-	echo "installing" $$packages; \
-	apt-get update -qq; \
-	DEBIAN_FRONTEND=noninteractive apt-get install -qq --no-install-recommends $$(missing) >/dev/null
+	$(install_packages)
+
+.PHONY: demo-packages
+demo-packages: PACKAGES := $(DEMO_PACKAGES)
+demo-packages: PURPOSE := The demonstration needs more
+demo-packages: ## install Debian's packages that the demonstration needs (as root), or say which are missing
+	$(install_packages)
 
 # ---- the environment ----
 

@@ -93,6 +93,25 @@ static const struct dp_cut *first_cut(const struct dp_zone *zone, uint32_t chang
     return low < zone->n_cuts ? &zone->cuts[low] : NULL;
 }
 
+static void disconnect(struct dp_conntrack *ct, struct dp_entry *e, struct dp_cut cut)
+{
+    struct dp_zone *zone = &ct->zones[zone_of(e)];
+    bool alive = cut.time_ns < e->last_ns || cut.time_ns - e->last_ns < ct->config.timeout_ns[e->state];
+
+    if (zone->last_cut <= e->change) {
+        zone->attached--;
+        ct->disconnected++;
+    }
+    e->flags |= DP_ENTRY_CUT;
+    /* Dead before the cut: it stays dead. */
+    if (!alive)
+        return;
+    if (e->last_ns < cut.time_ns)
+        e->last_ns = cut.time_ns;
+    if (ct->observe && cut.change > ct->observed_from)
+        ct->observe(ct->observer, DP_EVENT_UPDATE, (uint32_t)(e - ct->table.entries));
+}
+
 /* Looks at the changes that the entry has not met yet. */
 static void settle(struct dp_conntrack *ct, struct dp_entry *e)
 {
@@ -101,22 +120,14 @@ static void settle(struct dp_conntrack *ct, struct dp_entry *e)
     if ((e->flags & DP_ENTRY_INBOUND) && !(e->flags & DP_ENTRY_CUT)) {
         const struct dp_cut *cut = zone->last_cut > e->change ? first_cut(zone, e->change) : NULL;
         const struct dp_revoked *revoked = ct->last_revoked > e->change ? first_revocation(ct, e) : NULL;
-        uint64_t time = 0;
+        struct dp_cut first = {0, 0};
 
         if (revoked && (!cut || revoked->change < cut->change))
-            time = revoked->time_ns;
+            first = (struct dp_cut){revoked->change, revoked->time_ns};
         else if (cut)
-            time = cut->time_ns;
-        if (cut || revoked) {
-            if (zone->last_cut <= e->change) {
-                zone->attached--;
-                ct->disconnected++;
-            }
-            /* Dead before the cut: it stays dead. */
-            if (time < e->last_ns || time - e->last_ns < ct->config.timeout_ns[e->state])
-                e->last_ns = time < e->last_ns ? e->last_ns : time;
-            e->flags |= DP_ENTRY_CUT;
-        }
+            first = *cut;
+        if (cut || revoked)
+            disconnect(ct, e, first);
     }
     e->change = ct->change;
 }
@@ -152,10 +163,10 @@ static void forget(struct dp_conntrack *ct, uint32_t index)
     struct dp_entry *e = &ct->table.entries[index];
     struct dp_zone *zone = &ct->zones[zone_of(e)];
 
-    if (ct->observe)
-        ct->observe(ct->observer, DP_EVENT_DESTROY, index);
     if (e->change != ct->change)
         settle(ct, e);
+    if (ct->observe)
+        ct->observe(ct->observer, DP_EVENT_DESTROY, index);
     if ((e->flags & (DP_ENTRY_INBOUND | DP_ENTRY_CUT)) == DP_ENTRY_INBOUND)
         zone->attached--;
     zone->entries--;
@@ -379,7 +390,18 @@ void dp_conntrack_reattach(struct dp_conntrack *ct, uint32_t index, uint32_t rul
 
     e->flags &= (uint8_t)~DP_ENTRY_CUT;
     e->rule = rule;
+    e->last_ns = ct->now;
     ct->zones[zone_of(e)].attached++;
+    if (ct->observe)
+        ct->observe(ct->observer, DP_EVENT_UPDATE, index);
+}
+
+void dp_conntrack_observe(struct dp_conntrack *ct, dp_entry_observer *observe, void *observer)
+{
+    if (!ct->observe)
+        ct->observed_from = ct->change;
+    ct->observe = observe;
+    ct->observer = observer;
 }
 
 /* ---- changes ---- */
@@ -543,24 +565,43 @@ void dp_conntrack_release(struct dp_conntrack *ct)
     dp_flow_table_release(&ct->table);
 }
 
-int dp_conntrack_configure(struct dp_conntrack *ct, const struct dp_conntrack_config *config)
+/* Gives links another length; making them shorter does not fail. */
+static int resize_links(struct dp_conntrack *ct, uint32_t old_room, uint32_t room)
+{
+    void *links =
+        dp_reserve_again(ct->links, ((size_t)old_room + 1) * sizeof *ct->links, ((size_t)room + 1) * sizeof *ct->links);
+
+    if (!links)
+        return DP_E_MEMORY;
+    ct->links = links;
+    return 0;
+}
+
+int dp_conntrack_reserve_entries(struct dp_conntrack *ct, uint32_t n)
 {
     uint32_t room = ct->table.room;
 
-    if (config->max_entries == 0 || config->max_entries >= 1u << 31)
+    if (n == 0 || n >= 1u << 31)
         return DP_E_ARGUMENT;
-    if (config->max_entries > room) {
-        void *links = dp_reserve_again(ct->links, ((size_t)room + 1) * sizeof *ct->links,
-                                       ((size_t)config->max_entries + 1) * sizeof *ct->links);
+    if (n <= room)
+        return 0;
+    if (resize_links(ct, room, n) < 0)
+        return DP_E_MEMORY;
+    if (dp_timer_resize(&ct->wheel, room + 1, n + 1) < 0)
+        goto back_links;
+    if (dp_flow_table_resize(&ct->table, n) < 0)
+        goto back_timers;
+    return 0;
 
-        if (!links)
-            return DP_E_MEMORY;
-        ct->links = links;
-        if (dp_timer_resize(&ct->wheel, room + 1, config->max_entries + 1) < 0 ||
-            dp_flow_table_resize(&ct->table, config->max_entries) < 0)
-            return DP_E_MEMORY;
-    }
+back_timers:
+    dp_timer_resize(&ct->wheel, n + 1, room + 1);
+back_links:
+    resize_links(ct, n, room);
+    return DP_E_MEMORY;
+}
+
+void dp_conntrack_configure(struct dp_conntrack *ct, const struct dp_conntrack_config *config)
+{
     ct->config = *config;
     ct->reap_from = 0;
-    return 0;
 }

@@ -9,7 +9,8 @@
  * log of each zone that it touches, and that is all: O(1) a zone. An entry remembers up to which change it has been
  * looked at (`change`); at the next look, or when its timer comes up, the first cut of its zone after that decides: an
  * inbound entry that was alive at that time is HELD: last_ns becomes the time of the cut and packets refresh it no
- * more, so that it goes when its state's timeout has passed since the cut, and a later cut prolongs nothing.
+ * more, so that it goes when its state's timeout has passed since the cut, and a later cut prolongs nothing. The
+ * observer is told of it at that look, so whoever wants to hear of all soon has every entry looked at.
  * Revocations (SPEC 5.4) are looked up in the same place by (rule, remote address).
  *
  * A FULL TABLE. Each zone lists its entries in two queues, oldest first: tentative ones (half-open, one-way, closed)
@@ -67,7 +68,10 @@ struct dp_revoked {
 
 enum { DP_REVOKED_SLOTS = 1024 };
 
-/* Told of an entry that was made, changed its state, or is about to go; it must not touch the table. */
+/*
+ * Told of an entry that was made, changed its state, was found disconnected (or kept after all), or is about to go; it
+ * must not touch the table.
+ */
 typedef void dp_entry_observer(void *owner, enum dp_connection_event event, uint32_t entry);
 
 struct dp_conntrack {
@@ -94,13 +98,16 @@ struct dp_conntrack {
     struct dp_flood_counter flood[DP_FLOODS];
     dp_entry_observer *observe; /* NULL: nobody wants to know */
     void *observer;
+    uint32_t observed_from; /* what changes up to this one disconnected is no news */
     uint32_t revoked_head[DP_REVOKED_SLOTS];
 };
 
 int dp_conntrack_init(struct dp_conntrack *ct, const struct dp_conntrack_config *config, const uint64_t *seed);
 void dp_conntrack_release(struct dp_conntrack *ct);
-/* Puts new settings in force; the table never gets smaller than it is. */
-int dp_conntrack_configure(struct dp_conntrack *ct, const struct dp_conntrack_config *config);
+/* Makes room for `n` entries, no fewer than there was for; on an error all is as before. */
+int dp_conntrack_reserve_entries(struct dp_conntrack *ct, uint32_t n);
+/* Puts new settings in force, for whose max_entries there is room. */
+void dp_conntrack_configure(struct dp_conntrack *ct, const struct dp_conntrack_config *config);
 
 /* Lets timers come up that are due by now. */
 void dp_conntrack_run_timers(struct dp_conntrack *ct);
@@ -143,6 +150,9 @@ void dp_conntrack_revoke(struct dp_conntrack *ct, const struct dp_revocation *re
 void dp_conntrack_set_present(struct dp_conntrack *ct, uint32_t zone, bool present);
 /* Takes out every entry that is dead by now. */
 void dp_conntrack_reap(struct dp_conntrack *ct);
+
+/* Who is told from now on; NULL for nobody. */
+void dp_conntrack_observe(struct dp_conntrack *ct, dp_entry_observer *observe, void *observer);
 
 /* Whether entry `index` is in use and alive now, all changes looked at. */
 enum dp_conn_status dp_conntrack_status(struct dp_conntrack *ct, uint32_t index);

@@ -544,6 +544,7 @@ int dp_firewall_port_counters(struct dp_firewall *firewall, uint32_t number, str
 enum { DP_BURST_SIZES = 8 };
 struct dp_worker_counters {
     uint64_t bursts[DP_BURST_SIZES];
+    uint64_t burst_frames; /* frames of all bursts */
     uint64_t wakeups;
     uint64_t feed_lost; /* items that found the feed full */
 };
@@ -561,7 +562,10 @@ struct dp_station {
 /* At most n stations; returns how many. */
 int dp_firewall_stations(struct dp_firewall *firewall, struct dp_station *stations, uint32_t n);
 
-/* As dp_engine_update, in all workers; update->time_ns is ignored: it happens now. */
+/*
+ * As dp_engine_update, in all workers or, on an error, in none; update->time_ns is ignored: it happens now. All workers
+ * make room before the first one changes its policy.
+ */
 int dp_firewall_update(struct dp_firewall *firewall, struct dp_policy_update *update);
 /* What an update would disconnect, by position in update->cut and in update->revoked; nothing changes. */
 int dp_firewall_rehearse(struct dp_firewall *firewall, struct dp_policy_update *update);
@@ -577,6 +581,7 @@ int dp_firewall_denied(struct dp_firewall *firewall, struct dp_denied *denied, u
 /* ---- the feed: what workers tell while somebody wants to know ---- */
 
 enum dp_feed { DP_FEED_DENIED = 1, DP_FEED_CONNECTIONS = 2, DP_FEED_FRAMES = 4 };
+/* UPDATE: its state is another, or a change has disconnected it, which is told soon after the change. */
 enum dp_connection_event { DP_EVENT_NONE, DP_EVENT_NEW, DP_EVENT_UPDATE, DP_EVENT_DESTROY };
 /*
  * One item, followed by `captured` bytes of the frame (DP_FEED_FRAMES only), filled up to a multiple of 8.
@@ -598,7 +603,10 @@ struct dp_feed_item {
 };
 /* Which kinds are wanted from now on (0: none); frames of `port` only, or of all for -1. */
 void dp_firewall_watch(struct dp_firewall *firewall, uint32_t kinds, int32_t port);
-/* Takes whole items that are there, of one worker after the other; returns the bytes written, 0 for none. */
+/*
+ * Takes whole items that are there, of one worker after the other; returns the bytes written, 0 for none. The
+ * descriptor is readable again as long as there is more, or a change has disconnected what is not told yet.
+ */
 int64_t dp_firewall_feed(struct dp_firewall *firewall, void *out, uint64_t size);
 /* A descriptor that is readable while there are items. */
 int dp_firewall_feed_fd(const struct dp_firewall *firewall);

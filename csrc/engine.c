@@ -1,9 +1,11 @@
 /*
  * engine.c: an engine made, a policy put in force, counters read. What packets meet is in pipeline.c.
  *
- * AN UPDATE takes all the memory that it needs first; after that nothing in it can fail, so it happens whole or not at
- * all. Then: time is set, the dead are taken out (so that the counts of disconnected connections are exact), the change
- * is numbered, zones come and go, cuts and revocations are written, and the policy pointer is swapped.
+ * AN UPDATE takes all the memory that it needs first, in two steps: the policy is built (dp_policy_new), and the engine
+ * makes room for it (dp_engine_reserve). After that nothing in it can fail (dp_engine_swap), so it happens whole or not
+ * at all, in several engines too. In the last step: time is set, the dead are taken out (so that the counts of
+ * disconnected connections are exact), the change is numbered, zones come and go, cuts and revocations are written, and
+ * the policy pointer is swapped.
  */
 #include "engine.h"
 
@@ -110,10 +112,33 @@ static int reserve_rule_counters(struct dp_engine *e, const struct dp_policy_upd
     return 0;
 }
 
-static int build_policy(const struct dp_policy_update *update, uint32_t n_zones, struct dp_policy **policy)
+static int check_update(const struct dp_policy_update *update, uint32_t *n_zones)
 {
-    struct dp_policy *p = calloc(1, sizeof *p + (size_t)n_zones * sizeof p->table[0]);
+    if (!update->endpoints || !update->config)
+        return DP_E_ARGUMENT;
+    *n_zones = 0;
+    for (uint32_t i = 0; i < update->n_zones; i++) {
+        if (update->zones[i].zone >= DP_ZONES_MAX)
+            return DP_E_LIMIT;
+        if (update->zones[i].zone >= *n_zones)
+            *n_zones = update->zones[i].zone + 1;
+    }
+    for (uint32_t i = 0; i < update->n_cut; i++)
+        if (update->cut[i] >= *n_zones)
+            return DP_E_ARGUMENT;
+    return 0;
+}
 
+int dp_policy_new(const struct dp_policy_update *update, struct dp_policy **policy)
+{
+    struct dp_policy *p;
+    uint32_t n_zones;
+    int error = check_update(update, &n_zones);
+
+    *policy = NULL;
+    if (error < 0)
+        return error;
+    p = calloc(1, sizeof *p + (size_t)n_zones * sizeof p->table[0]);
     if (!p)
         return DP_E_MEMORY;
     p->n_zones = n_zones;
@@ -132,11 +157,16 @@ static int build_policy(const struct dp_policy_update *update, uint32_t n_zones,
     return 0;
 }
 
-static int reserve(struct dp_engine *e, const struct dp_policy_update *update, uint32_t n_zones)
+int dp_engine_reserve(struct dp_engine *e, const struct dp_policy_update *update, const struct dp_policy *policy)
 {
     struct dp_conntrack *ct = &e->conntrack;
+    int error;
 
-    if (reserve_rule_counters(e, update) < 0 || dp_conntrack_reserve_zones(ct, n_zones) < 0 ||
+    dp_conntrack_advance(ct, update->time_ns);
+    error = dp_conntrack_reserve_entries(ct, update->config->max_entries);
+    if (error < 0)
+        return error;
+    if (reserve_rule_counters(e, update) < 0 || dp_conntrack_reserve_zones(ct, policy->n_zones) < 0 ||
         dp_conntrack_reserve_revocations(ct, update->n_revocations) < 0)
         return DP_E_MEMORY;
     for (uint32_t i = 0; i < update->n_cut; i++)
@@ -167,40 +197,13 @@ static uint64_t count_revoked(struct dp_conntrack *ct)
     return ct->disconnected - before;
 }
 
-static int check_update(const struct dp_policy_update *update, uint32_t *n_zones)
-{
-    if (!update->endpoints || !update->config)
-        return DP_E_ARGUMENT;
-    *n_zones = 0;
-    for (uint32_t i = 0; i < update->n_zones; i++) {
-        if (update->zones[i].zone >= DP_ZONES_MAX)
-            return DP_E_LIMIT;
-        if (update->zones[i].zone >= *n_zones)
-            *n_zones = update->zones[i].zone + 1;
-    }
-    for (uint32_t i = 0; i < update->n_cut; i++)
-        if (update->cut[i] >= *n_zones)
-            return DP_E_ARGUMENT;
-    return 0;
-}
-
-int dp_engine_swap(struct dp_engine *e, struct dp_policy_update *update, struct dp_policy **old)
+struct dp_policy *dp_engine_swap(struct dp_engine *e, struct dp_policy_update *update, struct dp_policy *policy)
 {
     struct dp_conntrack *ct = &e->conntrack;
-    struct dp_policy *policy = NULL;
-    uint32_t n_zones;
-    int error = check_update(update, &n_zones);
+    struct dp_policy *old = e->policy;
 
-    if (error < 0)
-        return error;
     dp_conntrack_advance(ct, update->time_ns);
-    if (reserve(e, update, n_zones) < 0 || build_policy(update, n_zones, &policy) < 0)
-        return DP_E_MEMORY;
-    error = dp_conntrack_configure(ct, update->config);
-    if (error < 0) {
-        dp_policy_release(policy);
-        return error;
-    }
+    dp_conntrack_configure(ct, update->config);
     dp_conntrack_reap(ct);
     ct->change++;
     set_zones(e, update);
@@ -213,17 +216,18 @@ int dp_engine_swap(struct dp_engine *e, struct dp_policy_update *update, struct 
     for (uint32_t i = 0; i < update->n_revocations; i++)
         dp_conntrack_revoke(ct, &update->revocations[i]);
     update->revoked = update->n_revocations && update->count_revoked ? count_revoked(ct) : 0;
-    *old = e->policy;
     e->policy = policy;
-    return 0;
+    return old;
 }
 
 int dp_engine_update(struct dp_engine *e, struct dp_policy_update *update)
 {
-    struct dp_policy *old = NULL;
-    int error = dp_engine_swap(e, update, &old);
+    struct dp_policy *policy;
+    int error = dp_policy_new(update, &policy);
 
-    dp_policy_release(old);
+    if (!error)
+        error = dp_engine_reserve(e, update, policy);
+    dp_policy_release(error ? policy : dp_engine_swap(e, update, policy));
     return error;
 }
 

@@ -38,8 +38,13 @@ struct dp_engine {
 };
 
 void dp_policy_release(struct dp_policy *policy);
-/* dp_engine_update, but the policy that was in force is given to the caller, who releases it. */
-int dp_engine_swap(struct dp_engine *engine, struct dp_policy_update *update, struct dp_policy **old);
+
+/* dp_engine_update step by step, for one policy in several engines. Builds the policy; no engine is touched. */
+int dp_policy_new(const struct dp_policy_update *update, struct dp_policy **policy);
+/* Makes room for it in an engine. On an error nothing is in force that was not before. */
+int dp_engine_reserve(struct dp_engine *engine, const struct dp_policy_update *update, const struct dp_policy *policy);
+/* Puts it in force, which cannot fail, and returns the one before; the caller releases that. */
+struct dp_policy *dp_engine_swap(struct dp_engine *engine, struct dp_policy_update *update, struct dp_policy *policy);
 
 /* Where a frame passes, when its ports say it and not its addresses (live). */
 struct dp_place {

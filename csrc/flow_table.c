@@ -49,10 +49,10 @@ static void put_slot(uint32_t *slots, uint32_t mask, uint32_t slot, uint32_t has
     slots[at] = slot;
 }
 
-/* Lays the index anew with `n` slots (a power of two). */
-static int lay_index(struct dp_flow_table *t, uint32_t n)
+/* Lays the index anew with `n` slots (a power of two), whose bits in `mask` name the entry. */
+static int lay_index(struct dp_flow_table *t, uint32_t n, uint32_t mask)
 {
-    uint32_t *slots = dp_reserve((size_t)n * sizeof *slots), mask = mask_for(t->room);
+    uint32_t *slots = dp_reserve((size_t)n * sizeof *slots);
 
     if (!slots)
         return DP_E_MEMORY;
@@ -77,6 +77,9 @@ int dp_flow_table_resize(struct dp_flow_table *t, uint32_t room)
 
     if (room <= t->room)
         return 0;
+    /* More bits for the entry leave fewer for the tag, which does no harm should the pools not grow. */
+    if (lay_index(t, t->slot_mask + 1, mask_for(room)) < 0)
+        return DP_E_MEMORY;
     p = dp_reserve_again(t->entries, ((size_t)t->room + 1) * sizeof *t->entries,
                          ((size_t)room + 1) * sizeof *t->entries);
     if (!p)
@@ -93,8 +96,7 @@ int dp_flow_table_resize(struct dp_flow_table *t, uint32_t room)
     else
         goto back_hashes;
     t->room = room;
-    /* More bits for the entry leave fewer for the tag: the slots are written anew. */
-    return lay_index(t, t->slot_mask + 1);
+    return 0;
 
 back_hashes:
     t->hashes =
@@ -122,7 +124,7 @@ uint32_t dp_flow_table_insert(struct dp_flow_table *t, const struct dp_flow_key 
 
     if (t->count >= t->room)
         return 0;
-    if (t->count >= (t->slot_mask + 1) / 4 * 3 && lay_index(t, (t->slot_mask + 1) * 2) < 0)
+    if (t->count >= (t->slot_mask + 1) / 4 * 3 && lay_index(t, (t->slot_mask + 1) * 2, t->entry_mask) < 0)
         return 0;
     if (index)
         t->free = t->entries[index].local;

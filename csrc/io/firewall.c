@@ -49,7 +49,7 @@ int dp_firewall_new(const struct dp_conntrack_config *config, const uint64_t *se
     if (!f)
         return DP_E_MEMORY;
     memset(f, 0, size);
-    f->workers = workers;
+    f->workers = f->telling = workers;
     f->feed_wake = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
     share = share_of(f, config);
     for (uint32_t i = 0; i < workers; i++)
@@ -190,23 +190,29 @@ int dp_firewall_remove_port(struct dp_firewall *f, uint32_t number)
 
 struct update_command {
     struct dp_policy_update update;
-    struct dp_policy *old[DP_WORKERS_MAX];
-    uint64_t before; /* connections disconnected when the walk began, by this worker */
+    struct dp_policy *policy[DP_WORKERS_MAX]; /* the new ones, then those of before */
+    uint64_t before[DP_WORKERS_MAX];          /* connections disconnected when the walk began */
     uint64_t *disconnected;
     uint64_t cursor;
     int error;
 };
 
+static void reserve(struct dp_worker *w, void *argument)
+{
+    struct update_command *c = argument;
+
+    c->update.time_ns = dp_firewall_now();
+    if (!c->error)
+        c->error = dp_engine_reserve(w->engine, &c->update, c->policy[w->number]);
+}
+
 static void swap(struct dp_worker *w, void *argument)
 {
     struct update_command *c = argument;
-    int error;
 
     c->update.time_ns = dp_firewall_now();
-    error = dp_engine_swap(w->engine, &c->update, &c->old[w->number]);
-    c->before = w->engine->conntrack.disconnected;
-    if (error < 0)
-        c->error = error;
+    c->policy[w->number] = dp_engine_swap(w->engine, &c->update, c->policy[w->number]);
+    c->before[w->number] = w->engine->conntrack.disconnected;
 }
 
 static void settle(struct dp_worker *w, void *argument)
@@ -215,37 +221,59 @@ static void settle(struct dp_worker *w, void *argument)
 
     dp_connections_settle_some(w->engine, &c->cursor, DP_VISITS);
     if (c->cursor == DP_CURSOR_END)
-        c->update.revoked += w->engine->conntrack.disconnected - c->before;
+        c->update.revoked += w->engine->conntrack.disconnected - c->before[w->number];
+}
+
+/* Has all workers make room, so that afterwards none of them can fail alone. */
+static int prepare(struct dp_firewall *f, struct update_command *c)
+{
+    for (uint32_t i = 0; i < f->workers && !c->error; i++)
+        c->error = dp_policy_new(&c->update, &c->policy[i]);
+    if (!c->error)
+        dp_call_all(f, reserve, c);
+    return c->error;
+}
+
+static void put_in_force(struct dp_firewall *f, struct update_command *c)
+{
+    for (uint32_t i = 0; i < f->workers; i++) {
+        dp_worker_call(&f->worker[i], swap, c);
+        for (uint32_t k = 0; k < c->update.n_cut && c->disconnected; k++)
+            c->disconnected[k] += c->update.disconnected[k];
+    }
 }
 
 int dp_firewall_update(struct dp_firewall *f, struct dp_policy_update *update)
 {
     uint64_t *cut = calloc((size_t)update->n_cut + 1, sizeof *cut);
-    struct dp_conntrack_config share = share_of(f, update->config);
-    struct update_command c = {.update = *update};
+    struct update_command c = {.update = *update, .disconnected = update->disconnected};
+    struct dp_conntrack_config share;
 
     if (!cut)
         return DP_E_MEMORY;
-    c.update.config = &share;
+    if (update->config) {
+        share = share_of(f, update->config);
+        c.update.config = &share;
+    }
     c.update.disconnected = cut;
     c.update.count_revoked = 0;
-    c.disconnected = update->disconnected;
     if (c.disconnected)
         memset(c.disconnected, 0, update->n_cut * sizeof *c.disconnected);
-    update->revoked = 0;
-    for (uint32_t i = 0; i < f->workers && !c.error; i++) {
-        dp_worker_call(&f->worker[i], swap, &c);
-        for (uint32_t k = 0; k < update->n_cut && c.disconnected && !c.error; k++)
-            c.disconnected[k] += cut[k];
-        c.update.revoked = 0;
-        c.cursor = 0;
-        while (!c.error && update->n_revocations && update->count_revoked && c.cursor != DP_CURSOR_END)
+    if (prepare(f, &c) == 0)
+        put_in_force(f, &c);
+    c.update.revoked = 0;
+    for (uint32_t i = 0; i < f->workers && !c.error && update->n_revocations && update->count_revoked; i++)
+        for (c.cursor = 0; c.cursor != DP_CURSOR_END;)
             dp_worker_call(&f->worker[i], settle, &c);
-        update->revoked += c.update.revoked;
+    update->revoked = c.update.revoked;
+    if (!c.error && (f->watched & DP_FEED_CONNECTIONS) && (update->n_cut || update->n_revocations)) {
+        f->telling = 0;
+        f->told = 0;
+        dp_firewall_wake_feed(f);
     }
     /* Whoever wanted a table has it by now; freeing large ones takes a while. */
     for (uint32_t i = 0; i < f->workers; i++)
-        dp_policy_release(c.old[i]);
+        dp_policy_release(c.policy[i]);
     free(cut);
     return c.error;
 }

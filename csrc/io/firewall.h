@@ -5,17 +5,25 @@
  * changed of it is read or changed by a COMMAND, which the worker carries out between two turns while the caller waits.
  * Long walks over the connection table are cut into steps of DP_VISITS entries, each a command of its own, so that a
  * worker is kept from its packets for tens of microseconds at most.
+ *
+ * WHAT A CHANGE DISCONNECTED is told while somebody watches connections: the engine only notices it at the next look at
+ * an entry, so after a change each call of dp_firewall_feed has some entries looked at, in steps of DP_TOLD, until all
+ * have been. Items come no faster than they are taken, so none is lost for that; but where a remote group shrinks the
+ * update itself looks at all entries, to count, and what the feed cannot hold then is lost, and counted.
  */
 #ifndef DP_FIREWALL_H
 #define DP_FIREWALL_H
 
 #include "worker.h"
 
-enum { DP_VISITS = 4096 };
+enum { DP_VISITS = 4096, DP_TOLD = 512 };
 
 struct dp_firewall {
     uint32_t workers;
     int feed_wake;
+    uint32_t watched; /* enum dp_feed */
+    uint32_t telling; /* the worker whose entries are looked at; `workers` when all have been */
+    uint64_t told;    /* cursor in its engine */
     bool used[DP_PORTS_MAX];
     struct dp_switch stations;
     struct dp_worker worker[];
@@ -27,5 +35,8 @@ static inline void dp_call_all(struct dp_firewall *f, dp_command *command, void 
     for (uint32_t i = 0; i < f->workers; i++)
         dp_worker_call(&f->worker[i], command, argument);
 }
+
+/* Makes the feed's descriptor readable. */
+void dp_firewall_wake_feed(const struct dp_firewall *f);
 
 #endif

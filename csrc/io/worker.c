@@ -94,6 +94,7 @@ static void forward(struct dp_worker *w)
     while (w->n >> (size + 1) && size < DP_BURST_SIZES - 1)
         size++;
     w->counters.bursts[size]++;
+    w->counters.burst_frames += w->n;
     w->watch = atomic_load_explicit(&w->watched, memory_order_relaxed);
     w->watch_port = atomic_load_explicit(&w->watched_port, memory_order_relaxed);
     dp_forward_burst(w);

@@ -39,6 +39,8 @@ class ControlClient:
 
     def __init__(self, path: str | Path = CONTROL_SOCKET) -> None:
         self._path = path
+        #: How many items a stream that has ended could not bring, because they came faster than they were read.
+        self.lost = 0
         self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
         try:
             self._socket.connect(str(path))
@@ -79,6 +81,7 @@ class ControlClient:
                 yield answer["item"]
             yield from answer.get("items", ())
             answer = self._answer()
+        self.lost = answer["result"].get("lost", 0)
 
     def capture(self, **arguments: Any) -> Iterator[bytes]:
         """The blocks of a pcapng file, each whole, until the firewall or `stop` ends it. Raises RefusedError."""

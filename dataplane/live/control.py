@@ -28,6 +28,7 @@ from dataplane.live.capture import Capture
 from dataplane.live.feed import ConnectionEvents, Drops, Feed, Subscription
 from dataplane.live.ports import PortError
 from dataplane.policy import PolicyError
+from dataplane.policy.write import document
 
 if TYPE_CHECKING:
     from dataplane.live.operations import Operations
@@ -182,6 +183,9 @@ class ControlServer:
                 return _result(await self.do(lambda: operations.reload(dry_run=request.dry_run)))
             case protocol.ChangePolicy():
                 return _result(await self.do(lambda: operations.change(request.change, dry_run=request.dry_run)))
+            case protocol.CurrentPolicy():
+                # It cannot change, so that writing it keeps nobody else waiting.
+                return _result(await asyncio.to_thread(document, operations.firewall.policy))
             case protocol.Save():
                 return _result(await self.save())
             case protocol.Connections(action="list"):
@@ -308,8 +312,8 @@ class ControlServer:
                 loop.add_reader(fd, on_readable)
                 with contextlib.suppress(TimeoutError):
                     await asyncio.wait_for(readable.wait(), 1)
-                await self.do(self._feed.pump)
-                if not self._feed.is_dense:
+                taken = await self.do(self._feed.pump)
+                if taken is None or not self._feed.is_dense:
                     await asyncio.sleep(_PAUSE_SECONDS)
         except DataPlaneError:
             log.exception("the feed cannot be read: events, drops and captures get nothing more")

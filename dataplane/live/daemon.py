@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from dataplane._core.errors import DataPlaneError
-from dataplane.live import metrics, privileges, state
+from dataplane.live import metrics, privileges, seccomp, state
 from dataplane.live.control import ControlError, ControlServer, control_socket
 from dataplane.live.firewall import WORKERS_MAX, Firewall
 from dataplane.live.notify import notify
@@ -177,6 +177,8 @@ class _Daemon:
                 loop.add_signal_handler(number, self._stopping.set)
             loop.add_signal_handler(signal.SIGHUP, lambda: self._begin(self._reload()))
             self._begin(self._follow_interfaces())
+            # All threads are there, and what they do from now on they do again and again.
+            self._refuse_calls()
             self._tell_ready()
             await self._stopping.wait()
             notify(STOPPING=1)
@@ -201,6 +203,13 @@ class _Daemon:
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
 
+    def _refuse_calls(self) -> None:
+        try:
+            self._operations.refused_calls = seccomp.install()
+        except seccomp.FilterError as error:
+            self._operations.unfiltered_because = str(error)
+            log.warning("system calls are not filtered: %s", error)
+
     def _tell_ready(self) -> None:
         ports = [port.name for port in self._firewall.ports.values()]
         notify(READY=1, STATUS=f"filtering {len(ports)} ports")
@@ -211,6 +220,7 @@ class _Daemon:
                 "ports": ports,
                 "workers": self._firewall.workers,
                 "control": str(self._options.control),
+                "refused_system_calls": self._operations.refused_calls,
             },
         )
 

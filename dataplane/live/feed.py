@@ -66,6 +66,11 @@ class Subscription(ABC):
         if data:
             self.put(data)
 
+    @property
+    def is_behind(self) -> bool:
+        """Whether so much is queued that what comes next may be lost."""
+        return self._queued > QUEUE_BYTES // 2
+
     def put(self, data: bytes) -> None:
         """Queues bytes."""
         with self._lock:
@@ -92,7 +97,7 @@ class Subscription(ABC):
 
 
 class ConnectionEvents(Subscription):
-    """Connections that come, change their state and go, as JSON lines."""
+    """Connections that come, change their state, are disconnected, and go, as JSON lines."""
 
     kinds = CONNECTIONS
 
@@ -203,8 +208,13 @@ class Feed:
     def _lost(self) -> int:
         return sum(self._firewall.worker_counters(worker).feed_lost for worker in range(self._firewall.workers))
 
-    def pump(self) -> int:
-        """Takes what fits one buffer and offers it; returns how many bytes that was."""
+    def pump(self) -> int | None:
+        """Takes what fits one buffer and offers it; returns how many bytes that was.
+
+        While no reader keeps up nothing is taken, and None returned: what a change disconnected waits in the table.
+        """
+        if self._subscriptions and all(subscription.is_behind for subscription in self._subscriptions):
+            return None
         room = _BUFFER if self.is_dense else _SPARSE_BUFFER
         size = check(lib.dp_firewall_feed(self._firewall.handle, self._buffer, room), "reading the feed")
         offset = 0

@@ -182,8 +182,7 @@ def _workers(operations: Operations) -> Iterator[Metric]:
         for bound, number in zip(_BURSTS, counters.bursts, strict=True):
             total += number
             buckets.append((bound, float(total)))
-        # What a burst held exactly is not counted, so there is no sum.
-        bursts.add_metric([str(worker)], buckets, None)
+        bursts.add_metric([str(worker)], buckets, counters.burst_frames)
         wakeups.add_metric([str(worker)], counters.wakeups)
         lost.add_metric([str(worker)], counters.feed_lost)
     yield bursts

@@ -46,6 +46,9 @@ class Operations:
         self.firewall = firewall
         self.generation = 1
         self.reloads = Reloads()
+        #: System calls that the kernel refuses to this process; none for a reason.
+        self.refused_calls = 0
+        self.unfiltered_because: str | None = None
         self._ports = ports
         self._policy_path = policy_path
         self._state_path = state_path
@@ -72,7 +75,10 @@ class Operations:
         return {"policy": str(self._policy_path), **answer, "seconds": time.perf_counter() - started}
 
     def change(self, change: Mapping[str, Any], *, dry_run: bool = False) -> dict[str, Any]:
-        """Makes one change of SPEC 7 in memory: the policy file stays as it is. Raises ChangeError."""
+        """Makes one change of SPEC 7 in memory: the policy file stays as it is. Raises ChangeError.
+
+        `unsaved_changes` of the answer are those that the next reload takes back.
+        """
         if "apply_policy" in change:
             raise ValueError("apply_policy is no change of a running firewall: use reload")
         before = self.firewall.policy
@@ -80,7 +86,11 @@ class Operations:
         answer = self._change_to(policy, dry_run=dry_run)
         if answer["changed"] and not dry_run:
             self._unsaved += 1
-        return answer | {"new_rules": sorted(policy.rules_by_id.keys() - before.rules_by_id.keys())}
+        return answer | {
+            "new_rules": sorted(policy.rules_by_id.keys() - before.rules_by_id.keys()),
+            "unsaved_changes": self._unsaved,
+            "policy_file": str(self._policy_path),
+        }
 
     def _change_to(self, policy: Policy, *, dry_run: bool) -> dict[str, Any]:
         changed = policy is not self.firewall.policy
@@ -183,6 +193,8 @@ class Operations:
             "generation": self.generation,
             "loaded": self.reloads.loaded_at,
             "unsaved_changes": self._unsaved,
+            "refused_system_calls": self.refused_calls,
+            "unfiltered_because": self.unfiltered_because,
             "state_file": str(self._state_path) if self._state_path else None,
             "security_groups": len(policy.security_groups),
             "rules": len(policy.rules_by_id),

@@ -64,6 +64,12 @@ class ChangePolicy(Request):
     dry_run: bool = False
 
 
+class CurrentPolicy(Request):
+    """The policy in force, as a document."""
+
+    command: Literal["policy"]
+
+
 class Save(Request):
     """The state file is written."""
 
@@ -105,6 +111,7 @@ REQUESTS: dict[str, type[Request]] = {
     "stations": Stations,
     "reload": Reload,
     "change": ChangePolicy,
+    "policy": CurrentPolicy,
     "save": Save,
     "conntrack": Connections,
     "events": Events,

@@ -31,6 +31,7 @@ from typing import TYPE_CHECKING, Any
 
 from dataplane._core import ffi
 from dataplane.policy import Policy, PolicyError
+from dataplane.policy.write import document
 
 if TYPE_CHECKING:
     from dataplane.live.firewall import Firewall
@@ -82,7 +83,7 @@ def write(path: Path, state: State) -> None:
     head = json.dumps(
         {
             "time": state.saved_ns,
-            "policy": state.policy.model_dump(mode="json", exclude_defaults=True),
+            "policy": document(state.policy),
             "instances": state.instances,
             "rules": state.rules,
             "record": RECORD,

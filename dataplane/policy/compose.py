@@ -244,17 +244,17 @@ def _feed(parser: Any, composition: Composition, end: tuple[int, int]) -> None:
 def _scalar(event: Any, composition: Composition, line: int, column: int) -> Any:
     """A scalar event's value by the core schema."""
     if event.tag is None:
-        return _plain(event.value) if event.implicit[0] else event.value
+        return plain(event.value) if event.implicit[0] else event.value
     if event.tag in ("!", f"{_TAG}str"):
         return event.value
     kind = _KINDS.get(event.tag.removeprefix(_TAG))
-    value = _plain(event.value)
+    value = plain(event.value)
     if kind is None or not isinstance(value, kind):
         composition.refuse(line, column, f"the tag {printable(event.tag)} is not allowed for {shown(event.value)}")
     return value
 
 
-def _plain(text: str) -> Any:
+def plain(text: str) -> Any:
     """Text without quotes by the core schema of YAML 1.2 (section 10.3.2)."""
     if text in _WORDS:
         return _WORDS[text]

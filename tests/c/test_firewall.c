@@ -219,6 +219,29 @@ static void test_forwarding(void)
     unmake(&n);
 }
 
+static void test_bursts_are_counted_by_size(void)
+{
+    struct dp_worker_counters counters;
+    struct net n;
+    struct bytes f = udp(macs[A], UPLINK, 9, 1, 53, 0);
+    uint64_t bursts = 0, least = 0;
+
+    if (!make(&n, 1))
+        return;
+    for (int i = 0; i < 10; i++)
+        put(&n, UPLINK, 0, &f);
+    for (int i = 0; i < 10; i++)
+        COMES(&n, A, &f);
+    CHECK_EQUAL(dp_firewall_worker_counters(n.firewall, 0, &counters), 0);
+    for (int k = 0; k < DP_BURST_SIZES; k++) {
+        bursts += counters.bursts[k];
+        least += counters.bursts[k] << k;
+    }
+    CHECK_EQUAL(counters.burst_frames, 10);
+    CHECK(bursts >= 1 && bursts <= 10 && least <= 10);
+    unmake(&n);
+}
+
 static void test_other_senders_are_refused(void)
 {
     struct net n;
@@ -321,6 +344,35 @@ static void test_a_change_cuts_what_is_inbound(void)
     unmake(&n);
 }
 
+static void test_a_connection_that_is_kept_after_all_is_told(void)
+{
+    static const uint32_t zone[1] = {0};
+    static uint8_t items[65536];
+    struct dp_feed_item item;
+    struct net n;
+    uint32_t cut = 0, kept = 0;
+
+    if (!make(&n, 1))
+        return;
+    n.config.reevaluate = 1;
+    struct bytes in = udp(macs[A], UPLINK, 9, 1, 53, 0);
+    put(&n, UPLINK, 0, &in);
+    COMES(&n, A, &in);
+    dp_firewall_watch(n.firewall, DP_FEED_CONNECTIONS, -1);
+    CHECK_EQUAL(put_in_force(&n, zone, 1, NULL), 0);
+    put(&n, UPLINK, 0, &in);
+    COMES(&n, A, &in);
+    int64_t used = dp_firewall_feed(n.firewall, items, sizeof items);
+    for (int64_t at = 0; at < used; at += item.size) {
+        memcpy(&item, items + at, sizeof item);
+        cut += item.event == DP_EVENT_UPDATE && item.connection.disconnected;
+        kept += item.event == DP_EVENT_UPDATE && !item.connection.disconnected;
+    }
+    CHECK_EQUAL(cut, 1);
+    CHECK_EQUAL(kept, 1);
+    unmake(&n);
+}
+
 static void test_saved_connections_come_back(void)
 {
     struct dp_connection_filter all = {.zone = 0, .origin = -1, .protocol = -1, .disconnected = -1};
@@ -410,10 +462,12 @@ static void test_ports_come_and_go(void)
 int main(void)
 {
     test_forwarding();
+    test_bursts_are_counted_by_size();
     test_other_senders_are_refused();
     test_a_fragment_waits_for_its_first();
     test_two_workers_share_connections();
     test_a_change_cuts_what_is_inbound();
+    test_a_connection_that_is_kept_after_all_is_told();
     test_saved_connections_come_back();
     test_the_feed_tells_what_is_asked();
     test_ports_come_and_go();

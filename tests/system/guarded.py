@@ -19,6 +19,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from dataplane.live.client import ControlClient
+
 from .network import Host, Network, network, standing_in, until
 
 WORLD = 9
@@ -124,6 +126,10 @@ class Guarded:
     def ask(self, *words: str) -> Any:
         """`dataplane ctl` with JSON as the answer."""
         return json.loads(self.ctl(*words, "--output", "json"))
+
+    def asking(self) -> ControlClient:
+        """A client of the control socket, for streams."""
+        return ControlClient(self._control)
 
     def reload(self, policy: str, status: int = 0) -> str:
         """Another policy, put in force."""

@@ -185,6 +185,31 @@ def test_a_rule_that_is_added_cuts_inbound_and_leaves_outbound(running: Running,
     outbound.close()
 
 
+def test_changes_in_memory_are_told_and_can_be_kept(running: Running, inbound: Conversation) -> None:
+    """Each says that the file does not have it, and so does `status`, until the file does."""
+    running.policy.chmod(0o640)
+    change = running.ctl("rule", "add", "sg", "direction=egress", "protocol=udp").stdout
+    assert f"This change is in memory only, not in {running.policy}: a reload or a restart takes it back" in change
+    change = running.ctl("clone", "sg", "copy").stdout
+    assert "This change and 1 change before it are in memory only" in change
+    assert "not in this file: 2 changes since then; a reload or a restart takes them back; `dataplane ctl policy" in (
+        running.ctl("status").stdout
+    )
+    reopened = Conversation(running.out, running.a, INSIDE, 8080)
+    shown = running.ctl("policy").stdout
+    assert Policy.parse(shown) == Policy.parse(running.ctl("policy", "-o", "json").stdout)
+    assert running.ctl("reload", "--dry-run").stdout.startswith("1 connection would be disconnected")
+    assert "cuts nothing" in running.ctl("policy", str(running.policy)).stdout
+    assert (running.policy.read_text(), running.policy.stat().st_mode & 0o777) == (shown, 0o640)
+    check = running.fw.run(sys.executable, "-m", "dataplane", "check", str(running.policy))
+    assert check.returncode == 0, check.stdout
+    assert running.ctl("reload").stdout == "Nothing changed.\n"
+    assert reopened.goes_on()
+    assert "not in this file" not in running.ctl("status").stdout
+    assert "nothing is written" in running.ctl("policy", "/nowhere/policy.yaml", status=2).stderr
+    reopened.close()
+
+
 def test_a_mistake_in_the_policy_keeps_the_old_one(running: Running, inbound: Conversation) -> None:
     """SPEC 5.6: every mistake with its place, status 2, nothing is cut; and the same by SIGHUP."""
     running.policy.write_text(POLICY.replace('"8080"', '"0"').replace("protocol: icmp", "protocol: ping"))
@@ -267,6 +292,20 @@ def test_the_connection_table(running: Running, inbound: Conversation) -> None:
         ("DESTROY", "tcp"),
         ("DESTROY", "icmp"),
     ]
+
+
+def test_events_tell_what_a_change_disconnects(running: Running, inbound: Conversation) -> None:
+    """At once and without a packet; what is outbound stays, and is not told of."""
+    outbound = Conversation(running.a, running.out, OUTSIDE, 9000)
+    with running.watching("conntrack", "events", "--count", "1") as events:
+        running.ctl("rule", "update", "ping", "icmp_type=echo-request")
+        line = events.communicate(timeout=10)[0]
+    assert line.startswith(" [UPDATE] tcp      6 ")
+    assert f" src={OUTSIDE} dst={INSIDE} " in line
+    assert " [ASSURED] [DISCONNECTED] mark=0 use=1 instance=a origin=inbound rule=web security_group=sg\n" in line
+    assert not inbound.goes_on()
+    assert outbound.goes_on()
+    outbound.close()
 
 
 def test_drops_are_told_as_they_come(running: Running) -> None:
@@ -363,7 +402,7 @@ def test_metrics_and_the_log_are_for_machines(running: Running) -> None:
     labels = 'direction="ingress",port="to-a",reason="rule",verdict="allow"'
     assert f"dataplane_port_packets_total{{{labels}}} 1.0" in text
     running.stop()
-    records = [json.loads(line) for line in running.log.splitlines()]
+    records = [record for line in running.log.splitlines() if (record := json.loads(line))["level"] == "info"]
     assert [r["message"] for r in records] == ["running", "stopping", "state saved", "stopped"]
     assert records[0]["ports"] == ["to-a", "to-out"]
 

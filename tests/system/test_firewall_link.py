@@ -4,7 +4,10 @@
 from __future__ import annotations
 
 import random
+import socket
+import struct
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -24,9 +27,11 @@ from scapy.layers.l2 import ARP, Ether
 from scapy.packet import Raw
 
 from .guarded import PROGRAMS, WORLD, Guarded, fetches, four, guarded, mac, pings, six, tapped, token
-from .network import Host, needs_root_and, until
+from .network import Host, needs_root_and, standing_in, until
 
 pytestmark = needs_root_and(*PROGRAMS, "dnsmasq", "udhcpc")
+
+SOL_PACKET, PACKET_VNET_HDR = 263, 15
 
 RULES = """
 security_groups:
@@ -228,6 +233,90 @@ def test_malformed_frames(site: Guarded) -> None:
         (check["reason"], check["verdict"]) for port in site.ask("counters")["ports"] for check in port["checks"]
     }
     assert {("malformed", "deny"), ("invalid", "deny")} <= reasons
+
+
+def datagrams(sender: int, receiver: int, said: bytes, **wrong: int) -> dict[str, bytes]:
+    """A frame of each protocol whose checksum is looked at; with chksum=N that is its checksum."""
+    head = Ether(src=mac(sender), dst=mac(receiver))
+    ip, ip6 = IP(src=four(sender), dst=four(receiver)), IPv6(src=six(sender), dst=six(receiver))
+    return {
+        "ip": raw(head / IP(src=four(sender), dst=four(receiver), **wrong) / UDP(dport=99) / said),
+        "udp": raw(head / ip / UDP(dport=99, **wrong) / said),
+        "udp6": raw(head / ip6 / UDP(dport=99, **wrong) / said),
+        "tcp": raw(head / ip / TCP(sport=7, dport=99, flags="S", **wrong) / said),
+        "icmp": raw(head / ip / ICMP(**wrong) / said),
+        "icmpv6": raw(head / ip6 / ICMPv6EchoRequest(data=said, **({"cksum": wrong["chksum"]} if wrong else {}))),
+    }
+
+
+def malformed_at(site: Guarded, port: str, direction: str) -> tuple[int, int]:
+    """How many packets were denied as malformed in a direction at a port, and anywhere for a wrong checksum."""
+    counters = site.ask("counters")
+    (found,) = [p for p in counters["ports"] if p["port"] == port]
+    wanted = {"direction": direction, "verdict": "deny", "reason": "malformed"}
+    counts = [check["packets"] for check in found["checks"] if wanted.items() <= check.items()]
+    return sum(counts), counters["causes"].get("bad-checksum", {"packets": 0})["packets"]
+
+
+@pytest.mark.parametrize(("sender", "receiver", "direction"), [(1, WORLD, "egress"), (WORLD, 1, "ingress")])
+def test_a_wrong_checksum_is_malformed(site: Guarded, sender: int, receiver: int, direction: str) -> None:
+    """From a TAP and from a veth end: denied and counted, with its cause; the same frames with the right one pass."""
+    a, world = (site.guest("a"), "eth-a"), (site.world, "eth0")
+    (at, port), (to, far) = (a, world) if direction == "egress" else (world, a)
+    with tapped(at, port) as source, tapped(to, far) as target:
+        for name, frame in datagrams(sender, receiver, right := token()).items():
+            source.send(frame)
+            allowed = direction == "egress" or name in ("ip", "udp", "icmp", "icmpv6")
+            assert target.seen(right) is allowed, name
+        before = malformed_at(site, "eth-a", direction)
+        frames = datagrams(sender, receiver, wrong := token(), chksum=0x1234)
+        for name, frame in frames.items():
+            source.send(frame)
+            assert not target.seen(wrong, 0.2), name
+        after = malformed_at(site, "eth-a", direction)
+        assert [now - then for then, now in zip(before, after, strict=True)] == [len(frames)] * 2
+
+
+def test_a_wrong_checksum_is_told(site: Guarded) -> None:
+    frame = datagrams(WORLD, 1, token(), chksum=0x1234)["udp"]
+    with tapped(site.world, "eth0") as world, site.asking() as client, ThreadPoolExecutor(1) as reader:
+        told = reader.submit(next, client.stream("drops"), None)
+        try:
+            until(lambda: world.send(frame) or told.done(), "the drop is told")
+        finally:
+            client.stop()
+        drop = told.result()
+    found = {name: drop[name] for name in ("port", "instance", "direction", "reason", "cause", "destination_port")}
+    assert found == {
+        "port": "eth-a",
+        "instance": "a",
+        "direction": "ingress",
+        "reason": "malformed",
+        "cause": "bad-checksum",
+        "destination_port": 99,
+    }
+
+
+@pytest.mark.parametrize("direction", ["egress", "ingress"])
+def test_a_checksum_that_is_left_to_the_card_passes(site: Guarded, direction: str) -> None:
+    """What the sender's kernel marks as not filled in yet is not looked at, and is filled in by who needs it."""
+    a, world = (site.guest("a"), "eth-a"), (site.world, "eth0")
+    ends, source, target = ((1, WORLD), a, world) if direction == "egress" else ((WORLD, 1), world, a)
+    frame = datagrams(*ends, said := token(), chksum=0x1234)["udp"]
+    before = malformed_at(site, "eth-a", direction)
+    with tapped(*target) as receiver:
+        send_unfinished(*source, frame, offset=6)
+        assert receiver.seen(said)
+    assert malformed_at(site, "eth-a", direction) == before
+
+
+def send_unfinished(host: Host, interface: str, frame: bytes, offset: int) -> None:
+    """Sends an IPv4 frame whose transport checksum, at `offset`, the card is to make (PACKET_VNET_HDR)."""
+    with standing_in(host), socket.socket(socket.AF_PACKET, socket.SOCK_RAW) as sender:
+        sender.setsockopt(SOL_PACKET, PACKET_VNET_HDR, 1)
+        sender.bind((interface, 0))
+        needs_checksum = 1
+        sender.send(struct.pack("=BBHHHH", needs_checksum, 0, 0, 0, 14 + 20, offset) + frame)
 
 
 def test_frames_that_are_no_ip(site: Guarded) -> None:

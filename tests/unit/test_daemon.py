@@ -73,6 +73,51 @@ def test_giving_up_gains_nothing() -> None:
     assert done.stdout.split() == ["CapPrm:", "0" * 16, "CapEff:", "0" * 16]
 
 
+REFUSED = """
+import ctypes, errno, os, threading
+from dataplane.live import seccomp
+libc = ctypes.CDLL(None, use_errno=True)
+def asks():
+    ready.wait()
+    for call in (lambda: os.execv("/bin/true", ["true"]), lambda: os.open("/dev/null", os.O_RDONLY)):
+        try:
+            call()
+            print("done")
+        except OSError as error:
+            print(error.strerror)
+    print(libc.unshare(0x10000000), libc.ptrace(0, 0, 0, 0), errno.errorcode[ctypes.get_errno()])
+ready = threading.Event()
+thread = threading.Thread(target=asks)
+thread.start()
+print(seccomp.install() > 50)
+ready.set()
+thread.join()
+"""
+
+
+def test_some_system_calls_are_refused_to_all_threads() -> None:
+    """To those that were there before, too; all else goes on."""
+    pytest.importorskip("pyseccomp")
+    done = subprocess.run([sys.executable, "-c", REFUSED], capture_output=True, text=True, check=True, cwd=ROOT)
+    assert done.stdout.splitlines() == ["True", "Operation not permitted", "done", "-1 -1 EPERM"]
+
+
+@pytest.mark.parametrize(
+    ("program", "reason"), [(None, "pyseccomp is not"), ("raise RuntimeError", "libseccomp is not")]
+)
+def test_a_filter_that_cannot_be_had(tmp_path: Path, program: str | None, reason: str) -> None:
+    if program:
+        (tmp_path / "pyseccomp.py").write_text(program)
+    hidden = "" if program else "import sys; sys.modules['pyseccomp'] = None\n"
+    script = (
+        f"{hidden}from dataplane.live import seccomp\ntry: seccomp.install()\nexcept seccomp.FilterError as e: print(e)"
+    )
+    environment = {**os.environ, "PYTHONPATH": f"{tmp_path}:{ROOT}"}
+    command = [sys.executable, "-c", script]
+    done = subprocess.run(command, capture_output=True, text=True, check=True, cwd=ROOT, env=environment)
+    assert done.stdout.startswith(f"{reason} installed: ")
+
+
 def test_the_unit_starts_what_there_is() -> None:
     """Every setting once, and the commands are those that the command line has."""
     unit = configparser.ConfigParser(delimiters="=", comment_prefixes="#", interpolation=None)

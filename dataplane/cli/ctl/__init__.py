@@ -26,6 +26,7 @@ def ctl(
 
 app.command()(whole.status)
 app.command()(whole.reload)
+app.command()(whole.policy)
 app.command()(whole.save)
 app.add_typer(changes.rule_app, name="rule")
 app.add_typer(changes.group_app, name="group")

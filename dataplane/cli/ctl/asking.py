@@ -99,4 +99,6 @@ def stream(
             if request["command"] != "conntrack":
                 sys.stdout.flush()
         sys.stdout.flush()
+        if client.lost:
+            typer.echo(f"{client.lost:,} more came faster than they were read, and are lost", err=True)
     return printed

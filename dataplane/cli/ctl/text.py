@@ -38,10 +38,9 @@ def print_status(status: Mapping[str, Any]) -> None:
     typer.echo(
         f"dataplane {status['version']}, pid {status['pid']}, up {uptime}, {_count(status['workers'], 'worker')}"
     )
-    typer.echo(
-        f"policy {status['policy']}, generation {status['generation']}, loaded {loaded}"
-        + (f", {_count(unsaved, 'change')} since then in memory only" if unsaved else "")
-    )
+    typer.echo(f"policy {status['policy']}, generation {status['generation']}, loaded {loaded}")
+    if unsaved:
+        typer.echo(f"  not in this file: {_count(unsaved, 'change')} since then; {_kept(status['policy'], unsaved)}")
     typer.echo(
         f"{_count(status['instances'], 'instance')}, {_count(status['security_groups'], 'security group')}, "
         f"{_count(status['rules'], 'rule')}"
@@ -50,6 +49,8 @@ def print_status(status: Mapping[str, Any]) -> None:
         f"{_count(status['connections'], 'connection')} of at most {status['connections_limit']:,}"
         + (f", {status['early_drops']:,} dropped early to make room" if status["early_drops"] else "")
     )
+    refused, reason = status["refused_system_calls"], status["unfiltered_because"]
+    typer.echo(f"{refused} system calls refused to it" if refused else f"system calls are not filtered: {reason}")
     _table(
         "Ports",
         ("port", "kind", "behind it", "state"),
@@ -66,6 +67,12 @@ def print_status(status: Mapping[str, Any]) -> None:
     )
 
 
+def _kept(file: str, unsaved: int) -> str:
+    """What becomes of changes that are in memory only."""
+    them = "it" if unsaved == 1 else "them"
+    return f"a reload or a restart takes {them} back; `dataplane ctl policy {file}` keeps {them}"
+
+
 def print_change(answer: Mapping[str, Any]) -> None:
     """What a change, or a reload, did or would do."""
     cut, dry = answer["disconnected"], answer["dry_run"]
@@ -80,8 +87,10 @@ def print_change(answer: Mapping[str, Any]) -> None:
         typer.echo(f"  {instance}: {number:,}")
     if cut["revoked"]:
         typer.echo(f"  by a shrunken remote group: {cut['revoked']:,}")
-    if not dry and "policy" not in answer:
-        typer.echo("The change is in memory only: write it into the policy file too, or the next reload takes it back.")
+    if not dry and "policy_file" in answer:
+        unsaved, file = answer["unsaved_changes"], answer["policy_file"]
+        what = "This change is" if unsaved == 1 else f"This change and {_count(unsaved - 1, 'change')} before it are"
+        typer.echo(f"{what} in memory only, not in {file}: {_kept(file, unsaved)}.")
 
 
 def print_counters(counters: Mapping[str, Any]) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import sys
 from pathlib import Path
 from typing import Annotated
@@ -36,6 +37,32 @@ def reload(context: typer.Context, dry_run: DryRun = False, output: OutputOption
 
     with connected(context) as client:
         show(client.call("reload", dry_run=dry_run), output, print_change)
+
+
+def policy(
+    context: typer.Context,
+    file: Annotated[str, typer.Argument(help="The file to write, replaced as a whole; - is standard output.")] = "-",
+    output: Annotated[Output | None, typer.Option("--output", "-o", help="text is YAML.")] = None,
+) -> None:
+    """Print the policy in force, with all changes, as a document: written to the policy file, a reload cuts nothing.
+
+    Comments are lost. A file whose name ends in .json is written as JSON.
+    """
+    from dataplane.policy.write import as_yaml, put
+
+    with connected(context) as client:
+        found = client.call("policy")
+    as_json = output is Output.json or (output is None and file.endswith(".json"))
+    text = json.dumps(found, indent=2, ensure_ascii=False) + "\n" if as_json else as_yaml(found)
+    if file == "-":
+        typer.echo(text, nl=False)
+        return
+    try:
+        put(Path(file), text)
+    except OSError as error:
+        typer.echo(f"{file}: {error.strerror}: nothing is written", err=True)
+        raise typer.Exit(EXIT_USAGE) from None
+    typer.echo(f"{file} is the policy in force: dataplane ctl reload makes the firewall know it, and cuts nothing")
 
 
 def save(context: typer.Context, output: OutputOption = Output.text) -> None:

@@ -7,6 +7,8 @@ import json
 import os
 import socket
 import stat
+import subprocess
+import sys
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -20,6 +22,8 @@ from dataplane.live import state
 from dataplane.live.client import ControlClient, RefusedError, UnreachableError
 from dataplane.live.control import CLIENTS_MAX, ControlError, control_socket
 from dataplane.live.firewall import Firewall
+from dataplane.live.listing import event_line
+from dataplane.policy.write import as_yaml
 
 from .scene import POLICY, saved
 from .served import Served, serving
@@ -156,6 +160,21 @@ def test_reload_takes_back_what_was_in_memory_only(served: Served) -> None:
     assert not served.call("reload")["changed"]
 
 
+def test_the_policy_in_force_can_be_kept(served: Served) -> None:
+    """Written to the policy file, a reload changes nothing and cuts nothing; the answers say what is not there yet."""
+    assert served.change(ADD, dry_run=True)["unsaved_changes"] == 0
+    assert served.change(ADD)["unsaved_changes"] == 1
+    answer = served.change({"clone_group": {"security_group": "sg", "id": "copy"}})
+    assert (answer["unsaved_changes"], answer["policy_file"]) == (2, str(served.policy))
+    for text in (json.dumps(served.call("policy")), as_yaml(served.call("policy"))):
+        assert Policy.parse(text) == served.firewall.policy
+        served.policy.write_text(text)
+        again = served.call("reload")
+        assert (again["changed"], again["disconnected"]["total"]) == (False, 0)
+    assert served.call("status")["unsaved_changes"] == 0
+    assert "sg/5" in served.firewall.policy.rules_by_id
+
+
 def test_a_clone_has_rules_of_its_own_and_disconnects_nothing(served: Served) -> None:
     answer = served.change({"clone_group": {"security_group": "sg", "id": "copy"}})
     assert answer["disconnected"]["total"] == 0
@@ -210,6 +229,36 @@ def test_events_tell_what_goes(served: Served) -> None:
         told += pending
     assert [(e["event"], e["connection"]["protocol"]) for e in told] == [("DESTROY", "udp")]
     assert abs(told[0]["time"] - time.time()) < 10
+
+
+def test_events_tell_what_a_change_disconnects(served: Served) -> None:
+    """Soon after the change, though no packet comes; then the connections go, marked."""
+    with ControlClient(served.socket) as client, ThreadPoolExecutor(1) as reader:
+        events = client.stream("events")
+        first = reader.submit(next, events)
+        time.sleep(0.2)
+        assert served.change(ADD)["disconnected"]["total"] == 2
+        told = [first.result(5), reader.submit(next, events).result(5)]
+        assert served.call("conntrack", action="delete", selection={"disconnected": True}) == {"deleted": 2}
+        gone = [reader.submit(next, events).result(5) for _ in range(2)]
+    for event, found in (("UPDATE", told), ("DESTROY", gone)):
+        assert {e["connection"]["remote"] for e in found} == {"192.0.2.9", "fd00::9"}
+        assert {(e["event"], e["connection"]["disconnected"]) for e in found} == {(event, True)}
+    assert "[DISCONNECTED]" in event_line(told[0])
+    assert event_line(told[0]).startswith(" [UPDATE] tcp      6 ")
+
+
+def test_what_a_stream_lost_is_said_at_its_end(tmp_path: Path) -> None:
+    answers = [{"ok": True, "stream": "items"}, {"ok": True, "result": {"lost": 1234}}]
+    command = [sys.executable, "-m", "dataplane", "ctl", "--socket", str(tmp_path / "control"), "conntrack", "events"]
+    with control_socket(tmp_path / "control") as door:
+        door.settimeout(10)
+        with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as events:
+            client, _ = door.accept()
+            with client:
+                client.sendall(b"".join(json.dumps(answer).encode() + b"\n" for answer in answers))
+                told = events.communicate(timeout=10)
+    assert told == ("", "1,234 more came faster than they were read, and are lost\n")
 
 
 def test_save_writes_the_state_file(served: Served) -> None:

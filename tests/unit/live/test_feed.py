@@ -79,6 +79,23 @@ def test_a_reader_that_is_too_slow_loses_and_is_told(monkeypatch: pytest.MonkeyP
     assert len(lines(drops)) == 1, "and goes on with what comes then"
 
 
+def test_nothing_is_taken_that_nobody_has_room_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What a change disconnected waits in the table; with one reader that keeps up it is told."""
+    monkeypatch.setattr(feed, "QUEUE_BYTES", 2000)
+    firewall = filled()
+    reader = feed.Feed(firewall)
+    slow, quick = (ConnectionEvents(firewall, lambda: None) for _ in range(2))
+    reader.subscribe(slow)
+    slow.put(bytes(1900))
+    firewall.apply({"add_rule": {"security_group": "sg", "rule": {"direction": "ingress", "protocol": "gre"}}})
+    assert reader.pump() is None
+    reader.subscribe(quick)
+    while reader.pump():
+        continue
+    assert len(lines(quick)) == 2
+    assert slow.lost == 1
+
+
 def test_an_event_has_the_connection_and_the_time_of_the_wall() -> None:
     firewall = filled()
     events = ConnectionEvents(firewall, lambda: None)

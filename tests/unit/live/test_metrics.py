@@ -80,8 +80,10 @@ def test_values(families: Families) -> None:
     assert value(families, "dataplane_table_limit") == 1048576
     assert value(families, "dataplane_connections_disconnected") == 2
     assert value(families, "dataplane_policy_rules") == 6
-    bounds = [s.labels["le"] for s in families["dataplane_burst_frames"].samples]
+    bursts = families["dataplane_burst_frames"].samples
+    bounds = [s.labels["le"] for s in bursts if s.name.endswith("_bucket")]
     assert bounds == ["1.0", "3.0", "7.0", "15.0", "31.0", "63.0", "127.0", "+Inf"] or bounds[0] == "1"
+    assert {s.name.removeprefix("dataplane_burst_frames_") for s in bursts} == {"bucket", "count", "sum"}
 
 
 @pytest.mark.parametrize("address", ["9477", "127.0.0.1:", "127.0.0.1:0", "127.0.0.1:http", "127.0.0.1:70000"])

@@ -13,7 +13,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
-from dataplane.policy import ChangeError, Mistake, Policy, PolicyError
+from dataplane.conntrack import disconnection
+from dataplane.policy import ChangeError, Mistake, Policy, PolicyError, write
 from dataplane.policy.changes import apply, parse_change
 from dataplane.policy.model import AddressGroup, SecurityGroupRule
 
@@ -129,6 +130,18 @@ def spoilt_documents(draw: st.DrawFn) -> dict[str, Any]:
                 JUNK
             )
     return document
+
+
+@given(documents(), st.booleans())
+def test_a_policy_that_is_written_reads_back(value: dict[str, Any], is_json: bool) -> None:
+    """As a policy that is equal, and that disconnects nothing when it follows the other."""
+    policy = Policy.model_validate(value)
+    written = write.document(policy)
+    text = json.dumps(written) if is_json else write.as_yaml(written)
+    again = Policy.parse(text)
+    assert again == policy
+    cut = disconnection(policy, apply(policy, parse_change({"apply_policy": again})))
+    assert (cut.instances, cut.revoked) == (frozenset(), ())
 
 
 def mistakes_of(data: str | bytes) -> tuple[Mistake, ...]:
