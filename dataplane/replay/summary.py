@@ -8,7 +8,7 @@ from __future__ import annotations
 import socket
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
-from itertools import islice
+from itertools import chain, islice, repeat
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from dataplane._core import ffi, lib
@@ -279,13 +279,15 @@ def _connections(engine: Engine, counters: Any, was: Any) -> ConnectionCount:
 
 def _rules(engine: Engine, before: Baseline) -> list[RuleCount]:
     counted, idle = list[RuleCount](), list[RuleCount]()
-    now = _rule_figures(engine)
-    was = before.rules + [0] * (len(now) - len(before.rules))
-    figures = zip(engine.names.rules, now[::3], now[1::3], now[2::3], was[::3], was[1::3], was[2::3], strict=True)
-    for rule, hits, packets, size, hits_before, packets_before, size_before in islice(figures, 1, None):
+    gained = _rule_figures(engine)
+    if any(before.rules):
+        was = chain(before.rules, repeat(0))
+        gained = [now - then for now, then in zip(gained, was, strict=False)]
+    figures = zip(engine.names.rules, gained[::3], gained[1::3], gained[2::3], strict=True)
+    for rule, hits, packets, size in islice(figures, 1, None):
         assert rule is not None  # only number 0 stands for no rule
-        if packets != packets_before:
-            counted.append(RuleCount(*rule, hits - hits_before, packets - packets_before, size - size_before))
+        if packets:
+            counted.append(RuleCount(*rule, hits, packets, size))
         elif rule not in before.gone:
             idle.append(RuleCount(*rule, 0, 0, 0))
     # Most of many rules are idle, and stand in order already.
