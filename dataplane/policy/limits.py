@@ -21,10 +21,12 @@ _SSH = 6 << 16 | 22
 
 def counts(rule: SecurityGroupRule) -> bool:
     """Whether a rule uses quota: by a remote group, a remote address group or a `multiport` with a comma (SPEC 6)."""
+    values = rule.__dict__
+    multiport = values["multiport"]
     return (
-        rule.remote_group_id is not None
-        or rule.remote_address_group_id is not None
-        or (isinstance(rule.multiport, str) and "," in rule.multiport)
+        values["remote_group_id"] is not None
+        or values["remote_address_group_id"] is not None
+        or (isinstance(multiport, str) and "," in multiport)
     )
 
 
