@@ -397,6 +397,14 @@ def test_what_hinders_the_start_is_a_sentence(running: Running) -> None:
         assert not running.control.exists()
 
 
+def test_a_wrong_option_is_told_before_an_interface_is_touched(running: Running) -> None:
+    running.policy.write_text(POLICY.replace("to-out", "to-nowhere"))
+    program = [sys.executable, "-m", "dataplane", "run", str(running.policy), "--control", str(running.control)]
+    ended = running.fw.run(*program, "--metrics", "9477")
+    assert (ended.returncode, ended.stderr.count("\n")) == (2, 1), ended
+    assert ended.stderr.startswith("--metrics 9477: an address and a port are needed")
+
+
 def test_a_port_comes_and_goes_with_the_policy(running: Running) -> None:
     """A TAP that the firewall made goes when the policy names it no more, and at the end."""
     running.start()
