@@ -34,6 +34,9 @@ __all__ = ["Changes", "Port", "PortError", "Ports"]
 
 log = logging.getLogger(__name__)
 
+#: Numbers of users: those of more bits are nobody's, and the highest stands for nobody.
+_USERS = (1 << 32) - 1
+
 
 @dataclass(frozen=True, slots=True)
 class Port:
@@ -364,7 +367,7 @@ def _dress(port: Port, want: _Wanted, *, on_its_way: str | None = None) -> None:
 
 
 def _user(name: str) -> int:
-    if name.isdecimal():
+    if name.isascii() and name.isdecimal() and int(name) < _USERS:
         return int(name)
     try:
         return pwd.getpwnam(name).pw_uid
