@@ -32,6 +32,7 @@ void dp_flow_of(const struct dp_packet *packet, struct dp_flow *flow)
     flow->destination_port = packet->destination_port;
     flow->family = packet->family;
     flow->protocol = packet->protocol;
+    flow->arp = packet->kind == DP_PACKET_ARP;
 }
 
 static uint32_t bucket_of(const struct dp_denied *d)

@@ -150,7 +150,8 @@ struct dp_flow {
     uint16_t destination_port;
     uint8_t family;
     uint8_t protocol;
-    uint8_t unused[2];
+    uint8_t arp; /* addresses are those of ARP, whose protocol is 0 */
+    uint8_t unused;
 };
 
 /* ---- rule tables (SPEC 3): immutable once made ---- */

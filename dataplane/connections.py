@@ -159,7 +159,7 @@ class Connections:
 def protocol_number(protocol: str | int) -> int:
     """The number of a protocol given by name or number. Raises ValueError for an unknown one."""
     text = str(protocol).lower()
-    number = PROTOCOLS.get(text, int(text) if text.isdigit() else -1)
+    number = PROTOCOLS.get(text, int(text) if text.isascii() and text.isdecimal() else -1)
     if not 0 <= number <= 255:
         raise ValueError(f"protocol {protocol!r} is not known: {', '.join(PROTOCOLS)} or a number 0..255 is")
     return number

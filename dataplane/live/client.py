@@ -87,6 +87,9 @@ class ControlClient:
         """The blocks of a pcapng file, each whole, until the firewall or `stop` ends it. Raises RefusedError."""
         self._send("capture", arguments)
         self._answer()
+        return self._blocks()
+
+    def _blocks(self) -> Iterator[bytes]:
         while len(head := self._file.read(8)) == 8:
             (size,) = struct.unpack("<4xI", head)
             if not 12 <= size <= _BLOCK_MAX:

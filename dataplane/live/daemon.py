@@ -62,8 +62,11 @@ def run(options: Options) -> None:
     if not 1 <= options.workers <= WORKERS_MAX:
         raise StartError(f"--workers {options.workers}: 1 to {WORKERS_MAX} are possible", invalid=True)
     try:
+        # Interfaces are changed by being opened: no mistake of the user may be found after that.
+        if options.metrics:
+            metrics.place(options.metrics)
         policy = Policy.load(options.policy)
-    except PolicyError as error:
+    except (metrics.MetricsError, PolicyError) as error:
         raise StartError(str(error), invalid=True) from None
     _need_rights()
     try:

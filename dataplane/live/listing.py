@@ -81,6 +81,8 @@ def drop_line(drop: Mapping[str, Any]) -> str:
         words.append("not-ip")
     else:
         words += [drop["protocol"], _end(drop, "source"), ">", _end(drop, "destination")]
+        if drop["icmp_id"] is not None:
+            words.append(f"id={drop['icmp_id']}")
     words.append(drop["reason"] or "-")
     if drop["cause"]:
         words.append(f"({drop['cause']})")

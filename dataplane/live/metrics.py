@@ -45,15 +45,21 @@ class FirewallCollector(Collector):
         yield from self._control.submit(lambda: list(_metrics(self._operations))).result(_SCRAPE_SECONDS)
 
 
+def place(address: str) -> tuple[str, int]:
+    """The two parts of ``host:port``. Raises MetricsError."""
+    host, _, port = address.rpartition(":")
+    if not host or not (port.isascii() and port.isdecimal()) or not 0 < int(port) < 65536:
+        raise MetricsError(f"--metrics {address}: an address and a port are needed, as in 127.0.0.1:9477")
+    return host.strip("[]"), int(port)
+
+
 def serve(address: str, operations: Operations, control: Executor) -> Callable[[], None]:
     """Serves metrics at ``host:port``; returns what stops it. Raises MetricsError."""
-    host, _, port = address.rpartition(":")
-    if not host or not port.isdecimal() or not 0 < int(port) < 65536:
-        raise MetricsError(f"--metrics {address}: an address and a port are needed, as in 127.0.0.1:9477")
+    host, port = place(address)
     registry = CollectorRegistry()
     registry.register(FirewallCollector(operations, control))
     try:
-        server, thread = start_http_server(int(port), host.strip("[]"), registry)
+        server, thread = start_http_server(port, host, registry)
     except OSError as error:
         raise MetricsError(f"--metrics {address}: metrics cannot be served there: {error.strerror}") from None
 

@@ -94,13 +94,17 @@ class Operations:
 
     def _change_to(self, policy: Policy, *, dry_run: bool) -> dict[str, Any]:
         changed = policy is not self.firewall.policy
-        result = self.firewall.rehearse(policy) if dry_run else self._put_in_force(policy)
+        result = self._rehearse(policy) if dry_run else self._put_in_force(policy)
         return {
             "changed": changed,
             "dry_run": dry_run,
             "generation": self.generation,
             "disconnected": disconnected_record(result),
         }
+
+    def _rehearse(self, policy: Policy) -> Disconnected:
+        self._ports.rehearse(policy)
+        return self.firewall.rehearse(policy)
 
     def _put_in_force(self, policy: Policy) -> Disconnected:
         """Interfaces that a policy newly names are opened before it is in force: where that fails, all stays."""

@@ -34,6 +34,9 @@ __all__ = ["Changes", "Port", "PortError", "Ports"]
 
 log = logging.getLogger(__name__)
 
+#: Numbers of users: those of more bits are nobody's, and the highest stands for nobody.
+_USERS = (1 << 32) - 1
+
 
 @dataclass(frozen=True, slots=True)
 class Port:
@@ -170,6 +173,12 @@ class Ports:
             tuple(each.port for each in opened), tuple(o.port for o in removed), tuple(o.port for o in changed)
         )
 
+    def rehearse(self, policy: Policy) -> None:
+        """Raises PortError for an interface that `update` would find missing, or no place for; opens none."""
+        for name, want in _wanted(policy, self._uplinks).items():
+            if self._is_new(want) and name not in self._lost:
+                _look_for(want)
+
     def refresh(self) -> Changes:
         """Takes out ports whose interface is gone, and opens those whose interface is back.
 
@@ -243,10 +252,7 @@ class Ports:
         """Opens an interface, or makes it where it is an instance's."""
         found = self._found_or_made(want, make=True)
         if found is None:
-            what = f"of load balancer {want.balancer.id}" if want.balancer else "of an uplink"
-            raise PortError(
-                f"interface {want.name} {what} does not exist: make it first, or name another one (ip link shows all)"
-            )
+            raise _missing(want)
         return found
 
     def _found_or_made(self, want: _Wanted, *, make: bool) -> _Open | None:
@@ -325,6 +331,23 @@ def _wanted(policy: Policy, uplinks: Iterable[str]) -> dict[str, _Wanted]:
     return wanted
 
 
+def _missing(want: _Wanted) -> PortError:
+    what = f"of load balancer {want.balancer.id}" if want.balancer else "of an uplink"
+    return PortError(
+        f"interface {want.name} {what} does not exist: make it first, or name another one (ip link shows all)"
+    )
+
+
+def _look_for(want: _Wanted) -> None:
+    """Raises PortError when an interface neither exists nor can be made because of what the policy says of it."""
+    if want.tap and want.tap.owner:
+        _user(want.tap.owner)
+    # Where nobody may look, a TAP may still be made.
+    with suppress(links.NoEntryError):
+        if links.inside(want.namespace, lambda: links.find(want.name)) is None and want.instance is None:
+            raise _missing(want)
+
+
 def _dress(port: Port, want: _Wanted, *, on_its_way: str | None = None) -> None:
     """Gives a TAP made by us what the policy says of it; one that has another name yet goes where it belongs."""
     options = want.tap
@@ -344,7 +367,7 @@ def _dress(port: Port, want: _Wanted, *, on_its_way: str | None = None) -> None:
 
 
 def _user(name: str) -> int:
-    if name.isdecimal():
+    if name.isascii() and name.isdecimal() and int(name) < _USERS:
         return int(name)
     try:
         return pwd.getpwnam(name).pw_uid

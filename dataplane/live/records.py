@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from dataplane._core import lib
-from dataplane.connections import PROTOCOL_NAMES, address_text
+from dataplane.connections import PROTOCOL_NAMES, PROTOCOLS, address_text
 from dataplane.verdict import CAUSE_WORDS, DIRECTION_WORDS, REASON_WORDS, VERDICT_WORDS
 
 if TYPE_CHECKING:
@@ -53,15 +53,17 @@ def disconnected_record(result: Disconnected) -> dict[str, Any]:
 
 
 def flow_record(flow: Any) -> dict[str, Any]:
-    """A `struct dp_flow`; all are null where the packet was no IP."""
+    """A `struct dp_flow`; all are null where the packet was neither IP nor ARP."""
     if not flow.family:
-        return dict.fromkeys(("protocol", "source", "source_port", "destination", "destination_port"))
+        return dict.fromkeys(("protocol", "source", "source_port", "destination", "destination_port", "icmp_id"))
+    is_icmp = flow.protocol in (PROTOCOLS["icmp"], PROTOCOLS["icmpv6"])
     return {
-        "protocol": PROTOCOL_NAMES.get(flow.protocol, str(flow.protocol)),
+        "protocol": "arp" if flow.arp else PROTOCOL_NAMES.get(flow.protocol, str(flow.protocol)),
         "source": address_text(flow.source, flow.family),
-        "source_port": flow.source_port or None,
+        "source_port": None if is_icmp else flow.source_port or None,
         "destination": address_text(flow.destination, flow.family),
         "destination_port": flow.destination_port or None,
+        "icmp_id": (flow.source_port or None) if is_icmp else None,
     }
 
 

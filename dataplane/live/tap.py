@@ -113,7 +113,8 @@ def keep(fd: int, persistent: bool) -> None:
 
 def give(fd: int, user: int) -> None:
     """Which user, by number, may attach to the TAP without CAP_NET_ADMIN."""
-    fcntl.ioctl(fd, _TUNSETOWNER, user)
+    # Python wants the signed number with the same bits.
+    fcntl.ioctl(fd, _TUNSETOWNER, user - (1 << 32) if user >> 31 else user)
 
 
 def is_attached(fd: int) -> bool:

@@ -269,8 +269,10 @@ def _ethertype(value: object) -> object:
 
 
 def _interface(value: str) -> str:
-    if not value or len(value.encode(errors="replace")) > 15 or "/" in value or not value.isprintable() or " " in value:
-        _unfit("is no interface name: 1 to 15 bytes without slash and space are allowed")
+    fits = 0 < len(value.encode(errors="replace")) <= 15 and value not in (".", "..")
+    # The kernel takes none with a colon, and puts a number in the place of a percent sign.
+    if not fits or any(c in "/:% " for c in value) or not value.isprintable():
+        _unfit("is no interface name: 1 to 15 bytes without / : % and space are allowed")
     return value
 
 

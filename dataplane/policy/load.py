@@ -158,6 +158,8 @@ class _Salvage:
 
     def _part(self, model: type[BaseModel], slot: _Slot, value: object) -> Any:
         if value is None and not slot.field.is_required() and (slot.inner is not None or slot.is_list):
+            if slot.field.default is None and not slot.is_list:
+                return None
             value = [] if slot.is_list else {}
         if slot.is_list:
             if not isinstance(value, list | tuple):

@@ -224,6 +224,21 @@ def test_a_mistake_in_the_policy_keeps_the_old_one(running: Running, inbound: Co
     assert running.json("status")["generation"] == 1
 
 
+def test_a_dry_run_refuses_what_a_reload_would(running: Running) -> None:
+    """Interfaces that are missing are told by both, in the same words."""
+    running.start()
+    for old, new, words in (
+        ("interface: to-out", "interface: to-nowhere", "interface to-nowhere of an uplink does not exist"),
+        ("interface: to-a,", "", "instance a in the policy has no interface"),
+        ("interface: to-a,", "interface: new, tap: {namespace: dp-none},", "there is no network namespace dp-none"),
+        ("interface: to-a,", "interface: new, tap: {owner: dp-nobody},", "there is no user dp-nobody"),
+    ):
+        running.policy.write_text(POLICY.replace(old, new))
+        for command in (("reload", "--dry-run"), ("reload",)):
+            assert words in running.ctl(*command, status=1).stderr
+    assert running.json("status")["generation"] == 1
+
+
 def test_reload_is_in_force_when_it_returns(running: Running, inbound: Conversation) -> None:
     running.policy.write_text(POLICY.replace('"8080"', '"8081"'))
     dry = running.ctl("reload", "--dry-run").stdout
@@ -434,6 +449,14 @@ def test_what_hinders_the_start_is_a_sentence(running: Running) -> None:
         ended = running.fw.run(*program)
         assert (ended.returncode, words in ended.stderr, "Traceback" in ended.stderr) == (status, True, False), ended
         assert not running.control.exists()
+
+
+def test_a_wrong_option_is_told_before_an_interface_is_touched(running: Running) -> None:
+    running.policy.write_text(POLICY.replace("to-out", "to-nowhere"))
+    program = [sys.executable, "-m", "dataplane", "run", str(running.policy), "--control", str(running.control)]
+    ended = running.fw.run(*program, "--metrics", "9477")
+    assert (ended.returncode, ended.stderr.count("\n")) == (2, 1), ended
+    assert ended.stderr.startswith("--metrics 9477: an address and a port are needed")
 
 
 def test_a_port_comes_and_goes_with_the_policy(running: Running) -> None:

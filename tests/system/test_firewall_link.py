@@ -9,6 +9,7 @@ import struct
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import pytest
 from scapy.compat import raw
@@ -191,6 +192,25 @@ def test_dhcp(site: Guarded, tmp_path: Path) -> None:
     site.world.serve(67, *server, "--interface=eth0")
     said = c.run(*lease)
     assert f"lease of {four(3)} obtained from {four(WORLD)}" in said.stdout + said.stderr
+
+
+def test_what_was_denied_is_told_by_its_name(site: Guarded) -> None:
+    """ARP is no IP protocol 0, and the identifier of a ping is no port."""
+    forged = Ether(src=mac(2), dst="ff:ff:ff:ff:ff:ff") / ARP(hwsrc=mac(2), psrc=four(8), pdst=four(WORLD))
+    ping = Ether(src=mac(2), dst="02:00:00:00:99:01") / IP(src=four(8), dst=four(WORLD)) / ICMP(id=77)
+    told: dict[str, Any] = {}
+
+    def are_told() -> bool:
+        told.update(
+            {flow["protocol"]: flow for flow in site.ask("counters")["denied_flows"] if flow["source"] == four(8)}
+        )
+        return len(told) == 2
+
+    with tapped(site.guest("b"), "eth-b") as b:
+        b.send(*[raw(forged), raw(ping)] * 50)
+    until(are_told, "both are counted")
+    assert told.keys() == {"arp", "icmp"}
+    assert told["icmp"]["source_port"] is None
 
 
 def malformed() -> Iterator[bytes]:

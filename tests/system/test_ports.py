@@ -380,6 +380,11 @@ def test_a_tap_that_was_moved_is_not_gone(hosts: Network, here: Host) -> None:
             (),
             "there is no user nobody-here, whom the policy names as the owner of a TAP",
         ),
+        (
+            policy(instance("a", 1, "tap: {owner: '4294967295'}")),
+            (),
+            "there is no user 4294967295, whom the policy names as the owner of a TAP",
+        ),
     ],
 )
 def test_mistakes_are_told_in_a_sentence(here: Host, document: Policy, uplinks: tuple[str, ...], message: str) -> None:
@@ -389,6 +394,15 @@ def test_mistakes_are_told_in_a_sentence(here: Host, document: Policy, uplinks: 
     assert str(caught.value) == message
     assert ports.ports == ()
     assert not exists(here, "a")
+
+
+def test_the_owner_may_have_any_number(here: Host) -> None:
+    ports = Ports(1)
+    try:
+        ports.open(policy(instance("a", 1, "tap: {owner: '4294967294'}")))
+        assert here.run("cat", "/sys/class/net/a/owner").stdout.strip() in ("4294967294", "-2")
+    finally:
+        ports.close()
 
 
 def test_without_the_device(here: Host, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

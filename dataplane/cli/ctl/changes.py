@@ -81,7 +81,11 @@ def rule_update(
     output: OutputOption = Output.text,
 ) -> None:
     """Give some fields of a rule other values."""
-    _change(context, {"update_rule": {**_rule_fields(fields), "id": rule}}, dry_run, output)
+    values = _rule_fields(fields)
+    if "id" in values:
+        typer.echo("id: a rule keeps its id: delete it and add another one", err=True)
+        raise typer.Exit(EXIT_USAGE)
+    _change(context, {"update_rule": {**values, "id": rule}}, dry_run, output)
 
 
 @rule_app.command("delete")

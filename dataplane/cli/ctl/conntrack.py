@@ -24,8 +24,12 @@ Source = Annotated[str | None, typer.Option("-s", "--src", help="Source of the f
 Destination = Annotated[
     str | None, typer.Option("-d", "--dst", help="Destination of the first packet: an address or CIDR.")
 ]
-SourcePort = Annotated[int | None, typer.Option("--sport", help="Source port of the first packet; needs -p.")]
-DestinationPort = Annotated[int | None, typer.Option("--dport", help="Destination port of the first packet; needs -p.")]
+SourcePort = Annotated[
+    int | None, typer.Option("--sport", min=1, max=65535, help="Source port of the first packet; needs -p.")
+]
+DestinationPort = Annotated[
+    int | None, typer.Option("--dport", min=1, max=65535, help="Destination port of the first packet; needs -p.")
+]
 State = Annotated[str | None, typer.Option("--state", help="State: ESTABLISHED, SYN_SENT, UNREPLIED...")]
 InstanceOption = Annotated[str | None, typer.Option("--instance", help="The connections of this instance.")]
 OriginOption = Annotated[Origin | None, typer.Option("--origin", help="inbound or outbound, seen from the instance.")]

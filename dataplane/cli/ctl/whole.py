@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import json
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, BinaryIO
 
 import typer
 
@@ -118,16 +120,41 @@ def capture(
 
     packets = 0
     with connected(context) as client:
-        try:
-            target = sys.stdout.buffer if file == "-" else Path(file).open("wb")
-        except OSError as error:
-            typer.echo(f"{file}: {error.strerror}", err=True)
-            raise typer.Exit(EXIT_USAGE) from None
-        with target, ending_on_interrupt(client):
-            for block in client.capture(port=port):
-                target.write(block)
-                target.flush()
+        # Only a capture that has begun may take the place of a file.
+        blocks = client.capture(port=port)
+        with _opened(file) as target, ending_on_interrupt(client):
+            for block in blocks:
+                _write(target, block, file)
                 packets += kind_of(block) == PACKET
                 if packets == count:
                     break
     typer.echo(f"{packets:,} frames captured", err=True)
+
+
+@contextmanager
+def _opened(file: str) -> Iterator[BinaryIO]:
+    """A file to write without a buffer, which would fail once more when it is closed; - is standard output."""
+    if file == "-":
+        yield sys.stdout.buffer
+        return
+    try:
+        target: BinaryIO = Path(file).open("wb", buffering=0)
+    except OSError as error:
+        raise _unwritable(file, error) from None
+    with target:
+        yield target
+
+
+def _write(target: BinaryIO, block: bytes, file: str) -> None:
+    rest = memoryview(block)
+    try:
+        while rest:
+            rest = rest[target.write(rest) :]
+        target.flush()
+    except OSError as error:
+        raise _unwritable(file, error) from None
+
+
+def _unwritable(file: str, error: OSError) -> typer.Exit:
+    typer.echo(f"{file}: {error.strerror}", err=True)
+    return typer.Exit(EXIT_USAGE)

@@ -30,6 +30,9 @@ class NoPorts:
         """No policy changes them."""
         return Changes()
 
+    def rehearse(self, policy: Policy) -> None:
+        """No policy needs any."""
+
     def release(self, port: Port) -> None:
         """There is none."""
 

@@ -50,6 +50,19 @@ def test_a_drop_says_what_was_denied_and_why() -> None:
     assert (told["destination"], told["destination_port"], told["length"]) == ("10.0.0.1", 22, 74)
 
 
+def test_a_drop_of_a_ping_has_its_identifier() -> None:
+    drops, item = Drops(filled(), lambda: None), denied()
+    item.flow.protocol, item.flow.source_port, item.flow.destination_port = 1, 77, 0
+    drops.offer(item)
+    (told,) = lines(drops)
+    assert (told["protocol"], told["icmp_id"], told["source_port"], told["destination_port"]) == (
+        "icmp",
+        77,
+        None,
+        None,
+    )
+
+
 def test_drops_are_at_most_so_many_a_second(monkeypatch: pytest.MonkeyPatch) -> None:
     """The rest is counted, and told with the next one that is shown."""
     now = 1000.0

@@ -116,6 +116,7 @@ DROP = {
     "source_port": 40000,
     "destination": "fd00::1",
     "destination_port": 22,
+    "icmp_id": None,
     "length": 86,
 }
 
@@ -132,6 +133,10 @@ DROP = {
         (
             {"protocol": None, "source": None, "destination": None, "reason": "invalid", "cause": "not-ip"},
             "deny ingress web-1 not-ip invalid (not-ip) port=tap0 length=86",
+        ),
+        (
+            {"protocol": "icmpv6", "source_port": None, "destination_port": None, "icmp_id": 77},
+            "deny ingress web-1 icmpv6 fd00::9 > fd00::1 id=77 invalid (tcp-window) port=tap0 length=86",
         ),
     ],
 )

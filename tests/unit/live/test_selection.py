@@ -59,6 +59,7 @@ def test_what_is_deleted_is_what_is_chosen() -> None:
         ({"destination_port": 80}, "a port needs a protocol with ports"),
         ({"protocol": "icmp", "source_port": 8}, "a port needs a protocol with ports"),
         ({"protocol": "tcpp"}, "protocol 'tcpp' is not known"),
+        ({"protocol": "²"}, "protocol '²' is not known"),
         ({"state": "OPEN"}, "state 'OPEN' is not known"),
         ({"instance": "c"}, "instance 'c' is not known"),
         ({"source": "192.0.2.300"}, "192.0.2.300"),

@@ -419,6 +419,7 @@ def test_parse_change() -> None:
             "no change is given: write one of add_rule, update_rule, delete_rule, add_instance, remove_instance,"
             " update_address_group, clone_group or apply_policy",
         ),
+        ({"add_rule": None}, "no change is given: write one of add_rule, "),
         (
             {"delete_rule": {"id": "a"}, "update_rule": {"id": "b"}},
             "delete_rule is one change too many: update_rule is given already",

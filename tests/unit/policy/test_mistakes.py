@@ -107,7 +107,7 @@ def test_ids_are_unique(finds: Finds) -> None:
         ),
         (
             "addresses: [10.0.0.2], interface: §tap/b, security_groups: [g]",
-            'interface "tap/b" is no interface name: 1 to 15 bytes without slash and space are allowed',
+            'interface "tap/b" is no interface name: 1 to 15 bytes without / : % and space are allowed',
         ),
         # SPEC 3.4: an instance always has at least one group, so an empty list is an error.
         (
@@ -130,11 +130,18 @@ def test_ids_are_unique(finds: Finds) -> None:
         ),
         (
             "addresses: [10.0.0.2], security_groups: [g], interface: §tap-of-an-instance",
-            'interface "tap-of-an-instance" is no interface name: 1 to 15 bytes without slash and space are allowed',
+            'interface "tap-of-an-instance" is no interface name: 1 to 15 bytes without / : % and space are allowed',
+        ),
+        *(
+            (
+                f"addresses: [10.0.0.2], security_groups: [g], interface: §{name}",
+                f'interface "{name}" is no interface name: 1 to 15 bytes without / : % and space are allowed',
+            )
+            for name in (".", "..", "tap%d", "eth0:1")
         ),
         (
             "addresses: [10.0.0.2], security_groups: [g], interface: §täpe-instance-b",
-            'interface "täpe-instance-b" is no interface name: 1 to 15 bytes without slash and space are allowed',
+            'interface "täpe-instance-b" is no interface name: 1 to 15 bytes without / : % and space are allowed',
         ),
         (
             "addresses: [10.0.0.2], security_groups: [g], port_security_enabled: §'no'",
@@ -259,8 +266,8 @@ def test_uplinks(finds: Finds) -> None:
         'interface "eth1" is taken: uplinks[0] has it already',
         'interface "tap-a" is taken: instance "a" has it already',
         'interface "lb0" is taken: load balancer "p" has it already',
-        'interface "eth 2" is no interface name: 1 to 15 bytes without slash and space are allowed',
-        'interface "" is no interface name: 1 to 15 bytes without slash and space are allowed',
+        'interface "eth 2" is no interface name: 1 to 15 bytes without / : % and space are allowed',
+        'interface "" is no interface name: 1 to 15 bytes without / : % and space are allowed',
         "interface is missing: write text",
         'uplinks[7] "eth3" is not allowed: write a mapping',
         'key "mtu" is not known: allowed are interface',
