@@ -228,11 +228,28 @@ static void end_round(struct dp_worker *w)
     }
 }
 
+static void register_port(struct dp_worker *w, uint32_t number)
+{
+    if (w->port[number].port.kind == DP_PORT_TAP)
+        dp_uring_register(&w->uring, number, w->port[number].fd);
+}
+
+/* A ring belongs to the thread that opens it. */
+static void open_uring(struct dp_worker *w)
+{
+    if (!w->wants_uring || dp_uring_open(&w->uring) < 0)
+        return;
+    for (uint32_t number = 0; number < w->n_ports; number++)
+        if (w->port[number].active)
+            register_port(w, number);
+}
+
 static void *run(void *argument)
 {
     struct dp_worker *w = argument;
     struct epoll_event event[EVENTS];
 
+    open_uring(w);
     while (!w->stopping) {
         int n = epoll_wait(w->epoll, event, EVENTS, IDLE_MS);
 
@@ -246,6 +263,7 @@ static void *run(void *argument)
         }
         end_round(w);
     }
+    dp_uring_close(&w->uring);
     return NULL;
 }
 
@@ -303,6 +321,7 @@ int dp_worker_add_port(struct dp_worker *w, uint32_t number, const struct dp_por
         return DP_E_IO;
     w->port[number] = (struct dp_worker_port){*port, fd, true, true};
     memset(&w->port_counters[number], 0, sizeof w->port_counters[number]);
+    register_port(w, number);
     if (number >= w->n_ports)
         w->n_ports = number + 1;
     return 0;
@@ -311,6 +330,7 @@ int dp_worker_add_port(struct dp_worker *w, uint32_t number, const struct dp_por
 void dp_worker_remove_port(struct dp_worker *w, uint32_t number)
 {
     take_off_poll(w, number);
+    dp_uring_unregister(&w->uring, number);
     w->port[number].active = false;
     for (uint32_t slot = 0; slot < DP_HELD_MAX; slot++)
         if (w->held[slot].used && (w->held[slot].in == number || w->held[slot].out == number)) {
@@ -335,6 +355,7 @@ int dp_worker_init(struct dp_worker *w, uint32_t number, uint32_t workers, struc
     w->all = all;
     w->stations = stations;
     w->feed_wake = feed_wake;
+    w->wants_uring = true;
     atomic_init(&w->watched_port, -1);
     sem_init(&w->done, 0, 0);
     w->epoll = epoll_create1(EPOLL_CLOEXEC);

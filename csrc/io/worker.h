@@ -67,6 +67,8 @@ struct dp_worker {
     int epoll;
     int wake; /* eventfd: a command, or frames from another worker */
     int feed_wake;
+    bool wants_uring;      /* set while it does not run */
+    struct dp_uring uring; /* open while it runs, where that is wanted and can be had */
     pthread_t thread;
     bool running;
     bool stopping;
