@@ -34,17 +34,34 @@ uint64_t dp_port_frame_flags(const uint8_t *header)
                : 0;
 }
 
+/* One byte more than a frame may have, so that a longer one is seen. */
+enum { TAP_READ = DP_VNET_HEADER + DP_FRAME_BYTES_MAX + 1 };
+_Static_assert((int)TAP_READ <= (int)DP_PORT_ROOM, "it has room");
+
+static uint32_t tap_length(long n)
+{
+    return n < DP_VNET_HEADER + ETHERNET_HEADER || n == TAP_READ ? 0 : (uint32_t)n - DP_VNET_HEADER;
+}
+
 static int receive_tap(int fd, uint8_t *at, uint8_t **header, uint32_t *length)
 {
-    ssize_t n = syscall(SYS_read, fd, at, DP_VNET_HEADER + DP_FRAME_BYTES_MAX + 1);
+    ssize_t n = syscall(SYS_read, fd, at, (size_t)TAP_READ);
 
     if (n < 0)
         return errno == EAGAIN || errno == EINTR ? 0 : -errno;
     *header = at;
-    *length = n < DP_VNET_HEADER + ETHERNET_HEADER || n > DP_VNET_HEADER + DP_FRAME_BYTES_MAX
-                  ? 0
-                  : (uint32_t)n - DP_VNET_HEADER;
+    *length = tap_length(n);
     return 1;
+}
+
+void dp_port_receive_many(struct dp_uring *ring, uint32_t number, int fd, uint8_t *at, size_t step, uint32_t n,
+                          int32_t *length)
+{
+    for (uint32_t i = 0; i < n; i++)
+        dp_uring_read(ring, number, fd, at + i * step, TAP_READ);
+    dp_uring_run(ring, length);
+    for (uint32_t i = 0; i < n; i++)
+        length[i] = length[i] >= 0 ? (int32_t)tap_length(length[i]) : length[i] == -EINTR ? -EAGAIN : length[i];
 }
 
 /* The tag that the kernel took out of the frame; false when there was none. */

@@ -24,6 +24,14 @@ uint64_t dp_port_frame_flags(const uint8_t *header);
  */
 int dp_port_receive(int fd, uint8_t kind, uint8_t *at, uint8_t **header, uint32_t *length);
 
+/*
+ * Receives up to n frames from a TAP through an open ring, the i-th into at + i * step, each with room as above: its
+ * virtio-net header is there, and length[i] is its length behind it, or 0 when it is none that can be forwarded, or
+ * -EAGAIN when none came, or DP_URING_NOT_DONE when the ring failed, or another negative error.
+ */
+void dp_port_receive_many(struct dp_uring *ring, uint32_t number, int fd, uint8_t *at, size_t step, uint32_t n,
+                          int32_t *length);
+
 /* Frames that the system threw away, since this was asked last, because nobody took them; always 0 for a TAP. */
 uint32_t dp_port_missed(int fd, uint8_t kind);
 
