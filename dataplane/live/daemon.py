@@ -43,6 +43,7 @@ class Options:
     policy: Path
     uplinks: tuple[str, ...] = ()
     workers: int = 1
+    io_uring: bool = True
     control: Path | None = None
     group: str | None = None
     state: Path | None = None
@@ -125,8 +126,8 @@ def _firewall(policy: Policy, options: Options) -> Firewall:
     """A firewall under the policy, with the connections of the state file if there is one (SPEC 5: see `state`)."""
     found = _read_state(options.state) if options.state else None
     if found is None:
-        return Firewall(policy, workers=options.workers)
-    firewall = Firewall(found.policy, workers=options.workers)
+        return Firewall(policy, workers=options.workers, io_uring=options.io_uring)
+    firewall = Firewall(found.policy, workers=options.workers, io_uring=options.io_uring)
     taken = state.restore(firewall, found)
     cut = firewall.replace(firewall.changed({"apply_policy": policy}))
     log.info(
@@ -167,7 +168,7 @@ class _Daemon:
         """Starts everything, waits for the end, stops everything."""
         loop = asyncio.get_running_loop()
         stop_metrics: Callable[[], None] | None = None
-        await self._do(self._firewall.start)
+        await self._do(self._start)
         try:
             if listening:
                 await self._server.start(listening)
@@ -192,6 +193,14 @@ class _Daemon:
                 await self._save()
             self._control.shutdown()
         log.info("stopped")
+
+    def _start(self) -> None:
+        self._firewall.start()
+        used, error = self._firewall.io_uring()
+        if used:
+            log.info("TAPs: many frames a call, by io_uring")
+        else:
+            log.info("TAPs: one frame a call", extra={"io_uring": error or "off"})
 
     async def _do(self, function: Callable[[], None]) -> None:
         await asyncio.get_running_loop().run_in_executor(self._control, function)
