@@ -163,6 +163,7 @@ class _Daemon:
         self._server = ControlServer(operations, self._control)
         self._stopping = asyncio.Event()
         self._tasks: set[asyncio.Task[None]] = set()
+        self._io_uring = "off"
 
     async def run(self, listening: socket.socket | None) -> None:
         """Starts everything, waits for the end, stops everything."""
@@ -196,11 +197,8 @@ class _Daemon:
 
     def _start(self) -> None:
         self._firewall.start()
-        used, error = self._firewall.io_uring()
-        if used:
-            log.info("TAPs: many frames a call, by io_uring")
-        else:
-            log.info("TAPs: one frame a call", extra={"io_uring": error or "off"})
+        used, refused = self._firewall.io_uring()
+        self._io_uring = "on" if used else refused or "off"
 
     async def _do(self, function: Callable[[], None]) -> None:
         await asyncio.get_running_loop().run_in_executor(self._control, function)
@@ -219,6 +217,7 @@ class _Daemon:
                 "policy": str(self._options.policy),
                 "ports": ports,
                 "workers": self._firewall.workers,
+                "io_uring": self._io_uring,
                 "control": str(self._options.control),
             },
         )
