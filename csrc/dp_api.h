@@ -506,6 +506,10 @@ int dp_firewall_new(const struct dp_conntrack_config *config, const uint64_t *se
                     struct dp_firewall **firewall);
 /* Stops first if it runs. */
 void dp_firewall_free(struct dp_firewall *firewall);
+/* Whether workers that are started from now on shall use io_uring for TAPs; at first, they shall. */
+void dp_firewall_want_uring(struct dp_firewall *firewall, int wanted);
+/* 1: all workers use it. 0: it is not wanted, or nothing runs. Else -errno: why one of them does not, but goes on. */
+int dp_firewall_uring(struct dp_firewall *firewall);
 /* DP_E_ARGUMENT before the first dp_firewall_update. */
 int dp_firewall_start(struct dp_firewall *firewall);
 void dp_firewall_stop(struct dp_firewall *firewall);

@@ -76,6 +76,12 @@ void dp_firewall_free(struct dp_firewall *f)
     free(f);
 }
 
+void dp_firewall_want_uring(struct dp_firewall *f, int wanted)
+{
+    for (uint32_t i = 0; i < f->workers; i++)
+        f->worker[i].wants_uring = wanted != 0;
+}
+
 int dp_firewall_start(struct dp_firewall *f)
 {
     int error = 0;

@@ -36,7 +36,7 @@ static uint32_t seconds(const struct dp_worker *w)
 static void flush(struct dp_worker *w)
 {
     if (w->sending.n)
-        dp_port_flush(&w->sending, &w->port_counters[w->sending_port]);
+        dp_port_flush(&w->sending, &w->uring, w->sending_port, &w->port_counters[w->sending_port]);
 }
 
 static void send_to(struct dp_worker *w, uint8_t *header, uint32_t length, const struct dp_record *record,

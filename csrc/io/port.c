@@ -1,9 +1,10 @@
 /*
  * port.c: port.h in code.
  *
- * A TAP gives and takes one frame a call. An AF_PACKET socket takes many a call; what it gives has lost its VLAN tag to
- * the auxiliary data, from which it is put back, so that VLANs pass unchanged. The calls are made without libc's own,
- * which in a program of several threads spend time on making each a point where the thread may be cancelled.
+ * A TAP gives and takes one frame a call, or many through a ring. An AF_PACKET socket takes many a call; what it gives
+ * has lost its VLAN tag to the auxiliary data, from which it is put back, so that VLANs pass unchanged. The calls are
+ * made without libc's own, which in a program of several threads spend time on making each a point where the thread may
+ * be cancelled.
  */
 #include "port.h"
 
@@ -18,6 +19,8 @@
 #include <unistd.h>
 
 _Static_assert(sizeof(struct virtio_net_hdr) == DP_VNET_HEADER, "the short virtio-net header");
+_Static_assert((int)DP_SEND_BATCH <= (int)DP_URING_REQUESTS, "a ring has room for all that is sent at once");
+_Static_assert((int)DP_PORTS_MAX <= (int)DP_URING_FILES, "every port can be registered");
 
 enum { ETHERNET_HEADER = 14, MACS = 12, VLAN_TAG = 4, ETHERTYPE_VLAN = 0x8100 };
 
@@ -31,17 +34,34 @@ uint64_t dp_port_frame_flags(const uint8_t *header)
                : 0;
 }
 
+/* One byte more than a frame may have, so that a longer one is seen. */
+enum { TAP_READ = DP_VNET_HEADER + DP_FRAME_BYTES_MAX + 1 };
+_Static_assert((int)TAP_READ <= (int)DP_PORT_ROOM, "it has room");
+
+static uint32_t tap_length(long n)
+{
+    return n < DP_VNET_HEADER + ETHERNET_HEADER || n == TAP_READ ? 0 : (uint32_t)n - DP_VNET_HEADER;
+}
+
 static int receive_tap(int fd, uint8_t *at, uint8_t **header, uint32_t *length)
 {
-    ssize_t n = syscall(SYS_read, fd, at, DP_VNET_HEADER + DP_FRAME_BYTES_MAX + 1);
+    ssize_t n = syscall(SYS_read, fd, at, (size_t)TAP_READ);
 
     if (n < 0)
         return errno == EAGAIN || errno == EINTR ? 0 : -errno;
     *header = at;
-    *length = n < DP_VNET_HEADER + ETHERNET_HEADER || n > DP_VNET_HEADER + DP_FRAME_BYTES_MAX
-                  ? 0
-                  : (uint32_t)n - DP_VNET_HEADER;
+    *length = tap_length(n);
     return 1;
+}
+
+void dp_port_receive_many(struct dp_uring *ring, uint32_t number, int fd, uint8_t *at, size_t step, uint32_t n,
+                          int32_t *length)
+{
+    for (uint32_t i = 0; i < n; i++)
+        dp_uring_read(ring, number, fd, at + i * step, TAP_READ);
+    dp_uring_run(ring, length);
+    for (uint32_t i = 0; i < n; i++)
+        length[i] = length[i] >= 0 ? (int32_t)tap_length(length[i]) : length[i] == -EINTR ? -EAGAIN : length[i];
 }
 
 /* The tag that the kernel took out of the frame; false when there was none. */
@@ -121,11 +141,28 @@ static void count_refused(struct dp_port_counters *counters, int error)
     counters->drop[error == EAGAIN || error == ENOBUFS ? DP_DROP_FULL : DP_DROP_ERROR]++;
 }
 
-static void flush_tap(struct dp_sending *s, struct dp_port_counters *counters)
+static int32_t write_tap(const struct dp_sending *s, uint32_t i)
 {
+    long n = syscall(SYS_write, s->fd, s->header[i], DP_VNET_HEADER + (size_t)s->length[i]);
+
+    return n < 0 ? -errno : (int32_t)n;
+}
+
+static void flush_tap(struct dp_sending *s, struct dp_uring *ring, uint32_t number, struct dp_port_counters *counters)
+{
+    bool at_once = s->n > 1 && dp_uring_is_open(ring);
+    int32_t result[DP_SEND_BATCH];
+
+    if (at_once) {
+        for (uint32_t i = 0; i < s->n; i++)
+            dp_uring_write(ring, number, s->fd, s->header[i], DP_VNET_HEADER + s->length[i]);
+        dp_uring_run(ring, result);
+    }
     for (uint32_t i = 0; i < s->n; i++) {
-        if (syscall(SYS_write, s->fd, s->header[i], DP_VNET_HEADER + (size_t)s->length[i]) < 0)
-            count_refused(counters, errno);
+        if (!at_once || result[i] == DP_URING_NOT_DONE)
+            result[i] = write_tap(s, i);
+        if (result[i] < 0)
+            count_refused(counters, -result[i]);
         else
             count_sent(counters, s->length[i]);
     }
@@ -155,12 +192,12 @@ static void flush_packet(struct dp_sending *s, struct dp_port_counters *counters
     }
 }
 
-void dp_port_flush(struct dp_sending *s, struct dp_port_counters *counters)
+void dp_port_flush(struct dp_sending *s, struct dp_uring *ring, uint32_t number, struct dp_port_counters *counters)
 {
     if (s->n == 0)
         return;
     if (s->kind == DP_PORT_TAP)
-        flush_tap(s, counters);
+        flush_tap(s, ring, number, counters);
     else
         flush_packet(s, counters);
     s->n = 0;

@@ -2,12 +2,14 @@
  * port.h: frames from and to a port's descriptor, each behind a virtio-net header of DP_VNET_HEADER bytes that goes
  * with it unread: so a super-packet or a checksum that is still to be computed stays what it is.
  *
- * Descriptors are non-blocking and the caller's; buffers are the caller's. Nothing here waits.
+ * Descriptors are non-blocking and the caller's; buffers are the caller's. Nothing here waits. Through a ring (uring.h)
+ * that is open, TAPs give and take many frames a call; a port's descriptor may be registered there under its number.
  */
 #ifndef DP_IO_PORT_H
 #define DP_IO_PORT_H
 
 #include "../dp_api.h"
+#include "uring.h"
 
 enum { DP_VNET_HEADER = 10, DP_PORT_HEADROOM = 4, DP_SEND_BATCH = 64 };
 /* The least room for a frame to be received. */
@@ -22,6 +24,14 @@ uint64_t dp_port_frame_flags(const uint8_t *header);
  */
 int dp_port_receive(int fd, uint8_t kind, uint8_t *at, uint8_t **header, uint32_t *length);
 
+/*
+ * Receives up to n frames from a TAP through an open ring, the i-th into at + i * step, each with room as above: its
+ * virtio-net header is there, and length[i] is its length behind it, or 0 when it is none that can be forwarded, or
+ * -EAGAIN when none came, or DP_URING_NOT_DONE when the ring failed, or another negative error.
+ */
+void dp_port_receive_many(struct dp_uring *ring, uint32_t number, int fd, uint8_t *at, size_t step, uint32_t n,
+                          int32_t *length);
+
 /* Frames that the system threw away, since this was asked last, because nobody took them; always 0 for a TAP. */
 uint32_t dp_port_missed(int fd, uint8_t kind);
 
@@ -34,7 +44,8 @@ struct dp_sending {
     uint32_t length[DP_SEND_BATCH];
 };
 
-/* Sends all of them; what is refused is counted in `drop` by its cause, the rest in `sent`. */
-void dp_port_flush(struct dp_sending *sending, struct dp_port_counters *counters);
+/* Sends all of them to the port `number`; what is refused is counted in `drop` by its cause, the rest in `sent`. */
+void dp_port_flush(struct dp_sending *sending, struct dp_uring *ring, uint32_t number,
+                   struct dp_port_counters *counters);
 
 #endif

@@ -183,6 +183,22 @@ int dp_firewall_worker_counters(struct dp_firewall *f, uint32_t worker, struct d
     return 0;
 }
 
+static void ask_uring(struct dp_worker *w, void *argument)
+{
+    int *answer = argument;
+
+    if (*answer >= 0)
+        *answer = w->uring.error ? -w->uring.error : dp_uring_is_open(&w->uring);
+}
+
+int dp_firewall_uring(struct dp_firewall *f)
+{
+    int answer = 0;
+
+    dp_call_all(f, ask_uring, &answer);
+    return answer;
+}
+
 int dp_firewall_stations(struct dp_firewall *f, struct dp_station *stations, uint32_t n)
 {
     return (int)dp_switch_list(&f->stations, (uint32_t)(dp_firewall_now() / 1000000000u), stations, n);

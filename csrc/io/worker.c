@@ -20,7 +20,10 @@ enum { WAKE = DP_PORTS_MAX, EVENTS = 64, IDLE_MS = 100 };
 enum { FEED_BYTES = 8 * 1024 * 1024, INBOX_BYTES = 4 * 1024 * 1024 };
 #define IDLE_NS 100000000u
 
-_Static_assert(DP_ARENA_BYTES - DP_BURST_BYTES >= DP_PORT_ROOM, "a burst's last frame has room");
+_Static_assert(DP_PACKED_BYTES - DP_BURST_BYTES >= DP_PORT_ROOM, "a burst's last frame has room");
+_Static_assert((int)DP_SLOT_BYTES >= (int)DP_PORT_ROOM, "a slot has room for a frame");
+_Static_assert((int)DP_ARENA_BYTES >= (int)DP_PACKED_BYTES, "the arena has room for either way");
+_Static_assert((int)DP_SLOTS <= (int)DP_BURST && (int)DP_SLOTS <= (int)DP_URING_REQUESTS, "all are asked for at once");
 
 /* A frame on its way to another worker, followed by its virtio-net header and bytes. */
 struct handed {
@@ -116,11 +119,28 @@ static void failed(struct dp_worker *w, uint32_t number, int error)
         take_off_poll(w, number);
 }
 
+/* Takes a frame that was received into the burst; false when it is none, or another worker's. */
+static bool take(struct dp_worker *w, uint32_t number, uint8_t *header, uint32_t length)
+{
+    struct dp_port_counters *counters = &w->port_counters[number];
+
+    if (length == 0) {
+        counters->drop[DP_DROP_DAMAGED]++;
+        return false;
+    }
+    counters->received.packets++;
+    counters->received.bytes += length;
+    if (w->workers > 1 && hand_over(w, number, header, length))
+        return false;
+    w->passing[w->n] = (struct dp_passing){.header = header, .in = number};
+    w->frame[w->n++].length = length;
+    return true;
+}
+
 /* Receives frames into the arena, behind each other; returns how many, of which w->n are this worker's own. */
 static uint32_t fill(struct dp_worker *w, uint32_t number, uint32_t most, bool *more)
 {
     const struct dp_worker_port *port = &w->port[number];
-    struct dp_port_counters *counters = &w->port_counters[number];
     uint8_t *at = w->arena;
     uint32_t have = 0;
 
@@ -135,18 +155,50 @@ static uint32_t fill(struct dp_worker *w, uint32_t number, uint32_t most, bool *
             *more = false;
             break;
         }
-        if (length == 0) {
-            counters->drop[DP_DROP_DAMAGED]++;
+        if (take(w, number, header, length))
+            at = header + ((DP_VNET_HEADER + (size_t)length + 63) & ~(size_t)63);
+    }
+    return have;
+}
+
+/*
+ * How many frames to ask a port for next: one more than came, or twice as many when as many came as were asked for; no
+ * more than fill up a burst, if they are as long.
+ */
+static uint32_t next_batch(uint32_t batch, uint32_t asked, uint32_t have, uint64_t bytes)
+{
+    uint32_t next = have < asked ? have + 1 : batch > 2 * asked ? batch : 2 * asked;
+    uint64_t room = have ? DP_BURST_BYTES / (bytes / have + 1) + 1 : DP_SLOTS;
+
+    if (next > room)
+        next = (uint32_t)room;
+    return next < 2 ? 2 : next > DP_SLOTS ? DP_SLOTS : next;
+}
+
+/* As `fill`, many frames a call, each into a slot of its own. */
+static uint32_t fill_at_once(struct dp_worker *w, uint32_t number, uint32_t most, bool *more)
+{
+    struct dp_worker_port *port = &w->port[number];
+    uint32_t batch = port->batch ? port->batch : 2, asked = batch < most ? batch : most, have = 0;
+    int32_t length[DP_SLOTS];
+    uint64_t bytes = 0;
+
+    dp_port_receive_many(&w->uring, number, port->fd, w->arena, DP_SLOT_BYTES, asked, length);
+    w->n = 0;
+    for (uint32_t i = 0; i < asked; i++) {
+        if (length[i] == DP_URING_NOT_DONE)
+            continue;
+        if (length[i] < 0) {
+            if (length[i] != -EAGAIN)
+                failed(w, number, -length[i]);
+            *more = false;
             continue;
         }
-        counters->received.packets++;
-        counters->received.bytes += length;
-        if (w->workers > 1 && hand_over(w, number, header, length))
-            continue;
-        w->passing[w->n] = (struct dp_passing){.header = header, .in = number};
-        w->frame[w->n++].length = length;
-        at = header + ((DP_VNET_HEADER + (size_t)length + 63) & ~(size_t)63);
+        have++;
+        bytes += (uint32_t)length[i];
+        take(w, number, w->arena + (size_t)i * DP_SLOT_BYTES, (uint32_t)length[i]);
     }
+    port->batch = next_batch(batch, asked, have, bytes);
     return have;
 }
 
@@ -156,7 +208,9 @@ static void receive(struct dp_worker *w, uint32_t number)
     bool more = true;
 
     for (uint32_t left = DP_BURST; more && left > 0;) {
-        left -= fill(w, number, left, &more);
+        bool at_once = w->port[number].port.kind == DP_PORT_TAP && dp_uring_is_open(&w->uring);
+
+        left -= (at_once ? fill_at_once : fill)(w, number, left, &more);
         w->port_counters[number].bursts += w->n != 0;
         forward(w);
     }
@@ -172,7 +226,7 @@ static void receive_handed(struct dp_worker *w)
         if (from == w->number)
             continue;
         w->n = 0;
-        while (w->n < DP_BURST && (size = dp_ring_next(inbox)) != 0 && size <= w->arena + DP_ARENA_BYTES - at) {
+        while (w->n < DP_BURST && (size = dp_ring_next(inbox)) != 0 && size <= w->arena + DP_PACKED_BYTES - at) {
             struct handed handed;
 
             dp_ring_take(inbox, at, size);
@@ -229,11 +283,28 @@ static void end_round(struct dp_worker *w)
     }
 }
 
+static void register_port(struct dp_worker *w, uint32_t number)
+{
+    if (w->port[number].port.kind == DP_PORT_TAP)
+        dp_uring_register(&w->uring, number, w->port[number].fd);
+}
+
+/* A ring belongs to the thread that opens it. */
+static void open_uring(struct dp_worker *w)
+{
+    if (!w->wants_uring || dp_uring_open(&w->uring) < 0)
+        return;
+    for (uint32_t number = 0; number < w->n_ports; number++)
+        if (w->port[number].active)
+            register_port(w, number);
+}
+
 static void *run(void *argument)
 {
     struct dp_worker *w = argument;
     struct epoll_event event[EVENTS];
 
+    open_uring(w);
     while (!w->stopping) {
         int n = epoll_wait(w->epoll, event, EVENTS, IDLE_MS);
 
@@ -247,6 +318,7 @@ static void *run(void *argument)
         }
         end_round(w);
     }
+    dp_uring_close(&w->uring);
     return NULL;
 }
 
@@ -302,8 +374,9 @@ int dp_worker_add_port(struct dp_worker *w, uint32_t number, const struct dp_por
 
     if (epoll_ctl(w->epoll, EPOLL_CTL_ADD, fd, &event) < 0)
         return DP_E_IO;
-    w->port[number] = (struct dp_worker_port){*port, fd, true, true};
+    w->port[number] = (struct dp_worker_port){.port = *port, .fd = fd, .active = true, .polled = true};
     memset(&w->port_counters[number], 0, sizeof w->port_counters[number]);
+    register_port(w, number);
     if (number >= w->n_ports)
         w->n_ports = number + 1;
     return 0;
@@ -312,6 +385,7 @@ int dp_worker_add_port(struct dp_worker *w, uint32_t number, const struct dp_por
 void dp_worker_remove_port(struct dp_worker *w, uint32_t number)
 {
     take_off_poll(w, number);
+    dp_uring_unregister(&w->uring, number);
     w->port[number].active = false;
     for (uint32_t slot = 0; slot < DP_HELD_MAX; slot++)
         if (w->held[slot].used && (w->held[slot].in == number || w->held[slot].out == number)) {
@@ -336,6 +410,7 @@ int dp_worker_init(struct dp_worker *w, uint32_t number, uint32_t workers, struc
     w->all = all;
     w->stations = stations;
     w->feed_wake = feed_wake;
+    w->wants_uring = true;
     atomic_init(&w->watched_port, -1);
     sem_init(&w->done, 0, 0);
     w->epoll = epoll_create1(EPOLL_CLOEXEC);

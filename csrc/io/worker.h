@@ -27,7 +27,12 @@
 
 enum { DP_BURST = 64, DP_HELD_MAX = 256 };
 /* A burst ends behind the frame that fills it up: a super-packet is sent while it is in the nearest cache. */
-enum { DP_BURST_BYTES = 64 * 1024, DP_ARENA_BYTES = DP_BURST_BYTES + 72 * 1024 };
+enum { DP_BURST_BYTES = 64 * 1024, DP_PACKED_BYTES = DP_BURST_BYTES + 72 * 1024 };
+/*
+ * Frames that are received one by one lie packed at the arena's begin. Those that are asked for at once have a slot
+ * each, which begin at other places of their pages, so that they do not share the few places of a cache.
+ */
+enum { DP_SLOTS = 32, DP_SLOT_BYTES = 66 * 1024 + 192, DP_ARENA_BYTES = DP_SLOTS * DP_SLOT_BYTES };
 
 struct dp_worker;
 typedef void dp_command(struct dp_worker *worker, void *argument);
@@ -36,6 +41,7 @@ typedef void dp_command(struct dp_worker *worker, void *argument);
 struct dp_worker_port {
     struct dp_port port;
     int fd;
+    uint32_t batch; /* frames to be asked for at once; 0 at first */
     bool active;
     bool polled;
 };
@@ -67,6 +73,8 @@ struct dp_worker {
     int epoll;
     int wake; /* eventfd: a command, or frames from another worker */
     int feed_wake;
+    bool wants_uring;      /* set while it does not run */
+    struct dp_uring uring; /* open while it runs, where that is wanted and can be had */
     pthread_t thread;
     bool running;
     bool stopping;

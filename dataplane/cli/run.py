@@ -31,6 +31,9 @@ def run(
         typer.Option(help="An interface that leads outside, besides the policy's uplinks; may be repeated."),
     ] = None,
     workers: Annotated[int, typer.Option(help="How many threads share the traffic.")] = 1,
+    io_uring: Annotated[
+        bool, typer.Option(help="Read and write TAPs through io_uring, where the kernel gives it.")
+    ] = True,
     control: Annotated[Path, typer.Option(help="Where the control socket is made.")] = Path(CONTROL_SOCKET),
     group: Annotated[
         str | None, typer.Option(help="A group whose members may use the control socket, besides root.")
@@ -56,6 +59,7 @@ def run(
         policy=policy.absolute(),
         uplinks=tuple(uplink or ()),
         workers=workers,
+        io_uring=io_uring,
         control=control,
         group=group,
         state=state or _service_state(),

@@ -43,6 +43,7 @@ class Options:
     policy: Path
     uplinks: tuple[str, ...] = ()
     workers: int = 1
+    io_uring: bool = True
     control: Path | None = None
     group: str | None = None
     state: Path | None = None
@@ -128,8 +129,8 @@ def _firewall(policy: Policy, options: Options) -> Firewall:
     """A firewall under the policy, with the connections of the state file if there is one (SPEC 5: see `state`)."""
     found = _read_state(options.state) if options.state else None
     if found is None:
-        return Firewall(policy, workers=options.workers)
-    firewall = Firewall(found.policy, workers=options.workers)
+        return Firewall(policy, workers=options.workers, io_uring=options.io_uring)
+    firewall = Firewall(found.policy, workers=options.workers, io_uring=options.io_uring)
     taken = state.restore(firewall, found)
     cut = firewall.replace(firewall.changed({"apply_policy": policy}))
     log.info(
@@ -165,12 +166,13 @@ class _Daemon:
         self._server = ControlServer(operations, self._control)
         self._stopping = asyncio.Event()
         self._tasks: set[asyncio.Task[None]] = set()
+        self._io_uring = "off"
 
     async def run(self, listening: socket.socket | None) -> None:
         """Starts everything, waits for the end, stops everything."""
         loop = asyncio.get_running_loop()
         stop_metrics: Callable[[], None] | None = None
-        await self._do(self._firewall.start)
+        await self._do(self._start)
         try:
             if listening:
                 await self._server.start(listening)
@@ -198,6 +200,11 @@ class _Daemon:
             self._control.shutdown()
         log.info("stopped")
 
+    def _start(self) -> None:
+        self._firewall.start()
+        used, refused = self._firewall.io_uring()
+        self._io_uring = "on" if used else refused or "off"
+
     async def _do(self, function: Callable[[], None]) -> None:
         await asyncio.get_running_loop().run_in_executor(self._control, function)
 
@@ -222,6 +229,7 @@ class _Daemon:
                 "policy": str(self._options.policy),
                 "ports": ports,
                 "workers": self._firewall.workers,
+                "io_uring": self._io_uring,
                 "control": str(self._options.control),
                 "refused_system_calls": self._operations.refused_calls,
             },

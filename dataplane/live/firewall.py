@@ -6,6 +6,7 @@ the worker between two bursts, so that no call stalls the packets.
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
@@ -46,16 +47,18 @@ class Station:
 class Firewall(Enforcement):
     """A policy in force between live ports.
 
-    `workers` threads share the traffic, each connection kept on one of them. `seed` keys the hash of the connection
+    `workers` threads share the traffic, each connection kept on one of them. `io_uring` lets them read and write TAPs
+    through it, many frames a call, where the kernel gives it. `seed` keys the hash of the connection
     tables; None takes a fresh one (SPEC 4.9).
     """
 
-    def __init__(self, policy: Policy, *, workers: int = 1, seed: int | None = None) -> None:
+    def __init__(self, policy: Policy, *, workers: int = 1, io_uring: bool = True, seed: int | None = None) -> None:
         words = ffi.new("uint64_t[2]", seed_words(seed))
         out = ffi.new("struct dp_firewall **")
         config = conntrack.settings(policy.conntrack, verify_checksums=True)
         check(lib.dp_firewall_new(config, words, workers, out), "making the firewall")
         super().__init__(ffi.gc(out[0], lib.dp_firewall_free), FIREWALL, policy, verify_checksums=True)
+        lib.dp_firewall_want_uring(self.handle, io_uring)
         self.workers = workers
         self._numbers: dict[str, int] = {}
         self._ports: dict[int, Port] = {}
@@ -80,6 +83,11 @@ class Firewall(Enforcement):
     def stop(self) -> None:
         """Stops the workers; connections and counters stay as they are."""
         lib.dp_firewall_stop(self.handle)
+
+    def io_uring(self) -> tuple[bool, str | None]:
+        """Whether the workers use io_uring; and why the system refuses it, if it does."""
+        answer = lib.dp_firewall_uring(self.handle)
+        return answer > 0, os.strerror(-answer) if answer < 0 else None
 
     # ---- ports ----
 

@@ -187,12 +187,15 @@ class Operations:
         from dataplane import __version__
 
         policy, counters = self.firewall.policy, self.firewall.counters()
+        io_uring, io_uring_error = self.firewall.io_uring()
         return {
             "version": __version__,
             "pid": os.getpid(),
             "started": self._started,
             "uptime": time.time() - self._started,
             "workers": self.firewall.workers,
+            "io_uring": io_uring,
+            "io_uring_error": io_uring_error,
             "policy": str(self._policy_path),
             "generation": self.generation,
             "loaded": self.reloads.loaded_at,

@@ -2,13 +2,17 @@
  * test_firewall.c: frames through running workers, whose ports are socket pairs: they keep frames apart as a TAP does.
  *
  * Two instances (zones 0 and 1, 10.0.0.1 and 10.0.0.2) and an uplink. UDP to port 53 may enter instances, everything
- * may leave them. The test's end of each pair is what the instance, or the world, would hold.
+ * may leave them. The test's end of each pair is what the instance, or the world, would hold. All is tested twice: with
+ * one system call a frame, and through io_uring where the kernel gives it.
  */
 #include "check.h"
 #include "io/port.h"
 
+#include <errno.h>
+#include <fcntl.h>
 #include <poll.h>
 #include <stdlib.h>
+#include <sys/inotify.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
@@ -25,6 +29,7 @@ struct net {
 };
 
 static const uint8_t macs[PORTS][6] = {{2, 0, 0, 0, 0, 1}, {2, 0, 0, 0, 0, 2}, {2, 0, 0, 0, 0, 9}};
+static bool with_uring;
 static const uint8_t everybody[6] = {255, 255, 255, 255, 255, 255};
 
 static struct dp_conntrack_config settings(void)
@@ -70,6 +75,7 @@ static bool make(struct net *n, uint32_t workers)
     for (int d = 0; d < 2; d++)
         if (!CHECK_EQUAL(dp_rule_table_new(4, &rules[d], 1, NULL, 0, NULL, 0, selectors, 2, &n->table[d]), 0))
             return false;
+    dp_firewall_want_uring(n->firewall, with_uring);
     CHECK_EQUAL(dp_firewall_start(n->firewall), DP_E_ARGUMENT); /* no policy yet */
     if (!CHECK_EQUAL(put_in_force(n, NULL, 0, NULL), 0))
         return false;
@@ -88,7 +94,8 @@ static bool make(struct net *n, uint32_t workers)
         if (!CHECK_EQUAL(dp_firewall_add_port(n->firewall, &port, fd), p))
             return false;
     }
-    return CHECK_EQUAL(dp_firewall_start(n->firewall), 0);
+    CHECK_EQUAL(dp_firewall_uring(n->firewall), 0); /* nothing runs */
+    return CHECK_EQUAL(dp_firewall_start(n->firewall), 0) && CHECK_EQUAL(dp_firewall_uring(n->firewall), with_uring);
 }
 
 static void unmake(struct net *n)
@@ -459,7 +466,121 @@ static void test_ports_come_and_go(void)
     unmake(&n);
 }
 
-int main(void)
+/* A port that goes is let go of, and whoever has its descriptor's number next gets nothing that was not meant for him.
+ */
+static void test_a_descriptor_is_used_again(void)
+{
+    struct dp_port uplink = {.zone = DP_ZONE_NONE};
+    struct net n;
+    int other[2], pair[2];
+    uint8_t byte;
+
+    if (!make(&n, 1))
+        return;
+    struct bytes question = udp(macs[A], UPLINK, 9, 1, 53, 0), answer = udp(macs[UPLINK], A, 1, 9, 99, 0);
+    put(&n, UPLINK, 0, &question);
+    COMES(&n, A, &question);
+    put(&n, A, 0, &answer);
+    COMES(&n, UPLINK, &answer);
+    CHECK_EQUAL(dp_firewall_remove_port(n.firewall, UPLINK), 0);
+    close(n.theirs[UPLINK][0]);
+    CHECK_EQUAL(recv(n.ours[UPLINK][0], &byte, 1, MSG_DONTWAIT), 0);
+    if (socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_NONBLOCK, 0, other) < 0 ||
+        socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_NONBLOCK, 0, pair) < 0)
+        return;
+    CHECK_EQUAL(other[0], n.theirs[UPLINK][0]);
+    put(&n, A, 0, &answer);
+    NOTHING(&n, B);
+    CHECK_EQUAL(recv(other[1], &byte, 1, MSG_DONTWAIT), -1);
+    n.theirs[UPLINK][0] = other[0];
+    close(n.ours[UPLINK][0]);
+    n.ours[UPLINK][0] = other[1];
+    CHECK_EQUAL(dp_firewall_add_port(n.firewall, &uplink, n.theirs[UPLINK]), UPLINK);
+    put(&n, UPLINK, 0, &question);
+    COMES(&n, A, &question);
+    put(&n, A, 0, &answer);
+    COMES(&n, UPLINK, &answer);
+    CHECK_EQUAL(recv(pair[1], &byte, 1, MSG_DONTWAIT), -1);
+    close(pair[0]);
+    close(pair[1]);
+    unmake(&n);
+}
+
+/* A queue's worth of frames keeps its order, and what finds a full queue is counted and holds nothing up. */
+static void test_many_frames(void)
+{
+    enum { FRAMES = 1000, UNDER_WAY = 150 };
+    struct net n;
+    uint32_t sent = 0, came = 0;
+    bool in_order = true;
+
+    if (!make(&n, 1))
+        return;
+    struct bytes f = udp(macs[A], UPLINK, 9, 1, 53, 0), answer = udp(macs[UPLINK], A, 1, 9, 99, 0), got;
+    struct pollfd ready = {n.ours[A][0], POLLIN, 0};
+
+    put(&n, A, 0, &answer); /* whoever is known is sent to alone */
+    COMES(&n, UPLINK, &answer);
+    while (came < FRAMES) {
+        memcpy(f.byte + f.size - sizeof sent, &sent, sizeof sent);
+        if (sent < FRAMES && sent - came < UNDER_WAY && write(n.ours[UPLINK][0], f.byte, f.size) == f.size) {
+            sent++;
+            continue;
+        }
+        if (!CHECK_EQUAL(poll(&ready, 1, WAIT_MS), 1))
+            break;
+        while (read(n.ours[A][0], got.byte, sizeof got.byte) == f.size) {
+            uint32_t number;
+
+            memcpy(&number, got.byte + f.size - sizeof number, sizeof number);
+            in_order &= number == came++;
+        }
+    }
+    CHECK_EQUAL(came, FRAMES);
+    CHECK(in_order);
+    /* Nobody takes what comes to A. */
+    for (int wait = 0; dropped(&n, A, DP_DROP_FULL) == 0 && wait < WAIT_MS; wait++)
+        while (write(n.ours[UPLINK][0], f.byte, f.size) == f.size && sent < 100 * FRAMES)
+            sent++;
+    CHECK(dropped(&n, A, DP_DROP_FULL) > 0);
+    CHECK_EQUAL(dropped(&n, A, DP_DROP_ERROR), 0);
+    put(&n, A, 0, &answer);
+    COMES(&n, UPLINK, &answer);
+    unmake(&n);
+}
+
+/* What io_uring cannot serve is served without it, from then on, and nothing is lost. */
+static void test_a_ring_that_fails(void)
+{
+    struct dp_port port = {.zone = DP_ZONE_NONE};
+    struct net n;
+    int watching = inotify_init1(IN_NONBLOCK);
+
+    if (!make(&n, 1))
+        return;
+    CHECK(inotify_add_watch(watching, "/proc/self/fd", IN_OPEN) >= 0);
+    close(open("/proc/self/fd", O_RDONLY));
+    CHECK_EQUAL(dp_firewall_add_port(n.firewall, &port, &watching), PORTS);
+    for (int wait = 0; dropped(&n, PORTS, DP_DROP_DAMAGED) == 0 && wait < WAIT_MS; wait++)
+        poll(NULL, 0, 1);
+    CHECK_EQUAL(dropped(&n, PORTS, DP_DROP_DAMAGED), 1); /* an event of 16 bytes */
+    CHECK_EQUAL(dp_firewall_uring(n.firewall), with_uring ? -EOPNOTSUPP : 0);
+    struct bytes f = udp(macs[A], UPLINK, 9, 1, 53, 0);
+    put(&n, UPLINK, 0, &f);
+    COMES(&n, A, &f);
+    CHECK_EQUAL(dp_firewall_remove_port(n.firewall, PORTS), 0);
+    /* A fresh start is a fresh try. */
+    dp_firewall_stop(n.firewall);
+    CHECK_EQUAL(dp_firewall_uring(n.firewall), 0);
+    CHECK_EQUAL(dp_firewall_start(n.firewall), 0);
+    CHECK_EQUAL(dp_firewall_uring(n.firewall), with_uring);
+    put(&n, UPLINK, 0, &f);
+    COMES(&n, A, &f);
+    close(watching);
+    unmake(&n);
+}
+
+static void test_all(void)
 {
     test_forwarding();
     test_bursts_are_counted_by_size();
@@ -471,5 +592,21 @@ int main(void)
     test_saved_connections_come_back();
     test_the_feed_tells_what_is_asked();
     test_ports_come_and_go();
+    test_a_descriptor_is_used_again();
+    test_many_frames();
+    test_a_ring_that_fails();
+}
+
+int main(void)
+{
+    struct dp_uring ring;
+
+    test_all();
+    with_uring = dp_uring_open(&ring) == 0;
+    if (with_uring) {
+        dp_uring_close(&ring);
+        test_all();
+    } else
+        fprintf(stderr, "test_firewall: no io_uring here (%s), tested without\n", strerror(ring.error));
     return check_result("test_firewall");
 }

@@ -33,14 +33,16 @@ instances:
 """
 
 
-@pytest.fixture(scope="module", params=[1, 2], ids=["one worker", "two workers"])
+@pytest.fixture(
+    scope="module", params=["--workers 1", "--workers 2", "--workers 1 --no-io-uring", "--workers 2 --no-io-uring"]
+)
 def site(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Guarded]:
     """Guests a and b of group sg, c of a group that lets nothing in, and d, which is only in VLAN 10."""
     with guarded(tmp_path_factory.mktemp("site")) as made:
         vlan = made.instance("d", 4).replace("10.9.0.4", "10.10.0.4").replace("fd09::4", "fd0a::4")
         policy = made.instance("a", 1) + made.instance("b", 2) + made.instance("c", 3, "quiet") + vlan
         made.write(RULES + policy)
-        made.start("--workers", str(request.param))
+        made.start(*str(request.param).split())
         for number, name in enumerate("abc", 1):
             made.address(name, number)
         for name in "ac":

@@ -35,8 +35,10 @@ def print_status(status: Mapping[str, Any]) -> None:
     uptime = timedelta(seconds=round(status["uptime"]))
     loaded = datetime.fromtimestamp(status["loaded"]).isoformat(sep=" ", timespec="seconds")
     unsaved = status["unsaved_changes"]
+    refused = f" ({status['io_uring_error']})" if status["io_uring_error"] else ""
     typer.echo(
         f"dataplane {status['version']}, pid {status['pid']}, up {uptime}, {_count(status['workers'], 'worker')}"
+        f" {'with' if status['io_uring'] else 'without'} io_uring{refused}"
     )
     typer.echo(f"policy {status['policy']}, generation {status['generation']}, loaded {loaded}")
     if unsaved:
