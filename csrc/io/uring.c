@@ -55,10 +55,26 @@ static void *map(const struct dp_uring *ring, size_t bytes, off_t what)
     return p == MAP_FAILED ? NULL : p;
 }
 
+/* What the ring is for is all that it will do: a filter of system calls does not see what is asked of a ring. */
+static bool restrict_to(const struct dp_uring *ring)
+{
+    struct io_uring_restriction allowed[] = {
+        {.opcode = IORING_RESTRICTION_SQE_OP, .sqe_op = IORING_OP_READ},
+        {.opcode = IORING_RESTRICTION_SQE_OP, .sqe_op = IORING_OP_WRITE},
+        {.opcode = IORING_RESTRICTION_SQE_FLAGS_ALLOWED, .sqe_flags = IOSQE_FIXED_FILE},
+        {.opcode = IORING_RESTRICTION_REGISTER_OP, .register_op = IORING_REGISTER_FILES_UPDATE},
+        {.opcode = IORING_RESTRICTION_REGISTER_OP, .register_op = IORING_UNREGISTER_FILES},
+    };
+
+    return syscall(SYS_io_uring_register, ring->fd, IORING_REGISTER_RESTRICTIONS, allowed,
+                   sizeof allowed / sizeof *allowed) == 0 &&
+           syscall(SYS_io_uring_register, ring->fd, IORING_REGISTER_ENABLE_RINGS, NULL, 0) == 0;
+}
+
 int dp_uring_open(struct dp_uring *ring)
 {
-    struct io_uring_params params = {.flags = SETUP_SUBMIT_ALL | SETUP_SINGLE_ISSUER | SETUP_DEFER_TASKRUN |
-                                              SETUP_NO_SQARRAY};
+    struct io_uring_params params = {.flags = IORING_SETUP_R_DISABLED | SETUP_SUBMIT_ALL | SETUP_SINGLE_ISSUER |
+                                              SETUP_DEFER_TASKRUN | SETUP_NO_SQARRAY};
     struct register_files files = {.n = DP_URING_FILES, .flags = REGISTER_SPARSE};
     uint8_t *shared;
 
@@ -81,7 +97,7 @@ int dp_uring_open(struct dp_uring *ring)
     ring->answer_mask = params.cq_entries - 1;
     /* Where there is no table, no file can be registered, and that is all. */
     (void)syscall(SYS_io_uring_register, ring->fd, REGISTER_FILES2, &files, sizeof files);
-    return 0;
+    return restrict_to(ring) ? 0 : fail(ring, errno);
 }
 
 void dp_uring_close(struct dp_uring *ring)

@@ -10,6 +10,8 @@
  * FILES. Requests of a descriptor that is registered cost less. The ring holds it open, whoever closes it: it must be
  * taken out of the ring first.
  *
+ * NOTHING ELSE can be had from it than to read and to write: a filter of system calls (seccomp) would not see the rest.
+ *
  * ERRORS are errno's numbers, negative. A ring that fails closes itself for good: whoever uses one can do without.
  */
 #ifndef DP_IO_URING_H

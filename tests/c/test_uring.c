@@ -7,8 +7,10 @@
 #include "io/uring.h"
 
 #include <errno.h>
+#include <linux/io_uring.h>
 #include <sys/inotify.h>
 #include <sys/socket.h>
+#include <sys/syscall.h>
 #include <unistd.h>
 
 enum { SIZE = 8, MANY = DP_URING_REQUESTS };
@@ -190,6 +192,29 @@ static void test_failures(void)
     close_both(fd);
 }
 
+/* Whoever takes the program over gets no other call out of the ring. */
+static void test_nothing_else(void)
+{
+    struct io_uring_files_update update = {0};
+    struct dp_uring ring;
+    int64_t number = 3;
+    int32_t result;
+    int fd[2];
+
+    if (!CHECK_EQUAL(dp_uring_open(&ring), 0) || !pair(fd, SOCK_NONBLOCK))
+        return;
+    CHECK(syscall(SYS_io_uring_register, ring.fd, IORING_REGISTER_EVENTFD, &fd[0], 1) < 0 && errno == EACCES);
+    CHECK_EQUAL(syscall(SYS_io_uring_register, ring.fd, IORING_REGISTER_FILES_UPDATE, &update, 0), -1);
+    CHECK_EQUAL(errno, EINVAL); /* allowed, and asked to change nothing */
+    dp_uring_write(&ring, 0, fd[0], &number, sizeof number);
+    ring.request[(ring.end - 1) & ring.request_mask].opcode = IORING_OP_SEND;
+    CHECK_EQUAL(dp_uring_run(&ring, &result), 0);
+    CHECK_EQUAL(result, -EACCES);
+    CHECK_EQUAL(arrives(fd[1]), -1);
+    dp_uring_close(&ring);
+    close_both(fd);
+}
+
 int main(void)
 {
     struct dp_uring ring;
@@ -204,5 +229,6 @@ int main(void)
     test_nothing_is_left();
     test_registered_files();
     test_failures();
+    test_nothing_else();
     return check_result("test_uring");
 }
