@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from dataplane.live import daemon
+from dataplane.live import claims, daemon
 from dataplane.live.notify import notify
 
 ROOT = Path(__file__).parents[2]
@@ -139,6 +139,8 @@ def test_the_unit_starts_what_there_is() -> None:
     service = unit["Service"]
     assert service["Type"] == "notify"
     assert service["ExecStart"].split()[1] == "run"
+    assert claims.FOLDER.is_relative_to(Path("/run", service["RuntimeDirectory"]))
+    assert service["RuntimeDirectoryPreserve"] == "yes"
     assert service["ExecReload"].split()[1:] == ["ctl", "reload"]
     bounding = service["CapabilityBoundingSet"].split()
     assert {"CAP_NET_ADMIN", "CAP_NET_RAW"} < set(bounding)
