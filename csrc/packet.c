@@ -28,7 +28,7 @@ enum {
     ETHERTYPE_QINQ_OLD = 0x9100
 };
 
-enum { ROUTER_SOLICITATION = 133, REDIRECT = 137 };
+enum { ARP_REQUEST = 1, ROUTER_SOLICITATION = 133, REDIRECT = 137 };
 
 struct reader {
     const uint8_t *at;
@@ -455,6 +455,7 @@ static void parse_arp(struct reader *r, struct dp_packet *packet)
         return;
     }
     packet->kind = DP_PACKET_ARP;
+    packet->arp_request = dp_get16(p + 6) == ARP_REQUEST;
     p += 8;
     packet->family = 4;
     packet->inside = p;

@@ -84,6 +84,7 @@ struct dp_packet {
     bool later_fragment; /* no transport header in it */
     bool tiny_fragment;  /* a first one that cuts its transport header */
     bool more_fragments;
+    bool arp_request;
     uint32_t fragment_id;
     uint32_t fragment_offset;       /* bytes */
     uint32_t fragment_length;       /* bytes of the datagram's payload in it, on the wire */

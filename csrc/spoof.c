@@ -27,9 +27,11 @@ static bool holds(const struct dp_endpoints *endpoints, uint32_t zone, const uin
            (!mac || made_from(address->byte, mac));
 }
 
-/* Who may speak without an address: a DHCP client, and ICMPv6 of a host that makes sure of its address. */
+/* Who may speak without an address: a DHCP client, and a host that makes sure of its address by ARP or ICMPv6. */
 static bool may_be_unspecified(const struct dp_packet *p)
 {
+    if (p->kind == DP_PACKET_ARP)
+        return p->arp_request;
     return p->family == 4 ? p->protocol == DP_PROTO_UDP && p->source_port == 68 && p->destination_port == 67
                           : p->protocol == DP_PROTO_ICMPV6 && p->icmp_class == DP_ICMP_CONTROL;
 }
@@ -76,7 +78,7 @@ bool dp_is_spoofed(const struct dp_endpoints *endpoints, uint32_t zone, const ui
     if (p->kind == DP_PACKET_ARP) {
         if (mac && memcmp(p->inside, mac, 6) != 0)
             return true;
-        return !is_unspecified(p) && !dp_endpoints_is_held(endpoints, zone, 4, &p->source);
+        return is_unspecified(p) ? !may_be_unspecified(p) : !dp_endpoints_is_held(endpoints, zone, 4, &p->source);
     }
     if (is_unspecified(p) ? !may_be_unspecified(p) : !holds(endpoints, zone, mac, p->family, &p->source))
         return true;

@@ -69,7 +69,7 @@ class Enforcement:
         from dataplane.policy.changes import apply, parse_change
 
         if isinstance(change, Mapping):
-            change = parse_change(change)
+            change = parse_change(change, self._policy)
         return apply(self._policy, change)
 
     def replace(self, policy: Policy, *, time_ns: int = 0) -> Disconnected:

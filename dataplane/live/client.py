@@ -16,6 +16,9 @@ from dataplane.live import CONTROL_SOCKET
 _READ_BYTES = 1 << 16
 _BLOCK_MAX = 1 << 24
 
+#: A firewall takes a connection and says that it is there sooner than this, whatever it has to do besides.
+ANSWER_SECONDS = 30.0
+
 
 class UnreachableError(Exception):
     """There is no firewall to talk to: one sentence that says why, and what to do."""
@@ -35,14 +38,23 @@ class RefusedError(Exception):
 
 
 class ControlClient:
-    """A connection to a running firewall. Raises UnreachableError when there is none."""
+    """A connection to a running firewall. Raises UnreachableError when there is none.
+
+    A firewall must soon say that it is there; what it is asked then may take its time.
+    """
 
     def __init__(self, path: str | Path = CONTROL_SOCKET) -> None:
         self._path = path
         #: How many items a stream that has ended could not bring, because they came faster than they were read.
         self.lost = 0
+        self._is_there = False
         self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
         try:
+            # Python's own timeout would not wait at all where many are waiting to be let in.
+            seconds, rest = divmod(ANSWER_SECONDS, 1)
+            self._socket.setsockopt(
+                socket.SOL_SOCKET, socket.SO_SNDTIMEO, struct.pack("ll", int(seconds), int(rest * 1e6))
+            )
             self._socket.connect(str(path))
         except OSError as error:
             self._socket.close()
@@ -99,20 +111,46 @@ class ControlClient:
                 return
             yield head + body
 
+    def _find_out_whether_it_is_there(self) -> None:
+        """Waits for an answer to a request that takes no time. Raises UnreachableError, or RefusedError."""
+        self._socket.settimeout(ANSWER_SECONDS)
+        self._put({"command": "ping"})
+        try:
+            self._answer()
+        except TimeoutError:
+            raise UnreachableError(_silent(self._path)) from None
+        except RefusedError as error:
+            # One of before does not know this request, and is there all the same.
+            if not error.invalid:
+                raise
+        self._socket.settimeout(None)
+        self._is_there = True
+
     def _send(self, command: str, arguments: dict[str, Any]) -> None:
-        given = {name: value for name, value in arguments.items() if value is not None}
+        if not self._is_there:
+            self._find_out_whether_it_is_there()
+        self._put({"command": command} | {name: value for name, value in arguments.items() if value is not None})
+
+    def _put(self, request: dict[str, Any]) -> None:
         # A firewall that takes no more has said why before it closed its side.
         with contextlib.suppress(OSError):
-            self._socket.sendall(json.dumps({"command": command, **given}).encode() + b"\n")
+            self._socket.sendall(json.dumps(request).encode() + b"\n")
 
     def _answer(self) -> dict[str, Any]:
         try:
             line = self._file.readline()
+        except TimeoutError:
+            raise
         except OSError:
             line = b""
         if not line.endswith(b"\n"):
             raise UnreachableError(_ended(self._path))
-        answer: dict[str, Any] = json.loads(line)
+        try:
+            answer = json.loads(line)
+        except ValueError:
+            answer = None
+        if not isinstance(answer, dict):
+            raise UnreachableError(f"{self._path}: what listens there is no firewall: --socket names another place")
         if not answer.get("ok", True):
             raise RefusedError(answer)
         return answer
@@ -122,12 +160,21 @@ def _ended(path: str | Path) -> str:
     return f"{path}: the firewall ended the connection: it was stopped, or its log says why"
 
 
+def _silent(path: str | Path) -> str:
+    return (
+        f"{path}: nobody answers at the control socket within {ANSWER_SECONDS:g} seconds: the firewall hangs and must"
+        " be restarted, or another program listens there (--socket names another place)"
+    )
+
+
 def _unreachable(path: str | Path, error: OSError) -> str:
     if isinstance(error, FileNotFoundError | ConnectionRefusedError):
         return (
             f"{path}: nobody listens at the control socket: is the firewall running? (dataplane run starts it, --socket"
             " names another place)"
         )
+    if isinstance(error, BlockingIOError):
+        return _silent(path)
     if isinstance(error, PermissionError):
         return f"{path}: the control socket is not for you: become root, or a member of its group"
     return f"{path}: the control socket cannot be used: {error.strerror or error}"

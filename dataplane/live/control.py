@@ -93,7 +93,9 @@ def _remove_stale(path: Path) -> None:
             if error.errno == errno.ECONNREFUSED:
                 path.unlink(missing_ok=True)
                 return
-            raise
+            # A queue of clients that is full: somebody listens, and is slow.
+            if error.errno != errno.EAGAIN:
+                raise
     raise ControlError(f"another firewall listens at {path}: stop it, or name another place with --control")
 
 
@@ -118,9 +120,10 @@ class ControlServer:
         """Ends all clients and the server."""
         if self._server:
             self._server.close()
-        for task in [*self._clients, *([self._pump] if self._pump else [])]:
+        tasks = [*self._clients, *([self._pump] if self._pump else [])]
+        for task in tasks:
             task.cancel()
-        await asyncio.gather(*self._clients, return_exceptions=True)
+        await asyncio.gather(*tasks, return_exceptions=True)
 
     async def do(self, function: Callable[..., T], *arguments: Any) -> T:
         """Runs a function in the control thread."""
@@ -173,6 +176,8 @@ class ControlServer:
     async def _answer(self, request: protocol.Request, client: _Client) -> dict[str, Any]:
         operations = self._operations
         match request:
+            case protocol.Ping():
+                return _result({})
             case protocol.Status():
                 return _result(await self.do(operations.status))
             case protocol.Counters():

@@ -66,6 +66,8 @@ def run(options: Options) -> None:
         # Interfaces are changed by being opened: no mistake of the user may be found after that.
         if options.metrics:
             metrics.place(options.metrics)
+        if options.state and not state.is_possible(options.state):
+            raise StartError(f"--state {options.state}: it is no regular file: name another place", invalid=True)
         policy = Policy.load(options.policy)
     except (metrics.MetricsError, PolicyError) as error:
         raise StartError(str(error), invalid=True) from None

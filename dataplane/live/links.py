@@ -6,18 +6,15 @@ namespace by name. That thread also keeps pyroute2's event loop apart from any t
 
 from __future__ import annotations
 
-import array
 import ctypes
 import errno
-import fcntl
 import os
+import secrets
 import socket
-import struct
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 if TYPE_CHECKING:
@@ -30,10 +27,8 @@ IFF_NOARP = 0x80
 _TUN_TYPE_TAP = 2
 _RTMGRP_LINK = 1
 
-_SIOCETHTOOL = 0x8946
-_ETHTOOL_GFLAGS = 0x25
-_ETHTOOL_SFLAGS = 0x26
-_ETH_FLAG_LRO = 1 << 15
+#: Numbers of interfaces from here to twice as much are hardly ever taken.
+_FREE_INDEX = 1 << 20
 
 
 class PortError(Exception):
@@ -98,6 +93,7 @@ class Link:
 
     index: int
     name: str
+    mac: str | None
     flags: int
     mtu: int
     is_tap: bool
@@ -120,6 +116,7 @@ def find(name: str) -> Link | None:
         return Link(
             index=found["index"],
             name=name,
+            mac=found.get("address"),
             flags=found["flags"],
             mtu=found.get("mtu"),
             is_tap=tun is not None and tun.get("tun_type") == _TUN_TYPE_TAP,
@@ -130,8 +127,15 @@ def find(name: str) -> Link | None:
         )
 
 
-def configure(name: str, *, mac: str | None, mtu: int, rename: str | None = None, namespace: str | None = None) -> None:
-    """Sets an interface up, with a MAC if there is one, also under another name and in another namespace."""
+def configure(
+    name: str, *, mac: str | None, mtu: int, rename: str | None = None, namespace: str | None = None
+) -> int | None:
+    """Sets an interface up, with a MAC if there is one, also under another name and in another namespace.
+
+    Returns its index, or None where that is not known.
+    """
+    from pyroute2 import NetlinkError
+
     wanted: dict[str, Any] = {"mtu": mtu, "state": "up"}
     if mac is not None:
         wanted["address"] = mac
@@ -146,45 +150,21 @@ def configure(name: str, *, mac: str | None, mtu: int, rename: str | None = None
             raise PortError(f"interface {name} is gone: it was removed while it was set up")
         if mac is not None and found.get("address") == mac:
             del wanted["address"]
-        ip.link("set", index=found["index"], **wanted)
-
-
-class Silence:
-    """Keeps the host's own stack silent on an interface that it shares with instances, until `restore`.
-
-    ARP and IPv6 are switched off, the interface is set up, and LRO is switched off, since what it puts together cannot
-    be taken apart again; GRO stays, whose super-packets can. What was there before comes back with `restore`, which
-    does nothing where the interface is gone by then.
-    """
-
-    def __init__(self, link: Link) -> None:
-        self._link = link
-        self._lro = _switch_lro(link.name, on=False)
-        self._ipv6 = False
-        try:
-            with _netlink(f"setting up interface {link.name}") as ip:
-                ip.link("set", index=link.index, flags=IFF_UP | IFF_NOARP, change=IFF_UP | IFF_NOARP)
-            self._ipv6 = _switch_ipv6(link.name, on=False)
-        except PortError:
-            self.restore()
-            raise
-
-    def restore(self) -> None:
-        """Puts back what was changed."""
-        link = self._link
-        with suppress(PortError), _netlink(f"restoring interface {link.name}") as ip:
-            now = _get(ip, ifname=link.name)
-            if now is None or now["index"] != link.index:
-                return
-            ip.link("set", index=link.index, flags=link.flags & (IFF_UP | IFF_NOARP), change=IFF_UP | IFF_NOARP)
-            if self._lro:
-                _switch_lro(link.name, on=True)
-            if self._ipv6:
-                _switch_ipv6(link.name, on=True)
-                for address, length in link.addresses:
-                    # Link-local addresses come back by themselves.
-                    if ":" in address and not address.startswith("fe80:"):
-                        ip.addr("replace", index=link.index, address=address, prefixlen=length)
+        index: int = found["index"]
+        if namespace is None:
+            ip.link("set", index=index, **wanted)
+            return index
+        # Where it goes its number may be taken, and which one the kernel chose then could not be found out from here.
+        for number in (index, *(_FREE_INDEX + secrets.randbelow(_FREE_INDEX) for _ in range(3))):
+            try:
+                ip.link("set", index=index, new_ifindex=number, **wanted)
+            except NetlinkError as error:
+                if error.code != errno.EBUSY:
+                    raise
+            else:
+                return number
+        ip.link("set", index=index, **wanted)
+        return None
 
 
 def watch() -> socket.socket:
@@ -230,32 +210,3 @@ def _get(ip: IPRoute, **which: object) -> Any:
         if error.code == errno.ENODEV:
             return None
         raise
-
-
-def _switch_ipv6(name: str, *, on: bool) -> bool:
-    """Whether IPv6 was switched; it may be off already, or absent from this kernel."""
-    path = Path("/proc/sys/net/ipv6/conf", name, "disable_ipv6")
-    wanted = "0" if on else "1"
-    try:
-        if path.read_text().strip() == wanted:
-            return False
-        path.write_text(wanted)
-    except FileNotFoundError:
-        return False
-    except OSError as error:
-        raise refusal(f"switching IPv6 off on interface {name}", error) from None
-    return True
-
-
-def _switch_lro(name: str, *, on: bool) -> bool:
-    """Whether LRO was switched; most interfaces have none."""
-    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC) as control, suppress(OSError):
-        value = array.array("I", [_ETHTOOL_GFLAGS, 0])
-        request = struct.pack("16sP16x", name.encode(), value.buffer_info()[0])
-        fcntl.ioctl(control, _SIOCETHTOOL, request)
-        if bool(value[1] & _ETH_FLAG_LRO) != on:
-            value[0] = _ETHTOOL_SFLAGS
-            value[1] ^= _ETH_FLAG_LRO
-            fcntl.ioctl(control, _SIOCETHTOOL, request)
-            return True
-    return False

@@ -21,6 +21,61 @@ from dataplane.verdict import CAUSE_WORDS, DIRECTION_WORDS
 if TYPE_CHECKING:
     from dataplane.live.operations import Operations
 
+_TRAFFIC = {
+    "received": ("received from a port", ("port",)),
+    "sent": ("sent to a port", ("port",)),
+    "port": (
+        "judged at a port, by direction, verdict and reason",
+        ("port", "direction", "verdict", "reason"),
+    ),
+    "invalid": ("denied as invalid or malformed, by cause", ("cause",)),
+}
+_COUNTERS: dict[str, tuple[str, tuple[str, ...]]] = {
+    "drops": ("Frames that a port did not take or give, by cause.", ("port", "cause")),
+    "connections_opened": ("Connections opened.", ()),
+    "connections_expired": ("Connections that ended because their time was over.", ()),
+    "connections_replaced": ("Closed connections replaced by a new one on the same addresses and ports.", ()),
+    "connections_disconnected": ("Inbound connections disconnected by a change.", ()),
+    "early_drops": ("Connections dropped early to make room in a full table.", ()),
+    "table_full": ("New connections denied because the table was full.", ()),
+    "fragment_datagrams_evicted": ("Fragmented datagrams given up to make room.", ()),
+    "reloads": ("Reloads of the policy file, by result.", ("result",)),
+    "worker_wakeups": ("Times that a worker woke.", ("worker",)),
+    "feed_lost": ("Events, drops and captured frames that nobody took in time.", ("worker",)),
+}
+_GAUGES: dict[str, tuple[str, tuple[str, ...]]] = {
+    "port_up": ("1 while a port's interface can be read, 0 when it fails.", ("port",)),
+    "connections": ("Live connections, by instance and state.", ("instance", "state")),
+    "table_entries": ("Entries in the connection table, some perhaps expired.", ()),
+    "table_limit": ("Entries that the connection table can hold.", ()),
+    "table_bytes": ("Memory of the connection table.", ()),
+    "fragments_waiting": ("Fragments that wait for their datagram's first.", ()),
+    "policy_generation": ("Number of the policy in force, from 1 at the start.", ()),
+    "policy_instances": ("Instances in the policy in force.", ()),
+    "policy_rules": ("Rules in the policy in force.", ()),
+    "policy_loaded_timestamp_seconds": ("When the policy file was last loaded.", ()),
+    "reload_seconds": ("How long the last successful reload took.", ()),
+}
+_HISTOGRAMS: dict[str, tuple[str, tuple[str, ...]]] = {
+    "burst_frames": ("Frames that a worker took at once.", ("worker",)),
+}
+_COUNTERS |= {
+    f"{name}_{unit}": (f"{unit.capitalize()} {what}.", labels)
+    for name, (what, labels) in _TRAFFIC.items()
+    for unit in ("packets", "bytes")
+}
+
+#: All metrics by name, without what all names begin with: kind, what it is, labels.
+FAMILIES = {
+    name: (kind, *told)
+    for kind, families in (
+        (CounterMetricFamily, _COUNTERS),
+        (GaugeMetricFamily, _GAUGES),
+        (HistogramMetricFamily, _HISTOGRAMS),
+    )
+    for name, told in families.items()
+}
+
 _BURSTS = [str(2 ** (k + 1) - 1) for k in range(lib.DP_BURST_SIZES - 1)] + ["+Inf"]
 _SCRAPE_SECONDS = 30.0
 
@@ -37,8 +92,8 @@ class FirewallCollector(Collector):
         self._control = control
 
     def describe(self) -> list[Metric]:
-        """Nothing: names are known by collecting only, so registering does not ask the firewall."""
-        return []
+        """All metrics without a value: a scrape that asks for some by name (``name[]=``) is for whoever has that."""
+        return [_family(name) for name in FAMILIES]
 
     def collect(self) -> Iterator[Metric]:
         """Reads everything in the control thread. Raises TimeoutError when that is busy for too long."""
@@ -71,12 +126,25 @@ def serve(address: str, operations: Operations, control: Executor) -> Callable[[
     return stop
 
 
+def _family(name: str) -> Any:
+    """A metric that has no value yet."""
+    kind, text, labels = FAMILIES[name]
+    return kind(f"dataplane_{name}", text, labels=labels)
+
+
+def _value(name: str, value: float) -> Metric:
+    """A metric without labels."""
+    family = _family(name)
+    family.add_metric([], value)
+    made: Metric = family
+    return made
+
+
 class _Traffic:
     """Packets and bytes of one thing, as two counters with the same labels."""
 
-    def __init__(self, name: str, what: str, labels: list[str]) -> None:
-        self._packets = CounterMetricFamily(f"dataplane_{name}_packets", f"Packets {what}.", labels=labels)
-        self._bytes = CounterMetricFamily(f"dataplane_{name}_bytes", f"Bytes {what}.", labels=labels)
+    def __init__(self, name: str) -> None:
+        self._packets, self._bytes = _family(f"{name}_packets"), _family(f"{name}_bytes")
 
     def add(self, labels: list[str], counter: Any) -> None:
         self._packets.add_metric(labels, counter.packets)
@@ -84,14 +152,6 @@ class _Traffic:
 
     def __iter__(self) -> Iterator[Metric]:
         return iter((self._packets, self._bytes))
-
-
-def _counter(name: str, text: str, value: float) -> Metric:
-    return CounterMetricFamily(f"dataplane_{name}", text, value=value)
-
-
-def _gauge(name: str, text: str, value: float) -> Metric:
-    return GaugeMetricFamily(f"dataplane_{name}", text, value=value)
 
 
 def _metrics(operations: Operations) -> Iterator[Metric]:
@@ -103,17 +163,8 @@ def _metrics(operations: Operations) -> Iterator[Metric]:
 
 def _ports(operations: Operations) -> Iterator[Metric]:
     firewall = operations.firewall
-    received = _Traffic("received", "received from a port", ["port"])
-    sent = _Traffic("sent", "sent to a port", ["port"])
-    checked = _Traffic(
-        "port", "judged at a port, by direction, verdict and reason", ["port", "direction", "verdict", "reason"]
-    )
-    drops = CounterMetricFamily(
-        "dataplane_drops", "Frames that a port did not take or give, by cause.", labels=["port", "cause"]
-    )
-    up = GaugeMetricFamily(
-        "dataplane_port_up", "1 while a port's interface can be read, 0 when it fails.", labels=["port"]
-    )
+    received, sent, checked = _Traffic("received"), _Traffic("sent"), _Traffic("port")
+    drops, up = _family("drops"), _family("port_up")
     for number, port in firewall.ports.items():
         counters = firewall.port_counters(number)
         received.add([port.name], counters.received)
@@ -133,43 +184,34 @@ def _ports(operations: Operations) -> Iterator[Metric]:
 def _table(operations: Operations) -> Iterator[Metric]:
     firewall = operations.firewall
     counters = firewall.counters()
-    causes = _Traffic("invalid", "denied as invalid or malformed, by cause", ["cause"])
+    causes = _Traffic("invalid")
     for cause, counter in zip(CAUSE_WORDS, counters.cause, strict=True):
         if counter.packets:
             causes.add([cause], counter)
     yield from causes
-    live = GaugeMetricFamily(
-        "dataplane_connections", "Live connections, by instance and state.", labels=["instance", "state"]
-    )
+    live = _family("connections")
     for (instance, state), number in sorted(firewall.connections.census().items()):
         live.add_metric([instance, state], number)
     yield live
-    yield _gauge("table_entries", "Entries in the connection table, some perhaps expired.", counters.entries)
-    yield _gauge("table_limit", "Entries that the connection table can hold.", counters.max_entries)
-    yield _gauge("table_bytes", "Memory of the connection table.", counters.table_bytes)
-    for name, text in (
-        ("opened", "Connections opened."),
-        ("expired", "Connections that ended because their time was over."),
-        ("replaced", "Closed connections replaced by a new one on the same addresses and ports."),
-        ("disconnected", "Inbound connections disconnected by a change."),
-    ):
-        yield _counter(f"connections_{name}", text, getattr(counters, f"connections_{name}"))
-    yield _counter("early_drops", "Connections dropped early to make room in a full table.", counters.early_drops)
-    yield _counter("table_full", "New connections denied because the table was full.", counters.table_full)
-    yield _counter(
-        "fragment_datagrams_evicted", "Fragmented datagrams given up to make room.", counters.datagrams_evicted
-    )
-    yield _gauge("fragments_waiting", "Fragments that wait for their datagram's first.", counters.fragments_waiting)
+    yield _value("table_entries", counters.entries)
+    yield _value("table_limit", counters.max_entries)
+    yield _value("table_bytes", counters.table_bytes)
+    for name in ("connections_opened", "connections_expired", "connections_replaced", "connections_disconnected"):
+        yield _value(name, getattr(counters, name))
+    yield _value("early_drops", counters.early_drops)
+    yield _value("table_full", counters.table_full)
+    yield _value("fragment_datagrams_evicted", counters.datagrams_evicted)
+    yield _value("fragments_waiting", counters.fragments_waiting)
 
 
 def _policy(operations: Operations) -> Iterator[Metric]:
     policy, reloads = operations.firewall.policy, operations.reloads
-    yield _gauge("policy_generation", "Number of the policy in force, from 1 at the start.", operations.generation)
-    yield _gauge("policy_instances", "Instances in the policy in force.", len(policy.instances))
-    yield _gauge("policy_rules", "Rules in the policy in force.", len(policy.rules_by_id))
-    yield _gauge("policy_loaded_timestamp_seconds", "When the policy file was last loaded.", reloads.loaded_at)
-    yield _gauge("reload_seconds", "How long the last successful reload took.", reloads.seconds)
-    total = CounterMetricFamily("dataplane_reloads", "Reloads of the policy file, by result.", labels=["result"])
+    yield _value("policy_generation", operations.generation)
+    yield _value("policy_instances", len(policy.instances))
+    yield _value("policy_rules", len(policy.rules_by_id))
+    yield _value("policy_loaded_timestamp_seconds", reloads.loaded_at)
+    yield _value("reload_seconds", reloads.seconds)
+    total = _family("reloads")
     total.add_metric(["success"], reloads.succeeded)
     total.add_metric(["failure"], reloads.failed)
     yield total
@@ -177,11 +219,7 @@ def _policy(operations: Operations) -> Iterator[Metric]:
 
 def _workers(operations: Operations) -> Iterator[Metric]:
     firewall = operations.firewall
-    bursts = HistogramMetricFamily("dataplane_burst_frames", "Frames that a worker took at once.", labels=["worker"])
-    wakeups = CounterMetricFamily("dataplane_worker_wakeups", "Times that a worker woke.", labels=["worker"])
-    lost = CounterMetricFamily(
-        "dataplane_feed_lost", "Events, drops and captured frames that nobody took in time.", labels=["worker"]
-    )
+    bursts, wakeups, lost = _family("burst_frames"), _family("worker_wakeups"), _family("feed_lost")
     for worker in range(firewall.workers):
         counters = firewall.worker_counters(worker)
         buckets, total = [], 0

@@ -40,7 +40,10 @@ class Reloads:
 
 
 class Operations:
-    """A firewall, its ports and its policy file `policy_path`, with all that the control socket offers."""
+    """A firewall, its ports and its policy file `policy_path`, with all that the control socket offers.
+
+    `warnings` of an answer are sentences about what a policy says of interfaces and they did not, or would not, get.
+    """
 
     def __init__(self, firewall: Firewall, ports: Ports, policy_path: Path, *, state_path: Path | None = None) -> None:
         self.firewall = firewall
@@ -94,19 +97,20 @@ class Operations:
 
     def _change_to(self, policy: Policy, *, dry_run: bool) -> dict[str, Any]:
         changed = policy is not self.firewall.policy
-        result = self._rehearse(policy) if dry_run else self._put_in_force(policy)
+        result, warnings = self._rehearse(policy) if dry_run else self._put_in_force(policy)
         return {
             "changed": changed,
             "dry_run": dry_run,
             "generation": self.generation,
             "disconnected": disconnected_record(result),
+            "warnings": list(warnings),
         }
 
-    def _rehearse(self, policy: Policy) -> Disconnected:
-        self._ports.rehearse(policy)
-        return self.firewall.rehearse(policy)
+    def _rehearse(self, policy: Policy) -> tuple[Disconnected, tuple[str, ...]]:
+        warnings = self._ports.rehearse(policy)
+        return self.firewall.rehearse(policy), warnings
 
-    def _put_in_force(self, policy: Policy) -> Disconnected:
+    def _put_in_force(self, policy: Policy) -> tuple[Disconnected, tuple[str, ...]]:
         """Interfaces that a policy newly names are opened before it is in force: where that fails, all stays."""
         changed = policy is not self.firewall.policy
         ports = self._ports.update(policy)
@@ -123,7 +127,7 @@ class Operations:
                 "policy in force",
                 extra={"generation": self.generation, "disconnected": disconnected_record(result)},
             )
-        return result
+        return result, ports.warnings
 
     def refresh_ports(self) -> None:
         """Takes out ports whose interface is gone, and serves those whose interface is back."""

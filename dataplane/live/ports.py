@@ -18,13 +18,16 @@ import os
 import pwd
 import resource
 import socket
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from contextlib import suppress
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Literal
 
-from dataplane.live import links, packet_socket, tap
+from dataplane.live import claims, links, packet_socket, tap
+from dataplane.live.access import Access
+from dataplane.live.claims import Claim
 from dataplane.live.links import Link, PortError
+from dataplane.live.silence import Silence
 
 if TYPE_CHECKING:
     from dataplane.policy import Policy
@@ -58,11 +61,15 @@ class Port:
 
 @dataclass(frozen=True, slots=True)
 class Changes:
-    """What became of the ports. `changed` are those that stand for something else now, as they are from now on."""
+    """What became of the ports. `changed` are those that stand for something else now, as they are from now on.
+
+    `warnings` are sentences about what the policy says and no interface got.
+    """
 
     added: tuple[Port, ...] = ()
     removed: tuple[Port, ...] = ()
     changed: tuple[Port, ...] = ()
+    warnings: tuple[str, ...] = ()
 
     def __bool__(self) -> bool:
         return bool(self.added or self.removed or self.changed)
@@ -85,6 +92,10 @@ class _Wanted:
         return self.tap.namespace if self.tap else None
 
     @property
+    def mtu(self) -> int:
+        return self.tap.mtu if self.tap else 1500
+
+    @property
     def facts(self) -> tuple[object, ...]:
         """What a port is told about what stands behind it."""
         if self.instance:
@@ -94,11 +105,14 @@ class _Wanted:
 
 @dataclass(slots=True)
 class _Open:
-    """A port with what it is there for, and how to undo what was set."""
+    """A port with what it is there for, whose it is, and what it takes to set it and to undo what was set."""
 
     port: Port
     wanted: _Wanted
-    silence: links.Silence | None = field(default=None)
+    claim: Claim | None = None
+    silence: Silence | None = None
+    #: Of a TAP that was made here; None where its namespace could not be entered.
+    access: Access | None = None
 
 
 class Ports:
@@ -152,14 +166,20 @@ class Ports:
         Removed ports are open still: `release` each once no worker uses it.
         """
         wanted = _wanted(policy, self._uplinks)
+        coming = [want for name, want in wanted.items() if self._is_new(want) and name not in self._lost]
         opened: list[_Open] = []
+        claimed: dict[str, Claim | None] = {}
         try:
-            for name, want in wanted.items():
-                if self._is_new(want) and name not in self._lost:
-                    opened.append(self._opened(want))
+            # Whether an interface is another firewall's is found out before any is touched.
+            for want in coming:
+                claimed[want.name] = _claimed(want)
+            for want in coming:
+                opened.append(self._opened(want, claimed.pop(want.name)))
         except BaseException:
             for each in opened:
                 self._close(each)
+            for claim in claimed.values():
+                _release(claim)
             raise
         removed = [o for name, o in self._open.items() if name not in wanted or self._is_new(wanted[name])]
         self._wanted = wanted
@@ -168,16 +188,33 @@ class Ports:
             self._remove(each)
         self._open.update((each.wanted.name, each) for each in opened)
         new = {each.wanted.name for each in opened}
-        changed = [o for o in self._open.values() if o.wanted.name not in new and self._adopt(o, wanted[o.wanted.name])]
+        warnings: list[str] = []
+        changed = []
+        for each in self._open.values():
+            if each.wanted.name not in new:
+                warnings += _refit(each, wanted[each.wanted.name])
+                if self._adopt(each, wanted[each.wanted.name]):
+                    changed.append(each)
+        for text in warnings:
+            log.warning("%s", text)
         return Changes(
-            tuple(each.port for each in opened), tuple(o.port for o in removed), tuple(o.port for o in changed)
+            tuple(each.port for each in opened),
+            tuple(o.port for o in removed),
+            tuple(o.port for o in changed),
+            tuple(warnings),
         )
 
-    def rehearse(self, policy: Policy) -> None:
-        """Raises PortError for an interface that `update` would find missing, or no place for; opens none."""
+    def rehearse(self, policy: Policy) -> tuple[str, ...]:
+        """What `update` would warn of. Raises PortError for an interface that it would find missing, or another
+        firewall's, or no place for; opens none.
+        """
+        warnings: list[str] = []
         for name, want in _wanted(policy, self._uplinks).items():
-            if self._is_new(want) and name not in self._lost:
+            if not self._is_new(want):
+                warnings += _refit(self._open[name], want, dry_run=True)
+            elif name not in self._lost:
                 _look_for(want)
+        return tuple(warnings)
 
     def refresh(self) -> Changes:
         """Takes out ports whose interface is gone, and opens those whose interface is back.
@@ -191,6 +228,8 @@ class Ports:
         for each in gone:
             log.warning("interface %s is gone: its port is closed until it is back", each.wanted.name)
             self._remove(each)
+            # It may be back under its number before this port is released.
+            _release(each.claim)
             self._lost[each.wanted.name] = each.port.made
         back = []
         for name in self.missing:
@@ -239,46 +278,53 @@ class Ports:
         """Notes what a port is there for from now on; whether a worker must be told."""
         before, which.wanted = which.wanted, want
         which.port = replace(which.port, instance=want.instance, balancer=want.balancer)
-        if which.port.made and want.tap != before.tap:
-            try:
-                links.inside(want.namespace, lambda: _dress(which.port, want))
-            except PortError as error:
-                log.warning("%s: TAP %s keeps its settings", error, want.name)
         return before.facts != want.facts
 
     # ---- opening ----
 
-    def _opened(self, want: _Wanted) -> _Open:
-        """Opens an interface, or makes it where it is an instance's."""
-        found = self._found_or_made(want, make=True)
+    def _opened(self, want: _Wanted, claim: Claim | None) -> _Open:
+        """Opens an interface, or makes it where it is an instance's. The claim, if there is one, goes with it."""
+        found = self._found_or_made(want, claim, make=True)
         if found is None:
             raise _missing(want)
         return found
 
-    def _found_or_made(self, want: _Wanted, *, make: bool) -> _Open | None:
+    def _found_or_made(self, want: _Wanted, claim: Claim | None = None, *, make: bool) -> _Open | None:
         """Opens an interface that exists, else makes it if that is wanted and possible."""
         try:
-            return links.inside(want.namespace, lambda: self._taken(want) or (self._made(want) if make else None))
+            return links.inside(
+                want.namespace, lambda: self._taken(want, claim) or (self._made(want) if make else None)
+            )
         except links.NoEntryError:
             if not make:
                 raise
             return links.inside(None, lambda: self._made(want, elsewhere=True))
 
-    def _taken(self, want: _Wanted) -> _Open | None:
+    def _taken(self, want: _Wanted, claim: Claim | None) -> _Open | None:
         """Takes an interface that exists."""
-        link = links.find(want.name)
-        if link is None:
-            return None
+        try:
+            link = links.find(want.name)
+            if claim is not None and (link is None or claim.index != link.index):
+                _release(claim)
+                claim = None
+            if link is None:
+                return None
+            claim = claim or claims.claim(link.name, link.index)
+            return self._taken_as(want, link, claim)
+        except BaseException:
+            _release(claim)
+            raise
+
+    def _taken_as(self, want: _Wanted, link: Link, claim: Claim) -> _Open:
         if link.is_tap and not link.queues:
             fds = tap.attach(want.name, self._workers, multi_queue=link.multi_queue)
             if fds is not None:
-                return _Open(_port(want, "tap", fds, made=False), want)
+                return _Open(_port(want, "tap", fds, made=False), want, claim)
         _warn(link)
-        silence = links.Silence(link)
+        silence = Silence(link, claim)
         try:
-            return _Open(
-                _port(want, "packet", packet_socket.open_sockets(link, self._workers), made=False), want, silence
-            )
+            fds = packet_socket.open_sockets(link, self._workers)
+            return _Open(_port(want, "packet", fds, made=False), want, claim, silence)
         except BaseException:
             silence.restore()
             raise
@@ -289,21 +335,45 @@ class Ports:
             return None
         # On its way to another namespace it must not be in the way of an interface here.
         name = f"dp-{os.getpid()}" if elsewhere else want.name
-        port = _port(want, "tap", tap.make(name, self._workers), made=True)
+        made = _Open(_port(want, "tap", tap.make(name, self._workers), made=True), want)
         try:
-            _dress(port, want, on_its_way=name if elsewhere else None)
+            index = _dress(made.port, want, on_its_way=name if elsewhere else None)
+            if index is not None:
+                made.claim = claims.claim(want.name, index, want.namespace)
+            if not elsewhere:
+                made.access = Access()
         except BaseException:
-            tap.close(list(port.fds))
+            self._close(made)
             raise
-        return _Open(port, want)
+        return made
 
     def _close(self, which: _Open) -> None:
         tap.close(list(which.port.fds))
         if which.silence is not None:
-            try:
-                links.inside(which.port.namespace, which.silence.restore)
-            except PortError as error:
-                log.warning("%s: interface %s keeps the settings that dataplane gave it", error, which.port.name)
+            which.silence.restore()
+        if which.access is not None:
+            which.access.close()
+        _release(which.claim)
+
+
+def _claimed(want: _Wanted) -> Claim | None:
+    """Claims an interface that exists; where nobody may look, there is nothing to claim yet."""
+
+    def there() -> Claim | None:
+        try:
+            index = socket.if_nametoindex(want.name)
+        except OSError:
+            return None
+        return claims.claim(want.name, index)
+
+    with suppress(links.NoEntryError):
+        return links.inside(want.namespace, there)
+    return None
+
+
+def _release(claim: Claim | None) -> None:
+    if claim is not None:
+        claim.release()
 
 
 def _port(want: _Wanted, kind: Literal["tap", "packet"], fds: list[int], *, made: bool) -> Port:
@@ -346,24 +416,63 @@ def _look_for(want: _Wanted) -> None:
     with suppress(links.NoEntryError):
         if links.inside(want.namespace, lambda: links.find(want.name)) is None and want.instance is None:
             raise _missing(want)
+    _release(_claimed(want))
 
 
-def _dress(port: Port, want: _Wanted, *, on_its_way: str | None = None) -> None:
-    """Gives a TAP made by us what the policy says of it; one that has another name yet goes where it belongs."""
-    options = want.tap
-    user = _user(options.owner) if options and options.owner else None
+def _dress(port: Port, want: _Wanted, *, on_its_way: str | None = None) -> int | None:
+    """Gives a TAP made by us what the policy says of it; one that has another name yet goes where it belongs.
+
+    Returns its index, or None where that is not known.
+    """
     try:
-        if user is not None:
-            tap.give(port.fds[0], user)
-        tap.keep(port.fds[0], bool(options and options.persistent))
+        _give(port, want)
     except OSError as error:
         raise links.refusal(f"setting up TAP {port.name}", error) from None
     mac = want.instance.mac if want.instance else None
-    mtu = options.mtu if options else 1500
     if on_its_way:
-        links.configure(on_its_way, mac=mac, mtu=mtu, rename=port.name, namespace=port.namespace)
-    else:
-        links.configure(port.name, mac=mac, mtu=mtu)
+        return links.configure(on_its_way, mac=mac, mtu=want.mtu, rename=port.name, namespace=port.namespace)
+    return links.configure(port.name, mac=mac, mtu=want.mtu)
+
+
+def _give(port: Port, want: _Wanted) -> None:
+    """What a descriptor of a TAP is enough for."""
+    if want.tap and want.tap.owner:
+        tap.give(port.fds[0], _user(want.tap.owner))
+    tap.keep(port.fds[0], bool(want.tap and want.tap.persistent))
+
+
+def _refit(which: _Open, want: _Wanted, *, dry_run: bool = False) -> Iterator[str]:
+    """Gives a TAP made by us what a changed policy says of it, unless `dry_run`; says what it cannot be given."""
+    port, before = which.port, which.wanted
+    mac = want.instance.mac if want.instance else None
+    has_new_mac = mac is not None and mac != (before.instance.mac if before.instance else None)
+    if not port.made or (want.tap == before.tap and not has_new_mac):
+        return
+    if before.tap and before.tap.owner and not (want.tap and want.tap.owner):
+        yield f"TAP {port.name} keeps its owner: the kernel lets it have another one, but not none; restart dataplane"
+    try:
+        if want.tap and want.tap.owner:
+            _user(want.tap.owner)
+        if not dry_run:
+            _give(port, want)
+        if want.mtu == before.mtu and not has_new_mac:
+            return
+        if which.access is None:
+            yield (
+                f"TAP {port.name} keeps its mtu and MAC: dataplane may not enter the network namespace"
+                f" {port.namespace} any more; set them there (ip -n {port.namespace} link set {port.name} mtu"
+                f" {want.mtu}), or restart dataplane"
+            )
+        elif which.claim is None or which.access.index(port.name) != which.claim.index:
+            yield f"TAP {port.name} keeps its mtu and MAC: it has another name, or is in another network namespace"
+        elif not dry_run:
+            which.access.set_mtu(port.name, want.mtu)
+            if mac is not None and has_new_mac:
+                which.access.set_mac(port.name, mac)
+    except OSError as error:
+        yield f"{links.refusal(f'setting up TAP {port.name}', error)}: it keeps its settings"
+    except PortError as error:
+        yield f"{error}: TAP {port.name} keeps its settings"
 
 
 def _user(name: str) -> int:

@@ -31,6 +31,12 @@ class Request(BaseModel):
     command: str
 
 
+class Ping(Request):
+    """Whether anybody serves the socket: answered at once, whatever the firewall has to do besides."""
+
+    command: Literal["ping"]
+
+
 class Status(Request):
     """The firewall at a glance."""
 
@@ -117,6 +123,7 @@ REQUESTS: dict[str, type[Request]] = {
     "events": Events,
     "drops": Drops,
     "capture": Capture,
+    "ping": Ping,
 }
 
 

@@ -14,7 +14,7 @@ from pydantic import Field, ValidationError
 from dataplane.policy import fields, limits
 from dataplane.policy.completion import free_id, with_generated_id
 from dataplane.policy.consistency import References
-from dataplane.policy.load import diagnose
+from dataplane.policy.load import diagnose, salvaged
 from dataplane.policy.mistakes import (
     ChangeError,
     Conflict,
@@ -202,10 +202,11 @@ KIND_OF = {
 }
 
 
-def parse_change(mapping: Mapping[str, Any]) -> Change:
+def parse_change(mapping: Mapping[str, Any], policy: Policy | None = None) -> Change:
     """One change as SPEC 7 writes it, without `at`: ``{"delete_rule": {"id": "A02"}}``.
 
     `apply_policy` names a file or holds a Policy. Raises ChangeError, or PolicyError for a policy file with mistakes.
+    The reasons are then also those that `policy`, which the change is for, has against what is good in it.
     """
     if set(mapping) == {"apply_policy"} and isinstance(mapping["apply_policy"], Policy):
         return ApplyPolicy(policy=mapping["apply_policy"])
@@ -213,7 +214,36 @@ def parse_change(mapping: Mapping[str, Any]) -> Change:
     try:
         return Item.model_validate(value).change(Path())
     except ValidationError as error:
-        raise _refusal(diagnose(Item, value, error, "the change")) from None
+        found = [*diagnose(Item, value, error, "the change")]
+        for kind in KINDS:
+            if policy and isinstance(value.get(kind), dict):
+                found += (c.within((kind,)) for c in _misfits(policy, kind, value[kind]))
+        raise _refusal(found) from None
+
+
+def _misfits(policy: Policy, kind: str, value: dict[str, Any]) -> Iterator[Conflict]:
+    """What a policy has against a change of which not every value is allowed."""
+    strangers = list(unknowns(policy, kind, value))
+    yield from strangers
+    if strangers:
+        return
+    name = value.get("security_group" if kind == "add_rule" else "id")
+    if not isinstance(name, str):
+        return
+    if kind == "add_rule":
+        rule = salvaged(SecurityGroupRule, value.get("rule"))
+        yield from (c.within(("rule",)) for c in _rule_conflicts(policy, rule, policy.group(name)))
+    elif kind == "update_rule":
+        group, rule = policy.rules_by_id[name]
+        values = {field: rule.__dict__[field] for field in type(rule).model_fields} | value
+        try:
+            SecurityGroupRule.model_validate(values)
+        except ValidationError as error:
+            yield from diagnose(SecurityGroupRule, values, error, "the rule")
+        yield from References(policy).of_rule(salvaged(SecurityGroupRule, values), group)
+    elif kind == "update_address_group":
+        entries = salvaged(UpdateAddressGroup, value).ip_set
+        yield from policy.address_group(name).model_copy(update={"ip_set": entries}).conflicts()
 
 
 # ---- applying ----
@@ -289,14 +319,18 @@ def _add_rule(policy: Policy, change: AddRule) -> Policy:
     group = policy.group(change.security_group)
     rules = group.security_group_rules
     rule = change.rule
+    _refuse_any(c.within(("rule",)) for c in _rule_conflicts(policy, rule, group))
     if not rule.id:
         rule = with_generated_id(rule, free_id(f"{group.id}/{len(rules) + 1}", policy.rules_by_id))
-    elif rule.id in policy.rules_by_id:
-        owner, _ = policy.rules_by_id[rule.id]
-        used = Conflict(("id",), f"rule id {shown(rule.id)} is used already, in security group {shown(owner.id)}")
-        _refuse_any(c.within(("rule",)) for c in (used, *References(policy).of_rule(rule, group)))
-    _refuse_any(c.within(("rule",)) for c in References(policy).of_rule(rule, group))
     return _with_rules(policy, group, (*rules, rule))
+
+
+def _rule_conflicts(policy: Policy, rule: SecurityGroupRule, group: SecurityGroup) -> Iterator[Conflict]:
+    """What a policy has against a new rule of a group."""
+    if isinstance(rule.id, str) and rule.id in policy.rules_by_id:
+        owner, _ = policy.rules_by_id[rule.id]
+        yield Conflict(("id",), f"rule id {shown(rule.id)} is used already, in security group {shown(owner.id)}")
+    yield from References(policy).of_rule(rule, group)
 
 
 def _update_rule(policy: Policy, change: UpdateRule) -> Policy:

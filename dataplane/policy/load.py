@@ -24,7 +24,7 @@ from dataplane.policy.source import Source, read, read_file
 if TYPE_CHECKING:
     from dataplane.policy.model import Model, Policy
 
-__all__ = ["PolicyError", "diagnose", "load", "parse", "validated"]
+__all__ = ["PolicyError", "diagnose", "load", "parse", "salvaged", "validated"]
 
 P = TypeVar("P", bound="Policy")
 M = TypeVar("M", bound="Model")
@@ -94,6 +94,12 @@ def diagnose(
             yield Conflict(finding["loc"], wording.sentence(finding, model, whole), at_key=unknown_key)
     salvage = _Salvage()
     yield from salvage.conflicts(salvage.model(model, value), ())
+
+
+def salvaged(model: type[M], value: object) -> M:
+    """A model of what is good in a value; all else in it is `BAD`."""
+    made: M = _Salvage().model(model, value)
+    return made
 
 
 @dataclass(frozen=True, slots=True)

@@ -451,6 +451,52 @@ def test_what_hinders_the_start_is_a_sentence(running: Running) -> None:
         assert not running.control.exists()
 
 
+def test_two_firewalls_share_no_interface(running: Running) -> None:
+    """The second is refused in a sentence and touches nothing, until the first is gone, even by kill -9."""
+    running.start()
+    other = running.folder / "other"
+    program = [sys.executable, "-m", "dataplane", "run", str(running.policy), "--control", str(other)]
+    ended = running.fw.run(*program)
+    assert running.process
+    message = f"interface to-a is another firewall's, process {running.process.pid}: stop that one, or name another"
+    assert (ended.returncode, ended.stderr.count("\n")) == (1, 1), ended
+    assert ended.stderr.startswith(message)
+    assert not other.exists()
+    # Each has its own.
+    running.net.wire(running.fw, "to-b", running.a, "eth1")
+    apart = running.folder / "apart.yaml"
+    apart.write_text("uplinks: [{interface: to-b}]")
+    second = running.fw.start(*program[:4], str(apart), "--control", str(other), output=running.folder / "second-log")
+    until(lambda: "running" in (running.folder / "second-log").read_text(), "the second runs")
+    apart.write_text(POLICY)
+    for more in ((), ("--dry-run",)):
+        asked = [sys.executable, "-m", "dataplane", "ctl", "--socket", str(other), "reload", *more]
+        refused = subprocess.run(asked, capture_output=True, text=True, timeout=30, cwd=ROOT, check=False)
+        assert (refused.returncode, refused.stderr.startswith(message)) == (1, True), refused
+    assert running.ping(running.out, INSIDE, 3)
+    running.stop(signal.SIGKILL)
+    taken = subprocess.run(asked[:-1], capture_output=True, text=True, timeout=30, cwd=ROOT, check=False)
+    assert taken.returncode == 0, taken
+    assert running.ping(running.out, INSIDE)
+    running.fw.stop(second)
+    assert "NOARP" not in running.fw.ip("link", "show")
+
+
+def test_what_a_tap_elsewhere_was_not_given_is_in_the_answer(running: Running) -> None:
+    """One that was made while the firewall ran keeps its mtu in another namespace, and who reloads is told so."""
+    running.start()
+    guest = running.net.host("guest").name
+    for mtu in (1500, 1400):
+        tap = f"tap: {{namespace: {guest}, mtu: {mtu}}}"
+        more = f"  - {{id: b, addresses: [10.66.0.3], interface: eth0, {tap}}}\nuplinks:"
+        running.policy.write_text(POLICY.replace("uplinks:", more))
+        told = [running.ctl("reload", *options).stderr for options in (("--dry-run",), ())]
+    assert told[0] == told[1]
+    assert told[1].startswith("warning: TAP eth0 keeps its mtu and MAC: dataplane may not enter the network namespace")
+    assert told[1].count("\n") == 1
+    assert running.ctl("reload").stderr == ""
+
+
 def test_a_wrong_option_is_told_before_an_interface_is_touched(running: Running) -> None:
     running.policy.write_text(POLICY.replace("to-out", "to-nowhere"))
     program = [sys.executable, "-m", "dataplane", "run", str(running.policy), "--control", str(running.control)]

@@ -107,6 +107,16 @@ def test_a_guest_sends_as_itself_only(site: Guarded) -> None:
                     assert seen is passes, f"frame {kind} of {name} as {claimed}"
 
 
+def test_who_has_no_address_yet_may_only_ask_by_arp(site: Guarded) -> None:
+    """Whether an address is free (RFC 5227): a reply, or any other operation, in the name of 0.0.0.0 is none."""
+    with tapped(site.world, "eth0") as world, tapped(site.guest("b"), "eth-b") as guest:
+        for operation, passes in ((1, True), (2, False), (0, False), (3, False)):
+            said = token()
+            arp = ARP(op=operation, hwsrc=mac(2), psrc="0.0.0.0", pdst=four(WORLD))
+            guest.send(raw(Ether(src=mac(2), dst="ff:ff:ff:ff:ff:ff") / arp / said))
+            assert world.seen(said, 0.5 if passes else 0.15) is passes, f"operation {operation}"
+
+
 def test_a_forged_sender_does_not_move_a_station(site: Guarded) -> None:
     """What b sends with a's MAC neither passes nor turns a's traffic towards b."""
     a, b = site.guest("a"), site.guest("b")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import logging
 import os
 import select
@@ -14,7 +15,7 @@ from pathlib import Path
 
 import pytest
 
-from dataplane.live import tap
+from dataplane.live import claims, links, tap
 from dataplane.live.ports import Port, PortError, Ports
 from dataplane.policy import Policy
 
@@ -118,7 +119,7 @@ def test_a_tap_in_a_namespace_that_may_not_be_entered(hosts: Network, here: Host
     command = (sys.executable, "-c", program, text)
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
         assert process.stdout
-        assert process.stdout.readline() == "True True Changes(added=(), removed=(), changed=())\n"
+        assert process.stdout.readline() == "True True Changes(added=(), removed=(), changed=(), warnings=())\n"
         shown = guest.ip("-d", "link", "show", "lo0")
         for word in ("mtu 1400", "02:00:00:00:00:09", "numqueues 2", ",UP"):
             assert word in shown
@@ -403,6 +404,194 @@ def test_the_owner_may_have_any_number(here: Host) -> None:
         assert here.run("cat", "/sys/class/net/a/owner").stdout.strip() in ("4294967294", "-2")
     finally:
         ports.close()
+
+
+# ---- one firewall for an interface ----
+
+
+def test_an_interface_is_one_firewalls(hosts: Network, here: Host) -> None:
+    """Whatever it is; the other one is told before anything is touched, and by a dry run, too."""
+    guest = hosts.host("guest")
+    hosts.wire(here, "v0", hosts.host("outside"), "v1")
+    hosts.wire(here, "w0", hosts.host("outside"), "w1")
+    here.ip("tuntap", "add", "dev", "free", "mode", "tap")
+    mine, other = Ports(1), Ports(1)
+    moved = instance("eth0", 3, f"tap: {{namespace: {guest.name}}}")
+    mine.open(policy(instance("tap-a", 1), instance("free", 2), moved, uplinks=("v0",)))
+    message = f"interface {{}} is another firewall's, process {os.getpid()}: stop that one, or name another interface"
+    events = links.watch()
+    for name, document in (
+        ("tap-a", policy(instance("new", 1), instance("tap-a", 2), uplinks=("w0",))),
+        ("free", policy(instance("new", 1), instance("free", 2), uplinks=("w0",))),
+        ("eth0", policy(instance("new", 1), moved, uplinks=("w0",))),
+        ("v0", policy(instance("new", 1), uplinks=("w0", "v0"))),
+    ):
+        with pytest.raises(PortError, match=message.format(name)):
+            other.open(document)
+    assert not select.select([events], [], [], 0.2)[0]
+    events.close()
+    other.open(policy(instance("own"), uplinks=("w0",)))
+    for change in (other.update, other.rehearse):
+        with pytest.raises(PortError, match=message.format("tap-a")):
+            change(policy(instance("own"), instance("new", 2), instance("tap-a", 3), uplinks=("w0",)))
+    assert not exists(here, "new")
+    mine.close()
+    assert [p.name for p in other.update(policy(instance("own"), uplinks=("w0", "v0"))).added] == ["v0"]
+    other.close()
+
+
+def test_a_claim_goes_with_its_port(hosts: Network, here: Host) -> None:
+    """With one that a policy takes out, and with an interface that goes, also when it is back under its number."""
+    hosts.wire(here, "v0", hosts.host("outside"), "v1")
+    mine, other = Ports(1), Ports(1)
+    _, uplink = mine.open(policy(instance("tap-a"), uplinks=("v0",)))
+    index = json.loads(here.ip("-json", "link", "show", "v0"))[0]["ifindex"]
+    for port in mine.update(policy(instance("tap-a"))).removed:
+        mine.release(port)
+    other.open(policy(uplinks=("v0",)))
+    deleted(here, uplink, other)
+    hosts.wire(here, "v0", hosts.host("outside"), "v1", "index", str(index))
+    changes = other.refresh()
+    assert [p.name for p in (*changes.removed, *changes.added)] == ["v0", "v0"]
+    with pytest.raises(PortError, match="interface v0 is another firewall's"):
+        mine.update(policy(instance("tap-a"), uplinks=("v0",)))
+    other.close()
+    mine.close()
+
+
+def test_a_claim_ends_with_its_process(hosts: Network, here: Host) -> None:
+    """However that ends; and what it had switched off comes back at the end of the next one."""
+    outside = hosts.host("outside")
+    hosts.wire(here, "v0", outside, "v1")
+    here.ip("address", "add", "fd00::9/64", "dev", "v0", "nodad")
+    before = settings(here, "v0")
+    program = (
+        "import sys; from dataplane.live.ports import *; from dataplane.policy import Policy\n"
+        "Ports(1).open(Policy.parse('uplinks: [{interface: v0}]')); print('open', flush=True); sys.stdin.read()"
+    )
+    for _ in range(2):
+        with subprocess.Popen(
+            (sys.executable, "-c", program), stdin=subprocess.PIPE, stdout=subprocess.PIPE
+        ) as process:
+            assert process.stdout
+            assert process.stdout.readline() == b"open\n"
+            process.kill()
+        assert "NOARP" in here.ip("link", "show", "v0")
+    ports = Ports(1)
+    ports.open(policy(uplinks=("v0",)))
+    ports.close()
+    assert settings(here, "v0") == before
+
+
+def test_what_a_killed_firewall_left_is_no_mans_if_set_up_anew(hosts: Network, here: Host) -> None:
+    """An interface that somebody has set up since, or another one under the same number, keeps what it has."""
+    outside = hosts.host("outside")
+    hosts.wire(here, "v0", outside, "v1")
+    index = socket.if_nametoindex("v0")
+    killed = claims.claim("v0", index)
+    shown = json.loads(here.ip("-json", "link", "show", "v0"))[0]
+    note = {"mac": shown["address"], "flags": 0x80, "lro": False, "ipv6": True, "addresses": [["fd00::7", 64]]}
+    for left in (note, {**note, "mac": "02:00:00:00:00:77"}, {**note, "addresses": [7]}, ["else"], None):
+        killed.note(left)
+        os.close(killed._fd)
+        ports = Ports(1)
+        ports.open(policy(uplinks=("v0",)))
+        ports.close()
+        assert ",UP" in here.ip("link", "show", "v0")
+        assert "NOARP" not in here.ip("link", "show", "v0")
+        assert "fd00::7" not in here.ip("address", "show", "v0")
+        killed = claims.claim("v0", index)
+    killed.release()
+
+
+def settings(host: Host, name: str) -> tuple[list[str], str, list[str]]:
+    """What a firewall changes of an interface: flags, whether IPv6 is off, addresses but for link-local ones."""
+    (shown,) = json.loads(host.ip("-json", "address", "show", "dev", name))
+    off = host.run("cat", f"/proc/sys/net/ipv6/conf/{name}/disable_ipv6").stdout
+    return (
+        sorted(shown["flags"]),
+        off,
+        sorted(f"{a['local']}/{a['prefixlen']}" for a in shown["addr_info"] if a["scope"] != "link"),
+    )
+
+
+WITHOUT_ENTRY = """
+import sys
+from dataplane.live.ports import *
+from dataplane.live import privileges, seccomp
+from dataplane.policy import Policy
+ports = Ports(1)
+ports.open(Policy.parse(sys.argv[1]))
+privileges.keep_only()
+seccomp.install()
+for text in sys.argv[2:]:
+    foreseen = ports.rehearse(Policy.parse(text))
+    assert ports.update(Policy.parse(text)).warnings == foreseen
+    print(*foreseen, sep="\\n", flush=True)
+    sys.stdin.readline()
+ports.close()
+"""
+
+
+def test_an_interface_in_another_namespace_gets_its_settings_back(hosts: Network, here: Host) -> None:
+    """Also when that may not be entered any more."""
+    guest = hosts.host("guest")
+    hosts.wire(guest, "v0", hosts.host("outside"), "v1")
+    guest.ip("address", "add", "fd00::9/64", "dev", "v0", "nodad")
+    guest.ip("address", "add", "10.0.0.9/24", "dev", "v0")
+    before = settings(guest, "v0")
+    text = f"instances: [{{id: a, addresses: [10.0.0.9], interface: v0, tap: {{namespace: {guest.name}}}}}]"
+    command = (sys.executable, "-c", WITHOUT_ENTRY, text, text)
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout
+        assert process.stdout.readline() == "\n"
+        assert "NOARP" in guest.ip("link", "show", "v0")
+        assert settings(guest, "v0") != before
+        process.communicate("\n", timeout=20)
+    assert process.returncode == 0
+    assert settings(guest, "v0") == before
+
+
+def test_a_tap_in_another_namespace_follows_the_policy(hosts: Network, here: Host) -> None:
+    """One that was made at the start in all, one that was made later in what needs no entry, and the rest is told."""
+    guest = hosts.host("guest")
+
+    def text(first: str, second: str = "", mac: int = 1) -> str:
+        one = f"{{id: a, addresses: [10.0.0.1], mac: '02:00:00:00:00:0{mac}', interface: t1, tap: {{{first}}}}}"
+        two = f", {{id: b, addresses: [10.0.0.2], interface: t2, tap: {{{second}}}}}" if second else ""
+        return f"instances: [{one}{two}]"
+
+    namespace = f"namespace: {guest.name}"
+    texts = (
+        text(namespace),
+        text(f"{namespace}, mtu: 1400, owner: '7007'", f"{namespace}, owner: '6006'", mac=8),
+        text(namespace, f"{namespace}, mtu: 1300, owner: '5005'"),
+    )
+    command = (sys.executable, "-c", WITHOUT_ENTRY, *texts)
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout
+        assert process.stdin
+        assert process.stdout.readline() == "\n"
+        shown = guest.ip("-d", "link", "show", "t1")
+        assert all(word in shown for word in ("mtu 1400", "user 7007", "02:00:00:00:00:08")), shown
+        process.stdin.write("\n")
+        process.stdin.flush()
+        assert process.stdout.readline() == (
+            "TAP t1 keeps its owner: the kernel lets it have another one, but not none; restart dataplane\n"
+        )
+        assert process.stdout.readline() == (
+            "TAP t2 keeps its mtu and MAC: dataplane may not enter the network namespace"
+            f" {guest.name} any more; set them there (ip -n {guest.name} link set t2 mtu 1300), or restart dataplane\n"
+        )
+        for name, user in (("t1", 7007), ("t2", 5005)):
+            shown = guest.ip("-d", "link", "show", name)
+            assert f"user {user}" in shown
+            assert "mtu 1500" in shown
+        # One that was made from here is claimed as well.
+        with pytest.raises(PortError, match="interface t2 is another firewall's"):
+            Ports(1).open(Policy.parse(text(namespace, namespace).replace("t1", "t3")))
+        process.communicate("\n", timeout=20)
+    assert process.returncode == 0
 
 
 def test_without_the_device(here: Host, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

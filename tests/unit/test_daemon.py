@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from dataplane.live import claims, daemon
 from dataplane.live.notify import notify
 
 ROOT = Path(__file__).parents[2]
@@ -118,6 +119,18 @@ def test_a_filter_that_cannot_be_had(tmp_path: Path, program: str | None, reason
     assert done.stdout.startswith(f"{reason} installed: ")
 
 
+@pytest.mark.parametrize("kind", ["fifo", "folder", "device"])
+def test_a_state_file_that_is_no_file_is_refused(tmp_path: Path, kind: str) -> None:
+    """A FIFO would be waited for, and what is written at the end would take the place of a device."""
+    (tmp_path / "policy.yaml").write_text("instances: []")
+    os.mkfifo(tmp_path / "fifo")
+    (tmp_path / "folder").mkdir()
+    where = Path("/dev/null") if kind == "device" else tmp_path / kind
+    with pytest.raises(daemon.StartError, match=f"--state {where}: it is no regular file: name another place") as told:
+        daemon.run(daemon.Options(tmp_path / "policy.yaml", state=where))
+    assert told.value.invalid
+
+
 def test_the_unit_starts_what_there_is() -> None:
     """Every setting once, and the commands are those that the command line has."""
     unit = configparser.ConfigParser(delimiters="=", comment_prefixes="#", interpolation=None)
@@ -126,6 +139,8 @@ def test_the_unit_starts_what_there_is() -> None:
     service = unit["Service"]
     assert service["Type"] == "notify"
     assert service["ExecStart"].split()[1] == "run"
+    assert claims.FOLDER.is_relative_to(Path("/run", service["RuntimeDirectory"]))
+    assert service["RuntimeDirectoryPreserve"] == "yes"
     assert service["ExecReload"].split()[1:] == ["ctl", "reload"]
     bounding = service["CapabilityBoundingSet"].split()
     assert {"CAP_NET_ADMIN", "CAP_NET_RAW"} < set(bounding)

@@ -78,6 +78,8 @@ def _kept(file: str, unsaved: int) -> str:
 def print_change(answer: Mapping[str, Any]) -> None:
     """What a change, or a reload, did or would do."""
     cut, dry = answer["disconnected"], answer["dry_run"]
+    for warning in answer.get("warnings", ()):
+        typer.echo(f"warning: {warning}", err=True)
     for rule in answer.get("new_rules", ()):
         typer.echo(f"rule {rule}")
     if not answer["changed"]:

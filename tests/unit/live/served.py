@@ -30,8 +30,9 @@ class NoPorts:
         """No policy changes them."""
         return Changes()
 
-    def rehearse(self, policy: Policy) -> None:
+    def rehearse(self, policy: Policy) -> tuple[str, ...]:
         """No policy needs any."""
+        return ()
 
     def release(self, port: Port) -> None:
         """There is none."""

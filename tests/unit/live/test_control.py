@@ -18,7 +18,7 @@ from typing import Any
 import pytest
 
 from dataplane import Policy
-from dataplane.live import state
+from dataplane.live import protocol, state
 from dataplane.live.client import ControlClient, RefusedError, UnreachableError
 from dataplane.live.control import CLIENTS_MAX, ControlError, control_socket
 from dataplane.live.firewall import Firewall
@@ -84,6 +84,78 @@ def test_a_request_that_is_too_long_is_refused(served: Served) -> None:
     with pytest.raises(RefusedError, match="longer than 1,048,576 bytes"):
         served.change({"update_address_group": {"id": "list", "ip_set": ["192.0.2.1"] * 100_000}})
     assert served.call("status")["connections"] == 5
+
+
+def status(path: Path) -> Any:
+    with ControlClient(path) as client:
+        return client.call("status")
+
+
+@pytest.fixture
+def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("dataplane.live.client.ANSWER_SECONDS", 0.3)
+
+
+@pytest.mark.usefixtures("impatient")
+@pytest.mark.parametrize("waiting", [0, 1])
+def test_a_socket_where_nobody_answers(tmp_path: Path, waiting: int) -> None:
+    """Whether the connection is let in and never looked at, or not even let in: it is told, soon, in one sentence."""
+    with socket.socket(socket.AF_UNIX) as listening, socket.socket(socket.AF_UNIX) as first:
+        listening.bind(str(tmp_path / "control"))
+        listening.listen(0)
+        if waiting:
+            first.connect(str(tmp_path / "control"))
+        with pytest.raises(UnreachableError, match=r"nobody answers at the control socket within 0\.3 seconds: "):
+            status(tmp_path / "control")
+        with pytest.raises(ControlError, match="another firewall listens"):
+            control_socket(tmp_path / "control")
+
+
+@pytest.mark.usefixtures("impatient")
+def test_a_long_operation_is_waited_for(served: Served, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is asked may take its time, also where another client has to wait for it."""
+    reload = served.operations.reload
+
+    def slow(**arguments: Any) -> Any:
+        time.sleep(1)
+        return reload(**arguments)
+
+    monkeypatch.setattr(served.operations, "reload", slow)
+    with ThreadPoolExecutor(1) as other:
+        answer = other.submit(served.call, "reload")
+        time.sleep(0.1)
+        assert served.call("status")["instances"] == 2
+        assert not answer.result()["dry_run"]
+
+
+@pytest.mark.parametrize(
+    ("answer", "reason"),
+    [
+        (b"", "ended the connection"),
+        (b"220 mail ready\n", "what listens there is no firewall"),
+        (b"[1]\n", "what listens there is no firewall"),
+    ],
+)
+def test_another_program_at_the_socket(tmp_path: Path, answer: bytes, reason: str) -> None:
+    with socket.socket(socket.AF_UNIX) as listening, ThreadPoolExecutor(1) as server:
+        listening.bind(str(tmp_path / "control"))
+        listening.listen()
+
+        def serve() -> None:
+            with listening.accept()[0] as accepted:
+                accepted.recv(1000)
+                accepted.sendall(answer)
+
+        served = server.submit(serve)
+        with pytest.raises(UnreachableError, match=reason):
+            status(tmp_path / "control")
+        served.result(10)
+
+
+def test_a_firewall_that_does_not_know_the_first_question(served: Served, monkeypatch: pytest.MonkeyPatch) -> None:
+    """One of an older version goes on running while the command is new already."""
+    monkeypatch.delitem(protocol.REQUESTS, "ping")
+    assert served.call("status")["instances"] == 2
 
 
 def test_requests_of_many_clients_are_bounded(served: Served) -> None:
@@ -249,7 +321,11 @@ def test_events_tell_what_a_change_disconnects(served: Served) -> None:
 
 
 def test_what_a_stream_lost_is_said_at_its_end(tmp_path: Path) -> None:
-    answers = [{"ok": True, "stream": "items"}, {"ok": True, "result": {"lost": 1234}}]
+    answers = [
+        {"ok": True, "result": {}},
+        {"ok": True, "stream": "items"},
+        {"ok": True, "result": {"lost": 1234}},
+    ]
     command = [sys.executable, "-m", "dataplane", "ctl", "--socket", str(tmp_path / "control"), "conntrack", "events"]
     with control_socket(tmp_path / "control") as door:
         door.settimeout(10)

@@ -25,6 +25,11 @@ Families = dict[str, Metric]
 @pytest.fixture
 def families(tmp_path: Path) -> Families:
     """What one scrape brings."""
+    return scrape(tmp_path)
+
+
+def scrape(tmp_path: Path, query: str = "") -> Families:
+    """What one scrape brings, perhaps only some of all."""
     firewall = filled()
     ports: object = NoPorts()
     operations = Operations(firewall, ports, tmp_path / "policy.yaml")  # type: ignore[arg-type]
@@ -35,7 +40,7 @@ def families(tmp_path: Path) -> Families:
     with ThreadPoolExecutor(1) as control:
         stop = metrics.serve(f"127.0.0.1:{port}", operations, control)
         try:
-            with urlopen(f"http://127.0.0.1:{port}/metrics", timeout=10) as answer:
+            with urlopen(f"http://127.0.0.1:{port}/metrics{query}", timeout=10) as answer:
                 text = answer.read().decode()
         finally:
             stop()
@@ -66,6 +71,16 @@ def test_what_is_there(families: Families) -> None:
         *("burst_frames", "invalid_packets", "drops", "feed_lost"),
     }
     assert {f"dataplane_{name}" for name in expected} <= families.keys()
+
+
+def test_every_name_is_known_beforehand(families: Families) -> None:
+    assert {family.name for family in metrics.FirewallCollector(None, None).describe()} == families.keys()  # type: ignore[arg-type]
+
+
+def test_some_can_be_asked_for_by_name(tmp_path: Path) -> None:
+    names = ("dataplane_connections", "dataplane_burst_frames_sum", "dataplane_reloads_total", "dataplane_none")
+    found = scrape(tmp_path, "?" + "&".join(f"name[]={name}" for name in names))
+    assert {sample.name for family in found.values() for sample in family.samples} == set(names[:3])
 
 
 def test_every_cause_of_a_drop_has_a_word() -> None:

@@ -412,6 +412,62 @@ def test_parse_change() -> None:
 
 
 @pytest.mark.parametrize(
+    ("change", "reasons"),
+    [
+        (
+            {"update_address_group": {"id": "ips", "ip_set": ["::1", "10.0.0.9-10.0.0.1", "::2"]}},
+            {
+                'ip_set[1] "10.0.0.9-10.0.0.1" runs backwards: the first address must not be above the last',
+                'ip_set[0] "::1" is IPv6 and ip_version is 4',
+                'ip_set[2] "::2" is IPv6 and ip_version is 4',
+            },
+        ),
+        (
+            {"update_address_group": {"id": "ip", "ip_set": ["10.0.0.1/8"]}},
+            {
+                'ip_set[0] "10.0.0.1/8" has host bits set: write "10.0.0.0/8"',
+                '"ip" is no address group of this policy; did you mean "ips"?',
+            },
+        ),
+        (
+            {"update_rule": {"id": "A01", "priority": 101, "remote_group_id": "sg-x", "protocol": "gre"}},
+            {
+                "priority 101 is out of range: 1..100",
+                "multiport is allowed with protocol tcp or udp only: the rule has protocol gre",
+                'remote_group_id "sg-x" is no security group of this policy; did you mean "sg-b"?',
+            },
+        ),
+        (
+            {
+                "add_rule": {
+                    "security_group": "sg-a",
+                    "rule": {"id": "A02", "direction": "egress", "priority": 0, "remote_address_group_id": "ips7"},
+                }
+            },
+            {
+                "priority 0 is out of range: 1..100",
+                'rule id "A02" is used already, in security group "sg-a"',
+                'remote_address_group_id "ips7" is no address group of this policy; did you mean "ips"?',
+            },
+        ),
+        ({"update_address_group": {"id": "ips", "ip_set": 4}}, None),
+        ({"update_address_group": {"id": "ips"}}, {"ip_set is missing: write a list"}),
+        ({"update_rule": {"id": "A01", "remote_group_id": 5, "multiport": {}}}, None),
+        ({"add_instance": {"security_group": "sg-x", "instance": 5}}, None),
+        ({"add_rule": {"security_group": "sg-a", "rule": [1]}, "delete_rule": {"id": 7}}, None),
+        ({"update_rule": {"id": ["A01"]}, "update_address_group": {"id": {}, "ip_set": 4}}, None),
+    ],
+)
+def test_no_reason_hides_another(policy: Policy, change: dict[str, Any], reasons: set[str] | None) -> None:
+    """Values that are not allowed by themselves, and what the policy has against the others."""
+    with pytest.raises(ChangeError) as caught:
+        parse_change(change, policy)
+    if reasons is not None:
+        assert {conflict.message for conflict in caught.value.conflicts} == reasons
+        assert all(reason in str(caught.value) for reason in reasons)
+
+
+@pytest.mark.parametrize(
     ("change", "reason"),
     [
         (

@@ -1,0 +1,98 @@
+"""Settings of interfaces through a socket of their network namespace, also when that cannot be entered any more.
+
+A socket stays in the namespace that it was opened in, and what is asked of it (ioctl) concerns the interfaces there.
+Whoever opens one while he may enter can go on with what CAP_NET_ADMIN alone allows.
+"""
+
+from __future__ import annotations
+
+import array
+import contextlib
+import errno
+import fcntl
+import os
+import socket
+import struct
+
+from dataplane.live.links import IFF_NOARP, IFF_UP
+
+_SIOCGIFFLAGS = 0x8913
+_SIOCSIFFLAGS = 0x8914
+_SIOCSIFADDR = 0x8916
+_SIOCSIFMTU = 0x8922
+_SIOCSIFHWADDR = 0x8924
+_SIOCGIFINDEX = 0x8933
+_SIOCETHTOOL = 0x8946
+
+_ARPHRD_ETHER = 1
+_ETHTOOL_GFLAGS = 0x25
+_ETHTOOL_SFLAGS = 0x26
+_ETH_FLAG_LRO = 1 << 15
+
+
+class Access:
+    """The interfaces of the network namespace that the calling thread is in now. Methods raise OSError."""
+
+    def __init__(self) -> None:
+        kind = socket.SOCK_DGRAM | socket.SOCK_CLOEXEC
+        try:
+            self._socket = socket.socket(socket.AF_INET6, kind)
+        except OSError as error:
+            if error.errno != errno.EAFNOSUPPORT:
+                raise
+            self._socket = socket.socket(socket.AF_INET, kind)
+
+    def close(self) -> None:
+        """Gives the access up."""
+        self._socket.close()
+
+    def index(self, name: str) -> int | None:
+        """The number of the interface that has this name now."""
+        try:
+            answer = self._ask(_SIOCGIFINDEX, name)
+        except OSError as error:
+            if error.errno == errno.ENODEV:
+                return None
+            raise
+        number: int = struct.unpack_from("i", answer, 16)[0]
+        return number
+
+    def set_flags(self, name: str, flags: int) -> None:
+        """Makes IFF_UP and IFF_NOARP those of `flags`."""
+        now: int = struct.unpack_from("H", self._ask(_SIOCGIFFLAGS, name), 16)[0]
+        ours = IFF_UP | IFF_NOARP
+        self._ask(_SIOCSIFFLAGS, name, struct.pack("H", now & ~ours | flags & ours))
+
+    def set_mtu(self, name: str, mtu: int) -> None:
+        """Another largest packet."""
+        self._ask(_SIOCSIFMTU, name, struct.pack("i", mtu))
+
+    def set_mac(self, name: str, mac: str) -> None:
+        """Another MAC."""
+        self._ask(_SIOCSIFHWADDR, name, struct.pack("H6s", _ARPHRD_ETHER, bytes.fromhex(mac.replace(":", ""))))
+
+    def has_lro(self, name: str) -> bool:
+        """Whether large-receive offload is on; most interfaces have none."""
+        try:
+            return bool(self._offloads(name) & _ETH_FLAG_LRO)
+        except OSError:
+            return False
+
+    def set_lro(self, name: str, *, on: bool) -> None:
+        """Switches large-receive offload."""
+        value = array.array("I", [_ETHTOOL_SFLAGS, self._offloads(name) & ~_ETH_FLAG_LRO | (_ETH_FLAG_LRO * on)])
+        self._ask(_SIOCETHTOOL, name, struct.pack("P", value.buffer_info()[0]))
+
+    def add_address(self, index: int, address: str, length: int) -> None:
+        """Another IPv6 address; one that is there stays."""
+        packed = socket.inet_pton(socket.AF_INET6, address)
+        with contextlib.suppress(FileExistsError):
+            fcntl.ioctl(self._socket, _SIOCSIFADDR, struct.pack("16sIi", packed, length, index))
+
+    def _offloads(self, name: str) -> int:
+        value = array.array("I", [_ETHTOOL_GFLAGS, 0])
+        self._ask(_SIOCETHTOOL, name, struct.pack("P", value.buffer_info()[0]))
+        return value[1]
+
+    def _ask(self, request: int, name: str, value: bytes = b"") -> bytes:
+        return fcntl.ioctl(self._socket, request, struct.pack("16s24s", os.fsencode(name), value))

@@ -1,0 +1,140 @@
+"""The host's own stack, kept silent on an interface that it shares with instances.
+
+ARP and IPv6 are switched off, the interface is set up, and LRO is switched off, since what it puts together cannot be
+taken apart again; GRO stays, whose super-packets can. All that is needed to put it back is held from the beginning: a
+firewall that runs may enter no other namespace. What there was is noted with the claim on the interface, so that it is
+put back in the end also where a firewall was killed in between.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from dataplane.live.access import Access
+from dataplane.live.links import IFF_NOARP, IFF_UP, refusal
+
+if TYPE_CHECKING:
+    from dataplane.live.claims import Claim
+    from dataplane.live.links import Link
+
+
+@dataclass(frozen=True, slots=True)
+class _Settings:
+    """What an interface was before; `addresses` are those of IPv6, which go when that is switched off."""
+
+    mac: str | None
+    flags: int
+    lro: bool
+    ipv6: bool
+    addresses: tuple[tuple[str, int], ...]
+
+    @classmethod
+    def of(cls, left: object) -> _Settings | None:
+        """What a firewall that was killed has noted, if it is that."""
+        match left:
+            case {"mac": str(mac), "flags": int(flags), "lro": bool(lro), "ipv6": bool(ipv6), "addresses": [*found]}:
+                pairs = tuple((a[0], a[1]) for a in found if isinstance(a, list) and len(a) == 2)
+                return cls(mac, flags, lro, ipv6, pairs)
+        return None
+
+
+class Silence:
+    """Begins when it is made, in the namespace of the calling thread, and ends with `restore`. Raises PortError."""
+
+    def __init__(self, link: Link, claim: Claim) -> None:
+        self._link = link
+        self._ipv6_switch = _opened(link.name)
+        try:
+            self._access = Access()
+        except OSError as error:
+            self._close_switch()
+            raise refusal(f"setting up interface {link.name}", error) from None
+        self._before = self._found(_Settings.of(claim.left))
+        try:
+            claim.note(asdict(self._before))
+            self._begin()
+        except BaseException as error:
+            self.restore()
+            if isinstance(error, OSError):
+                raise refusal(f"setting up interface {link.name}", error) from None
+            raise
+
+    def restore(self) -> None:
+        """Puts back what was changed, unless the interface is gone; can be called from any namespace."""
+        name, before = self._link.name, self._before
+        try:
+            with contextlib.suppress(OSError):
+                if self._access.index(name) != self._link.index:
+                    return
+                self._access.set_flags(name, before.flags)
+                if before.lro:
+                    self._access.set_lro(name, on=True)
+                if before.ipv6:
+                    self._switch_ipv6(on=True)
+                    for address, length in before.addresses:
+                        self._access.add_address(self._link.index, address, length)
+        finally:
+            self._close_switch()
+            self._access.close()
+
+    def _found(self, left: _Settings | None) -> _Settings:
+        """What to go back to: what there is now, but what a firewall that was killed changed as it was before that."""
+        link = self._link
+        now = _Settings(
+            mac=link.mac,
+            flags=link.flags & (IFF_UP | IFF_NOARP),
+            lro=self._access.has_lro(link.name),
+            ipv6=self._ipv6_is_on(),
+            # Link-local addresses come back by themselves.
+            addresses=tuple(a for a in link.addresses if ":" in a[0] and not a[0].startswith("fe80:")),
+        )
+        # Somebody may have set the interface up anew since, or it is another one.
+        if left is None or left.mac != link.mac or not link.flags & IFF_NOARP:
+            return now
+        return _Settings(
+            mac=link.mac,
+            flags=left.flags,
+            lro=now.lro or left.lro,
+            ipv6=now.ipv6 or left.ipv6,
+            addresses=now.addresses if now.ipv6 else left.addresses,
+        )
+
+    def _begin(self) -> None:
+        name = self._link.name
+        if self._before.lro and self._access.has_lro(name):
+            with contextlib.suppress(OSError):
+                self._access.set_lro(name, on=False)
+        self._access.set_flags(name, IFF_UP | IFF_NOARP)
+        if self._before.ipv6:
+            self._switch_ipv6(on=False)
+
+    def _ipv6_is_on(self) -> bool:
+        return self._ipv6_switch is not None and os.pread(self._ipv6_switch, 16, 0).strip() == b"0"
+
+    def _switch_ipv6(self, *, on: bool) -> None:
+        if self._ipv6_switch is not None:
+            os.pwrite(self._ipv6_switch, b"0" if on else b"1", 0)
+
+    def _close_switch(self) -> None:
+        if self._ipv6_switch is not None:
+            os.close(self._ipv6_switch)
+            self._ipv6_switch = None
+
+
+def _opened(name: str) -> int | None:
+    """The kernel's switch of IPv6 on an interface, which stays that of this namespace; None where none is needed."""
+    path = Path("/proc/sys/net/ipv6/conf", name, "disable_ipv6")
+    try:
+        return os.open(path, os.O_RDWR | os.O_CLOEXEC)
+    except FileNotFoundError:
+        return None
+    except OSError as error:
+        # A container may be able to look only.
+        with contextlib.suppress(OSError):
+            if path.read_text().strip() != "0":
+                return None
+        raise refusal(f"switching IPv6 off on interface {name}", error) from None
