@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import os
 from enum import StrEnum
 from pathlib import Path
@@ -49,6 +50,8 @@ def run(
 ) -> None:
     """Filter live traffic between the interfaces that a policy names, until SIGTERM; SIGHUP reloads the policy."""
     try:
+        # Loaded once interfaces are opened, which is too late to find it missing.
+        importlib.import_module("pyroute2")
         from dataplane.live import daemon, log
     except ModuleNotFoundError as error:
         typer.echo(f"{error.name} is not installed: pip install 'dataplane[live]' brings what run needs", err=True)

@@ -16,6 +16,7 @@ import struct
 
 from dataplane.live.links import IFF_NOARP, IFF_UP
 
+_SIOCGIFNAME = 0x8910
 _SIOCGIFFLAGS = 0x8913
 _SIOCSIFFLAGS = 0x8914
 _SIOCSIFADDR = 0x8916
@@ -56,6 +57,16 @@ class Access:
             raise
         number: int = struct.unpack_from("i", answer, 16)[0]
         return number
+
+    def name(self, index: int) -> str | None:
+        """The name that the interface with this number has now."""
+        try:
+            answer = fcntl.ioctl(self._socket, _SIOCGIFNAME, struct.pack("16xi20x", index))
+        except OSError as error:
+            if error.errno == errno.ENODEV:
+                return None
+            raise
+        return os.fsdecode(answer[:16].rstrip(b"\0"))
 
     def set_flags(self, name: str, flags: int) -> None:
         """Makes IFF_UP and IFF_NOARP those of `flags`."""

@@ -89,7 +89,10 @@ def _enter(namespace: str) -> None:
 
 @dataclass(frozen=True, slots=True)
 class Link:
-    """What an interface is. `queues` counts the queues of a TAP that somebody holds; `master` is a bridge or bond."""
+    """What an interface is. `name` is its proper one, whichever of its names it was found by.
+
+    `queues` counts the queues of a TAP that somebody holds; `master` is a bridge or bond.
+    """
 
     index: int
     name: str
@@ -115,7 +118,7 @@ def find(name: str) -> Link | None:
         addresses = tuple((a.get("address"), a["prefixlen"]) for a in ip.get_addr(index=found["index"]))
         return Link(
             index=found["index"],
-            name=name,
+            name=found.get("ifname"),
             mac=found.get("address"),
             flags=found["flags"],
             mtu=found.get("mtu"),

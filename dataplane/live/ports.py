@@ -15,7 +15,6 @@ from __future__ import annotations
 
 import logging
 import os
-import pwd
 import resource
 import socket
 from collections.abc import Iterable, Iterator
@@ -28,17 +27,15 @@ from dataplane.live.access import Access
 from dataplane.live.claims import Claim
 from dataplane.live.links import Link, PortError
 from dataplane.live.silence import Silence
+from dataplane.live.wanted import Wanted, not_there, user_number, wanted_by
 
 if TYPE_CHECKING:
     from dataplane.policy import Policy
-    from dataplane.policy.model import Instance, LoadBalancer, Tap
+    from dataplane.policy.model import Instance, LoadBalancer
 
 __all__ = ["Changes", "Port", "PortError", "Ports"]
 
 log = logging.getLogger(__name__)
-
-#: Numbers of users: those of more bits are nobody's, and the highest stands for nobody.
-_USERS = (1 << 32) - 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,40 +72,12 @@ class Changes:
         return bool(self.added or self.removed or self.changed)
 
 
-@dataclass(frozen=True, slots=True)
-class _Wanted:
-    """An interface that a policy names, and what for."""
-
-    name: str
-    instance: Instance | None = None
-    balancer: LoadBalancer | None = None
-
-    @property
-    def tap(self) -> Tap | None:
-        return self.instance.tap if self.instance else None
-
-    @property
-    def namespace(self) -> str | None:
-        return self.tap.namespace if self.tap else None
-
-    @property
-    def mtu(self) -> int:
-        return self.tap.mtu if self.tap else 1500
-
-    @property
-    def facts(self) -> tuple[object, ...]:
-        """What a port is told about what stands behind it."""
-        if self.instance:
-            return (self.instance.id, self.instance.mac, self.instance.port_security_enabled)
-        return (self.balancer.id if self.balancer else None,)
-
-
 @dataclass(slots=True)
 class _Open:
     """A port with what it is there for, whose it is, and what it takes to set it and to undo what was set."""
 
     port: Port
-    wanted: _Wanted
+    wanted: Wanted
     claim: Claim | None = None
     silence: Silence | None = None
     #: Of a TAP that was made here; None where its namespace could not be entered.
@@ -124,7 +93,7 @@ class Ports:
     def __init__(self, workers: int) -> None:
         self._workers = workers
         self._uplinks: tuple[str, ...] = ()
-        self._wanted: dict[str, _Wanted] = {}
+        self._wanted: dict[str, Wanted] = {}
         self._open: dict[str, _Open] = {}
         self._removed: dict[tuple[int, ...], _Open] = {}
         # Interfaces that went, and whether they are made anew: TAPs that were made here.
@@ -165,7 +134,7 @@ class Ports:
 
         Removed ports are open still: `release` each once no worker uses it.
         """
-        wanted = _wanted(policy, self._uplinks)
+        wanted = wanted_by(policy, self._uplinks)
         coming = [want for name, want in wanted.items() if self._is_new(want) and name not in self._lost]
         opened: list[_Open] = []
         claimed: dict[str, Claim | None] = {}
@@ -209,7 +178,7 @@ class Ports:
         firewall's, or no place for; opens none.
         """
         warnings: list[str] = []
-        for name, want in _wanted(policy, self._uplinks).items():
+        for name, want in wanted_by(policy, self._uplinks).items():
             if not self._is_new(want):
                 warnings += _refit(self._open[name], want, dry_run=True)
             elif name not in self._lost:
@@ -265,7 +234,7 @@ class Ports:
             self._events.close()
             self._events = None
 
-    def _is_new(self, want: _Wanted) -> bool:
+    def _is_new(self, want: Wanted) -> bool:
         """Whether an interface needs a port that it has not."""
         found = self._open.get(want.name)
         return found is None or (found.port.made and found.port.namespace != want.namespace)
@@ -274,7 +243,7 @@ class Ports:
         del self._open[which.wanted.name]
         self._removed[which.port.fds] = which
 
-    def _adopt(self, which: _Open, want: _Wanted) -> bool:
+    def _adopt(self, which: _Open, want: Wanted) -> bool:
         """Notes what a port is there for from now on; whether a worker must be told."""
         before, which.wanted = which.wanted, want
         which.port = replace(which.port, instance=want.instance, balancer=want.balancer)
@@ -282,14 +251,14 @@ class Ports:
 
     # ---- opening ----
 
-    def _opened(self, want: _Wanted, claim: Claim | None) -> _Open:
+    def _opened(self, want: Wanted, claim: Claim | None) -> _Open:
         """Opens an interface, or makes it where it is an instance's. The claim, if there is one, goes with it."""
         found = self._found_or_made(want, claim, make=True)
         if found is None:
-            raise _missing(want)
+            raise not_there(want)
         return found
 
-    def _found_or_made(self, want: _Wanted, claim: Claim | None = None, *, make: bool) -> _Open | None:
+    def _found_or_made(self, want: Wanted, claim: Claim | None = None, *, make: bool) -> _Open | None:
         """Opens an interface that exists, else makes it if that is wanted and possible."""
         try:
             return links.inside(
@@ -300,7 +269,7 @@ class Ports:
                 raise
             return links.inside(None, lambda: self._made(want, elsewhere=True))
 
-    def _taken(self, want: _Wanted, claim: Claim | None) -> _Open | None:
+    def _taken(self, want: Wanted, claim: Claim | None) -> _Open | None:
         """Takes an interface that exists."""
         try:
             link = links.find(want.name)
@@ -315,7 +284,7 @@ class Ports:
             _release(claim)
             raise
 
-    def _taken_as(self, want: _Wanted, link: Link, claim: Claim) -> _Open:
+    def _taken_as(self, want: Wanted, link: Link, claim: Claim) -> _Open:
         if link.is_tap and not link.queues:
             fds = tap.attach(want.name, self._workers, multi_queue=link.multi_queue)
             if fds is not None:
@@ -329,7 +298,7 @@ class Ports:
             silence.restore()
             raise
 
-    def _made(self, want: _Wanted, *, elsewhere: bool = False) -> _Open | None:
+    def _made(self, want: Wanted, *, elsewhere: bool = False) -> _Open | None:
         """Makes a TAP for an instance, in this thread's namespace or from there in another one."""
         if want.instance is None:
             return None
@@ -356,7 +325,7 @@ class Ports:
         _release(which.claim)
 
 
-def _claimed(want: _Wanted) -> Claim | None:
+def _claimed(want: Wanted) -> Claim | None:
     """Claims an interface that exists; where nobody may look, there is nothing to claim yet."""
 
     def there() -> Claim | None:
@@ -376,50 +345,22 @@ def _release(claim: Claim | None) -> None:
         claim.release()
 
 
-def _port(want: _Wanted, kind: Literal["tap", "packet"], fds: list[int], *, made: bool) -> Port:
+def _port(want: Wanted, kind: Literal["tap", "packet"], fds: list[int], *, made: bool) -> Port:
     return Port(want.name, kind, tuple(fds), made, want.instance, want.balancer, want.namespace)
 
 
-def _wanted(policy: Policy, uplinks: Iterable[str]) -> dict[str, _Wanted]:
-    """The interfaces of a policy by name. Raises PortError when an instance has none, or an uplink is taken."""
-    without = [instance.id for instance in policy.instances if instance.interface is None]
-    if without:
-        more = f" and {len(without) - 3} more" if len(without) > 3 else ""
-        which = f"instance{'s' if len(without) > 1 else ''} {', '.join(without[:3])}{more}"
-        raise PortError(
-            f"{which} in the policy {'have' if len(without) > 1 else 'has'} no interface: live traffic needs one for"
-            " each instance, as in interface: tap-a"
-        )
-    wanted = {i.interface: _Wanted(i.interface, instance=i) for i in policy.instances if i.interface}
-    wanted |= {b.interface: _Wanted(b.interface, balancer=b) for b in policy.load_balancers if b.interface}
-    wanted |= {u.interface: _Wanted(u.interface) for u in policy.uplinks}
-    for name in uplinks:
-        if name in wanted and (wanted[name].instance or wanted[name].balancer):
-            owner = wanted[name].instance or wanted[name].balancer
-            raise PortError(f"interface {name} cannot be an uplink: the policy gives it to {owner.id if owner else ''}")
-        wanted.setdefault(name, _Wanted(name))
-    return wanted
-
-
-def _missing(want: _Wanted) -> PortError:
-    what = f"of load balancer {want.balancer.id}" if want.balancer else "of an uplink"
-    return PortError(
-        f"interface {want.name} {what} does not exist: make it first, or name another one (ip link shows all)"
-    )
-
-
-def _look_for(want: _Wanted) -> None:
+def _look_for(want: Wanted) -> None:
     """Raises PortError when an interface neither exists nor can be made because of what the policy says of it."""
     if want.tap and want.tap.owner:
-        _user(want.tap.owner)
+        user_number(want.tap.owner)
     # Where nobody may look, a TAP may still be made.
     with suppress(links.NoEntryError):
         if links.inside(want.namespace, lambda: links.find(want.name)) is None and want.instance is None:
-            raise _missing(want)
+            raise not_there(want)
     _release(_claimed(want))
 
 
-def _dress(port: Port, want: _Wanted, *, on_its_way: str | None = None) -> int | None:
+def _dress(port: Port, want: Wanted, *, on_its_way: str | None = None) -> int | None:
     """Gives a TAP made by us what the policy says of it; one that has another name yet goes where it belongs.
 
     Returns its index, or None where that is not known.
@@ -434,14 +375,14 @@ def _dress(port: Port, want: _Wanted, *, on_its_way: str | None = None) -> int |
     return links.configure(port.name, mac=mac, mtu=want.mtu)
 
 
-def _give(port: Port, want: _Wanted) -> None:
+def _give(port: Port, want: Wanted) -> None:
     """What a descriptor of a TAP is enough for."""
     if want.tap and want.tap.owner:
-        tap.give(port.fds[0], _user(want.tap.owner))
+        tap.give(port.fds[0], user_number(want.tap.owner))
     tap.keep(port.fds[0], bool(want.tap and want.tap.persistent))
 
 
-def _refit(which: _Open, want: _Wanted, *, dry_run: bool = False) -> Iterator[str]:
+def _refit(which: _Open, want: Wanted, *, dry_run: bool = False) -> Iterator[str]:
     """Gives a TAP made by us what a changed policy says of it, unless `dry_run`; says what it cannot be given."""
     port, before = which.port, which.wanted
     mac = want.instance.mac if want.instance else None
@@ -452,7 +393,7 @@ def _refit(which: _Open, want: _Wanted, *, dry_run: bool = False) -> Iterator[st
         yield f"TAP {port.name} keeps its owner: the kernel lets it have another one, but not none; restart dataplane"
     try:
         if want.tap and want.tap.owner:
-            _user(want.tap.owner)
+            user_number(want.tap.owner)
         if not dry_run:
             _give(port, want)
         if want.mtu == before.mtu and not has_new_mac:
@@ -473,15 +414,6 @@ def _refit(which: _Open, want: _Wanted, *, dry_run: bool = False) -> Iterator[st
         yield f"{links.refusal(f'setting up TAP {port.name}', error)}: it keeps its settings"
     except PortError as error:
         yield f"{error}: TAP {port.name} keeps its settings"
-
-
-def _user(name: str) -> int:
-    if name.isascii() and name.isdecimal() and int(name) < _USERS:
-        return int(name)
-    try:
-        return pwd.getpwnam(name).pw_uid
-    except KeyError:
-        raise PortError(f"there is no user {name}, whom the policy names as the owner of a TAP") from None
 
 
 def _warn(link: Link) -> None:

@@ -65,10 +65,11 @@ class Silence:
 
     def restore(self) -> None:
         """Puts back what was changed, unless the interface is gone; can be called from any namespace."""
-        name, before = self._link.name, self._before
+        before = self._before
         try:
             with contextlib.suppress(OSError):
-                if self._access.index(name) != self._link.index:
+                name = self._access.name(self._link.index)
+                if name is None:
                     return
                 self._access.set_flags(name, before.flags)
                 if before.lro:

@@ -504,6 +504,30 @@ def test_what_a_killed_firewall_left_is_no_mans_if_set_up_anew(hosts: Network, h
     killed.release()
 
 
+def test_an_interface_by_another_name(hosts: Network, here: Host) -> None:
+    """One that is found by an alternative name is silenced like any other, and gets its settings back when renamed."""
+    hosts.wire(here, "v0", hosts.host("outside"), "v1")
+    here.ip("link", "property", "add", "dev", "v0", "altname", "outer")
+    before = settings(here, "v0")
+    ports = Ports(1)
+    ports.open(policy(uplinks=("outer",)))
+    flags, off, _ = settings(here, "v0")
+    assert "NOARP" in flags
+    assert off.strip() == "1"
+    here.ip("link", "set", "v0", "down")
+    here.ip("link", "set", "v0", "name", "v7")
+    ports.close()
+    assert settings(here, "v7")[0] == before[0]
+
+
+def test_where_claims_cannot_be_noted(here: Host, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    monkeypatch.setattr(claims, "FOLDER", tmp_path / "file" / "interfaces")
+    with pytest.raises(PortError, match="interfaces that are in use cannot be noted there: Not a directory: give the"):
+        Ports(1).open(policy(instance("tap-a")))
+    assert not exists(here, "tap-a")
+
+
 def settings(host: Host, name: str) -> tuple[list[str], str, list[str]]:
     """What a firewall changes of an interface: flags, whether IPv6 is off, addresses but for link-local ones."""
     (shown,) = json.loads(host.ip("-json", "address", "show", "dev", name))

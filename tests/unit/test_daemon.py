@@ -119,6 +119,18 @@ def test_a_filter_that_cannot_be_had(tmp_path: Path, program: str | None, reason
     assert done.stdout.startswith(f"{reason} installed: ")
 
 
+@pytest.mark.parametrize("missing", ["pyroute2", "prometheus_client"])
+def test_a_part_that_is_not_installed_is_named(tmp_path: Path, missing: str) -> None:
+    (tmp_path / "policy.yaml").write_text("uplinks: [{interface: none-such}]")
+    command = ["dataplane", "run", str(tmp_path / "policy.yaml"), "--control", str(tmp_path / "control")]
+    script = (
+        f"import sys; sys.modules[{missing!r}] = None; sys.argv = {command}; from dataplane.cli import main; main()"
+    )
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=False, cwd=ROOT)
+    assert done.stderr == f"{missing} is not installed: pip install 'dataplane[live]' brings what run needs\n"
+    assert done.returncode == 2
+
+
 @pytest.mark.parametrize("kind", ["fifo", "folder", "device"])
 def test_a_state_file_that_is_no_file_is_refused(tmp_path: Path, kind: str) -> None:
     """A FIFO would be waited for, and what is written at the end would take the place of a device."""
