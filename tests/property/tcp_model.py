@@ -168,7 +168,7 @@ class TcpConnection:
 
     def _take_syn_ack(self, segment: Tcp, side: int) -> str:
         me, other = self.sides[side], self.sides[1 - side]
-        if not other.said_plain_syn or not self._acknowledges_syn(segment, side):
+        if not self._acknowledges_syn(segment, side):
             return "invalid"
         if me.syn is None:
             self._note_syn(segment, side)

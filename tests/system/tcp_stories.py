@@ -68,6 +68,7 @@ TCP_STORIES: dict[str, list[Row]] = {
     ],
     "an old SYN-ACK": [SYN, row("old-syn-ack", "R", "S.", 0, 77, -50)],
     "a SYN-ACK of what was never sent": [SYN, row(NO, "R", "S.", 0, 0, 2), SYN_ACK, ACK],
+    "a SYN-ACK of the client for an ACK": [SYN, SYN_ACK, row(OK, "I", "S.", 0, 0, 1), ACK],
     "refused": [SYN, row(OK, "R", "R.", 0, 0, 1), SYN, row(OK, "R", "R.", 0, 0, 1)],
     "refused twice": [SYN, row(OK, "R", "R.", 0, 0, 1), row("refused-is-forgotten", "R", "R.", 0, 0, 1)],
     "a blind reset of a SYN": [SYN, row("reset-of-syn", "R", "R.", 0, 0, 2)],
