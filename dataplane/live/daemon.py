@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from dataplane._core.errors import DataPlaneError
+from dataplane.atomic import is_replaceable
 from dataplane.live import metrics, privileges, seccomp, state
 from dataplane.live.control import ControlError, ControlServer, control_socket
 from dataplane.live.firewall import WORKERS_MAX, Firewall
@@ -66,7 +67,7 @@ def run(options: Options) -> None:
         # Interfaces are changed by being opened: no mistake of the user may be found after that.
         if options.metrics:
             metrics.place(options.metrics)
-        if options.state and not state.is_possible(options.state):
+        if options.state and not is_replaceable(options.state):
             raise StartError(f"--state {options.state}: it is no regular file: name another place", invalid=True)
         policy = Policy.load(options.policy)
     except (metrics.MetricsError, PolicyError) as error:

@@ -16,13 +16,9 @@ and then changes to the policy of now, which disconnects what such a change disc
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
 import json
-import os
-import stat
 import struct
-import tempfile
 import time
 from array import array
 from collections.abc import Iterator
@@ -31,6 +27,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from dataplane._core import ffi
+from dataplane.atomic import replacing
 from dataplane.policy import Policy, PolicyError
 from dataplane.policy.write import document
 
@@ -95,36 +92,9 @@ def write(path: Path, state: State) -> None:
     begin = _HEAD.pack(MAGIC, VERSION, len(head)) + head
     digest = _DIGEST(begin)
     digest.update(state.records)
-    descriptor, temporary = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
-    try:
-        with os.fdopen(descriptor, "wb") as file:
-            for part in (begin, state.records, digest.digest()):
-                file.write(part)
-            file.flush()
-            os.fsync(file.fileno())
-        Path(temporary).replace(path)
-    except BaseException:
-        with contextlib.suppress(FileNotFoundError):
-            Path(temporary).unlink()
-        raise
-    _sync_folder(path.parent)
-
-
-def _sync_folder(folder: Path) -> None:
-    """Makes a new name in a folder last."""
-    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
-
-
-def is_possible(path: Path) -> bool:
-    """Whether a state file is, or can be, at `path`: not where a device, a FIFO, a socket or a folder is."""
-    try:
-        return stat.S_ISREG(path.stat().st_mode)
-    except OSError:
-        return True
+    with replacing(path) as file:
+        for part in (begin, state.records, digest.digest()):
+            file.write(part)
 
 
 def read(path: Path) -> State | None:

@@ -7,10 +7,11 @@ the group `default`. Defaults, and whatever comments there were, are not.
 from __future__ import annotations
 
 import os
-import tempfile
 from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+
+from dataplane.atomic import replacing
 
 if TYPE_CHECKING:
     from dataplane.policy.model import Policy
@@ -54,21 +55,12 @@ def _is_leaf(values: Iterable[object]) -> bool:
 
 def put(path: Path, text: str) -> None:
     """Gives a file another content, as a whole or not at all; owner and mode stay. Raises OSError."""
-    path = path.resolve()
-    descriptor, temporary = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
-    try:
-        with os.fdopen(descriptor, "w", encoding="utf-8") as file:
-            file.write(text)
-            try:
-                before = path.stat()
-            except FileNotFoundError:
-                os.fchmod(file.fileno(), 0o644)
-            else:
-                os.fchown(file.fileno(), before.st_uid, before.st_gid)
-                os.fchmod(file.fileno(), before.st_mode & 0o777)
-            file.flush()
-            os.fsync(file.fileno())
-        Path(temporary).replace(path)
-    except BaseException:
-        Path(temporary).unlink(missing_ok=True)
-        raise
+    with replacing(path) as file:
+        file.write(text.encode())
+        try:
+            before = path.stat()
+        except FileNotFoundError:
+            os.fchmod(file.fileno(), 0o644)
+        else:
+            os.fchown(file.fileno(), before.st_uid, before.st_gid)
+            os.fchmod(file.fileno(), before.st_mode & 0o777)

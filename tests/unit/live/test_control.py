@@ -346,7 +346,9 @@ def test_save_writes_the_state_file(served: Served) -> None:
 
 def test_a_save_that_fails_is_told(served: Served) -> None:
     served.state.mkdir()
-    with pytest.raises(RefusedError, match=f"{served.state}: the state cannot be written: Is a directory") as told:
+    with pytest.raises(
+        RefusedError, match=f"{served.state}: the state cannot be written: it is no regular file"
+    ) as told:
         served.call("save")
     assert not told.value.invalid
 

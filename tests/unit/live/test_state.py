@@ -103,7 +103,7 @@ def test_a_file_that_cannot_be_written_leaves_nothing(tmp_path: Path) -> None:
     with pytest.raises(OSError, match="No such file"):
         state.write(tmp_path / "no" / "state", state.taken(filled()))
     (tmp_path / "state").mkdir()
-    with pytest.raises(OSError, match="directory"):
+    with pytest.raises(OSError, match="it is no regular file"):
         state.write(tmp_path / "state", state.taken(filled()))
     assert os.listdir(tmp_path) == ["state"]
 

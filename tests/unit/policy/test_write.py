@@ -58,3 +58,13 @@ def test_a_file_is_replaced_as_a_whole(tmp_path: Path) -> None:
         write.put(file, "\ud800")
     assert file.read_text() == "new"
     assert sorted(os.listdir(tmp_path)) == ["link", "policy.yaml"]
+
+
+def test_what_is_no_file_is_not_replaced(tmp_path: Path) -> None:
+    """As root a device would become a file for everybody."""
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    with pytest.raises(OSError, match="it is no regular file"):
+        write.put(pipe, "text")
+    assert stat.S_ISFIFO(pipe.stat().st_mode)
+    assert os.listdir(tmp_path) == ["pipe"]
