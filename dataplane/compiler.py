@@ -31,9 +31,9 @@ _RULE_SIZE, _REMOTE_SIZE = ffi.sizeof("struct dp_rule"), ffi.sizeof("struct dp_r
 #: More places than one group's rules have.
 _PLACES = 1024
 
-#: `remote_ip_prefix`, `remote_group_id` and `remote_address_group_id` of a rule.
-Remote = tuple[str | None, str | None, str | None]
-_NO_REMOTE: Remote = (None, None, None)
+#: A rule's remote: its prefix as written, or else its security group and its address group.
+Remote = str | tuple[str | None, str | None]
+_NO_REMOTE: Remote = (None, None)
 
 #: What a table needs of a rule: the place at which it is tried, its names (its id and its group's), its selectors, its
 #: remote, and whether it allows.
@@ -41,7 +41,7 @@ WrittenRule = tuple[int, tuple[str, str], tuple[Selector, ...], Remote, bool]
 
 # Rules are many, and pydantic makes an attribute cost several times what an item of a dictionary does.
 _selecting = itemgetter("protocol", "multiport", "icmp_type", "icmp_code")
-_remote = itemgetter("remote_ip_prefix", "remote_group_id", "remote_address_group_id")
+_remote_set = itemgetter("remote_group_id", "remote_address_group_id")
 #: What follows the address in a `struct dp_prefix`, by family and by length as written.
 _TAILS = {
     family: {str(bits): bytes(16 - size) + bits.to_bytes(4, "little") for bits in range(8 * size + 1)}
@@ -161,14 +161,15 @@ class Compiler:
         numbers: dict[Remote, int] = {_NO_REMOTE: _ANY}
         blobs: list[bytes] = []
         kind = socket.AF_INET if family == 4 else socket.AF_INET6
+        tails = _TAILS[family]
         for remote in named:
             if remote not in numbers:
                 numbers[remote] = len(blobs)
-                if prefix := remote[0]:
-                    address, _, bits = prefix.partition("/")
-                    blobs.append(socket.inet_pton(kind, address) + _TAILS[family][bits])
+                if isinstance(remote, str):
+                    address, _, bits = remote.partition("/")
+                    blobs.append(socket.inet_pton(kind, address) + tails[bits])
                 else:
-                    blobs.append(self._set_prefixes(policy, remote, family))
+                    blobs.append(self._set_prefixes(policy, *remote, family))
         counts = [len(blob) // _PREFIX_SIZE for blob in blobs]
         remotes = array("I", bytes(len(blobs) * _REMOTE_SIZE))
         if blobs:
@@ -176,9 +177,8 @@ class Compiler:
             remotes[1::2] = array("I", counts)
         return list(map(numbers.__getitem__, named)), remotes, b"".join(blobs)
 
-    def _set_prefixes(self, policy: Policy, remote: Remote, family: int) -> bytes:
+    def _set_prefixes(self, policy: Policy, group: str | None, address_group: str | None, family: int) -> bytes:
         """The addresses that a group or an address group stands for now (SPEC 3.3), as `struct dp_prefix`."""
-        _, group, address_group = remote
         if group is not None:
             return self._member_prefixes(policy, group, family)
         return b"".join(_prefix(*packed) for packed in policy.address_group(str(address_group)).prefixes)
@@ -255,7 +255,8 @@ def written_rules(groups: Iterable[SecurityGroup]) -> dict[tuple[str, str], list
             if values["enabled"]:
                 allow = values["action"] == "allow"
                 place = first + 2 * values["priority"] + allow
-                row = (place, (values["id"], group_id), selectors(*_selecting(values)), _remote(values), allow)
+                remote = values["remote_ip_prefix"] or _remote_set(values)
+                row = (place, (values["id"], group_id), selectors(*_selecting(values)), remote, allow)
                 table = values["direction"], values["ethertype"]
                 if table in written:
                     written[table].append(row)

@@ -105,7 +105,7 @@ def _print_connections(console: Console, summary: Summary) -> None:
 
 
 def _print_rules(console: Console, summary: Summary, top: int) -> None:
-    hit = [rule for rule in summary.rules if rule.hits or rule.packets]
+    hit = summary.counted_rules
     if hit:
         table = _table(
             "Rules",
@@ -120,7 +120,7 @@ def _print_rules(console: Console, summary: Summary, top: int) -> None:
         console.print(table)
         if len(hit) > top:
             console.print(f"and {_count(len(hit) - top)} more rules with hits\n")
-    never = [rule.rule for rule in summary.never_hit]
+    never = [rule for rule, _ in summary.never_hit]
     if never:
         more = f" and {_count(len(never) - top)} more" if len(never) > top else ""
         console.print(f"Never hit ({_count(len(never))}): {', '.join(never[:top])}{more}\n", soft_wrap=True)

@@ -130,7 +130,11 @@ class FragmentCount:
 
 @dataclass(frozen=True, slots=True)
 class Summary:
-    """All of a replay: counts of packets, checks, rules and connections, and how fast it went."""
+    """All of a replay: counts of packets, checks, rules and connections, and how fast it went.
+
+    `counted_rules` decided about packets of the replay, those with most hits first; all others are in `idle_rules`, as
+    (rule id, security group id).
+    """
 
     captures: Sequence[CaptureStatus]
     packets: int
@@ -143,7 +147,8 @@ class Summary:
     connections: ConnectionCount
     floods: dict[str, FloodCount]
     fragments: FragmentCount
-    rules: Sequence[RuleCount]
+    counted_rules: Sequence[RuleCount]
+    idle_rules: Sequence[tuple[str, str]]
     denied_flows: Sequence[DeniedFlow]
     changes: Sequence[AppliedChange]
 
@@ -153,9 +158,14 @@ class Summary:
         return self.packets / self.elapsed if self.elapsed else 0.0
 
     @property
-    def never_hit(self) -> list[RuleCount]:
-        """Rules that decided about no packet."""
-        return [rule for rule in self.rules if not rule.hits]
+    def rules(self) -> list[RuleCount]:
+        """All rules, those with most hits first."""
+        return [*self.counted_rules, *(RuleCount(*rule, 0, 0, 0) for rule in self.idle_rules)]
+
+    @property
+    def never_hit(self) -> list[tuple[str, str]]:
+        """Rules that decided about no packet, as (rule id, security group id)."""
+        return [*(rule[:2] for rule in self.counted_rules if not rule.hits), *self.idle_rules]
 
     @property
     def faults(self) -> list[CaptureStatus]:
@@ -177,8 +187,8 @@ class Summary:
             "connections": asdict(self.connections),
             "floods": {word: asdict(flood) for word, flood in self.floods.items()},
             "fragments": asdict(self.fragments),
-            "rules": [rule._asdict() for rule in self.rules if rule.hits or rule.packets],
-            "rules_never_hit": [{"rule": rule, "security_group": group} for rule, group, *_ in self.never_hit],
+            "rules": [rule._asdict() for rule in self.counted_rules],
+            "rules_never_hit": [{"rule": rule, "security_group": group} for rule, group in self.never_hit],
             "denied_flows": [asdict(flow) for flow in self.denied_flows],
             "changes": [change.to_dict() for change in self.changes],
         }
@@ -215,6 +225,7 @@ def summarise(
     """What the engine has counted since `before`, at the end of a replay of `elapsed` seconds."""
     counters = engine.counters()
     was = before.counters
+    counted, idle = _rules(engine, before)
     verdicts = {word: _traffic(counters.verdict[v], was.verdict[v]) for v, word in enumerate(VERDICT_WORDS)}
     causes = {word: _traffic(counters.cause[c], was.cause[c]) for c, word in enumerate(CAUSE_WORDS)}
     return Summary(
@@ -241,7 +252,8 @@ def summarise(
             counters.fragments_expired - was.fragments_expired,
             counters.fragments_refused - was.fragments_refused,
         ),
-        rules=_rules(engine, before),
+        counted_rules=counted,
+        idle_rules=idle,
         denied_flows=_denied_flows(engine, before, top),
         changes=changes,
     )
@@ -277,21 +289,21 @@ def _connections(engine: Engine, counters: Any, was: Any) -> ConnectionCount:
     )
 
 
-def _rules(engine: Engine, before: Baseline) -> list[RuleCount]:
-    counted, idle = list[RuleCount](), list[RuleCount]()
+def _rules(engine: Engine, before: Baseline) -> tuple[list[RuleCount], list[tuple[str, str]]]:
+    """Rules with packets, those with most hits first, and the names of all others."""
     gained = _rule_figures(engine)
     if any(before.rules):
         was = chain(before.rules, repeat(0))
         gained = [now - then for now, then in zip(gained, was, strict=False)]
+    counted, idle = list[RuleCount](), list[tuple[str, str]]()
     figures = zip(engine.names.rules, gained[::3], gained[1::3], gained[2::3], strict=True)
     for rule, hits, packets, size in islice(figures, 1, None):
         assert rule is not None  # only number 0 stands for no rule
         if packets:
             counted.append(RuleCount(*rule, hits, packets, size))
         elif rule not in before.gone:
-            idle.append(RuleCount(*rule, 0, 0, 0))
-    # Most of many rules are idle, and stand in order already.
-    return [*sorted(counted, key=lambda rule: (-rule.hits, -rule.packets)), *idle]
+            idle.append(rule)
+    return sorted(counted, key=lambda rule: (-rule.hits, -rule.packets)), idle
 
 
 def _rule_figures(engine: Engine) -> list[int]:
