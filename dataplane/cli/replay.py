@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated, NoReturn
 
 import typer
 
-from dataplane.cli.output import reader_may_leave
+from dataplane.cli.output import leave, reader_may_leave
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -82,9 +82,7 @@ def replay(
             _refuse(f"{verdicts}: {error.strerror}: the verdicts could not be written")
     with reader_may_leave():
         _print_summary(summary, as_json=as_json, to_stderr=verdicts == "-", top=top)
-    # The interpreter looks for garbage once more when it ends, unless what there is has been set aside.
-    gc.freeze()
-    raise typer.Exit(_conclude(summary, expectations))
+    leave(_conclude(summary, expectations))
 
 
 # Their models take a while to load: only who gives such a file waits for it.
