@@ -212,6 +212,11 @@ def address_text(data: Any, family: int) -> str:
     return socket.inet_ntop(socket.AF_INET6, bytes(ffi.buffer(data, 16)))
 
 
+def flow_protocol(flow: Any) -> str:
+    """What a `struct dp_flow` of IP or ARP is: ``arp``, or the IP protocol by name or by number."""
+    return "arp" if flow.arp else PROTOCOL_NAMES.get(flow.protocol, str(flow.protocol))
+
+
 def connection_of(c: Any, names: Names) -> Connection:
     """A `struct dp_connection` as a value."""
     rule = names.rules[c.rule]

@@ -2,9 +2,9 @@
  * flow_match.c: which flows a filter selects.
  *
  * A filter has up to three tests, joined by "and": a prefix that holds the source or the destination address, a port
- * that is the source or the destination port, an IP protocol (a frame without IP has none). Address and port may match
- * on different sides. Only protocols that have ports (SPEC 4.7) match a port; what other protocols keep in these fields
- * is no port. A prefix is compared in its first `bits` bits; what stands behind them is ignored.
+ * that is the source or the destination port, an IP protocol (a frame without IP, and ARP, has none). Address and port
+ * may match on different sides. Only protocols that have ports (SPEC 4.7) match a port; what other protocols keep in
+ * these fields is no port. A prefix is compared in its first `bits` bits; what stands behind them is ignored.
  */
 #include "../dp_api.h"
 
@@ -72,7 +72,7 @@ int dp_flows_match(const struct dp_flow *flows, uint32_t n, const struct dp_flow
     uint32_t found = 0;
     for (uint32_t i = 0; i < n; i++) {
         const struct dp_flow *flow = &flows[i];
-        if (filter->protocol != ANY && (flow->family == 0 || flow->protocol != filter->protocol))
+        if (filter->protocol != ANY && (flow->family == 0 || flow->arp || flow->protocol != filter->protocol))
             continue;
         if (filter->family && (flow->family != filter->family || (!in_prefix(flow->source, &prefix, &mask) &&
                                                                   !in_prefix(flow->destination, &prefix, &mask))))

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from dataplane._core import lib
-from dataplane.connections import PROTOCOL_NAMES, PROTOCOLS, address_text
+from dataplane.connections import PROTOCOLS, address_text, flow_protocol
 from dataplane.verdict import CAUSE_WORDS, DIRECTION_WORDS, REASON_WORDS, VERDICT_WORDS
 
 if TYPE_CHECKING:
@@ -58,7 +58,7 @@ def flow_record(flow: Any) -> dict[str, Any]:
         return dict.fromkeys(("protocol", "source", "source_port", "destination", "destination_port", "icmp_id"))
     is_icmp = flow.protocol in (PROTOCOLS["icmp"], PROTOCOLS["icmpv6"])
     return {
-        "protocol": "arp" if flow.arp else PROTOCOL_NAMES.get(flow.protocol, str(flow.protocol)),
+        "protocol": flow_protocol(flow),
         "source": address_text(flow.source, flow.family),
         "source_port": None if is_icmp else flow.source_port or None,
         "destination": address_text(flow.destination, flow.family),

@@ -39,7 +39,7 @@ from rich.text import Text
 
 from dataplane._core import ffi, lib
 from dataplane._core.errors import check as raise_on_error
-from dataplane.connections import PROTOCOL_NAMES
+from dataplane.connections import flow_protocol
 from dataplane.policy import fields
 from dataplane.policy.load import diagnose, in_order
 from dataplane.policy.mistakes import Conflict, PolicyError, alternatives, shown
@@ -370,7 +370,9 @@ def _flow_text(flow: Any) -> str:
     if flow.family not in (4, 6):
         return "no IP"
     kind, size = (socket.AF_INET, 4) if flow.family == 4 else (socket.AF_INET6, 16)
-    name = PROTOCOL_NAMES.get(flow.protocol, f"protocol {flow.protocol}")
+    name = flow_protocol(flow)
+    if name.isdecimal():
+        name = f"protocol {name}"
     ported = name not in ("icmp", "icmpv6") and (flow.source_port or flow.destination_port)
     ends = []
     for address, port in ((flow.source, flow.source_port), (flow.destination, flow.destination_port)):

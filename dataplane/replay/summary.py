@@ -12,7 +12,7 @@ from itertools import chain, islice, repeat
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from dataplane._core import ffi, lib
-from dataplane.connections import PROTOCOL_NAMES
+from dataplane.connections import flow_protocol
 from dataplane.enforcement import Disconnected
 from dataplane.engine import Engine
 from dataplane.replay.captures import CaptureStatus
@@ -348,7 +348,7 @@ def _denied(engine: Engine, denied: Any) -> DeniedFlow:
         instance=engine.names.instances[denied.zone],
         direction=DIRECTION_WORDS[denied.direction],
         reason=REASON_WORDS[denied.reason],
-        protocol=PROTOCOL_NAMES.get(flow.protocol, str(flow.protocol)) if size else None,
+        protocol=flow_protocol(flow) if size else None,
         source=socket.inet_ntop(kind, bytes(ffi.buffer(flow.source, size))) if size else None,
         destination=socket.inet_ntop(kind, bytes(ffi.buffer(flow.destination, size))) if size else None,
         destination_port=flow.destination_port or None,

@@ -21,6 +21,7 @@ static const struct dp_flow flows[] = {
     {.family = 6, .protocol = UDP_LITE, .source = {0xfe, 0x80, [15] = 1}, .source_port = 9,
      .destination = {0x20, 1, 0xd, 0xb9}, .destination_port = 7},
     {.family = 0},
+    {.family = 4, .arp = 1, .source = {9, 9, 9, 9}, .destination = {9, 9, 9, 1}},
 };
 
 /* `expected` are the positions that match, as digits. */
@@ -29,7 +30,7 @@ static const struct {
     struct dp_flow_filter filter;
 } cases[] = {
     /* No test at all. */
-    {"01234567", {.port = -1, .protocol = -1}},
+    {"012345678", {.port = -1, .protocol = -1}},
     /* Addresses: either side, the family told apart, any number of bits, bits behind the prefix ignored. */
     {"013", {.port = -1, .protocol = -1, .family = 4, .address = {{10, 0, 0, 1}, 32}}},
     {"01", {.port = -1, .protocol = -1, .family = 4, .address = {{172, 16, 0, 9}, 32}}},
@@ -37,7 +38,7 @@ static const struct {
     {"01", {.port = -1, .protocol = -1, .family = 4, .address = {{172, 16, 0, 8}, 31}}},
     {"2", {.port = -1, .protocol = -1, .family = 4, .address = {{10, 0, 1, 128}, 25}}},
     {"0123", {.port = -1, .protocol = -1, .family = 4, .address = {{10, 255, 255, 255}, 8}}},
-    {"0123", {.port = -1, .protocol = -1, .family = 4, .address = {{1, 2, 3, 4}, 0}}},
+    {"01238", {.port = -1, .protocol = -1, .family = 4, .address = {{1, 2, 3, 4}, 0}}},
     {"456", {.port = -1, .protocol = -1, .family = 6, .address = {{0}, 0}}},
     {"4", {.port = -1, .protocol = -1, .family = 6, .address = {{0x20, 1, 0xd, 0xb8, [15] = 1}, 128}}},
     {"45", {.port = -1, .protocol = -1, .family = 6, .address = {{0x20, 1, 0xd, 0xb8, [15] = 2}, 127 - 63}}},
@@ -49,7 +50,7 @@ static const struct {
     {"2", {.port = 65535, .protocol = -1}},
     {"56", {.port = 7, .protocol = -1}},
     {"5", {.port = 0, .protocol = -1}},
-    /* Protocols; a frame without IP has none. */
+    /* Protocols; a frame without IP has none, and ARP's 0 is not that of IP. */
     {"01", {.port = -1, .protocol = TCP}},
     {"3", {.port = -1, .protocol = ICMP}},
     {"", {.port = -1, .protocol = 0}},

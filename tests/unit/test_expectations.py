@@ -434,15 +434,18 @@ def test_a_failure_names_place_packet_time_flow_and_each_difference() -> None:
 
 
 def test_flows_in_words() -> None:
-    """IPv6 with ports in brackets; no ports for ICMP; protocols without a name by number; frames without IP."""
+    """IPv6 with ports in brackets; no ports for ICMP; protocols without a name by number; ARP; frames without IP."""
     capture = mixed().add(check(), protocol=99, ports=(0, 0))
+    capture.add(check(), protocol=0, ports=(0, 0))
+    capture.flows[-1]["arp"] = 1
     capture.add(check())
     capture.flows[-1]["family"] = 0
-    (failure,) = capture.failures({"packet": "4-7", "verdict": "deny"})
+    (failure,) = capture.failures({"packet": "4-8", "verdict": "deny"})
     assert [m.flow for m in failure.mismatches] == [
         "icmp 10.0.1.9 > 172.16.0.5",
         "tcp [2001:db8::1]:40000 > [2001:db8:1::5]:443",
         "protocol 99 10.0.0.1 > 172.16.0.5",
+        "arp 10.0.0.1 > 172.16.0.5",
         "no IP",
     ]
 
