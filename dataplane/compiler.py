@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from dataplane._core import ffi, lib
 from dataplane._core.errors import check
-from dataplane.policy.selectors import Selector
+from dataplane.policy.selectors import Selector, selectors
 
 if TYPE_CHECKING:
     from dataplane.policy.model import Instance, LoadBalancer, Policy, SecurityGroup
@@ -251,7 +251,8 @@ def written_rules(groups: Iterable[SecurityGroup]) -> dict[tuple[str, str], list
                 allow = rule.action == "allow"
                 place = first + 2 * rule.priority + allow
                 remote = rule.remote_ip_prefix or (rule.remote_group_id, rule.remote_address_group_id)
-                row = (place, (rule.id, group_id), rule.selectors, remote, allow)
+                selected = selectors(rule.protocol, rule.multiport, rule.icmp_type, rule.icmp_code)
+                row = (place, (rule.id, group_id), selected, remote, allow)
                 table = rule.direction, rule.ethertype
                 if table in written:
                     written[table].append(row)
