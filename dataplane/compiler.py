@@ -11,7 +11,6 @@ import socket
 from array import array
 from collections.abc import Iterable, Sequence
 from itertools import accumulate, chain
-from operator import itemgetter
 from typing import TYPE_CHECKING, Any
 
 from dataplane._core import ffi, lib
@@ -39,9 +38,6 @@ _NO_REMOTE: Remote = (None, None)
 #: remote, and whether it allows.
 WrittenRule = tuple[int, tuple[str, str], tuple[Selector, ...], Remote, bool]
 
-# Rules are many, and pydantic makes an attribute cost several times what an item of a dictionary does.
-_selecting = itemgetter("protocol", "multiport", "icmp_type", "icmp_code")
-_remote_set = itemgetter("remote_group_id", "remote_address_group_id")
 #: What follows the address in a `struct dp_prefix`, by family and by length as written.
 _TAILS = {
     family: {str(bits): bytes(16 - size) + bits.to_bytes(4, "little") for bits in range(8 * size + 1)}
@@ -251,13 +247,13 @@ def written_rules(groups: Iterable[SecurityGroup]) -> dict[tuple[str, str], list
     for number, group in enumerate(groups):
         first, group_id = number * _PLACES, group.id
         for rule in group.security_group_rules:
-            values = rule.__dict__
-            if values["enabled"]:
-                allow = values["action"] == "allow"
-                place = first + 2 * values["priority"] + allow
-                remote = values["remote_ip_prefix"] or _remote_set(values)
-                row = (place, (values["id"], group_id), selectors(*_selecting(values)), remote, allow)
-                table = values["direction"], values["ethertype"]
+            if rule.enabled:
+                allow = rule.action == "allow"
+                place = first + 2 * rule.priority + allow
+                remote = rule.remote_ip_prefix or (rule.remote_group_id, rule.remote_address_group_id)
+                selected = selectors(rule.protocol, rule.multiport, rule.icmp_type, rule.icmp_code)
+                row = (place, (rule.id, group_id), selected, remote, allow)
+                table = rule.direction, rule.ethertype
                 if table in written:
                     written[table].append(row)
                 else:

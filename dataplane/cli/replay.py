@@ -8,7 +8,7 @@ import signal
 import sys
 from contextlib import ExitStack
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, NoReturn
+from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 
 import typer
 
@@ -135,11 +135,22 @@ def _progress(stack: ExitStack, captures: Captures) -> Callable[[], None] | None
 def _print_summary(summary: Summary, *, as_json: bool, to_stderr: bool, top: int) -> None:
     stream = sys.stderr if to_stderr else sys.stdout
     if as_json:
-        stream.write(json.dumps(summary.to_dict()) + "\n")
+        stream.write(_json(summary.to_dict()) + "\n")
         return
     from dataplane.cli.summary import print_summary
 
     print_summary(summary, stream, top=top)
+
+
+def _json(values: dict[str, Any]) -> str:
+    """Values as JSON in ASCII."""
+    from pydantic_core import to_json
+
+    try:
+        return to_json(values, ensure_ascii=True).decode()
+    except ValueError:
+        # It takes no halves of surrogate pairs, which stand for the bytes of a file's name that are no UTF-8.
+        return json.dumps(values)
 
 
 def _conclude(summary: Summary, expectations: Expectations | None) -> int:

@@ -9,7 +9,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Annotated, Any
 
-from pydantic import Field, ValidationError
+from pydantic import Field, ValidationError, create_model
 
 from dataplane.policy import fields, limits
 from dataplane.policy.completion import free_id, with_generated_id
@@ -23,15 +23,9 @@ from dataplane.policy.mistakes import (
     shown,
     unknown,
 )
-from dataplane.policy.model import (
-    CheckedModel,
-    Instance,
-    Model,
-    Policy,
-    RuleFields,
-    SecurityGroup,
-    SecurityGroupRule,
-)
+from dataplane.policy.model import Instance, Policy, SecurityGroup
+from dataplane.policy.parts import CheckedModel, Model, fields_of
+from dataplane.policy.rule import SecurityGroupRule
 from dataplane.policy.sharing import adopted, following
 
 __all__ = [
@@ -62,7 +56,12 @@ class AddRule(Model):
         return f"add {f'rule {self.rule.id}' if self.rule.id else 'a rule'} to {self.security_group}"
 
 
-class UpdateRule(RuleFields):
+_rule_fields: dict[str, Any] = {name: (field.annotation, field) for name, field in fields_of(SecurityGroupRule).items()}
+#: A model with the fields of a rule: unlike a rule it knows which of them were named.
+_RuleFields: Any = create_model("_RuleFields", __base__=Model, **_rule_fields)
+
+
+class UpdateRule(_RuleFields):
     """New values for the named fields of a rule; null takes an optional one away, and the other fields stay."""
 
     id: fields.Id = Field(description="Id of the rule.")
@@ -235,7 +234,7 @@ def _misfits(policy: Policy, kind: str, value: dict[str, Any]) -> Iterator[Confl
         yield from (c.within(("rule",)) for c in _rule_conflicts(policy, rule, policy.group(name)))
     elif kind == "update_rule":
         group, rule = policy.rules_by_id[name]
-        values = {field: rule.__dict__[field] for field in type(rule).model_fields} | value
+        values = rule.model_dump() | value
         try:
             SecurityGroupRule.model_validate(values)
         except ValidationError as error:
@@ -336,7 +335,7 @@ def _rule_conflicts(policy: Policy, rule: SecurityGroupRule, group: SecurityGrou
 def _update_rule(policy: Policy, change: UpdateRule) -> Policy:
     group, rule = policy.rules_by_id[change.id]
     named = {name: change.__dict__[name] for name in change.model_fields_set}
-    values = {name: rule.__dict__[name] for name in type(rule).model_fields} | named
+    values = rule.model_dump() | named
     try:
         updated = SecurityGroupRule.model_validate(values)
     except ValidationError as error:

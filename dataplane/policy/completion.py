@@ -6,9 +6,11 @@ from collections.abc import Container, Mapping
 from typing import TYPE_CHECKING
 
 from dataplane.policy.consistency import DEFAULT_GROUP
+from dataplane.policy.parts import fields_of
+from dataplane.policy.rule import GeneratedId, SecurityGroupRule
 
 if TYPE_CHECKING:
-    from dataplane.policy.model import Instance, Policy, SecurityGroup, SecurityGroupRule
+    from dataplane.policy.model import Instance, Policy, SecurityGroup
 
 
 def completed(policy: Policy) -> dict[str, tuple[object, ...]]:
@@ -39,7 +41,7 @@ def free_id(wanted: str, taken: Container[str]) -> str:
 
 def default_group(taken: Container[str] = ()) -> SecurityGroup:
     """The group `default` (SPEC 3.4): ingress from itself, egress to any address, IPv4 and IPv6, priority 100."""
-    from dataplane.policy.model import SecurityGroup, SecurityGroupRule
+    from dataplane.policy.model import SecurityGroup
 
     rules = (
         ("ingress", "IPv4", {"remote_group_id": DEFAULT_GROUP}),
@@ -77,9 +79,7 @@ def _with_rule_ids(group: SecurityGroup, taken: set[str]) -> SecurityGroup:
 
 def with_generated_id(rule: SecurityGroupRule, rule_id: str) -> SecurityGroupRule:
     """The rule with an id that its author did not write."""
-    named = rule.model_copy(update={"id": rule_id})
-    named.model_fields_set.discard("id")
-    return named
+    return rule.model_copy(update={"id": GeneratedId(rule_id)})
 
 
 def _named(rule: SecurityGroupRule, wanted: str, taken: set[str]) -> SecurityGroupRule:
@@ -119,7 +119,7 @@ def _matched(before: SecurityGroup, group: SecurityGroup, taken: set[str]) -> di
 
 
 def _written(rule: SecurityGroupRule) -> object:
-    return tuple(rule.__dict__[name] for name in type(rule).model_fields if name != "id")
+    return tuple(getattr(rule, name) for name in fields_of(type(rule)) if name != "id")
 
 
 def _effect(rule: SecurityGroupRule) -> object:

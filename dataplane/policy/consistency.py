@@ -8,7 +8,6 @@ takes part in no conflict; where a mapping should be and is not, every value is.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
-from operator import itemgetter
 from typing import TYPE_CHECKING, Any, Final
 
 from dataplane.policy import icmp, limits
@@ -16,7 +15,8 @@ from dataplane.policy.fields import family
 from dataplane.policy.mistakes import Conflict, Location, alternatives, dotted, shown, unknown
 
 if TYPE_CHECKING:
-    from dataplane.policy.model import AddressGroup, Instance, LoadBalancer, Policy, SecurityGroup, SecurityGroupRule
+    from dataplane.policy.model import AddressGroup, Instance, LoadBalancer, Policy, SecurityGroup
+    from dataplane.policy.rule import SecurityGroupRule
 
 #: The id of the security group that is made on the fly (SPEC 3.4).
 DEFAULT_GROUP = "default"
@@ -46,17 +46,14 @@ def _good(items: Iterable[Any]) -> Iterator[tuple[int, Any]]:
 
 # ---- one rule ----
 
-# Rules are many, and pydantic makes an attribute cost several times what an item of a dictionary does.
-_compared = itemgetter("protocol", "ethertype", "multiport", "icmp_type", "icmp_code", *REMOTES)
-
 
 def rule_conflicts(rule: SecurityGroupRule) -> list[Conflict]:
     """The fields of one rule against each other."""
     found: list[Conflict] = []
-    protocol, ethertype, multiport, kind, code, prefix, group, address_group = _compared(rule.__dict__)
-    if multiport is not None and protocol not in ("tcp", "udp", BAD):
+    protocol, ethertype, prefix = rule.protocol, rule.ethertype, rule.remote_ip_prefix
+    if rule.multiport is not None and protocol not in ("tcp", "udp", BAD):
         found.append(_needs_protocol(rule, "multiport", "tcp or udp"))
-    if kind is not None or code is not None:
+    if rule.icmp_type is not None or rule.icmp_code is not None:
         found.extend(_icmp_conflicts(rule))
     if protocol == "icmp" and ethertype == "IPv6":
         found.append(Conflict(("protocol",), "protocol icmp belongs to IPv4: write icmpv6 in an IPv6 rule"))
@@ -65,10 +62,11 @@ def rule_conflicts(rule: SecurityGroupRule) -> list[Conflict]:
     if prefix is not None and (":" in prefix) != (ethertype == "IPv6") and BAD not in (prefix, ethertype):
         text = f"remote_ip_prefix {shown(prefix)} is IPv{family(prefix)} and the ethertype of the rule is {ethertype}"
         found.append(Conflict(("remote_ip_prefix",), text))
-    if (prefix is not None) + (group is not None) + (address_group is not None) > 1:
-        remotes = [name for name in REMOTES if getattr(rule, name) is not None]
-        text = f"{' and '.join(remotes)} are given together: at most one of them is allowed"
-        found.append(Conflict((remotes[-1],), text, at_key=True))
+    remotes = (prefix is not None) + (rule.remote_group_id is not None) + (rule.remote_address_group_id is not None)
+    if remotes > 1:
+        given = [name for name in REMOTES if getattr(rule, name) is not None]
+        text = f"{' and '.join(given)} are given together: at most one of them is allowed"
+        found.append(Conflict((given[-1],), text, at_key=True))
     return found
 
 
@@ -226,8 +224,7 @@ def document_conflicts(policy: Policy) -> Iterator[Conflict]:
         place: Location = ("security_groups", g)
         yield from _within(place, limits.quota_conflicts(group))
         for r, rule in enumerate(group.security_group_rules):
-            values = rule.__dict__
-            if values["remote_group_id"] is not None or values["remote_address_group_id"] is not None:
+            if rule.remote_group_id is not None or rule.remote_address_group_id is not None:
                 yield from _within((*place, "security_group_rules", r), references.of_rule(rule, group))
     for i, instance in enumerate(policy.instances):
         yield from _within(("instances", i), references.of_instance(instance))

@@ -7,6 +7,7 @@ whose message goes on after the name and the value of the field: ``protocol 256`
 """
 
 from socket import AF_INET, AF_INET6, inet_ntop, inet_pton
+from struct import Struct
 from typing import Annotated, Literal, NoReturn
 
 from pydantic import AfterValidator, BeforeValidator, Field, PlainValidator, Strict, WithJsonSchema
@@ -102,6 +103,9 @@ def _address(value: object) -> str:
 _BITS = {str(bits): bits for bits in range(129)}
 #: The bits that a prefix leaves to hosts, by how many they are.
 _HOST_MASKS = [(1 << bits) - 1 for bits in range(129)]
+#: The same for IPv4, by the prefix's length as written.
+_IPV4_HOST_MASKS = {str(bits): _HOST_MASKS[32 - bits] for bits in range(33)}
+_ipv4_number = Struct("!I").unpack
 
 
 def _prefix(value: object) -> str:
@@ -109,6 +113,15 @@ def _prefix(value: object) -> str:
     if type(value) is not str:
         _not_text(value, '"192.168.0.0/24"')
     text, slash, length = value.partition("/")
+    # Nearly all are IPv4 with a length, and fit: these can be written in one way only.
+    if length in _IPV4_HOST_MASKS:
+        try:
+            (number,) = _ipv4_number(inet_pton(AF_INET, text))
+        except (OSError, ValueError):
+            pass
+        else:
+            if not number & _IPV4_HOST_MASKS[length]:
+                return value
     packed = _pack(text, "IPv4 or IPv6 address or CIDR block")
     size = 32 if len(packed) == 4 else 128
     bits = _BITS.get(length, 129) if slash else size
@@ -118,8 +131,7 @@ def _prefix(value: object) -> str:
     if number & host:
         network = address_text((number & ~host).to_bytes(len(packed), "big"))
         _unfit(f"has host bits set: write {shown(f'{network}/{bits}')}")
-    # An IPv4 prefix, as an address, can be written in one way only.
-    return value if slash and size == 32 else f"{_canonical(text, packed)}/{bits}"
+    return f"{_canonical(text, packed)}/{bits}"
 
 
 def _pair(value: object) -> str:

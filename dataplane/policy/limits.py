@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING
 from dataplane.policy.mistakes import Conflict, shown
 
 if TYPE_CHECKING:
-    from dataplane.policy.model import Policy, SecurityGroup, SecurityGroupRule
+    from dataplane.policy.model import Policy, SecurityGroup
+    from dataplane.policy.rule import SecurityGroupRule
 
 #: The most counted rules of one security group, direction and ethertype.
 QUOTA = 120
@@ -21,12 +22,10 @@ _SSH = 6 << 16 | 22
 
 def counts(rule: SecurityGroupRule) -> bool:
     """Whether a rule uses quota: by a remote group, a remote address group or a `multiport` with a comma (SPEC 6)."""
-    values = rule.__dict__
-    multiport = values["multiport"]
     return (
-        values["remote_group_id"] is not None
-        or values["remote_address_group_id"] is not None
-        or (isinstance(multiport, str) and "," in multiport)
+        rule.remote_group_id is not None
+        or rule.remote_address_group_id is not None
+        or (isinstance(rule.multiport, str) and "," in rule.multiport)
     )
 
 

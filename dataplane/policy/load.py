@@ -13,21 +13,27 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, TypeVar, get_args
 
-from pydantic import BaseModel, ConfigDict, TypeAdapter, ValidationError
+from pydantic import ConfigDict, TypeAdapter, ValidationError
 from pydantic.fields import FieldInfo
 
 from dataplane.policy import wording
 from dataplane.policy.consistency import BAD
 from dataplane.policy.mistakes import Conflict, Location, Mistake, PolicyError
+from dataplane.policy.parts import CONFLICT, fields_of
 from dataplane.policy.source import Source, read, read_file
 
 if TYPE_CHECKING:
-    from dataplane.policy.model import Model, Policy
+    from dataplane.policy.model import Policy
+    from dataplane.policy.parts import Model
+    from dataplane.policy.rule import SecurityGroupRule
+
+    Part = Model | SecurityGroupRule
 
 __all__ = ["PolicyError", "diagnose", "load", "parse", "salvaged", "validated"]
 
 P = TypeVar("P", bound="Policy")
 M = TypeVar("M", bound="Model")
+S = TypeVar("S", bound="Part")
 
 
 def load(model: type[P], path: str | Path) -> P:
@@ -78,27 +84,25 @@ def _no_collection() -> Iterator[None]:
 
 
 def diagnose(
-    model: type[Model], value: object, error: ValidationError, whole: str = "the document"
+    model: type[Part], value: object, error: ValidationError, whole: str = "the document"
 ) -> Iterator[Conflict]:
     """Everything wrong with a value that is no `model`: fields by themselves, then what does not go together.
 
     `error` is what pydantic said about it, `whole` is what messages call the value.
     """
-    from dataplane.policy.model import CONFLICT
-
     for finding in error.errors(include_url=False):
         # A list that lost its bad items is too short for pydantic also where it was long enough.
         lost_items = finding["type"] == "too_short" and finding["input"]
         if finding["type"] != CONFLICT and not lost_items:
-            unknown_key = finding["type"] == wording.UNKNOWN_KEY
+            unknown_key = finding["type"] in wording.UNKNOWN_KEY
             yield Conflict(finding["loc"], wording.sentence(finding, model, whole), at_key=unknown_key)
     salvage = _Salvage()
     yield from salvage.conflicts(salvage.model(model, value), ())
 
 
-def salvaged(model: type[M], value: object) -> M:
+def salvaged(model: type[S], value: object) -> S:
     """A model of what is good in a value; all else in it is `BAD`."""
-    made: M = _Salvage().model(model, value)
+    made: S = _Salvage().model(model, value)
     return made
 
 
@@ -109,32 +113,33 @@ class _Slot:
     name: str
     field: FieldInfo
     is_list: bool
-    inner: type[BaseModel] | None
+    inner: type[Part] | None
 
 
 class _Salvage:
     """Makes models of values with mistakes: whatever is not allowed becomes `BAD`."""
 
     def __init__(self) -> None:
-        self._adapters: dict[tuple[type[BaseModel], str], TypeAdapter[Any]] = {}
-        self._slots: dict[type[BaseModel], list[_Slot]] = {}
+        self._adapters: dict[tuple[type[Part], str], TypeAdapter[Any]] = {}
+        self._slots: dict[type[Part], list[_Slot]] = {}
 
     def conflicts(self, value: Any, place: Location) -> Iterator[Conflict]:
         """The conflicts of a salvaged model and of all models in it."""
-        if all(part is BAD for part in value.__dict__.values()):
+        slots = self._of(type(value))
+        if all(getattr(value, slot.name) is BAD for slot in slots):
             return
         for conflict in value.conflicts():
             yield Conflict(place + conflict.location, conflict.message, conflict.at_key)
-        for slot in self._of(type(value)):
+        for slot in slots:
             if slot.inner is not None:
-                part = value.__dict__[slot.name]
-                if isinstance(part, BaseModel):
+                part = getattr(value, slot.name)
+                if isinstance(part, slot.inner):
                     yield from self.conflicts(part, (*place, slot.name))
                 elif slot.is_list:
                     for index, item in enumerate(part):
                         yield from self.conflicts(item, (*place, slot.name, index))
 
-    def model(self, model: type[BaseModel], value: object) -> Any:
+    def model(self, model: type[Any], value: object) -> Any:
         """A model of what is good in a value."""
         slots = self._of(model)
         if all(slot.inner is None for slot in slots):
@@ -144,7 +149,7 @@ class _Salvage:
         if isinstance(value, model):
             return value
         if not isinstance(value, dict):
-            return model.model_construct(**dict.fromkeys(model.model_fields, BAD))
+            return model.model_construct(**dict.fromkeys(fields_of(model), BAD))
         values: dict[str, Any] = {}
         for slot in slots:
             if slot.name in value:
@@ -153,16 +158,16 @@ class _Salvage:
                 values[slot.name] = BAD
         return model.model_construct(**values)
 
-    def _of(self, model: type[BaseModel]) -> list[_Slot]:
+    def _of(self, model: type[Part]) -> list[_Slot]:
         slots = self._slots.get(model)
         if slots is None:
             slots = self._slots[model] = [
                 _Slot(name, field, wording.is_list(field), wording.model_at(model, (name,)))
-                for name, field in model.model_fields.items()
+                for name, field in fields_of(model).items()
             ]
         return slots
 
-    def _part(self, model: type[BaseModel], slot: _Slot, value: object) -> Any:
+    def _part(self, model: type[Part], slot: _Slot, value: object) -> Any:
         if value is None and not slot.field.is_required() and (slot.inner is not None or slot.is_list):
             if slot.field.default is None and not slot.is_list:
                 return None
@@ -177,7 +182,7 @@ class _Salvage:
             return self.model(slot.inner, value)
         return self._checked(model, slot, value)
 
-    def _checked(self, model: type[BaseModel], slot: _Slot, value: object) -> Any:
+    def _checked(self, model: type[Part], slot: _Slot, value: object) -> Any:
         """A value by its field's own checks, or as one of the items that the field lists."""
         adapter = self._adapters.get((model, slot.name))
         if adapter is None:

@@ -11,154 +11,19 @@ that the rule tables are made from are worked out once, when they are first aske
 from collections.abc import Iterable, Mapping
 from functools import cached_property
 from pathlib import Path
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Literal, Self
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
-from pydantic_core import InitErrorDetails, PydanticCustomError
+from pydantic import BeforeValidator, Field, model_validator
 
 from dataplane.policy import completion, consistency, fields
 from dataplane.policy.mistakes import Conflict
-from dataplane.policy.selectors import Selector, selectors
-
-CONFLICT = "conflict"
-
-PackedPrefix = tuple[bytes, int]
+from dataplane.policy.parts import CheckedModel, Model, without_default
+from dataplane.policy.rule import PackedPrefix, SecurityGroupRule
 
 _Empty = BeforeValidator(fields.empty_as_tuple)
 
 
-def _without_default(schema: dict[str, Any]) -> None:
-    """The default of some fields is no value that a document can have."""
-    schema.pop("default", None)
-
-
-class Model(BaseModel):
-    """A part of the document: immutable, without unknown keys, and nothing is coerced."""
-
-    # Each model's validator is built when it is first needed: most are only ever parts of a Policy.
-    model_config = ConfigDict(frozen=True, extra="forbid", strict=True, defer_build=True)
-
-    def conflicts(self) -> Iterable[Conflict]:
-        """What in here does not go together; also asked of a part with mistakes, where these are `consistency.BAD`."""
-        return ()
-
-    def model_copy(self, *, update: Mapping[str, Any] | None = None, deep: bool = False) -> Self:
-        """A copy with some fields replaced by values that are known to be valid; nothing is checked again.
-
-        Unlike pydantic's own it leaves behind what was worked out from the old fields.
-        """
-        copied = super().model_copy(update=update, deep=deep)
-        for name in copied.__dict__.keys() - type(self).model_fields.keys():
-            del copied.__dict__[name]
-        return copied
-
-
-class CheckedModel(Model):
-    """A model whose fields must also go together."""
-
-    @model_validator(mode="after")
-    def _check(self) -> Self:
-        conflicts = self.conflicts()
-        # Rules are many, and answer with a list that is nearly always empty.
-        if conflicts and (conflicts := tuple(conflicts)):
-            raise ValidationError.from_exception_data(
-                type(self).__name__,
-                [
-                    InitErrorDetails(
-                        type=PydanticCustomError(CONFLICT, conflict.message),
-                        loc=conflict.location,
-                        input=None,
-                    )
-                    for conflict in conflicts
-                ],
-            )
-        return self
-
-
-# ---- rules ----
-
-
-class RuleFields(Model):
-    """The fields of a rule, each valid by itself."""
-
-    id: fields.Id = Field(
-        default="", description="Unique within the document; generated when absent.", json_schema_extra=_without_default
-    )
-    name: fields.Text | None = Field(default=None, description="Text for people.")
-    description: fields.Text | None = Field(default=None, description="Text for people.")
-    direction: fields.Direction = Field(description="ingress: traffic to the group's instances; egress: from them.")
-    ethertype: fields.Ethertype = Field(default="IPv4", description="IPv4 (the default) or IPv6.")
-    protocol: fields.Protocol = Field(
-        default=None, description="tcp, udp, icmp, icmpv6, gre or a number 0..255; absent: all protocols."
-    )
-    multiport: fields.Multiport = Field(
-        default=None,
-        description='Destination ports, with tcp and udp only: up to 20 ports and ranges, "22,80-82"; absent: all.',
-    )
-    icmp_type: fields.IcmpType = Field(
-        default=None, description="Type of message, with icmp and icmpv6 only: a number or a name; absent: all types."
-    )
-    icmp_code: fields.IcmpCode = Field(
-        default=None, description="Code of the icmp_type: a number or a name; absent: all codes."
-    )
-    remote_ip_prefix: fields.Prefix | None = Field(
-        default=None,
-        description="The other side: an address or CIDR block. At most one of the three remotes; none: any address.",
-    )
-    remote_group_id: fields.Id | None = Field(
-        default=None, description="The other side as the addresses of all instances now in this security group."
-    )
-    remote_address_group_id: fields.Id | None = Field(
-        default=None, description="The other side as the addresses in this address group."
-    )
-    action: fields.Action = Field(default="allow", description="allow (the default) or deny.")
-    priority: fields.Priority = Field(
-        default=1,
-        description="1 (the default) to 100; a smaller one is matched first, and at the same one deny before allow.",
-    )
-    enabled: bool = Field(default=True, description="false: the rule is kept and not matched.")
-
-
-class SecurityGroupRule(RuleFields, CheckedModel):
-    """One rule of a security group (SPEC 2, 3)."""
-
-    def conflicts(self) -> Iterable[Conflict]:
-        return consistency.rule_conflicts(self)
-
-    @property
-    def has_generated_id(self) -> bool:
-        """Whether the document gives the rule no id: the one that it has tells where it stood."""
-        return "id" not in self.model_fields_set
-
-    @property
-    def effect(self) -> tuple[object, ...]:
-        """What of the rule can decide about a packet; its id, name and description cannot (SPEC 5.5)."""
-        return (
-            self.direction,
-            self.ethertype,
-            self.selectors,
-            self.remote_prefix,
-            self.remote_group_id,
-            self.remote_address_group_id,
-            self.action,
-            self.priority,
-            self.enabled,
-        )
-
-    @property
-    def protocol_number(self) -> int | None:
-        """The protocol's number, 0..255; None for all protocols."""
-        return None if self.protocol is None else fields.protocol_number(self.protocol)
-
-    @property
-    def selectors(self) -> tuple[Selector, ...]:
-        """Protocol and ports, or ICMP type and code, as ranges with both ends within."""
-        return selectors(self.protocol, self.multiport, self.icmp_type, self.icmp_code)
-
-    @property
-    def remote_prefix(self) -> PackedPrefix | None:
-        """`remote_ip_prefix` as (4 or 16 bytes in network order, bits)."""
-        return None if self.remote_ip_prefix is None else fields.packed_prefix(self.remote_ip_prefix)
+# ---- groups ----
 
 
 class SecurityGroup(Model):
@@ -251,7 +116,7 @@ class Instance(CheckedModel):
     security_groups: Annotated[tuple[fields.Id, ...], fields.AsTuple, Field(min_length=1)] = Field(
         default=(),
         description="Ids of its security groups, tried in this order; absent: the group `default`.",
-        json_schema_extra=_without_default,
+        json_schema_extra=without_default,
     )
     interface: fields.Interface | None = Field(
         default=None, description="Live mode: the interface behind this instance."

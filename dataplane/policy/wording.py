@@ -7,21 +7,22 @@ from collections.abc import Mapping
 from typing import Annotated, Any, Literal, Union, get_args, get_origin
 
 from annotated_types import Ge, Gt, Le
-from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
 from dataplane.policy.fields import UNFIT
 from dataplane.policy.mistakes import Location, alternatives, dotted, nearest, shown
+from dataplane.policy.parts import fields_of
 
-UNKNOWN_KEY = "extra_forbidden"
+#: What pydantic says of a key that a model, or a dataclass, does not have.
+UNKNOWN_KEY = ("extra_forbidden", "unexpected_keyword_argument")
 
 _RANGES = frozenset(("greater_than", "greater_than_equal", "less_than", "less_than_equal", "finite_number"))
 
 
-def sentence(error: Mapping[str, Any], top: type[BaseModel], whole: str) -> str:
+def sentence(error: Mapping[str, Any], top: type, whole: str) -> str:
     """What one of pydantic's errors, found in a value of `top`, says to people; `whole` names that value."""
     kind, found, location = error["type"], error["input"], error["loc"]
-    if kind == UNKNOWN_KEY:
+    if kind in UNKNOWN_KEY:
         return _unknown_key(str(location[-1]), model_at(top, location[:-1]))
     name = _name(location) if location else whole
     field = field_at(top, location)
@@ -47,29 +48,29 @@ def sentence(error: Mapping[str, Any], top: type[BaseModel], whole: str) -> str:
     return f"{name} {shown(found)} is not allowed: write {allowed}{_quotes(found, allowed)}"
 
 
-def model_at(top: type[BaseModel], location: Location) -> type[BaseModel] | None:
+def model_at(top: type, location: Location) -> type | None:
     """The model that stands at a location."""
-    model: type[BaseModel] | None = top
+    model: type | None = top
     for part in location:
         if model is None:
             return None
         if isinstance(part, str):
-            field = model.model_fields.get(part)
+            field = fields_of(model).get(part)
             model = _model_in(field.annotation) if field else None
     return model
 
 
-def field_at(top: type[BaseModel], location: Location) -> FieldInfo | None:
+def field_at(top: type, location: Location) -> FieldInfo | None:
     """The field that a location leads to or into; None for a part of a list of models, and for the whole."""
     names = [depth for depth, part in enumerate(location) if isinstance(part, str)]
     if not names:
         return None
     model = model_at(top, location[: names[-1]])
-    return model.model_fields.get(str(location[names[-1]])) if model else None
+    return fields_of(model).get(str(location[names[-1]])) if model else None
 
 
-def _model_in(annotation: object) -> type[BaseModel] | None:
-    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+def _model_in(annotation: object) -> type | None:
+    if isinstance(annotation, type) and hasattr(annotation, "__pydantic_fields__"):
         return annotation
     found = (_model_in(part) for part in get_args(annotation))
     return next((model for model in found if model is not None), None)
@@ -86,10 +87,10 @@ def _name(location: Location) -> str:
     return dotted(location[keys[-1] if keys else 0 :])
 
 
-def _unknown_key(key: str, model: type[BaseModel] | None) -> str:
+def _unknown_key(key: str, model: type | None) -> str:
     if key == "<<":
         return 'key "<<" is not known: YAML 1.2 has no merge keys'
-    known = model.model_fields if model else {}
+    known = fields_of(model) if model else {}
     near = nearest(key, known)
     hint = f"did you mean {near}?" if near else f"allowed are {', '.join(known)}"
     return f"key {shown(key)} is not known: {hint}"

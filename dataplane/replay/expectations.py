@@ -43,7 +43,7 @@ from dataplane.connections import flow_protocol
 from dataplane.policy import fields
 from dataplane.policy.load import diagnose, in_order
 from dataplane.policy.mistakes import Conflict, PolicyError, alternatives, shown
-from dataplane.policy.model import CheckedModel
+from dataplane.policy.parts import CheckedModel
 from dataplane.policy.source import read, read_file
 from dataplane.verdict import (
     DIRECTION_WORDS,

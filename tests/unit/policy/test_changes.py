@@ -20,7 +20,7 @@ from dataplane.policy.changes import (
     apply,
     parse_change,
 )
-from dataplane.policy.model import SecurityGroupRule
+from dataplane.policy.rule import SecurityGroupRule
 
 POLICY = """
 region: eu-1

@@ -5,13 +5,15 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+from dataclasses import FrozenInstanceError
 from pathlib import Path
 
 import pytest
 from pydantic import ValidationError
 
 from dataplane.policy import Policy
-from dataplane.policy.model import Conntrack, SecurityGroupRule, Tap, Timeouts
+from dataplane.policy.model import Conntrack, Tap, Timeouts
+from dataplane.policy.rule import SecurityGroupRule
 
 ROOT = Path(__file__).parents[3]
 
@@ -402,6 +404,8 @@ def test_what_groups_name_as_remotes() -> None:
 def test_a_policy_cannot_be_changed() -> None:
     policy = Policy.parse(EXAMPLE)
     with pytest.raises(ValidationError, match="frozen"):
+        policy.security_groups[0].name = "other"
+    with pytest.raises(FrozenInstanceError):
         policy.security_groups[0].security_group_rules[0].priority = 5  # type: ignore[misc]
 
 

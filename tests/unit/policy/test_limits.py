@@ -8,7 +8,8 @@ import pytest
 
 from dataplane.policy import Policy
 from dataplane.policy.limits import QUOTA, counts, used_quota, warnings
-from dataplane.policy.model import Instance, SecurityGroup, SecurityGroupRule
+from dataplane.policy.model import Instance, SecurityGroup
+from dataplane.policy.rule import SecurityGroupRule
 
 from .conftest import Finds
 

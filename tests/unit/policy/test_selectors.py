@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from dataplane.policy import icmp
-from dataplane.policy.model import SecurityGroupRule
+from dataplane.policy.rule import SecurityGroupRule
 
 TCP, UDP, ICMP, ICMPV6 = 6 << 16, 17 << 16, 1 << 16, 58 << 16
 
