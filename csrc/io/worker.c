@@ -418,6 +418,9 @@ int dp_worker_init(struct dp_worker *w, uint32_t number, uint32_t workers, struc
     if (w->epoll < 0 || w->wake < 0 || epoll_ctl(w->epoll, EPOLL_CTL_ADD, w->wake, &event) < 0)
         return DP_E_IO;
     error = dp_engine_new(config, seed, &w->engine);
+    /* A flood of new connections, of all things, must not have every packet wait for memory. */
+    if (!error)
+        error = dp_conntrack_populate(&w->engine->conntrack, DP_POPULATED / workers);
     if (error < 0)
         return error;
     w->now_ns = w->advanced_ns = dp_firewall_now();

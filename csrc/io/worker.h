@@ -34,6 +34,9 @@ enum { DP_BURST_BYTES = 64 * 1024, DP_PACKED_BYTES = DP_BURST_BYTES + 72 * 1024 
  */
 enum { DP_SLOTS = 32, DP_SLOT_BYTES = 66 * 1024 + 192, DP_ARENA_BYTES = DP_SLOTS * DP_SLOT_BYTES };
 
+/* Entries of all workers' tables, at most, that have their memory from the start: 400 MB. */
+enum { DP_POPULATED = 1 << 22 };
+
 struct dp_worker;
 typedef void dp_command(struct dp_worker *worker, void *argument);
 

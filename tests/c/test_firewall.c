@@ -226,6 +226,21 @@ static void test_forwarding(void)
     unmake(&n);
 }
 
+/* Whatever comes finds its memory there: none is touched or allocated for a packet. */
+static void test_the_table_is_there_from_the_start(void)
+{
+    struct dp_counters counters;
+    struct net n;
+
+    if (!make(&n, 2))
+        return;
+    dp_firewall_counters(n.firewall, &counters);
+    CHECK_EQUAL(counters.entries, 0);
+    /* An entry, its hash, its two links, its slot of the index. */
+    CHECK(counters.table_bytes >= counters.max_entries * (64 + 4 + 8 + 8 + 4));
+    unmake(&n);
+}
+
 static void test_bursts_are_counted_by_size(void)
 {
     struct dp_worker_counters counters;
@@ -583,6 +598,7 @@ static void test_a_ring_that_fails(void)
 static void test_all(void)
 {
     test_forwarding();
+    test_the_table_is_there_from_the_start();
     test_bursts_are_counted_by_size();
     test_other_senders_are_refused();
     test_a_fragment_waits_for_its_first();
