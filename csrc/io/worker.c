@@ -22,7 +22,8 @@ enum { FEED_BYTES = 8 * 1024 * 1024, INBOX_BYTES = 4 * 1024 * 1024 };
 
 _Static_assert(DP_PACKED_BYTES - DP_BURST_BYTES >= DP_PORT_ROOM, "a burst's last frame has room");
 _Static_assert((int)DP_SLOT_BYTES >= (int)DP_PORT_ROOM, "a slot has room for a frame");
-_Static_assert((int)DP_ARENA_BYTES >= (int)DP_PACKED_BYTES, "the arena has room for either way");
+_Static_assert((int)DP_ARENA_BYTES >= (int)DP_PACKED_BYTES && (int)DP_ARENA_BYTES >= DP_SLOTS * (int)DP_SLOT_BYTES,
+               "the arena has room for either way");
 _Static_assert((int)DP_SLOTS <= (int)DP_BURST && (int)DP_SLOTS <= (int)DP_URING_REQUESTS, "all are asked for at once");
 
 /* A frame on its way to another worker, followed by its virtio-net header and bytes. */
@@ -292,7 +293,7 @@ static void register_port(struct dp_worker *w, uint32_t number)
 /* A ring belongs to the thread that opens it. */
 static void open_uring(struct dp_worker *w)
 {
-    if (!w->wants_uring || dp_uring_open(&w->uring) < 0)
+    if (!w->wants_uring || dp_uring_open(&w->uring, w->arena, DP_ARENA_BYTES) < 0)
         return;
     for (uint32_t number = 0; number < w->n_ports; number++)
         if (w->port[number].active)

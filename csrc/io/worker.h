@@ -25,14 +25,16 @@
 #include <pthread.h>
 #include <semaphore.h>
 
-enum { DP_BURST = 64, DP_HELD_MAX = 256 };
+/* A burst is asked for at twice, at most. */
+enum { DP_SLOTS = 31, DP_BURST = 2 * DP_SLOTS, DP_HELD_MAX = 256 };
 /* A burst ends behind the frame that fills it up: a super-packet is sent while it is in the nearest cache. */
 enum { DP_BURST_BYTES = 64 * 1024, DP_PACKED_BYTES = DP_BURST_BYTES + 72 * 1024 };
 /*
  * Frames that are received one by one lie packed at the arena's begin. Those that are asked for at once have a slot
- * each, which begin at other places of their pages, so that they do not share the few places of a cache.
+ * each, which begin at other places of their pages, so that they do not share the few places of a cache. The arena is
+ * one huge page, where the kernel gives one.
  */
-enum { DP_SLOTS = 32, DP_SLOT_BYTES = 66 * 1024 + 192, DP_ARENA_BYTES = DP_SLOTS * DP_SLOT_BYTES };
+enum { DP_SLOT_BYTES = 66 * 1024 + 64, DP_ARENA_BYTES = 2 * 1024 * 1024 };
 
 /* Entries of all workers' tables, at most, that have their memory from the start: 400 MB. */
 enum { DP_POPULATED = 1 << 22 };
