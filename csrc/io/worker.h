@@ -130,6 +130,15 @@ void dp_worker_call(struct dp_worker *worker, dp_command *command, void *argumen
 int dp_worker_add_port(struct dp_worker *worker, uint32_t number, const struct dp_port *port, int fd);
 void dp_worker_remove_port(struct dp_worker *worker, uint32_t number);
 
+/* Ends its wait. */
+void dp_worker_wake(const struct dp_worker *worker);
+/* Nothing is received from the port any more. */
+void dp_worker_take_off_poll(struct dp_worker *worker, uint32_t number);
+
+/* receive.c: a port's turn: what it has, up to a burst, is received and forwarded. */
+void dp_receive(struct dp_worker *worker, uint32_t number);
+/* receive.c: the same with what other workers have handed over, a burst of each. */
+void dp_receive_handed(struct dp_worker *worker);
 /* forward.c: judges the burst at hand and sends what may pass. */
 void dp_forward_burst(struct dp_worker *worker);
 /* forward.c: sends or drops fragments whose datagram has its answer. */
