@@ -565,6 +565,17 @@ void dp_conntrack_release(struct dp_conntrack *ct)
     dp_flow_table_release(&ct->table);
 }
 
+int dp_conntrack_populate(struct dp_conntrack *ct, uint32_t most)
+{
+    int error = dp_flow_table_populate(&ct->table, most);
+
+    if (error < 0)
+        return error;
+    dp_populate(ct->links, ((size_t)ct->table.populated + 1) * sizeof *ct->links);
+    dp_timer_populate(&ct->wheel, ct->table.populated + 1);
+    return 0;
+}
+
 /* Gives links another length; making them shorter does not fail. */
 static int resize_links(struct dp_conntrack *ct, uint32_t old_room, uint32_t room)
 {

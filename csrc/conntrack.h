@@ -104,6 +104,8 @@ struct dp_conntrack {
 
 int dp_conntrack_init(struct dp_conntrack *ct, const struct dp_conntrack_config *config, const uint64_t *seed);
 void dp_conntrack_release(struct dp_conntrack *ct);
+/* Takes the memory now that so many entries, `most` at most, will come to need; 0 or DP_E_MEMORY. */
+int dp_conntrack_populate(struct dp_conntrack *ct, uint32_t most);
 /* Makes room for `n` entries, no fewer than there was for; on an error all is as before. */
 int dp_conntrack_reserve_entries(struct dp_conntrack *ct, uint32_t n);
 /* Puts new settings in force, for whose max_entries there is room. */

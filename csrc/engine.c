@@ -291,8 +291,9 @@ void dp_engine_counters(const struct dp_engine *e, struct dp_counters *counters)
     dp_fragments_count(e->fragments, counters);
     counters->entries = ct->table.count;
     counters->max_entries = ct->config.max_entries;
-    counters->table_bytes = dp_flow_table_bytes(&ct->table) +
-                            (uint64_t)ct->table.high * (sizeof(struct dp_timer_link) + sizeof(struct dp_zone_link));
+    counters->table_bytes =
+        dp_flow_table_bytes(&ct->table) +
+        (uint64_t)dp_flow_table_touched(&ct->table) * (sizeof(struct dp_timer_link) + sizeof(struct dp_zone_link));
 }
 
 void dp_engine_rule_counters(const struct dp_engine *e, struct dp_rule_counter *counters, uint32_t n)

@@ -49,6 +49,12 @@ static void put_slot(uint32_t *slots, uint32_t mask, uint32_t slot, uint32_t has
     slots[at] = slot;
 }
 
+/* Whether an index of `n` slots is as full as it may be. */
+static bool is_filled(uint32_t n, uint32_t count)
+{
+    return count >= n / 4 * 3;
+}
+
 /* Lays the index anew with `n` slots (a power of two), whose bits in `mask` name the entry. */
 static int lay_index(struct dp_flow_table *t, uint32_t n, uint32_t mask)
 {
@@ -107,6 +113,21 @@ back:
     return DP_E_MEMORY;
 }
 
+int dp_flow_table_populate(struct dp_flow_table *t, uint32_t most)
+{
+    uint32_t n = t->slot_mask + 1, entries = most < t->room ? most : t->room;
+
+    while (is_filled(n, entries))
+        n *= 2;
+    if (lay_index(t, n, t->entry_mask) < 0)
+        return DP_E_MEMORY;
+    dp_populate(t->slots, (size_t)n * sizeof *t->slots);
+    dp_populate(t->entries, ((size_t)entries + 1) * sizeof *t->entries);
+    dp_populate(t->hashes, ((size_t)entries + 1) * sizeof *t->hashes);
+    t->populated = entries;
+    return 0;
+}
+
 static uint32_t take_pair(struct dp_flow_table *t)
 {
     uint32_t pair = t->pair_free;
@@ -124,7 +145,7 @@ uint32_t dp_flow_table_insert(struct dp_flow_table *t, const struct dp_flow_key 
 
     if (t->count >= t->room)
         return 0;
-    if (t->count >= (t->slot_mask + 1) / 4 * 3 && lay_index(t, (t->slot_mask + 1) * 2, t->entry_mask) < 0)
+    if (is_filled(t->slot_mask + 1, t->count) && lay_index(t, (t->slot_mask + 1) * 2, t->entry_mask) < 0)
         return 0;
     if (index)
         t->free = t->entries[index].local;
@@ -181,6 +202,6 @@ void dp_flow_table_remove(struct dp_flow_table *t, uint32_t index)
 
 uint64_t dp_flow_table_bytes(const struct dp_flow_table *t)
 {
-    return (uint64_t)t->high * (sizeof *t->entries + sizeof *t->hashes) + (uint64_t)t->pair_high * sizeof *t->pairs +
-           ((uint64_t)t->slot_mask + 1) * sizeof *t->slots;
+    return (uint64_t)dp_flow_table_touched(t) * (sizeof *t->entries + sizeof *t->hashes) +
+           (uint64_t)t->pair_high * sizeof *t->pairs + ((uint64_t)t->slot_mask + 1) * sizeof *t->slots;
 }

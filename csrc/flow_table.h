@@ -9,7 +9,8 @@
  *
  * BYTES per connection: 64 (entry) + 4 (hash) + 8 (timer link) + 8 (zone link) + 4 / load (index, load 0.38 .. 0.75),
  * so 89 to 95; an IPv6 connection 32 more. Nothing is allocated per connection: pools are reserved for max_entries and
- * touched as they fill.
+ * touched as they fill, or all at once (dp_flow_table_populate): filling a page with zeros, and laying a large index
+ * anew, takes as long as many packets do.
  *
  * OWNERSHIP. The table owns its entries; pointers to them hold until the next dp_flow_table_resize.
  */
@@ -64,7 +65,8 @@ struct dp_flow_table {
     uint32_t entry_mask; /* low bits of a slot */
     uint32_t room;       /* most entries */
     uint32_t count;
-    uint32_t high; /* entries 1 .. high have been used */
+    uint32_t high;      /* entries 1 .. high have been used */
+    uint32_t populated; /* entries 1 .. populated have their memory */
     uint32_t free;
     uint32_t pair_high;
     uint32_t pair_free;
@@ -76,11 +78,21 @@ void dp_flow_table_release(struct dp_flow_table *table);
 /* Makes room for `room` entries, no fewer than before. */
 int dp_flow_table_resize(struct dp_flow_table *table, uint32_t room);
 
+/* Takes the memory for all entries that there is room for, but no more than `most`, and lays the index for as many; 0
+ * or DP_E_MEMORY. The pool of wide addresses stays as it is. */
+int dp_flow_table_populate(struct dp_flow_table *table, uint32_t most);
+
 /* A new entry with this key, its other fields zero; 0 when there is no room or memory. The key must not be in yet. */
 uint32_t dp_flow_table_insert(struct dp_flow_table *table, const struct dp_flow_key *key, uint32_t hash);
 void dp_flow_table_remove(struct dp_flow_table *table, uint32_t entry);
 /* Bytes of memory that the table has touched, by its own count. */
 uint64_t dp_flow_table_bytes(const struct dp_flow_table *table);
+
+/* Entries 1 .. this have their memory, used or not. */
+static inline uint32_t dp_flow_table_touched(const struct dp_flow_table *table)
+{
+    return table->high > table->populated ? table->high : table->populated;
+}
 
 static inline bool dp_entry_matches(const struct dp_flow_table *table, const struct dp_entry *entry,
                                     const struct dp_flow_key *key)

@@ -11,6 +11,8 @@
 void *dp_reserve(size_t bytes);
 /* Grows or shrinks; the array may move. NULL when there is no memory, and then nothing has changed. */
 void *dp_reserve_again(void *memory, size_t old_bytes, size_t bytes);
+/* Touches all of it now, so that nobody waits for it later; without effect before Linux 5.14. */
+void dp_populate(void *memory, size_t bytes);
 void dp_unreserve(void *memory, size_t bytes);
 
 #endif

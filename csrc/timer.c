@@ -32,6 +32,11 @@ int dp_timer_resize(struct dp_timer_wheel *wheel, uint32_t old_room, uint32_t ro
     return 0;
 }
 
+void dp_timer_populate(struct dp_timer_wheel *wheel, uint32_t n)
+{
+    dp_populate(wheel->links, (size_t)n * sizeof *wheel->links);
+}
+
 void dp_timer_release(struct dp_timer_wheel *wheel, uint32_t room)
 {
     dp_unreserve(wheel->links, (size_t)room * sizeof *wheel->links);

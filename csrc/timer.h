@@ -43,6 +43,8 @@ typedef uint64_t dp_timer_due(void *owner, uint32_t index);
 
 int dp_timer_init(struct dp_timer_wheel *wheel, uint32_t room, uint64_t now_ns);
 int dp_timer_resize(struct dp_timer_wheel *wheel, uint32_t old_room, uint32_t room);
+/* Takes the memory for indices below n, no more than there is room for. */
+void dp_timer_populate(struct dp_timer_wheel *wheel, uint32_t n);
 void dp_timer_release(struct dp_timer_wheel *wheel, uint32_t room);
 
 void dp_timer_arm(struct dp_timer_wheel *wheel, uint32_t index, uint64_t deadline_ns);

@@ -61,6 +61,8 @@ static bool restrict_to(const struct dp_uring *ring)
     struct io_uring_restriction allowed[] = {
         {.opcode = IORING_RESTRICTION_SQE_OP, .sqe_op = IORING_OP_READ},
         {.opcode = IORING_RESTRICTION_SQE_OP, .sqe_op = IORING_OP_WRITE},
+        {.opcode = IORING_RESTRICTION_SQE_OP, .sqe_op = IORING_OP_READ_FIXED},
+        {.opcode = IORING_RESTRICTION_SQE_OP, .sqe_op = IORING_OP_WRITE_FIXED},
         {.opcode = IORING_RESTRICTION_SQE_FLAGS_ALLOWED, .sqe_flags = IOSQE_FIXED_FILE},
         {.opcode = IORING_RESTRICTION_REGISTER_OP, .register_op = IORING_REGISTER_FILES_UPDATE},
         {.opcode = IORING_RESTRICTION_REGISTER_OP, .register_op = IORING_UNREGISTER_FILES},
@@ -71,7 +73,17 @@ static bool restrict_to(const struct dp_uring *ring)
            syscall(SYS_io_uring_register, ring->fd, IORING_REGISTER_ENABLE_RINGS, NULL, 0) == 0;
 }
 
-int dp_uring_open(struct dp_uring *ring)
+static void give_buffer(struct dp_uring *ring, void *buffer, size_t bytes)
+{
+    struct iovec whole = {buffer, bytes};
+
+    if (!buffer || syscall(SYS_io_uring_register, ring->fd, IORING_REGISTER_BUFFERS, &whole, 1) != 0)
+        return;
+    ring->buffer = (uintptr_t)buffer;
+    ring->buffer_bytes = bytes;
+}
+
+int dp_uring_open(struct dp_uring *ring, void *buffer, size_t bytes)
 {
     struct io_uring_params params = {.flags = IORING_SETUP_R_DISABLED | SETUP_SUBMIT_ALL | SETUP_SINGLE_ISSUER |
                                               SETUP_DEFER_TASKRUN | SETUP_NO_SQARRAY};
@@ -95,6 +107,7 @@ int dp_uring_open(struct dp_uring *ring)
     ring->answer = (void *)(shared + params.cq_off.cqes);
     ring->request_mask = params.sq_entries - 1;
     ring->answer_mask = params.cq_entries - 1;
+    give_buffer(ring, buffer, bytes);
     /* Where there is no table, no file can be registered, and that is all. */
     (void)syscall(SYS_io_uring_register, ring->fd, REGISTER_FILES2, &files, sizeof files);
     return restrict_to(ring) ? 0 : fail(ring, errno);
@@ -141,6 +154,11 @@ void dp_uring_unregister(struct dp_uring *ring, uint32_t number)
 
 /* ---- requests ---- */
 
+static bool in_buffer(const struct dp_uring *ring, uintptr_t at, uint32_t size)
+{
+    return size <= ring->buffer_bytes && at - ring->buffer <= ring->buffer_bytes - size;
+}
+
 static void put(struct dp_uring *ring, uint8_t what, uint32_t number, int fd, uintptr_t at, uint32_t size)
 {
     bool registered = ring->registered[number];
@@ -158,12 +176,14 @@ static void put(struct dp_uring *ring, uint8_t what, uint32_t number, int fd, ui
 
 void dp_uring_read(struct dp_uring *ring, uint32_t number, int fd, void *at, uint32_t size)
 {
-    put(ring, IORING_OP_READ, number, fd, (uintptr_t)at, size);
+    put(ring, in_buffer(ring, (uintptr_t)at, size) ? IORING_OP_READ_FIXED : IORING_OP_READ, number, fd, (uintptr_t)at,
+        size);
 }
 
 void dp_uring_write(struct dp_uring *ring, uint32_t number, int fd, const void *at, uint32_t size)
 {
-    put(ring, IORING_OP_WRITE, number, fd, (uintptr_t)at, size);
+    put(ring, in_buffer(ring, (uintptr_t)at, size) ? IORING_OP_WRITE_FIXED : IORING_OP_WRITE, number, fd, (uintptr_t)at,
+        size);
 }
 
 /* Takes the answers that are there; returns how many. */

@@ -7,6 +7,10 @@
  * NOTHING WAITS. A descriptor that has nothing, or takes no more, answers -EAGAIN at once, whether it is non-blocking
  * or not. So no request is left when dp_uring_run returns, and buffers and descriptors are the caller's again.
  *
+ * A BUFFER that is given to the ring when it opens is pinned in memory until it closes. Requests that lie in it cost
+ * less: the kernel knows its pages. It is locked memory by the system's count (RLIMIT_MEMLOCK); where it may not be,
+ * and for requests that lie elsewhere, all goes on without.
+ *
  * FILES. Requests of a descriptor that is registered cost less. The ring holds it open, whoever closes it: it must be
  * taken out of the ring first.
  *
@@ -38,6 +42,8 @@ struct dp_uring {
     _Atomic uint32_t *answer_begin;
     _Atomic uint32_t *answer_end;
     const struct io_uring_cqe *answer;
+    uintptr_t buffer;
+    size_t buffer_bytes; /* 0 where there is none, or it may not be locked */
     uint32_t request_mask;
     uint32_t answer_mask;
     uint32_t end; /* of the requests that are put */
@@ -52,8 +58,11 @@ static inline bool dp_uring_is_open(const struct dp_uring *ring)
     return ring->request != NULL;
 }
 
-/* 0 or an error: ENOSYS, EINVAL from kernels before 6.6; EPERM where it is forbidden. */
-int dp_uring_open(struct dp_uring *ring);
+/*
+ * Opens it, with a buffer (NULL for none) that outlives it. 0 or an error: ENOSYS, EINVAL from kernels before 6.6;
+ * EPERM where it is forbidden.
+ */
+int dp_uring_open(struct dp_uring *ring, void *buffer, size_t bytes);
 /* Nothing to do for a closed one. */
 void dp_uring_close(struct dp_uring *ring);
 

@@ -25,14 +25,19 @@
 #include <pthread.h>
 #include <semaphore.h>
 
-enum { DP_BURST = 64, DP_HELD_MAX = 256 };
+/* A burst is asked for at twice, at most. */
+enum { DP_SLOTS = 31, DP_BURST = 2 * DP_SLOTS, DP_HELD_MAX = 256 };
 /* A burst ends behind the frame that fills it up: a super-packet is sent while it is in the nearest cache. */
 enum { DP_BURST_BYTES = 64 * 1024, DP_PACKED_BYTES = DP_BURST_BYTES + 72 * 1024 };
 /*
  * Frames that are received one by one lie packed at the arena's begin. Those that are asked for at once have a slot
- * each, which begin at other places of their pages, so that they do not share the few places of a cache.
+ * each, which begin at other places of their pages, so that they do not share the few places of a cache. The arena is
+ * one huge page, where the kernel gives one.
  */
-enum { DP_SLOTS = 32, DP_SLOT_BYTES = 66 * 1024 + 192, DP_ARENA_BYTES = DP_SLOTS * DP_SLOT_BYTES };
+enum { DP_SLOT_BYTES = 66 * 1024 + 64, DP_ARENA_BYTES = 2 * 1024 * 1024 };
+
+/* Entries of all workers' tables, at most, that have their memory from the start: 400 MB. */
+enum { DP_POPULATED = 1 << 22 };
 
 struct dp_worker;
 typedef void dp_command(struct dp_worker *worker, void *argument);
@@ -125,6 +130,15 @@ void dp_worker_call(struct dp_worker *worker, dp_command *command, void *argumen
 int dp_worker_add_port(struct dp_worker *worker, uint32_t number, const struct dp_port *port, int fd);
 void dp_worker_remove_port(struct dp_worker *worker, uint32_t number);
 
+/* Ends its wait. */
+void dp_worker_wake(const struct dp_worker *worker);
+/* Nothing is received from the port any more. */
+void dp_worker_take_off_poll(struct dp_worker *worker, uint32_t number);
+
+/* receive.c: a port's turn: what it has, up to a burst, is received and forwarded. */
+void dp_receive(struct dp_worker *worker, uint32_t number);
+/* receive.c: the same with what other workers have handed over, a burst of each. */
+void dp_receive_handed(struct dp_worker *worker);
 /* forward.c: judges the burst at hand and sends what may pass. */
 void dp_forward_burst(struct dp_worker *worker);
 /* forward.c: sends or drops fragments whose datagram has its answer. */

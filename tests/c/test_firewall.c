@@ -6,7 +6,7 @@
  * one system call a frame, and through io_uring where the kernel gives it.
  */
 #include "check.h"
-#include "io/port.h"
+#include "io/firewall.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -29,7 +29,7 @@ struct net {
 };
 
 static const uint8_t macs[PORTS][6] = {{2, 0, 0, 0, 0, 1}, {2, 0, 0, 0, 0, 2}, {2, 0, 0, 0, 0, 9}};
-static bool with_uring;
+static bool with_uring, with_buffer;
 static const uint8_t everybody[6] = {255, 255, 255, 255, 255, 255};
 
 static struct dp_conntrack_config settings(void)
@@ -223,6 +223,40 @@ static void test_forwarding(void)
     CHECK_EQUAL(write(n.ours[A][0], "too short", 9), 9);
     NOTHING(&n, UPLINK);
     CHECK_EQUAL(dropped(&n, A, DP_DROP_DAMAGED), 1);
+    unmake(&n);
+}
+
+/* Whatever comes finds its memory there: none is touched or allocated for a packet. */
+static void test_the_table_is_there_from_the_start(void)
+{
+    struct dp_counters counters;
+    struct net n;
+
+    if (!make(&n, 2))
+        return;
+    dp_firewall_counters(n.firewall, &counters);
+    CHECK_EQUAL(counters.entries, 0);
+    /* An entry, its hash, its two links, its slot of the index. */
+    CHECK(counters.table_bytes >= counters.max_entries * (64 + 4 + 8 + 8 + 4));
+    unmake(&n);
+}
+
+/* Frames come to memory that the ring knows, where it may be locked. */
+static void test_rings_know_the_arena(void)
+{
+    struct dp_counters counters;
+    struct net n;
+
+    if (!make(&n, 2))
+        return;
+    dp_firewall_counters(n.firewall, &counters); /* both have opened theirs by now */
+    for (uint32_t i = 0; i < 2; i++) {
+        const struct dp_worker *w = &n.firewall->worker[i];
+
+        CHECK_EQUAL(dp_uring_is_open(&w->uring), with_uring);
+        CHECK_EQUAL(w->uring.buffer_bytes, with_buffer ? DP_ARENA_BYTES : 0);
+        CHECK(!with_buffer || w->uring.buffer == (uintptr_t)w->arena);
+    }
     unmake(&n);
 }
 
@@ -583,6 +617,8 @@ static void test_a_ring_that_fails(void)
 static void test_all(void)
 {
     test_forwarding();
+    test_the_table_is_there_from_the_start();
+    test_rings_know_the_arena();
     test_bursts_are_counted_by_size();
     test_other_senders_are_refused();
     test_a_fragment_waits_for_its_first();
@@ -599,11 +635,13 @@ static void test_all(void)
 
 int main(void)
 {
+    static uint8_t memory[DP_ARENA_BYTES];
     struct dp_uring ring;
 
     test_all();
-    with_uring = dp_uring_open(&ring) == 0;
+    with_uring = dp_uring_open(&ring, memory, sizeof memory) == 0;
     if (with_uring) {
+        with_buffer = ring.buffer_bytes != 0;
         dp_uring_close(&ring);
         test_all();
     } else

@@ -1,11 +1,16 @@
 /*
  * test_flow_table.c: the connection table's index against an array: what was inserted is found, what was removed is
- * not, through growth, deletion by shifting back, both families, and a larger room.
+ * not, through growth, deletion by shifting back, both families, and a larger room; and that memory can be had before.
  */
+#ifndef _GNU_SOURCE
+#define _GNU_SOURCE 1 /* mincore */
+#endif
 #include "check.h"
 #include "flow_table.h"
 
 #include <stdlib.h>
+#include <sys/mman.h>
+#include <unistd.h>
 
 enum { KEYS = 6000, STEPS = 200000 };
 
@@ -95,9 +100,69 @@ static void test_the_hash_is_keyed(void)
     CHECK(same < 3);
 }
 
+/* Pages of an array that are not in memory. */
+static size_t absent(const void *array, size_t bytes)
+{
+    uintptr_t page = (uintptr_t)sysconf(_SC_PAGESIZE), begin = (uintptr_t)array & ~(page - 1);
+    size_t n = ((uintptr_t)array + bytes - begin + page - 1) / page, found = 0;
+    unsigned char *here = calloc(n, 1);
+
+    if (!CHECK(here != NULL) || !CHECK_EQUAL(mincore((void *)begin, n * page, here), 0))
+        n = 0;
+    for (size_t i = 0; i < n; i++)
+        found += !(here[i] & 1);
+    free(here);
+    return found;
+}
+
+/* Nothing is touched, or laid anew, for an entry that there is room for; what was in before is still found. */
+static void test_populated(void)
+{
+    static const uint64_t seed[2] = {1, 2};
+    struct dp_flow_table table;
+    uint32_t room = 100000, early = 10;
+    const uint32_t *slots;
+
+    if (!CHECK_EQUAL(dp_flow_table_init(&table, 1u << 30, seed), 0))
+        return;
+    /* A bound that is far away is not paid for. */
+    CHECK_EQUAL(dp_flow_table_populate(&table, 1), 0);
+    CHECK(dp_flow_table_bytes(&table) < room);
+    dp_flow_table_release(&table);
+    if (!CHECK_EQUAL(dp_flow_table_init(&table, room, seed), 0))
+        return;
+    for (uint32_t n = 0; n < early; n++) {
+        struct dp_flow_key key = key_of(n);
+
+        CHECK_EQUAL(dp_flow_table_insert(&table, &key, dp_flow_hash(&table.secret, &key)), n + 1);
+    }
+    CHECK(dp_flow_table_bytes(&table) < room);
+    if (!CHECK_EQUAL(dp_flow_table_populate(&table, 2 * room), 0))
+        return;
+    slots = table.slots;
+    CHECK_EQUAL(absent(table.entries, (room + 1) * sizeof *table.entries), 0);
+    CHECK_EQUAL(absent(table.hashes, (room + 1) * sizeof *table.hashes), 0);
+    CHECK_EQUAL(absent(table.slots, ((size_t)table.slot_mask + 1) * sizeof *table.slots), 0);
+    CHECK(dp_flow_table_bytes(&table) >= room * (sizeof *table.entries + sizeof *table.hashes + sizeof *table.slots));
+    for (uint32_t n = early; n <= room; n++) {
+        struct dp_flow_key key = key_of(n);
+
+        if (!CHECK_EQUAL(dp_flow_table_insert(&table, &key, dp_flow_hash(&table.secret, &key)), n < room ? n + 1 : 0))
+            break;
+    }
+    CHECK(table.slots == slots);
+    for (uint32_t n = 0; n < early; n++) {
+        struct dp_flow_key key = key_of(n);
+
+        CHECK_EQUAL(dp_flow_table_find(&table, &key, dp_flow_hash(&table.secret, &key)), n + 1);
+    }
+    dp_flow_table_release(&table);
+}
+
 int main(void)
 {
     test_against_an_array();
+    test_populated();
     test_the_hash_is_keyed();
     return check_result("test_flow_table");
 }

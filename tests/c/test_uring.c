@@ -9,6 +9,7 @@
 #include <errno.h>
 #include <linux/io_uring.h>
 #include <sys/inotify.h>
+#include <sys/mman.h>
 #include <sys/socket.h>
 #include <sys/syscall.h>
 #include <unistd.h>
@@ -43,7 +44,7 @@ static void test_order_and_results(int flags)
     int64_t sent[MANY], got[MANY];
     int fd[2];
 
-    if (!CHECK_EQUAL(dp_uring_open(&ring), 0) || !pair(fd, flags))
+    if (!CHECK_EQUAL(dp_uring_open(&ring, NULL, 0), 0) || !pair(fd, flags))
         return;
     CHECK(dp_uring_is_open(&ring));
     CHECK_EQUAL(dp_uring_run(&ring, result), 0); /* nothing put */
@@ -82,7 +83,7 @@ static void test_nothing_is_left(void)
     int32_t result[MANY];
     int fd[2];
 
-    if (!CHECK_EQUAL(dp_uring_open(&ring), 0) || !pair(fd, 0))
+    if (!CHECK_EQUAL(dp_uring_open(&ring, NULL, 0), 0) || !pair(fd, 0))
         return;
     dp_uring_read(&ring, 0, fd[1], &got, sizeof got);
     dp_uring_run(&ring, result);
@@ -118,6 +119,72 @@ static void test_nothing_is_left(void)
     close_both(fd);
 }
 
+/* Puts a write and a read of `size` bytes at `from` and `to`, of which the answer is as if there were no buffer. */
+static void pass(struct dp_uring *ring, const int fd[2], const uint8_t *from, uint8_t *to, uint32_t size)
+{
+    int32_t result[2] = {0};
+
+    dp_uring_write(ring, 0, fd[0], from, size);
+    dp_uring_read(ring, 0, fd[1], to, size);
+    CHECK_EQUAL(dp_uring_run(ring, result), 0);
+    CHECK_EQUAL(result[0], size);
+    CHECK_EQUAL(result[1], size);
+    CHECK(memcmp(from, to, size) == 0);
+}
+
+/* Whether the i-th of the last n requests that were put goes by the ring's buffer. */
+static bool by_buffer(const struct dp_uring *ring, uint32_t n, uint32_t i)
+{
+    uint8_t what = ring->request[(ring->end - n + i) & ring->request_mask].opcode;
+
+    return what == IORING_OP_READ_FIXED || what == IORING_OP_WRITE_FIXED;
+}
+
+/* The same is done inside the buffer, outside, and across its ends. */
+static void test_buffer(void)
+{
+    enum { PAGE = 4096, BYTES = 4 * PAGE, LONG = PAGE + 100 };
+    static uint8_t memory[BYTES + 2 * PAGE];
+    static const struct {
+        int64_t from, to;
+        bool from_in, to_in;
+    } cases[] = {
+        {0, 2 * PAGE - 50, true, true},          {BYTES - LONG, 0, true, true},
+        {BYTES - LONG + 1, 0, false, true},      {0, BYTES - LONG + 1, true, false},
+        {-1, BYTES - LONG, false, true},         {2 * PAGE, -1, true, false},
+        {BYTES - PAGE / 2, -PAGE, false, false}, {-PAGE, BYTES - PAGE / 2, false, false},
+    };
+    uint8_t *buffer = memory + PAGE;
+    void *refused = mmap(NULL, PAGE, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    struct dp_uring ring;
+    int fd[2];
+
+    if (!CHECK_EQUAL(dp_uring_open(&ring, buffer, BYTES), 0) || !pair(fd, SOCK_NONBLOCK))
+        return;
+    if (ring.buffer_bytes == 0)
+        fprintf(stderr, "test_uring: no memory may be locked here, tested without\n");
+    for (uint32_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        bool locked = ring.buffer_bytes != 0;
+
+        for (uint32_t k = 0; k < LONG; k++)
+            buffer[cases[i].from + k] = (uint8_t)(i + k * 7);
+        pass(&ring, fd, buffer + cases[i].from, buffer + cases[i].to, LONG);
+        CHECK_EQUAL(by_buffer(&ring, 2, 0), locked && cases[i].from_in);
+        CHECK_EQUAL(by_buffer(&ring, 2, 1), locked && cases[i].to_in);
+    }
+    dp_uring_close(&ring);
+    CHECK_EQUAL(ring.buffer_bytes, 0);
+    /* One that the kernel does not take is none. */
+    if (!CHECK_EQUAL(dp_uring_open(&ring, refused, PAGE), 0))
+        return;
+    CHECK_EQUAL(ring.buffer_bytes, 0);
+    pass(&ring, fd, buffer, buffer + LONG, LONG);
+    CHECK(!by_buffer(&ring, 2, 0) && !by_buffer(&ring, 2, 1));
+    dp_uring_close(&ring);
+    munmap(refused, PAGE);
+    close_both(fd);
+}
+
 static void test_registered_files(void)
 {
     struct dp_uring ring;
@@ -126,7 +193,7 @@ static void test_registered_files(void)
     int first[2], second[2];
     uint8_t byte;
 
-    if (!CHECK_EQUAL(dp_uring_open(&ring), 0) || !pair(first, SOCK_NONBLOCK))
+    if (!CHECK_EQUAL(dp_uring_open(&ring, NULL, 0), 0) || !pair(first, SOCK_NONBLOCK))
         return;
     dp_uring_register(&ring, DP_URING_FILES - 1, first[0]);
     CHECK(ring.registered[DP_URING_FILES - 1]);
@@ -165,7 +232,7 @@ static void test_failures(void)
     int32_t result[2];
     int fd[2], watching = inotify_init1(IN_NONBLOCK);
 
-    if (!CHECK_EQUAL(dp_uring_open(&ring), 0) || !pair(fd, SOCK_NONBLOCK))
+    if (!CHECK_EQUAL(dp_uring_open(&ring, NULL, 0), 0) || !pair(fd, SOCK_NONBLOCK))
         return;
     /* A descriptor that cannot be asked without waiting. */
     dp_uring_write(&ring, 0, fd[0], &number, sizeof number);
@@ -179,7 +246,7 @@ static void test_failures(void)
     dp_uring_register(&ring, 1, fd[0]);
     dp_uring_unregister(&ring, 1);
     /* A ring that the kernel knows nothing of. */
-    CHECK_EQUAL(dp_uring_open(&ring), 0);
+    CHECK_EQUAL(dp_uring_open(&ring, NULL, 0), 0);
     CHECK_EQUAL(ring.error, 0);
     close(ring.fd);
     CHECK_EQUAL(dup2(watching, ring.fd), ring.fd);
@@ -201,7 +268,7 @@ static void test_nothing_else(void)
     int32_t result;
     int fd[2];
 
-    if (!CHECK_EQUAL(dp_uring_open(&ring), 0) || !pair(fd, SOCK_NONBLOCK))
+    if (!CHECK_EQUAL(dp_uring_open(&ring, NULL, 0), 0) || !pair(fd, SOCK_NONBLOCK))
         return;
     CHECK(syscall(SYS_io_uring_register, ring.fd, IORING_REGISTER_EVENTFD, &fd[0], 1) < 0 && errno == EACCES);
     CHECK_EQUAL(syscall(SYS_io_uring_register, ring.fd, IORING_REGISTER_FILES_UPDATE, &update, 0), -1);
@@ -219,7 +286,7 @@ int main(void)
 {
     struct dp_uring ring;
 
-    if (dp_uring_open(&ring) < 0) {
+    if (dp_uring_open(&ring, NULL, 0) < 0) {
         fprintf(stderr, "test_uring: no io_uring here (%s), nothing tested\n", strerror(ring.error));
         return 0;
     }
@@ -227,6 +294,7 @@ int main(void)
     test_order_and_results(SOCK_NONBLOCK);
     test_order_and_results(0);
     test_nothing_is_left();
+    test_buffer();
     test_registered_files();
     test_failures();
     test_nothing_else();

@@ -1,0 +1,217 @@
+/*
+ * receive.c: frames from ports, and from other workers, into the burst at hand.
+ *
+ * A FRAME'S WORKER is chosen by its addresses; a frame that came to another one is handed over.
+ */
+#include "worker.h"
+
+#include <errno.h>
+#include <string.h>
+
+_Static_assert(DP_PACKED_BYTES - DP_BURST_BYTES >= DP_PORT_ROOM, "a burst's last frame has room");
+_Static_assert((int)DP_SLOT_BYTES >= (int)DP_PORT_ROOM, "a slot has room for a frame");
+_Static_assert((int)DP_ARENA_BYTES >= (int)DP_PACKED_BYTES && (int)DP_ARENA_BYTES >= DP_SLOTS * (int)DP_SLOT_BYTES,
+               "the arena has room for either way");
+_Static_assert((int)DP_SLOTS <= (int)DP_BURST && (int)DP_SLOTS <= (int)DP_URING_REQUESTS, "all are asked for at once");
+
+/* A frame on its way to another worker, followed by its virtio-net header and bytes. */
+struct handed {
+    uint32_t size;
+    uint32_t port;
+    uint32_t length;
+    uint32_t unused;
+};
+
+/* ---- who a frame belongs to ---- */
+
+static uint32_t fold(const union dp_address *a, uint8_t family)
+{
+    return family == 4 ? a->word[0] : a->word[0] ^ a->word[1] ^ a->word[2] ^ a->word[3];
+}
+
+uint32_t dp_worker_of(uint32_t workers, uint8_t family, const union dp_address *a, const union dp_address *b)
+{
+    uint64_t h = (fold(a, family) + (uint64_t)fold(b, family)) * 0x9e3779b97f4a7c15u;
+
+    return (uint32_t)((h >> 32) % workers);
+}
+
+/* All fragments have the same, and an ICMP error that of what it quotes. */
+static uint32_t owner_of(const struct dp_worker *w, const uint8_t *data, uint32_t length)
+{
+    struct dp_frame frame = {.data = data, .captured = length, .length = length, .link = DP_LINK_ETHERNET};
+    struct dp_packet packet, inner;
+    const struct dp_packet *p = &packet;
+
+    dp_packet_parse(&frame, &packet);
+    if (packet.kind != DP_PACKET_IP)
+        return w->number;
+    if (packet.icmp_class == DP_ICMP_ERROR && dp_packet_parse_quoted(&packet, &inner))
+        p = &inner;
+    return dp_worker_of(w->workers, p->family, &p->source, &p->destination);
+}
+
+/* Gives the frame to its worker if that is another one; a full inbox drops it, as a full queue does. */
+static bool hand_over(struct dp_worker *w, uint32_t port, uint8_t *header, uint32_t length)
+{
+    struct handed handed = {.port = port, .length = length};
+    uint32_t owner = owner_of(w, header + DP_VNET_HEADER, length);
+
+    if (owner == w->number)
+        return false;
+    if (dp_ring_put(&w->all[owner].inbox[w->number], &handed, sizeof handed, header, DP_VNET_HEADER + length))
+        w->handed[owner] = true;
+    else
+        w->port_counters[port].drop[DP_DROP_FULL]++;
+    return true;
+}
+
+/* ---- receiving ---- */
+
+static void forward(struct dp_worker *w)
+{
+    uint32_t size = 0;
+
+    if (w->n == 0)
+        return;
+    while (w->n >> (size + 1) && size < DP_BURST_SIZES - 1)
+        size++;
+    w->counters.bursts[size]++;
+    w->counters.burst_frames += w->n;
+    w->watch = atomic_load_explicit(&w->watched, memory_order_relaxed);
+    w->watch_port = atomic_load_explicit(&w->watched_port, memory_order_relaxed);
+    dp_forward_burst(w);
+    w->n = 0;
+}
+
+/* An interface that went down may come back; one that is gone is not asked again. */
+static void failed(struct dp_worker *w, uint32_t number, int error)
+{
+    w->port_counters[number].error = error;
+    if (error != ENETDOWN && error != ENOBUFS && error != ENOMEM)
+        dp_worker_take_off_poll(w, number);
+}
+
+/* Takes a frame that was received into the burst; false when it is none, or another worker's. */
+static bool take(struct dp_worker *w, uint32_t number, uint8_t *header, uint32_t length)
+{
+    struct dp_port_counters *counters = &w->port_counters[number];
+
+    if (length == 0) {
+        counters->drop[DP_DROP_DAMAGED]++;
+        return false;
+    }
+    counters->received.packets++;
+    counters->received.bytes += length;
+    if (w->workers > 1 && hand_over(w, number, header, length))
+        return false;
+    w->passing[w->n] = (struct dp_passing){.header = header, .in = number};
+    w->frame[w->n++].length = length;
+    return true;
+}
+
+/* Receives frames into the arena, behind each other; returns how many, of which w->n are this worker's own. */
+static uint32_t fill(struct dp_worker *w, uint32_t number, uint32_t most, bool *more)
+{
+    const struct dp_worker_port *port = &w->port[number];
+    uint8_t *at = w->arena;
+    uint32_t have = 0;
+
+    for (w->n = 0; have < most && at - w->arena < DP_BURST_BYTES; have++) {
+        uint8_t *header;
+        uint32_t length;
+        int got = dp_port_receive(port->fd, port->port.kind, at, &header, &length);
+
+        if (got <= 0) {
+            if (got < 0)
+                failed(w, number, -got);
+            *more = false;
+            break;
+        }
+        if (take(w, number, header, length))
+            at = header + ((DP_VNET_HEADER + (size_t)length + 63) & ~(size_t)63);
+    }
+    return have;
+}
+
+/*
+ * How many frames to ask a port for next: one more than came, or twice as many when as many came as were asked for; no
+ * more than fill up a burst, if they are as long.
+ */
+static uint32_t next_batch(uint32_t batch, uint32_t asked, uint32_t have, uint64_t bytes)
+{
+    uint32_t next = have < asked ? have + 1 : batch > 2 * asked ? batch : 2 * asked;
+    uint64_t room = have ? DP_BURST_BYTES / (bytes / have + 1) + 1 : DP_SLOTS;
+
+    if (next > room)
+        next = (uint32_t)room;
+    return next < 2 ? 2 : next > DP_SLOTS ? DP_SLOTS : next;
+}
+
+/* As `fill`, many frames a call, each into a slot of its own. */
+static uint32_t fill_at_once(struct dp_worker *w, uint32_t number, uint32_t most, bool *more)
+{
+    struct dp_worker_port *port = &w->port[number];
+    uint32_t batch = port->batch ? port->batch : 2, asked = batch < most ? batch : most, have = 0;
+    int32_t length[DP_SLOTS];
+    uint64_t bytes = 0;
+
+    dp_port_receive_many(&w->uring, number, port->fd, w->arena, DP_SLOT_BYTES, asked, length);
+    w->n = 0;
+    for (uint32_t i = 0; i < asked; i++) {
+        if (length[i] == DP_URING_NOT_DONE)
+            continue;
+        if (length[i] < 0) {
+            if (length[i] != -EAGAIN)
+                failed(w, number, -length[i]);
+            *more = false;
+            continue;
+        }
+        have++;
+        bytes += (uint32_t)length[i];
+        take(w, number, w->arena + (size_t)i * DP_SLOT_BYTES, (uint32_t)length[i]);
+    }
+    port->batch = next_batch(batch, asked, have, bytes);
+    return have;
+}
+
+/* A port's turn: what it has, up to a burst of small frames, super-packets on the way one by one. */
+void dp_receive(struct dp_worker *w, uint32_t number)
+{
+    bool more = true;
+
+    for (uint32_t left = DP_BURST; more && left > 0;) {
+        bool at_once = w->port[number].port.kind == DP_PORT_TAP && dp_uring_is_open(&w->uring);
+
+        left -= (at_once ? fill_at_once : fill)(w, number, left, &more);
+        w->port_counters[number].bursts += w->n != 0;
+        forward(w);
+    }
+}
+
+void dp_receive_handed(struct dp_worker *w)
+{
+    for (uint32_t from = 0; from < w->workers; from++) {
+        struct dp_ring *inbox = &w->inbox[from];
+        uint8_t *at = w->arena;
+        uint32_t size;
+
+        if (from == w->number)
+            continue;
+        w->n = 0;
+        while (w->n < DP_BURST && (size = dp_ring_next(inbox)) != 0 && size <= w->arena + DP_PACKED_BYTES - at) {
+            struct handed handed;
+
+            dp_ring_take(inbox, at, size);
+            memcpy(&handed, at, sizeof handed);
+            if (w->port[handed.port].active) {
+                w->passing[w->n] = (struct dp_passing){.header = at + sizeof handed, .in = handed.port};
+                w->frame[w->n++].length = handed.length;
+                at += size;
+            }
+        }
+        forward(w);
+        if (dp_ring_next(inbox))
+            dp_worker_wake(w);
+    }
+}
