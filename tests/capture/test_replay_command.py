@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import gzip
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -87,6 +88,15 @@ def test_the_summary_for_machines_counts_what_the_records_say() -> None:
         assert rule["hits"] == sum(c["reason"] == "rule" for c in mine)
     assert [change["applied"] for change in summary["changes"]] == [True] * len(summary["changes"])
     assert sum(change["disconnected"] for change in summary["changes"]) >= 1
+
+
+@pytest.mark.parametrize("name", ["naïve.pcap", os.fsdecode(b"\xff.pcap")])
+def test_the_summary_is_ascii_whatever_a_capture_is_called(tmp_path: Path, name: str) -> None:
+    """SPEC 7, `--json`: also a name that is no UTF-8, which reads back as the same file."""
+    (tmp_path / name).write_bytes(CAPTURE.read_bytes())
+    done = run(POLICY, tmp_path / name, "--json")
+    assert (done.returncode, done.stderr, done.stdout.isascii()) == (0, b"", True)
+    assert [capture["name"] for capture in json.loads(done.stdout)["captures"]] == [str(tmp_path / name)]
 
 
 def test_a_truncated_capture_is_reported_after_what_was_read(tmp_path: Path) -> None:
