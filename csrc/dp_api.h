@@ -510,6 +510,8 @@ void dp_firewall_free(struct dp_firewall *firewall);
 void dp_firewall_want_uring(struct dp_firewall *firewall, int wanted);
 /* 1: all workers use it. 0: it is not wanted, or nothing runs. Else -errno: why one of them does not, but goes on. */
 int dp_firewall_uring(struct dp_firewall *firewall);
+/* How long workers that are started from now on look for frames before they sleep, at most; at first, not at all. */
+void dp_firewall_busy_poll(struct dp_firewall *firewall, uint32_t ns);
 /* DP_E_ARGUMENT before the first dp_firewall_update. */
 int dp_firewall_start(struct dp_firewall *firewall);
 void dp_firewall_stop(struct dp_firewall *firewall);
@@ -545,12 +547,15 @@ struct dp_port_counters {
 };
 int dp_firewall_port_counters(struct dp_firewall *firewall, uint32_t number, struct dp_port_counters *counters);
 
+/* What came of looking for frames before sleeping. */
+enum dp_busy_poll { DP_BUSY_POLL_FOUND, DP_BUSY_POLL_IN_VAIN, DP_BUSY_POLLS };
 /* Bursts by size: bursts[k] counts those of 2^k .. 2^(k+1)-1 frames. */
 enum { DP_BURST_SIZES = 8 };
 struct dp_worker_counters {
     uint64_t bursts[DP_BURST_SIZES];
     uint64_t burst_frames; /* frames of all bursts */
     uint64_t wakeups;
+    uint64_t busy_polls[DP_BUSY_POLLS];
     uint64_t feed_lost; /* items that found the feed full */
 };
 int dp_firewall_worker_counters(struct dp_firewall *firewall, uint32_t worker, struct dp_worker_counters *counters);

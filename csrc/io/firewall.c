@@ -82,6 +82,12 @@ void dp_firewall_want_uring(struct dp_firewall *f, int wanted)
         f->worker[i].wants_uring = wanted != 0;
 }
 
+void dp_firewall_busy_poll(struct dp_firewall *f, uint32_t ns)
+{
+    for (uint32_t i = 0; i < f->workers; i++)
+        f->worker[i].busy_poll_ns = ns;
+}
+
 int dp_firewall_start(struct dp_firewall *f)
 {
     int error = 0;

@@ -103,6 +103,7 @@ static bool take(struct dp_worker *w, uint32_t number, uint8_t *header, uint32_t
     }
     counters->received.packets++;
     counters->received.bytes += length;
+    w->bytes += length;
     if (w->workers > 1 && hand_over(w, number, header, length))
         return false;
     w->passing[w->n] = (struct dp_passing){.header = header, .in = number};

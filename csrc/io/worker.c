@@ -88,14 +88,17 @@ static void open_uring(struct dp_worker *w)
 static void *run(void *argument)
 {
     struct dp_worker *w = argument;
+    struct dp_wait wait = {.busy_poll_ns = w->busy_poll_ns};
     struct epoll_event event[EVENTS];
 
+    w->bytes = 0;
     open_uring(w);
     while (!w->stopping) {
-        int n = epoll_wait(w->epoll, event, EVENTS, IDLE_MS);
+        int n = dp_wait(&wait, w->epoll, event, EVENTS, IDLE_MS, w->bytes, &w->counters);
 
         w->counters.wakeups++;
         w->now_ns = dp_firewall_now();
+        w->bytes = 0;
         for (int i = 0; i < n; i++) {
             if (event[i].data.u32 == WAKE)
                 obey(w);

@@ -21,6 +21,7 @@
 #include "port.h"
 #include "ring.h"
 #include "switch.h"
+#include "wait.h"
 
 #include <pthread.h>
 #include <semaphore.h>
@@ -78,7 +79,8 @@ struct dp_worker {
     int epoll;
     int wake; /* eventfd: a command, or frames from another worker */
     int feed_wake;
-    bool wants_uring;      /* set while it does not run */
+    uint32_t busy_poll_ns; /* set while it does not run, as wants_uring is */
+    bool wants_uring;
     struct dp_uring uring; /* open while it runs, where that is wanted and can be had */
     pthread_t thread;
     bool running;
@@ -88,6 +90,7 @@ struct dp_worker {
     sem_t done;
     uint64_t now_ns;
     uint64_t advanced_ns;
+    uint64_t bytes;                       /* received since the last wait */
     struct dp_ring inbox[DP_WORKERS_MAX]; /* frames from each other worker */
     bool handed[DP_WORKERS_MAX];
     struct dp_ring feed;

@@ -10,7 +10,7 @@ from typing import Annotated
 
 import typer
 
-from dataplane.live import CONTROL_SOCKET
+from dataplane.live import BUSY_POLL, BUSY_POLL_MAX, CONTROL_SOCKET
 
 EXIT_FAILED, EXIT_USAGE = 1, 2
 
@@ -35,6 +35,15 @@ def run(
     io_uring: Annotated[
         bool, typer.Option(help="Read and write TAPs through io_uring, where the kernel gives it.")
     ] = True,
+    busy_poll: Annotated[
+        int,
+        typer.Option(
+            metavar="MICROSECONDS",
+            min=0,
+            max=BUSY_POLL_MAX,
+            help="How long a worker with little to do looks for frames before it sleeps; 0: not at all.",
+        ),
+    ] = BUSY_POLL,
     control: Annotated[Path, typer.Option(help="Where the control socket is made.")] = Path(CONTROL_SOCKET),
     group: Annotated[
         str | None, typer.Option(help="A group whose members may use the control socket, besides root.")
@@ -63,6 +72,7 @@ def run(
         uplinks=tuple(uplink or ()),
         workers=workers,
         io_uring=io_uring,
+        busy_poll=busy_poll,
         control=control,
         group=group,
         state=state or _service_state(),

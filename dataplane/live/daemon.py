@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING
 
 from dataplane._core.errors import DataPlaneError
 from dataplane.atomic import is_replaceable
-from dataplane.live import metrics, privileges, seccomp, state
+from dataplane.live import BUSY_POLL, metrics, privileges, seccomp, state
 from dataplane.live.control import ControlError, ControlServer, control_socket
 from dataplane.live.firewall import WORKERS_MAX, Firewall
 from dataplane.live.notify import notify
@@ -45,6 +45,7 @@ class Options:
     uplinks: tuple[str, ...] = ()
     workers: int = 1
     io_uring: bool = True
+    busy_poll: int = BUSY_POLL
     control: Path | None = None
     group: str | None = None
     state: Path | None = None
@@ -131,9 +132,14 @@ def _listening(options: Options) -> Iterator[socket.socket]:
 def _firewall(policy: Policy, options: Options) -> Firewall:
     """A firewall under the policy, with the connections of the state file if there is one (SPEC 5: see `state`)."""
     found = _read_state(options.state) if options.state else None
+    firewall = Firewall(
+        found.policy if found else policy,
+        workers=options.workers,
+        io_uring=options.io_uring,
+        busy_poll=options.busy_poll,
+    )
     if found is None:
-        return Firewall(policy, workers=options.workers, io_uring=options.io_uring)
-    firewall = Firewall(found.policy, workers=options.workers, io_uring=options.io_uring)
+        return firewall
     taken = state.restore(firewall, found)
     cut = firewall.replace(firewall.changed({"apply_policy": policy}))
     log.info(
@@ -233,6 +239,7 @@ class _Daemon:
                 "ports": ports,
                 "workers": self._firewall.workers,
                 "io_uring": self._io_uring,
+                "busy_poll": self._firewall.busy_poll,
                 "control": str(self._options.control),
                 "refused_system_calls": self._operations.refused_calls,
             },

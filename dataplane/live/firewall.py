@@ -18,6 +18,7 @@ from dataplane._core.calls import FIREWALL
 from dataplane._core.errors import check
 from dataplane.compiler import transparent_balancers
 from dataplane.enforcement import Disconnected, Enforcement, PolicyUpdate, seed_words
+from dataplane.live import BUSY_POLL
 
 if TYPE_CHECKING:
     from dataplane.live.ports import Port
@@ -48,18 +49,28 @@ class Firewall(Enforcement):
     """A policy in force between live ports.
 
     `workers` threads share the traffic, each connection kept on one of them. `io_uring` lets them read and write TAPs
-    through it, many frames a call, where the kernel gives it. `seed` keys the hash of the connection
-    tables; None takes a fresh one (SPEC 4.9).
+    through it, many frames a call, where the kernel gives it. While they have little to do they look for frames for
+    `busy_poll` microseconds before they sleep. `seed` keys the hash of the connection tables; None takes a fresh one
+    (SPEC 4.9).
     """
 
-    def __init__(self, policy: Policy, *, workers: int = 1, io_uring: bool = True, seed: int | None = None) -> None:
+    def __init__(
+        self,
+        policy: Policy,
+        *,
+        workers: int = 1,
+        io_uring: bool = True,
+        busy_poll: int = BUSY_POLL,
+        seed: int | None = None,
+    ) -> None:
         words = ffi.new("uint64_t[2]", seed_words(seed))
         out = ffi.new("struct dp_firewall **")
         config = conntrack.settings(policy.conntrack, verify_checksums=True)
         check(lib.dp_firewall_new(config, words, workers, out), "making the firewall")
         super().__init__(ffi.gc(out[0], lib.dp_firewall_free), FIREWALL, policy, verify_checksums=True)
         lib.dp_firewall_want_uring(self.handle, io_uring)
-        self.workers = workers
+        lib.dp_firewall_busy_poll(self.handle, busy_poll * 1000)
+        self.workers, self.busy_poll = workers, busy_poll
         self._numbers: dict[str, int] = {}
         self._ports: dict[int, Port] = {}
         self._described: dict[int, bytes] = {}

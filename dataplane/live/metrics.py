@@ -41,6 +41,10 @@ _COUNTERS: dict[str, tuple[str, tuple[str, ...]]] = {
     "fragment_datagrams_evicted": ("Fragmented datagrams given up to make room.", ()),
     "reloads": ("Reloads of the policy file, by result.", ("result",)),
     "worker_wakeups": ("Times that a worker woke.", ("worker",)),
+    "worker_busy_polls": (
+        "Times that a worker looked for frames before sleeping, by what came of it.",
+        ("worker", "result"),
+    ),
     "feed_lost": ("Events, drops and captured frames that nobody took in time.", ("worker",)),
 }
 _GAUGES: dict[str, tuple[str, tuple[str, ...]]] = {
@@ -76,6 +80,8 @@ FAMILIES = {
     for name, told in families.items()
 }
 
+#: In the order of `enum dp_busy_poll`.
+_BUSY_POLLS = ("found", "in-vain")
 _BURSTS = [str(2 ** (k + 1) - 1) for k in range(lib.DP_BURST_SIZES - 1)] + ["+Inf"]
 _SCRAPE_SECONDS = 30.0
 
@@ -219,7 +225,8 @@ def _policy(operations: Operations) -> Iterator[Metric]:
 
 def _workers(operations: Operations) -> Iterator[Metric]:
     firewall = operations.firewall
-    bursts, wakeups, lost = _family("burst_frames"), _family("worker_wakeups"), _family("feed_lost")
+    bursts, lost = _family("burst_frames"), _family("feed_lost")
+    wakeups, busy_polls = _family("worker_wakeups"), _family("worker_busy_polls")
     for worker in range(firewall.workers):
         counters = firewall.worker_counters(worker)
         buckets, total = [], 0
@@ -228,7 +235,10 @@ def _workers(operations: Operations) -> Iterator[Metric]:
             buckets.append((bound, float(total)))
         bursts.add_metric([str(worker)], buckets, counters.burst_frames)
         wakeups.add_metric([str(worker)], counters.wakeups)
+        for result, number in zip(_BUSY_POLLS, counters.busy_polls, strict=True):
+            busy_polls.add_metric([str(worker), result], number)
         lost.add_metric([str(worker)], counters.feed_lost)
     yield bursts
     yield wakeups
+    yield busy_polls
     yield lost

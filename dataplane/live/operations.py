@@ -200,6 +200,7 @@ class Operations:
             "workers": self.firewall.workers,
             "io_uring": io_uring,
             "io_uring_error": io_uring_error,
+            "busy_poll": self.firewall.busy_poll,
             "policy": str(self._policy_path),
             "generation": self.generation,
             "loaded": self.reloads.loaded_at,

@@ -283,6 +283,37 @@ static void test_bursts_are_counted_by_size(void)
     unmake(&n);
 }
 
+/* One frame at a time, the next when the last has come. */
+static void converse(const struct net *n, int frames)
+{
+    struct bytes f = udp(macs[A], UPLINK, 9, 1, 53, 0);
+
+    for (int i = 0; i < frames; i++) {
+        put(n, UPLINK, 0, &f);
+        COMES(n, A, &f);
+    }
+}
+
+static void test_a_conversation_finds_the_worker_awake(void)
+{
+    struct dp_worker_counters counters;
+    struct net n;
+
+    if (!make(&n, 1))
+        return;
+    converse(&n, DP_WAIT_QUIET + 10);
+    dp_firewall_worker_counters(n.firewall, 0, &counters);
+    CHECK_EQUAL(counters.busy_polls[DP_BUSY_POLL_FOUND], 0); /* not unless it is wanted */
+    CHECK_EQUAL(counters.busy_polls[DP_BUSY_POLL_IN_VAIN], 0);
+    dp_firewall_stop(n.firewall);
+    dp_firewall_busy_poll(n.firewall, 1000000000);
+    CHECK_EQUAL(dp_firewall_start(n.firewall), 0);
+    converse(&n, DP_WAIT_QUIET + 10);
+    dp_firewall_worker_counters(n.firewall, 0, &counters);
+    CHECK(counters.busy_polls[DP_BUSY_POLL_FOUND] >= 10);
+    unmake(&n);
+}
+
 static void test_other_senders_are_refused(void)
 {
     struct net n;
@@ -620,6 +651,7 @@ static void test_all(void)
     test_the_table_is_there_from_the_start();
     test_rings_know_the_arena();
     test_bursts_are_counted_by_size();
+    test_a_conversation_finds_the_worker_awake();
     test_other_senders_are_refused();
     test_a_fragment_waits_for_its_first();
     test_two_workers_share_connections();
