@@ -1,7 +1,8 @@
-"""Settings of interfaces through a socket of their network namespace, also when that cannot be entered any more.
+"""Settings of interfaces through descriptors of their network namespace, also when that cannot be entered any more.
 
-A socket stays in the namespace that it was opened in, and what is asked of it (ioctl) concerns the interfaces there.
-Whoever opens one while he may enter can go on with what CAP_NET_ADMIN alone allows.
+A socket stays in the namespace that it was opened in, and what is asked of it (ioctl) concerns the interfaces there; so
+do the kernel's settings of IPv6 below their folder. Whoever opens both while he may enter can go on with what
+CAP_NET_ADMIN alone allows.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ import array
 import contextlib
 import errno
 import fcntl
+import io
 import os
 import socket
 import struct
@@ -29,6 +31,7 @@ _ARPHRD_ETHER = 1
 _ETHTOOL_GFLAGS = 0x25
 _ETHTOOL_SFLAGS = 0x26
 _ETH_FLAG_LRO = 1 << 15
+_IPV6 = "/proc/sys/net/ipv6/conf"
 
 
 class Access:
@@ -42,10 +45,17 @@ class Access:
             if error.errno != errno.EAFNOSUPPORT:
                 raise
             self._socket = socket.socket(socket.AF_INET, kind)
+        try:
+            self._ipv6: int | None = os.open(_IPV6, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+        except FileNotFoundError:
+            self._ipv6 = None
 
     def close(self) -> None:
         """Gives the access up."""
         self._socket.close()
+        if self._ipv6 is not None:
+            os.close(self._ipv6)
+            self._ipv6 = None
 
     def index(self, name: str) -> int | None:
         """The number of the interface that has this name now."""
@@ -94,11 +104,30 @@ class Access:
         value = array.array("I", [_ETHTOOL_SFLAGS, self._offloads(name) & ~_ETH_FLAG_LRO | (_ETH_FLAG_LRO * on)])
         self._ask(_SIOCETHTOOL, name, struct.pack("P", value.buffer_info()[0]))
 
+    def has_ipv6(self, name: str) -> bool:
+        """Whether IPv6 is on; a kernel may have none."""
+        try:
+            with self._ipv6_switch(name, os.O_RDONLY) as switch:
+                return switch.read().strip() == b"0"
+        except FileNotFoundError:
+            return False
+
+    def set_ipv6(self, name: str, *, on: bool) -> None:
+        """Switches IPv6; what it was has no part in it."""
+        with self._ipv6_switch(name, os.O_WRONLY) as switch:
+            switch.write(b"0" if on else b"1")
+
     def add_address(self, index: int, address: str, length: int) -> None:
         """Another IPv6 address; one that is there stays."""
         packed = socket.inet_pton(socket.AF_INET6, address)
         with contextlib.suppress(FileExistsError):
             fcntl.ioctl(self._socket, _SIOCSIFADDR, struct.pack("16sIi", packed, length, index))
+
+    def _ipv6_switch(self, name: str, way: int) -> io.FileIO:
+        if self._ipv6 is None:
+            raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT))
+        fd = os.open(f"{name}/disable_ipv6", way | os.O_CLOEXEC, dir_fd=self._ipv6)
+        return io.FileIO(fd, "r" if way == os.O_RDONLY else "w")
 
     def _offloads(self, name: str) -> int:
         value = array.array("I", [_ETHTOOL_GFLAGS, 0])

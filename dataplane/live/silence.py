@@ -9,9 +9,7 @@ put back in the end also where a firewall was killed in between.
 from __future__ import annotations
 
 import contextlib
-import os
 from dataclasses import asdict, dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from dataplane.live.access import Access
@@ -47,11 +45,9 @@ class Silence:
 
     def __init__(self, link: Link, claim: Claim) -> None:
         self._link = link
-        self._ipv6_switch = _opened(link.name)
         try:
             self._access = Access()
         except OSError as error:
-            self._close_switch()
             raise refusal(f"setting up interface {link.name}", error) from None
         self._before = self._found(_Settings.of(claim.left))
         try:
@@ -75,11 +71,10 @@ class Silence:
                 if before.lro:
                     self._access.set_lro(name, on=True)
                 if before.ipv6:
-                    self._switch_ipv6(on=True)
+                    self._access.set_ipv6(name, on=True)
                     for address, length in before.addresses:
                         self._access.add_address(self._link.index, address, length)
         finally:
-            self._close_switch()
             self._access.close()
 
     def _found(self, left: _Settings | None) -> _Settings:
@@ -89,7 +84,7 @@ class Silence:
             mac=link.mac,
             flags=link.flags & (IFF_UP | IFF_NOARP),
             lro=self._access.has_lro(link.name),
-            ipv6=self._ipv6_is_on(),
+            ipv6=self._access.has_ipv6(link.name),
             # Link-local addresses come back by themselves.
             addresses=tuple(a for a in link.addresses if ":" in a[0] and not a[0].startswith("fe80:")),
         )
@@ -109,33 +104,10 @@ class Silence:
         if self._before.lro and self._access.has_lro(name):
             with contextlib.suppress(OSError):
                 self._access.set_lro(name, on=False)
+        # One that is set up with IPv6 would speak at once.
+        if self._before.ipv6 and self._access.has_ipv6(name):
+            try:
+                self._access.set_ipv6(name, on=False)
+            except OSError as error:
+                raise refusal(f"switching IPv6 off on interface {name}", error) from None
         self._access.set_flags(name, IFF_UP | IFF_NOARP)
-        if self._before.ipv6:
-            self._switch_ipv6(on=False)
-
-    def _ipv6_is_on(self) -> bool:
-        return self._ipv6_switch is not None and os.pread(self._ipv6_switch, 16, 0).strip() == b"0"
-
-    def _switch_ipv6(self, *, on: bool) -> None:
-        if self._ipv6_switch is not None:
-            os.pwrite(self._ipv6_switch, b"0" if on else b"1", 0)
-
-    def _close_switch(self) -> None:
-        if self._ipv6_switch is not None:
-            os.close(self._ipv6_switch)
-            self._ipv6_switch = None
-
-
-def _opened(name: str) -> int | None:
-    """The kernel's switch of IPv6 on an interface, which stays that of this namespace; None where none is needed."""
-    path = Path("/proc/sys/net/ipv6/conf", name, "disable_ipv6")
-    try:
-        return os.open(path, os.O_RDWR | os.O_CLOEXEC)
-    except FileNotFoundError:
-        return None
-    except OSError as error:
-        # A container may be able to look only.
-        with contextlib.suppress(OSError):
-            if path.read_text().strip() != "0":
-                return None
-        raise refusal(f"switching IPv6 off on interface {name}", error) from None
