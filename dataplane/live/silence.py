@@ -104,7 +104,8 @@ class Silence:
         if self._before.lro and self._access.has_lro(name):
             with contextlib.suppress(OSError):
                 self._access.set_lro(name, on=False)
-        # One that is set up with IPv6 would speak at once.
+        # NOARP shows what a firewall that was killed has begun. One that is set up with IPv6 would speak at once.
+        self._access.set_flags(name, self._link.flags & IFF_UP | IFF_NOARP)
         if self._before.ipv6 and self._access.has_ipv6(name):
             try:
                 self._access.set_ipv6(name, on=False)

@@ -74,4 +74,5 @@ def test_none_where_it_is_not_wanted(site: Guarded) -> None:
 def test_more_than_a_millisecond_is_refused(site: Guarded) -> None:
     done = site.fw.run(sys.executable, "-m", "dataplane", "run", str(site.policy_path), "--busy-poll", "1001")
     assert done.returncode == 2
-    assert "--busy-poll" in done.stderr and "1000" in done.stderr
+    assert "--busy-poll" in done.stderr
+    assert "1000" in done.stderr
