@@ -29,8 +29,10 @@ struct datagram {
     struct links by_age;
     struct links by_source;
     uint32_t source;
-    uint32_t seen;  /* bytes */
-    uint32_t total; /* bytes; 0 while the last fragment has not come */
+    uint32_t reach;        /* where the farthest fragment ends, in bytes */
+    uint32_t seen;         /* bytes */
+    uint32_t total;        /* bytes; 0 while the last fragment has not come */
+    uint32_t first_header; /* bytes that count besides the payload; 0 while the first has not come */
     uint32_t waiting;
     uint32_t last_waiting;
     uint32_t n_waiting;
@@ -329,9 +331,10 @@ static bool repeats(const struct datagram *d, const struct dp_packet *p)
 static bool place(struct datagram *d, const struct dp_packet *p)
 {
     uint32_t first = p->fragment_offset, end = first + p->fragment_length;
+    uint32_t reach = end > d->reach ? end : d->reach, header = first == 0 ? p->fragment_header : d->first_header;
 
     if (p->fragment_length == 0 || (p->more_fragments && p->fragment_length % 8) || p->tiny_fragment ||
-        end + p->fragment_header > TOTAL_MAX || (d->total && end > d->total))
+        reach + header > TOTAL_MAX || (d->total && end > d->total))
         return false;
     if (repeats(d, p))
         return true;
@@ -343,6 +346,8 @@ static bool place(struct datagram *d, const struct dp_packet *p)
     }
     if (d->n_ranges == DP_DATAGRAM_FRAGMENTS || (!p->more_fragments && d->total))
         return false;
+    d->reach = reach;
+    d->first_header = header;
     d->range[d->n_ranges++] = (struct range){(uint16_t)(first / 8), (uint16_t)p->fragment_length};
     d->seen += p->fragment_length;
     if (!p->more_fragments)

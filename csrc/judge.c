@@ -80,6 +80,16 @@ static uint8_t first_state(const struct dp_conntrack *ct, const struct dp_packet
     return DP_CONN_OTHER_ONE_WAY;
 }
 
+void dp_judge_alone(struct dp_engine *engine, const struct dp_job *job, uint32_t direction, struct dp_check *check)
+{
+    enum dp_cause cause = DP_CAUSE_NONE;
+
+    if (first_state(&engine->conntrack, &job->packet, &cause) == DP_CONN_INVALID)
+        dp_answer_invalid(check, cause);
+    else
+        ask_rules(engine, &job->packet, job->zone[direction], direction, check);
+}
+
 void dp_judge_new(struct dp_engine *engine, const struct dp_job *job, uint32_t direction, uint32_t old,
                   struct dp_check *check)
 {
@@ -120,9 +130,13 @@ void dp_judge_held(struct dp_engine *engine, const struct dp_job *job, uint32_t 
     struct dp_entry *e = &ct->table.entries[entry];
     uint8_t next;
 
-    if (ct->config.reevaluate && direction == DP_INGRESS && !dp_judge_reopens(ct, e, &job->packet) &&
-        ask_rules(engine, &job->packet, job->zone[direction], direction, check) &&
-        dp_judge_step(ct, e, &job->packet, DP_INITIATOR, &next) == DP_CAUSE_NONE) {
+    if (ct->config.reevaluate && direction == DP_INGRESS && dp_judge_reopens(ct, e, &job->packet)) {
+        dp_judge_new(engine, job, direction, entry, check);
+        if (check->verdict == DP_ALLOW || check->reason == DP_REASON_TABLE_FULL)
+            return;
+    } else if (ct->config.reevaluate && direction == DP_INGRESS &&
+               ask_rules(engine, &job->packet, job->zone[direction], direction, check) &&
+               dp_judge_step(ct, e, &job->packet, DP_INITIATOR, &next) == DP_CAUSE_NONE) {
         dp_conntrack_reattach(ct, entry, check->rule);
         dp_conntrack_keep(ct, entry, next);
         dp_answer(check, DP_ALLOW, DP_STATE_ESTABLISHED, DP_REASON_RULE);

@@ -65,6 +65,8 @@ void dp_judge_error(struct dp_engine *engine, const struct dp_job *job, uint32_t
 /* A packet without a connection, or one that begins anew in place of the closed connection `old` (0 for none). */
 void dp_judge_new(struct dp_engine *engine, const struct dp_job *job, uint32_t direction, uint32_t old,
                   struct dp_check *check);
+/* A packet that the rules decide about and that gets no connection. */
+void dp_judge_alone(struct dp_engine *engine, const struct dp_job *job, uint32_t direction, struct dp_check *check);
 /* A packet of a disconnected connection (SPEC 5.3); with reevaluate, its initiator's may keep it (SPEC 5.7). */
 void dp_judge_held(struct dp_engine *engine, const struct dp_job *job, uint32_t direction, uint32_t entry,
                    struct dp_check *check);
@@ -92,6 +94,16 @@ static inline bool dp_judge_reopens(const struct dp_conntrack *ct, const struct 
            dp_tcp_first_event(p->tcp.flags) == DP_TCP_SYN;
 }
 
+/*
+ * Whether both ends of a packet are one and the same, as of LAND: its way out made the connection that its way in
+ * finds, which answers nobody.
+ */
+static inline bool dp_is_to_itself(const struct dp_flow_key *key, const struct dp_packet *p)
+{
+    return !p->icmp_query && key->local_port == key->remote_port &&
+           memcmp(&p->source, &p->destination, p->family == 4 ? 4 : 16) == 0;
+}
+
 /* A packet of a live connection. */
 static inline __attribute__((always_inline)) void dp_judge_known(struct dp_engine *engine, const struct dp_job *job,
                                                                  uint32_t direction, uint32_t entry,
@@ -104,6 +116,10 @@ static inline __attribute__((always_inline)) void dp_judge_known(struct dp_engin
     enum dp_cause cause;
     uint8_t next;
 
+    if (side == DP_RESPONDER && dp_is_to_itself(&job->key[direction], &job->packet)) {
+        dp_judge_alone(engine, job, direction, check);
+        return;
+    }
     if (dp_judge_reopens(ct, e, &job->packet)) {
         dp_judge_new(engine, job, direction, entry, check);
         return;

@@ -107,7 +107,9 @@ void dp_tcp_open(struct dp_entry *e, const struct dp_tcp_segment *s)
     }
     /* Picked up in mid-stream: the scales are not known, so neither side's window can be. */
     e->tcp_scale_flags[DP_INITIATOR] = s->flags & DP_TCP_FLAG_FIN ? SIDE_LIBERAL | SIDE_FIN : SIDE_LIBERAL;
+    e->tcp_scale_flags[DP_INITIATOR] |= SIDE_ACKED;
     e->tcp_scale_flags[DP_RESPONDER] = SIDE_LIBERAL;
+    e->tcp_max_ack[DP_INITIATOR] = e->tcp_end[DP_RESPONDER] = s->ack;
     e->tcp_end[DP_INITIATOR] = s->end;
     raise_window(e, DP_INITIATOR, s->window ? s->window : 1);
     e->tcp_max_end[DP_INITIATOR] = s->end + window_of(e, DP_INITIATOR);
@@ -148,11 +150,11 @@ static bool is_opening(uint8_t state)
 static bool inside(const struct dp_entry *e, enum dp_side sender, enum dp_side receiver, uint32_t seq, uint32_t ack,
                    uint32_t end)
 {
-    uint32_t back = window_of(e, sender);
+    uint32_t back = window_of(e, sender), edge = e->tcp_max_end[sender];
 
     if (back < ACK_WINDOW_LEAST)
         back = ACK_WINDOW_LEAST;
-    return !before(e->tcp_max_end[sender], seq) &&
+    return !before(edge, seq) && (seq != edge || end - seq <= 1) &&
            (e->tcp_max_window[receiver] == 0 || !before(end, e->tcp_end[sender] - window_of(e, receiver))) &&
            !before(later(e->tcp_end[receiver], e->tcp_max_end[receiver]), ack) &&
            !before(ack, e->tcp_end[receiver] - back);
@@ -226,13 +228,15 @@ static bool starts_side(const struct dp_entry *e, enum dp_side sender, enum dp_t
 static bool reset_allows(const struct dp_entry *e, enum dp_side sender, enum dp_side receiver,
                          const struct dp_tcp_segment *s, uint8_t *next)
 {
-    if (!(e->tcp_scale_flags[receiver] & SIDE_ACKED))
+    bool acked = e->tcp_scale_flags[receiver] & SIDE_ACKED, opening = is_opening(e->state);
+
+    if (!acked && opening)
         return true;
-    if (s->seq == e->tcp_max_ack[receiver] || s->seq == e->tcp_end[sender])
+    if ((acked && s->seq == e->tcp_max_ack[receiver]) || s->seq == e->tcp_end[sender])
         return true;
-    if (!is_opening(e->state))
+    if (!opening)
         *next = e->state;
-    return !before(s->seq, e->tcp_max_ack[receiver]);
+    return !acked || !before(s->seq, e->tcp_max_ack[receiver]);
 }
 
 enum dp_cause dp_tcp_step(const struct dp_conntrack_config *config, struct dp_entry *e, enum dp_side sender,
@@ -274,7 +278,8 @@ enum dp_cause dp_tcp_step(const struct dp_conntrack_config *config, struct dp_en
     /* Without ACK, or in the RST of stacks that set it with a zero, the acknowledgement says nothing. */
     if (!(s->flags & DP_TCP_FLAG_ACK) || ((s->flags & DP_TCP_FLAG_RST) && ack == 0))
         ack = e->tcp_end[receiver];
-    if (e->tcp_max_window[sender] == 0) {
+    /* What a RST says of its side is no more than a guess may be. */
+    if (e->tcp_max_window[sender] == 0 && event != DP_TCP_RST) {
         kept = *e;
         join_side(e, sender, receiver, s, ack);
         joined = true;

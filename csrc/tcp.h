@@ -9,7 +9,8 @@
  *   max_ack  the highest acknowledgement it has sent; before its first one, its own first sequence number plus one
  *   window   the largest window it has advertised, in units of its scale (16 bits are enough then)
  * A segment from `sender` to `receiver` is inside when
- *   I    seq <= sender.max_end                     it begins where the receiver said there is room
+ *   I    seq < sender.max_end                      it begins where the receiver said there is room; at its end no
+ *                                                  more than one number: a FIN, a probe
  *   II   end >= sender.end - receiver.window       and is not older than a whole window
  *   III  ack <= max(receiver.end, receiver.max_end)  it acknowledges what was sent, or, where the capture lost that,
  *                                                  what could have been sent

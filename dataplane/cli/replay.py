@@ -53,6 +53,8 @@ def replay(
     from dataplane.replay import Captures, Replay
     from dataplane.replay.verdicts import open_writer
 
+    if captures.count("-") > 1:
+        _refuse("-: standard input can be read only once: name it once")
     with ExitStack() as stack:
         try:
             engine = Engine(Policy.load(policy))

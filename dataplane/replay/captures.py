@@ -15,7 +15,7 @@ from typing import Any, Self
 
 from dataplane._core import ffi, lib
 from dataplane._core.errors import check
-from dataplane.replay.decompress import GZIP, ZSTD, DamagedError, gunzip, unzstd
+from dataplane.replay.decompress import DamagedError, compression_of, gunzip, unzstd
 
 _CHUNK = 1 << 20
 _FORMATS = {lib.DP_CAPTURE_UNKNOWN: None, lib.DP_CAPTURE_PCAP: "pcap", lib.DP_CAPTURE_PCAPNG: "pcapng"}
@@ -48,7 +48,7 @@ class _Pump:
     def __init__(self, source: io.FileIO, magic: bytes, taken: bytes) -> None:
         self.fault: str | None = None
         self.written = 0
-        self.compression = "gzip" if magic.startswith(GZIP) else "zstd" if magic.startswith(ZSTD) else None
+        self.compression = compression_of(magic)
         self.read_end, self._write_end = os.pipe()
         fcntl.fcntl(self._write_end, fcntl.F_SETPIPE_SZ, _CHUNK)
         self._stream: io.BufferedReader = io.BufferedReader(_Headed(taken, source), _CHUNK)
@@ -131,7 +131,7 @@ class _Capture:
             self.pump = _Pump(source, head, head)
             return self.pump.read_end
         magic = os.pread(source.fileno(), 4, 0)
-        if not magic.startswith((GZIP, ZSTD)):
+        if compression_of(magic) is None:
             return source.fileno()
         self.pump = _Pump(source, magic, b"")
         return self.pump.read_end

@@ -16,6 +16,19 @@ if TYPE_CHECKING:
 
 GZIP, ZSTD = b"\x1f\x8b", b"\x28\xb5\x2f\xfd"
 
+
+def compression_of(magic: bytes) -> str | None:
+    """What the first four bytes of a stream say it is compressed with: ``gzip`` or ``zstd``; None for neither."""
+    if magic.startswith(GZIP):
+        return "gzip"
+    return "zstd" if magic == ZSTD or _is_skippable(magic) else None
+
+
+def _is_skippable(magic: bytes) -> bool:
+    """Whether a zstd frame begins so that holds no data (RFC 8878, 3.1.2), such as pzstd's first."""
+    return len(magic) == 4 and magic[1:] == b"\x2a\x4d\x18" and magic[0] >> 4 == 5
+
+
 # What the most repetitive data makes of one piece is a thousand times as long.
 _PIECE = 1 << 15
 
@@ -67,7 +80,7 @@ def unzstd(stream: io.BufferedReader) -> Iterator[bytes]:
 
     unpacker = zstandard.ZstdDecompressor()
     while magic := stream.read(4):
-        if magic[1:] == b"\x2a\x4d\x18" and magic[0] >> 4 == 5:
+        if _is_skippable(magic):
             _skip(stream, int.from_bytes(_exactly(stream, 4), "little"))
         elif magic == ZSTD:
             try:

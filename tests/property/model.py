@@ -29,8 +29,7 @@ Readings that the specification leaves open, as taken here:
   identifier, and which end asks: each end's queries are connections of their own.
 * A cut entry answers before the segment itself is looked at: even an impossible or closing segment is `disconnected`.
 * An ICMP error fits when it goes to the source of the packet that it quotes and that packet passed the instance in the
-  other direction. It need not come from the quoted destination. A quoted segment must have a sequence number that its
-  sender can have sent.
+  other direction. It need not come from the quoted destination, and a quoted segment's numbers say nothing.
 * ICMP types that are neither queries, their replies, nor the errors named in 4.5 are invalid (redirects too).
 * DHCP is between a client and its server where the instance is the client: it sends 68 to 67 (546 to 547), and receives
   67 to 68 (547 to 546). An instance that serves is judged by the rules.
@@ -228,7 +227,7 @@ class Model:
         if connection is None:
             return self._check_first(packet, instance, direction, key)
         if connection.cut is not None:
-            return self._check_cut(packet, instance, direction, connection)
+            return self._check_cut(packet, instance, direction, key, connection)
         return self._check_later(packet, instance, direction, key, connection)
 
     def _check_first(self, packet: Packet, instance: dict[str, Any], direction: str, key: Key) -> Check:
@@ -259,6 +258,18 @@ class Model:
             zone[key].tcp = tcp
         return Check(name, direction, "allow", "new", "rule", rule["id"], group, origin)
 
+    def _check_alone(self, packet: Packet, instance: dict[str, Any], direction: str) -> Check:
+        """A packet whose two ends are one, on its way in: the entry that it found is that of its own way out."""
+        if packet.tcp is not None and not plain_syn(packet.tcp):
+            loose = self.document["conntrack"]["tcp_loose"] and not packet.tcp.flags & RST
+            if not loose or not possible(packet.tcp):
+                return _invalid(instance["id"], direction, None)
+        match = first_match(self.document, instance, direction, packet)
+        if match is None:
+            return Check(instance["id"], direction, "deny", "new", "no-rule-matched")
+        rule, group = match
+        return Check(instance["id"], direction, rule["action"], "new", "rule", rule["id"], group)
+
     def _room(self, zone: dict[Key, Connection], key: Key) -> bool:
         """Makes room for one more entry where a tentative one can go (SPEC 4.9)."""
         for other in [k for k, connection in zone.items() if not self.alive(connection)]:
@@ -275,6 +286,8 @@ class Model:
         self, packet: Packet, instance: dict[str, Any], direction: str, key: Key, connection: Connection
     ) -> Check:
         name = instance["id"]
+        if _side(direction, connection) == RESPONDER and _to_itself(packet):
+            return self._check_alone(packet, instance, direction)
         firm = not connection.tentative()
         if packet.tcp is not None and connection.tcp is not None:
             outcome = connection.tcp.take(packet.tcp, _side(direction, connection))
@@ -295,7 +308,9 @@ class Model:
         if _side(direction, connection) == RESPONDER:
             connection.both_ways = True
 
-    def _check_cut(self, packet: Packet, instance: dict[str, Any], direction: str, connection: Connection) -> Check:
+    def _check_cut(
+        self, packet: Packet, instance: dict[str, Any], direction: str, key: Key, connection: Connection
+    ) -> Check:
         """A packet of a disconnected connection (SPEC 5.3, 5.7)."""
         name, origin = instance["id"], connection.origin
         held = Check(name, direction, "deny", "disconnected", "disconnected", connection=origin)
@@ -307,8 +322,12 @@ class Model:
             return held
         rule, group = match
         tcp, segment = connection.tcp, packet.tcp
-        if tcp is not None and segment is not None and tcp.take(segment, INITIATOR) != "valid":
-            return held
+        if tcp is not None and segment is not None:
+            outcome = tcp.take(segment, INITIATOR)
+            if outcome == "new connection":
+                return self._check_first(packet, instance, direction, key)
+            if outcome == "invalid":
+                return held
         connection.cut, connection.rule, connection.security_group = None, rule["id"], group
         self._refresh(direction, connection)
         return Check(name, direction, "allow", "established", "rule", rule["id"], group, origin)
@@ -400,6 +419,12 @@ def _options(options: bytes) -> Iterator[bytes]:
 def _side(direction: str, connection: Connection) -> int:
     from_instance = direction == "egress"
     return INITIATOR if from_instance == (connection.origin == "outbound") else RESPONDER
+
+
+def _to_itself(packet: Packet) -> bool:
+    """Whether both ends of a packet are one and the same."""
+    ends = (packet.source, packet.source_port), (packet.destination, packet.destination_port)
+    return packet.icmp is None and ends[0] == ends[1]
 
 
 def _invalid(instance: str, direction: str, connection: str | None) -> Check:
