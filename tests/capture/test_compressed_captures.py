@@ -67,7 +67,12 @@ def in_members(data: bytes) -> bytes:
     return gzip.compress(data[:middle], mtime=0) + gzip.compress(data[middle:], mtime=0) + bytes(512)
 
 
-WRITERS = [gzip.compress, in_members, zstandard.compress, with_small_blocks]
+def behind_a_skippable_frame(data: bytes) -> bytes:
+    """Zstd as pzstd writes it."""
+    return b"\x50\x2a\x4d\x18" + struct.pack("<II", 4, 1234) + zstandard.compress(data)
+
+
+WRITERS = [gzip.compress, in_members, zstandard.compress, with_small_blocks, behind_a_skippable_frame]
 
 
 @pytest.mark.parametrize("pack", WRITERS)

@@ -124,6 +124,7 @@ def test_a_truncated_capture_is_reported_after_what_was_read(tmp_path: Path) -> 
         ((POLICY, CAPTURE, "--expect", "missing.yaml"), 2, "missing.yaml"),
         ((POLICY, CAPTURE, "--verdicts", "/missing/verdicts.jsonl"), 2, "/missing/verdicts.jsonl"),
         ((POLICY, CAPTURE, "--verdicts", "/dev/full"), 2, "/dev/full"),
+        ((POLICY, "-", "-"), 2, "name it once"),
         ((POLICY,), 2, "captures"),
     ],
 )

@@ -25,11 +25,21 @@ instances: [{id: server, addresses: [10.0.0.1, "fd00::1"], security_groups: [sg]
 
 
 def fragment(
-    offset: int, body: bytes, more: bool, ident: int = 1, protocol: int = 17, source: str = CLIENT, vlan: int = 0
+    offset: int,
+    body: bytes,
+    more: bool,
+    ident: int = 1,
+    protocol: int = 17,
+    source: str = CLIENT,
+    vlan: int = 0,
+    options: int = 0,
 ) -> bytes:
-    """An IPv4 fragment to the server."""
-    head = struct.pack("!BBHHHBBH", 0x45, 0, 20 + len(body), ident, more << 13 | offset // 8, 64, protocol, 0)
-    head += packed(source) + packed(SERVER)
+    """An IPv4 fragment to the server, with so many words of options that do nothing."""
+    size = 20 + 4 * options
+    head = struct.pack(
+        "!BBHHHBBH", 0x45 + options, 0, size + len(body), ident, more << 13 | offset // 8, 64, protocol, 0
+    )
+    head += packed(source) + packed(SERVER) + b"\1" * 4 * options
     head = head[:10] + struct.pack("!H", checksum(head)) + head[12:]
     return ethernet("02:00:00:00:00:01", "02:00:00:00:00:02", head + body, vlan=vlan)
 
@@ -152,6 +162,18 @@ def test_a_tiny_first_fragment_is_invalid(firewall: DataPlane) -> None:
 def test_a_datagram_over_65535_bytes_is_invalid(firewall: DataPlane) -> None:
     """SPEC 4.6: ping of death."""
     assert answers(firewall, [parts(53)[0], fragment(65528, bytes(64), False)]) == [ALLOWED, INVALID]
+
+
+@pytest.mark.parametrize(("size", "expected"), [(7, ALLOWED), (8, INVALID)])
+def test_the_size_of_a_datagram_counts_the_header_of_its_first_fragment(
+    firewall: DataPlane, size: int, expected: tuple[str, str, str | None]
+) -> None:
+    """SPEC 4.6, 65,535 bytes: a header of 24 bytes, and payload behind 65,504; others' headers do not count."""
+    begin = datagram(CLIENT, SERVER, 17, (4000, 53), bytes(100))[:96]
+    first, last = fragment(0, begin, True, options=1), fragment(65504, bytes(size), False)
+    assert answers(firewall, [first, last]) == [ALLOWED, expected]
+    again = (fragment(0, begin, True, 2, options=1), fragment(65504, bytes(size), False, 2, options=3))
+    assert answers(firewall, [again[1], again[0]])[1] in (expected, KNOWN if expected == ALLOWED else expected)
 
 
 def test_a_fragment_behind_the_end_is_invalid(firewall: DataPlane) -> None:

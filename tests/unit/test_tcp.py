@@ -289,6 +289,61 @@ def test_mid_stream_pick_up() -> None:
     assert outcome(firewall, 0.0, segment("R", "P.", 10, 1, 1, 8000)) == "no-rule-matched"
 
 
+BY_BOTH: list[Row] = [
+    (0.0, "I", "P.", 100, 5000, 7000, 100, "new"),
+    (0.1, "R", ".", 0, 7000, 5100, 50, "ok"),
+]
+
+
+@pytest.mark.parametrize("rows", [BY_BOTH[:1], BY_BOTH], ids=["one side seen", "both sides seen"])
+@pytest.mark.parametrize(("side", "exact", "far"), [("R", 7000, 2**30), ("I", 5100, 2**30), ("I", 5100, 2**31 + 9000)])
+def test_a_blind_rst_ends_no_connection_that_was_picked_up(rows: list[Row], side: str, exact: int, far: int) -> None:
+    """SPEC 4.4: also where no window is known; said twice it is no better. At the exact place it closes."""
+    loose = "conntrack: {tcp_loose: true}\n"
+    firewall = play(rows, loose)
+    for at in (1.0, 2.0):
+        assert outcome(firewall, at, segment(side, "R", 0, exact + far, 0, 0)) in ("ok", "tcp-window")
+        assert states(firewall) == ["ESTABLISHED"]
+    assert outcome(firewall, 15.0, segment("R", "P.", 10, 7000, 5100, 50)) == "ok"
+    firewall = play(rows, loose)
+    assert outcome(firewall, 1.0, segment(side, "R", 0, exact, 0, 0)) == "ok"
+    assert states(firewall) == ["CLOSE"]
+
+
+@pytest.mark.parametrize(
+    ("flags", "length", "seq", "expected"),
+    [
+        ("P.", 1400, 9001, "tcp-window"),
+        ("P.", 2, 9001, "tcp-window"),
+        ("P.", 1, 9001, "ok"),
+        ("F.", 0, 9001, "ok"),
+        (".", 0, 9001, "ok"),
+        ("P.", 1400, 9000, "ok"),
+        (".", 0, 9002, "tcp-window"),
+    ],
+)
+def test_the_edge_of_the_window(flags: str, length: int, seq: int, expected: str) -> None:
+    """SPEC 4.4: what begins where it ends lies outside, but for a probe's byte or a FIN (RFC 9293, 3.8.6.1)."""
+    assert outcome(play(HANDSHAKE), 1.0, segment("I", flags, length, seq, 1, 8000)) == expected
+
+
+def test_reevaluate_judges_a_new_connection_in_place_of_a_closed_one() -> None:
+    """SPEC 4.4, 5.7: a new SYN of the initiator's is judged by the rules of now; with `hold` it waits (5.3)."""
+    more = {"add_rule": {"security_group": "sg", "rule": {"direction": "egress"}}}
+    closed: list[Row] = [*HANDSHAKE, (1.0, "I", "R", 0, 1, 0, 0, "ok")]
+    again = segment("I", "S", 0, 90000, 0, 8000)
+    for mode, expected in (("hold", "disconnected"), ("reevaluate", "new")):
+        firewall = play(closed, f"conntrack: {{on_change: {mode}}}\n")
+        firewall.apply(more, 2)
+        assert outcome(firewall, 3.0, again) == expected
+        assert outcome(firewall, 4.0, segment("R", "S.", 0, 0, 90001, 9000)) == (
+            "ok" if expected == "new" else expected
+        )
+    firewall = play(closed, "conntrack: {on_change: reevaluate}\n")
+    firewall.apply({"delete_rule": {"id": "in"}}, 2)
+    assert outcome(firewall, 3.0, again) == "disconnected"
+
+
 @pytest.mark.parametrize(
     ("side", "flags", "length", "seq", "ack"),
     [
