@@ -246,7 +246,7 @@ enum dp_cause dp_tcp_step(const struct dp_conntrack_config *config, struct dp_en
     struct dp_entry kept;
     enum dp_tcp_event event;
     uint32_t ack = s->ack;
-    bool joined = false;
+    bool joined = false, outside;
 
     if (!dp_tcp_flags_valid(s->flags))
         return DP_CAUSE_TCP_FLAGS;
@@ -278,15 +278,18 @@ enum dp_cause dp_tcp_step(const struct dp_conntrack_config *config, struct dp_en
     /* Without ACK, or in the RST of stacks that set it with a zero, the acknowledgement says nothing. */
     if (!(s->flags & DP_TCP_FLAG_ACK) || ((s->flags & DP_TCP_FLAG_RST) && ack == 0))
         ack = e->tcp_end[receiver];
-    /* What a RST says of its side is no more than a guess may be. */
-    if (e->tcp_max_window[sender] == 0 && event != DP_TCP_RST) {
+    if (e->tcp_max_window[sender] == 0) {
         kept = *e;
         join_side(e, sender, receiver, s, ack);
         joined = true;
     }
-    if (!config->tcp_be_liberal &&
-        ((!(e->tcp_scale_flags[sender] & SIDE_LIBERAL) && !inside(e, sender, receiver, s->seq, ack, s->end)) ||
-         (event == DP_TCP_RST && !reset_allows(e, sender, receiver, s, next)))) {
+    outside = !(e->tcp_scale_flags[sender] & SIDE_LIBERAL) && !inside(e, sender, receiver, s->seq, ack, s->end);
+    /* A side is not known by its RST, which may be a guess. */
+    if (joined && event == DP_TCP_RST) {
+        *e = kept;
+        joined = false;
+    }
+    if (!config->tcp_be_liberal && (outside || (event == DP_TCP_RST && !reset_allows(e, sender, receiver, s, next)))) {
         if (joined)
             *e = kept;
         return DP_CAUSE_TCP_WINDOW;

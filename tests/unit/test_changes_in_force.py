@@ -206,9 +206,7 @@ def test_reevaluate_lets_the_new_rules_decide_about_the_initiator() -> None:
 
 
 @pytest.mark.parametrize(("port", "expected"), [(53, ["rule", "rule"]), (7, ["rule", "no-rule-matched"])])
-def test_a_packet_to_its_own_sender_is_no_answer_to_itself(
-    firewall: DataPlane, port: int, expected: list[str]
-) -> None:
+def test_a_packet_to_its_own_sender_is_no_answer_to_itself(firewall: DataPlane, port: int, expected: list[str]) -> None:
     """SPEC 3.1, 4.1 (LAND): on its way in it is judged by the ingress rules, however often it comes."""
     body = datagram(A, A, 17, (port, port))
     land = ethernet("02:00:00:00:00:02", "02:00:00:00:00:01", packet(A, A, 17, body))
