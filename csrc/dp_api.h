@@ -542,7 +542,7 @@ struct dp_port_counters {
     struct dp_counter check[DP_DIRECTIONS][DP_VERDICTS][DP_REASONS];
     uint64_t drop[DP_PORT_DROPS];
     uint64_t bursts;
-    int32_t error; /* errno of the last failure to receive, such as ENODEV when the interface is gone; 0 for none */
+    int32_t error; /* errno of a failure to receive that no frame has followed, as all workers have it; 0 for none */
     uint32_t unused;
 };
 int dp_firewall_port_counters(struct dp_firewall *firewall, uint32_t number, struct dp_port_counters *counters);

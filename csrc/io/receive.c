@@ -97,6 +97,7 @@ static bool take(struct dp_worker *w, uint32_t number, uint8_t *header, uint32_t
 {
     struct dp_port_counters *counters = &w->port_counters[number];
 
+    counters->error = 0;
     if (length == 0) {
         counters->drop[DP_DROP_DAMAGED]++;
         return false;

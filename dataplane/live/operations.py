@@ -14,9 +14,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from dataplane.atomic import is_replaceable
 from dataplane.live import state
 from dataplane.live.records import connection_record, counters_record, disconnected_record
-from dataplane.policy import Policy
+from dataplane.policy import Policy, PolicyError
+from dataplane.policy.mistakes import Mistake, printable
 
 if TYPE_CHECKING:
     from dataplane.enforcement import Disconnected
@@ -64,7 +66,7 @@ class Operations:
         """Reads the policy file again and puts it in force. On a PolicyError, with every mistake, the old one stays."""
         started = time.perf_counter()
         try:
-            policy = self.firewall.changed({"apply_policy": Policy.load(self._policy_path)})
+            policy = self.firewall.changed({"apply_policy": self._read_policy()})
             answer = self._change_to(policy, dry_run=dry_run)
         except Exception:
             if not dry_run:
@@ -76,6 +78,13 @@ class Operations:
             self.reloads.loaded_at = time.time()
             self._unsaved = 0
         return {"policy": str(self._policy_path), **answer, "seconds": time.perf_counter() - started}
+
+    def _read_policy(self) -> Policy:
+        # A FIFO or a device may never end, and nothing else would be answered meanwhile.
+        if not is_replaceable(self._policy_path):
+            text = "it is no regular file: put the policy there"
+            raise PolicyError([Mistake(printable(str(self._policy_path)), None, None, "", text)])
+        return Policy.load(self._policy_path)
 
     def change(self, change: Mapping[str, Any], *, dry_run: bool = False) -> dict[str, Any]:
         """Makes one change of SPEC 7 in memory: the policy file stays as it is. Raises ChangeError.

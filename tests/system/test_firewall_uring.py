@@ -101,6 +101,15 @@ def test_a_link_that_is_down(site: Guarded) -> None:
     until(lambda: pings(site.guest("c"), four(1)), "the guest is there again")
 
 
+def test_an_uplink_that_was_down(site: Guarded) -> None:
+    """It has failed while it is down, and no longer once something has come from it again."""
+    site.fw.ip("link", "set", "up0", "down")
+    until(lambda: "Network is down" in site.ctl("status"), "it is told")
+    site.fw.ip("link", "set", "up0", "up")
+    until(lambda: pings(site.world, four(1)), "it is served again")
+    assert "Network is down" not in site.ctl("status")
+
+
 def test_a_tap_that_is_deleted(site: Guarded) -> None:
     """Under traffic: it is made anew and served, and nobody else sees what was meant for it."""
     end = flood(site)

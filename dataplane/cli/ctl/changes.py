@@ -49,6 +49,9 @@ def _rule_fields(words: list[str]) -> dict[str, Any]:
         if not equals:
             typer.echo(f"{word}: write FIELD=VALUE, as in protocol=tcp", err=True)
             raise typer.Exit(EXIT_USAGE)
+        if name in fields:
+            typer.echo(f"{word}: {name} is given twice: give each field once", err=True)
+            raise typer.Exit(EXIT_USAGE)
         if not value:
             fields[name] = None
         elif name in ("protocol", "icmp_type", "icmp_code", "priority") and value.isdecimal():

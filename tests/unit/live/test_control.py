@@ -221,6 +221,12 @@ def test_reload_with_mistakes_tells_all_and_keeps_the_old(served: Served) -> Non
     with pytest.raises(RefusedError) as told:
         served.call("reload")
     assert "the file cannot be read" in told.value.mistakes[0]
+    # Nobody writes into it: who opened it would wait for ever.
+    os.mkfifo(served.policy)
+    with pytest.raises(RefusedError) as told:
+        served.call("reload")
+    assert told.value.mistakes == [f"{served.policy}: it is no regular file: put the policy there"]
+    assert served.call("status")["generation"] == 1
 
 
 def test_reload_takes_back_what_was_in_memory_only(served: Served) -> None:

@@ -44,6 +44,15 @@ def test_a_capture_that_is_refused_leaves_the_file_as_it_was(served: Served, tmp
     assert file.read_bytes() == b"of yesterday"
 
 
+def test_a_field_that_is_given_twice(served: Served) -> None:
+    """Neither of the two is taken: the last one might open more than the first."""
+    prefixes = ("remote_ip_prefix=10.0.0.0/8", "remote_ip_prefix=0.0.0.0/0")
+    done = ctl(served, "rule", "add", "sg", "direction=ingress", *prefixes)
+    assert done.returncode == 2
+    assert done.stderr == b"remote_ip_prefix=0.0.0.0/0: remote_ip_prefix is given twice: give each field once\n"
+    assert served.call("status")["generation"] == 1
+
+
 def test_a_rule_keeps_its_id(served: Served) -> None:
     done = ctl(served, "rule", "update", "web", "id=http", "priority=2")
     assert (done.returncode, done.stderr) == (2, b"id: a rule keeps its id: delete it and add another one\n")
