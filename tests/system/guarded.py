@@ -26,6 +26,16 @@ from .network import Host, Network, network, standing_in, until
 WORLD = 9
 PROGRAMS = ("ip", "ping", "curl", "nc", "iperf3", "ss", "sysctl")
 
+#: The begin of a policy whose group `sg` lets everything in and out; instances follow.
+OPEN = """
+security_groups:
+  - id: sg
+    security_group_rules:
+      - {id: in, direction: ingress}
+      - {id: out, direction: egress}
+instances:
+"""
+
 
 def four(number: int) -> str:
     """The IPv4 address of a guest."""

@@ -10,26 +10,17 @@ from pathlib import Path
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
-from .guarded import PROGRAMS, Guarded, four, guarded, pings
+from .guarded import OPEN, PROGRAMS, Guarded, four, guarded, pings
 from .network import needs_root_and, until
 
 pytestmark = needs_root_and(*PROGRAMS)
-
-POLICY = """
-security_groups:
-  - id: sg
-    security_group_rules:
-      - {id: in, direction: ingress}
-      - {id: out, direction: egress}
-instances:
-"""
 
 
 @pytest.fixture
 def site(tmp_path: Path) -> Iterator[Guarded]:
     """A guest whose group lets everything in; the firewall is not started."""
     with guarded(tmp_path) as made:
-        made.write(POLICY + made.instance("a", 1))
+        made.write(OPEN + made.instance("a", 1))
         yield made
 
 

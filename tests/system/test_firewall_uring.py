@@ -12,19 +12,10 @@ import pytest
 from scapy.layers.inet import IP, UDP
 from scapy.layers.l2 import Ether
 
-from .guarded import PROGRAMS, Guarded, four, guarded, mac, pings, tapped, token
+from .guarded import OPEN, PROGRAMS, Guarded, four, guarded, mac, pings, tapped, token
 from .network import needs_root_and, until
 
 pytestmark = needs_root_and(*PROGRAMS)
-
-RULES = """
-security_groups:
-  - id: sg
-    security_group_rules:
-      - {id: in, direction: ingress}
-      - {id: out, direction: egress}
-instances:
-"""
 
 
 @pytest.fixture(params=["--io-uring --workers 1", "--io-uring --workers 2", "--no-io-uring --workers 2"])
@@ -36,7 +27,7 @@ def options(request: pytest.FixtureRequest) -> list[str]:
 def site(options: list[str], tmp_path: Path) -> Iterator[Guarded]:
     """Guests a, b and c of one group, which lets everything in."""
     with guarded(tmp_path) as made:
-        made.write(RULES + "".join(made.instance(name, number) for number, name in enumerate("abc", 1)))
+        made.write(OPEN + "".join(made.instance(name, number) for number, name in enumerate("abc", 1)))
         made.start(*options)
         for number, name in enumerate("abc", 1):
             made.address(name, number)
