@@ -12,9 +12,10 @@ from typing import Any
 from dataplane._core import ffi, lib
 from dataplane._core.calls import Calls
 from dataplane._core.errors import check
+from dataplane.policy.fields import PROTOCOL_NUMBERS
 from dataplane.verdict import CONN_STATE_WORDS, ORIGIN_WORDS, Names
 
-PROTOCOLS = {"icmp": 1, "tcp": 6, "udp": 17, "dccp": 33, "gre": 47, "esp": 50, "ah": 51, "icmpv6": 58, "sctp": 132}
+PROTOCOLS = dict(sorted((PROTOCOL_NUMBERS | {"esp": 50, "ah": 51}).items(), key=lambda item: item[1]))
 PROTOCOL_NAMES = {number: name for name, number in PROTOCOLS.items()}
 _BATCH = 4096
 _SIZE = ffi.sizeof("struct dp_connection")

@@ -119,14 +119,16 @@ TCP_TRANSITIONS: tuple[tuple[int, int, dict[int, int]], ...] = (
 LOOSE = (NONE, I, {SYN_ACK: ESTABLISHED, ACK: ESTABLISHED, FIN: FIN_WAIT_I})
 
 HALF_OPEN = (SYN_SENT, SIMULTANEOUS, SYN_RECEIVED, SYN_RECEIVED_I)
-CLOSING_STATES = (FIN_WAIT_I, FIN_WAIT_R, CLOSE_WAIT_I, CLOSE_WAIT_R, CLOSING, LAST_ACK_I, LAST_ACK_R)
+FIN_SEEN = (FIN_WAIT_I, FIN_WAIT_R, CLOSING, LAST_ACK_I, LAST_ACK_R)
+HALF_CLOSED = (CLOSE_WAIT_I, CLOSE_WAIT_R)
 CLOSED = (TIME_WAIT, CLOSE)
 
 # The timeout (a field of the policy's `conntrack.timeouts`) of each state (SPEC 4.2).
 TIMEOUTS: dict[str, tuple[int, ...]] = {
     "tcp_half_open": HALF_OPEN,
     "tcp_established": (ESTABLISHED,),
-    "tcp_fin_wait": CLOSING_STATES,
+    "tcp_fin_wait": FIN_SEEN,
+    "tcp_close_wait": HALF_CLOSED,
     "tcp_close": CLOSED,
     "icmp": (ICMP_ONE_WAY, ICMP_TWO_WAY),
     "other_unidirectional": (OTHER_ONE_WAY,),
@@ -134,7 +136,7 @@ TIMEOUTS: dict[str, tuple[int, ...]] = {
 }
 
 # A SYN here is a new connection, judged afresh (SPEC 4.4, port reuse).
-REOPENS = CLOSING_STATES + CLOSED
+REOPENS = FIN_SEEN + HALF_CLOSED + CLOSED
 
 # Entries that go first when the table is full (SPEC 4.9).
 TENTATIVE = (*HALF_OPEN, *CLOSED, ICMP_ONE_WAY, OTHER_ONE_WAY)

@@ -7,8 +7,10 @@ from typing import Literal
 from pydantic import BaseModel, ConfigDict, Field
 
 from dataplane.connections import Connections, protocol_number
+from dataplane.policy.fields import PROTOCOLS_WITH_PORTS
+from dataplane.policy.mistakes import alternatives
 
-_WITH_PORTS = frozenset(protocol_number(name) for name in ("tcp", "udp", "sctp", "dccp", "136"))
+_WITH_PORTS = frozenset(protocol_number(name) for name in PROTOCOLS_WITH_PORTS)
 
 
 class Selection(BaseModel):
@@ -41,7 +43,7 @@ class Selection(BaseModel):
         Raises ValueError for a word that is not known.
         """
         if (self.source_port or self.destination_port) and not self._has_ports():
-            raise ValueError("a port needs a protocol with ports: tcp, udp, sctp, dccp or 136")
+            raise ValueError(f"a port needs a protocol with ports: {alternatives(PROTOCOLS_WITH_PORTS)}")
         chosen = connections.filter(
             protocol=self.protocol, state=self.state, instance=self.instance, disconnected=self.disconnected
         )

@@ -11,7 +11,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any, Final
 
 from dataplane.policy import icmp, limits
-from dataplane.policy.fields import family
+from dataplane.policy.fields import PROTOCOLS_WITH_PORTS, family
 from dataplane.policy.mistakes import Conflict, Location, alternatives, dotted, shown, unknown
 
 if TYPE_CHECKING:
@@ -51,8 +51,8 @@ def rule_conflicts(rule: SecurityGroupRule) -> list[Conflict]:
     """The fields of one rule against each other."""
     found: list[Conflict] = []
     protocol, ethertype, prefix = rule.protocol, rule.ethertype, rule.remote_ip_prefix
-    if rule.multiport is not None and protocol not in ("tcp", "udp", BAD):
-        found.append(_needs_protocol(rule, "multiport", "tcp or udp"))
+    if rule.multiport is not None and protocol is not BAD and protocol not in PROTOCOLS_WITH_PORTS:
+        found.append(_needs_protocol(rule, "multiport", alternatives(PROTOCOLS_WITH_PORTS)))
     if rule.icmp_type is not None or rule.icmp_code is not None:
         found.extend(_icmp_conflicts(rule))
     if protocol == "icmp" and ethertype == "IPv6":

@@ -18,21 +18,30 @@ from dataplane.policy.mistakes import alternatives, nearest, shown
 
 UNFIT = "unfit"
 
-PROTOCOL_NUMBERS = {"tcp": 6, "udp": 17, "icmp": 1, "icmpv6": 58, "gre": 47}
+PROTOCOL_NUMBERS = {
+    "tcp": 6,
+    "udp": 17,
+    "icmp": 1,
+    "icmpv6": 58,
+    "gre": 47,
+    "sctp": 132,
+    "dccp": 33,
+    "udplite": 136,
+}
 PROTOCOL_NAMES = {number: name for name, number in PROTOCOL_NUMBERS.items()}
+#: Those that have ports (SPEC 2, 4.7).
+PROTOCOLS_WITH_PORTS = ("tcp", "udp", "sctp", "dccp", "udplite")
 #: Protocols by names that the document does not know, and what to write.
 _OTHER_PROTOCOLS = {
     "all": "leave the key out for all protocols",
     "any": "leave the key out for all protocols",
     "igmp": "write 2",
-    "dccp": "write 33",
     "esp": "write 50",
     "ah": "write 51",
     "icmp6": "write icmpv6",
     "ipv6-icmp": "write icmpv6",
     "ospf": "write 89",
-    "sctp": "write 132",
-    "udplite": "write 136",
+    "udp-lite": "write udplite",
 }
 
 PORT_MAX = 65535

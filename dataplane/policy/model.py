@@ -178,6 +178,9 @@ class Timeouts(Model):
 
     tcp_established: fields.Seconds = Field(default=600.0, description="TCP, established.")
     tcp_fin_wait: fields.Seconds = Field(default=30.0, description="TCP, after a FIN.")
+    tcp_close_wait: fields.Seconds = Field(
+        default=30.0, description="TCP, half-closed: one FIN, and it is acknowledged."
+    )
     tcp_half_open: fields.Seconds = Field(default=30.0, description="TCP, handshake not complete.")
     tcp_close: fields.Seconds = Field(default=10.0, description="TCP, after a RST or a full close.")
     icmp: fields.Seconds = Field(default=30.0, description="ICMP and ICMPv6.")

@@ -40,11 +40,12 @@ class SecurityGroupRule:
     direction: fields.Direction = Field(description="ingress: traffic to the group's instances; egress: from them.")
     ethertype: fields.Ethertype = Field(default="IPv4", description="IPv4 (the default) or IPv6.")
     protocol: fields.Protocol = Field(
-        default=None, description="tcp, udp, icmp, icmpv6, gre or a number 0..255; absent: all protocols."
+        default=None, description="tcp, udp, icmp, icmpv6, gre, sctp, dccp, udplite or a number 0..255; absent: all."
     )
     multiport: fields.Multiport = Field(
         default=None,
-        description='Destination ports, with tcp and udp only: up to 20 ports and ranges, "22,80-82"; absent: all.',
+        description="Destination ports, with tcp, udp, sctp, dccp and udplite only: up to 20 ports and ranges,"
+        ' "22,80-82"; absent: all.',
     )
     icmp_type: fields.IcmpType = Field(
         default=None, description="Type of message, with icmp and icmpv6 only: a number or a name; absent: all types."

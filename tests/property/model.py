@@ -95,7 +95,12 @@ class Connection:
     def timeout_name(self) -> str:
         """Which timeout holds in the state that the connection is in (SPEC 4.2)."""
         if self.tcp is not None:
-            by_state = {"half-open": "tcp_half_open", "established": "tcp_established", "closing": "tcp_fin_wait"}
+            by_state = {
+                "half-open": "tcp_half_open",
+                "established": "tcp_established",
+                "closing": "tcp_fin_wait",
+                "half-closed": "tcp_close_wait",
+            }
             return by_state.get(self.tcp.state, "tcp_close")
         if self.icmp:
             return "icmp"

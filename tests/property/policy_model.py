@@ -22,18 +22,28 @@ from functools import cache
 from ipaddress import ip_address, ip_network
 from typing import Any
 
-from .packet_model import GRE, ICMP, ICMPV6, TCP, UDP, Address, Packet
+from .packet_model import DCCP, GRE, ICMP, ICMPV6, SCTP, TCP, UDP, UDP_LITE, Address, Packet
 
 Document = dict[str, Any]
 
 #: How the model names rules to which the document gives no id; the engine names them as it likes.
 GENERATED = "generated:"
 
-PROTOCOLS = {"tcp": TCP, "udp": UDP, "icmp": ICMP, "icmpv6": ICMPV6, "gre": GRE}
+PROTOCOLS = {
+    "tcp": TCP,
+    "udp": UDP,
+    "icmp": ICMP,
+    "icmpv6": ICMPV6,
+    "gre": GRE,
+    "sctp": SCTP,
+    "dccp": DCCP,
+    "udplite": UDP_LITE,
+}
 
 TIMEOUTS = {
     "tcp_established": 600,
     "tcp_fin_wait": 30,
+    "tcp_close_wait": 30,
     "tcp_half_open": 30,
     "tcp_close": 10,
     "icmp": 30,

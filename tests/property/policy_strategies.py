@@ -66,10 +66,10 @@ def rule_values(draw: st.DrawFn, groups: Sequence[str], address_groups: Sequence
         "ethertype": ethertype,
     }
     icmp = "icmp" if ethertype == "IPv4" else "icmpv6"
-    protocol = draw(st.sampled_from([None, None, "tcp", "tcp", "udp", icmp, icmp, "gre", 136]))
+    protocol = draw(st.sampled_from([None, None, "tcp", "tcp", "udp", icmp, icmp, "gre", 136, "sctp", "dccp"]))
     if protocol is not None:
         rule["protocol"] = protocol
-    if protocol in ("tcp", "udp") and draw(st.booleans()):
+    if protocol in ("tcp", "udp", "sctp", "dccp", 136) and draw(st.booleans()):
         rule["multiport"] = draw(st.sampled_from(MULTIPORTS))
     if protocol == icmp and draw(st.booleans()):
         rule["icmp_type"] = draw(st.sampled_from([8, 13] if ethertype == "IPv4" else [128]))
@@ -188,7 +188,7 @@ def _conntrack(draw: st.DrawFn) -> dict[str, Any]:
     if draw(st.integers(0, 5)) == 3:
         settings["on_change"] = "reevaluate"
     if draw(st.integers(0, 5)) == 3:
-        names = ["tcp_established", "tcp_fin_wait", "tcp_half_open", "tcp_close", "icmp"]
+        names = ["tcp_established", "tcp_fin_wait", "tcp_close_wait", "tcp_half_open", "tcp_close", "icmp"]
         settings["timeouts"] = draw(st.dictionaries(st.sampled_from(names), st.sampled_from([10, 30, 180]), max_size=2))
     return settings
 

@@ -5,7 +5,8 @@ side acknowledged it, its FIN, and whether that was acknowledged.
 
     half-open     a SYN of either side still awaits its acknowledgement
     established   both SYNs are acknowledged, or the connection was picked up mid-stream (tcp_loose)
-    closing       some side has sent a FIN
+    closing       some side has sent a FIN, both have, or it is not acknowledged yet
+    half-closed   one side has sent a FIN, and it is acknowledged
     closed        both FINs are acknowledged, or a RST was seen
 
 Readings that the specification leaves open, as taken here:
@@ -80,12 +81,14 @@ class TcpConnection:
 
     @property
     def state(self) -> str:
-        """half-open, established, closing or closed."""
+        """half-open, established, closing, half-closed or closed."""
         one, two = self.sides
         if self.reset or (one.fin_acknowledged and two.fin_acknowledged):
             return "closed"
-        if one.fin_end is not None or two.fin_end is not None:
+        if one.fin_end is not None and two.fin_end is not None:
             return "closing"
+        if one.fin_end is not None or two.fin_end is not None:
+            return "half-closed" if one.fin_acknowledged or two.fin_acknowledged else "closing"
         if self.picked_up or (one.syn_acknowledged and two.syn_acknowledged):
             return "established"
         return "half-open"
@@ -112,7 +115,7 @@ class TcpConnection:
         """Judges the next segment: "valid" (and taken in), "invalid" (nothing changes) or "new connection"."""
         if not possible(segment):
             return "invalid"
-        if plain_syn(segment) and self.state in ("closing", "closed"):
+        if plain_syn(segment) and self.state in ("closing", "half-closed", "closed"):
             return "new connection"
         flags = segment.flags
         if self._challenge(segment, side):

@@ -39,7 +39,8 @@ SYSCTLS = {
 #: Timeouts of a policy's `conntrack` section -> those of nf_conntrack.
 TIMEOUTS = {
     "tcp_established": ["tcp_timeout_established"],
-    "tcp_fin_wait": ["tcp_timeout_fin_wait", "tcp_timeout_close_wait", "tcp_timeout_last_ack"],
+    "tcp_fin_wait": ["tcp_timeout_fin_wait", "tcp_timeout_last_ack"],
+    "tcp_close_wait": ["tcp_timeout_close_wait"],
     "tcp_half_open": ["tcp_timeout_syn_sent", "tcp_timeout_syn_recv"],
     "tcp_close": ["tcp_timeout_time_wait", "tcp_timeout_close"],
     "icmp": ["icmp_timeout", "icmpv6_timeout"],

@@ -19,6 +19,7 @@ INSIDE6, OUTSIDE6, ROUTER6 = "fd00::1", "2001:db8::1", "2001:db8:1::1"
 TIMEOUTS = {
     "tcp_established": 600,
     "tcp_fin_wait": 30,
+    "tcp_close_wait": 30,
     "tcp_half_open": 30,
     "tcp_close": 10,
     "icmp": 30,

@@ -103,6 +103,7 @@ def test_random_conversations(busy: SideBySide) -> None:
 TIMEOUTS = {
     "tcp_established": 4,
     "tcp_fin_wait": 2,
+    "tcp_close_wait": 3,
     "tcp_half_open": 2,
     "tcp_close": 1,
     "icmp": 1,

@@ -366,8 +366,8 @@ def test_all_mistakes_at_once_with_line_and_column(tmp_path: Path) -> None:
         " disconnected, invalid, malformed, table-full, load-balancer, control or null",
         'expect.yaml:4:13: address "10.0.0.1/8" has host bits set: write "10.0.0.0/8"',
         "expect.yaml:4:31: port 70000 is out of range: 0..65535",
-        'expect.yaml:4:48: protocol "tcpp" is not allowed: tcp, udp, icmp, icmpv6, gre or a number 0..255;'
-        " did you mean tcp?",
+        'expect.yaml:4:48: protocol "tcpp" is not allowed: tcp, udp, icmp, icmpv6, gre, sctp, dccp, udplite or a'
+        " number 0..255; did you mean tcp?",
         'expect.yaml:4:61: state "old" is not allowed: write new, established, related, disconnected, invalid,'
         " untracked or null",
         'expect.yaml:4:78: connection "none" is not allowed: write inbound, outbound or null',

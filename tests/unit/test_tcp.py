@@ -122,6 +122,29 @@ def test_timeouts_by_state(rows: list[Row], timeout: int) -> None:
     assert len(firewall.connections) == 0
 
 
+HALF_CLOSED: list[Row] = [
+    *HANDSHAKE,
+    (0.3, "I", "F.", 0, 1, 1, 8000, "ok"),
+    (0.4, "R", ".", 0, 1, 2, 9000, "ok"),
+]
+
+
+def test_half_closed_has_a_timeout_of_its_own() -> None:
+    """SPEC 4.2: tcp_close_wait from the FIN's acknowledgement on; before it, and after the second FIN, tcp_fin_wait."""
+    timeouts = "conntrack: {timeouts: {tcp_close_wait: 120}}"
+    slow: list[Row] = [
+        *HALF_CLOSED,
+        (120.3, "R", "P.", 9, 1, 2, 9000, "ok"),
+        (240.2, "I", ".", 0, 2, 10, 8000, "ok"),
+        (240.3, "R", "F.", 0, 10, 2, 9000, "ok"),
+        (270.4, "I", ".", 0, 2, 11, 8000, "tcp-no-connection"),
+    ]
+    play(slow, timeouts)
+    play([*HALF_CLOSED, (30.5, "R", "P.", 9, 1, 2, 9000, "tcp-no-connection")])
+    play([*HALF_CLOSED[:-1], (30.4, "R", ".", 0, 1, 2, 9000, "tcp-no-connection")], timeouts)
+    play([*HALF_CLOSED, (120.4, "R", "P.", 9, 1, 2, 9000, "tcp-no-connection")], timeouts)
+
+
 def test_each_valid_packet_restarts_the_timer_and_an_invalid_one_does_not() -> None:
     """SPEC 4.2, 4.4: a refused segment changes neither state nor timer."""
     rows: list[Row] = [

@@ -97,7 +97,8 @@ def test_add_rule_generates_an_id(policy: Policy) -> None:
         (
             "sg-a",
             {"priority": 101, "multiport": "22"},
-            "priority 101 is out of range: 1..100; multiport is allowed with protocol tcp or udp only: the rule has"
+            "priority 101 is out of range: 1..100; multiport is allowed with protocol tcp, udp, sctp, dccp or udplite"
+            " only: the rule has"
             " none",
         ),
         ("sg-a", {"directoin": "x"}, 'key "directoin" is not known: did you mean direction?'),
@@ -199,8 +200,14 @@ def test_update_rule_with_the_same_values_changes_nothing(policy: Policy) -> Non
         ({"priority": 101}, "priority 101 is out of range: 1..100"),
         ({"priority": None}, "priority is empty: write a whole number 1..100, or leave the key out"),
         ({"action": None}, "action is empty: write allow or deny, or leave the key out"),
-        ({"protocol": "gre"}, "multiport is allowed with protocol tcp or udp only: the rule has protocol gre"),
-        ({"protocol": None}, "multiport is allowed with protocol tcp or udp only: the rule has none"),
+        (
+            {"protocol": "gre"},
+            "multiport is allowed with protocol tcp, udp, sctp, dccp or udplite only: the rule has protocol gre",
+        ),
+        (
+            {"protocol": None},
+            "multiport is allowed with protocol tcp, udp, sctp, dccp or udplite only: the rule has none",
+        ),
         (
             {"remote_group_id": "sg-x"},
             'remote_group_id "sg-x" is no security group of this policy; did you mean "sg-b"?',
@@ -433,7 +440,7 @@ def test_parse_change() -> None:
             {"update_rule": {"id": "A01", "priority": 101, "remote_group_id": "sg-x", "protocol": "gre"}},
             {
                 "priority 101 is out of range: 1..100",
-                "multiport is allowed with protocol tcp or udp only: the rule has protocol gre",
+                "multiport is allowed with protocol tcp, udp, sctp, dccp or udplite only: the rule has protocol gre",
                 'remote_group_id "sg-x" is no security group of this policy; did you mean "sg-b"?',
             },
         ),

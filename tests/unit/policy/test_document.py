@@ -51,7 +51,7 @@ conntrack:
   tcp_loose: false
   tcp_be_liberal: false
   max_entries: 1048576
-  timeouts: {tcp_established: 600, tcp_fin_wait: 30, tcp_half_open: 30, tcp_close: 10,
+  timeouts: {tcp_established: 600, tcp_fin_wait: 30, tcp_close_wait: 30, tcp_half_open: 30, tcp_close: 10,
              icmp: 30, other_bidirectional: 180, other_unidirectional: 30}
 """
 
@@ -140,6 +140,7 @@ def test_defaults_of_the_rest() -> None:
         "timeouts": {
             "tcp_established": 600,
             "tcp_fin_wait": 30,
+            "tcp_close_wait": 30,
             "tcp_half_open": 30,
             "tcp_close": 10,
             "icmp": 30,
@@ -169,7 +170,12 @@ def test_conntrack_settings() -> None:
         ("1", "icmp", 1),
         ("47", "gre", 47),
         ("0", 0, 0),
-        ('"132"', 132, 132),
+        ('"132"', "sctp", 132),
+        ("sctp", "sctp", 132),
+        ("33", "dccp", 33),
+        ("dccp", "dccp", 33),
+        ("136", "udplite", 136),
+        ("udplite", "udplite", 136),
         ("255", 255, 255),
     ],
 )
@@ -410,7 +416,9 @@ def test_a_policy_cannot_be_changed() -> None:
 
 
 def test_models_built_by_hand_are_checked_as_well() -> None:
-    with pytest.raises(ValidationError, match="multiport is allowed with protocol tcp or udp only"):
+    with pytest.raises(
+        ValidationError, match="multiport is allowed with protocol tcp, udp, sctp, dccp or udplite only"
+    ):
         SecurityGroupRule(direction="ingress", multiport="22")
     with pytest.raises(ValidationError, match="is no security group of this policy"):
         Policy.model_validate({"instances": [{"id": "a", "addresses": ["10.0.0.1"], "security_groups": ["g"]}]})

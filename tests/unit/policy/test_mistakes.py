@@ -21,7 +21,7 @@ INSTANCE = """
       - {{id: b, {}}}
     """
 
-PROTOCOLS = "tcp, udp, icmp, icmpv6, gre or a number 0..255"
+PROTOCOLS = "tcp, udp, icmp, icmpv6, gre, sctp, dccp, udplite or a number 0..255"
 
 
 def test_ids_are_unique(finds: Finds) -> None:
@@ -347,7 +347,7 @@ MANY_MESSAGES = (
     f'protocol "tpc" is not allowed: {PROTOCOLS}; did you mean tcp?',
     'id "r" is used twice: security_groups[0].security_group_rules[0] has it already',
     'direction "in" is not allowed: write ingress or egress',
-    "multiport is allowed with protocol tcp or udp only: the rule has protocol gre",
+    "multiport is allowed with protocol tcp, udp, sctp, dccp or udplite only: the rule has protocol gre",
     "multiport 0 is not allowed: port 0 is out of range: 1..65535",
     "remote_ip_prefix and remote_group_id are given together: at most one of them is allowed",
     'remote_group_id "x" is no security group of this policy',

@@ -17,7 +17,7 @@ RULE = """
       - {{id: six, ip_version: 6, ip_set: ["::1"]}}
     """
 
-PROTOCOLS = "tcp, udp, icmp, icmpv6, gre or a number 0..255"
+PROTOCOLS = "tcp, udp, icmp, icmpv6, gre, sctp, dccp, udplite or a number 0..255"
 
 
 @pytest.mark.parametrize(
@@ -55,7 +55,7 @@ PROTOCOLS = "tcp, udp, icmp, icmpv6, gre or a number 0..255"
         ("protocol: §-1", "protocol -1 is out of range: 0..255"),
         ("protocol: §6.0", f"protocol 6.0 is not allowed: {PROTOCOLS}; leave the key out for all protocols"),
         ("protocol: §false", f"protocol false is not allowed: {PROTOCOLS}; leave the key out for all protocols"),
-        ("protocol: §sctp", 'protocol "sctp" is not allowed: write 132'),
+        ("protocol: §udp-lite", 'protocol "udp-lite" is not allowed: write udplite'),
         ("protocol: §all", 'protocol "all" is not allowed: leave the key out for all protocols'),
         ("ethertype: IPv6, protocol: §icmp", "protocol icmp belongs to IPv4: write icmpv6 in an IPv6 rule"),
         ("ethertype: IPv6, protocol: §1", "protocol icmp belongs to IPv4: write icmpv6 in an IPv6 rule"),
@@ -87,14 +87,17 @@ PROTOCOLS = "tcp, udp, icmp, icmpv6, gre or a number 0..255"
             f'protocol: tcp, multiport: §"{",".join("1" * 21)}"',
             f'multiport "{",".join("1" * 21)}" has 21 ports and ranges: up to 20 are allowed',
         ),
-        ("§multiport: 22", "multiport is allowed with protocol tcp or udp only: the rule has none"),
         (
-            "protocol: gre, §multiport: 22",
-            "multiport is allowed with protocol tcp or udp only: the rule has protocol gre",
+            "§multiport: 22",
+            "multiport is allowed with protocol tcp, udp, sctp, dccp or udplite only: the rule has none",
         ),
         (
-            "protocol: 132, §multiport: 22",
-            "multiport is allowed with protocol tcp or udp only: the rule has protocol 132",
+            "protocol: gre, §multiport: 22",
+            "multiport is allowed with protocol tcp, udp, sctp, dccp or udplite only: the rule has protocol gre",
+        ),
+        (
+            "protocol: 50, §multiport: 22",
+            "multiport is allowed with protocol tcp, udp, sctp, dccp or udplite only: the rule has protocol 50",
         ),
         # ICMP types and codes.
         (

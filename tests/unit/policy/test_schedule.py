@@ -121,7 +121,7 @@ def test_all_mistakes_in_one_run(tmp_path: Path) -> None:
             " update_address_group, clone_group or apply_policy",
             'at "soon" is not allowed: write a number of seconds',
             'key "add_rul" is not known: did you mean add_rule?',
-            "multiport is allowed with protocol tcp or udp only: the rule has none",
+            "multiport is allowed with protocol tcp, udp, sctp, dccp or udplite only: the rule has none",
             "priority 0 is out of range: 1..100",
             "id is missing: write text",
             "priority 101 is out of range: 1..100",
@@ -205,7 +205,7 @@ def test_all_that_does_not_fit_is_told_in_one_run_at_its_field(tmp_path: Path) -
             'ip_set[1] "::1" is IPv6 and ip_version is 4',
             'ip_set[2] "::2" is IPv6 and ip_version is 4',
             '"ipGroup-Z" is no address group of this policy; did you mean "ipGroup-A"?',
-            "multiport is allowed with protocol tcp or udp only: the rule has protocol icmp",
+            "multiport is allowed with protocol tcp, udp, sctp, dccp or udplite only: the rule has protocol icmp",
         ],
     )
 
