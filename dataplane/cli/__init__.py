@@ -32,6 +32,8 @@ app = typer.Typer(
     no_args_is_help=True,
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
+    # All commands below take them over.
+    context_settings={"help_option_names": ["-h", "--help"]},
 )
 
 

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
+import sys
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from dataplane.cli.output import reader_may_leave
+from dataplane.cli.output import reader_may_leave, say
+from dataplane.terminal import console as terminal
 
 if TYPE_CHECKING:
     from dataplane.policy import Policy, PolicyError
@@ -41,8 +43,9 @@ def _print_mistakes(error: PolicyError, *, as_json: bool) -> None:
         with reader_may_leave():
             typer.echo(json.dumps({"valid": False, "mistakes": [asdict(m) for m in error.mistakes]}, indent=2))
         return
-    typer.echo(str(error), err=True)
-    typer.echo(f"{_counted(len(error.mistakes), 'mistake')}: the policy is not valid.", err=True)
+    for mistake in error.mistakes:
+        say(str(mistake), err=True)
+    say(f"{_counted(len(error.mistakes), 'mistake')}: the policy is not valid.", err=True)
 
 
 def _report(name: str, policy: Policy) -> dict[str, Any]:
@@ -88,11 +91,10 @@ def _counted(number: int, thing: str) -> str:
 
 def _print_report(report: dict[str, Any]) -> None:
     from rich import box
-    from rich.console import Console
     from rich.table import Table
     from rich.text import Text
 
-    console = Console(highlight=False, soft_wrap=True)
+    console = terminal(sys.stdout, soft_wrap=True)
     counts = ", ".join(_counted(report["counts"][key], thing) for key, thing in _COUNTED.items())
     console.print(Text.assemble((report["policy"], "bold"), " is valid: ", counts, "."))
     if report["quotas"]:

@@ -1,7 +1,9 @@
-"""Standard output and error that nobody reads, or nobody can write: one way for all commands.
+"""Standard output and error: escaped, and also where nobody reads or can write them; one way for all commands.
 
-The streams are put in place of Python's own by `guard`. Libraries that print for us know broken pipes too, each with an
-exit status of its own; they see no OSError here, but `LostError`, which goes past them to `main`.
+The streams are put in place of Python's own by `guard`. Whatever is printed, by us or a library, goes through
+`printable_lines` there; a console of `dataplane.terminal` has done so itself, and adds its colours. Libraries that
+print for us know broken pipes too, each with an exit status of its own; they see no OSError here, but `LostError`,
+which goes past them to `main`.
 """
 
 from __future__ import annotations
@@ -13,8 +15,12 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any, NoReturn
 
+import typer
+
+from dataplane.terminal import printable, printable_lines
+
 EXIT_UNWRITABLE = 2
-_STDOUT, _STDERR = 1, 2
+_STDIN, _STDOUT, _STDERR = 0, 1, 2
 
 
 class LostError(Exception):
@@ -51,20 +57,44 @@ class _Descriptor(io.FileIO):
             raise LostError(error) from None
 
 
+class _Escaped(io.TextIOWrapper):
+    """Text for people: what does not print is escaped."""
+
+    def write(self, text: str) -> int:
+        super().write(printable_lines(text))
+        return len(text)
+
+    def write_as_it_is(self, text: str) -> int:
+        """For what is escaped already, and coloured."""
+        return super().write(text)
+
+
 def guard() -> None:
-    """Puts the two streams in place of Python's; one that is closed stays so."""
+    """Puts the two streams in place of Python's; a closed one, and a closed standard input, is as /dev/null."""
+    for number in (_STDIN, _STDOUT, _STDERR):
+        # The number would be the next file's or socket's, and what is printed would go there.
+        try:
+            os.fstat(number)
+        except OSError:
+            os.open(os.devnull, os.O_RDWR)
+    if sys.stdin is None:
+        sys.stdin = open(_STDIN, encoding="utf-8", closefd=False)
     for name, number in (("stdout", _STDOUT), ("stderr", _STDERR)):
         old = getattr(sys, name)
-        if old is None:
-            continue
-        old.flush()
-        stream = io.TextIOWrapper(
+        if old is not None:
+            old.flush()
+        stream = _Escaped(
             io.BufferedWriter(_Descriptor(number, "w", closefd=False)),
-            encoding=old.encoding,
-            errors=old.errors,
-            line_buffering=old.line_buffering or old.write_through,
+            encoding=old.encoding if old else "utf-8",
+            errors=old.errors if old else "backslashreplace",
+            line_buffering=old is None or old.line_buffering or old.write_through,
         )
         setattr(sys, name, stream)
+
+
+def say(line: str, *, err: bool = False) -> None:
+    """Prints one line for people, on standard error if `err`: a name with a line feed in it begins no other."""
+    typer.echo(printable(line), err=err)
 
 
 def flush() -> None:

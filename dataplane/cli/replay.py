@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 
 import typer
 
-from dataplane.cli.output import leave, reader_may_leave
+from dataplane.cli.output import leave, reader_may_leave, say
+from dataplane.terminal import console
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -103,7 +104,9 @@ def _load_expectations(path: Path) -> Expectations:
 
 
 def _refuse(text: str) -> NoReturn:
-    typer.echo(text, err=True)
+    # A policy's mistakes are a line each.
+    for line in text.splitlines():
+        say(line, err=True)
     raise typer.Exit(EXIT_USAGE)
 
 
@@ -111,7 +114,6 @@ def _progress(stack: ExitStack, captures: Captures) -> Callable[[], None] | None
     """A bar on standard error when that is a terminal; moved once a batch."""
     if not sys.stderr.isatty():
         return None
-    from rich.console import Console
     from rich.progress import BarColumn, DownloadColumn, Progress, TimeRemainingColumn, TransferSpeedColumn
 
     bar = stack.enter_context(
@@ -121,7 +123,7 @@ def _progress(stack: ExitStack, captures: Captures) -> Callable[[], None] | None
             DownloadColumn(),
             TransferSpeedColumn(),
             TimeRemainingColumn(),
-            console=Console(stderr=True),
+            console=console(sys.stderr),
             transient=True,
         )
     )
@@ -164,8 +166,9 @@ def _conclude(summary: Summary, expectations: Expectations | None) -> int:
             expectations.print_failures(failures)
             failed = EXIT_EXPECTATION
         else:
-            typer.echo(f"All {expectations.total} expectations hold.", err=True)
+            total = expectations.total
+            say("1 expectation holds." if total == 1 else f"All {total:,} expectations hold.", err=True)
     for capture in summary.faults:
-        typer.echo(f"{capture.name}: at byte {capture.offset}: {capture.fault}", err=True)
+        say(f"{capture.name}: at byte {capture.offset}: {capture.fault}", err=True)
         failed = EXIT_CAPTURE
     return failed

@@ -10,6 +10,7 @@ from typing import Annotated
 
 import typer
 
+from dataplane.cli.output import say
 from dataplane.live import BUSY_POLL, BUSY_POLL_MAX, CONTROL_SOCKET
 
 EXIT_FAILED, EXIT_USAGE = 1, 2
@@ -63,7 +64,7 @@ def run(
         importlib.import_module("pyroute2")
         from dataplane.live import daemon, log
     except ModuleNotFoundError as error:
-        typer.echo(f"{error.name} is not installed: pip install 'dataplane[live]' brings what run needs", err=True)
+        say(f"{error.name} is not installed: pip install 'dataplane[live]' brings what run needs", err=True)
         raise typer.Exit(EXIT_USAGE) from None
 
     log.set_up(log_format.value)
@@ -81,7 +82,8 @@ def run(
     try:
         daemon.run(options)
     except daemon.StartError as error:
-        typer.echo(str(error), err=True)
+        for line in str(error).splitlines():
+            say(line, err=True)
         raise typer.Exit(EXIT_USAGE if error.invalid else EXIT_FAILED) from None
 
 

@@ -12,4 +12,4 @@ def schema() -> None:
     from dataplane.policy import Policy
 
     described = {"$schema": "https://json-schema.org/draft/2020-12/schema", **Policy.model_json_schema()}
-    typer.echo(json.dumps(described, indent=2, ensure_ascii=False))
+    typer.echo(json.dumps(described, indent=2))

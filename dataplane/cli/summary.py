@@ -5,13 +5,15 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, TextIO
 
 from rich import box
-from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
 from dataplane.replay.run import disconnected_words
+from dataplane.terminal import console as terminal
 
 if TYPE_CHECKING:
+    from rich.console import Console
+
     from dataplane.replay.summary import DeniedFlow, Summary
 
 _COLOURS = {"allow": "green", "deny": "red", "bypass": "yellow"}
@@ -19,7 +21,7 @@ _COLOURS = {"allow": "green", "deny": "red", "bypass": "yellow"}
 
 def print_summary(summary: Summary, stream: TextIO, *, top: int) -> None:
     """Prints all parts of a summary that have something to say."""
-    console = Console(file=stream, highlight=False)
+    console = terminal(stream)
     _print_verdicts(console, summary)
     _print_reasons(console, summary)
     _print_connections(console, summary)

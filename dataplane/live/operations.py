@@ -18,7 +18,8 @@ from dataplane.atomic import is_replaceable
 from dataplane.live import state
 from dataplane.live.records import connection_record, counters_record, disconnected_record
 from dataplane.policy import Policy, PolicyError
-from dataplane.policy.mistakes import Mistake, printable
+from dataplane.policy.mistakes import Mistake
+from dataplane.terminal import printable
 
 if TYPE_CHECKING:
     from dataplane.enforcement import Disconnected

@@ -29,6 +29,7 @@ from typing import TYPE_CHECKING, Any
 from dataplane._core import ffi
 from dataplane.atomic import replacing
 from dataplane.policy import Policy, PolicyError
+from dataplane.policy.fields import SECONDS_MAX
 from dataplane.policy.write import document
 
 if TYPE_CHECKING:
@@ -43,6 +44,10 @@ _DIGEST_BYTES = 32
 RECORD = ffi.sizeof("struct dp_saved_connection")
 _ZONE, _RULE = (ffi.offsetof("struct dp_saved_connection", field) // 4 for field in ("zone", "rule"))
 _AT_ONCE = 8192
+#: Clocks are set back, by no more than this; a file that comes from further ahead has another fault.
+_AHEAD_NS = 86_400 * 10**9
+#: Longer than any connection lives.
+_OLD_NS = SECONDS_MAX * 10**9
 
 
 class StateError(Exception):
@@ -116,7 +121,7 @@ def read(path: Path) -> State | None:
         return _state(data[_HEAD.size : _HEAD.size + length], data[_HEAD.size + length : -_DIGEST_BYTES], path)
     except PolicyError as error:
         raise _unusable(path, f"the policy in it is not valid here: {error.mistakes[0].message}") from None
-    except (KeyError, TypeError, ValueError, RecursionError):
+    except (KeyError, IndexError, TypeError, ValueError, OverflowError, RecursionError):
         raise _unusable(path, "its head is not what this program writes") from None
 
 
@@ -131,8 +136,15 @@ def _state(head_text: bytes, records: bytes, path: Path) -> State:
         raise ValueError
     if max(words[_RULE :: RECORD // 4], default=-1) >= len(rules):
         raise ValueError
+    saved_ns = head["time"]
+    if type(saved_ns) is not int:
+        raise ValueError
+    ago = time.time_ns() - saved_ns
+    if not -_AHEAD_NS <= ago <= _OLD_NS or saved_ns < 0:
+        when = "ahead of this machine's clock" if ago < 0 else "older than any connection"
+        raise _unusable(path, f"it says that it was saved at a time that is {when}")
     policy = Policy.parse(json.dumps(head["policy"]), f"{path}.json")
-    return State(int(head["time"]), policy, instances, rules, records)
+    return State(saved_ns, policy, instances, rules, records)
 
 
 def _unusable(path: Path, reason: str) -> StateError:

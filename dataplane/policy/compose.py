@@ -14,7 +14,8 @@ from bisect import bisect_right
 from collections.abc import Callable
 from typing import Any, NoReturn
 
-from dataplane.policy.mistakes import Location, Mistake, PolicyError, dotted, printable, shown
+from dataplane.policy.mistakes import Location, Mistake, PolicyError, dotted, shown
+from dataplane.terminal import printable
 
 DEPTH_MAX = 64
 TOO_DEEP = f"mappings and lists are nested more than {DEPTH_MAX} deep"

@@ -6,6 +6,8 @@ import json
 from collections.abc import Iterable
 from dataclasses import dataclass
 
+from dataplane.terminal import printable
+
 #: Where a value stands in a document: keys of mappings and indices of lists, from the top.
 Location = tuple[str | int, ...]
 
@@ -70,13 +72,6 @@ def dotted(location: Location) -> str:
     for part in location:
         text += f"[{part}]" if isinstance(part, int) else f".{printable(part)}" if text else printable(part)
     return text
-
-
-def printable(text: str) -> str:
-    """Text that stays on its line: what does not print, lone surrogates among it, is escaped."""
-    if text.isprintable():
-        return text
-    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode("ascii") for c in text)
 
 
 def shown(value: object) -> str:

@@ -11,7 +11,8 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from dataplane.policy.compose import TOO_DEEP, Place, compose_json, compose_yaml
-from dataplane.policy.mistakes import Location, Mistake, PolicyError, dotted, printable
+from dataplane.policy.mistakes import Location, Mistake, PolicyError, dotted
+from dataplane.terminal import printable
 
 _BLANK = " \t\r\n"
 

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from dataplane.atomic import replacing
+from dataplane.terminal import printable_lines
 
 if TYPE_CHECKING:
     from dataplane.policy.model import Policy
@@ -31,7 +32,7 @@ def as_yaml(document: dict[str, Any]) -> str:
     from dataplane.policy.compose import plain
 
     class Dumper(yaml.SafeDumper):
-        """Repeats what is there twice, and quotes what the core schema of YAML 1.2 would take for no text."""
+        """Repeats what is there twice; quotes what does not print, or is no text in the core schema of YAML 1.2."""
 
         def ignore_aliases(self, data: object) -> bool:
             return True
@@ -43,10 +44,14 @@ def as_yaml(document: dict[str, Any]) -> str:
             return super().represent_sequence(tag, sequence, flow_style=_is_leaf(sequence))
 
         def represent_text(self, value: str) -> yaml.ScalarNode:
-            return self.represent_scalar("tag:yaml.org,2002:str", value, style=None if plain(value) == value else "'")
+            quotes = "'" if value.isprintable() else '"'
+            style = None if plain(value) == value and value.isprintable() else quotes
+            return self.represent_scalar("tag:yaml.org,2002:str", value, style=style)
 
     Dumper.add_representer(str, Dumper.represent_text)
-    return str(yaml.dump(document, Dumper=Dumper, sort_keys=False, allow_unicode=True, width=_WIDTH))
+    text = str(yaml.dump(document, Dumper=Dumper, sort_keys=False, allow_unicode=True, width=_WIDTH))
+    # What does not print stands between double quotes, where Python's escapes are those of YAML.
+    return printable_lines(text)
 
 
 def _is_leaf(values: Iterable[object]) -> bool:

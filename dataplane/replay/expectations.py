@@ -26,15 +26,15 @@ the rest is compared with the check that decided: the one that denied, else the 
 from __future__ import annotations
 
 import socket
+import sys
 from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import Annotated, Any, Self
+from typing import TYPE_CHECKING, Annotated, Any, Self
 
 from pydantic import AfterValidator, BeforeValidator, Field, ValidationError
 from pydantic_core import PydanticCustomError
-from rich.console import Console
 from rich.text import Text
 
 from dataplane._core import ffi, lib
@@ -45,6 +45,7 @@ from dataplane.policy.load import diagnose, in_order
 from dataplane.policy.mistakes import Conflict, PolicyError, alternatives, shown
 from dataplane.policy.parts import CheckedModel
 from dataplane.policy.source import read, read_file
+from dataplane.terminal import console as terminal
 from dataplane.verdict import (
     DIRECTION_WORDS,
     ORIGIN_WORDS,
@@ -56,6 +57,9 @@ from dataplane.verdict import (
     Verdict,
     verdict_of,
 )
+
+if TYPE_CHECKING:
+    from rich.console import Console
 
 EXPECTABLE = ("verdict", "state", "reason", "rule", "security_group", "connection")
 
@@ -334,7 +338,7 @@ class Expectations:
 
         On standard error unless a console is given, in colour where that is a terminal.
         """
-        console = console or Console(stderr=True)
+        console = console or terminal(sys.stderr)
         room = SHOWN_IN_ALL
         shown = 0
         while shown < len(failures) and room > 0:

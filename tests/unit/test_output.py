@@ -97,8 +97,33 @@ def test_an_expectation_that_failed_does_so_also_when_the_summary_is_not_read(un
     os.close(unread)
 
 
-def test_a_closed_standard_output_is_no_traceback() -> None:
-    """As `>&-` of a shell."""
-    command = f"{sys.executable} -m dataplane schema >&-"
-    done = subprocess.run(command, shell=True, cwd=ROOT, capture_output=True, text=True, check=False, timeout=60)
+@pytest.mark.parametrize("closed", [">&-", "2>&-", "<&-", ">&- 2>&- <&-"])
+@pytest.mark.parametrize(
+    ("arguments", "status"),
+    [
+        (("schema",), 0),
+        (("replay", POLICY, CAPTURE, "--verdicts", "-"), 0),
+        (("check", "-"), 2),
+        (("ctl", "--socket", "none", "conntrack", "list"), 1),
+        (("ctl", "--socket", "none", "capture", "-"), 1),
+    ],
+    ids=lambda value: str(value[0]) if isinstance(value, tuple) else None,
+)
+def test_a_closed_stream_is_no_traceback(arguments: tuple[object, ...], status: int, closed: str) -> None:
+    """As `>&-` of a shell: it is as /dev/null."""
+    command = f"{sys.executable} -m dataplane {' '.join(map(str, arguments))} {closed}"
+    done = subprocess.run(
+        command, shell=True, cwd=ROOT, capture_output=True, text=True, check=False, timeout=60, stdin=subprocess.DEVNULL
+    )
     assert "Traceback" not in done.stderr
+    assert done.returncode == status
+
+
+@pytest.mark.parametrize("command", [(), ("check",), ("run",), ("ctl",), ("ctl", "rule", "add"), ("ctl", "conntrack")])
+def test_help_has_a_short_name(command: tuple[str, ...]) -> None:
+    said = [
+        subprocess.run([sys.executable, "-m", "dataplane", *command, word], capture_output=True, text=True, cwd=ROOT)
+        for word in ("-h", "--help")
+    ]
+    assert said[0].returncode == 0
+    assert said[0].stdout == said[1].stdout != ""

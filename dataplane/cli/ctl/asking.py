@@ -13,6 +13,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from dataplane.cli.output import say
+from dataplane.terminal import printable
+
 if TYPE_CHECKING:
     from dataplane.live.client import ControlClient
 
@@ -48,23 +51,19 @@ def connected(context: typer.Context) -> Iterator[ControlClient]:
         with ControlClient(context.obj.socket) as client:
             yield client
     except UnreachableError as error:
-        typer.echo(str(error), err=True)
+        say(str(error), err=True)
         raise typer.Exit(EXIT_FAILED) from None
     except RefusedError as error:
         for mistake in error.mistakes:
-            typer.echo(mistake, err=True)
-        typer.echo(str(error), err=True)
+            say(mistake, err=True)
+        say(str(error), err=True)
         raise typer.Exit(EXIT_USAGE if error.invalid else EXIT_FAILED) from None
-    except BrokenPipeError:
-        # Who read our standard output has seen enough.
-        sys.stderr.close()
-        raise typer.Exit(0) from None
 
 
 def show(value: Any, output: Output, text: Callable[[Any], None]) -> None:
     """Prints an answer in the chosen form."""
     if output is Output.json:
-        typer.echo(json.dumps(value, indent=2))
+        sys.stdout.write(json.dumps(value, indent=2) + "\n")
     else:
         text(value)
 
@@ -91,7 +90,7 @@ def stream(
     printed = 0
     with connected(context) as client, ending_on_interrupt(client):
         for item in client.stream(**request):
-            sys.stdout.write((json.dumps(item) if output is Output.json else line(item)) + "\n")
+            sys.stdout.write((json.dumps(item) if output is Output.json else printable(line(item))) + "\n")
             printed += 1
             if printed == count:
                 break
@@ -100,5 +99,5 @@ def stream(
                 sys.stdout.flush()
         sys.stdout.flush()
         if client.lost:
-            typer.echo(f"{client.lost:,} more came faster than they were read, and are lost", err=True)
+            say(f"{client.lost:,} more came faster than they were read, and are lost", err=True)
     return printed

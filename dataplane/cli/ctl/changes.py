@@ -7,6 +7,7 @@ from typing import Annotated, Any
 import typer
 
 from dataplane.cli.ctl.asking import EXIT_USAGE, DryRun, Output, OutputOption, connected, show
+from dataplane.cli.output import say
 
 rule_app = typer.Typer(help="Change rules, in memory: the policy file stays as it is.", no_args_is_help=True)
 group_app = typer.Typer(help="Change who is in a security group, in memory.", no_args_is_help=True)
@@ -47,10 +48,10 @@ def _rule_fields(words: list[str]) -> dict[str, Any]:
     for word in words:
         name, equals, value = word.partition("=")
         if not equals:
-            typer.echo(f"{word}: write FIELD=VALUE, as in protocol=tcp", err=True)
+            say(f"{word}: write FIELD=VALUE, as in protocol=tcp", err=True)
             raise typer.Exit(EXIT_USAGE)
         if name in fields:
-            typer.echo(f"{word}: {name} is given twice: give each field once", err=True)
+            say(f"{word}: {name} is given twice: give each field once", err=True)
             raise typer.Exit(EXIT_USAGE)
         if not value:
             fields[name] = None
@@ -86,7 +87,7 @@ def rule_update(
     """Give some fields of a rule other values."""
     values = _rule_fields(fields)
     if "id" in values:
-        typer.echo("id: a rule keeps its id: delete it and add another one", err=True)
+        say("id: a rule keeps its id: delete it and add another one", err=True)
         raise typer.Exit(EXIT_USAGE)
     _change(context, {"update_rule": {**values, "id": rule}}, dry_run, output)
 

@@ -8,6 +8,7 @@ from typing import Annotated, Any
 import typer
 
 from dataplane.cli.ctl.asking import CountOption, Output, OutputOption, connected, show, stream
+from dataplane.cli.output import say
 
 app = typer.Typer(help="The connection table, as conntrack-tools show the kernel's.", no_args_is_help=True)
 
@@ -76,7 +77,7 @@ def list_(
 
     chosen = _selection(protocol, source, destination, source_port, destination_port, state, instance, origin)
     shown = stream(context, output, connection_line, None, command="conntrack", action="list", selection=chosen)
-    typer.echo(f"{shown:,} connections have been shown.", err=True)
+    say(f"{shown:,} connections have been shown.", err=True)
 
 
 @app.command()
@@ -96,7 +97,7 @@ def count(
     chosen = _selection(protocol, source, destination, source_port, destination_port, state, instance, origin)
     with connected(context) as client:
         answer = client.call("conntrack", action="count", selection=chosen)
-    show(answer, output, lambda counted: typer.echo(counted["count"]))
+    show(answer, output, lambda counted: say(str(counted["count"])))
 
 
 @app.command()
@@ -136,4 +137,4 @@ def events(context: typer.Context, count: CountOption = None, output: OutputOpti
 
 
 def _print_deleted(answer: dict[str, Any]) -> None:
-    typer.echo(f"{answer['deleted']:,} connections have been deleted.")
+    say(f"{answer['deleted']:,} connections have been deleted.")

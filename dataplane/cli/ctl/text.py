@@ -6,7 +6,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime, timedelta
 from typing import Any
 
-import typer
+from dataplane.cli.output import say
+from dataplane.terminal import printable
 
 
 def _count(number: int, thing: str) -> str:
@@ -16,18 +17,19 @@ def _count(number: int, thing: str) -> str:
 def _table(title: str, columns: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
     """Rows under a head, numbers to the right; nothing where there are none."""
     cells = list(rows)
-    text = [[f"{cell:,}" if isinstance(cell, int) else str(cell) for cell in row] for row in cells]
+    text = [[f"{cell:,}" if isinstance(cell, int) else printable(str(cell)) for cell in row] for row in cells]
     if not text:
         return
     right = [all(isinstance(row[i], int) for row in cells) for i in range(len(columns))]
     widths = [max(len(name), *(len(row[i]) for row in text)) for i, name in enumerate(columns)]
-    typer.echo(f"\n{title}")
+    say("")
+    say(title)
     for row in [list(columns), *text]:
         padded = [
             cell.rjust(width) if to_right else cell.ljust(width)
             for cell, width, to_right in zip(row, widths, right, strict=True)
         ]
-        typer.echo(("  " + "  ".join(padded)).rstrip())
+        say(("  " + "  ".join(padded)).rstrip())
 
 
 def print_status(status: Mapping[str, Any]) -> None:
@@ -36,23 +38,23 @@ def print_status(status: Mapping[str, Any]) -> None:
     loaded = datetime.fromtimestamp(status["loaded"]).isoformat(sep=" ", timespec="seconds")
     unsaved = status["unsaved_changes"]
     refused = f" ({status['io_uring_error']})" if status["io_uring_error"] else ""
-    typer.echo(
+    say(
         f"dataplane {status['version']}, pid {status['pid']}, up {uptime}, {_count(status['workers'], 'worker')}"
         f" {'with' if status['io_uring'] else 'without'} io_uring{refused}"
     )
-    typer.echo(f"policy {status['policy']}, generation {status['generation']}, loaded {loaded}")
+    say(f"policy {status['policy']}, generation {status['generation']}, loaded {loaded}")
     if unsaved:
-        typer.echo(f"  not in this file: {_count(unsaved, 'change')} since then; {_kept(status['policy'], unsaved)}")
-    typer.echo(
+        say(f"  not in this file: {_count(unsaved, 'change')} since then; {_kept(status['policy'], unsaved)}")
+    say(
         f"{_count(status['instances'], 'instance')}, {_count(status['security_groups'], 'security group')}, "
         f"{_count(status['rules'], 'rule')}"
     )
-    typer.echo(
+    say(
         f"{_count(status['connections'], 'connection')} of at most {status['connections_limit']:,}"
         + (f", {status['early_drops']:,} dropped early to make room" if status["early_drops"] else "")
     )
     refused, reason = status["refused_system_calls"], status["unfiltered_because"]
-    typer.echo(f"{refused} system calls refused to it" if refused else f"system calls are not filtered: {reason}")
+    say(f"{refused} system calls refused to it" if refused else f"system calls are not filtered: {reason}")
     _table(
         "Ports",
         ("port", "kind", "behind it", "state"),
@@ -79,22 +81,22 @@ def print_change(answer: Mapping[str, Any]) -> None:
     """What a change, or a reload, did or would do."""
     cut, dry = answer["disconnected"], answer["dry_run"]
     for warning in answer.get("warnings", ()):
-        typer.echo(f"warning: {warning}", err=True)
+        say(f"warning: {warning}", err=True)
     for rule in answer.get("new_rules", ()):
-        typer.echo(f"rule {rule}")
+        say(f"rule {rule}")
     if not answer["changed"]:
-        typer.echo("Nothing changes." if dry else "Nothing changed.")
+        say("Nothing changes." if dry else "Nothing changed.")
         return
     verb = "would be disconnected" if dry else "disconnected"
-    typer.echo(f"{_count(cut['total'], 'connection')} {verb}")
+    say(f"{_count(cut['total'], 'connection')} {verb}")
     for instance, number in cut["by_instance"].items():
-        typer.echo(f"  {instance}: {number:,}")
+        say(f"  {instance}: {number:,}")
     if cut["revoked"]:
-        typer.echo(f"  by a shrunken remote group: {cut['revoked']:,}")
+        say(f"  by a shrunken remote group: {cut['revoked']:,}")
     if not dry and "policy_file" in answer:
         unsaved, file = answer["unsaved_changes"], answer["policy_file"]
         what = "This change is" if unsaved == 1 else f"This change and {_count(unsaved - 1, 'change')} before it are"
-        typer.echo(f"{what} in memory only, not in {file}: {_kept(file, unsaved)}.")
+        say(f"{what} in memory only, not in {file}: {_kept(file, unsaved)}.")
 
 
 def print_counters(counters: Mapping[str, Any]) -> None:

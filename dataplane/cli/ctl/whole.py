@@ -23,6 +23,7 @@ from dataplane.cli.ctl.asking import (
     show,
     stream,
 )
+from dataplane.cli.output import say
 
 
 def status(context: typer.Context, output: OutputOption = Output.text) -> None:
@@ -55,16 +56,16 @@ def policy(
     with connected(context) as client:
         found = client.call("policy")
     as_json = output is Output.json or (output is None and file.endswith(".json"))
-    text = json.dumps(found, indent=2, ensure_ascii=False) + "\n" if as_json else as_yaml(found)
+    text = json.dumps(found, indent=2) + "\n" if as_json else as_yaml(found)
     if file == "-":
-        typer.echo(text, nl=False)
+        sys.stdout.write(text)
         return
     try:
         put(Path(file), text)
     except OSError as error:
-        typer.echo(f"{file}: {error.strerror}: nothing is written", err=True)
+        say(f"{file}: {error.strerror}: nothing is written", err=True)
         raise typer.Exit(EXIT_USAGE) from None
-    typer.echo(f"{file} is the policy in force: dataplane ctl reload makes the firewall know it, and cuts nothing")
+    say(f"{file} is the policy in force: dataplane ctl reload makes the firewall know it, and cuts nothing")
 
 
 def save(context: typer.Context, output: OutputOption = Output.text) -> None:
@@ -73,7 +74,7 @@ def save(context: typer.Context, output: OutputOption = Output.text) -> None:
         show(
             client.call("save"),
             output,
-            lambda saved: typer.echo(f"{saved['connections']:,} connections saved in {saved['file']}"),
+            lambda saved: say(f"{saved['connections']:,} connections saved in {saved['file']}"),
         )
 
 
@@ -128,7 +129,7 @@ def capture(
                 packets += kind_of(block) == PACKET
                 if packets == count:
                     break
-    typer.echo(f"{packets:,} frames captured", err=True)
+    say(f"{packets:,} frames captured", err=True)
 
 
 @contextmanager
@@ -156,5 +157,5 @@ def _write(target: BinaryIO, block: bytes, file: str) -> None:
 
 
 def _unwritable(file: str, error: OSError) -> typer.Exit:
-    typer.echo(f"{file}: {error.strerror}", err=True)
+    say(f"{file}: {error.strerror}", err=True)
     return typer.Exit(EXIT_USAGE)

@@ -150,6 +150,15 @@ def test_every_damaged_file_is_told_in_one_sentence(tmp_path: Path) -> None:
         ("rules", [None], "its head is not what this program writes"),
         ("rules", [3], "its head is not what this program writes"),
         ("policy", {"instances": [{"id": "a"}]}, "the policy in it is not valid here"),
+        ("time", float("nan"), "its head is not what this program writes"),
+        ("time", float("inf"), "its head is not what this program writes"),
+        ("time", 1.5, "its head is not what this program writes"),
+        ("time", -1, "saved at a time that is older than any connection"),
+        ("time", -(1 << 80), "saved at a time that is older than any connection"),
+        ("time", 0, "saved at a time that is older than any connection"),
+        ("time", time.time_ns() + 90_000 * SECOND, "saved at a time that is ahead of this machine's clock"),
+        ("time", 1 << 64, "saved at a time that is ahead of this machine's clock"),
+        ("time", 1 << 200, "saved at a time that is ahead of this machine's clock"),
     ],
 )
 def test_a_head_that_does_not_fit_is_told(tmp_path: Path, key: str, value: object, reason: str) -> None:

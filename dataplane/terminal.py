@@ -1,0 +1,60 @@
+"""Text as people see it: nothing in it moves a cursor, turns the writing round or begins a line of its own.
+
+Ids, names of files and interfaces, and what peers say may hold any character. What does not print (controls, C1, bidi
+and other format characters, line separators, lone surrogates) is escaped as Python writes it; nothing is taken out, so
+that two names that differ never look the same. Streams that people read are put behind `printable_lines` in one place
+(`dataplane.cli.output`); whoever puts foreign text into a line of its own makes it `printable` first.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import TYPE_CHECKING, Any, TextIO
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+
+def printable(text: str) -> str:
+    """Text that stays on its line: what does not print, line ends among it, is escaped."""
+    if text.isprintable():
+        return text
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode("ascii") for c in text)
+
+
+def printable_lines(text: str) -> str:
+    """The same for text of several lines, whose line feeds are its own."""
+    if text.isprintable() or text.replace("\n", "").isprintable():
+        return text
+    return "\n".join(map(printable, text.split("\n")))
+
+
+class _Unescaped:
+    """A stream of `dataplane.cli.output` without its escaping: for a console, which escapes before it adds colours."""
+
+    def __init__(self, stream: Any) -> None:
+        self._stream = stream
+        self.write = stream.write_as_it_is
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._stream, name)
+
+
+def console(stream: TextIO, **options: Any) -> Console:
+    """A console of rich that prints plain text as it is: no markup, and what does not print is escaped."""
+    from rich.console import Console, ConsoleOptions, RenderableType
+    from rich.segment import Segment
+    from rich.text import Text
+
+    class Escaping(Console):
+        """Escapes strings before they are measured, and all else, such as Text, when it is rendered."""
+
+        def render_str(self, text: str, **settings: Any) -> Text:
+            return super().render_str(printable_lines(text), **(settings | {"markup": False, "emoji": False}))
+
+        def render(self, renderable: RenderableType, options: ConsoleOptions | None = None) -> Iterable[Segment]:
+            for segment in super().render(renderable, options):
+                yield segment if segment.control else Segment(printable_lines(segment.text), segment.style)
+
+    target: Any = _Unescaped(stream) if hasattr(stream, "write_as_it_is") else stream
+    return Escaping(file=target, **({"highlight": False, "markup": False, "emoji": False} | options))

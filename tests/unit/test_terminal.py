@@ -1,0 +1,188 @@
+"""What people see has no control, bidi or line-separator characters of names in it, and no markup either (SPEC 7)."""
+
+from __future__ import annotations
+
+import io
+import json
+import logging
+import os
+import pty
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from rich.table import Table
+from rich.text import Text
+
+from dataplane.cli.ctl.text import print_counters, print_stations, print_status
+from dataplane.live.log import JsonFormatter, TextFormatter
+from dataplane.policy import Policy
+from dataplane.policy.write import as_yaml, document
+from dataplane.terminal import console, printable, printable_lines
+
+ROOT = Path(__file__).parents[2]
+#: C1 controls, marks and overrides of direction, line separators: what an id may hold.
+SIGNS = "\x85\x9b31m\u061c\u200e\u200f\u2028\u2029" + "".join(
+    map(chr, (*range(0x202A, 0x202F), *range(0x2066, 0x206A)))
+)
+ID = f"a{SIGNS}[red]z[/red]"
+#: A file's name may have C0 controls too.
+NAME = f"b\x1b[31m\r\n\x07{SIGNS}z"
+FORBIDDEN = re.compile("[\x00-\x09\x0b-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069]")
+POLICY = {
+    "security_groups": [
+        {"id": ID, "name": ID, "description": NAME, "security_group_rules": [{"id": f"r{ID}", "direction": "ingress"}]}
+    ],
+    "instances": [{"id": f"i{ID}", "addresses": ["192.0.2.1"], "security_groups": [ID]}],
+}
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    made = tmp_path / NAME
+    made.mkdir()
+    (made / "policy.yaml").write_text(json.dumps(POLICY))
+    (made / "bad.yaml").write_text(json.dumps(POLICY | {"instances": [{"id": ID, "addresses": [ID]}], ID: ID}))
+    return made
+
+
+def ran(*command: str, status: int) -> str:
+    done = subprocess.run(
+        [sys.executable, "-m", "dataplane", *command], cwd=ROOT, capture_output=True, check=False, timeout=60
+    )
+    assert done.returncode == status, done
+    return (done.stdout + done.stderr).decode()
+
+
+@pytest.mark.parametrize(
+    ("command", "file", "status", "seen"),
+    [
+        (("check",), "policy.yaml", 0, r"\u202e\u2066\u2067\u2068\u2069[red]z[/red]"),
+        (("check",), "bad.yaml", 2, r"[red]z[/red]"),
+        (("check",), "none.yaml", 2, r"b\x1b[31m\r\n\x07\x85\x9b31m"),
+        (("check", "--json"), "policy.yaml", 0, r"\u202e\u2066"),
+        (("replay",), "none.yaml", 2, r"b\x1b[31m\r\n\x07\x85\x9b31m"),
+        (("ctl", "--socket"), "none", 1, r"b\x1b[31m\r\n\x07\x85\x9b31m"),
+    ],
+)
+def test_names_are_escaped_by_every_command(
+    folder: Path, command: tuple[str, ...], file: str, status: int, seen: str
+) -> None:
+    more = {"replay": [str(folder / "none.pcap")], "ctl": ["status"]}.get(command[0], [])
+    text = ran(*command, str(folder / file), *more, status=status)
+    assert seen in text
+    assert not FORBIDDEN.search(text)
+
+
+def test_usage_errors_of_the_command_line_are_escaped() -> None:
+    """They are printed by the library that reads the arguments."""
+    assert not FORBIDDEN.search(ran(f"none{SIGNS}\x1b]0;title\x07", status=2))
+
+
+def test_a_terminal_gets_colours_and_no_more(folder: Path) -> None:
+    """The only escapes are those that set colours; `[red]` is text."""
+    master, slave = pty.openpty()
+    command = [sys.executable, "-m", "dataplane", "check", str(folder / "policy.yaml")]
+    with subprocess.Popen(command, stdout=slave, stderr=slave, cwd=ROOT, env={**os.environ, "TERM": "xterm"}) as done:
+        os.close(slave)
+        said = b""
+        try:
+            while data := os.read(master, 65536):
+                said += data
+        except OSError:
+            pass
+    os.close(master)
+    assert done.returncode == 0
+    text = said.decode().replace("\r\n", "\n")
+    assert "\x1b[1m" in text
+    assert "[red]z[/red]" in text
+    assert not FORBIDDEN.search(re.sub(r"\x1b\[[0-9;]*m", "", text))
+
+
+def test_a_console_measures_what_it_shows() -> None:
+    """Columns stand straight whatever is in them."""
+    out = io.StringIO()
+    table = Table("one", "two")
+    table.add_row(ID, "x")
+    table.add_row(Text(ID), "[b]y[/b]")
+    console(out, width=300).print(table)
+    lines = out.getvalue().splitlines()
+    assert len({len(line) for line in lines}) == 1
+    assert not FORBIDDEN.search(out.getvalue())
+    assert "[b]y[/b]" in out.getvalue()
+
+
+def test_answers_of_a_firewall_are_escaped(capsys: pytest.CaptureFixture[str]) -> None:
+    """`ctl` prints what another process says; here as its answers are."""
+    port = {"port": ID, "kind": "tap", "instance": ID, "load_balancer": None, "error": None}
+    status = dict.fromkeys(("version", "policy", "unfiltered_because", "io_uring_error"), ID)
+    status |= dict.fromkeys(("uptime", "loaded", "unsaved_changes", "instances", "security_groups", "rules"), 1)
+    status |= dict.fromkeys(("connections", "connections_limit", "early_drops", "pid", "workers", "generation"), 1)
+    print_status(status | {"refused_system_calls": 0, "io_uring": True, "ports": [port], "missing_interfaces": [ID]})
+    print_stations([{"mac": "02:00:00:00:00:01", "port": ID, "vlan": 0, "fixed": True, "age": 1}])
+    empty = {name: [] for name in ("checks", "ports", "denied_flows")}
+    rule = {"rule": ID, "security_group": ID, "hits": 1, "packets": 1, "bytes": 1}
+    print_counters(empty | {"verdicts": {}, "causes": {}, "connections": {}, "rules": [rule]})
+    shown = capsys.readouterr().out
+    assert shown.count("[red]z[/red]") == 11
+    assert not FORBIDDEN.search(shown)
+
+
+def test_a_log_record_is_one_line() -> None:
+    record = logging.LogRecord("x", logging.WARNING, "", 0, "interface %s", (NAME,), None)
+    record.__dict__["given"] = NAME
+    for in_journal in (False, True):
+        line = TextFormatter(in_journal=in_journal).format(record)
+        assert "\n" not in line
+        assert not FORBIDDEN.search(line)
+    assert JsonFormatter().format(record).isascii()
+
+
+def test_a_log_line_has_the_time_and_in_the_journal_the_priority() -> None:
+    """RFC 3339, with the offset; sd-daemon(3)."""
+    record = logging.LogRecord("x", logging.ERROR, "", 0, "broken", (), None)
+    assert re.fullmatch(
+        r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}[+-]\d\d:\d\d error: broken", TextFormatter().format(record)
+    )
+    assert TextFormatter(in_journal=True).format(record) == "<3>error: broken"
+    try:
+        raise ValueError(NAME)
+    except ValueError:
+        record.exc_info = sys.exc_info()
+    assert all(line.startswith("<3>") for line in TextFormatter(in_journal=True).format(record).split("\n"))
+
+
+def test_the_journal_is_known_by_its_stream(tmp_path: Path) -> None:
+    """systemd.exec(5), JOURNAL_STREAM: device and inode of the stream that it connected."""
+    program = "import sys; from dataplane.live.log import leads_to_journal; print(leads_to_journal(sys.stderr))"
+    found = []
+    with (tmp_path / "journal").open("w") as stream:
+        place = os.fstat(stream.fileno())
+        for inode in (place.st_ino, place.st_ino + 1):
+            environment = {**os.environ, "JOURNAL_STREAM": f"{place.st_dev}:{inode}"}
+            command = [sys.executable, "-c", program]
+            done = subprocess.run(
+                command, cwd=ROOT, env=environment, stderr=stream, stdout=subprocess.PIPE, check=True, text=True
+            )
+            found.append(done.stdout.strip())
+    assert found == ["True", "False"]
+
+
+def test_a_policy_is_written_without_them_and_reads_back() -> None:
+    policy = Policy.parse(json.dumps(POLICY))
+    text = as_yaml(document(policy))
+    assert not FORBIDDEN.search(text)
+    assert Policy.parse(text) == policy
+
+
+@pytest.mark.parametrize("text", ["plain", "日本語 ünï", "", "two\nlines"])
+def test_what_prints_stays_as_it_is(text: str) -> None:
+    assert printable_lines(text) == text
+
+
+def test_escaping_twice_is_escaping_once() -> None:
+    """Text may pass several of the places that escape."""
+    assert printable(printable(NAME)) == printable(NAME)
+    assert printable("a\ud800") == r"a\ud800"
