@@ -64,7 +64,7 @@ int dp_engine_new(const struct dp_conntrack_config *config, const uint64_t *seed
     e->denied = dp_denied_new();
     e->owners = dp_owners_new();
     e->fragments = dp_fragments_new(dp_engine_answered, e, &e->conntrack.table.secret);
-    e->resolved = calloc(DP_WAITING_MAX, sizeof *e->resolved);
+    e->resolved = calloc(DP_RESOLVED_MAX, sizeof *e->resolved);
     if (!e->policy || !e->denied || !e->owners || !e->fragments || !e->resolved) {
         dp_engine_free(e);
         return DP_E_MEMORY;
@@ -244,7 +244,7 @@ int dp_engine_resolved(struct dp_engine *e, struct dp_resolution *resolutions, u
 
     for (; have < n && e->n_resolved; have++) {
         resolutions[have] = e->resolved[e->first_resolved];
-        e->first_resolved = (e->first_resolved + 1) % DP_WAITING_MAX;
+        e->first_resolved = (e->first_resolved + 1) % DP_RESOLVED_MAX;
         e->n_resolved--;
     }
     return (int)have;

@@ -21,6 +21,9 @@ struct dp_policy {
     struct dp_rule_table *table[][2][2]; /* by zone, direction, family; NULL denies */
 };
 
+/* Room for all that waits, and for what gave way to it since the caller has asked. */
+enum { DP_RESOLVED_MAX = 2 * DP_WAITING_MAX };
+
 struct dp_engine {
     struct dp_policy *policy;
     struct dp_conntrack conntrack;
@@ -32,7 +35,7 @@ struct dp_engine {
     uint64_t frames; /* judged so far */
     struct dp_owners *owners;
     struct dp_fragments *fragments;
-    struct dp_resolution *resolved; /* a ring of DP_WAITING_MAX: what waits and what is in here never exceeds it */
+    struct dp_resolution *resolved; /* a ring of DP_RESOLVED_MAX: what waits and what is in here never exceeds it */
     uint32_t first_resolved;
     uint32_t n_resolved;
 };
@@ -51,6 +54,7 @@ struct dp_place {
     uint32_t zone[DP_DIRECTIONS]; /* the instance it leaves and the one it enters, DP_NO_ZONE for none */
     uint32_t
         balancer[DP_DIRECTIONS]; /* the load balancer behind the port on the other side of that check, 0 for none */
+    uint32_t port;               /* that it came by */
     bool guarded;                /* what leaves the instance must come from its own addresses */
     const uint8_t *mac;          /* the leaving instance's own, NULL where it is not known */
 };

@@ -1,11 +1,13 @@
 /*
  * fragment.c: fragment.h in code. A datagram is in three places at once: the chain of its hash, the queue of all by age
- * (for expiry; all live equally long), and, for giving way, the queue of its source, or once it is whole the queue of
- * those (oldest first).
+ * (for expiry; all live equally long), and, for giving way, the shares of datagrams, or once it is whole the queue of
+ * those (oldest first). While any of it waits it is also in the shares of what waits.
  *
  * Packets that wait stand in a pool of their own, chained from their datagram in the order in which they came.
  */
 #include "fragment.h"
+
+#include "shares.h"
 
 #include <stdlib.h>
 #include <string.h>
@@ -27,8 +29,8 @@ struct datagram {
     uint64_t deadline_ns;
     uint32_t chain;
     struct links by_age;
-    struct links by_source;
-    uint32_t source;
+    struct links by_end;
+    struct dp_share share;
     uint32_t reach;        /* where the farthest fragment ends, in bytes */
     uint32_t seen;         /* bytes */
     uint32_t total;        /* bytes; 0 while the last fragment has not come */
@@ -63,6 +65,7 @@ struct queue {
 };
 
 _Static_assert(sizeof(struct dp_fragment_key) / 4 <= DP_HASH_WORDS, "a multiplier for each word of the key");
+_Static_assert((int)DP_DATAGRAMS <= (int)DP_SHARE_ITEMS, "shares have room for every datagram");
 
 /* Index 0 is nobody in all of these. */
 struct dp_fragments {
@@ -71,8 +74,10 @@ struct dp_fragments {
     struct dp_hash_secret secret;
     uint32_t slot[DATAGRAM_SLOTS];
     struct queue by_age;
-    struct queue by_source[DP_FRAGMENT_SOURCES];
     struct queue whole;
+    struct dp_shares *datagrams;
+    struct dp_shares *waits;
+    uint32_t places; /* for what waits */
     uint32_t free_datagram;
     uint32_t free_waiting;
     uint32_t high_datagram; /* those above have not been used yet, and their memory has not been touched */
@@ -95,12 +100,28 @@ struct dp_fragments *dp_fragments_new(dp_fragment_answered *answered, void *owne
     f->answered = answered;
     f->owner = owner;
     f->secret = *secret;
+    f->places = DP_WAITING_MAX;
+    f->datagrams = dp_shares_new();
+    f->waits = dp_shares_new();
+    if (!f->datagrams || !f->waits) {
+        dp_fragments_free(f);
+        return NULL;
+    }
     return f;
 }
 
 void dp_fragments_free(struct dp_fragments *f)
 {
+    if (!f)
+        return;
+    dp_shares_free(f->datagrams);
+    dp_shares_free(f->waits);
     free(f);
+}
+
+void dp_fragments_bound(struct dp_fragments *f, uint32_t places)
+{
+    f->places = places < DP_WAITING_MAX ? places : DP_WAITING_MAX;
 }
 
 uint32_t dp_fragments_waiting(const struct dp_fragments *f)
@@ -119,7 +140,7 @@ void dp_fragments_count(const struct dp_fragments *f, struct dp_counters *counte
 
 /* ---- keys and queues ---- */
 
-static void key_of(const struct dp_packet *packet, const uint32_t *zone, struct dp_fragment_key *key)
+static void key_of(const struct dp_packet *packet, const uint32_t *zone, uint32_t port, struct dp_fragment_key *key)
 {
     memset(key, 0, sizeof *key);
     memcpy(&key->source, &packet->source, packet->family == 4 ? 4 : 16);
@@ -128,6 +149,7 @@ static void key_of(const struct dp_packet *packet, const uint32_t *zone, struct 
     key->vlans = packet->vlans;
     key->zone[DP_EGRESS] = zone[DP_EGRESS];
     key->zone[DP_INGRESS] = zone[DP_INGRESS];
+    key->port = port;
     key->family = packet->family;
     key->protocol = packet->family == 4 ? packet->protocol : 0;
 }
@@ -144,19 +166,30 @@ static uint32_t slot_of(const struct dp_fragments *f, const struct dp_fragment_k
     return (uint32_t)(h >> 32) % DATAGRAM_SLOTS;
 }
 
-/* The network that a fragment says it comes from: /24 or /56. */
-static uint32_t source_of(const struct dp_fragment_key *key)
+/* The port that a fragment came by; where there is none, the instance that sent it, or all the world outside. */
+static uint16_t side_of(const struct dp_fragment_key *key)
+{
+    enum { OUTSIDE = DP_SHARE_SIDES - 1 };
+    uint32_t known = key->port != DP_NO_PORT ? key->port : key->zone[DP_EGRESS];
+
+    return (uint16_t)(known == UINT32_MAX ? OUTSIDE : known % OUTSIDE);
+}
+
+/* The source is the network that a fragment says it comes from: /24 or /56. */
+static struct dp_share share_of(const struct dp_fragment_key *key)
 {
     uint32_t h = key->family;
 
     for (int i = 0; i < (key->family == 4 ? 3 : 7); i++)
         h = (h ^ key->source.byte[i]) * 0x01000193u;
-    return (h ^ h >> 15) % DP_FRAGMENT_SOURCES;
+    return (struct dp_share){.side = side_of(key),
+                             .destination = (uint8_t)(key->zone[DP_INGRESS] % DP_SHARE_DESTINATIONS),
+                             .source = (uint8_t)((h ^ h >> 15) % DP_SHARE_SOURCES)};
 }
 
 static struct links *links_of(struct dp_fragments *f, uint32_t index, bool age)
 {
-    return age ? &f->datagram[index].by_age : &f->datagram[index].by_source;
+    return age ? &f->datagram[index].by_age : &f->datagram[index].by_end;
 }
 
 static void enqueue(struct dp_fragments *f, struct queue *q, uint32_t index, bool age)
@@ -197,7 +230,7 @@ static void copy_answer(const struct dp_record *from, struct dp_record *record)
 }
 
 /* Invalid at the first instance that would have checked it. */
-static void refuse(const uint32_t *zone, struct dp_record *record)
+static void refuse(const uint32_t *zone, enum dp_cause cause, struct dp_record *record)
 {
     bool out = zone[DP_EGRESS] != UINT32_MAX;
 
@@ -208,14 +241,18 @@ static void refuse(const uint32_t *zone, struct dp_record *record)
                                          .verdict = DP_DENY,
                                          .state = DP_STATE_INVALID,
                                          .reason = DP_REASON_INVALID,
-                                         .cause = DP_CAUSE_FRAGMENT};
+                                         .cause = (uint8_t)cause};
 }
 
-static void tell(struct dp_fragments *f, uint32_t index, const struct dp_record *answer)
+/* What waited gets the answer; without one it is refused, for the cause. */
+static void tell(struct dp_fragments *f, uint32_t index, const struct dp_record *answer, enum dp_cause cause)
 {
     struct datagram *d = &f->datagram[index];
     uint32_t w = d->waiting, next;
 
+    if (!w)
+        return;
+    dp_shares_leave(f->waits, index, d->n_waiting);
     d->waiting = d->last_waiting = d->n_waiting = 0;
     for (; w; w = next) {
         struct waiting *waiting = &f->waiting[w];
@@ -224,7 +261,7 @@ static void tell(struct dp_fragments *f, uint32_t index, const struct dp_record 
         if (answer)
             copy_answer(answer, &waiting->record);
         else
-            refuse(d->key.zone, &waiting->record);
+            refuse(d->key.zone, cause, &waiting->record);
         f->answered(f->owner, waiting->number, &waiting->packet, &waiting->record);
         waiting->next = f->free_waiting;
         f->free_waiting = w;
@@ -234,22 +271,26 @@ static void tell(struct dp_fragments *f, uint32_t index, const struct dp_record 
 
 /* ---- life ---- */
 
-static struct queue *gives_way_in(struct dp_fragments *f, const struct datagram *d)
+/* Out of the order in which datagrams give way. */
+static void stand_aside(struct dp_fragments *f, uint32_t index)
 {
-    return d->whole ? &f->whole : &f->by_source[d->source];
+    if (f->datagram[index].whole)
+        dequeue(f, &f->whole, index, false);
+    else
+        dp_shares_leave(f->datagrams, index, 1);
 }
 
-static void release(struct dp_fragments *f, uint32_t index)
+static void release(struct dp_fragments *f, uint32_t index, enum dp_cause cause)
 {
     struct datagram *d = &f->datagram[index];
     uint32_t *from = &f->slot[slot_of(f, &d->key)];
 
-    tell(f, index, d->answered ? &d->answer : NULL);
+    tell(f, index, d->answered ? &d->answer : NULL, cause);
     while (*from != index)
         from = &f->datagram[*from].chain;
     *from = d->chain;
     dequeue(f, &f->by_age, index, true);
-    dequeue(f, gives_way_in(f, d), index, false);
+    stand_aside(f, index);
     d->chain = f->free_datagram;
     f->free_datagram = index;
 }
@@ -261,48 +302,49 @@ static void close_if_whole(struct dp_fragments *f, uint32_t index)
 
     if (d->whole || !d->answered || !d->total || d->seen != d->total)
         return;
-    dequeue(f, gives_way_in(f, d), index, false);
+    stand_aside(f, index);
     d->whole = true;
-    enqueue(f, gives_way_in(f, d), index, false);
+    enqueue(f, &f->whole, index, false);
 }
 
-static void make_room(struct dp_fragments *f)
+static void evict(struct dp_fragments *f, uint32_t index)
 {
-    uint32_t most = 0;
-
-    if (f->whole.first) {
-        release(f, f->whole.first);
-        return;
-    }
-    for (uint32_t s = 1; s < DP_FRAGMENT_SOURCES; s++)
-        if (f->by_source[s].count > f->by_source[most].count)
-            most = s;
     f->datagrams_evicted++;
-    f->evicted += f->datagram[f->by_source[most].first].n_waiting;
-    release(f, f->by_source[most].first);
+    f->evicted += f->datagram[index].n_waiting;
+    release(f, index, DP_CAUSE_FRAGMENT_LIMIT);
+}
+
+static void make_room(struct dp_fragments *f, struct dp_share share)
+{
+    if (f->whole.first)
+        release(f, f->whole.first, DP_CAUSE_NONE);
+    else
+        evict(f, dp_shares_gives_way(f->datagrams, share));
 }
 
 static uint32_t find_or_make(struct dp_fragments *f, const struct dp_fragment_key *key, uint64_t now_ns)
 {
     uint32_t slot = slot_of(f, key), index = f->slot[slot];
+    struct dp_share share = share_of(key);
     struct datagram *d;
 
     for (; index; index = f->datagram[index].chain)
         if (memcmp(&f->datagram[index].key, key, sizeof *key) == 0)
             return index;
     if (!f->free_datagram && f->high_datagram == DP_DATAGRAMS)
-        make_room(f);
+        make_room(f, share);
     index = f->free_datagram ? f->free_datagram : ++f->high_datagram;
     d = &f->datagram[index];
     f->free_datagram = d->chain;
     memset(d, 0, offsetof(struct datagram, range));
     d->key = *key;
     d->deadline_ns = now_ns + DP_FRAGMENT_LIFE_NS;
-    d->source = source_of(key);
+    d->share = share;
     d->chain = f->slot[slot];
     f->slot[slot] = index;
     enqueue(f, &f->by_age, index, true);
-    enqueue(f, &f->by_source[d->source], index, false);
+    dp_shares_enter(f->datagrams, index, share);
+    dp_shares_take(f->datagrams, index);
     return index;
 }
 
@@ -310,7 +352,7 @@ void dp_fragments_expire(struct dp_fragments *f, uint64_t now_ns)
 {
     while (f->by_age.first && f->datagram[f->by_age.first].deadline_ns <= now_ns) {
         f->expired += f->datagram[f->by_age.first].n_waiting;
-        release(f, f->by_age.first);
+        release(f, f->by_age.first, DP_CAUSE_FRAGMENT);
     }
 }
 
@@ -376,13 +418,30 @@ static void keep_header(struct datagram *d, const struct dp_packet *p)
         d->tcp = p->tcp;
 }
 
-static bool wait(struct dp_fragments *f, struct datagram *d, const struct dp_packet *packet, uint64_t number,
+/* Whether there is a place to wait for a fragment of the datagram; that of another's, if need be. */
+static bool has_place(struct dp_fragments *f, uint32_t index)
+{
+    uint32_t other;
+
+    if (f->datagram[index].n_waiting == DP_WAITING_EACH)
+        return false;
+    if (f->n_waiting < f->places)
+        return true;
+    other = dp_shares_gives_way(f->waits, f->datagram[index].share);
+    if (!other || other == index)
+        return false;
+    evict(f, other);
+    return true;
+}
+
+static bool wait(struct dp_fragments *f, uint32_t index, const struct dp_packet *packet, uint64_t number,
                  const struct dp_record *record)
 {
+    struct datagram *d = &f->datagram[index];
     struct waiting *waiting;
     uint32_t w;
 
-    if (f->n_waiting == DP_WAITING_MAX || d->n_waiting == DP_WAITING_EACH)
+    if (!has_place(f, index))
         return false;
     w = f->free_waiting ? f->free_waiting : ++f->high_waiting;
     waiting = &f->waiting[w];
@@ -392,35 +451,38 @@ static bool wait(struct dp_fragments *f, struct datagram *d, const struct dp_pac
     waiting->next = 0;
     waiting->packet = *packet;
     waiting->record = *record;
-    if (d->last_waiting)
+    if (d->last_waiting) {
         f->waiting[d->last_waiting].next = w;
-    else
+    } else {
         d->waiting = w;
+        dp_shares_enter(f->waits, index, d->share);
+    }
     d->last_waiting = w;
     d->n_waiting++;
+    dp_shares_take(f->waits, index);
     return true;
 }
 
 enum dp_fragment_fate dp_fragments_add(struct dp_fragments *f, const struct dp_packet *packet, const uint32_t *zone,
-                                       uint64_t now_ns, uint64_t number, bool may_wait, struct dp_record *record,
-                                       uint32_t *datagram)
+                                       uint32_t port, uint64_t now_ns, uint64_t number, bool may_wait,
+                                       struct dp_record *record, uint32_t *datagram)
 {
     struct dp_fragment_key key;
     struct datagram *d;
 
-    key_of(packet, zone, &key);
+    key_of(packet, zone, port, &key);
     *datagram = find_or_make(f, &key, now_ns);
     d = &f->datagram[*datagram];
     /* Behind a whole datagram, a later fragment that repeats it belongs to it; all else has its identifier anew. */
     if (begins_anew(d, packet) || (d->whole && (packet->fragment_offset == 0 || !repeats(d, packet)))) {
-        release(f, *datagram);
+        release(f, *datagram, DP_CAUSE_FRAGMENT);
         *datagram = find_or_make(f, &key, now_ns);
         d = &f->datagram[*datagram];
     }
     if (d->spoiled || !place(d, packet)) {
         d->spoiled = true;
-        tell(f, *datagram, NULL);
-        refuse(zone, record);
+        tell(f, *datagram, NULL, DP_CAUSE_FRAGMENT);
+        refuse(zone, DP_CAUSE_FRAGMENT, record);
         return DP_FRAGMENT_REFUSE;
     }
     if (d->answered) {
@@ -432,10 +494,10 @@ enum dp_fragment_fate dp_fragments_add(struct dp_fragments *f, const struct dp_p
         keep_header(d, packet);
         return DP_FRAGMENT_JUDGE;
     }
-    if (may_wait && wait(f, d, packet, number, record))
+    if (may_wait && wait(f, *datagram, packet, number, record))
         return DP_FRAGMENT_WAIT;
     f->refused++;
-    refuse(zone, record);
+    refuse(zone, DP_CAUSE_FRAGMENT_LIMIT, record);
     return DP_FRAGMENT_REFUSE;
 }
 
@@ -445,7 +507,7 @@ void dp_fragments_answer(struct dp_fragments *f, uint32_t index, const struct dp
 
     d->answer = *record;
     d->answered = true;
-    tell(f, index, record);
+    tell(f, index, record, DP_CAUSE_NONE);
     close_if_whole(f, index);
 }
 
@@ -458,7 +520,7 @@ void dp_fragments_give_up(struct dp_fragments *f, uint64_t number)
         /* The first that waits is the oldest of its datagram. */
         if (d->waiting && f->waiting[d->waiting].number <= number) {
             d->spoiled = true;
-            tell(f, index, NULL);
+            tell(f, index, NULL, DP_CAUSE_FRAGMENT);
         }
     }
 }

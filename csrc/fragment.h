@@ -1,10 +1,10 @@
 /*
  * fragment.h: virtual reassembly: every fragment gets the answer of its datagram (SPEC 4.6).
  *
- * THE DATAGRAM. Fragments belong together by family, addresses, identifier, protocol (IPv4), VLANs, and the instances
- * on both sides. The first fragment has the transport header: it is judged, and its answer is kept here. Later
- * fragments get a copy of it. Those that come before the first wait for it; the caller is told of them when the answer
- * is there.
+ * THE DATAGRAM. Fragments belong together by family, addresses, identifier, protocol (IPv4), VLANs, the instances on
+ * both sides, and where there are ports, the one that they came by. The first fragment has the transport header: it is
+ * judged, and its answer is kept here. Later fragments get a copy of it. Those that come before the first wait for it;
+ * the caller is told of them when the answer is there.
  *
  * LIFE. A datagram is kept for 30 s from its first packet; what waits longer is refused. Once all of it was seen, a
  * fragment that comes twice still gets its answer; the first fragment again, or any other, begins a new datagram.
@@ -13,10 +13,14 @@
  * fragment as long as the one before but with another transport header is another datagram's, whose identifier was used
  * again while this one was not complete: it is judged for itself, and takes this one's place.
  *
- * BOUNDS. DP_DATAGRAMS at once, DP_DATAGRAM_FRAGMENTS in one, DP_WAITING_MAX waiting in all and DP_WAITING_EACH for one
- * datagram. When there is no room for a datagram, the oldest that is whole gives way; if there is none, the oldest of
- * the side with the most: sides are told apart by a hash of the source's network (/24, /56), so that a flood of one
- * network takes its own places first.
+ * BOUNDS. DP_DATAGRAMS at once, DP_DATAGRAM_FRAGMENTS in one, DP_WAITING_EACH waiting for one datagram, and in all
+ * DP_WAITING_MAX or what dp_fragments_bound says. When there is no room for a datagram, the oldest that is whole gives
+ * way. If there is none, and when there is no place to wait, a datagram of whoever has the most gives way with all that
+ * waits of it, by the shares of shares.h: the side is the port, in a replay the sending instance or the world outside;
+ * the destination is the instance that it would enter; the source is the network, /24 or /56. So nobody takes the
+ * places of another port; from one port, those of another instance only when their numbers are alike
+ * (DP_SHARE_DESTINATIONS); and those of another source only by forging many, at a rate that fills all places before the
+ * first fragment comes.
  *
  * Nothing is allocated per packet.
  */
@@ -25,13 +29,9 @@
 
 #include "flow_key.h"
 
-enum {
-    DP_DATAGRAMS = 4096,
-    DP_DATAGRAM_FRAGMENTS = 128,
-    DP_WAITING_MAX = 4096,
-    DP_WAITING_EACH = 64,
-    DP_FRAGMENT_SOURCES = 256
-};
+enum { DP_DATAGRAMS = 4096, DP_DATAGRAM_FRAGMENTS = 128, DP_WAITING_MAX = 4096, DP_WAITING_EACH = 64 };
+/* The port of a fragment that came by none. */
+#define DP_NO_PORT UINT32_MAX
 
 #define DP_FRAGMENT_LIFE_NS 30000000000u
 
@@ -49,9 +49,10 @@ struct dp_fragment_key {
     uint32_t id;
     uint32_t vlans;
     uint32_t zone[DP_DIRECTIONS];
+    uint32_t port;
     uint8_t family;
     uint8_t protocol; /* 0 for IPv6: RFC 8200, 4.5 */
-    uint8_t unused[6];
+    uint8_t unused[2];
 };
 _Static_assert(sizeof(struct dp_fragment_key) == 56, "no padding where bytes are hashed and compared");
 
@@ -64,15 +65,17 @@ typedef void dp_fragment_answered(void *owner, uint64_t number, const struct dp_
 /* `secret` keys the hash of the datagrams; what they are answered does not depend on it. */
 struct dp_fragments *dp_fragments_new(dp_fragment_answered *answered, void *owner, const struct dp_hash_secret *secret);
 void dp_fragments_free(struct dp_fragments *fragments);
+/* So many may wait in all, DP_WAITING_MAX at most; called before any does. */
+void dp_fragments_bound(struct dp_fragments *fragments, uint32_t places);
 
 /*
- * A fragment comes, `number`ed by the caller, later than all before it. DP_FRAGMENT_COPY and _REFUSE: the checks are
- * written to `record`. DP_FRAGMENT_WAIT (only if it may): packet and record are kept as copies. DP_FRAGMENT_JUDGE:
- * `datagram` is set, for dp_fragments_answer.
+ * A fragment comes by `port` (or DP_NO_PORT), `number`ed by the caller, later than all before it. DP_FRAGMENT_COPY and
+ * _REFUSE: the checks are written to `record`. DP_FRAGMENT_WAIT (only if it may): packet and record are kept as copies.
+ * DP_FRAGMENT_JUDGE: `datagram` is set, for dp_fragments_answer.
  */
 enum dp_fragment_fate dp_fragments_add(struct dp_fragments *fragments, const struct dp_packet *packet,
-                                       const uint32_t *zone, uint64_t now_ns, uint64_t number, bool may_wait,
-                                       struct dp_record *record, uint32_t *datagram);
+                                       const uint32_t *zone, uint32_t port, uint64_t now_ns, uint64_t number,
+                                       bool may_wait, struct dp_record *record, uint32_t *datagram);
 /* The answer for the first fragment of `datagram`; whoever waited for it is told. */
 void dp_fragments_answer(struct dp_fragments *fragments, uint32_t datagram, const struct dp_record *record);
 /* Takes out datagrams whose time is over by now_ns; those that waited are told of their refusal. */

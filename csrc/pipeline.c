@@ -236,7 +236,7 @@ static void count(struct dp_engine *engine, const struct dp_packet *packet, cons
 void dp_engine_answered(void *owner, uint64_t number, const struct dp_packet *packet, const struct dp_record *record)
 {
     struct dp_engine *engine = owner;
-    uint32_t at = (engine->first_resolved + engine->n_resolved++) % DP_WAITING_MAX;
+    uint32_t at = (engine->first_resolved + engine->n_resolved++) % DP_RESOLVED_MAX;
 
     engine->resolved[at] = (struct dp_resolution){number, *record};
     count(engine, packet, record);
@@ -260,11 +260,11 @@ static void judge_whole(struct dp_engine *engine, const struct dp_job *job, stru
 
 static void judge_fragment(struct dp_engine *engine, const struct dp_job *job, struct dp_record *record)
 {
-    uint32_t datagram;
-    bool may_wait = dp_fragments_waiting(engine->fragments) + engine->n_resolved < DP_WAITING_MAX;
+    uint32_t datagram, port = job->place ? job->place->port : DP_NO_PORT;
+    bool may_wait = dp_fragments_waiting(engine->fragments) + engine->n_resolved < DP_RESOLVED_MAX;
 
     dp_fragments_expire(engine->fragments, engine->conntrack.now);
-    switch (dp_fragments_add(engine->fragments, &job->packet, job->zone, engine->conntrack.now, engine->frames,
+    switch (dp_fragments_add(engine->fragments, &job->packet, job->zone, port, engine->conntrack.now, engine->frames,
                              may_wait, record, &datagram)) {
     case DP_FRAGMENT_JUDGE:
         judge_whole(engine, job, record);

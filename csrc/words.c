@@ -68,6 +68,7 @@ static const struct dp_word causes[] = {
     [DP_CAUSE_EXTENSION_CHAIN] = WORD("extension-chain"),
     [DP_CAUSE_BAD_CHECKSUM] = WORD("bad-checksum"),
     [DP_CAUSE_FRAGMENT] = WORD("fragment"),
+    [DP_CAUSE_FRAGMENT_LIMIT] = WORD("fragment-limit"),
     [DP_CAUSE_TCP_FLAGS] = WORD("tcp-flags"),
     [DP_CAUSE_TCP_NO_CONNECTION] = WORD("tcp-no-connection"),
     [DP_CAUSE_TCP_STATE] = WORD("tcp-state"),

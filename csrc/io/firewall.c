@@ -131,6 +131,9 @@ static void set_port(struct dp_worker *w, void *argument)
 {
     const struct port_command *c = argument;
 
+    /* An answer of before is none for who is there now. */
+    if (w->port[c->number].port.zone != c->port->zone)
+        dp_worker_drop_held(w, c->number);
     w->port[c->number].port = *c->port;
 }
 

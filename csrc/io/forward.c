@@ -81,6 +81,38 @@ static void report(struct dp_worker *w, const struct dp_frame *frame, const stru
         dp_feed_record(w, frame, record, flow, at_ingress && out < DP_PORTS_MAX ? out : in);
 }
 
+/* ---- fragments that wait ---- */
+
+static uint8_t *held_bytes(const struct dp_worker *w, uint32_t slot)
+{
+    return w->held_bytes + (size_t)slot * DP_PORT_ROOM;
+}
+
+static void hold(struct dp_worker *w, const uint8_t *header, uint32_t length, uint32_t in, uint32_t out,
+                 uint64_t number)
+{
+    for (uint32_t slot = 0; slot < DP_HELD_SLOTS && w->n_held < DP_HELD_SLOTS; slot++)
+        if (!w->held[slot].used) {
+            w->held[slot] = (struct dp_held){number, in, out, length, true};
+            memcpy(held_bytes(w, slot), header, DP_VNET_HEADER + (size_t)length);
+            w->n_held++;
+            return;
+        }
+    w->port_counters[in].drop[DP_DROP_HELD]++;
+}
+
+/* The slot of the frame with this number; DP_HELD_SLOTS when it has none. */
+static uint32_t slot_of(const struct dp_worker *w, uint64_t number)
+{
+    uint32_t slot = 0;
+
+    while (slot < DP_HELD_SLOTS && !(w->held[slot].used && w->held[slot].number == number))
+        slot++;
+    return slot;
+}
+
+/* ---- where they go ---- */
+
 /* The ingress checks of a frame for everybody, and sending it where they allow. */
 static void flood(struct dp_worker *w, uint8_t *header, const struct dp_frame *frame, uint32_t in)
 {
@@ -89,7 +121,9 @@ static void flood(struct dp_worker *w, uint8_t *header, const struct dp_frame *f
     for (uint32_t out = 0; out < w->n_ports; out++) {
         const struct dp_worker_port *to = &w->port[out];
         struct dp_place place = {.zone = {[DP_INGRESS] = (uint32_t)to->port.zone, [DP_EGRESS] = DP_NO_ZONE},
-                                 .balancer = {[DP_INGRESS] = w->port[in].port.balancer}};
+                                 .balancer = {[DP_INGRESS] = w->port[in].port.balancer},
+                                 .port = in};
+        uint64_t number = dp_engine_frames(w->engine);
         struct dp_record record;
         struct dp_flow flow;
 
@@ -104,7 +138,7 @@ static void flood(struct dp_worker *w, uint8_t *header, const struct dp_frame *f
         if (record.verdict == DP_ALLOW || record.verdict == DP_BYPASS)
             send_to(w, header, frame->length, &record, out);
         else if (record.verdict == DP_WAITING)
-            w->port_counters[out].drop[DP_DROP_HELD]++;
+            hold(w, header, frame->length, in, out, number);
     }
     if (!sent)
         w->port_counters[in].drop[DP_DROP_NO_DESTINATION]++;
@@ -121,53 +155,44 @@ static void pass(struct dp_worker *w, uint8_t *header, const struct dp_frame *fr
         w->port_counters[in].drop[DP_DROP_NO_DESTINATION]++;
 }
 
-/* ---- fragments that wait ---- */
-
-static uint8_t *held_bytes(const struct dp_worker *w, uint32_t slot)
+/* What a frame that was held came to. */
+static void release(struct dp_worker *w, uint32_t slot, const struct dp_record *record)
 {
-    return w->held_bytes + (size_t)slot * DP_PORT_ROOM;
-}
+    struct dp_held *held = &w->held[slot];
+    struct dp_frame frame = {.time_ns = w->now_ns,
+                             .data = held_bytes(w, slot) + DP_VNET_HEADER,
+                             .captured = held->length,
+                             .length = held->length,
+                             .link = DP_LINK_ETHERNET,
+                             .flags = dp_port_frame_flags(held_bytes(w, slot))};
 
-static void hold(struct dp_worker *w, uint32_t i, uint64_t number)
-{
-    const struct dp_passing *passing = &w->passing[i];
+    count_checks(w, record, held->in, held->out);
+    if (w->watch & DP_FEED_DENIED) {
+        struct dp_packet packet;
+        struct dp_flow flow;
 
-    for (uint32_t slot = 0; slot < DP_HELD_MAX && w->n_held < DP_HELD_MAX; slot++)
-        if (!w->held[slot].used) {
-            w->held[slot] = (struct dp_held){number, passing->in, passing->out, w->frame[i].length, true};
-            memcpy(held_bytes(w, slot), passing->header, DP_VNET_HEADER + (size_t)w->frame[i].length);
-            w->n_held++;
-            return;
-        }
-    w->port_counters[passing->in].drop[DP_DROP_HELD]++;
+        dp_packet_parse(&frame, &packet);
+        dp_flow_of(&packet, &flow);
+        report(w, &frame, record, &flow, held->in, held->out);
+    }
+    if (record->verdict == DP_ALLOW || record->verdict == DP_BYPASS)
+        pass(w, held_bytes(w, slot), &frame, record, held->in, held->out);
+    /* Its bytes may be used again from now on. */
+    flush(w);
+    held->used = false;
+    w->n_held--;
 }
 
 void dp_forward_resolved(struct dp_worker *w)
 {
     struct dp_resolution resolution;
 
-    while (dp_engine_resolved(w->engine, &resolution, 1) == 1)
-        for (uint32_t slot = 0; slot < DP_HELD_MAX; slot++) {
-            struct dp_held *held = &w->held[slot];
-            const struct dp_record *record = &resolution.record;
-            struct dp_frame frame = {.time_ns = w->now_ns,
-                                     .data = held_bytes(w, slot) + DP_VNET_HEADER,
-                                     .captured = held->length,
-                                     .length = held->length,
-                                     .link = DP_LINK_ETHERNET,
-                                     .flags = dp_port_frame_flags(held_bytes(w, slot))};
+    while (dp_engine_resolved(w->engine, &resolution, 1) == 1) {
+        uint32_t slot = slot_of(w, resolution.number);
 
-            if (!held->used || held->number != resolution.number)
-                continue;
-            count_checks(w, record, held->in, held->out);
-            if (record->verdict == DP_ALLOW || record->verdict == DP_BYPASS)
-                pass(w, held_bytes(w, slot), &frame, record, held->in, held->out);
-            held->used = false;
-            w->n_held--;
-            /* Its bytes may be used again from now on. */
-            flush(w);
-            break;
-        }
+        if (slot < DP_HELD_SLOTS)
+            release(w, slot, &resolution.record);
+    }
 }
 
 /* ---- the burst ---- */
@@ -193,6 +218,7 @@ static void place(struct dp_worker *w, uint32_t i)
     *place = (struct dp_place){
         .zone = {[DP_EGRESS] = (uint32_t)in->port.zone, [DP_INGRESS] = out ? (uint32_t)out->port.zone : DP_NO_ZONE},
         .balancer = {[DP_EGRESS] = out ? out->port.balancer : 0, [DP_INGRESS] = in->port.balancer},
+        .port = passing->in,
         .guarded = in->port.guarded,
         .mac = in->port.has_mac ? in->port.mac : NULL,
     };
@@ -214,7 +240,7 @@ static void finish(struct dp_worker *w, uint32_t i, uint64_t number)
     if ((w->watch & DP_FEED_FRAMES) && (w->watch_port < 0 || (uint32_t)w->watch_port == passing->in))
         dp_feed_frame(w, frame->data, frame->length, record, passing->in, false);
     if (record->verdict == DP_WAITING) {
-        hold(w, i, number);
+        hold(w, passing->header, frame->length, passing->in, passing->out, number);
         return;
     }
     count_checks(w, record, passing->in, passing->out);
@@ -240,6 +266,5 @@ void dp_forward_burst(struct dp_worker *w)
     for (uint32_t i = 0; i < w->n; i++)
         finish(w, i, number + i);
     flush(w);
-    if (w->n_held)
-        dp_forward_resolved(w);
+    dp_forward_resolved(w);
 }

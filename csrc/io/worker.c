@@ -59,8 +59,7 @@ static void end_round(struct dp_worker *w)
     if (w->now_ns - w->advanced_ns >= IDLE_NS) {
         w->advanced_ns = w->now_ns;
         dp_engine_advance(w->engine, w->now_ns);
-        if (w->n_held)
-            dp_forward_resolved(w);
+        dp_forward_resolved(w);
     }
     if (w->fed) {
         w->fed = false;
@@ -178,16 +177,21 @@ int dp_worker_add_port(struct dp_worker *w, uint32_t number, const struct dp_por
     return 0;
 }
 
+void dp_worker_drop_held(struct dp_worker *w, uint32_t number)
+{
+    for (uint32_t slot = 0; slot < DP_HELD_SLOTS; slot++)
+        if (w->held[slot].used && (w->held[slot].in == number || w->held[slot].out == number)) {
+            w->held[slot].used = false;
+            w->n_held--;
+        }
+}
+
 void dp_worker_remove_port(struct dp_worker *w, uint32_t number)
 {
     dp_worker_take_off_poll(w, number);
     dp_uring_unregister(&w->uring, number);
     w->port[number].active = false;
-    for (uint32_t slot = 0; slot < DP_HELD_MAX; slot++)
-        if (w->held[slot].used && (w->held[slot].in == number || w->held[slot].out == number)) {
-            w->held[slot].used = false;
-            w->n_held--;
-        }
+    dp_worker_drop_held(w, number);
     while (w->n_ports && !w->port[w->n_ports - 1].active)
         w->n_ports--;
 }
@@ -219,11 +223,12 @@ int dp_worker_init(struct dp_worker *w, uint32_t number, uint32_t workers, struc
         error = dp_conntrack_populate(&w->engine->conntrack, DP_POPULATED / workers);
     if (error < 0)
         return error;
+    dp_fragments_bound(w->engine->fragments, DP_HELD_MAX);
     w->now_ns = w->advanced_ns = dp_firewall_now();
     dp_engine_advance(w->engine, w->now_ns);
     w->port_counters = calloc(DP_PORTS_MAX, sizeof *w->port_counters);
     w->arena = dp_reserve(DP_ARENA_BYTES);
-    w->held_bytes = dp_reserve((size_t)DP_HELD_MAX * DP_PORT_ROOM);
+    w->held_bytes = dp_reserve((size_t)DP_HELD_SLOTS * DP_PORT_ROOM);
     if (!w->port_counters || !w->arena || !w->held_bytes || dp_ring_init(&w->feed, FEED_BYTES) < 0)
         return DP_E_MEMORY;
     for (uint32_t from = 0; from < workers; from++)
@@ -239,7 +244,7 @@ void dp_worker_release(struct dp_worker *w)
         dp_ring_release(&w->inbox[from]);
     dp_ring_release(&w->feed);
     dp_unreserve(w->arena, DP_ARENA_BYTES);
-    dp_unreserve(w->held_bytes, (size_t)DP_HELD_MAX * DP_PORT_ROOM);
+    dp_unreserve(w->held_bytes, (size_t)DP_HELD_SLOTS * DP_PORT_ROOM);
     free(w->port_counters);
     dp_engine_free(w->engine);
     if (w->wake >= 0)

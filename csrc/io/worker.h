@@ -12,7 +12,9 @@
  * A FRAME'S WAY. Received in a burst -> the switch says where to -> the engine judges all of the burst, with the egress
  * check of the port's instance and, where one port is meant, the ingress check of that one's -> allowed ones are sent;
  * those for everybody are judged again for each port that they would enter. A fragment that waits for its first is
- * kept in a place of its own, DP_HELD_MAX at most.
+ * kept in a slot of its own. DP_HELD_MAX may wait, shared among ports as fragment.h says; what gave way to another
+ * keeps its slot to the burst's end, for which there are as many more as a burst has frames. Frames for everybody can
+ * need still more: what finds no slot is dropped and counted.
  */
 #ifndef DP_IO_WORKER_H
 #define DP_IO_WORKER_H
@@ -27,7 +29,8 @@
 #include <semaphore.h>
 
 /* A burst is asked for at twice, at most. */
-enum { DP_SLOTS = 31, DP_BURST = 2 * DP_SLOTS, DP_HELD_MAX = 256 };
+enum { DP_SLOTS = 31, DP_BURST = 2 * DP_SLOTS };
+enum { DP_HELD_MAX = 256, DP_HELD_SLOTS = DP_HELD_MAX + DP_BURST };
 /* A burst ends behind the frame that fills it up: a super-packet is sent while it is in the nearest cache. */
 enum { DP_BURST_BYTES = 64 * 1024, DP_PACKED_BYTES = DP_BURST_BYTES + 72 * 1024 };
 /*
@@ -112,7 +115,7 @@ struct dp_worker {
     struct dp_flow flow[DP_BURST];
     struct dp_sending sending;
     uint32_t sending_port;
-    struct dp_held held[DP_HELD_MAX];
+    struct dp_held held[DP_HELD_SLOTS];
     uint8_t *held_bytes;
     uint32_t n_held;
     uint8_t *arena;
@@ -132,6 +135,8 @@ void dp_worker_call(struct dp_worker *worker, dp_command *command, void *argumen
 /* Adds or takes out a port, in the worker's own thread or before it runs. */
 int dp_worker_add_port(struct dp_worker *worker, uint32_t number, const struct dp_port *port, int fd);
 void dp_worker_remove_port(struct dp_worker *worker, uint32_t number);
+/* What is held for a port, or came by it, is dropped: nobody or somebody else is behind it now. */
+void dp_worker_drop_held(struct dp_worker *worker, uint32_t number);
 
 /* Ends its wait. */
 void dp_worker_wake(const struct dp_worker *worker);

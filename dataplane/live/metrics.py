@@ -39,6 +39,7 @@ _COUNTERS: dict[str, tuple[str, tuple[str, ...]]] = {
     "early_drops": ("Connections dropped early to make room in a full table.", ()),
     "table_full": ("New connections denied because the table was full.", ()),
     "fragment_datagrams_evicted": ("Fragmented datagrams given up to make room.", ()),
+    "fragments_denied": ("Fragments denied while they waited for their first, or for want of a place.", ("cause",)),
     "reloads": ("Reloads of the policy file, by result.", ("result",)),
     "worker_wakeups": ("Times that a worker woke.", ("worker",)),
     "worker_busy_polls": (
@@ -207,6 +208,10 @@ def _table(operations: Operations) -> Iterator[Metric]:
     yield _value("early_drops", counters.early_drops)
     yield _value("table_full", counters.table_full)
     yield _value("fragment_datagrams_evicted", counters.datagrams_evicted)
+    denied = _family("fragments_denied")
+    for cause in ("evicted", "expired", "refused"):
+        denied.add_metric([cause], getattr(counters, f"fragments_{cause}"))
+    yield denied
     yield _value("fragments_waiting", counters.fragments_waiting)
 
 

@@ -94,6 +94,13 @@ def counters_record(firewall: Firewall) -> dict[str, Any]:
             "early_drops": counters.early_drops,
             "table_full": counters.table_full,
         },
+        "fragments": {
+            "waiting": counters.fragments_waiting,
+            "datagrams_evicted": counters.datagrams_evicted,
+            "evicted": counters.fragments_evicted,
+            "expired": counters.fragments_expired,
+            "refused": counters.fragments_refused,
+        },
         "ports": [_port(firewall, number) for number in firewall.ports],
         "rules": list(_rules(firewall)),
         "denied_flows": [

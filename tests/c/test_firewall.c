@@ -363,6 +363,197 @@ static void test_a_fragment_waits_for_its_first(void)
     unmake(&n);
 }
 
+/* One of the two fragments of a datagram with this identifier, which comes before the first or is it. */
+static struct bytes piece(const uint8_t *to, int from, int source, int destination, uint16_t id, bool first)
+{
+    struct bytes f = udp(to, from, source, destination, 53, first ? 0x2000 : 5);
+
+    f.byte[DP_VNET_HEADER + 14 + 4] = (uint8_t)(id >> 8);
+    f.byte[DP_VNET_HEADER + 14 + 5] = (uint8_t)id;
+    if (first)
+        f.byte[DP_VNET_HEADER + 14 + 20 + 5] = 80; /* the datagram's length */
+    return f;
+}
+
+/* A piece of another network: of one that the source is made to say. */
+static struct bytes forged(const uint8_t *to, int destination, uint16_t id)
+{
+    struct bytes f = piece(to, UPLINK, 9, destination, id, false);
+
+    f.byte[DP_VNET_HEADER + 14 + 12 + 1] = (uint8_t)(id >> 8);
+    f.byte[DP_VNET_HEADER + 14 + 12 + 2] = (uint8_t)id;
+    return f;
+}
+
+/* Waits until the firewall has taken so many frames from a port. */
+static void taken(const struct net *n, int port, uint64_t frames)
+{
+    struct dp_port_counters c = {.received.packets = 0};
+
+    for (int i = 0; i < WAIT_MS && c.received.packets < frames; i++) {
+        dp_firewall_port_counters(n->firewall, (uint32_t)port, &c);
+        if (c.received.packets < frames)
+            poll(NULL, 0, 1);
+    }
+    CHECK_EQUAL(c.received.packets, frames);
+}
+
+/* Each port has its say, so that the switch knows where its station is. */
+static bool make_known(struct net *n, uint32_t workers)
+{
+    if (!make(n, workers))
+        return false;
+    for (int port = 0; port < PORTS; port++) {
+        struct bytes f = udp(macs[port], port, port == UPLINK ? 9 : port + 1, 8, 54, 0);
+
+        put(n, port, 0, &f);
+        taken(n, port, 1);
+        if (port != UPLINK)
+            COMES(n, UPLINK, &f);
+    }
+    return true;
+}
+
+/* SPEC 4.6: later fragments that come first wait for it, whoever else takes places. */
+static void test_places_to_wait_are_shared_by_port(void)
+{
+    struct dp_port_counters c;
+    struct dp_counters counters;
+    struct bytes f, later, first;
+    struct net n;
+
+    if (!make_known(&n, 1))
+        return;
+    /* All of one sender's datagrams, and of one destination's, but for the port. */
+    later = piece(macs[B], UPLINK, 9, 2, 7, false);
+    first = piece(macs[B], UPLINK, 9, 2, 7, true);
+    put(&n, UPLINK, 0, &later);
+    taken(&n, UPLINK, 2);
+    for (uint16_t i = 0; i < 2 * DP_HELD_MAX; i++) {
+        f = piece(macs[B], A, 1, 2, (uint16_t)(1000 + i), false);
+        put(&n, A, 0, &f);
+        if (i % 64 == 63)
+            taken(&n, A, 2u + i);
+    }
+    put(&n, UPLINK, 0, &first);
+    COMES(&n, B, &first);
+    COMES(&n, B, &later);
+    /* Those that gave way are known as such. */
+    dp_firewall_counters(n.firewall, &counters);
+    CHECK_EQUAL(counters.fragments_waiting, DP_HELD_MAX - 1);
+    CHECK_EQUAL(counters.cause[DP_CAUSE_FRAGMENT_LIMIT].packets, DP_HELD_MAX + 1);
+    CHECK_EQUAL(counters.fragments_evicted, DP_HELD_MAX + 1);
+    dp_firewall_port_counters(n.firewall, A, &c);
+    CHECK_EQUAL(c.check[DP_EGRESS][DP_DENY][DP_REASON_INVALID].packets, DP_HELD_MAX + 1);
+    CHECK_EQUAL(dropped(&n, A, DP_DROP_HELD), 0);
+    /* The oldest: the others still get their first. */
+    for (uint16_t id = 1000 + DP_HELD_MAX; id < 1000 + DP_HELD_MAX + 2; id++) {
+        first = piece(macs[B], A, 1, 2, id, true);
+        later = piece(macs[B], A, 1, 2, id, false);
+        put(&n, A, 0, &first);
+        COMES(&n, B, &first);
+        if (id > 1000 + DP_HELD_MAX)
+            COMES(&n, B, &later);
+    }
+    NOTHING(&n, B);
+    unmake(&n);
+}
+
+/* Behind one uplink: other instances keep their places, and so does an honest source, as long as they take. */
+static void test_places_behind_one_port_are_shared_too(void)
+{
+    struct bytes f, later, first;
+    struct net n;
+
+    if (!make_known(&n, 1))
+        return;
+    later = piece(macs[B], UPLINK, 9, 2, 7, false);
+    first = piece(macs[B], UPLINK, 9, 2, 7, true);
+    put(&n, UPLINK, 0, &later);
+    for (uint16_t i = 0; i < 4 * DP_HELD_MAX; i++) {
+        f = forged(macs[A], 1, i);
+        put(&n, UPLINK, 0, &f);
+        if (i % 64 == 63)
+            taken(&n, UPLINK, 3u + i);
+    }
+    put(&n, UPLINK, 0, &first);
+    COMES(&n, B, &first);
+    COMES(&n, B, &later);
+    later = piece(macs[A], UPLINK, 9, 1, 8, false);
+    first = piece(macs[A], UPLINK, 9, 1, 8, true);
+    put(&n, UPLINK, 0, &later);
+    for (uint16_t i = 0; i < DP_HELD_MAX / 2; i++) {
+        f = forged(macs[A], 1, (uint16_t)(5000 + i));
+        put(&n, UPLINK, 0, &f);
+        if (i % 64 == 63)
+            taken(&n, UPLINK, 5u + 4u * DP_HELD_MAX + i);
+    }
+    put(&n, UPLINK, 0, &first);
+    COMES(&n, A, &first);
+    COMES(&n, A, &later);
+    unmake(&n);
+}
+
+/* SPEC 4.6, any order: also where the frame is for everybody, at each port by itself; and these take no place for good.
+ */
+static void test_fragments_for_everybody_wait_at_each_port(void)
+{
+    struct bytes f, later, first;
+    struct dp_counters counters;
+    struct net n;
+
+    if (!make_known(&n, 1))
+        return;
+    later = piece(everybody, UPLINK, 9, 255, 7, false);
+    first = piece(everybody, UPLINK, 9, 255, 7, true);
+    put(&n, UPLINK, 0, &later);
+    taken(&n, UPLINK, 2);
+    NOTHING(&n, A);
+    put(&n, UPLINK, 0, &first);
+    for (int port = A; port <= B; port++) {
+        COMES(&n, port, &first);
+        COMES(&n, port, &later);
+    }
+    for (uint16_t i = 0; i < 2 * DP_RESOLVED_MAX; i++) {
+        f = piece(everybody, UPLINK, 9, 255, (uint16_t)(1000 + i), false);
+        put(&n, UPLINK, 0, &f);
+        if (i % 64 == 63)
+            taken(&n, UPLINK, 4u + i);
+    }
+    later = piece(macs[UPLINK], A, 1, 9, 7, false);
+    first = piece(macs[UPLINK], A, 1, 9, 7, true);
+    put(&n, A, 0, &later);
+    taken(&n, A, 2);
+    put(&n, A, 0, &first);
+    COMES(&n, UPLINK, &first);
+    COMES(&n, UPLINK, &later);
+    dp_firewall_counters(n.firewall, &counters);
+    CHECK(counters.fragments_waiting <= DP_HELD_MAX);
+    unmake(&n);
+}
+
+/* A fragment that waits for an instance's answer is not for who comes to its port after it. */
+static void test_what_is_held_goes_with_the_instance_of_its_port(void)
+{
+    struct dp_port port = {.zone = 1, .guarded = 1};
+    struct bytes later, first;
+    struct net n;
+
+    if (!make_known(&n, 1))
+        return;
+    later = piece(macs[A], UPLINK, 9, 1, 7, false);
+    first = piece(macs[A], UPLINK, 9, 1, 7, true);
+    put(&n, UPLINK, 0, &later);
+    taken(&n, UPLINK, 2);
+    CHECK_EQUAL(dp_firewall_set_port(n.firewall, A, &port), 0);
+    port.zone = 0;
+    CHECK_EQUAL(dp_firewall_set_port(n.firewall, A, &port), 0);
+    put(&n, UPLINK, 0, &first);
+    COMES(&n, A, &first);
+    NOTHING(&n, A);
+    unmake(&n);
+}
+
 static void test_two_workers_share_connections(void)
 {
     struct net n;
@@ -654,6 +845,10 @@ static void test_all(void)
     test_a_conversation_finds_the_worker_awake();
     test_other_senders_are_refused();
     test_a_fragment_waits_for_its_first();
+    test_places_to_wait_are_shared_by_port();
+    test_places_behind_one_port_are_shared_too();
+    test_fragments_for_everybody_wait_at_each_port();
+    test_what_is_held_goes_with_the_instance_of_its_port();
     test_two_workers_share_connections();
     test_a_change_cuts_what_is_inbound();
     test_a_connection_that_is_kept_after_all_is_told();

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from dataplane import DataPlane, Policy
+from dataplane.verdict import CAUSE_WORDS
 from tests.property.frames import checksum, datagram, ethernet, packed
 
 SERVER, CLIENT = "10.0.0.1", "192.0.2.1"
@@ -193,6 +194,33 @@ def test_a_flood_of_fragments_is_bounded_and_leaves_other_networks_their_places(
     assert firewall.counters().fragments_waiting <= 4096
     assert firewall.counters().datagrams_evicted > 10_000
     assert answers(firewall, victim[1:], 0.2) == [ALLOWED] * 2
+
+
+def test_places_to_wait_are_shared_by_instance_and_network() -> None:
+    """SPEC 4.6, bounded in number: who fills all places takes them from himself, whether outside or an instance."""
+    policy = POLICY.replace("instances: [", "instances: [{id: other, addresses: [10.0.0.2], security_groups: [sg]}, ")
+    for source, destination in (("198.51.100.7", SERVER), ("198.51.100.7", "10.0.0.2"), ("10.0.0.2", "192.0.2.9")):
+        plane = DataPlane(Policy.parse(policy), seed=1)
+        addressed = packed(source) + packed(destination)
+        flood = [
+            (frame := fragment(8 + 8 * k, bytes(8), True, n))[:26] + addressed + frame[34:]
+            for n in range(100)
+            for k in range(64)
+        ]
+        answers(plane, flood)
+        assert plane.counters().fragments_waiting == 4096
+        frames = parts(53, ident=9)
+        assert answers(plane, [frames[2], frames[1]]) == [WAITING] * 2
+        plane.resolved()
+        answers(plane, flood[:640], 1)
+        assert all(v.verdict == "deny" and v.checks[0].cause == "fragment-limit" for _, v in plane.resolved())
+        assert answers(plane, [frames[0]], 2) == [ALLOWED]
+        assert [v.verdict for _, v in plane.resolved()] == ["allow"] * 2
+        counters = plane.counters()
+        assert counters.datagrams_evicted * 64 >= counters.fragments_evicted >= 2304
+        assert counters.cause[CAUSE_WORDS.index("fragment-limit")].packets == (
+            counters.fragments_evicted + counters.fragments_refused
+        )
 
 
 @pytest.mark.parametrize(("port", "expected"), [(53, ALLOWED), (54, DENIED)])
