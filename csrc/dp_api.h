@@ -661,19 +661,28 @@ int dp_firewall_restore(struct dp_firewall *firewall, const struct dp_saved_conn
 struct dp_capture;
 
 /*
- * Opens a capture on file descriptor `fd`, which stays the caller's and must outlive the handle. A regular file is
- * mapped; anything else is read as a stream. Fails only for memory: a fault of the file is told by dp_capture_status
- * once it is reached.
+ * Opens a capture on a regular file: on descriptor `fd`, which stays the caller's and must outlive the handle, or, if
+ * `path` is not NULL, on that path, opened anew for each reading (`fd` is looked at only here, to know the file). Fails
+ * only for memory: a fault of the file is told by dp_capture_status once it is reached.
  */
-int dp_capture_open(int fd, struct dp_capture **capture);
+int dp_capture_open(int fd, const char *path, struct dp_capture **capture);
+/* Opens a capture that is fed. One that is repeatable may want its bytes from the first on once more. */
+int dp_capture_open_fed(int repeatable, struct dp_capture **capture);
+/* Offset of the byte that a capture wants to be fed next: 0 before the first, and when it begins anew. */
+uint64_t dp_capture_wanted(const struct dp_capture *capture);
+/*
+ * Feeds a capture that dp_replay_starved names; `size` 0 says that no more bytes come. The bytes are copied. 0 or
+ * DP_E_MEMORY.
+ */
+int dp_capture_feed(struct dp_capture *capture, const uint8_t *data, size_t size);
 void dp_capture_free(struct dp_capture *capture);
 
 enum dp_capture_format { DP_CAPTURE_UNKNOWN, DP_CAPTURE_PCAP, DP_CAPTURE_PCAPNG };
 
 /*
  * `error` is 0 or a dp_error, found at byte `offset`; `detail` says what stood there. `packets` and `bytes` (on the
- * wire) count what has been read, which may be up to 256 frames ahead of what was judged. `size` is 0 for a stream;
- * `link_type` is that of the first interface.
+ * wire) count what has been read, which may be up to 256 frames ahead of what was judged. `size` is 0 where bytes are
+ * fed; `link_type` is that of the first interface.
  */
 struct dp_capture_status {
     int error;
@@ -696,14 +705,21 @@ struct dp_replay;
 /* Merges distinct captures by time, ties in the order given; they stay the caller's and must outlive the replay. */
 int dp_replay_new(struct dp_capture **captures, uint32_t n, struct dp_replay **replay);
 void dp_replay_free(struct dp_replay *replay);
-/* Time of the next packet; 1 if there is one, 0 at the end of all captures. */
+/* Time of the next packet; 1 if there is one, 0 at the end of all captures, 2 if a capture has to be fed first. */
 int dp_replay_next_time(struct dp_replay *replay, uint64_t *time_ns);
 /*
  * Reads and judges up to `n` packets whose time is before `until_ns` (a time that runs backwards counts as the
- * latest before it). Returns how many; fewer than `n` means that `until_ns` or the end is reached.
+ * latest before it). Returns how many; fewer than `n` means that `until_ns` or the end is reached, or that a capture
+ * has to be fed.
  */
 int dp_replay_run(struct dp_replay *replay, struct dp_engine *engine, uint64_t until_ns, struct dp_record *records,
                   struct dp_flow *flows, uint32_t n);
+
+/* Whether the call before stopped because a capture has to be fed: its position among the captures, or -1. */
+int64_t dp_replay_starved(const struct dp_replay *replay);
+/* Reads nothing any more: what was read and not judged yet is passed over, and dp_replay_run gives out what it holds.
+ */
+void dp_replay_stop(struct dp_replay *replay);
 
 /* ---- verdicts as text (io) ---- */
 

@@ -8,7 +8,8 @@
  *
  *   ownership  capture.c owns the handle. The step that is running owns the queue's tail and the fields of its format;
  *              the replay owns the head: it takes frames from queue[head] on.
- *   lifetime   Frames in the queue point into the source: they hold until the next dp_capture_fill().
+ *   lifetime   Frames in the queue point into the source: they hold until the next dp_capture_fill() or
+ *              dp_capture_feed().
  *   units      Frame times are nanoseconds since 1970, saturated to 0 .. DP_TIME_MAX, the range that int64 holds, so
  * that adding a timeout to one can never overflow and that tools with signed nanoseconds can store it. errors     A
  * fault is recorded once, in `status`, by dp_capture_fault(); frames queued before it are still good.
@@ -75,6 +76,9 @@ struct dp_capture {
     uint32_t index;
     uint32_t head;
     uint32_t tail;
+    /* The queue is empty only because the source has to be fed first. */
+    bool starved;
+    bool concluded;
     struct dp_capture_status status;
     struct dp_pcap_layout pcap;
     struct dp_pcapng_section pcapng;
@@ -85,10 +89,16 @@ struct dp_capture {
 int dp_capture_open_memory(const uint8_t *data, size_t size, struct dp_capture **capture);
 
 /*
- * Refills the queue, which must have been taken empty; blocks on a stream. Afterwards the queue holds at least one
- * frame, or the capture has ended.
+ * Refills the queue, which must have been taken empty. Afterwards the queue holds at least one frame, or the capture is
+ * `starved`, or it has ended.
  */
 void dp_capture_fill(struct dp_capture *capture);
+
+/*
+ * Back to the beginning, as if nothing had been read, with nothing held but the handle itself; false, and nothing
+ * done, for a capture whose bytes come only once.
+ */
+bool dp_capture_rewind(struct dp_capture *capture);
 
 /* Ends the capture with a fault found at `where`, which lies in the source. */
 __attribute__((format(printf, 4, 5))) void dp_capture_fault(struct dp_capture *capture, int error, const uint8_t *where,

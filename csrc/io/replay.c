@@ -6,7 +6,9 @@
  * capture, or the last one left, is judged straight from its queue without a copy.
  *
  * Life-cycle: nothing is read before the first question. A capture is refilled only when its queue is empty and
- * every frame taken from it has been judged, because refilling may move the bytes that frames point to.
+ * every frame taken from it has been judged, because refilling may move the bytes that frames point to. Of many
+ * captures only the time of the first frame is kept at first: each is read when its time has come, so that a ring of
+ * thousands of files takes the memory of those that overlap.
  *
  * Guarantees
  *   1. Each frame of each capture is judged once, in an order that depends on the captures alone: not on how often
@@ -14,14 +16,24 @@
  *   2. The clock of `until_ns` and of dp_replay_next_time never runs backwards; frames reach the engine with the
  *      times they carry.
  *   3. An error of the engine is returned at once; the frames it was given are not offered again.
- *   4. Between two calls every capture in the heap but the first has a frame in its queue.
+ *   4. Between two calls every capture in the heap but the first has a frame in its queue or has not begun.
+ *   5. A capture that has to be fed stops everything until it has been: no frame overtakes one that comes from it.
  */
 #include "capture.h"
 #include "hold.h"
 
 #include <stdlib.h>
 
-enum { BATCH = 256 };
+enum {
+    BATCH = 256,
+    /* More captures than these are opened when their time comes. */
+    OPEN_AT_ONCE = 32,
+    /* What the windows of all captures take together, but for their least size. */
+    WINDOWS = 64 * 1024 * 1024
+};
+
+/* What next_capture() finds. */
+enum next { NEXT_END, NEXT_FRAME, NEXT_STARVED };
 
 struct head {
     uint64_t time_ns;
@@ -33,13 +45,22 @@ struct dp_replay {
     struct head *heap;
     uint32_t n;
     uint32_t live;
-    bool started;
+    uint32_t begun; /* captures whose first frame has been looked for */
+    int64_t starved;
     uint64_t latest_ns;
     struct dp_frame batch[BATCH];
     struct dp_hold hold;
     struct dp_record records[BATCH]; /* of frames that stand behind held ones */
     struct dp_flow flows[BATCH];
 };
+
+static size_t window_of(uint32_t captures)
+{
+    size_t share = WINDOWS / captures;
+    if (share > DP_SOURCE_WINDOW)
+        return DP_SOURCE_WINDOW;
+    return share < DP_SOURCE_WINDOW_MIN ? DP_SOURCE_WINDOW_MIN : share;
+}
 
 int dp_replay_new(struct dp_capture **captures, uint32_t n, struct dp_replay **replay)
 {
@@ -65,8 +86,10 @@ int dp_replay_new(struct dp_capture **captures, uint32_t n, struct dp_replay **r
     for (uint32_t i = 0; i < n; i++) {
         made->captures[i] = captures[i];
         captures[i]->index = i;
+        captures[i]->source.window = window_of(n);
     }
     made->n = n;
+    made->starved = -1;
     *replay = made;
     return 0;
 }
@@ -114,31 +137,64 @@ static uint64_t head_time(const struct dp_capture *capture)
     return capture->queue[capture->head].time_ns;
 }
 
-/* The capture with the next frame, refilled if need be; NULL when all have ended. */
-static struct dp_capture *next_capture(struct dp_replay *replay)
+/* Refills a capture whose queue is empty; true if it has to be fed first. */
+static bool starves(struct dp_replay *replay, struct dp_capture *capture)
 {
-    if (!replay->started) {
-        replay->started = true;
-        for (uint32_t i = 0; i < replay->n; i++) {
-            dp_capture_fill(replay->captures[i]);
-            if (!queue_empty(replay->captures[i]))
-                replay->heap[replay->live++] = (struct head){head_time(replay->captures[i]), i};
-        }
-        for (uint32_t i = replay->live / 2; i > 0; i--)
-            sift_down(replay, i - 1);
+    dp_capture_fill(capture);
+    if (capture->starved)
+        replay->starved = capture->index;
+    return capture->starved;
+}
+
+/* Finds the first frame of each capture. */
+static enum next begin(struct dp_replay *replay)
+{
+    for (; replay->begun < replay->n; replay->begun++) {
+        struct dp_capture *capture = replay->captures[replay->begun];
+        if (starves(replay, capture))
+            return NEXT_STARVED;
+        if (queue_empty(capture))
+            continue;
+        replay->heap[replay->live++] = (struct head){head_time(capture), capture->index};
+        if (replay->n > OPEN_AT_ONCE)
+            (void)dp_capture_rewind(capture);
     }
+    for (uint32_t i = replay->live / 2; i > 0; i--)
+        sift_down(replay, i - 1);
+    return NEXT_FRAME;
+}
+
+/* The capture with the next frame, refilled if need be. */
+static enum next next_capture(struct dp_replay *replay, struct dp_capture **found)
+{
+    replay->starved = -1;
+    if (replay->begun < replay->n && begin(replay) == NEXT_STARVED)
+        return NEXT_STARVED;
     while (replay->live) {
         struct dp_capture *first = replay->captures[replay->heap[0].capture];
+        *found = first;
         if (!queue_empty(first))
-            return first;
-        dp_capture_fill(first);
+            return NEXT_FRAME;
+        if (starves(replay, first))
+            return NEXT_STARVED;
         if (queue_empty(first))
             replay->heap[0] = replay->heap[--replay->live];
         else
             replay->heap[0].time_ns = head_time(first);
         sift_down(replay, 0);
     }
-    return NULL;
+    return NEXT_END;
+}
+
+int64_t dp_replay_starved(const struct dp_replay *replay)
+{
+    return replay->starved;
+}
+
+void dp_replay_stop(struct dp_replay *replay)
+{
+    replay->live = 0;
+    replay->begun = replay->n;
 }
 
 static uint64_t later(uint64_t a, uint64_t b)
@@ -148,11 +204,11 @@ static uint64_t later(uint64_t a, uint64_t b)
 
 int dp_replay_next_time(struct dp_replay *replay, uint64_t *time_ns)
 {
-    const struct dp_capture *first = next_capture(replay);
-    if (!first)
-        return 0;
-    *time_ns = later(replay->latest_ns, head_time(first));
-    return 1;
+    struct dp_capture *first = NULL;
+    enum next next = next_capture(replay, &first);
+    if (next == NEXT_FRAME)
+        *time_ns = later(replay->latest_ns, head_time(first));
+    return (int)next;
 }
 
 /* Frames that may be judged: a run in a queue or in the batch. */
@@ -182,12 +238,14 @@ static struct run take_queue(struct dp_replay *replay, struct dp_capture *captur
     return run;
 }
 
-/* Merges frames into the batch until it is full or a queue is empty. */
+/* Merges frames into the batch until it is full, or a queue is empty. */
 static struct run take_merged(struct dp_replay *replay, uint64_t until_ns, uint32_t n)
 {
     struct run run = {.frames = replay->batch};
     for (n = n < BATCH ? n : BATCH; run.n < n;) {
         struct dp_capture *capture = replay->captures[replay->heap[0].capture];
+        if (queue_empty(capture))
+            break;
         uint64_t time = later(replay->latest_ns, head_time(capture));
         if (time >= until_ns) {
             run.last = true;
@@ -269,16 +327,17 @@ int dp_replay_run(struct dp_replay *replay, struct dp_engine *engine, uint64_t u
     if (n > INT32_MAX)
         return DP_E_ARGUMENT;
     while (done < n && !run.last) {
-        struct dp_capture *first;
+        struct dp_capture *first = NULL;
+        enum next next;
         uint32_t most;
         int decided = 0;
 
         done += dp_hold_take(hold, records + done, flows ? flows + done : NULL, n - done);
-        first = next_capture(replay);
-        if (done == n || (!first && !hold->count))
+        next = next_capture(replay, &first);
+        if (done == n || next == NEXT_STARVED || (next == NEXT_END && !hold->count))
             break;
-        if (!first || hold->count > DP_HOLD_MAX - BATCH) {
-            give_up(replay, engine, first ? hold->number : UINT64_MAX);
+        if (next == NEXT_END || hold->count > DP_HOLD_MAX - BATCH) {
+            give_up(replay, engine, next == NEXT_END ? UINT64_MAX : hold->number);
             continue;
         }
         most = !hold->count || n - done < BATCH ? n - done : BATCH;

@@ -1,73 +1,89 @@
 /*
  * source.c: where the bytes of a capture come from.
  *
- * A regular file is mapped whole, read-only and private, and read once from front to back: no copy, no system call a
- * packet. Pages behind the reader are given back in steps, so that a capture larger than memory costs two steps of it
- * at most; a page given back while somebody still looks at it is read again from the file, so this never harms.
- * Reading ahead is left to the kernel (MADV_SEQUENTIAL): populating pages ahead by hand was measured and won nothing.
+ * A regular file is read by pread, a window at a time, into a buffer. Mapping it would spare the copy, but whoever cuts
+ * a mapped file short ends the process with SIGBUS; here he ends the capture, with a fault. Everything else (a pipe,
+ * standard input, a file that is compressed or still grows) is fed by whoever can wait for it and decompress it.
  *
- * Everything else (a pipe, standard input, a file that cannot be mapped) is read into one buffer. It begins at
- * BUFFER_MIN and grows to the largest record asked for, which the readers bound (DP_FRAME_MAX in capture.h).
+ * A buffer grows to the largest record asked for, which the readers bound (DP_FRAME_MAX in capture.h).
  *
  * Guarantees
  *   1. [at, end) is always readable, and holds the bytes of the capture in order from dp_source_offset(at).
- *   2. Bytes move only inside dp_source_more().
+ *   2. Bytes move only inside dp_source_more() and dp_source_feed().
  *   3. A source that has ended or failed says so again on each further call.
- *
- * Limit: the size of a mapped file is read once. A file that is cut short by somebody else while it is being read ends
- * the process with SIGBUS, as with every reader that maps; a capture still being written is best read through a pipe.
+ *   4. No descriptor is open between two calls for a file that was given with its path.
  */
-#define _DEFAULT_SOURCE 1
-
 #include "source.h"
 
 #include "../dp_api.h"
 
 #include <errno.h>
-#include <poll.h>
+#include <fcntl.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/mman.h>
-#include <sys/stat.h>
 #include <unistd.h>
 
-enum { BUFFER_MIN = 256 * 1024, RELEASE_STEP = 2 * 1024 * 1024 };
-
-void dp_source_open(struct dp_source *source, int fd)
+int dp_source_open(struct dp_source *source, int fd, const char *path)
 {
-    struct stat about;
-    *source = (struct dp_source){.kind = DP_SOURCE_STREAM, .fd = fd};
-    if (fstat(fd, &about) != 0 || !S_ISREG(about.st_mode) || about.st_size <= 0 || (uint64_t)about.st_size > SIZE_MAX)
-        return;
-    size_t size = (size_t)about.st_size;
-    void *map = mmap(NULL, size, PROT_READ, MAP_PRIVATE, fd, 0);
-    if (map == MAP_FAILED)
-        return;
-    (void)madvise(map, size, MADV_SEQUENTIAL);
-    dp_source_open_memory(source, map, size);
-    source->kind = DP_SOURCE_MAPPED;
+    *source = (struct dp_source){.kind = DP_SOURCE_FILE, .fd = fd, .window = DP_SOURCE_WINDOW, .repeatable = true};
+    (void)fstat(fd, &source->about);
+    if (!path) {
+        (void)posix_fadvise(fd, 0, 0, POSIX_FADV_SEQUENTIAL);
+        return 0;
+    }
+    source->fd = -1;
+    source->path = strdup(path);
+    return source->path ? 0 : DP_E_MEMORY;
 }
 
 void dp_source_open_memory(struct dp_source *source, const uint8_t *data, size_t size)
 {
-    *source = (struct dp_source){.kind = DP_SOURCE_MEMORY, .at = data, .base = data, .end = data + size, .fd = -1};
+    *source = (struct dp_source){
+        .kind = DP_SOURCE_MEMORY, .at = data, .base = data, .end = data + size, .fd = -1, .repeatable = true};
+}
+
+void dp_source_open_fed(struct dp_source *source, bool repeatable)
+{
+    *source = (struct dp_source){.kind = DP_SOURCE_FED, .fd = -1, .repeatable = repeatable};
 }
 
 void dp_source_close(struct dp_source *source)
 {
-    if (source->kind == DP_SOURCE_MAPPED)
-        (void)munmap((void *)(uintptr_t)source->base, (size_t)(source->end - source->base));
     free(source->buffer);
+    free(source->path);
 }
 
-/* Moves what is left to the front of a buffer of at least `need` bytes. */
-static int reserve(struct dp_source *source, size_t need)
+void dp_source_drop(struct dp_source *source)
+{
+    if (source->kind == DP_SOURCE_MEMORY)
+        return;
+    source->base_offset = dp_source_offset(source, source->at);
+    free(source->buffer);
+    source->buffer = NULL;
+    source->capacity = 0;
+    source->at = source->end = source->base = NULL;
+}
+
+bool dp_source_rewind(struct dp_source *source)
+{
+    if (!source->repeatable)
+        return false;
+    dp_source_drop(source);
+    source->base_offset = 0;
+    source->ended = false;
+    if (source->kind == DP_SOURCE_MEMORY)
+        source->at = source->base;
+    return true;
+}
+
+/* Moves what is left to the front of a buffer of at least `size` bytes. */
+static int reserve(struct dp_source *source, size_t size)
 {
     size_t left = dp_source_left(source);
-    uint64_t offset = source->buffer ? dp_source_offset(source, source->at) : 0;
-    if (need > source->capacity) {
-        size_t capacity = BUFFER_MIN;
-        while (capacity < need)
+    uint64_t offset = dp_source_offset(source, source->at);
+    if (size > source->capacity) {
+        size_t capacity = DP_SOURCE_WINDOW_MIN;
+        while (capacity < size)
             capacity *= 2;
         uint8_t *buffer = malloc(capacity);
         if (!buffer)
@@ -77,7 +93,7 @@ static int reserve(struct dp_source *source, size_t need)
         free(source->buffer);
         source->buffer = buffer;
         source->capacity = capacity;
-    } else if (left) {
+    } else if (left && source->at != source->buffer) {
         memmove(source->buffer, source->at, left);
     }
     source->base = source->at = source->buffer;
@@ -86,44 +102,119 @@ static int reserve(struct dp_source *source, size_t need)
     return 0;
 }
 
+static int open_again(const struct dp_source *source)
+{
+    struct stat about;
+    int fd = open(source->path, O_RDONLY | O_CLOEXEC | O_NONBLOCK);
+    if (fd < 0)
+        return -1;
+    if (fstat(fd, &about) == 0 && about.st_dev == source->about.st_dev && about.st_ino == source->about.st_ino)
+        return fd;
+    close(fd);
+    errno = ESTALE;
+    return -1;
+}
+
+/* Reads what fits behind `end`. Returns how much, 0 at the end of the file, or -1 with errno set. */
+static ssize_t read_window(struct dp_source *source)
+{
+    size_t used = (size_t)(source->end - source->buffer);
+    uint64_t offset = dp_source_offset(source, source->end);
+    int fd = source->path ? open_again(source) : source->fd;
+    ssize_t got;
+    if (source->path && fd < 0)
+        return -1;
+    do {
+        got = pread(fd, source->buffer + used, source->capacity - used, (off_t)offset);
+    } while (got < 0 && errno == EINTR);
+    if (source->path) {
+        int error = errno;
+        close(fd);
+        errno = error;
+    }
+    if (got > 0 && offset == 0) {
+        source->beginning_size = (size_t)got < DP_SOURCE_BEGINNING ? (size_t)got : DP_SOURCE_BEGINNING;
+        memcpy(source->beginning, source->buffer, source->beginning_size);
+    }
+    return got;
+}
+
 int dp_source_more(struct dp_source *source, size_t need)
 {
     if (dp_source_left(source) >= need)
         return 1;
-    if (source->kind != DP_SOURCE_STREAM)
+    if (source->kind == DP_SOURCE_FED)
+        return source->ended ? 0 : DP_SOURCE_STARVED;
+    if (source->kind == DP_SOURCE_MEMORY)
         return 0;
-    int error = reserve(source, need);
+    int error = reserve(source, need > source->window ? need : source->window);
     if (error)
         return error;
     while (dp_source_left(source) < need) {
-        size_t left = dp_source_left(source);
-        ssize_t got = read(source->fd, source->buffer + left, source->capacity - left);
-        if (got > 0) {
-            source->end += got;
-        } else if (got == 0) {
-            return 0;
-        } else if (errno == EAGAIN || errno == EWOULDBLOCK) {
-            struct pollfd wait = {.fd = source->fd, .events = POLLIN};
-            (void)poll(&wait, 1, -1);
-        } else if (errno != EINTR) {
+        ssize_t got = read_window(source);
+        if (got < 0)
             return DP_E_IO;
-        }
+        if (got == 0)
+            return 0;
+        source->end += got;
     }
     return 1;
 }
 
-void dp_source_release(struct dp_source *source)
+int dp_source_feed(struct dp_source *source, const uint8_t *data, size_t size)
 {
-    if (source->kind != DP_SOURCE_MAPPED)
-        return;
-    size_t consumed = (size_t)(source->at - source->base);
-    while (consumed - source->released >= 2 * (size_t)RELEASE_STEP) {
-        (void)madvise((void *)(uintptr_t)(source->base + source->released), RELEASE_STEP, MADV_DONTNEED);
-        source->released += RELEASE_STEP;
+    if (size == 0) {
+        source->ended = true;
+        return 0;
     }
+    if (!source->buffer || size > source->capacity - (size_t)(source->end - source->buffer)) {
+        int error = reserve(source, dp_source_left(source) + size);
+        if (error)
+            return error;
+    }
+    memcpy(source->buffer + (source->end - source->buffer), data, size);
+    source->end += size;
+    return 0;
+}
+
+/* Whether the file begins as it did when it was first read. */
+static bool begins_the_same(const struct dp_source *source, int fd)
+{
+    uint8_t now[DP_SOURCE_BEGINNING];
+    return pread(fd, now, source->beginning_size, 0) == (ssize_t)source->beginning_size &&
+           memcmp(now, source->beginning, source->beginning_size) == 0;
+}
+
+const char *dp_source_changed(const struct dp_source *source)
+{
+    const struct stat *was = &source->about;
+    const char *words = NULL;
+    struct stat now;
+    if (source->kind != DP_SOURCE_FILE || !S_ISREG(was->st_mode))
+        return NULL;
+    int fd = source->path ? open_again(source) : source->fd;
+    if (fd < 0 || fstat(fd, &now) != 0)
+        return NULL;
+    bool written = now.st_mtim.tv_sec != was->st_mtim.tv_sec || now.st_mtim.tv_nsec != was->st_mtim.tv_nsec;
+    if (now.st_size < was->st_size)
+        words = "the file was cut short while it was read";
+    /* One that has only grown is a capture that is being written: what was read of it is good. */
+    else if (written && (now.st_size == was->st_size || !begins_the_same(source, fd)))
+        words = "the file was changed while it was read";
+    if (source->path)
+        close(fd);
+    return words;
 }
 
 uint64_t dp_source_size(const struct dp_source *source)
 {
-    return source->kind == DP_SOURCE_STREAM ? 0 : (uint64_t)(source->end - source->base);
+    switch (source->kind) {
+    case DP_SOURCE_MEMORY:
+        return (uint64_t)(source->end - source->base);
+    case DP_SOURCE_FILE:
+        return (uint64_t)source->about.st_size;
+    case DP_SOURCE_FED:
+        break;
+    }
+    return 0;
 }

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 
 import typer
 
+from dataplane.cli.interrupt import Interrupt
 from dataplane.cli.output import leave, reader_may_leave, say
 from dataplane.terminal import console
 
@@ -30,7 +31,7 @@ def replay(
     policy: Annotated[Path, typer.Argument(help="The policy document (YAML or JSON).")],
     captures: Annotated[
         list[str],
-        typer.Argument(help="pcap or pcapng files, plain, gzip or zstd; - is standard input. Merged by time."),
+        typer.Argument(help="pcap or pcapng files, also compressed; - is standard input. Merged by time."),
     ],
     changes: Annotated[
         Path | None, typer.Option(help="A YAML list of changes of the policy, each with its time `at`.")
@@ -42,6 +43,7 @@ def replay(
     expect: Annotated[
         Path | None, typer.Option(help="A YAML list of expectations; exit status 1 if one fails.")
     ] = None,
+    follow: Annotated[bool, typer.Option("--follow", help="Read captures on as they grow, until Ctrl-C.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print the summary as JSON.")] = False,
     top: Annotated[int, typer.Option(min=0, max=1000, help="How many denied flows and rules to list.")] = 10,
 ) -> None:
@@ -51,17 +53,21 @@ def replay(
     from dataplane.engine import Engine
     from dataplane.policy.mistakes import ChangeError, PolicyError
     from dataplane.policy.model import Policy
-    from dataplane.replay import Captures, Replay
+    from dataplane.replay import CaptureError, Captures, Replay
     from dataplane.replay.verdicts import open_writer
 
     if captures.count("-") > 1:
         _refuse("-: standard input can be read only once: name it once")
+    # Until something is written, Ctrl-C ends the process here and now.
+    if signal.getsignal(signal.SIGINT) is not signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.SIG_DFL)
+    interrupt = Interrupt()
     with ExitStack() as stack:
         try:
             engine = Engine(Policy.load(policy))
             schedule = _load_changes(changes, engine.policy) if changes else []
             expectations = _load_expectations(expect) if expect else None
-            opened = stack.enter_context(Captures(captures))
+            opened = stack.enter_context(Captures(captures, follow=follow))
             writer = open_writer(verdicts, engine.names) if verdicts else None
             run = Replay(
                 engine,
@@ -70,13 +76,15 @@ def replay(
                 write=writer.write if writer else None,
                 observers=[expectations] if expectations else [],
                 progress=_progress(stack, opened),
+                pause=writer.flush if writer else None,
             )
+            opened.wake_by(interrupt.ask(opened.stop))
         except (PolicyError, ChangeError, ModuleNotFoundError) as error:
             _refuse(str(error))
+        except CaptureError as error:
+            _refuse(str(error), EXIT_CAPTURE)
         except OSError as error:
             _refuse(f"{error.filename}: {error.strerror}")
-        # A read that waits in C would keep Ctrl-C waiting too.
-        signal.signal(signal.SIGINT, signal.SIG_DFL)
         try:
             summary = run.run(top=top)
             if writer:
@@ -85,7 +93,8 @@ def replay(
             _refuse(f"{verdicts}: {error.strerror}: the verdicts could not be written")
     with reader_may_leave():
         _print_summary(summary, as_json=as_json, to_stderr=verdicts == "-", top=top)
-    leave(_conclude(summary, expectations))
+    status = _conclude(summary, expectations)
+    leave(interrupt.status or status)
 
 
 # Their models take a while to load: only who gives such a file waits for it.
@@ -103,11 +112,11 @@ def _load_expectations(path: Path) -> Expectations:
     return Expectations.load(path)
 
 
-def _refuse(text: str) -> NoReturn:
+def _refuse(text: str, status: int = EXIT_USAGE) -> NoReturn:
     # A policy's mistakes are a line each.
     for line in text.splitlines():
         say(line, err=True)
-    raise typer.Exit(EXIT_USAGE)
+    raise typer.Exit(status)
 
 
 def _progress(stack: ExitStack, captures: Captures) -> Callable[[], None] | None:

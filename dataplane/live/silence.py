@@ -49,13 +49,7 @@ class Silence:
             self._access = Access()
         except OSError as error:
             raise refusal(f"setting up interface {link.name}", error) from None
-        try:
-            self._before = self._found(_Settings.of(claim.left))
-        except BaseException as error:
-            self._access.close()
-            if isinstance(error, OSError):
-                raise refusal(f"setting up interface {link.name}", error) from None
-            raise
+        self._before = self._found(_Settings.of(claim.left))
         try:
             claim.note(asdict(self._before))
             self._begin()
@@ -67,25 +61,19 @@ class Silence:
 
     def restore(self) -> None:
         """Puts back what was changed, unless the interface is gone; can be called from any namespace."""
-        before, index = self._before, self._link.index
+        before = self._before
         try:
-            name = None
             with contextlib.suppress(OSError):
-                name = self._access.name(index)
-            if name is None:
-                return
-            # One that is refused, or comes too late, is no reason to leave out the others.
-            with contextlib.suppress(OSError):
+                name = self._access.name(self._link.index)
+                if name is None:
+                    return
                 self._access.set_flags(name, before.flags)
-            if before.lro:
-                with contextlib.suppress(OSError):
+                if before.lro:
                     self._access.set_lro(name, on=True)
-            if before.ipv6:
-                with contextlib.suppress(OSError):
+                if before.ipv6:
                     self._access.set_ipv6(name, on=True)
-                for address, length in before.addresses:
-                    with contextlib.suppress(OSError):
-                        self._access.add_address(index, address, length)
+                    for address, length in before.addresses:
+                        self._access.add_address(self._link.index, address, length)
         finally:
             self._access.close()
 

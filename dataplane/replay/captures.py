@@ -1,24 +1,31 @@
-"""Capture files opened for C to read: plain ones are mapped, compressed ones and standard input come through a pipe."""
+"""Captures opened for C to read: plain files it reads itself, all else is fed to it when it wants more."""
 
 from __future__ import annotations
 
-import fcntl
 import io
 import os
+import resource
 import stat
 import sys
-import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Self
 
 from dataplane._core import ffi, lib
 from dataplane._core.errors import check
-from dataplane.replay.decompress import DamagedError, compression_of, gunzip, unzstd
+from dataplane.replay.decompress import compression_of
+from dataplane.replay.reading import GrowingFile, KnownFile, Reading, StoppedError, Waiting, open_stream
 
-_CHUNK = 1 << 20
 _FORMATS = {lib.DP_CAPTURE_UNKNOWN: None, lib.DP_CAPTURE_PCAP: "pcap", lib.DP_CAPTURE_PCAPNG: "pcapng"}
+_STARVED = 2
+
+
+class CaptureError(OSError):
+    """A capture that cannot be opened; the text says which and why."""
+
+    def __str__(self) -> str:
+        return f"{self.filename}: {self.strerror}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,135 +46,97 @@ class CaptureStatus:
     offset: int | None
 
 
-class _Pump:
-    """A thread that writes a stream, decompressed where its magic says so, into a pipe whose other end C reads.
-
-    `magic` are the first bytes of the stream; `taken` those of them that were read from it already.
-    """
-
-    def __init__(self, source: io.FileIO, magic: bytes, taken: bytes) -> None:
-        self.fault: str | None = None
-        self.written = 0
-        self.compression = compression_of(magic)
-        self.read_end, self._write_end = os.pipe()
-        fcntl.fcntl(self._write_end, fcntl.F_SETPIPE_SZ, _CHUNK)
-        self._stream: io.BufferedReader = io.BufferedReader(_Headed(taken, source), _CHUNK)
-        self._thread = threading.Thread(target=self._run, name="capture", daemon=True)
-        self._thread.start()
-
-    def _run(self) -> None:
-        try:
-            for chunk in self._chunks():
-                view = memoryview(chunk)
-                while view:
-                    written = os.write(self._write_end, view)
-                    self.written += written
-                    view = view[written:]
-        except BrokenPipeError:
-            pass
-        except DamagedError as error:
-            self.fault = f"the {self.compression} data {error}"
-        except Exception as error:
-            # Whatever makes reading fail is a fault of the capture.
-            self.fault = f"the {self.compression or 'stream'} data cannot be read: {error}"
-        finally:
-            os.close(self._write_end)
-
-    def _chunks(self) -> Iterator[bytes]:
-        if self.compression == "gzip":
-            return gunzip(self._stream)
-        if self.compression == "zstd":
-            return unzstd(self._stream)
-        return iter(lambda: self._stream.read1(_CHUNK), b"")
-
-    def close(self) -> None:
-        os.close(self.read_end)
-        self._thread.join()
-
-
-class _Headed(io.RawIOBase):
-    """A stream some of whose first bytes have been read already."""
-
-    def __init__(self, head: bytes, source: io.FileIO) -> None:
-        self._head = head
-        self._source = source
-
-    def readable(self) -> bool:
-        return True
-
-    def readinto(self, buffer: Any) -> int:
-        data = self._head[: len(buffer)] or self._source.read(len(buffer)) or b""
-        self._head = self._head[len(buffer) :]
-        buffer[: len(data)] = data
-        return len(data)
-
-
 class _Capture:
-    def __init__(self, name: str) -> None:
-        self.name = name
-        self.fault: str | None = None
-        self.handle: Any = None
-        self.pump: _Pump | None = None
-        self._file: io.FileIO | None = None
-        try:
-            fd = self._open(name)
-        except OSError as error:
-            self.fault = error.strerror or str(error)
-            return
-        out = ffi.new("struct dp_capture **")
-        check(lib.dp_capture_open(fd, out), f"opening {name}")
-        self.handle = ffi.gc(out[0], lib.dp_capture_free)
+    """One capture: its handle, and what feeds it."""
 
-    def _open(self, name: str) -> int:
-        if name == "-":
-            self.name = "standard input"
-        target = sys.stdin.fileno() if name == "-" else name
-        self._file = source = io.FileIO(target, closefd=name != "-")
-        mode = os.fstat(source.fileno()).st_mode
-        if stat.S_ISDIR(mode):
-            raise IsADirectoryError(None, "it is a directory")
-        if not stat.S_ISREG(mode):
-            head = _read_head(source)
-            self.pump = _Pump(source, head, head)
-            return self.pump.read_end
-        magic = os.pread(source.fileno(), 4, 0)
-        if compression_of(magic) is None:
-            return source.fileno()
-        self.pump = _Pump(source, magic, b"")
-        return self.pump.read_end
+    def __init__(self, name: str, waiting: Waiting, *, hold: bool, follow: bool) -> None:
+        self.name = "standard input" if name == "-" else name
+        self.reading: Reading | None = None
+        self._path = name
+        self._waiting = waiting
+        self._follow = follow
+        self._file: io.FileIO | None = None
+        out = ffi.new("struct dp_capture **")
+        try:
+            self._about = os.fstat(sys.stdin.fileno()) if name == "-" else os.stat(name)
+            if stat.S_ISDIR(self._about.st_mode):
+                raise IsADirectoryError(None, "it is a directory")
+            self._open(name, out, hold=hold)
+        except OSError as error:
+            raise CaptureError(error.errno, error.strerror or str(error), self.name) from None
+        self.handle: Any = ffi.gc(out[0], lib.dp_capture_free)
+
+    def _open(self, name: str, out: Any, *, hold: bool) -> None:
+        if not stat.S_ISREG(self._about.st_mode):
+            check(lib.dp_capture_open_fed(False, out), f"opening {name}")
+            self.reading = Reading(open_stream(name, self._about.st_mode, self._waiting))
+            return
+        self._file = file = io.FileIO(sys.stdin.fileno() if name == "-" else name, closefd=name != "-")
+        hold = hold or name == "-"
+        self._about = os.fstat(file.fileno())
+        if self._follow:
+            check(lib.dp_capture_open_fed(False, out), f"opening {name}")
+            self.reading = Reading(GrowingFile(file, name, self._waiting))
+            return
+        if compression_of(os.pread(file.fileno(), 4, 0)):
+            check(lib.dp_capture_open_fed(True, out), f"opening {name}")
+        else:
+            path = ffi.NULL if hold else ffi.new("char[]", os.fsencode(name))
+            check(lib.dp_capture_open(file.fileno(), path, out), f"opening {name}")
+        if not hold:
+            file.close()
+            self._file = None
+
+    def feed(self) -> None:
+        """Gives the capture the bytes that it wants next. Raises StoppedError."""
+        if self.reading is None or (self.reading.given and not lib.dp_capture_wanted(self.handle)):
+            self.rest()
+            self.reading = Reading(KnownFile(self._path, self._about, self._file))
+        piece = self.reading.next()
+        data = ffi.from_buffer("uint8_t[]", piece) if piece else ffi.NULL
+        check(lib.dp_capture_feed(self.handle, data, len(piece)), f"reading {self.name}")
+
+    def rest(self) -> None:
+        """Lets go what feeds it, until it wants its bytes from the first on."""
+        if self.reading:
+            self.reading.close()
+            self.reading = None
+
+    def rests(self) -> bool:
+        """Whether all that was fed is forgotten, because the time of the capture is still to come."""
+        return self.reading is not None and bool(self.reading.given) and not lib.dp_capture_wanted(self.handle)
 
     def close(self) -> None:
-        if self.handle is not None:
-            ffi.release(self.handle)
-            self.handle = None
-        if self.pump:
-            self.pump.close()
+        ffi.release(self.handle)
+        self.rest()
         if self._file:
             self._file.close()
-
-
-def _read_head(source: io.FileIO) -> bytes:
-    head = b""
-    while len(head) < 4:
-        more = source.read(4 - len(head))
-        if not more:
-            break
-        head += more
-    return head
 
 
 class Captures:
     """Captures by path (``-`` is standard input), open until the end of a ``with`` block.
 
-    A path that cannot be opened is a fault of that capture, told by `status`, and no exception.
+    Raises CaptureError for the first path that cannot be opened. With `follow`, a regular file is read on as it grows,
+    until `stop`.
     """
 
-    def __init__(self, paths: Sequence[str | Path]) -> None:
-        self._captures = [_Capture(str(path)) for path in paths]
-        self._handles = ffi.new("struct dp_capture *[]", [c.handle for c in self._captures if c.handle is not None])
+    def __init__(self, paths: Sequence[str | Path], *, follow: bool = False) -> None:
+        self._waiting = Waiting()
+        self._captures: list[_Capture] = []
+        self._fed: _Capture | None = None
+        held = _descriptors_to_hold()
+        try:
+            for path in paths:
+                hold = len(self._captures) < held
+                self._captures.append(_Capture(str(path), self._waiting, hold=hold, follow=follow))
+        except BaseException:
+            self._close_all()
+            raise
+        self._handles = ffi.new("struct dp_capture *[]", [c.handle for c in self._captures])
         out = ffi.new("struct dp_replay **")
         check(lib.dp_replay_new(self._handles, len(self._handles), out), "merging the captures")
         self.handle = ffi.gc(out[0], lib.dp_replay_free)
+        self._stopped = False
 
     def __enter__(self) -> Self:
         return self
@@ -178,22 +147,70 @@ class Captures:
     def close(self) -> None:
         """Closes all files; the handle is of no use afterwards."""
         ffi.release(self.handle)
+        self._close_all()
+
+    def _close_all(self) -> None:
         for capture in self._captures:
             capture.close()
+
+    def before_waiting(self, call: Callable[[], None]) -> None:
+        """Has `call` called whenever input pauses."""
+        self._waiting.before = call
+
+    def wake_by(self, descriptor: int) -> None:
+        """Makes whatever waits look, once `descriptor` is readable, whether it should stop."""
+        self._waiting.wake = descriptor
+
+    def stop(self) -> None:
+        """Asks for reading to end soon; a signal handler may call this."""
+        self._waiting.stopping = True
+
+    @property
+    def stopping(self) -> bool:
+        """Whether an end was asked for and not made yet."""
+        return self._waiting.stopping and not self._stopped
+
+    def supply(self) -> bool:
+        """Feeds the capture that everything waits for, or makes an end where that was asked for; False if neither."""
+        if self.stopping:
+            self._stop()
+            return True
+        starved = -1 if self._stopped else lib.dp_replay_starved(self.handle)
+        if starved < 0:
+            return False
+        capture = self._captures[starved]
+        if self._fed and self._fed is not capture and self._fed.rests():
+            self._fed.rest()
+        self._fed = capture
+        try:
+            capture.feed()
+        except StoppedError:
+            self._stop()
+        return True
+
+    def _stop(self) -> None:
+        lib.dp_replay_stop(self.handle)
+        self._stopped = True
 
     def next_time(self) -> int | None:
         """Time of the next packet in nanoseconds, None at the end."""
         time = ffi.new("uint64_t *")
-        return time[0] if check(lib.dp_replay_next_time(self.handle, time), "reading a capture") else None
+        while (next_one := check(lib.dp_replay_next_time(self.handle, time), "reading a capture")) == _STARVED:
+            self.supply()
+        return time[0] if next_one else None
 
     def status(self) -> list[CaptureStatus]:
         """How far each capture has been read."""
         return [_status(capture) for capture in self._captures]
 
 
+def _descriptors_to_hold() -> int:
+    """How many files may be held open; each further one is opened for a moment whenever it is read."""
+    allowed, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    return 1024 if allowed == resource.RLIM_INFINITY else max(0, min(1024, (allowed - 64) // 2))
+
+
 def _status(capture: _Capture) -> CaptureStatus:
-    if capture.handle is None:
-        return CaptureStatus(capture.name, None, 0, 0, 0, 0, capture.fault, 0)
     status = ffi.new("struct dp_capture_status *")
     lib.dp_capture_status(capture.handle, status)
     fault, offset = None, None
@@ -202,11 +219,11 @@ def _status(capture: _Capture) -> CaptureStatus:
             ffi.string(status.detail).decode(errors="replace") or ffi.string(lib.dp_error_text(status.error)).decode()
         )
         offset = status.offset
-    pump = capture.pump
-    # A stream that breaks off looks like a truncated capture: what broke it says more.
-    if pump and pump.fault and status.error in (0, lib.DP_E_TRUNCATED):
-        fault, offset = pump.fault, pump.written
-    if fault and pump and pump.compression:
+    reading = capture.reading
+    # Bytes that break off look like a truncated capture: what broke them off says more.
+    if reading and reading.fault and status.error in (0, lib.DP_E_TRUNCATED):
+        fault, offset = reading.fault, reading.given
+    if fault and reading and reading.compression:
         fault += " (the offset counts decompressed bytes)"
     return CaptureStatus(
         name=capture.name,

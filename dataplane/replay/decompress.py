@@ -1,27 +1,86 @@
-"""Gzip and zstd data decompressed as a stream, up to the very place where it is cut short or damaged.
+"""Compressed data decompressed as a stream, up to the very place where it is cut short or damaged.
 
 The libraries keep what came before an error in the piece that they were given to themselves. So pieces are small, and
-where one fails its parts are tried again (gzip), or a piece is one block, which is good or bad as a whole (zstd).
+where one fails its parts are tried again (gzip), or a piece is one block, which is good or bad as a whole (zstd). Of
+xz, bzip2 and LZ4, damage takes what came of up to a piece before it.
 """
 
 from __future__ import annotations
 
 import io
 import zlib
-from collections.abc import Iterator
-from typing import TYPE_CHECKING
+from collections.abc import Callable, Iterator
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     import zstandard
 
 GZIP, ZSTD = b"\x1f\x8b", b"\x28\xb5\x2f\xfd"
+_MAGIC = {"gzip": GZIP, "zstd": ZSTD, "xz": b"\xfd7zX", "bzip2": b"BZh", "lz4": b"\x04\x22\x4d\x18"}
+# The largest that zstd knows, as of `zstd --long=31`.
+_WINDOW_MAX = 1 << 31
 
 
 def compression_of(magic: bytes) -> str | None:
-    """What the first four bytes of a stream say it is compressed with: ``gzip`` or ``zstd``; None for neither."""
-    if magic.startswith(GZIP):
-        return "gzip"
-    return "zstd" if magic == ZSTD or _is_skippable(magic) else None
+    """What the first four bytes of a stream say it is compressed with; None for nothing that is known."""
+    for name, begin in _MAGIC.items():
+        if magic.startswith(begin):
+            return name
+    return "zstd" if _is_skippable(magic) else None
+
+
+def decompressed(compression: str, stream: io.BufferedReader) -> Iterator[bytes]:
+    """What a stream holds. Raises DamagedError behind the last byte that can be had."""
+    if compression == "gzip":
+        return gunzip(stream)
+    if compression == "zstd":
+        return unzstd(stream)
+    return _members(stream, compression, *_unpacker(compression))
+
+
+def _unpacker(compression: str) -> tuple[Callable[[], Any], tuple[type[Exception], ...]]:
+    """What makes an object that decompresses one member, and the errors that it raises."""
+    try:
+        if compression == "xz":
+            import lzma
+
+            return lzma.LZMADecompressor, (lzma.LZMAError,)
+        if compression == "bzip2":
+            import bz2
+
+            return bz2.BZ2Decompressor, (OSError, ValueError)
+        import lz4.frame
+    except ModuleNotFoundError as missing:
+        raise DamagedError(f"cannot be read without {missing.name}: install it, or decompress it first") from None
+    return lz4.frame.LZ4FrameDecompressor, (RuntimeError,)
+
+
+# What of xz, bzip2 and LZ4 is decompressed at once.
+_SMALL_PIECE = 1 << 10
+
+
+def _members(
+    stream: io.BufferedReader, name: str, unpacker: Callable[[], Any], errors: tuple[type[Exception], ...]
+) -> Iterator[bytes]:
+    """What members, one behind the other, hold."""
+    current, behind, data = unpacker(), False, b""
+    while data := data or stream.read1(_SMALL_PIECE):
+        if behind and name == "xz":
+            # Streams are padded with zeros (xz file format, 2.2).
+            data = data.lstrip(b"\0")
+            if not data:
+                continue
+        try:
+            yield current.decompress(data)
+        except errors as error:
+            if behind:
+                raise DamagedError(f"is followed by bytes that are no {name} data") from None
+            raise DamagedError(f"is damaged: {error}") from None
+        behind, data = current.eof, current.unused_data or b""
+        if behind:
+            current = unpacker()
+    if not behind:
+        raise DamagedError("is cut short")
 
 
 def _is_skippable(magic: bytes) -> bool:
@@ -78,7 +137,7 @@ def unzstd(stream: io.BufferedReader) -> Iterator[bytes]:
     """What the frames of a zstd file hold. Raises DamagedError behind the last block that can be had."""
     import zstandard
 
-    unpacker = zstandard.ZstdDecompressor()
+    unpacker = zstandard.ZstdDecompressor(max_window_size=_WINDOW_MAX)
     while magic := stream.read(4):
         if _is_skippable(magic):
             _skip(stream, int.from_bytes(_exactly(stream, 4), "little"))

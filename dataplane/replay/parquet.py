@@ -82,6 +82,9 @@ class ParquetWriter:
         self._writer.write_table(pa.Table.from_arrays(batch, schema=SCHEMA))
         self._packet += n
 
+    def flush(self) -> None:
+        """A Parquet file can be read only once it is finished."""
+
     def close(self) -> None:
         """Finishes the file."""
         self._writer.close()

@@ -35,7 +35,7 @@ class Replay:
 
     `changes` is a schedule in order of time; all of it is tried on the policy here, so a change that is not valid
     raises ChangeError before the first packet. `write` takes (records, n) of each batch, `observers` see the flows too,
-    `progress` is called after each batch.
+    `progress` is called after each batch, `pause` before input is waited for.
     """
 
     def __init__(
@@ -47,6 +47,7 @@ class Replay:
         write: Callable[[Any, int], None] | None = None,
         observers: Sequence[Observer] = (),
         progress: Callable[[], None] | None = None,
+        pause: Callable[[], None] | None = None,
     ) -> None:
         self._engine = engine
         self._captures = captures
@@ -54,6 +55,8 @@ class Replay:
         self._write = write
         self._observers = observers
         self._progress = progress
+        if pause:
+            captures.before_waiting(pause)
         self._packets = 0
         self._applied: list[AppliedChange] = []
 
@@ -71,7 +74,9 @@ class Replay:
         while first is not None:
             until = _due(first, pending[0][0]) if pending else _FOREVER
             n = self._batch(records, flows, until)
-            if n == BATCH:
+            if n == BATCH and not self._captures.stopping:
+                continue
+            if self._captures.supply():
                 continue
             upcoming = self._captures.next_time() if pending else None
             if upcoming is None:

@@ -25,6 +25,9 @@ class VerdictWriter(Protocol):
     def write(self, records: Any, n: int) -> None:
         """Writes the first `n` of an array of `struct dp_record`; packets are counted on from the batch before."""
 
+    def flush(self) -> None:
+        """Hands over what was written so far, where the format knows parts."""
+
     def close(self) -> None:
         """Finishes the file."""
 
@@ -73,6 +76,10 @@ class TextWriter:
             )
             self._file.write(ffi.buffer(self._buffer, used[0]))
             done += wrote
+
+    def flush(self) -> None:
+        """Hands over all lines so far."""
+        self._file.flush()
 
     def close(self) -> None:
         """Flushes, and closes the file unless it is standard output."""

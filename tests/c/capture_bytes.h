@@ -1,6 +1,6 @@
 /*
  * capture_bytes.h: makes captures byte by byte, for tests, in either byte order, and reads them back in every way there
- * is: from memory, from a mapped file and through a pipe in small pieces. The three must agree.
+ * is: from memory, from a file, held or opened anew for each reading, and fed in small pieces. All must agree.
  *
  * Packet data is a pattern of the packet's length, so that a frame that points to the wrong place is noticed.
  */
@@ -13,7 +13,6 @@
 #include <fcntl.h>
 #include <stdlib.h>
 #include <sys/mman.h>
-#include <sys/wait.h>
 #include <unistd.h>
 
 struct bytes {
@@ -189,12 +188,32 @@ struct reading {
     struct packet packets[PACKETS_MAX];
 };
 
+/* What is fed to a capture, `piece` bytes at a time. */
+struct food {
+    const uint8_t *data;
+    size_t size;
+    size_t piece;
+};
+
+/* Feeds a capture, or says that there is no more. */
+static inline void feed(struct dp_capture *capture, const struct food *food)
+{
+    size_t at = (size_t)dp_capture_wanted(capture);
+    size_t n = food->size - at < food->piece ? food->size - at : food->piece;
+    if (dp_capture_feed(capture, food->data + at, n) != 0)
+        abort();
+}
+
 /* Reads all of it and gives the capture back; checks the pattern of each frame. */
-static inline void read_to_end(struct dp_capture *capture, struct reading *reading)
+static inline void read_to_end(struct dp_capture *capture, const struct food *food, struct reading *reading)
 {
     memset(reading, 0, sizeof *reading);
     for (;;) {
         dp_capture_fill(capture);
+        if (capture->starved) {
+            feed(capture, food);
+            continue;
+        }
         if (!capture->tail)
             break;
         for (uint32_t i = 0; i < capture->tail && reading->n < PACKETS_MAX; i++) {
@@ -223,7 +242,7 @@ static inline void read_memory(const uint8_t *data, size_t size, struct reading 
         memcpy(copy, data, size);
     if (dp_capture_open_memory(copy, size, &capture) != 0)
         abort();
-    read_to_end(capture, reading);
+    read_to_end(capture, NULL, reading);
     free(copy);
 }
 
@@ -236,43 +255,22 @@ static inline int make_file(const uint8_t *data, size_t size)
     return fd;
 }
 
-/* The reading end of a pipe into which a child writes these bytes, `piece` at a time. */
-static inline int make_pipe(const uint8_t *data, size_t size, size_t piece, pid_t *writer)
-{
-    int ends[2];
-    if (pipe(ends) != 0)
-        abort();
-    *writer = fork();
-    if (*writer < 0)
-        abort();
-    if (*writer == 0) {
-        close(ends[0]);
-        for (size_t at = 0; at < size;) {
-            ssize_t put = write(ends[1], data + at, size - at < piece ? size - at : piece);
-            if (put <= 0)
-                _exit(1);
-            at += (size_t)put;
-        }
-        _exit(0);
-    }
-    close(ends[1]);
-    return ends[0];
-}
-
-static inline void read_fd(int fd, struct reading *reading)
+static inline void read_fd(int fd, const char *path, struct reading *reading)
 {
     struct dp_capture *capture;
-    if (dp_capture_open(fd, &capture) != 0)
+    if (dp_capture_open(fd, path, &capture) != 0)
         abort();
-    read_to_end(capture, reading);
+    read_to_end(capture, NULL, reading);
     close(fd);
 }
 
-static inline void read_pipe(const uint8_t *data, size_t size, size_t piece, struct reading *reading)
+static inline void read_fed(const uint8_t *data, size_t size, size_t piece, struct reading *reading)
 {
-    pid_t writer;
-    read_fd(make_pipe(data, size, piece, &writer), reading);
-    (void)waitpid(writer, NULL, 0);
+    struct dp_capture *capture;
+    struct food food = {data, size, piece};
+    if (dp_capture_open_fed(0, &capture) != 0)
+        abort();
+    read_to_end(capture, &food, reading);
 }
 
 static inline bool same_reading(const struct reading *a, const struct reading *b)
@@ -284,15 +282,20 @@ static inline bool same_reading(const struct reading *a, const struct reading *b
            a->status.interfaces == b->status.interfaces && strcmp(a->status.detail, b->status.detail) == 0;
 }
 
-/* Reads the bytes in all three ways, checks that they agree, and empties them. */
+/* Reads the bytes in all ways, checks that they agree, and empties them. */
 static inline void read_capture(struct bytes *bytes, struct reading *reading)
 {
     static struct reading other;
     read_memory(bytes->data, bytes->size, reading);
     CHECK_EQUAL(reading->status.size, bytes->size);
-    read_fd(make_file(bytes->data, bytes->size), &other);
+    int fd = make_file(bytes->data, bytes->size);
+    char path[64];
+    (void)snprintf(path, sizeof path, "/proc/self/fd/%d", fd);
+    read_fd(dup(fd), NULL, &other);
     CHECK(same_reading(reading, &other));
-    read_pipe(bytes->data, bytes->size, bytes->size > 20000 ? 5001 : 7, &other);
+    read_fd(fd, path, &other);
+    CHECK(same_reading(reading, &other));
+    read_fed(bytes->data, bytes->size, bytes->size > 20000 ? 5001 : 7, &other);
     CHECK(same_reading(reading, &other));
     clear(bytes);
 }

@@ -90,7 +90,7 @@ static void replay(const char *directory, const char *name)
 
     snprintf(path, sizeof path, "%s/%s", directory, name);
     fd = open(path, O_RDONLY);
-    if (!CHECK(fd >= 0) || dp_capture_open(fd, &capture) < 0 || dp_replay_new(&capture, 1, &merged) < 0)
+    if (!CHECK(fd >= 0) || dp_capture_open(fd, NULL, &capture) < 0 || dp_replay_new(&capture, 1, &merged) < 0)
         return;
     while ((n = dp_replay_run(merged, engine, UINT64_MAX, records, flows, BATCH)) > 0) {
         for (int i = 0; i < n; i++)

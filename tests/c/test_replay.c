@@ -28,13 +28,12 @@ static struct dp_engine *new_engine(void)
 struct fixture {
     struct bytes bytes;
     struct dp_capture *capture;
-    int fd;
-    pid_t writer;
+    size_t piece;
 };
 
 static void begin(struct fixture *fixture)
 {
-    *fixture = (struct fixture){.fd = -1};
+    *fixture = (struct fixture){0};
     pcap_file(&fixture->bytes, 0xa1b23c4d, 4, 101);
 }
 
@@ -58,16 +57,13 @@ static void add(struct fixture *fixture, uint64_t time_ns, uint32_t number)
     put_raw(&fixture->bytes, datagram, sizeof datagram);
 }
 
-/* From memory, or through a pipe in pieces of `piece` bytes. */
+/* From memory, or fed in pieces of `piece` bytes. */
 static void open_fixture(struct fixture *fixture, size_t piece)
 {
-    int error;
-    if (piece) {
-        fixture->fd = make_pipe(fixture->bytes.data, fixture->bytes.size, piece, &fixture->writer);
-        error = dp_capture_open(fixture->fd, &fixture->capture);
-    } else {
-        error = dp_capture_open_memory(fixture->bytes.data, fixture->bytes.size, &fixture->capture);
-    }
+    const struct bytes *bytes = &fixture->bytes;
+    int error = piece ? dp_capture_open_fed(1, &fixture->capture)
+                      : dp_capture_open_memory(bytes->data, bytes->size, &fixture->capture);
+    fixture->piece = piece;
     if (error)
         abort();
 }
@@ -75,10 +71,6 @@ static void open_fixture(struct fixture *fixture, size_t piece)
 static void close_fixture(struct fixture *fixture)
 {
     dp_capture_free(fixture->capture);
-    if (fixture->fd >= 0) {
-        close(fixture->fd);
-        (void)waitpid(fixture->writer, NULL, 0);
-    }
     clear(&fixture->bytes);
 }
 
@@ -245,6 +237,13 @@ static void many_captures(uint32_t n_captures, uint32_t step, size_t piece)
     for (;;) {
         uint64_t time;
         int got = dp_replay_run(replay, engine, UINT64_MAX, records + done, flows + done, step);
+        int64_t starved = dp_replay_starved(replay);
+        if (got >= 0 && starved >= 0) {
+            const struct food food = {a[starved].bytes.data, a[starved].bytes.size, a[starved].piece};
+            feed(a[starved].capture, &food);
+            done += (uint32_t)got;
+            continue;
+        }
         CHECK(got >= 0 && (uint32_t)got <= step);
         done += (uint32_t)got;
         if ((uint32_t)got < step) {
