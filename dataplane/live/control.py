@@ -53,6 +53,7 @@ def control_socket(path: Path, group: str | None = None) -> socket.socket:
     One that a firewall left behind is replaced. Raises ControlError.
     """
     made = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_NONBLOCK)
+    is_there = False
     try:
         gid = grp.getgrnam(group).gr_gid if group else -1
         _remove_stale(path)
@@ -62,6 +63,7 @@ def control_socket(path: Path, group: str | None = None) -> socket.socket:
             made.bind(str(path))
         finally:
             os.umask(before)
+        is_there = True
         if group:
             os.chown(path, -1, gid)
             path.chmod(0o660)
@@ -71,6 +73,8 @@ def control_socket(path: Path, group: str | None = None) -> socket.socket:
         raise ControlError(f"there is no group {group}: name one of /etc/group with --group") from None
     except OSError as error:
         made.close()
+        if is_there:
+            path.unlink(missing_ok=True)
         raise ControlError(f"{path}: the control socket cannot be made: {error.strerror or error}") from None
     except ControlError:
         made.close()

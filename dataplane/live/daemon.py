@@ -11,22 +11,24 @@ import asyncio
 import contextlib
 import logging
 import os
-import signal
 import socket
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NoReturn
 
 from dataplane._core.errors import DataPlaneError
 from dataplane.atomic import is_replaceable
-from dataplane.live import BUSY_POLL, metrics, privileges, seccomp, state
+from dataplane.live import BUSY_POLL, descriptors, metrics, privileges, seccomp, state
 from dataplane.live.control import ControlError, ControlServer, control_socket
 from dataplane.live.firewall import WORKERS_MAX, Firewall
 from dataplane.live.notify import notify
 from dataplane.live.operations import Operations
 from dataplane.live.ports import PortError, Ports
+from dataplane.live.scraping import ScrapeServer
+from dataplane.live.signals import Signals, StoppedError
+from dataplane.live.wanted import wanted_by
 from dataplane.policy import Policy, PolicyError
 
 if TYPE_CHECKING:
@@ -35,6 +37,8 @@ if TYPE_CHECKING:
 log = logging.getLogger("dataplane")
 
 _REFRESH_SECONDS = 2.0
+#: How long the control thread may take to end what it does when the firewall stops.
+_STOP_SECONDS = 10.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,26 +79,43 @@ def run(options: Options) -> None:
         raise StartError(str(error), invalid=True) from None
     _need_rights()
     try:
-        with contextlib.ExitStack() as stack:
-            _run(policy, options, stack)
+        with Signals() as signals, contextlib.ExitStack() as stack:
+            _run(policy, options, stack, signals)
+    except StoppedError:
+        log.info("stopped before it ran")
     except metrics.MetricsError as error:
         raise StartError(str(error), invalid=True) from None
     except (PortError, ControlError, DataPlaneError) as error:
         raise StartError(str(error)) from None
 
 
-def _run(policy: Policy, options: Options, stack: contextlib.ExitStack) -> None:
+def _run(policy: Policy, options: Options, stack: contextlib.ExitStack, signals: Signals) -> None:
+    _need_open_files(policy, options)
+    scraped = stack.enter_context(metrics.listening(options.metrics)) if options.metrics else None
     listening = stack.enter_context(_listening(options)) if options.control else None
     ports = Ports(options.workers)
-    opened = ports.open(policy, options.uplinks)
+    opened = ports.open(policy, options.uplinks, between=signals.check)
     stack.callback(ports.close)
+    signals.check()
     firewall = _firewall(policy, options)
     for port in opened:
+        signals.check()
         firewall.add_port(port)
     operations = Operations(firewall, ports, options.policy, state_path=options.state)
     # Threads that are started from here on have no other rights.
     privileges.keep_only()
-    asyncio.run(_Daemon(operations, ports, options).run(listening))
+    asyncio.run(_Daemon(operations, ports, options, signals).run(listening, scraped))
+
+
+def _need_open_files(policy: Policy, options: Options) -> None:
+    """Clients are bounded so that they never take the descriptors of ports: there must be enough for all."""
+    limit = descriptors.allow()
+    needed = descriptors.needed(len(wanted_by(policy, options.uplinks)), options.workers)
+    if limit < needed:
+        raise StartError(
+            f"this policy with --workers {options.workers} needs {needed:,} open files, and the limit is {limit:,}:"
+            f" raise it (ulimit -n {needed}, or LimitNOFILE={needed} in the unit)"
+        )
 
 
 def _need_rights() -> None:
@@ -166,7 +187,8 @@ def _read_state(path: Path) -> State | None:
 class _Daemon:
     """The event loop around a firewall that is ready to start."""
 
-    def __init__(self, operations: Operations, ports: Ports, options: Options) -> None:
+    def __init__(self, operations: Operations, ports: Ports, options: Options, signals: Signals) -> None:
+        self._signals = signals
         self._operations = operations
         self._firewall = operations.firewall
         self._ports = ports
@@ -177,19 +199,17 @@ class _Daemon:
         self._tasks: set[asyncio.Task[None]] = set()
         self._io_uring = "off"
 
-    async def run(self, listening: socket.socket | None) -> None:
+    async def run(self, listening: socket.socket | None, scraped: socket.socket | None) -> None:
         """Starts everything, waits for the end, stops everything."""
         loop = asyncio.get_running_loop()
-        stop_metrics: Callable[[], None] | None = None
-        await self._do(self._start)
+        scrapes = ScrapeServer(metrics.app(self._operations, self._control))
         try:
+            self._signals.tell(lambda: loop.call_soon_threadsafe(self._heed))
+            await self._do(self._start)
             if listening:
                 await self._server.start(listening)
-            if self._options.metrics:
-                stop_metrics = metrics.serve(self._options.metrics, self._operations, self._control)
-            for number in (signal.SIGTERM, signal.SIGINT):
-                loop.add_signal_handler(number, self._stopping.set)
-            loop.add_signal_handler(signal.SIGHUP, lambda: self._begin(self._reload()))
+            if scraped:
+                scrapes.start(scraped)
             self._begin(self._follow_interfaces())
             # All threads are there, and what they do from now on they do again and again.
             self._refuse_calls()
@@ -201,13 +221,37 @@ class _Daemon:
             for task in self._tasks:
                 task.cancel()
             await self._server.close()
-            if stop_metrics:
-                await asyncio.to_thread(stop_metrics)
-            await self._do(self._firewall.stop)
+            await scrapes.close()
+            try:
+                async with asyncio.timeout(_STOP_SECONDS):
+                    await self._do(self._firewall.stop)
+            except TimeoutError:
+                self._abandon()
             if self._options.state and self._stopping.is_set():
                 await self._save()
             self._control.shutdown()
+            self._signals.tell(lambda: None)
         log.info("stopped")
+
+    def _heed(self) -> None:
+        """Does what signals ask for."""
+        if self._signals.stop:
+            self._stopping.set()
+        if self._signals.take_reload():
+            self._begin(self._reload())
+
+    def _abandon(self) -> NoReturn:
+        """Ends the process although the control thread does not: what hangs there can neither be asked nor ended."""
+        log.error(
+            "the control thread has not ended what it does within %g seconds: interfaces are put back, and the state is"
+            " not saved",
+            _STOP_SECONDS,
+        )
+        self._ports.put_back()
+        if self._options.control:
+            self._options.control.unlink(missing_ok=True)
+        logging.shutdown()
+        os._exit(1)
 
     def _start(self) -> None:
         self._firewall.start()

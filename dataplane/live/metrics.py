@@ -1,16 +1,17 @@
 """Metrics for Prometheus: the C side's counters, read when somebody scrapes them.
 
-A scrape is served by a thread of prometheus-client; what it reads is read by the control thread, as everything is. The
-connection table is walked in steps, so that packets wait for none of it.
+A scrape is answered by `scraping`; what it reads is read by the control thread, as everything is. The connection table
+is walked in steps, so that packets wait for none of it.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+import socket
+from collections.abc import Iterator
 from concurrent.futures import Executor
 from typing import TYPE_CHECKING, Any
 
-from prometheus_client import CollectorRegistry, start_http_server
+from prometheus_client import CollectorRegistry, make_wsgi_app
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily, Metric
 from prometheus_client.registry import Collector
 
@@ -20,6 +21,7 @@ from dataplane.verdict import CAUSE_WORDS, DIRECTION_WORDS
 
 if TYPE_CHECKING:
     from dataplane.live.operations import Operations
+    from dataplane.live.scraping import App
 
 _TRAFFIC = {
     "received": ("received from a port", ("port",)),
@@ -115,22 +117,25 @@ def place(address: str) -> tuple[str, int]:
     return host.strip("[]"), int(port)
 
 
-def serve(address: str, operations: Operations, control: Executor) -> Callable[[], None]:
-    """Serves metrics at ``host:port``; returns what stops it. Raises MetricsError."""
+def listening(address: str) -> socket.socket:
+    """A socket that listens at ``host:port`` and does not block. Raises MetricsError."""
     host, port = place(address)
+    try:
+        family, _, _, _, where = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)[0]
+        made = socket.create_server(where[:2], family=family)
+    except (OSError, UnicodeError) as error:
+        reason = getattr(error, "strerror", None) or error
+        raise MetricsError(f"--metrics {address}: metrics cannot be served there: {reason}") from None
+    made.setblocking(False)
+    return made
+
+
+def app(operations: Operations, control: Executor) -> App:
+    """What answers a scrape; it waits for `control`, 30 seconds at most."""
     registry = CollectorRegistry()
     registry.register(FirewallCollector(operations, control))
-    try:
-        server, thread = start_http_server(port, host, registry)
-    except OSError as error:
-        raise MetricsError(f"--metrics {address}: metrics cannot be served there: {error.strerror}") from None
-
-    def stop() -> None:
-        server.shutdown()
-        server.server_close()
-        thread.join()
-
-    return stop
+    made: App = make_wsgi_app(registry)
+    return made
 
 
 def _family(name: str) -> Any:

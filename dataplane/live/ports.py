@@ -15,9 +15,8 @@ from __future__ import annotations
 
 import logging
 import os
-import resource
 import socket
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Literal
@@ -118,18 +117,25 @@ class Ports:
             raise ValueError("ports are watched once they are open")
         return self._events.fileno()
 
-    def open(self, policy: Policy, uplinks: Iterable[str] = ()) -> tuple[Port, ...]:
-        """Opens the ports of a policy, and uplinks that it does not name itself. On any error none stays open."""
+    def open(
+        self, policy: Policy, uplinks: Iterable[str] = (), between: Callable[[], None] = lambda: None
+    ) -> tuple[Port, ...]:
+        """Opens the ports of a policy, and uplinks that it does not name itself. On any error none stays open.
+
+        `between` is called before each: what it raises is such an error.
+        """
         self._uplinks = tuple(uplinks)
-        _allow_open_files()
-        self._events = links.watch()
         try:
-            return self.update(policy).added
+            self._events = links.watch()
+        except OSError as error:
+            raise links.refusal("watching interfaces", error) from None
+        try:
+            return self.update(policy, between).added
         except BaseException:
             self.close()
             raise
 
-    def update(self, policy: Policy) -> Changes:
+    def update(self, policy: Policy, between: Callable[[], None] = lambda: None) -> Changes:
         """Makes the ports those of another policy; on an error all stay as they were.
 
         Removed ports are open still: `release` each once no worker uses it.
@@ -143,6 +149,7 @@ class Ports:
             for want in coming:
                 claimed[want.name] = _claimed(want)
             for want in coming:
+                between()
                 opened.append(self._opened(want, claimed.pop(want.name)))
         except BaseException:
             for each in opened:
@@ -233,6 +240,13 @@ class Ports:
         if self._events is not None:
             self._events.close()
             self._events = None
+
+    def put_back(self) -> None:
+        """What `close` does to interfaces, for a process that ends now and whose workers may still use the ports."""
+        for each in (*self._removed.values(), *self._open.values()):
+            if each.silence is not None:
+                each.silence.restore()
+            _release(each.claim)
 
     def _is_new(self, want: Wanted) -> bool:
         """Whether an interface needs a port that it has not."""
@@ -433,10 +447,3 @@ def _warn(link: Link) -> None:
             link.master,
             link.name,
         )
-
-
-def _allow_open_files() -> None:
-    """As many open files as this process may have: a port needs one for each worker."""
-    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    with suppress(OSError, ValueError):
-        resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))

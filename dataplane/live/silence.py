@@ -49,7 +49,13 @@ class Silence:
             self._access = Access()
         except OSError as error:
             raise refusal(f"setting up interface {link.name}", error) from None
-        self._before = self._found(_Settings.of(claim.left))
+        try:
+            self._before = self._found(_Settings.of(claim.left))
+        except BaseException as error:
+            self._access.close()
+            if isinstance(error, OSError):
+                raise refusal(f"setting up interface {link.name}", error) from None
+            raise
         try:
             claim.note(asdict(self._before))
             self._begin()
@@ -61,19 +67,25 @@ class Silence:
 
     def restore(self) -> None:
         """Puts back what was changed, unless the interface is gone; can be called from any namespace."""
-        before = self._before
+        before, index = self._before, self._link.index
         try:
+            name = None
             with contextlib.suppress(OSError):
-                name = self._access.name(self._link.index)
-                if name is None:
-                    return
+                name = self._access.name(index)
+            if name is None:
+                return
+            # One that is refused, or comes too late, is no reason to leave out the others.
+            with contextlib.suppress(OSError):
                 self._access.set_flags(name, before.flags)
-                if before.lro:
+            if before.lro:
+                with contextlib.suppress(OSError):
                     self._access.set_lro(name, on=True)
-                if before.ipv6:
+            if before.ipv6:
+                with contextlib.suppress(OSError):
                     self._access.set_ipv6(name, on=True)
-                    for address, length in before.addresses:
-                        self._access.add_address(self._link.index, address, length)
+                for address, length in before.addresses:
+                    with contextlib.suppress(OSError):
+                        self._access.add_address(index, address, length)
         finally:
             self._access.close()
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import socket
 import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -16,6 +17,7 @@ from dataplane.live.control import ControlServer, control_socket
 from dataplane.live.firewall import Firewall
 from dataplane.live.operations import Operations
 from dataplane.live.ports import Changes, Port
+from dataplane.live.scraping import App, ScrapeServer
 from dataplane.policy import Policy
 
 from .scene import POLICY
@@ -88,4 +90,31 @@ def serving(folder: Path, firewall: Firewall) -> Iterator[Served]:
         control.shutdown()
         firewall.stop()
         loop.close()
+        assert not thread.is_alive()
+
+
+@contextlib.contextmanager
+def scraped(app: App) -> Iterator[int]:
+    """Serves an application as metrics are, in a thread of its own; the port."""
+    loop, ready, stopping = asyncio.new_event_loop(), threading.Event(), asyncio.Event()
+    listening = socket.create_server(("127.0.0.1", 0))
+    listening.setblocking(False)
+
+    async def serve() -> None:
+        server = ScrapeServer(app)
+        server.start(listening)
+        ready.set()
+        await stopping.wait()
+        await server.close()
+
+    thread = threading.Thread(target=loop.run_until_complete, args=[serve()])
+    thread.start()
+    try:
+        assert ready.wait(10)
+        yield listening.getsockname()[1]
+    finally:
+        loop.call_soon_threadsafe(stopping.set)
+        thread.join(10)
+        loop.close()
+        listening.close()
         assert not thread.is_alive()

@@ -17,7 +17,7 @@ from dataplane.live.operations import Operations
 from dataplane.live.records import DROP_WORDS
 
 from .scene import filled
-from .served import NoPorts
+from .served import NoPorts, scraped
 
 Families = dict[str, Metric]
 
@@ -34,16 +34,12 @@ def scrape(tmp_path: Path, query: str = "") -> Families:
     ports: object = NoPorts()
     operations = Operations(firewall, ports, tmp_path / "policy.yaml")  # type: ignore[arg-type]
     firewall.apply({"add_rule": {"security_group": "sg", "rule": {"direction": "ingress", "protocol": "gre"}}})
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    with ThreadPoolExecutor(1) as control:
-        stop = metrics.serve(f"127.0.0.1:{port}", operations, control)
-        try:
-            with urlopen(f"http://127.0.0.1:{port}/metrics{query}", timeout=10) as answer:
-                text = answer.read().decode()
-        finally:
-            stop()
+    with (
+        ThreadPoolExecutor(1) as control,
+        scraped(metrics.app(operations, control)) as port,
+        urlopen(f"http://127.0.0.1:{port}/metrics{query}", timeout=10) as answer,
+    ):
+        text = answer.read().decode()
     return {family.name: family for family in text_string_to_metric_families(text)}
 
 
@@ -104,7 +100,7 @@ def test_values(families: Families) -> None:
 @pytest.mark.parametrize("address", ["9477", "127.0.0.1:", "127.0.0.1:0", "127.0.0.1:http", "127.0.0.1:70000"])
 def test_an_address_that_is_none_is_refused(address: str) -> None:
     with pytest.raises(metrics.MetricsError, match=r"as in 127\.0\.0\.1:9477"):
-        metrics.serve(address, None, None)  # type: ignore[arg-type]
+        metrics.listening(address)
 
 
 def test_an_address_that_is_taken_is_told() -> None:
@@ -113,4 +109,4 @@ def test_an_address_that_is_taken_is_told() -> None:
         taken.listen()
         address = f"127.0.0.1:{taken.getsockname()[1]}"
         with pytest.raises(metrics.MetricsError, match="cannot be served there: Address already in use"):
-            metrics.serve(address, None, None)  # type: ignore[arg-type]
+            metrics.listening(address)

@@ -1,0 +1,61 @@
+"""SIGTERM, SIGINT and SIGHUP from before the first port is touched until the last is put back.
+
+They only note what is wanted, and whoever starts or serves looks: nothing is interrupted between a change of an
+interface and the note of what it was. During the start that is between two steps, none of which takes long.
+"""
+
+from __future__ import annotations
+
+import signal
+from collections.abc import Callable
+from types import FrameType, TracebackType
+from typing import Any, Self
+
+_STOPPING = (signal.SIGTERM, signal.SIGINT)
+
+
+class StoppedError(Exception):
+    """A signal asked for the end before the start was over."""
+
+
+class Signals:
+    """Notes signals while it is entered, in the main thread. A SIGHUP during the start is a reload after it."""
+
+    def __init__(self) -> None:
+        self.stop = False
+        self._reload = False
+        self._told: Callable[[], object] = lambda: None
+        self._before: dict[int, Any] = {}
+
+    def __enter__(self) -> Self:
+        for number in (*_STOPPING, signal.SIGHUP):
+            self._before[number] = signal.signal(number, self._note)
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        for number, handler in self._before.items():
+            signal.signal(number, handler)
+
+    def tell(self, told: Callable[[], object]) -> None:
+        """From now on `told` is called by each signal, in the main thread, and once now for those of before."""
+        self._told = told
+        told()
+
+    def take_reload(self) -> bool:
+        """Whether a reload is wanted; asked once for each."""
+        wanted, self._reload = self._reload, False
+        return wanted
+
+    def check(self) -> None:
+        """Raises StoppedError when the end is wanted."""
+        if self.stop:
+            raise StoppedError
+
+    def _note(self, number: int, frame: FrameType | None) -> None:
+        if number in _STOPPING:
+            self.stop = True
+        else:
+            self._reload = True
+        self._told()

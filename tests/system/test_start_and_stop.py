@@ -1,0 +1,246 @@
+"""A start that is stopped, or fails, at any step leaves every interface as it was, and nothing behind.
+
+`dataplane run` is started in a child that counts the calls of its own functions; at the one with a given number, the
+signal comes, or an interface goes. The command itself knows nothing of it.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from .network import Host, Network, needs_root_and, network, until
+
+pytestmark = needs_root_and("ip", "sysctl")
+
+ROOT = Path(__file__).parents[2]
+POLICY = """
+instances:
+  - {id: a, addresses: [10.0.0.1], interface: to-a}
+  - {id: t, addresses: [10.0.0.2], interface: dp-tap}
+uplinks: [{interface: to-out}]
+"""
+
+#: Forks for each number on its standard input, so that everything is imported once; prints statuses.
+CHILD = """
+import importlib, os, signal, subprocess, sys, threading
+from pathlib import Path
+from dataplane.live import daemon, log
+importlib.import_module("pyroute2")
+folder, action = Path(sys.argv[1]), sys.argv[2]
+options = daemon.Options(folder / "policy.yaml", control=folder / "control", state=folder / "state",
+                         metrics="127.0.0.1:9477")
+WHERE = str(Path(daemon.__file__).parent)
+
+def begin(number):
+    seen = 0
+    def step(frame, event, argument):
+        nonlocal seen
+        file = frame.f_code.co_filename
+        if not file.startswith(WHERE) or file.endswith(("log.py", "seccomp.py")):
+            return None
+        seen += 1
+        if seen == number:
+            if action == "vanish":
+                subprocess.run(["ip", "link", "del", "to-out"], check=True)
+            else:
+                os.kill(os.getpid(), int(action))
+        return None
+    def ready(**state):
+        os.write(2, b"STEPS %d\\n" % seen)
+        os.kill(os.getpid(), signal.SIGTERM)
+    original = daemon.notify
+    daemon.notify = lambda **state: ready() if "READY" in state else None
+    log.set_up("text")
+    # From where interfaces are touched: before that a signal simply ends the process.
+    begun = daemon._run
+    def run(*arguments):
+        threading.settrace(step); sys.settrace(step)
+        begun(*arguments)
+    daemon._run = run
+    try:
+        daemon.run(options)
+    except daemon.StartError as error:
+        os.write(2, f"{error}\\n".encode())
+        return 1
+    return 0
+
+for line in sys.stdin:
+    child = os.fork()
+    if not child:
+        status = 99
+        try:
+            status = begin(int(line))
+        except BaseException:
+            import traceback
+            traceback.print_exc()
+        finally:
+            sys.settrace(None)
+            os._exit(status)
+    print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]), flush=True)
+"""
+
+
+class Start:
+    """Starts of a firewall in one namespace, each with something at one of its steps."""
+
+    def __init__(self, net: Network, folder: Path, action: str) -> None:
+        self.host, self.folder = net.host("fw"), folder
+        self.net, self.action = net, action
+        (folder / "policy.yaml").write_text(POLICY)
+        self.wires("to-a", "to-out")
+        self._log = (folder / "log").open("wb")
+        command = ("ip", "netns", "exec", self.host.name, sys.executable, "-c", CHILD, str(folder), action)
+        self._process = subprocess.Popen(
+            command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=self._log, cwd=ROOT, text=True
+        )
+
+    def wires(self, *names: str) -> None:
+        for name in names:
+            self.net.wire(self.host, name, self.net.host("out"), f"far-{name[3:]}")
+            self.host.ip("address", "add", f"fd00:{len(name)}::1/64", "dev", name, "nodad")
+
+    def at(self, number: int) -> int:
+        """Starts it once; the exit status."""
+        assert self._process.stdin
+        assert self._process.stdout
+        self._log.truncate(0)
+        self._process.stdin.write(f"{number}\n")
+        self._process.stdin.flush()
+        return int(self._process.stdout.readline())
+
+    @property
+    def log(self) -> str:
+        return (self.folder / "log").read_text().lstrip("\0")
+
+    def facts(self, *names: str) -> list[str]:
+        """What a start changes: flags, IPv6 and its addresses, and which interfaces there are."""
+        shown = []
+        for name in names:
+            link = self.host.ip("-o", "link", "show", name).split("mtu")[0].split(":", 1)[1]
+            addresses = [w for w in self.host.ip("-o", "-6", "address", "show", name).split() if w.startswith("fd00")]
+            off = self.host.run("sysctl", "-n", f"net.ipv6.conf.{name}.disable_ipv6").stdout.strip()
+            shown.append(f"{link} {addresses} {off}")
+        return shown
+
+    def left(self) -> list[str]:
+        """What must not be there afterwards."""
+        links = [line.split(":")[1].strip() for line in self.host.ip("-o", "link").splitlines()]
+        claimed = Path("/run/dataplane/interfaces")
+        place = os.stat(f"/run/netns/{self.host.name}")
+        ours = f"{place.st_dev}-{place.st_ino}-"
+        return [
+            *[name for name in links if name.startswith("dp")],
+            *[file.name for file in self.folder.iterdir() if file.name not in ("policy.yaml", "log", "state")],
+            *([file.name for file in claimed.iterdir() if file.name.startswith(ours)] if claimed.exists() else []),
+        ]
+
+    def close(self) -> None:
+        assert self._process.stdin
+        self._process.stdin.close()
+        self._process.wait(20)
+        self._log.close()
+        if self._process.stdout:
+            self._process.stdout.close()
+
+
+@pytest.fixture
+def start(tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[Start]:
+    with network() as net:
+        made = Start(net, tmp_path, str(int(request.param)) if isinstance(request.param, int) else request.param)
+        yield made
+        made.close()
+
+
+def steps(start: Start) -> int:
+    """How many steps an undisturbed start has."""
+    assert start.at(0) == 0, start.log
+    (line,) = [line for line in start.log.splitlines() if line.startswith("STEPS")]
+    return int(line.split()[1])
+
+
+@pytest.mark.parametrize("start", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP], indirect=True)
+def test_a_signal_at_any_step_of_the_start_leaves_no_trace(start: Start) -> None:
+    """SIGTERM and SIGINT end it, with status 0; SIGHUP is a reload once it runs."""
+    before = start.facts("to-a", "to-out")
+    total = steps(start)
+    assert total > 60
+    assert start.facts("to-a", "to-out") == before
+    assert not start.left()
+    # The steps of one interface are like those of another: of all some, at other places for each signal.
+    for number in range(1 + int(start.action) % 5, total + 1, 5):
+        status = start.at(number)
+        assert status == 0, (number, start.log)
+        assert start.facts("to-a", "to-out") == before, (number, start.log)
+        assert not start.left(), (number, start.log)
+        assert "Traceback" not in start.log
+        if int(start.action) == signal.SIGHUP:
+            assert "STEPS" in start.log
+
+
+@pytest.mark.parametrize("start", ["vanish"], indirect=True)
+def test_an_interface_that_goes_at_any_step_takes_no_other_with_it(start: Start) -> None:
+    """The start fails in a sentence, or goes on without it; the others are as they were."""
+    before = start.facts("to-a")
+    total = steps(start)
+    for number in range(1, total + 1, 5):
+        status = start.at(number)
+        assert status in (0, 1), (number, start.log)
+        assert "Traceback" not in start.log, (number, start.log)
+        assert start.facts("to-a") == before, (number, start.log)
+        assert not start.left(), (number, start.log)
+        start.wires("to-out")
+
+
+def test_a_limit_of_open_files_that_is_too_low_is_told(tmp_path: Path) -> None:
+    """In one sentence with the number that is needed, before anything is touched."""
+    (tmp_path / "policy.yaml").write_text("uplinks: [{interface: dp-none}]")
+    command = ["prlimit", "--nofile=40:40", sys.executable, "-m", "dataplane", "run", str(tmp_path / "policy.yaml")]
+    done = subprocess.run(
+        [*command, "--control", str(tmp_path / "control")], capture_output=True, text=True, cwd=ROOT, timeout=30
+    )
+    assert done.returncode == 1
+    assert done.stderr.startswith("this policy with --workers 1 needs 1")
+    assert "and the limit is 40: raise it (ulimit -n 1" in done.stderr
+    assert done.stderr.count("\n") == 1
+    assert list(tmp_path.iterdir()) == [tmp_path / "policy.yaml"]
+
+
+HANGS = """
+import sys, time
+from pathlib import Path
+from dataplane.live import daemon, log, operations
+daemon._STOP_SECONDS = 1
+operations.Operations._read_policy = lambda self: time.sleep(1000)
+log.set_up("text")
+folder = Path(sys.argv[1])
+daemon.run(daemon.Options(folder / "policy.yaml", control=folder / "control"))
+"""
+
+
+def test_a_control_thread_that_hangs_does_not_keep_the_firewall_from_stopping(tmp_path: Path) -> None:
+    """As a policy file on a server that is gone: interfaces are put back all the same."""
+    with network() as net:
+        host: Host = net.host("fw")
+        for name in ("to-a", "to-out"):
+            net.wire(host, name, net.host("out"), f"far-{name[3:]}")
+        (tmp_path / "policy.yaml").write_text(POLICY)
+        log = tmp_path / "log"
+        process = host.start(sys.executable, "-c", HANGS, str(tmp_path), output=log)
+        until(lambda: "running" in log.read_text(), "it runs")
+        assert "NOARP" in host.ip("link", "show", "to-a")
+        process.send_signal(signal.SIGHUP)
+        # The signal is taken at once; nothing outside shows that the control thread has begun to hang.
+        time.sleep(0.5)
+        assert host.stop(process) == 1
+        assert "the control thread has not ended what it does within 1 seconds" in log.read_text()
+        assert "NOARP" not in host.ip("link", "show", "to-a")
+        assert not (tmp_path / "control").exists()
+        assert "dp-tap" not in host.ip("-o", "link")
