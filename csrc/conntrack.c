@@ -547,7 +547,7 @@ int dp_conntrack_init(struct dp_conntrack *ct, const struct dp_conntrack_config 
     if (dp_flow_table_init(&ct->table, config->max_entries, seed) < 0)
         return DP_E_MEMORY;
     ct->links = dp_reserve(((size_t)config->max_entries + 1) * sizeof *ct->links);
-    if (!ct->links || dp_timer_init(&ct->wheel, config->max_entries + 1, 0) < 0) {
+    if (!ct->links || dp_timer_init(&ct->wheel, config->max_entries + 1, 0) < 0 || dp_resync_init(&ct->resync) < 0) {
         dp_conntrack_release(ct);
         return DP_E_MEMORY;
     }
@@ -560,6 +560,7 @@ void dp_conntrack_release(struct dp_conntrack *ct)
         free(ct->zones[z].cuts);
     free(ct->zones);
     free(ct->revoked);
+    dp_resync_release(&ct->resync);
     dp_timer_release(&ct->wheel, ct->table.room + 1);
     dp_unreserve(ct->links, ((size_t)ct->table.room + 1) * sizeof *ct->links);
     dp_flow_table_release(&ct->table);

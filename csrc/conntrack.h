@@ -25,6 +25,7 @@
 #define DP_CONNTRACK_H
 
 #include "flow_table.h"
+#include "resync.h"
 #include "timer.h"
 
 enum dp_conn_status { DP_CONN_NONE, DP_CONN_LIVE, DP_CONN_HELD };
@@ -82,6 +83,7 @@ struct dp_conntrack {
     uint32_t victim; /* the zone that had to give way last */
     struct dp_zone *zones;
     struct dp_flow_table table;
+    struct dp_resync resync;
     struct dp_timer_wheel wheel;
     struct dp_zone_link *links;
     struct dp_conntrack_config config;
@@ -94,6 +96,7 @@ struct dp_conntrack {
     uint64_t expired;
     uint64_t replaced;
     uint64_t disconnected;
+    uint64_t resynchronised;
     uint64_t early_drops;
     struct dp_flood_counter flood[DP_FLOODS];
     dp_entry_observer *observe; /* NULL: nobody wants to know */

@@ -396,6 +396,7 @@ struct dp_counters {
     uint64_t connections_expired;
     uint64_t connections_replaced;
     uint64_t connections_disconnected;
+    uint64_t connections_resynchronised; /* both sides agreed on a place outside the TCP window */
     uint64_t early_drops;
     uint64_t table_full;
     uint64_t time_backwards;

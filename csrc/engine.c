@@ -286,6 +286,7 @@ void dp_engine_counters(const struct dp_engine *e, struct dp_counters *counters)
     counters->connections_expired = ct->expired;
     counters->connections_replaced = ct->replaced;
     counters->connections_disconnected = ct->disconnected;
+    counters->connections_resynchronised = ct->resynchronised;
     counters->early_drops = ct->early_drops;
     memcpy(counters->flood, ct->flood, sizeof counters->flood);
     dp_fragments_count(e->fragments, counters);

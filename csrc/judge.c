@@ -121,14 +121,68 @@ void dp_judge_new(struct dp_engine *engine, const struct dp_job *job, uint32_t d
         dp_tcp_open(&ct->table.entries[entry], &job->packet.tcp);
 }
 
+/* ---- outside the window ---- */
+
+void dp_judge_refused(struct dp_engine *engine, const struct dp_job *job, uint32_t entry, enum dp_side side,
+                      enum dp_cause cause, struct dp_check *check)
+{
+    struct dp_conntrack *ct = &engine->conntrack;
+    const struct dp_tcp_segment *segment = &job->packet.tcp;
+    enum dp_tcp_outside found = DP_TCP_REFUSED;
+    uint8_t next;
+
+    if (cause == DP_CAUSE_TCP_WINDOW)
+        found = dp_tcp_outside(&ct->config, &ct->resync, &ct->table, entry, side, segment, &next);
+    if (found == DP_TCP_REFUSED) {
+        if (cause == DP_CAUSE_TCP_WINDOW)
+            dp_tcp_refuse(&ct->resync, &ct->table, entry, side, segment);
+        dp_answer_invalid(check, cause);
+        return;
+    }
+    dp_answer(check, DP_ALLOW, DP_STATE_ESTABLISHED, DP_REASON_CONNECTION);
+    check->rule = ct->table.entries[entry].rule;
+    if (found == DP_TCP_RESYNCED) {
+        ct->resynchronised++;
+        dp_conntrack_keep(ct, entry, next);
+    }
+}
+
+void dp_judge_unseen(struct dp_engine *engine, const struct dp_job *job)
+{
+    struct dp_conntrack *ct = &engine->conntrack;
+    struct dp_entry tried;
+    enum dp_side side;
+    uint32_t entry;
+    uint8_t next;
+
+    if (dp_conntrack_find(ct, &job->key[DP_INGRESS], job->hash[DP_INGRESS], &entry) != DP_CONN_LIVE)
+        return;
+    tried = ct->table.entries[entry];
+    side = tried.flags & DP_ENTRY_INBOUND ? DP_INITIATOR : DP_RESPONDER;
+    if (dp_judge_step(ct, &tried, &job->packet, side, &next) == DP_CAUSE_TCP_WINDOW)
+        dp_tcp_refuse(&ct->resync, &ct->table, entry, side, &job->packet.tcp);
+}
+
 /* ---- disconnected ---- */
+
+/* Whether a packet of the initiator is one that its connection can go on with, and the state that it leads to. */
+static bool is_kept(struct dp_conntrack *ct, uint32_t entry, const struct dp_packet *p, uint8_t *next)
+{
+    struct dp_entry *e = &ct->table.entries[entry];
+    enum dp_cause cause = dp_judge_step(ct, e, p, DP_INITIATOR, next);
+
+    if (cause != DP_CAUSE_TCP_WINDOW)
+        return cause == DP_CAUSE_NONE;
+    *next = e->state;
+    return dp_tcp_outside(&ct->config, &ct->resync, &ct->table, entry, DP_INITIATOR, &p->tcp, next) != DP_TCP_REFUSED;
+}
 
 void dp_judge_held(struct dp_engine *engine, const struct dp_job *job, uint32_t direction, uint32_t entry,
                    struct dp_check *check)
 {
     struct dp_conntrack *ct = &engine->conntrack;
     struct dp_entry *e = &ct->table.entries[entry];
-    uint8_t next;
+    uint8_t next = e->state;
 
     if (ct->config.reevaluate && direction == DP_INGRESS && dp_judge_reopens(ct, e, &job->packet)) {
         dp_judge_new(engine, job, direction, entry, check);
@@ -136,7 +190,7 @@ void dp_judge_held(struct dp_engine *engine, const struct dp_job *job, uint32_t 
             return;
     } else if (ct->config.reevaluate && direction == DP_INGRESS &&
                ask_rules(engine, &job->packet, job->zone[direction], direction, check) &&
-               dp_judge_step(ct, e, &job->packet, DP_INITIATOR, &next) == DP_CAUSE_NONE) {
+               is_kept(ct, entry, &job->packet, &next)) {
         dp_conntrack_reattach(ct, entry, check->rule);
         dp_conntrack_keep(ct, entry, next);
         dp_answer(check, DP_ALLOW, DP_STATE_ESTABLISHED, DP_REASON_RULE);

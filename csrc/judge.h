@@ -65,6 +65,13 @@ void dp_judge_error(struct dp_engine *engine, const struct dp_job *job, uint32_t
 /* A packet without a connection, or one that begins anew in place of the closed connection `old` (0 for none). */
 void dp_judge_new(struct dp_engine *engine, const struct dp_job *job, uint32_t direction, uint32_t old,
                   struct dp_check *check);
+/* A packet of a live connection that is not valid there for this cause, unless it passes outside the window (SPEC 4.4).
+ */
+void dp_judge_refused(struct dp_engine *engine, const struct dp_job *job, uint32_t entry, enum dp_side side,
+                      enum dp_cause cause, struct dp_check *check);
+/* A packet that was refused for its place on its way out does not arrive: its receiver's connection notes it all the
+ * same, as the one on its way out did. */
+void dp_judge_unseen(struct dp_engine *engine, const struct dp_job *job);
 /* A packet that the rules decide about and that gets no connection. */
 void dp_judge_alone(struct dp_engine *engine, const struct dp_job *job, uint32_t direction, struct dp_check *check);
 /* A packet of a disconnected connection (SPEC 5.3); with reevaluate, its initiator's may keep it (SPEC 5.7). */
@@ -127,7 +134,7 @@ static inline __attribute__((always_inline)) void dp_judge_known(struct dp_engin
     cause = dp_judge_step(ct, e, &job->packet, side, &next);
     dp_answer_belongs_to(check, e);
     if (cause) {
-        dp_answer_invalid(check, cause);
+        dp_judge_refused(engine, job, entry, side, cause, check);
         return;
     }
     dp_answer(check, DP_ALLOW, DP_STATE_ESTABLISHED, DP_REASON_CONNECTION);

@@ -255,6 +255,8 @@ static void judge_whole(struct dp_engine *engine, const struct dp_job *job, stru
         judge(engine, job, order[i], check);
         record->verdict = check->verdict;
         record->checks++;
+        if (check->cause == DP_CAUSE_TCP_WINDOW && order[i] == DP_EGRESS && job->zone[DP_INGRESS] != DP_NO_ZONE)
+            dp_judge_unseen(engine, job);
     }
 }
 

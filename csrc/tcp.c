@@ -9,6 +9,10 @@
  * blind one is refused, and the right one is still accepted after it. A SYN repeated with another sequence number
  * starts its side anew while nobody has answered.
  *
+ * OLD segments, refused for their place at first, pass whatever their acknowledgement says, unless it is of what cannot
+ * have been sent: the receiver looks at the sequence number first and drops them with an ACK, so that a forged one
+ * moves nothing. One without data is as old as its place. In a handshake nothing is old yet.
+ *
  * RST in a synchronised state (RFC 5961, 3): exactly where the other side's acknowledgements stand, or where its own
  * data end, it closes; elsewhere inside the window it passes, so that the receiver can challenge it, and the state
  * stays; outside it is invalid.
@@ -145,6 +149,12 @@ static bool is_opening(uint8_t state)
 {
     return state == DP_CONN_TCP_SYN_SENT || state == DP_CONN_TCP_SIMULTANEOUS || state == DP_CONN_TCP_SYN_RECEIVED ||
            state == DP_CONN_TCP_SYN_RECEIVED_INITIATOR;
+}
+
+/* A plain SYN of the initiator on an established connection: it has lost its state and is to be told so. */
+static bool is_restart(const struct dp_entry *e, enum dp_side sender, enum dp_tcp_event event)
+{
+    return event == DP_TCP_SYN && sender == DP_INITIATOR && e->state == DP_CONN_TCP_ESTABLISHED;
 }
 
 static bool inside(const struct dp_entry *e, enum dp_side sender, enum dp_side receiver, uint32_t seq, uint32_t ack,
@@ -297,5 +307,79 @@ enum dp_cause dp_tcp_step(const struct dp_conntrack_config *config, struct dp_en
     /* A SYN in a connection that has been opened is left to be challenged (RFC 5961, 4): it says nothing new. */
     if (event != DP_TCP_RST && (!(s->flags & DP_TCP_FLAG_SYN) || is_opening(e->state)))
         move(e, sender, receiver, s, ack);
+    else if (is_restart(e, sender, event))
+        return DP_CAUSE_TCP_WINDOW;
     return DP_CAUSE_NONE;
+}
+
+/* ---- outside the window ---- */
+
+static bool may_agree(const struct dp_entry *e, const struct dp_tcp_segment *s)
+{
+    return !is_opening(e->state) && (s->flags & DP_TCP_FLAG_ACK) && !(s->flags & (DP_TCP_FLAG_SYN | DP_TCP_FLAG_RST));
+}
+
+/* Whether the receiver has acknowledged all of a segment, and could have been sent what it acknowledges. */
+static bool is_old(const struct dp_entry *e, enum dp_side receiver, const struct dp_tcp_segment *s)
+{
+    return (e->tcp_scale_flags[receiver] & SIDE_ACKED) && !before(e->tcp_max_ack[receiver], s->end) &&
+           !before(later(e->tcp_end[receiver], e->tcp_max_end[receiver]), s->ack);
+}
+
+/* Puts the window where `s` of `sender` and a refused segment of the receiver, of this window, agree that they are. */
+static void take_place(struct dp_entry *e, enum dp_side sender, enum dp_side receiver, const struct dp_tcp_segment *s,
+                       uint32_t receiver_window)
+{
+    uint32_t window = (uint32_t)s->window << scale_of(e, sender);
+
+    /* The FIN of a side that has gone on was not of the stream that it sends now. */
+    if (e->tcp_end[receiver] != s->ack)
+        e->tcp_scale_flags[receiver] &= (uint8_t)~SIDE_FIN;
+    if (e->tcp_end[sender] != s->end)
+        e->tcp_scale_flags[sender] &= (uint8_t)~SIDE_FIN;
+    if (s->flags & DP_TCP_FLAG_FIN)
+        e->tcp_scale_flags[sender] |= SIDE_FIN;
+    e->tcp_scale_flags[sender] |= SIDE_ACKED;
+    e->tcp_scale_flags[receiver] |= SIDE_ACKED;
+    e->tcp_end[sender] = s->end;
+    e->tcp_end[receiver] = e->tcp_max_ack[sender] = s->ack;
+    e->tcp_max_ack[receiver] = s->seq;
+    raise_window(e, sender, window);
+    raise_window(e, receiver, receiver_window);
+    e->tcp_max_end[receiver] = s->ack + (window ? window : 1);
+    e->tcp_max_end[sender] = later(s->end, s->seq + (receiver_window ? receiver_window : 1));
+}
+
+enum dp_tcp_outside dp_tcp_outside(const struct dp_conntrack_config *config, struct dp_resync *resync,
+                                   const struct dp_flow_table *table, uint32_t entry, enum dp_side sender,
+                                   const struct dp_tcp_segment *s, uint8_t *next)
+{
+    enum dp_side receiver = sender == DP_INITIATOR ? DP_RESPONDER : DP_INITIATOR;
+    struct dp_entry *e = &table->entries[entry];
+    struct dp_disagreement *kept;
+
+    if (is_restart(e, sender, dp_tcp_first_event(s->flags)))
+        return DP_TCP_UNCHANGED;
+    if (!may_agree(e, s))
+        return DP_TCP_REFUSED;
+    if (is_old(e, receiver, s))
+        return DP_TCP_UNCHANGED;
+    kept = dp_resync_find(resync, table, entry);
+    if (!kept || !dp_resync_agrees(kept, sender, s))
+        return DP_TCP_REFUSED;
+    take_place(e, sender, receiver, s, kept->window[receiver]);
+    kept->entry = 0;
+    *next = config->tcp_next[e->state][sender][event_of(e, receiver, s)];
+    if (*next == DP_CONN_INVALID)
+        *next = e->state;
+    return DP_TCP_RESYNCED;
+}
+
+void dp_tcp_refuse(struct dp_resync *resync, const struct dp_flow_table *table, uint32_t entry, enum dp_side side,
+                   const struct dp_tcp_segment *s)
+{
+    const struct dp_entry *e = &table->entries[entry];
+
+    if (may_agree(e, s))
+        dp_resync_refuse(resync, table, entry, side, s, (uint32_t)s->window << scale_of(e, side));
 }

@@ -17,11 +17,16 @@
  *   IV   ack >= receiver.end - max(sender.window, 66000)
  *
  * GUARANTEE. A segment that is refused changes nothing in the entry.
+ *
+ * OUTSIDE THE WINDOW (SPEC 4.4) a segment is refused with three exceptions. Two pass and change nothing: what the
+ * receiver has acknowledged already, which it answers with an ACK (RFC 9293, 3.10.7.4), and the initiator's plain SYN
+ * on an established connection, which it challenges (RFC 5961, 4). And a segment that agrees with one of the other
+ * side's that was refused takes the window to the place that both stand at (resync.h).
  */
 #ifndef DP_TCP_H
 #define DP_TCP_H
 
-#include "flow_table.h"
+#include "resync.h"
 
 /* Combinations of SYN, FIN, RST and ACK that TCP knows; the others are no TCP (SPEC 4.4). */
 bool dp_tcp_flags_valid(uint8_t flags);
@@ -34,9 +39,23 @@ void dp_tcp_open(struct dp_entry *entry, const struct dp_tcp_segment *segment);
 
 /*
  * Holds a segment of `side` against the entry. DP_CAUSE_NONE: it is valid, the entry's window has moved, and *next is
- * the state to go to. Otherwise the cause why it is not.
+ * the state to go to. Otherwise the cause why it is not; after DP_CAUSE_TCP_WINDOW dp_tcp_outside says what it is still
+ * good for.
  */
 enum dp_cause dp_tcp_step(const struct dp_conntrack_config *config, struct dp_entry *entry, enum dp_side side,
                           const struct dp_tcp_segment *segment, uint8_t *next);
+
+enum dp_tcp_outside { DP_TCP_REFUSED, DP_TCP_UNCHANGED, DP_TCP_RESYNCED };
+
+/*
+ * What a segment comes to that dp_tcp_step has refused for its place. DP_TCP_UNCHANGED: it passes and changes nothing.
+ * DP_TCP_RESYNCED: it is valid, the window stands where both sides do, and *next is the state to go to.
+ */
+enum dp_tcp_outside dp_tcp_outside(const struct dp_conntrack_config *config, struct dp_resync *resync,
+                                   const struct dp_flow_table *table, uint32_t entry, enum dp_side side,
+                                   const struct dp_tcp_segment *segment, uint8_t *next);
+/* Keeps a segment that was refused for its place, if the other side may agree with it. */
+void dp_tcp_refuse(struct dp_resync *resync, const struct dp_flow_table *table, uint32_t entry, enum dp_side side,
+                   const struct dp_tcp_segment *segment);
 
 #endif

@@ -29,6 +29,8 @@ def print_summary(summary: Summary, stream: TextIO, *, top: int) -> None:
     _print_denied(console, summary)
     _print_changes(console, summary)
     _print_speed(console, summary)
+    for sentence in summary.advice:
+        console.print(Text(sentence, "yellow"), soft_wrap=True)
 
 
 def _table(title: str, *columns: tuple[str, str]) -> Table:
@@ -74,6 +76,7 @@ def _print_connections(console: Console, summary: Summary) -> None:
     for number, word in (
         (c.replaced, "replaced by a new one on the same ports"),
         (c.disconnected, "disconnected by changes"),
+        (c.resynchronised, "times resynchronised"),
         (c.early_drops, "dropped early to make room"),
     ):
         if number:

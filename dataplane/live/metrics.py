@@ -38,6 +38,7 @@ _COUNTERS: dict[str, tuple[str, tuple[str, ...]]] = {
     "connections_expired": ("Connections that ended because their time was over.", ()),
     "connections_replaced": ("Closed connections replaced by a new one on the same addresses and ports.", ()),
     "connections_disconnected": ("Inbound connections disconnected by a change.", ()),
+    "connections_resynchronised": ("Times that both sides agreed on a place outside the TCP window.", ()),
     "early_drops": ("Connections dropped early to make room in a full table.", ()),
     "table_full": ("New connections denied because the table was full.", ()),
     "fragment_datagrams_evicted": ("Fragmented datagrams given up to make room.", ()),
@@ -208,8 +209,8 @@ def _table(operations: Operations) -> Iterator[Metric]:
     yield _value("table_entries", counters.entries)
     yield _value("table_limit", counters.max_entries)
     yield _value("table_bytes", counters.table_bytes)
-    for name in ("connections_opened", "connections_expired", "connections_replaced", "connections_disconnected"):
-        yield _value(name, getattr(counters, name))
+    for name in ("opened", "expired", "replaced", "disconnected", "resynchronised"):
+        yield _value(f"connections_{name}", getattr(counters, f"connections_{name}"))
     yield _value("early_drops", counters.early_drops)
     yield _value("table_full", counters.table_full)
     yield _value("fragment_datagrams_evicted", counters.datagrams_evicted)

@@ -91,6 +91,7 @@ def counters_record(firewall: Firewall) -> dict[str, Any]:
             "expired": counters.connections_expired,
             "replaced": counters.connections_replaced,
             "disconnected": counters.connections_disconnected,
+            "resynchronised": counters.connections_resynchronised,
             "early_drops": counters.early_drops,
             "table_full": counters.table_full,
         },

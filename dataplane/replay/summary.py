@@ -6,7 +6,7 @@ The counters of an engine run on for as long as it lives: a replay's figures are
 from __future__ import annotations
 
 import socket
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from itertools import chain, islice, repeat
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -93,6 +93,7 @@ class ConnectionCount:
     expired: int
     replaced: int
     disconnected: int
+    resynchronised: int
     early_drops: int
     table_full: int
     live: int
@@ -151,6 +152,7 @@ class Summary:
     idle_rules: Sequence[tuple[str, str]]
     denied_flows: Sequence[DeniedFlow]
     changes: Sequence[AppliedChange]
+    advice: Sequence[str]
 
     @property
     def packets_per_second(self) -> float:
@@ -191,6 +193,7 @@ class Summary:
             "rules_never_hit": [{"rule": rule, "security_group": group} for rule, group in self.never_hit],
             "denied_flows": [asdict(flow) for flow in self.denied_flows],
             "changes": [change.to_dict() for change in self.changes],
+            "advice": list(self.advice),
         }
 
 
@@ -256,7 +259,38 @@ def summarise(
         idle_rules=idle,
         denied_flows=_denied_flows(engine, before, top),
         changes=changes,
+        advice=list(_advice(engine, counters, was)),
     )
+
+
+#: From so many packets on, and from such a share of all, a cause says something about the captures.
+_MANY, _SHARE = 3, 0.05
+
+
+def _advice(engine: Engine, counters: Any, was: Any) -> Iterator[str]:
+    """What the figures usually mean, and what to set, a sentence each."""
+    settings = engine.policy.conntrack
+    packets = sum(_traffic(counters.verdict[v], was.verdict[v]).packets for v in range(lib.DP_VERDICTS))
+
+    def many(cause: int) -> int:
+        found = _traffic(counters.cause[cause], was.cause[cause]).packets
+        return int(found) if found >= max(_MANY, _SHARE * packets) else 0
+
+    if places := counters.connections_resynchronised - was.connections_resynchronised:
+        yield (
+            f"Packets are missing: {places:,} times both sides of a TCP connection went on together outside its "
+            "window, which was taken from there."
+        )
+    if (found := many(lib.DP_CAUSE_TCP_NO_CONNECTION)) and not settings.tcp_loose:
+        yield (
+            f"{found:,} TCP packets belong to no connection that was seen to open (tcp-no-connection): usually the "
+            "captures began mid-stream; set conntrack.tcp_loose to true to take up such connections."
+        )
+    if found := many(lib.DP_CAUSE_TCP_WINDOW):
+        yield (
+            f"{found:,} TCP packets are outside the window of their connection (tcp-window): usually the captures lost "
+            "packets; set conntrack.tcp_be_liberal to true, or capture again with a larger buffer."
+        )
 
 
 def _traffic(counter: Any, was: Any) -> Traffic:
@@ -280,6 +314,7 @@ def _connections(engine: Engine, counters: Any, was: Any) -> ConnectionCount:
         expired=counters.connections_expired - was.connections_expired,
         replaced=counters.connections_replaced - was.connections_replaced,
         disconnected=counters.connections_disconnected - was.connections_disconnected,
+        resynchronised=counters.connections_resynchronised - was.connections_resynchronised,
         early_drops=counters.early_drops - was.early_drops,
         table_full=counters.table_full - was.table_full,
         live=sum(by_state.values()),

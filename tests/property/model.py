@@ -119,6 +119,7 @@ class Model:
         self.clock = 0
         self.zones: dict[str, dict[Key, Connection]] = {}
         self._born = 0
+        self._outside = False
         self._owners: dict[tuple[Address, int], str] = {}
 
     def process(self, frame: bytes, time_ns: int) -> Verdict:
@@ -128,6 +129,7 @@ class Model:
         if packet is None:
             return Verdict("bypass")
         checks: list[Check] = []
+        self._outside = False
         self._note_owners(packet)
         # Which holder ARP comes from has just been noted, by the hardware address in it.
         source_mac = packet.source_mac if packet.arp_mac is None else ""
@@ -137,6 +139,8 @@ class Model:
         receiver = self._holder(packet.destination, packet.destination_mac, packet.vlan)
         if receiver is not None and all(check.verdict == "allow" for check in checks):
             checks.append(self._check(packet, receiver, "ingress"))
+        elif receiver is not None and self._outside:
+            self._note_unseen(packet, receiver["id"])
         if not checks:
             return Verdict("bypass")
         return Verdict("deny" if any(check.verdict == "deny" for check in checks) else "allow", tuple(checks))
@@ -293,20 +297,30 @@ class Model:
         name = instance["id"]
         if _side(direction, connection) == RESPONDER and _to_itself(packet):
             return self._check_alone(packet, instance, direction)
-        firm = not connection.tentative()
+        firm, ignored = not connection.tentative(), False
         if packet.tcp is not None and connection.tcp is not None:
             outcome = connection.tcp.take(packet.tcp, _side(direction, connection))
             if outcome == "new connection":
                 return self._check_first(packet, instance, direction, key)
-            if outcome == "invalid":
+            if outcome in ("invalid", "outside"):
+                self._outside = outcome == "outside"
                 return _invalid(name, direction, connection.origin)
-        self._refresh(direction, connection)
+            ignored = outcome == "ignored"
+        if not ignored:
+            self._refresh(direction, connection)
         if firm and connection.tentative():
             # A connection that closed lines up behind those that were tentative before it.
             self._born += 1
             connection.born = self._born
         found = (connection.rule, connection.security_group, connection.origin)
         return Check(name, direction, "allow", "established", "connection", *found)
+
+    def _note_unseen(self, packet: Packet, name: str) -> None:
+        """SPEC 4.4: what was refused for its place on its way out is a place that its receiver may agree with."""
+        key = connection_key(packet, "ingress", self._tag(packet, name))
+        connection = None if key is None else self.connection(name, key)
+        if connection is not None and connection.cut is None and connection.tcp is not None and packet.tcp is not None:
+            connection.tcp.refuse(packet.tcp, _side("ingress", connection))
 
     def _refresh(self, direction: str, connection: Connection) -> None:
         connection.last = self.clock
@@ -331,7 +345,7 @@ class Model:
             outcome = tcp.take(segment, INITIATOR)
             if outcome == "new connection":
                 return self._check_first(packet, instance, direction, key)
-            if outcome == "invalid":
+            if outcome in ("invalid", "outside"):
                 return held
         connection.cut, connection.rule, connection.security_group = None, rule["id"], group
         self._refresh(direction, connection)

@@ -18,7 +18,9 @@ Readings that the specification leaves open, as taken here:
 * A RST that answers a SYN must acknowledge it. Any other RST counts when its sequence number is in the window.
 * After a RST, what is still under way passes and leaves the connection closed.
 * While half-open, a SYN or SYN-ACK with another sequence number than before is invalid. In an established connection
-  a SYN or SYN-ACK inside the window passes and changes nothing.
+  a SYN or SYN-ACK inside the window passes and changes nothing but the timer, the initiator's SYN not even that.
+* Old data is also a segment without data that begins where the other side has acknowledged, or before; it acknowledges
+  nothing that could not have been sent.
 
 The window check is coarse: a segment is outside when its sequence or acknowledgement number lies more than `FAR` bytes
 from what is known of that side. The stories send segments that are well inside (a few kilobytes) or well outside.
@@ -57,6 +59,10 @@ def distance(later: int, earlier: int) -> int:
     return (later - earlier + (1 << 31)) % (1 << 32) - (1 << 31)
 
 
+def _end(segment: Tcp) -> int:
+    return (segment.seq + segment.length + bool(segment.flags & FIN)) % (1 << 32)
+
+
 @dataclass
 class Side:
     """What one side has said; sequence numbers, or None while unknown."""
@@ -66,6 +72,7 @@ class Side:
     said_plain_syn: bool = False
     syn_acknowledged: bool = False
     end: int | None = None
+    acknowledged: int | None = None
     fin_end: int | None = None
     fin_acknowledged: bool = False
 
@@ -77,6 +84,7 @@ class TcpConnection:
     be_liberal: bool = False
     picked_up: bool = False
     reset: bool = False
+    refused: tuple[list[Tcp], list[Tcp]] = field(default_factory=lambda: ([], []))
     sides: tuple[Side, Side] = field(default_factory=lambda: (Side(), Side()))
 
     @property
@@ -112,7 +120,17 @@ class TcpConnection:
             self._note_syn(segment, INITIATOR)
 
     def take(self, segment: Tcp, side: int) -> str:
-        """Judges the next segment: "valid" (and taken in), "invalid" (nothing changes) or "new connection"."""
+        """Judges the next segment.
+
+        "valid" (and taken in), "ignored" (it passes, nothing changes), "invalid" (nothing changes), "outside" (invalid
+        for its place, which the other side may agree with) or "new connection".
+        """
+        outcome = self._judge(segment, side)
+        if outcome == "valid":
+            self.refused = [], []
+        return outcome
+
+    def _judge(self, segment: Tcp, side: int) -> str:
         if not possible(segment):
             return "invalid"
         if plain_syn(segment) and self.state in ("closing", "half-closed", "closed"):
@@ -120,8 +138,10 @@ class TcpConnection:
         flags = segment.flags
         if self._challenge(segment, side):
             return "valid"
+        if plain_syn(segment) and side == INITIATOR and self.state == "established":
+            return "ignored"
         if self._outside(segment, side):
-            return "invalid"
+            return self._take_outside(segment, side)
         if flags & RST:
             return self._take_reset(segment, side)
         if flags & SYN and self.state == "established":
@@ -146,6 +166,27 @@ class TcpConnection:
         if own is not None and abs(distance(segment.seq, own)) > FAR:
             return True
         return bool(segment.flags & ACK) and other is not None and abs(distance(segment.ack, other)) > FAR
+
+    def _take_outside(self, segment: Tcp, side: int) -> str:
+        """SPEC 4.4: old data is ignored, a place that both sides agree on is taken, the rest is refused."""
+        if segment.flags & (SYN | RST) or self.state == "half-open":
+            return "invalid"
+        me, other = self.sides[side], self.sides[1 - side]
+        end = _end(segment)
+        could_be_sent = other.end is None or distance(segment.ack, other.end) <= FAR
+        if other.acknowledged is not None and distance(end, other.acknowledged) <= 0 and could_be_sent:
+            return "ignored"
+        if any(_end(theirs) == segment.ack and theirs.ack == segment.seq for theirs in self.refused[1 - side]):
+            other.end, me.end, other.acknowledged, me.acknowledged = segment.ack, end, segment.seq, segment.ack
+            self._note(segment, side)
+            return "valid"
+        self.refuse(segment, side)
+        return "outside"
+
+    def refuse(self, segment: Tcp, side: int) -> None:
+        """A segment outside the window was refused, here or on its way out of another instance."""
+        if not segment.flags & (SYN | RST) and self.state != "half-open" and self._outside(segment, side):
+            self.refused[side].append(segment)
 
     def _acknowledges_syn(self, segment: Tcp, side: int) -> bool:
         """Whether `side` acknowledges the other side's SYN, and nothing that the other side never sent."""
@@ -178,6 +219,7 @@ class TcpConnection:
         elif me.syn != segment.seq:
             return "invalid"
         me.said_syn_ack = True
+        me.acknowledged = segment.ack
         other.syn_acknowledged = True
         return "valid"
 
@@ -196,12 +238,14 @@ class TcpConnection:
 
     def _note(self, segment: Tcp, side: int) -> None:
         me, other = self.sides[side], self.sides[1 - side]
-        end = (segment.seq + segment.length + bool(segment.flags & FIN)) % (1 << 32)
+        end = _end(segment)
         if me.end is None or distance(end, me.end) > 0:
             me.end = end
         if segment.flags & FIN:
             me.fin_end = end
         if segment.flags & ACK:
+            if me.acknowledged is None or distance(segment.ack, me.acknowledged) > 0:
+                me.acknowledged = segment.ack
             if other.end is None:
                 other.end = segment.ack
             other.syn_acknowledged = True

@@ -120,13 +120,20 @@ TCP_STORIES: dict[str, list[Row]] = {
         *HANDSHAKE, row(NO, "I", "P.", 100, 90_000, 1), row(NO, "I", ".", 0, 90_000, 1),
         row(NO, "I", ".", 0, 1, 90_000), row(OK, "I", "P.", 100, 1, 1),
     ],
-    "forged data from behind": [*HANDSHAKE, row("behind-window", "R", "P.", 9, -90_000, 1)],
+    "forged data from behind": [*HANDSHAKE, row(OK, "R", "P.", 9, -90_000, 1)],
+    "forged data from behind that acknowledges what was never sent": [
+        *HANDSHAKE, row(NO, "I", "P.", 9, -90_000, 90_000),
+    ],
+    "new data with an acknowledgement from far behind": [*LONG, row("behind-window", "R", "P.", 9, 1, 101)],
+    "both sides agree on a place": [
+        *HANDSHAKE, row(NO, "R", "P.", 9, 900_000, 1), row("agreed-place", "I", ".", 0, 1, 900_009),
+    ],
     "up to the edge of the window": [
         *HANDSHAKE, row(OK, "I", "P.", 101, 7900, 1), row(OK, "I", "P.", 1, 8001, 1),
         row("beyond-window", "I", "P.", 1, 8002, 1),
     ],
-    "a segment that comes long after": [*LONG, row("behind-window", "I", "P.", 100, 1, 1)],
-    "an acknowledgement that comes long after": [*LONG, row("behind-window", "R", ".", 0, 1, 101)],
+    "a segment that comes long after": [*LONG, row(OK, "I", "P.", 100, 1, 1)],
+    "an acknowledgement that comes long after": [*LONG, row(OK, "R", ".", 0, 1, 101)],
     "an acknowledgement of data that took another way": [*HANDSHAKE, row("ack-of-unseen", "R", ".", 0, 1, 500)],
     "keep-alive and zero-window probe": [
         *HANDSHAKE, row(OK, "I", ".", 0, 0, 1), row(OK, "R", ".", 0, 1, 1, 0), row(OK, "I", ".", 1, 1, 1),
@@ -165,7 +172,7 @@ TCP_STORIES: dict[str, list[Row]] = {
         *HANDSHAKE, row(OK, "I", "S", 0, 500), row(OK, "I", "R", 0, 300),
         row("reset-after-challenged-syn", "I", "S", 0, 500),
     ],
-    "a SYN outside the window": [*HANDSHAKE, row("syn-outside-window", "I", "S", 0, 500_000)],
+    "a SYN outside the window": [*HANDSHAKE, row(OK, "I", "S", 0, 500_000)],
     "a SYN of the server": [*HANDSHAKE, row("syn-from-responder", "R", "S", 0, 500)],
     "a SYN-ACK of the client": [*HANDSHAKE, row("syn-ack-from-initiator", "I", "S.", 0, 0, 1)],
     # ---- closing, and ports used again ----
