@@ -23,7 +23,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from dataplane._core.errors import DataPlaneError
-from dataplane.live import protocol, state
+from dataplane.live import audit, protocol, state
+from dataplane.live.audit import NOBODY, Asker
 from dataplane.live.capture import Capture
 from dataplane.live.feed import ConnectionEvents, Drops, Feed, Subscription
 from dataplane.live.ports import PortError
@@ -189,18 +190,22 @@ class ControlServer:
             case protocol.Stations():
                 return _result(await self.do(operations.stations))
             case protocol.Reload():
-                return _result(await self.do(lambda: operations.reload(dry_run=request.dry_run)))
+                return _result(await self.do(lambda: operations.reload(dry_run=request.dry_run, asker=client.asker)))
             case protocol.ChangePolicy():
-                return _result(await self.do(lambda: operations.change(request.change, dry_run=request.dry_run)))
+                return _result(
+                    await self.do(
+                        lambda: operations.change(request.change, dry_run=request.dry_run, asker=client.asker)
+                    )
+                )
             case protocol.CurrentPolicy():
                 # It cannot change, so that writing it keeps nobody else waiting.
                 return _result(await asyncio.to_thread(document, operations.firewall.policy))
             case protocol.Save():
-                return _result(await self.save())
+                return _result(await self.save(client.asker))
             case protocol.Connections(action="list"):
                 return await self._list(request, client)
             case protocol.Connections():
-                return _result(await self.do(self._about_connections, request))
+                return _result(await self.do(self._about_connections, request, client.asker))
             case protocol.Events():
                 return await self._stream_items(client, lambda notify: ConnectionEvents(self._firewall, notify))
             case protocol.Drops():
@@ -213,14 +218,16 @@ class ControlServer:
                 raise _StreamEndedError
         raise ValueError(f"command {request.command} is not served")
 
-    def _about_connections(self, request: protocol.Connections) -> dict[str, Any]:
+    def _about_connections(self, request: protocol.Connections, asker: Asker) -> dict[str, Any]:
         if request.action == "count":
             return self._operations.count(request.selection)
         if request.action == "delete" and request.selection.is_empty:
-            raise ValueError("delete needs at least one filter: flush deletes all connections")
-        return self._operations.delete(request.selection)
+            error = ValueError("delete needs at least one filter: flush deletes all connections")
+            audit.refused("deletion of connections", error, asker)
+            raise error
+        return self._operations.delete(request.selection, asker=asker)
 
-    async def save(self) -> dict[str, Any]:
+    async def save(self, asker: Asker = NOBODY) -> dict[str, Any]:
         """Writes the state file; the control thread is only needed to read the table."""
         path = self._operations.state_path
         taken = await self.do(self._operations.save)
@@ -229,7 +236,7 @@ class ControlServer:
             await asyncio.to_thread(state.write, path, taken)
         except OSError as error:
             raise _FailedError(f"{path}: the state cannot be written: {error.strerror}") from None
-        log.info("state saved", extra={"file": str(path), "connections": taken.connections})
+        audit.done("state saved", asker, file=str(path), connections=taken.connections)
         return {"file": str(path), "connections": taken.connections}
 
     def _port(self, name: str | None) -> int:
@@ -338,6 +345,7 @@ class _Client:
         self._reader = reader
         self._writer = writer
         self.is_stuck = False
+        self.asker = Asker.at(writer.get_extra_info("socket"))
 
     async def line(self) -> bytes:
         """The next line, empty at the end. Raises ValueError for one that is too long, TimeoutError for none."""

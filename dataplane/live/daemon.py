@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING, NoReturn
 from dataplane._core.errors import DataPlaneError
 from dataplane.atomic import is_replaceable
 from dataplane.live import BUSY_POLL, descriptors, metrics, privileges, seccomp, state
+from dataplane.live.audit import Asker
 from dataplane.live.control import ControlError, ControlServer, control_socket
 from dataplane.live.firewall import WORKERS_MAX, Firewall
 from dataplane.live.notify import notify
@@ -291,16 +292,9 @@ class _Daemon:
 
     async def _reload(self) -> None:
         """SIGHUP: as `ctl reload`; what is wrong goes to the log, and the old policy stays."""
-        try:
-            answer = await self._server.do(self._operations.reload)
-        except PolicyError as error:
-            for mistake in error.mistakes:
-                log.error("%s", mistake)
-            log.error("the policy is not valid: the one before stays in force")
-        except (PortError, DataPlaneError, OSError, ValueError) as error:
-            log.error("%s: the policy before stays in force", error)
-        else:
-            log.info("policy reloaded", extra=answer)
+        # What came of it, and why, is in the log already.
+        with contextlib.suppress(PolicyError, PortError, DataPlaneError, OSError, ValueError):
+            await self._server.do(lambda: self._operations.reload(asker=Asker(signal="SIGHUP")))
 
     async def _follow_interfaces(self) -> None:
         """Closes ports whose interface goes, and opens them when it comes back."""

@@ -6,16 +6,19 @@ refused and nothing has happened (SPEC 5.1, 5.6); the answer comes when it is in
 
 from __future__ import annotations
 
+import json
 import logging
 import os
 import time
+from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from dataplane.atomic import is_replaceable
-from dataplane.live import state
+from dataplane.live import audit, state
+from dataplane.live.audit import NOBODY, Asker
 from dataplane.live.records import connection_record, counters_record, disconnected_record
 from dataplane.policy import Policy, PolicyError
 from dataplane.policy.mistakes import Mistake
@@ -63,21 +66,32 @@ class Operations:
 
     # ---- the policy ----
 
-    def reload(self, *, dry_run: bool = False) -> dict[str, Any]:
+    def reload(self, *, dry_run: bool = False, asker: Asker = NOBODY) -> dict[str, Any]:
         """Reads the policy file again and puts it in force. On a PolicyError, with every mistake, the old one stays."""
         started = time.perf_counter()
         try:
             policy = self.firewall.changed({"apply_policy": self._read_policy()})
-            answer = self._change_to(policy, dry_run=dry_run)
-        except Exception:
+            answer = self._change_to(policy, asker, dry_run=dry_run)
+        except Exception as error:
             if not dry_run:
                 self.reloads.failed += 1
+                reasons = error.mistakes if isinstance(error, PolicyError) else [error]
+                for reason in reasons[: audit.SHOWN_MAX]:
+                    audit.refused(
+                        f"reload of {self._policy_path}, the policy before stays in force", str(reason), asker
+                    )
             raise
         if not dry_run:
             self.reloads.succeeded += 1
             self.reloads.seconds = time.perf_counter() - started
             self.reloads.loaded_at = time.time()
             self._unsaved = 0
+            audit.done(
+                "policy reloaded" if answer["changed"] else "policy reloaded, nothing changed",
+                asker,
+                file=str(self._policy_path),
+                disconnected=answer["disconnected"]["total"],
+            )
         return {"policy": str(self._policy_path), **answer, "seconds": time.perf_counter() - started}
 
     def _read_policy(self) -> Policy:
@@ -87,7 +101,7 @@ class Operations:
             raise PolicyError([Mistake(printable(str(self._policy_path)), None, None, "", text)])
         return Policy.load(self._policy_path)
 
-    def change(self, change: Mapping[str, Any], *, dry_run: bool = False) -> dict[str, Any]:
+    def change(self, change: Mapping[str, Any], *, dry_run: bool = False, asker: Asker = NOBODY) -> dict[str, Any]:
         """Makes one change of SPEC 7 in memory: the policy file stays as it is. Raises ChangeError.
 
         `unsaved_changes` of the answer are those that the next reload takes back.
@@ -95,19 +109,26 @@ class Operations:
         if "apply_policy" in change:
             raise ValueError("apply_policy is no change of a running firewall: use reload")
         before = self.firewall.policy
-        policy = self.firewall.changed(change)
-        answer = self._change_to(policy, dry_run=dry_run)
+        try:
+            policy = self.firewall.changed(change)
+            answer = self._change_to(policy, asker, dry_run=dry_run)
+        except Exception as error:
+            if not dry_run:
+                audit.refused(f"change {json.dumps(change)}", error, asker)
+            raise
         if answer["changed"] and not dry_run:
             self._unsaved += 1
+        elif not dry_run:
+            audit.done(f"nothing changed by {json.dumps(change)}", asker)
         return answer | {
             "new_rules": sorted(policy.rules_by_id.keys() - before.rules_by_id.keys()),
             "unsaved_changes": self._unsaved,
             "policy_file": str(self._policy_path),
         }
 
-    def _change_to(self, policy: Policy, *, dry_run: bool) -> dict[str, Any]:
+    def _change_to(self, policy: Policy, asker: Asker, *, dry_run: bool) -> dict[str, Any]:
         changed = policy is not self.firewall.policy
-        result, warnings = self._rehearse(policy) if dry_run else self._put_in_force(policy)
+        result, warnings = self._rehearse(policy) if dry_run else self._put_in_force(policy, asker)
         return {
             "changed": changed,
             "dry_run": dry_run,
@@ -120,9 +141,9 @@ class Operations:
         warnings = self._ports.rehearse(policy)
         return self.firewall.rehearse(policy), warnings
 
-    def _put_in_force(self, policy: Policy) -> tuple[Disconnected, tuple[str, ...]]:
+    def _put_in_force(self, policy: Policy, asker: Asker) -> tuple[Disconnected, tuple[str, ...]]:
         """Interfaces that a policy newly names are opened before it is in force: where that fails, all stays."""
-        changed = policy is not self.firewall.policy
+        before = self.firewall.policy
         ports = self._ports.update(policy)
         try:
             result = self.firewall.replace(policy)
@@ -131,12 +152,9 @@ class Operations:
             self._follow(self._ports.update(self.firewall.policy))
             raise
         self._follow(ports)
-        if changed:
+        if policy is not before:
             self.generation += 1
-            log.info(
-                "policy in force",
-                extra={"generation": self.generation, "disconnected": disconnected_record(result)},
-            )
+            audit.changed(before, policy, asker, generation=self.generation, disconnected=disconnected_record(result))
         return result, ports.warnings
 
     def refresh_ports(self) -> None:
@@ -175,10 +193,21 @@ class Operations:
         counters = self.firewall.counters()
         return {"count": sum(by_state.values()), "by_state": by_state, "limit": counters.max_entries}
 
-    def delete(self, selection: Selection) -> dict[str, Any]:
+    def delete(self, selection: Selection, *, asker: Asker = NOBODY) -> dict[str, Any]:
         """Takes the chosen connections out of the table; their next packets are new."""
-        deleted = sum(view.flush() for view in selection.views(self.firewall.connections))
-        log.info("connections deleted", extra={"deleted": deleted})
+        by_instance: Counter[str] = Counter()
+        chosen = selection.model_dump(exclude_none=True)
+        what = ", ".join(f"{name} {value}" for name, value in chosen.items()) or "all"
+        try:
+            views = selection.views(self.firewall.connections)
+            for view in views:
+                for (instance, _), number in view.census().items():
+                    by_instance[instance] += number
+            deleted = sum(view.flush() for view in views)
+        except Exception as error:
+            audit.refused(f"deletion of connections: {what}", error, asker)
+            raise
+        audit.done(f"connections deleted: {what}", asker, deleted=deleted, by_instance=dict(by_instance))
         return {"deleted": deleted}
 
     # ---- state ----

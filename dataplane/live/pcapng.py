@@ -7,6 +7,8 @@ import struct
 SECTION, INTERFACE, STATISTICS, PACKET = 0x0A0D0D0A, 1, 5, 6
 _COMMENT, _APPLICATION, _NAME, _RESOLUTION, _FLAGS, _DROPPED = 1, 4, 2, 9, 2, 5
 _ETHERNET = 1
+#: Behind type, length, interface, time, and the option's own head.
+_DROPPED_AT = 24
 _RECEIVED, _SENT = 1, 2
 
 
@@ -33,6 +35,12 @@ def statistics(number: int, time_ns: int, dropped: int) -> bytes:
     """How many frames of an interface are missing because nobody took them in time."""
     body = struct.pack("<III", number, time_ns >> 32, time_ns & 0xFFFFFFFF)
     return _block(STATISTICS, body + _options((_DROPPED, struct.pack("<Q", dropped))))
+
+
+def dropped_of(block: bytes) -> int:
+    """The number in a block that `statistics` made."""
+    number: int = struct.unpack_from("<Q", block, _DROPPED_AT)[0]
+    return number
 
 
 def kind_of(block: bytes) -> int:

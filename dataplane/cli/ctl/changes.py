@@ -6,11 +6,16 @@ from typing import Annotated, Any
 
 import typer
 
+from dataplane.cli.ctl import listed
 from dataplane.cli.ctl.asking import EXIT_USAGE, DryRun, Output, OutputOption, connected, show
 from dataplane.cli.output import say
 
-rule_app = typer.Typer(help="Change rules, in memory: the policy file stays as it is.", no_args_is_help=True)
-group_app = typer.Typer(help="Change who is in a security group, in memory.", no_args_is_help=True)
+rule_app = typer.Typer(
+    help="List rules, and change them in memory: the policy file stays as it is.", no_args_is_help=True
+)
+group_app = typer.Typer(help="List security groups, and change who is in them, in memory.", no_args_is_help=True)
+rule_app.command("list")(listed.rules)
+group_app.command("list")(listed.groups)
 address_group_app = typer.Typer(help="Change address groups, in memory.", no_args_is_help=True)
 
 

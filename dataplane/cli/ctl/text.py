@@ -14,7 +14,7 @@ def _count(number: int, thing: str) -> str:
     return f"{number:,} {thing}{'' if number == 1 else 's'}"
 
 
-def _table(title: str, columns: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
+def table(title: str, columns: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
     """Rows under a head, numbers to the right; nothing where there are none."""
     cells = list(rows)
     text = [[f"{cell:,}" if isinstance(cell, int) else printable(str(cell)) for cell in row] for row in cells]
@@ -55,7 +55,7 @@ def print_status(status: Mapping[str, Any]) -> None:
     )
     refused, reason = status["refused_system_calls"], status["unfiltered_because"]
     say(f"{refused} system calls refused to it" if refused else f"system calls are not filtered: {reason}")
-    _table(
+    table(
         "Ports",
         ("port", "kind", "behind it", "state"),
         [
@@ -101,23 +101,23 @@ def print_change(answer: Mapping[str, Any]) -> None:
 
 def print_counters(counters: Mapping[str, Any]) -> None:
     """All counters that are not 0."""
-    _table(
+    table(
         "Packets",
         ("verdict", "packets", "bytes"),
         [(word, c["packets"], c["bytes"]) for word, c in counters["verdicts"].items()],
     )
-    _table(
+    table(
         "Checks by reason",
         ("verdict", "reason", "packets", "bytes"),
         [(c["verdict"], c["reason"], c["packets"], c["bytes"]) for c in counters["checks"]],
     )
-    _table(
+    table(
         "Invalid or malformed because of",
         ("cause", "packets", "bytes"),
         [(word, c["packets"], c["bytes"]) for word, c in counters["causes"].items()],
     )
-    _table("Connections", ("what", "number"), list(counters["connections"].items()))
-    _table(
+    table("Connections", ("what", "number"), list(counters["connections"].items()))
+    table(
         "Ports",
         ("port", "packets received", "bytes received", "packets sent", "bytes sent", "drops"),
         [
@@ -129,12 +129,12 @@ def print_counters(counters: Mapping[str, Any]) -> None:
             for port in counters["ports"]
         ],
     )
-    _table(
+    table(
         "Rules",
         ("rule", "security group", "hits", "packets", "bytes"),
         [(r["rule"], r["security_group"], r["hits"], r["packets"], r["bytes"]) for r in counters["rules"]],
     )
-    _table(
+    table(
         "Flows denied most",
         ("instance", "direction", "flow", "reason", "packets", "bytes"),
         [
@@ -153,8 +153,47 @@ def _flow(flow: Mapping[str, Any]) -> str:
 
 def print_stations(stations: Sequence[Mapping[str, Any]]) -> None:
     """The switch's table."""
-    _table(
+    table(
         "Stations",
         ("mac", "port", "vlan", "known for"),
         [(s["mac"], s["port"], str(s["vlan"] or "-"), "always" if s["fixed"] else f"{s['age']} s") for s in stations],
+    )
+
+
+def print_rules(rules: Sequence[Mapping[str, Any]]) -> None:
+    """Rules of the policy in force."""
+    table(
+        "Rules",
+        ("rule", "security group", "direction", "ethertype", "protocol", "ports", "remote", "action", "priority"),
+        [
+            (
+                rule["id"],
+                rule["security_group"],
+                rule["direction"],
+                rule["ethertype"],
+                _protocol(rule),
+                rule["multiport"] or "all",
+                rule["remote_ip_prefix"] or rule["remote_group_id"] or rule["remote_address_group_id"] or "any",
+                rule["action"] + ("" if rule["enabled"] else " (disabled)"),
+                rule["priority"],
+            )
+            for rule in rules
+        ],
+    )
+
+
+def _protocol(rule: Mapping[str, Any]) -> str:
+    if rule["protocol"] is None:
+        return "all"
+    words = [str(rule["protocol"])]
+    words += [f"{name[5:]} {rule[name]}" for name in ("icmp_type", "icmp_code") if rule.get(name) is not None]
+    return " ".join(words)
+
+
+def print_groups(groups: Sequence[Mapping[str, Any]]) -> None:
+    """Security groups of the policy in force."""
+    table(
+        "Security groups",
+        ("security group", "name", "rules", "instances"),
+        [(g["id"], g["name"] or "-", g["rules"], ", ".join(g["instances"]) or "-") for g in groups],
     )

@@ -117,9 +117,9 @@ def capture(
 
     A frame is there once for each port: where it came in, and where it went out.
     """
-    from dataplane.live.pcapng import PACKET, kind_of
+    from dataplane.live.pcapng import PACKET, STATISTICS, dropped_of, kind_of
 
-    packets = 0
+    packets = lost = 0
     with connected(context) as client:
         # Only a capture that has begun may take the place of a file.
         blocks = client.capture(port=port)
@@ -127,9 +127,13 @@ def capture(
             for block in blocks:
                 _write(target, block, file)
                 packets += kind_of(block) == PACKET
+                if kind_of(block) == STATISTICS:
+                    lost += dropped_of(block)
                 if packets == count:
                     break
     say(f"{packets:,} frames captured", err=True)
+    if lost:
+        say(f"{lost:,} more came faster than they were read, and are lost", err=True)
 
 
 @contextmanager

@@ -59,3 +59,9 @@ def test_a_comment_says_what_the_packet_met() -> None:
         "deny: egress a allow connection rule out group sg; ingress b deny invalid tcp-window"
     )
     assert comment_of(Verdict("bypass", 0, 60, ())) == "bypass"
+
+
+def test_lost_frames_are_read_back() -> None:
+    block = pcapng.statistics(3, 1, 1 << 40)
+    assert pcapng.kind_of(block) == pcapng.STATISTICS
+    assert pcapng.dropped_of(block) == 1 << 40

@@ -1,0 +1,166 @@
+"""The log as an audit trail: each change of a running firewall with what it was, who asked for it, and what it cut.
+
+What a change was is told by comparing the policies before and after it, so that a single change, a reload and another
+policy are told in the same words.
+"""
+
+from __future__ import annotations
+
+import logging
+import socket
+import struct
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from dataplane.policy import Policy
+    from dataplane.policy.rule import SecurityGroupRule
+
+log = logging.getLogger("dataplane")
+
+#: Differences of one change that are told one by one; the others are counted.
+SHOWN_MAX = 1000
+_WORDS_MAX = 2000
+_UCRED = struct.Struct("iII")
+
+
+@dataclass(frozen=True, slots=True)
+class Asker:
+    """Who asked for something: a process at the other end of the control socket, or a signal."""
+
+    uid: int | None = None
+    pid: int | None = None
+    signal: str | None = None
+
+    @classmethod
+    def at(cls, connection: socket.socket) -> Asker:
+        """The peer of a Unix socket, as it was when it connected (SO_PEERCRED)."""
+        pid, uid, _ = _UCRED.unpack(connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _UCRED.size))
+        return cls(uid, pid)
+
+    def extra(self) -> dict[str, Any]:
+        """The asker as fields of a log record."""
+        return {"signal": self.signal} if self.signal else {"uid": self.uid, "pid": self.pid}
+
+
+#: Who asks by the library, in this process.
+NOBODY = Asker()
+
+
+def changed(
+    before: Policy, after: Policy, asker: Asker, *, generation: int, disconnected: Mapping[str, Any], warnings: int = 0
+) -> None:
+    """Logs every difference, and then that the policy is in force and what that disconnected."""
+    told = 0
+    for told, words in enumerate(differences(before, after), 1):
+        if told <= SHOWN_MAX:
+            log.info("%s", _cut(words), extra={"generation": generation, **asker.extra()})
+    if told > SHOWN_MAX:
+        log.info("and %d more differences", told - SHOWN_MAX, extra={"generation": generation, **asker.extra()})
+    extra = {"generation": generation, "differences": told, "disconnected": dict(disconnected), **asker.extra()}
+    log.info("policy in force", extra=extra)
+
+
+def done(what: str, asker: Asker, **more: Any) -> None:
+    """Logs something else that was asked for and done."""
+    log.info("%s", _cut(what), extra={**more, **asker.extra()})
+
+
+def refused(what: str, why: BaseException | str, asker: Asker) -> None:
+    """Logs what was asked for and not done, and why."""
+    log.warning("refused: %s: %s", _cut(what), _cut(str(why)), extra=asker.extra())
+
+
+def _cut(words: str) -> str:
+    return words if len(words) <= _WORDS_MAX else f"{words[:_WORDS_MAX]}... ({len(words):,} characters)"
+
+
+def differences(before: Policy, after: Policy) -> Iterator[str]:
+    """What is different, a sentence each: rules, groups, memberships, and all other parts of the document."""
+    yield from _rules(before, after)
+    for kind, found in (
+        ("security group", "groups_by_id"),
+        ("address group", "address_groups_by_id"),
+        ("instance", "instances_by_id"),
+        ("load balancer", "load_balancers"),
+        ("uplink", "uplinks"),
+    ):
+        yield from _parts(kind, _by_id(getattr(before, found)), _by_id(getattr(after, found)))
+    for name in ("region", "conntrack"):
+        was, now = getattr(before, name, None), getattr(after, name, None)
+        if was != now:
+            yield f"{name} changed: {_fields(_values(now), _values(was))}"
+
+
+def _by_id(found: Any) -> dict[str, Any]:
+    if isinstance(found, Mapping):
+        return dict(found)
+    return {getattr(part, "id", None) or part.interface: part for part in found}
+
+
+def _rules(before: Policy, after: Policy) -> Iterator[str]:
+    was, now = before.rules_by_id, after.rules_by_id
+    for rule_id, (group, rule) in now.items():
+        if rule_id not in was:
+            yield f"rule {rule_id} added to security group {group.id}: {rule_words(rule)}"
+        elif was[rule_id][1] != rule or was[rule_id][0].id != group.id:
+            old_group, old = was[rule_id]
+            moved = f", moved from security group {old_group.id}" if old_group.id != group.id else ""
+            yield (
+                f"rule {rule_id} of security group {group.id} updated{moved}: {rule_words(rule)}; before:"
+                f" {rule_words(old)}"
+            )
+    for rule_id, (group, rule) in was.items():
+        if rule_id not in now:
+            yield f"rule {rule_id} deleted from security group {group.id}: {rule_words(rule)}"
+
+
+def rule_words(rule: SecurityGroupRule) -> str:
+    """All fields of a rule that say something, in words."""
+    return _fields({name: value for name, value in rule.model_dump(mode="json").items() if name != "id"})
+
+
+def _parts(kind: str, was: Mapping[str, Any], now: Mapping[str, Any]) -> Iterator[str]:
+    for name, part in now.items():
+        old = was.get(name)
+        if old is None:
+            yield f"{kind} {name} added: {_fields(_values(part))}"
+        elif old is not part and (values := _values(part)) != (before := _values(old)):
+            yield f"{kind} {name} changed: {_fields(values, before)}"
+    for name, part in was.items():
+        if name not in now:
+            yield f"{kind} {name} removed: {_fields(_values(part))}"
+
+
+def _values(part: Any) -> dict[str, Any]:
+    """The fields of a part of a document; rules are told by themselves."""
+    values: dict[str, Any] = part.model_dump(mode="json") if hasattr(part, "model_dump") else {"value": part}
+    for name in ("id", "security_group_rules"):
+        values.pop(name, None)
+    return values
+
+
+def _fields(values: Mapping[str, Any], before: Mapping[str, Any] | None = None) -> str:
+    """Fields in words; where there is a value of before, those that differ, from what to what."""
+    words = []
+    for name, value in values.items():
+        if before is None:
+            if value not in (None, [], {}, ""):
+                words.append(f"{name} {_word(value)}")
+        elif before.get(name) != value:
+            words.append(f"{name} from {_word(before.get(name))} to {_word(value)}")
+    return ", ".join(words) or "nothing more"
+
+
+def _word(value: Any) -> str:
+    match value:
+        case None | []:
+            return "none"
+        case bool():
+            return "true" if value else "false"
+        case list():
+            return f"[{', '.join(map(_word, value))}]"
+        case dict():
+            return f"{{{', '.join(f'{name} {_word(part)}' for name, part in value.items() if part is not None)}}}"
+    return str(value)

@@ -1,0 +1,189 @@
+"""The log tells each change with what it was, who asked for it and what it cut; and each that was refused, with why."""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from dataplane.live.audit import Asker
+from dataplane.live.client import RefusedError
+
+from .scene import POLICY
+from .served import Served
+
+ROOT = Path(__file__).parents[3]
+
+
+def records(caplog: pytest.LogCaptureFixture) -> list[tuple[str, dict[str, Any]]]:
+    """Messages and what was given with them; each is by this process."""
+    found = []
+    for record in caplog.records:
+        assert (record.__dict__["uid"], record.__dict__["pid"]) == (os.geteuid(), os.getpid())
+        found.append((record.getMessage(), record.__dict__))
+    return found
+
+
+@pytest.fixture(autouse=True)
+def _logged(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.INFO, logger="dataplane")
+
+
+@pytest.mark.parametrize(
+    ("change", "words", "cut"),
+    [
+        (
+            {
+                "add_rule": {
+                    "security_group": "sg",
+                    "rule": {
+                        "id": "n",
+                        "direction": "ingress",
+                        "multiport": "1,3",
+                        "protocol": "tcp",
+                        "remote_ip_prefix": "10.0.0.0/8",
+                    },
+                }
+            },
+            "rule n added to security group sg: direction ingress, ethertype IPv4, protocol tcp, multiport 1,3,"
+            " remote_ip_prefix 10.0.0.0/8, action allow, priority 1, enabled true",
+            {"a": 2},
+        ),
+        (
+            {"update_rule": {"id": "web", "multiport": "81"}},
+            "rule web of security group sg updated: direction ingress, ethertype IPv4, protocol tcp, multiport 81,"
+            " action allow, priority 1, enabled true; before: direction ingress, ethertype IPv4, protocol tcp,"
+            " multiport 80, action allow, priority 1, enabled true",
+            {"a": 2},
+        ),
+        (
+            {"delete_rule": {"id": "out"}},
+            "rule out deleted from security group sg: direction egress, ethertype IPv4, action allow, priority 1,"
+            " enabled true",
+            {"a": 2},
+        ),
+        (
+            {"add_instance": {"security_group": "other", "instance": "a"}},
+            "instance a changed: security_groups from [sg] to [sg, other]",
+            {"a": 2, "b": 1},
+        ),
+        (
+            {"update_address_group": {"id": "list", "ip_set": ["192.0.2.7"]}},
+            "address group list changed: ip_set from [192.0.2.0/24] to [192.0.2.7]",
+            {"b": 1},
+        ),
+    ],
+    ids=lambda value: next(iter(value)) if isinstance(value, dict) else None,
+)
+def test_a_change_is_told_with_all_that_it_was(
+    served: Served, caplog: pytest.LogCaptureFixture, change: dict[str, Any], words: str, cut: dict[str, int]
+) -> None:
+    served.change(change, dry_run=True)
+    assert not caplog.records
+    served.change(change)
+    (what, extra), (in_force, totals) = records(caplog)
+    assert (what, extra["generation"]) == (words, 2)
+    assert in_force == "policy in force"
+    assert totals["disconnected"] == {"total": sum(cut.values()), "by_instance": cut, "revoked": 0}
+
+
+def test_a_copy_of_a_group_is_told_with_its_rules(served: Served, caplog: pytest.LogCaptureFixture) -> None:
+    served.change({"clone_group": {"security_group": "other", "id": "copy"}})
+    said = [message for message, _ in records(caplog)]
+    assert said[0].startswith("rule copy/1 added to security group copy: direction ingress")
+    assert said[1].startswith("security group copy added")
+
+
+def test_what_is_refused_is_told_with_why(served: Served, caplog: pytest.LogCaptureFixture) -> None:
+    for command, arguments, what, why in (
+        ("change", {"change": {"delete_rule": {"id": "x"}}}, 'change {"delete_rule": {"id": "x"}}', "is no rule"),
+        ("conntrack", {"action": "delete"}, "deletion of connections", "needs at least one filter"),
+        (
+            "conntrack",
+            {"action": "delete", "selection": {"state": "X"}},
+            "deletion of connections: state X",
+            "not known",
+        ),
+    ):
+        caplog.clear()
+        with pytest.raises(RefusedError):
+            served.call(command, **arguments)
+        ((message, extra),) = records(caplog)
+        assert message.startswith(f"refused: {what}: ")
+        assert why in message
+        assert extra["levelname"] == "WARNING"
+
+
+def test_a_reload_is_told_with_every_difference_or_every_mistake(
+    served: Served, caplog: pytest.LogCaptureFixture
+) -> None:
+    served.policy.write_text(POLICY.replace('"80"', '"81"').replace("192.0.2.0/24", "192.0.2.7"))
+    served.call("reload")
+    said = records(caplog)
+    assert [message.split(":")[0] for message, _ in said] == [
+        "rule web of security group sg updated",
+        "address group list changed",
+        "policy in force",
+        "policy reloaded",
+    ]
+    assert said[3][1]["disconnected"] == 3
+    caplog.clear()
+    served.policy.write_text(POLICY.replace('"80"', '"0"').replace("protocol: udp", "protocol: upd"))
+    with pytest.raises(RefusedError):
+        served.call("reload")
+    assert len(records(caplog)) == 2
+    assert all(m.startswith(f"refused: reload of {served.policy}, the policy before stays") for m, _ in records(caplog))
+
+
+def test_connections_that_are_deleted_and_a_state_that_is_saved(
+    served: Served, caplog: pytest.LogCaptureFixture
+) -> None:
+    served.call("conntrack", action="delete", selection={"protocol": "tcp", "instance": "a"})
+    served.call("conntrack", action="flush")
+    served.call("save")
+    (one, first), (two, second), (three, _) = records(caplog)
+    assert (one, first["deleted"], first["by_instance"]) == (
+        "connections deleted: protocol tcp, instance a",
+        2,
+        {"a": 2},
+    )
+    assert (two, second["deleted"], second["by_instance"]) == ("connections deleted: all", 3, {"a": 2, "b": 1})
+    assert three == "state saved"
+
+
+def test_a_signal_asks_too(served: Served, caplog: pytest.LogCaptureFixture) -> None:
+    served.policy.write_text(POLICY.replace('"80"', '"81"'))
+    served.operations.reload(asker=Asker(signal="SIGHUP"))
+    assert {record.__dict__["signal"] for record in caplog.records} == {"SIGHUP"}
+
+
+def listed(served: Served, *words: str) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "dataplane", "ctl", "--socket", str(served.socket), *words]
+    return subprocess.run(command, capture_output=True, text=True, cwd=ROOT, timeout=30, check=True)
+
+
+def test_rules_and_groups_are_listed(served: Served) -> None:
+    """`ctl rule list` and `ctl group list`, with their filters."""
+    lines = listed(served, "rule", "list").stdout.splitlines()
+    assert lines[2].split()[:2] == ["rule", "security"]
+    assert lines[3].split() == ["web", "sg", "ingress", "IPv4", "tcp", "80", "any", "allow", "1"]
+    assert len(lines) == 8
+    for words, ids in (
+        (("--group", "other"), ["listed"]),
+        (("--direction", "egress"), ["out"]),
+        (("--action", "deny"), []),
+        (("--instance", "b"), ["listed"]),
+    ):
+        found = json.loads(listed(served, "rule", "list", *words, "-o", "json").stdout)
+        assert [rule["id"] for rule in found] == ids
+    lines = listed(served, "group", "list").stdout.splitlines()
+    assert lines[3].split() == ["sg", "-", "4", "a"]
+    assert json.loads(listed(served, "group", "list", "--instance", "b", "-o", "json").stdout) == [
+        {"id": "other", "name": None, "rules": 1, "instances": ["b"]}
+    ]
