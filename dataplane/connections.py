@@ -7,6 +7,7 @@ import socket
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
+from struct import calcsize
 from typing import Any
 
 from dataplane._core import ffi, lib
@@ -19,8 +20,14 @@ PROTOCOLS = dict(sorted((PROTOCOL_NUMBERS | {"esp": 50, "ah": 51}).items(), key=
 PROTOCOL_NAMES = {number: name for name, number in PROTOCOLS.items()}
 _BATCH = 4096
 _SIZE = ffi.sizeof("struct dp_connection")
-_ZONE, _STATE = (ffi.offsetof("struct dp_connection", field) for field in ("zone", "state"))
+#: Where the fields of a `struct dp_connection` are.
+_AT = {name: field.offset for name, field in ffi.typeof("struct dp_connection").fields}
+_ZONE, _STATE = _AT["zone"], _AT["state"]
+_QUERIES = (PROTOCOLS["icmp"], PROTOCOLS["icmpv6"])
 _QUERY_OUT = 0x8000  # DP_KEY_QUERY_OUT of csrc/flow_key.h, in the place of an ICMP query's remote port
+
+#: The values of a Connection's fields.
+Row = tuple[Any, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,9 +117,14 @@ class Connections:
         return Connections(self._handle, self._calls, self._names, chosen)
 
     def __iter__(self) -> Iterator[Connection]:
+        for rows in self.rows():
+            for row in rows:
+                yield Connection(*row)
+
+    def rows(self) -> Iterator[Iterator[Row]]:
+        """As iterating, but many at a time, each as the values of a Connection's fields in their order."""
         for found, n in self._batches():
-            for i in range(n):
-                yield connection_of(found[i], self._names)
+            yield _rows(bytes(ffi.buffer(found, n * _SIZE)), self._names)
 
     def _batches(self) -> Iterator[tuple[Any, int]]:
         """Arrays of `struct dp_connection`, each with how many are in it; an array is used again for the next."""
@@ -220,23 +232,51 @@ def flow_protocol(flow: Any) -> str:
 
 def connection_of(c: Any, names: Names) -> Connection:
     """A `struct dp_connection` as a value."""
-    rule = names.rules[c.rule]
-    query = c.protocol in (PROTOCOLS["icmp"], PROTOCOLS["icmpv6"])
-    ports = not query and (c.local_port or c.remote_port)
-    return Connection(
-        instance=names.instances[c.zone],
-        origin=ORIGIN_WORDS[c.origin],
-        protocol=PROTOCOL_NAMES.get(c.protocol, str(c.protocol)),
-        state=CONN_STATE_WORDS[c.state],
-        local=address_text(c.local, c.family),
-        local_port=c.local_port if ports else None,
-        remote=address_text(c.remote, c.family),
-        remote_port=c.remote_port if ports else None,
-        icmp_id=c.local_port if query else None,
-        rule=rule[0] if rule else None,
-        security_group=rule[1] if rule else None,
-        disconnected=bool(c.disconnected),
-        last_ns=c.last_ns,
-        expires_ns=c.expires_ns,
-        icmp_type=c.remote_port & ~_QUERY_OUT if query else None,
+    (row,) = _rows(bytes(ffi.buffer(ffi.addressof(c), _SIZE)), names)
+    return Connection(*row)
+
+
+def _rows(data: bytes, names: Names) -> Iterator[Row]:
+    """An array of `struct dp_connection` as rows. A table has many, so that each field is taken of all at once."""
+    view = memoryview(data)
+
+    def column(field: str, code: str) -> list[int]:
+        size = calcsize(code)
+        return view.cast(code)[_AT[field] // size :: _SIZE // size].tolist()  # type: ignore[call-overload,no-any-return]
+
+    numbers = (
+        ("family", "B"),
+        ("protocol", "B"),
+        ("zone", "I"),
+        ("rule", "I"),
+        ("local_port", "H"),
+        ("remote_port", "H"),
     )
+    states = ("origin", "B"), ("state", "B"), ("disconnected", "B"), ("last_ns", "Q"), ("expires_ns", "Q")
+    local_at, remote_at = _AT["local"], _AT["remote"]
+    instances, rules = names.instances, names.rules
+    columns = zip(*(column(*field) for field in (*numbers, *states)), strict=True)
+    for number, values in enumerate(columns):
+        family, protocol, zone, rule, local_port, remote_port, origin, state, disconnected, last, expires = values
+        af, length = (socket.AF_INET, 4) if family == 4 else (socket.AF_INET6, 16)
+        local, remote = number * _SIZE + local_at, number * _SIZE + remote_at
+        query = protocol in _QUERIES
+        ports = not query and (local_port or remote_port)
+        named = rules[rule]
+        yield (
+            instances[zone],
+            ORIGIN_WORDS[origin],
+            PROTOCOL_NAMES.get(protocol) or str(protocol),
+            CONN_STATE_WORDS[state],
+            socket.inet_ntop(af, data[local : local + length]),
+            local_port if ports else None,
+            socket.inet_ntop(af, data[remote : remote + length]),
+            remote_port if ports else None,
+            local_port if query else None,
+            named[0] if named else None,
+            named[1] if named else None,
+            bool(disconnected),
+            last,
+            expires,
+            remote_port & ~_QUERY_OUT if query else None,
+        )

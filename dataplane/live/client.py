@@ -11,6 +11,8 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
+from pydantic_core import from_json
+
 from dataplane.live import CONTROL_SOCKET
 
 _READ_BYTES = 1 << 16
@@ -146,7 +148,7 @@ class ControlClient:
         if not line.endswith(b"\n"):
             raise UnreachableError(_ended(self._path))
         try:
-            answer = json.loads(line)
+            answer = from_json(line)
         except ValueError:
             answer = None
         if not isinstance(answer, dict):

@@ -22,6 +22,8 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from pydantic_core import to_json
+
 from dataplane._core.errors import DataPlaneError
 from dataplane.live import audit, protocol, state
 from dataplane.live.audit import NOBODY, Asker
@@ -360,7 +362,7 @@ class _Client:
 
     async def send(self, value: dict[str, Any]) -> None:
         """Sends a value as a line."""
-        await self.write(json.dumps(value, separators=(",", ":")).encode() + b"\n")
+        await self.write(_json(value) + b"\n")
 
     async def write(self, data: bytes) -> None:
         """Sends bytes. Raises TimeoutError for a client that does not read."""
@@ -373,6 +375,14 @@ class _Client:
         except TimeoutError:
             self.is_stuck = True
             raise
+
+
+def _json(value: Any) -> bytes:
+    try:
+        return to_json(value, ensure_ascii=True)
+    except ValueError:
+        # It takes no halves of surrogate pairs, which a file's name may have.
+        return json.dumps(value, separators=(",", ":")).encode()
 
 
 class _StreamEndedError(Exception):

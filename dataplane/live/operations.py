@@ -13,13 +13,14 @@ import time
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
+from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from dataplane.atomic import is_replaceable
 from dataplane.live import audit, state
 from dataplane.live.audit import NOBODY, Asker
-from dataplane.live.records import connection_record, counters_record, disconnected_record
+from dataplane.live.records import counters_record, disconnected_record, row_record
 from dataplane.policy import Policy, PolicyError
 from dataplane.policy.mistakes import Mistake
 from dataplane.terminal import printable
@@ -32,7 +33,7 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("dataplane")
 
-_LISTED_AT_ONCE = 256
+_LISTED_AT_ONCE = 512
 
 
 @dataclass(slots=True)
@@ -175,14 +176,12 @@ class Operations:
 
     def connections(self, selection: Selection) -> Iterator[list[dict[str, Any]]]:
         """The chosen connections, some at a time; the table goes on changing meanwhile."""
-        batch = []
         for view in selection.views(self.firewall.connections):
-            for connection in view:
-                batch.append(connection_record(connection, now_ns=self.firewall.now()))
-                if len(batch) == _LISTED_AT_ONCE:
+            for rows in view.rows():
+                now_ns = self.firewall.now()
+                while batch := [row_record(row, now_ns) for row in islice(rows, _LISTED_AT_ONCE)]:
                     yield batch
-                    batch = []
-        yield batch
+        yield []
 
     def count(self, selection: Selection) -> dict[str, Any]:
         """How many of the chosen connections there are, in all and by state."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import astuple
 from typing import TYPE_CHECKING, Any
 
 from dataplane._core import lib
@@ -11,7 +12,7 @@ from dataplane.verdict import CAUSE_WORDS, DIRECTION_WORDS, REASON_WORDS, VERDIC
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from dataplane.connections import Connection
+    from dataplane.connections import Connection, Row
     from dataplane.enforcement import Disconnected
     from dataplane.live.firewall import Firewall
 
@@ -28,22 +29,29 @@ DROP_WORDS = {
 
 def connection_record(connection: Connection, *, now_ns: int) -> dict[str, Any]:
     """A connection; `expires_in` and `idle` are seconds, from now and since its last packet (or since it was cut)."""
+    return row_record(astuple(connection), now_ns)
+
+
+def row_record(row: Row, now_ns: int) -> dict[str, Any]:
+    """The same of a row of `Connections.rows`."""
+    instance, origin, protocol, state, local, local_port, remote, remote_port, *more = row
+    icmp_id, rule, group, disconnected, last_ns, expires_ns, icmp_type = more
     return {
-        "instance": connection.instance,
-        "origin": connection.origin,
-        "protocol": connection.protocol,
-        "state": connection.state,
-        "local": connection.local,
-        "local_port": connection.local_port,
-        "remote": connection.remote,
-        "remote_port": connection.remote_port,
-        "icmp_id": connection.icmp_id,
-        "icmp_type": connection.icmp_type,
-        "rule": connection.rule,
-        "security_group": connection.security_group,
-        "disconnected": connection.disconnected,
-        "expires_in": max(0, connection.expires_ns - now_ns) / 1e9,
-        "idle": max(0, now_ns - connection.last_ns) / 1e9,
+        "instance": instance,
+        "origin": origin,
+        "protocol": protocol,
+        "state": state,
+        "local": local,
+        "local_port": local_port,
+        "remote": remote,
+        "remote_port": remote_port,
+        "icmp_id": icmp_id,
+        "icmp_type": icmp_type,
+        "rule": rule,
+        "security_group": group,
+        "disconnected": disconnected,
+        "expires_in": (expires_ns - now_ns) / 1e9 if expires_ns > now_ns else 0.0,
+        "idle": (now_ns - last_ns) / 1e9 if now_ns > last_ns else 0.0,
     }
 
 

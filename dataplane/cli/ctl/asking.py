@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from enum import StrEnum
+from itertools import islice
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -83,19 +84,26 @@ def ending_on_interrupt(client: ControlClient) -> Iterator[None]:
         signal.signal(signal.SIGINT, before)
 
 
+def _as_json(item: Any) -> str:
+    from pydantic_core import to_json
+
+    return to_json(item, ensure_ascii=True).decode()
+
+
 def stream(
     context: typer.Context, output: Output, line: Callable[[Any], str], count: int | None, **request: Any
 ) -> int:
     """Prints items until the firewall, the count or Ctrl-C ends it; returns how many."""
     printed = 0
+    form = _as_json if output is Output.json else lambda item: printable(line(item))
+    # Lists are long and printed some at a time, all else is watched as it comes.
+    at_once = 512 if request["command"] == "conntrack" else 1
     with connected(context) as client, ending_on_interrupt(client):
-        for item in client.stream(**request):
-            sys.stdout.write((json.dumps(item) if output is Output.json else printable(line(item))) + "\n")
-            printed += 1
-            if printed == count:
-                break
-            # Lists are long, all else is watched as it comes.
-            if request["command"] != "conntrack":
+        items = islice(client.stream(**request), count)
+        while lines := [form(item) for item in islice(items, at_once)]:
+            sys.stdout.write("\n".join(lines) + "\n")
+            printed += len(lines)
+            if at_once == 1:
                 sys.stdout.flush()
         sys.stdout.flush()
         if client.lost:
