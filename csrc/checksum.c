@@ -135,9 +135,9 @@ static bool udp_is_right(const struct dp_packet *packet, struct part *part)
 {
     uint32_t said = dp_get16(part->at + 4);
 
-    /* 0 is none in IPv4 (RFC 768), and not allowed in IPv6 (RFC 8200, 8.1). */
+    /* 0 is none: in IPv4 (RFC 768), and in IPv6 for tunnels (RFC 6935); the receiver knows whether it takes that. */
     if (raw16(part->at + 6) == 0)
-        return packet->family == 4;
+        return true;
     if (said >= 8 && said < part->length)
         part->length = said;
     return is_right(packet, part, part->length, 6);

@@ -531,6 +531,7 @@ void dp_conntrack_set_present(struct dp_conntrack *ct, uint32_t z, bool present)
         return;
     }
     ct->n_present--;
+    memset(&zone->control, 0, sizeof zone->control);
     for (int q = 0; q < 2; q++)
         while (zone->queue[q].first)
             dp_conntrack_remove(ct, zone->queue[q].first);

@@ -40,6 +40,13 @@ struct dp_queue {
     uint32_t last;
 };
 
+/* What control.c keeps of an instance's control traffic (SPEC 4.8); [0] is IPv4, [1] IPv6. */
+struct dp_zone_control {
+    uint64_t sent_ns;           /* when all that it has sent is paid for: in the future by no more than the burst */
+    uint64_t asked_ns[2];       /* 1 + when it last asked for DHCP, 0 for never */
+    union dp_address server[2]; /* which answered last; all zeros for none */
+};
+
 /* What is kept for an instance's zone. */
 struct dp_zone {
     struct dp_queue queue[2]; /* steady, tentative */
@@ -50,6 +57,8 @@ struct dp_zone {
     uint32_t cut_room;
     uint8_t present;
     uint8_t listed; /* in the policy that is being put in force */
+    uint8_t dhcp_server;
+    struct dp_zone_control control;
     struct dp_cut *cuts;
 };
 

@@ -82,6 +82,11 @@ enum dp_cause {
     DP_CAUSE_NEIGHBOUR_DISCOVERY,
     DP_CAUSE_SPOOFED,
     DP_CAUSE_NOT_IP,
+    DP_CAUSE_ARP,
+    DP_CAUSE_MULTICAST_LISTENER,
+    DP_CAUSE_DHCP,
+    DP_CAUSE_DHCP_SERVER,
+    DP_CAUSE_CONTROL_RATE,
     DP_CAUSES
 };
 
@@ -284,7 +289,8 @@ enum dp_side { DP_INITIATOR, DP_RESPONDER, DP_SIDES };
  * What Python decides about connections. `tcp_next` is the transition table: the state after an event, or
  * DP_CONN_INVALID where the event is impossible. `timeout_ns` is by state. `tentative` marks the states whose
  * entries go first when the table is full (SPEC 4.9). `reopens` marks the states in which a new SYN is a new
- * connection.
+ * connection. An instance sends `control_burst` packets of control traffic at once, and `control_rate` a second in the
+ * long run (SPEC 4.8); a rate of 0 is no bound.
  */
 struct dp_conntrack_config {
     uint64_t timeout_ns[DP_CONN_STATES];
@@ -292,6 +298,8 @@ struct dp_conntrack_config {
     uint8_t tentative[DP_CONN_STATES];
     uint8_t reopens[DP_CONN_STATES];
     uint32_t max_entries;
+    uint32_t control_rate;
+    uint32_t control_burst;
     uint8_t tcp_be_liberal;
     uint8_t reevaluate;
     uint8_t verify_checksums;
@@ -306,9 +314,13 @@ struct dp_engine;
 int dp_engine_new(const struct dp_conntrack_config *config, const uint64_t *seed, struct dp_engine **engine);
 void dp_engine_free(struct dp_engine *engine);
 
-/* One instance's tables by [direction][0 = IPv4, 1 = IPv6]; NULL denies everything. */
+/*
+ * One instance's tables by [direction][0 = IPv4, 1 = IPv6]; NULL denies everything. With `dhcp_server` its rules decide
+ * about what it says as a server of DHCP, which is invalid else (SPEC 4.8).
+ */
 struct dp_zone_tables {
     uint32_t zone;
+    uint32_t dhcp_server;
     const struct dp_rule_table *table[2][2];
 };
 

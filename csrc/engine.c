@@ -181,8 +181,12 @@ static void set_zones(struct dp_engine *e, const struct dp_policy_update *update
 
     for (uint32_t z = 0; z < ct->n_zones; z++)
         ct->zones[z].listed = 0;
-    for (uint32_t i = 0; i < update->n_zones; i++)
-        ct->zones[update->zones[i].zone].listed = 1;
+    for (uint32_t i = 0; i < update->n_zones; i++) {
+        struct dp_zone *zone = &ct->zones[update->zones[i].zone];
+
+        zone->listed = 1;
+        zone->dhcp_server = update->zones[i].dhcp_server != 0;
+    }
     for (uint32_t z = 0; z < ct->n_zones; z++)
         dp_conntrack_set_present(ct, z, ct->zones[z].listed);
 }

@@ -24,6 +24,15 @@ struct dp_policy {
 /* Room for all that waits, and for what gave way to it since the caller has asked. */
 enum { DP_RESOLVED_MAX = 2 * DP_WAITING_MAX };
 
+/* A client's question for DHCP that came from no instance's address, as in a replay before it has one. */
+struct dp_dhcp_question {
+    uint64_t time_ns;
+    uint32_t family; /* 0 for none */
+    uint32_t id;
+};
+
+enum { DP_DHCP_QUESTIONS = 64 };
+
 struct dp_engine {
     struct dp_policy *policy;
     struct dp_conntrack conntrack;
@@ -36,6 +45,8 @@ struct dp_engine {
     struct dp_owners *owners;
     struct dp_fragments *fragments;
     struct dp_resolution *resolved; /* a ring of DP_RESOLVED_MAX: what waits and what is in here never exceeds it */
+    struct dp_dhcp_question question[DP_DHCP_QUESTIONS]; /* the oldest gives way */
+    uint32_t n_questions;
     uint32_t first_resolved;
     uint32_t n_resolved;
 };

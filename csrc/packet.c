@@ -13,6 +13,7 @@
 #include "packet.h"
 
 #include "bytes.h"
+#include "discovery.h"
 
 enum { LINK_TAGS_MAX = 8, EXTENSION_HEADERS_MAX = 16 };
 
@@ -143,6 +144,9 @@ static void parse_udp(struct reader *r, struct dp_packet *packet, bool fragment)
     /* A length of 0 is a jumbogram's or a super-packet's (RFC 2675, 4). */
     if ((said < 8 && !(said == 0 && length > 65535)) || (said > length && !fragment))
         malformed(packet, DP_CAUSE_BAD_LENGTH);
+    packet->inside = r->at;
+    packet->inside_captured = r->captured;
+    packet->inside_length = r->length;
 }
 
 static bool icmp_query(const struct dp_packet *packet, uint8_t type, uint8_t *query, bool *reply)
@@ -187,74 +191,14 @@ static bool icmp_error(const struct dp_packet *packet, uint8_t type)
     return type == 3 || type == 4 || type == 11 || type == 12;
 }
 
-/* Whether options of 8 n bytes, n at least 1, fill what is left (RFC 4861, 4.6), as far as it was captured. */
-static bool options_fit(struct reader r)
-{
-    while (r.length > 0) {
-        uint32_t size;
-
-        if (r.captured < 2)
-            return r.captured < r.length;
-        size = r.at[1] * 8u;
-        if (size == 0 || size > r.length)
-            return false;
-        if (!take(&r, size))
-            return true;
-    }
-    return true;
-}
-
-/* Whether a report's multicast address records fit into it (RFC 3810, 5.2), as far as it was captured. */
-static bool records_fit(struct reader r, uint32_t records)
-{
-    while (records-- > 0) {
-        uint32_t size;
-
-        if (r.captured < 20)
-            return r.captured < r.length && r.length >= 20;
-        size = 20 + dp_get16(r.at + 2) * 16u + r.at[1] * 4u;
-        if (size > r.length)
-            return false;
-        if (!take(&r, size))
-            return true;
-    }
-    return true;
-}
-
-/*
- * Neighbour discovery and MLD (RFC 4861, 2710, 3810): the header `p`, `r` what comes behind its eight bytes. That MLD
- * is sent with hop limit 1 and a link-local source is left to the receiver to see: tunnels change it.
- */
-static uint8_t icmpv6_control(const uint8_t *p, const struct reader *r, uint8_t hop_limit)
-{
-    static const uint8_t least[5] = {0, 8, 16, 16, 32}; /* types 133 .. 137, behind the eight bytes */
-    struct reader options = *r;
-    uint8_t type = p[0];
-
-    switch (type) {
-    case 130: /* MLD query, report, done, and version 2's report */
-    case 131:
-    case 132:
-        return r->length >= 16 ? DP_ICMP_CONTROL : DP_ICMP_CONTROL_BROKEN;
-    case 143:
-        return records_fit(*r, dp_get16(p + 6)) ? DP_ICMP_CONTROL : DP_ICMP_CONTROL_BROKEN;
-    case 133:
-    case 134:
-    case 135:
-    case 136:
-    case 137:
-        if (hop_limit != 255 || p[1] != 0 || r->length < least[type - 133])
-            return DP_ICMP_CONTROL_BROKEN;
-        if (take(&options, least[type - 133]) && !options_fit(options))
-            return DP_ICMP_CONTROL_BROKEN;
-        return type == 134 || type == 137 ? DP_ICMP_CONTROL_FROM_HOST : DP_ICMP_CONTROL;
-    default:
-        return DP_ICMP_UNKNOWN;
-    }
-}
-
 static void parse_icmp(struct reader *r, struct dp_packet *packet, uint8_t hop_limit)
 {
+    static const uint8_t class_of[] = {
+        [DP_DISCOVERY_NONE] = DP_ICMP_UNKNOWN,
+        [DP_DISCOVERY_HOST] = DP_ICMP_CONTROL,
+        [DP_DISCOVERY_ROUTER] = DP_ICMP_CONTROL_FROM_HOST,
+        [DP_DISCOVERY_BROKEN] = DP_ICMP_CONTROL_BROKEN,
+    };
     uint32_t length = r->length;
     const uint8_t *p = take(r, 8);
     bool reply;
@@ -272,7 +216,10 @@ static void parse_icmp(struct reader *r, struct dp_packet *packet, uint8_t hop_l
         packet->inside = r->at;
         packet->inside_captured = r->captured;
     } else if (packet->protocol == DP_PROTO_ICMPV6) {
-        packet->icmp_class = icmpv6_control(p, r, hop_limit);
+        struct dp_icmpv6_message message = {
+            p, r->captured + 8, length, packet->source.byte, packet->destination.byte, hop_limit};
+
+        packet->icmp_class = class_of[dp_discovery_read(&message, packet->network)];
         if (p[0] >= ROUTER_SOLICITATION && p[0] <= REDIRECT && packet->icmp_class == DP_ICMP_CONTROL) {
             packet->inside = r->at;
             packet->inside_captured = r->captured;
@@ -353,6 +300,7 @@ static void parse_ipv4(struct reader *r, struct dp_packet *packet)
         malformed(packet, DP_CAUSE_SHORT_HEADER);
     if (packet->kind == DP_PACKET_MALFORMED)
         return;
+    packet->trailer = length - total;
     limit(r, total - header);
     packet->kind = DP_PACKET_IP;
     fragment = dp_get16(p + 6) & 0x3fff;
@@ -418,6 +366,7 @@ static void parse_ipv6(struct reader *r, struct dp_packet *packet)
         malformed(packet, DP_CAUSE_BAD_LENGTH);
     if (packet->kind == DP_PACKET_MALFORMED)
         return;
+    packet->trailer = r->length - payload;
     limit(r, payload);
     packet->kind = DP_PACKET_IP;
     next = p[6];
@@ -460,6 +409,7 @@ static void parse_arp(struct reader *r, struct dp_packet *packet)
     packet->family = 4;
     packet->inside = p;
     packet->inside_captured = 20;
+    packet->inside_length = length - 8;
     packet->source.word[0] = dp_raw32(p + 6);
     packet->destination.word[0] = dp_raw32(p + 16);
 }
@@ -587,6 +537,8 @@ static void clear(struct dp_packet *packet)
     packet->destination_mac = NULL;
     packet->inside = NULL;
     packet->inside_captured = 0;
+    packet->inside_length = 0;
+    packet->trailer = 0;
 }
 
 void dp_packet_parse(const struct dp_frame *frame, struct dp_packet *packet)

@@ -95,9 +95,11 @@ struct dp_packet {
     const uint8_t *destination_mac; /* NULL where the link header carries only the sender */
     struct dp_tcp_segment tcp;
     /* NULL for most. The packet that an ICMP error quotes; what follows the first 8 bytes of well-formed neighbour
-     * discovery; ARP's 20 bytes of addresses. */
+     * discovery; ARP's 20 bytes of addresses and what stands behind them; what UDP carries. */
     const uint8_t *inside;
     uint32_t inside_captured;
+    uint32_t inside_length; /* on the wire; of ARP and UDP */
+    uint32_t trailer;       /* bytes of the frame behind the IP packet */
 };
 
 /* IPv6 extension headers that are walked (SPEC 4.7), by their number in the header before. */

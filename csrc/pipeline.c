@@ -6,7 +6,8 @@
  *   endpoints   the source's instance gives an egress check, the destination's an ingress check (SPEC 7); none: bypass
  *   then for each check, egress first, ingress only if egress allows (SPEC 1):
  *   malformed   headers that lie or were cut, or (if asked for) checksums that are wrong: denied
- *   control     ARP, neighbour discovery, MLD, DHCP: passed (SPEC 4.8)
+ *   control     ARP, neighbour discovery, MLD, DHCP: passed, or refused for what only pretends to be that (control.c,
+ *               SPEC 4.8)
  *   balancer    a load balancer and its backend: passed (SPEC 3.5)
  *   related     an ICMP error about a live connection: passed (SPEC 4.5)
  *   connection  a live connection's packet: passed if it is valid; a disconnected one's: denied (SPEC 4.4, 5.3)
@@ -20,12 +21,11 @@
  * burst may make, change and remove each other's entries; the fetching is only a hint.
  */
 #include "checksum.h"
+#include "control.h"
 #include "judge.h"
 #include "spoof.h"
 
 enum { BURST = 32 };
-
-enum { DHCP_SERVER = 67, DHCP_CLIENT = 68, DHCPV6_CLIENT = 546, DHCPV6_SERVER = 547 };
 
 /* ---- reading ---- */
 
@@ -106,34 +106,6 @@ static void fetch(const struct dp_engine *engine, const struct dp_job *job)
             dp_flow_table_prefetch_entry(&engine->conntrack.table, job->hash[d]);
 }
 
-/* ---- control ---- */
-
-static bool is_dhcp(const struct dp_packet *p, uint32_t direction)
-{
-    uint16_t client = p->family == 4 ? DHCP_CLIENT : DHCPV6_CLIENT;
-    uint16_t server = p->family == 4 ? DHCP_SERVER : DHCPV6_SERVER;
-
-    if (p->protocol != DP_PROTO_UDP || p->later_fragment)
-        return false;
-    return direction == DP_EGRESS ? p->source_port == client && p->destination_port == server
-                                  : p->source_port == server && p->destination_port == client;
-}
-
-/* True when the packet is control traffic, or pretends to be; the check is answered then. */
-static bool control(const struct dp_packet *p, uint32_t direction, struct dp_check *check)
-{
-    bool pass = p->kind == DP_PACKET_ARP || p->icmp_class == DP_ICMP_CONTROL || is_dhcp(p, direction) ||
-                (p->icmp_class == DP_ICMP_CONTROL_FROM_HOST && direction == DP_INGRESS);
-
-    if (pass)
-        dp_answer(check, DP_ALLOW, DP_STATE_UNTRACKED, DP_REASON_CONTROL);
-    else if (p->icmp_class == DP_ICMP_CONTROL_FROM_HOST || p->icmp_class == DP_ICMP_CONTROL_BROKEN)
-        dp_answer_invalid(check, DP_CAUSE_NEIGHBOUR_DISCOVERY);
-    else
-        return false;
-    return true;
-}
-
 /* ---- one check, one packet, one batch ---- */
 
 /* What only a port knows: a frame that is no IP, and a sender that is not the instance (SPEC 4.8). */
@@ -180,7 +152,7 @@ static void judge(struct dp_engine *engine, const struct dp_job *job, uint32_t d
     }
     if (job->place && stopped_at_port(engine, job, direction, check))
         return;
-    if (control(p, direction, check))
+    if (dp_control(engine, job, direction, check))
         return;
     if (engine->policy->balancers && from_balancer(engine, job, direction)) {
         dp_answer(check, DP_ALLOW, DP_STATE_UNTRACKED, DP_REASON_LOAD_BALANCER);
@@ -247,6 +219,8 @@ static void judge_whole(struct dp_engine *engine, const struct dp_job *job, stru
 {
     static const uint8_t order[DP_DIRECTIONS] = {DP_EGRESS, DP_INGRESS};
 
+    if (!job->place && job->zone[DP_EGRESS] == DP_NO_ZONE)
+        dp_control_heard(engine, &job->packet);
     for (int i = 0; i < DP_DIRECTIONS && record->verdict != DP_DENY; i++) {
         struct dp_check *check = &record->check[record->checks];
 

@@ -78,6 +78,11 @@ static const struct dp_word causes[] = {
     [DP_CAUSE_ICMP_TYPE] = WORD("icmp-type"),
     [DP_CAUSE_NEIGHBOUR_DISCOVERY] = WORD("neighbour-discovery"),
     [DP_CAUSE_SPOOFED] = WORD("spoofed"),
+    [DP_CAUSE_ARP] = WORD("arp"),
+    [DP_CAUSE_MULTICAST_LISTENER] = WORD("multicast-listener"),
+    [DP_CAUSE_DHCP] = WORD("dhcp"),
+    [DP_CAUSE_DHCP_SERVER] = WORD("dhcp-server"),
+    [DP_CAUSE_CONTROL_RATE] = WORD("control-rate"),
     [DP_CAUSE_NOT_IP] = WORD("not-ip"),
 };
 HAS_ALL(causes, DP_CAUSES);

@@ -83,6 +83,7 @@ class Compiler:
             if tables is None:
                 tables = used[groups] = self._tables_of(policy, groups)
             zone.zone = self._names.zone(instance.id)
+            zone.dhcp_server = instance.dhcp_server
             for (direction, family), handle in tables.handles.items():
                 zone.table[direction][family == 6] = handle
         self._tables = used

@@ -141,6 +141,12 @@ REOPENS = FIN_SEEN + HALF_CLOSED + CLOSED
 # Entries that go first when the table is full (SPEC 4.9).
 TENTATIVE = (*HALF_OPEN, *CLOSED, ICMP_ONE_WAY, OTHER_ONE_WAY)
 
+# Control traffic that one instance may send (SPEC 4.8), in packets a second and at once: as much as a host that looks
+# for all neighbours of a group of 6,000 instances in both families, by far more than one that behaves, and a few
+# hundred kilobits a second of what ARP and neighbour discovery hold.
+CONTROL_RATE = 1000
+CONTROL_BURST = 12000
+
 
 def settings(conntrack: Conntrack, *, verify_checksums: bool) -> Any:
     """The policy's `conntrack` section and the tables above as a `struct dp_conntrack_config`.
@@ -161,6 +167,7 @@ def settings(conntrack: Conntrack, *, verify_checksums: bool) -> Any:
     for state in REOPENS:
         config.reopens[state] = 1
     config.max_entries = conntrack.max_entries
+    config.control_rate, config.control_burst = CONTROL_RATE, CONTROL_BURST
     config.tcp_be_liberal = conntrack.tcp_be_liberal
     config.reevaluate = conntrack.on_change == "reevaluate"
     said = conntrack.verify_checksums

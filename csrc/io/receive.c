@@ -36,7 +36,18 @@ uint32_t dp_worker_of(uint32_t workers, uint8_t family, const union dp_address *
     return (uint32_t)((h >> 32) % workers);
 }
 
-/* All fragments have the same, and an ICMP error that of what it quotes. */
+/* Answers to a client of DHCP come from and go to other addresses than it asked with and at. */
+static bool is_dhcp_client(const struct dp_packet *p)
+{
+    uint16_t client = p->family == 4 ? 68 : 546;
+
+    return p->protocol == DP_PROTO_UDP && !p->fragment && (p->source_port == client || p->destination_port == client);
+}
+
+/*
+ * All fragments have the same, and an ICMP error that of what it quotes. Clients of DHCP are with the first, which
+ * knows who has asked (control.h).
+ */
 static uint32_t owner_of(const struct dp_worker *w, const uint8_t *data, uint32_t length)
 {
     struct dp_frame frame = {.data = data, .captured = length, .length = length, .link = DP_LINK_ETHERNET};
@@ -46,6 +57,8 @@ static uint32_t owner_of(const struct dp_worker *w, const uint8_t *data, uint32_
     dp_packet_parse(&frame, &packet);
     if (packet.kind != DP_PACKET_IP)
         return w->number;
+    if (is_dhcp_client(&packet))
+        return 0;
     if (packet.icmp_class == DP_ICMP_ERROR && dp_packet_parse_quoted(&packet, &inner))
         p = &inner;
     return dp_worker_of(w->workers, p->family, &p->source, &p->destination);

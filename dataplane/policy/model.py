@@ -126,6 +126,11 @@ class Instance(CheckedModel):
         description="Live mode: true (the default): what the instance sends must come from its own MAC and addresses,"
         " virtual IPs among them; false: from any.",
     )
+    dhcp_server: bool = Field(
+        default=False,
+        description="true: the instance may answer DHCP and DHCPv6, where its rules allow; false (the default): such"
+        " answers from it are invalid.",
+    )
     tap: Tap | None = Field(default=None, description="Live mode: how the `interface` is made where there is none.")
 
     def conflicts(self) -> Iterable[Conflict]:

@@ -47,7 +47,7 @@ static int put_in_force(struct net *n, const uint32_t *cut, uint32_t n_cut, uint
     struct dp_zone_tables zones[2];
 
     for (uint32_t z = 0; z < 2; z++)
-        zones[z] = (struct dp_zone_tables){z, {{n->table[0], NULL}, {n->table[1], NULL}}};
+        zones[z] = (struct dp_zone_tables){.zone = z, .table = {{n->table[0], NULL}, {n->table[1], NULL}}};
     struct dp_policy_update update = {.zones = zones,
                                       .n_zones = 2,
                                       .endpoints = n->endpoints,

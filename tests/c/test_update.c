@@ -40,7 +40,7 @@ void *mremap(void *old, size_t old_size, size_t size, int flags, ...)
 
 static int put_in_force(struct scene *s, const uint32_t *cut, uint32_t n_cut, uint64_t *disconnected)
 {
-    struct dp_zone_tables zones[2] = {{0, {{s->table, NULL}, {s->table, NULL}}}, {1, {{NULL}}}};
+    struct dp_zone_tables zones[2] = {{.table = {{s->table, NULL}, {s->table, NULL}}}, {.zone = 1}};
     struct dp_policy_update update = {.zones = zones,
                                       .n_zones = 2,
                                       .endpoints = s->endpoints,

@@ -234,7 +234,7 @@ static void words_of_spec_7(void)
     check_words(DP_WORD_CAUSE,
                 "none|short-header|bad-length|bad-version|extension-chain|bad-checksum|fragment|fragment-limit|"
                 "tcp-flags|tcp-no-connection|tcp-state|tcp-window|icmp-unsolicited|icmp-unrelated|"
-                "icmp-type|neighbour-discovery|spoofed|not-ip");
+                "icmp-type|neighbour-discovery|spoofed|not-ip|arp|multicast-listener|dhcp|dhcp-server|control-rate");
     check_words(DP_WORD_CONN_STATE, "INVALID|SYN_SENT|SYN_SENT2|SYN_RECV|SYN_RECV|ESTABLISHED|FIN_WAIT|FIN_WAIT|"
                                     "CLOSE_WAIT|CLOSE_WAIT|CLOSING|LAST_ACK|LAST_ACK|TIME_WAIT|CLOSE|UNREPLIED|REPLIED|"
                                     "UNREPLIED|REPLIED");

@@ -71,6 +71,7 @@ static void make(struct parts *parts)
             abort();
     for (uint32_t z = 0; z < 2; z++) {
         parts->zones[z].zone = z;
+        parts->zones[z].dhcp_server = z & 1;
         for (int d = 0; d < 2; d++)
             for (int f = 0; f < 2; f++)
                 parts->zones[z].table[d][f] = parts->table[f];

@@ -29,7 +29,7 @@ def transport_fits(source: bytes, destination: bytes, protocol: int, body: bytes
     if protocol == UDP:
         said = int.from_bytes(body[4:6], "big")
         pseudo = source + destination + said.to_bytes(4, "big") + bytes([0, 0, 0, UDP])
-        return not six if body[6:8] == b"\0\0" else fits(pseudo + body[:said])
+        return body[6:8] == b"\0\0" or fits(pseudo + body[:said])
     if protocol == UDP_LITE:
         return fits(pseudo + body[: int.from_bytes(body[4:6], "big") or len(body)])
     if protocol == DCCP:

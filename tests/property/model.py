@@ -31,8 +31,8 @@ Readings that the specification leaves open, as taken here:
 * An ICMP error fits when it goes to the source of the packet that it quotes and that packet passed the instance in the
   other direction. It need not come from the quoted destination, and a quoted segment's numbers say nothing.
 * ICMP types that are neither queries, their replies, nor the errors named in 4.5 are invalid (redirects too).
-* DHCP is between a client and its server where the instance is the client: it sends 68 to 67 (546 to 547), and receives
-  67 to 68 (547 to 546). An instance that serves is judged by the rules.
+* DHCP to a server that did not answer last, and answers that nobody asked for, are judged by the rules. Who asks
+  has no address yet in a replay: an answer with the transaction of such a question is one that was asked for.
 * With `on_change: reevaluate` a packet that keeps its connection is answered with the rule that keeps it: state
   established, reason rule. One that does not is `disconnected` as before, and leaves the timer alone.
 * Only the table of a single instance is bounded as 4.9 says; the fair share among several is left out.
@@ -121,6 +121,9 @@ class Model:
         self._born = 0
         self._outside = False
         self._owners: dict[tuple[Address, int], str] = {}
+        #: When an instance asked for DHCP, by name and family, or somebody without an address, by transaction.
+        self._asked: dict[tuple[object, object], int] = {}
+        self._dhcp_server: dict[tuple[str, int], Address] = {}
 
     def process(self, frame: bytes, time_ns: int) -> Verdict:
         """Judges one Ethernet frame; `UnmodelledError` for a fragment."""
@@ -136,6 +139,11 @@ class Model:
         sender = self._holder(packet.source, source_mac, packet.vlan)
         if sender is not None:
             checks.append(self._check(packet, sender, "egress"))
+        elif packet.protocol == wire.UDP and not packet.malformed:
+            client, server = (68, 67) if packet.family == 4 else (546, 547)
+            asks = (packet.source_port, packet.destination_port) == (client, server)
+            if asks and dhcp_message(packet, asks=True):
+                self._asked[transaction(packet)] = self.clock
         receiver = self._holder(packet.destination, packet.destination_mac, packet.vlan)
         if receiver is not None and all(check.verdict == "allow" for check in checks):
             checks.append(self._check(packet, receiver, "ingress"))
@@ -150,9 +158,12 @@ class Model:
         new = edit(self.document, change)
         self.clock = max(self.clock, time_ns)
         difference = Difference.between(self.document, new)
-        self.document = new
+        before, self.document = self.document, new
         remaining = {instance["id"] for instance in new["instances"]}
         self.zones = {instance: zone for instance, zone in self.zones.items() if instance in remaining}
+        gone = {instance["id"] for instance in before["instances"]} - remaining
+        self._asked = {place: time for place, time in self._asked.items() if place[0] not in gone}
+        self._dhcp_server = {place: who for place, who in self._dhcp_server.items() if place[0] not in gone}
         for instance, zone in self.zones.items():
             for connection in zone.values():
                 if connection.origin != "inbound" or connection.cut is not None or not self.alive(connection):
@@ -215,7 +226,7 @@ class Model:
         name = instance["id"]
         if packet.malformed or (packet.wrong_sum and self.document["conntrack"]["verify_checksums"]):
             return Check(name, direction, "deny", "invalid", "malformed")
-        control = control_traffic(packet, direction)
+        control = (self._dhcp if packet.protocol == wire.UDP else self._control)(packet, instance, direction)
         if control is not None:
             return (
                 Check(name, direction, "allow", "untracked", "control") if control else _invalid(name, direction, None)
@@ -238,6 +249,35 @@ class Model:
         if connection.cut is not None:
             return self._check_cut(packet, instance, direction, key, connection)
         return self._check_later(packet, instance, direction, key, connection)
+
+    def _control(self, packet: Packet, _: dict[str, Any], direction: str) -> bool | None:
+        return control_traffic(packet, direction)
+
+    def _dhcp(self, packet: Packet, instance: dict[str, Any], direction: str) -> bool | None:
+        """SPEC 4.8: of an instance as the client; as a server only where the policy says it, and then by rules."""
+        client, server = (68, 67) if packet.family == 4 else (546, 547)
+        place = instance["id"], packet.family
+        from_server = packet.source_port == server
+        if packet.destination_port == client and (from_server or packet.family == 6):
+            if direction == "egress":
+                return None if instance.get("dhcp_server") else False
+            if not dhcp_message(packet, asks=False):
+                return False if from_server else None
+            heard = self._asked.get(transaction(packet))
+            asked = self._asked.get(place)
+            if not any(time is not None and self.clock - time < 60 * SECOND for time in (heard, asked)):
+                return None
+            self._dhcp_server[place] = packet.source
+            return True
+        if direction == "ingress" or (packet.source_port, packet.destination_port) != (client, server):
+            return None
+        if not dhcp_message(packet, asks=True):
+            return False
+        everybody = {ip_address(a) for a in ("255.255.255.255", "ff02::1:2", "ff05::1:3")}
+        if packet.destination not in everybody | {self._dhcp_server.get(place)}:
+            return None
+        self._asked[place] = self.clock
+        return True
 
     def _check_first(self, packet: Packet, instance: dict[str, Any], direction: str, key: Key) -> Check:
         """The first packet of a connection, or of one that replaces a closing one (SPEC 4.1, 4.4)."""
@@ -390,42 +430,103 @@ def connection_key(packet: Packet, direction: str, vlan: int = 0) -> Key | None:
 
 
 def control_traffic(packet: Packet, direction: str) -> bool | None:
-    """SPEC 4.8: True for what is never judged by rules, False for what must not pass as such, None for the rest."""
-    client, server = (68, 67) if packet.family == 4 else (546, 547)
+    """SPEC 4.8 but for DHCP: True for what no rule judges, False for what must not pass as such."""
     if packet.arp_mac is not None:
-        return True
-    if packet.protocol == wire.UDP:
-        ports = (client, server) if direction == "egress" else (server, client)
-        return True if (packet.source_port, packet.destination_port) == ports else None
-    if packet.family != 6 or packet.icmp is None:
+        return packet.body[6:8] in (b"\0\1", b"\0\2") and len(packet.body) <= PADDED
+    if packet.family != 6 or packet.icmp is None or packet.icmp.type not in (130, 131, 132, 143, *range(133, 138)):
         return None
-    kind, body = packet.icmp.type, packet.icmp.body
-    if 133 <= kind <= 137:
-        least = {133: 8, 134: 16, 135: 24, 136: 24, 137: 40}[kind]
-        if direction == "egress" and kind in (134, 137):
-            return False
-        return packet.hop_limit == 255 and packet.icmp.code == 0 and len(body) >= least and _options_fit(body[least:])
-    if kind in (130, 131, 132, 143):
-        return _records_fit(body) if kind == 143 else len(body) >= 24
-    return None
-
-
-def _records_fit(report: bytes) -> bool:
-    """Whether an MLDv2 report has the multicast address records that it counts (RFC 3810, 5.2)."""
-    if len(report) < 8:
+    kind, body, to = packet.icmp.type, packet.icmp.body, IPv6Address(packet.destination.packed)
+    source = IPv6Address(packet.source.packed)
+    if packet.trailer > PADDED - 28 or len(body) > 1500 or not _plain(packet) or packet.icmp.code != 0:
         return False
+    if kind in (130, 131, 132, 143):
+        if packet.hop_limit != 1 or not to.is_multicast or not (source.is_link_local or not int(source)):
+            return False
+        return _report_fits(body) if kind == 143 else _listener_fits(kind, body)
+    least = {133: 8, 134: 16, 135: 24, 136: 24, 137: 40}[kind]
+    if packet.hop_limit != 255 or len(body) < least or (direction == "egress" and kind in (134, 137)):
+        return False
+    options = list(_options(body[least:]))
+    router, total = kind in (134, 137), len(body) - least
+    if sum(map(len, options)) != total or (total > 64 and not router):
+        return False
+    for option in options:
+        if option[0] not in (ROUTER_OPTIONS if router else HOST_OPTIONS) or (option[0] in (1, 2) and len(option) != 8):
+            return False
+        if option[0] == 1 and not int(source):
+            return False
+    target = IPv6Address(body[8:24]) if kind >= 135 else to
+    if kind == 133:
+        return to.is_multicast or to.is_link_local
+    if kind == 134:
+        return source.is_link_local
+    if kind == 137:
+        about = IPv6Address(body[24:40])
+        return source.is_link_local and not about.is_multicast and (target.is_link_local or target == about)
+    if target.is_multicast:
+        return False
+    if kind == 136:
+        return not (to.is_multicast and body[4] & 0x40)
+    if not int(source) and to.packed[:13] != IPv6Address("ff02::1:ff00:0").packed[:13]:
+        return False
+    return to.is_multicast or to.is_link_local or to == target
+
+
+#: The longest ARP message with padding up to the least Ethernet frame, and the frame check sequence behind it.
+PADDED = 28 + 18 + 4
+#: What a host says in its options of neighbour discovery, and what a router does.
+HOST_OPTIONS = {1, 2, 13, 14, 33}
+ROUTER_OPTIONS = HOST_OPTIONS | {3, 4, 5, 7, 8, 11, 12, 24, 25, 26, 31, 34, 35, 36, 37, 38}
+
+
+def _plain(packet: Packet) -> bool:
+    """No extension header, or one hop-by-hop header of eight bytes (router alert)."""
+    return not packet.between or (len(packet.between) == 9 and packet.between[0] == 0)
+
+
+def _listener_fits(kind: int, body: bytes) -> bool:
+    if len(body) < 24 or not (body[8] == 0xFF or (kind == 130 and not any(body[8:24]))):
+        return False
+    if len(body) == 24:
+        return True
+    return kind == 130 and len(body) >= 28 and len(body) == 28 + 16 * int.from_bytes(body[26:28], "big")
+
+
+def _report_fits(report: bytes) -> bool:
+    """Whether an MLDv2 report has the records that it counts, and nothing else (RFC 3810, 5.2)."""
     count, rest = int.from_bytes(report[6:8], "big"), report[8:]
     for _ in range(count):
-        size = 20 + int.from_bytes(rest[2:4], "big") * 16 + rest[1] * 4 if len(rest) >= 20 else 20
+        if len(rest) < 20 or rest[0] not in range(1, 7) or rest[1] or rest[4] != 0xFF:
+            return False
+        size = 20 + int.from_bytes(rest[2:4], "big") * 16
         if size > len(rest):
+            return False
+        rest = rest[size:]
+    return not rest
+
+
+def dhcp_message(packet: Packet, asks: bool) -> bool:
+    """Whether a datagram is a message of DHCP or DHCPv6 in this direction, and nothing besides (SPEC 4.8)."""
+    payload = packet.body[8:]
+    if int.from_bytes(packet.body[4:6], "big") != len(packet.body) or packet.trailer > PADDED - 28:
+        return False
+    if packet.family == 4:
+        return len(payload) >= 240 and payload[0] == (1 if asks else 2) and payload[236:240] == b"\x63\x82\x53\x63"
+    types = {1, 3, 4, 5, 6, 8, 9, 11, 14, 20} if asks else {2, 7, 10, 15, 21}
+    if len(payload) < 4 or payload[0] not in types or not _plain(packet):
+        return False
+    rest = payload[4:]
+    while rest:
+        size = 4 + int.from_bytes(rest[2:4], "big")
+        if len(rest) < 4 or size > len(rest):
             return False
         rest = rest[size:]
     return True
 
 
-def _options_fit(options: bytes) -> bool:
-    """Whether neighbour discovery options fill their space: each of 8 n bytes, n at least 1 (RFC 4861, 4.6)."""
-    return sum(map(len, _options(options))) == len(options)
+def transaction(packet: Packet) -> tuple[int, bytes]:
+    """Family and identifier of a DHCP exchange."""
+    return packet.family, packet.body[12:16] if packet.family == 4 else packet.body[9:12]
 
 
 def _options(options: bytes) -> Iterator[bytes]:

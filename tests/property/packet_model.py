@@ -55,7 +55,9 @@ class Icmp:
 class Packet:
     """One IP packet; ports are 0 where the protocol has none. `wrong_sum`: a checksum in it is wrong.
 
-    ARP is one too, between its sender's and target's address, with `arp_mac` the sender's hardware address.
+    ARP is one too, between its sender's and target's address, with `arp_mac` the sender's hardware address. `body` is
+    all behind the IP header and what stands `between`, IPv6 extension headers, or ARP's whole message with padding;
+    `trailer` counts the bytes of the frame behind the IP packet.
     """
 
     source: Address
@@ -72,6 +74,9 @@ class Packet:
     wrong_sum: bool = False
     vlan: int = 0
     arp_mac: str | None = None
+    body: bytes = b""
+    between: bytes = b""
+    trailer: int = 0
 
     @property
     def family(self) -> int:
@@ -99,7 +104,9 @@ def decode(frame: bytes) -> Packet | None:
         packet = _decode_ipv6(data, macs, quoted=False)
     if ethertype == b"\x08\x06" and len(data) >= 28 and data[:6] == b"\0\x01\x08\0\x06\x04":
         ends = ip_address(data[14:18]), ip_address(data[24:28])
-        packet = Packet(*ends, 0, 0, source_mac=macs[0], destination_mac=macs[1], arp_mac=data[8:14].hex(":"))
+        packet = Packet(
+            *ends, 0, 0, source_mac=macs[0], destination_mac=macs[1], arp_mac=data[8:14].hex(":"), body=data
+        )
     return None if packet is None else replace(packet, vlan=vlan)
 
 
@@ -118,6 +125,7 @@ def _decode_ipv4(data: bytes, macs: tuple[str, str], quoted: bool) -> Packet | N
     if fragment & 0x1FFF or (fragment & 0x2000 and not quoted):
         raise UnmodelledError("a fragment")
     packet = _decode_transport(source, destination, data[9], data[8], data[header:total], macs, quoted)
+    packet = replace(packet, trailer=len(data) - total)
     return packet if fits(data[:header]) else replace(packet, wrong_sum=True)
 
 
@@ -131,7 +139,8 @@ def _decode_ipv6(data: bytes, macs: tuple[str, str], quoted: bool) -> Packet | N
     )
     if data[0] >> 4 != 6 or (length > len(data) - 40 and not quoted):
         return broken
-    rest = data[40 : 40 + length]
+    rest = whole = data[40 : 40 + length]
+    first = protocol
     while protocol in (HOP_BY_HOP, ROUTING, FRAGMENT, DESTINATION_OPTIONS, AH, MOBILITY):
         if len(rest) < 8:
             return broken
@@ -146,7 +155,9 @@ def _decode_ipv6(data: bytes, macs: tuple[str, str], quoted: bool) -> Packet | N
         if len(rest) < size:
             return broken
         protocol, rest = rest[0], rest[size:]
-    return _decode_transport(source, destination, protocol, hop_limit, rest, macs, quoted)
+    packet = _decode_transport(source, destination, protocol, hop_limit, rest, macs, quoted)
+    between = bytes([first]) + whole[: len(whole) - len(rest)]
+    return replace(packet, between=between if len(between) > 1 else b"", trailer=len(data) - 40 - length)
 
 
 def _decode_transport(
@@ -180,7 +191,7 @@ def _decode_transport(
             inner = _decode_quoted(body[8:], source.version)
         icmp = Icmp(body[0], body[1], int.from_bytes(body[4:6], "big"), inner, body)
     wrong = not (quoted or malformed) and not transport_fits(source.packed, destination.packed, protocol, body)
-    return Packet(source, destination, protocol, hop_limit, *ports, tcp, icmp, malformed, *macs, wrong)
+    return Packet(source, destination, protocol, hop_limit, *ports, tcp, icmp, malformed, *macs, wrong, body=body)
 
 
 def _decode_quoted(data: bytes, family: int) -> Packet | None:

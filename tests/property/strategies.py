@@ -293,15 +293,39 @@ def _messages(draw: st.DrawFn, ends: Sequence[Host], document: Document) -> Mess
         rest += draw(
             st.sampled_from([b"", b"", b"\x01\x01\x02\0\0\0\0\1", b"\x01\x02\x02\0\0\0\0\1", b"\x01\0" + bytes(6)])
         )
-        body = frames.icmp(pair[0].address, pair[1].address, message, draw(st.sampled_from([0, 0, 0, 1])), rest)
-        return Message(*pair, 58, body, draw(st.sampled_from([255, 255, 64, 1])), vlan=vlan)
+        rest += draw(
+            st.sampled_from([b"", b"", b"", b"\x0e\1" + bytes(6), b"\xc8\1" + bytes(6), b"\x0d\x09" + bytes(70)])
+        )
+        if message == 143:
+            records = [b"", b"\4\0\0\0" + frames.packed("ff02::fb"), b"\4\1\0\0" + frames.packed("ff02::fb") + bytes(4)]
+            record = draw(st.sampled_from(records))
+            rest = struct.pack("!HH", 0, draw(st.sampled_from([0, 1, 1, 1]))) + record
+        elif message in (130, 131, 132):
+            group = frames.packed(draw(st.sampled_from(["ff02::fb", "ff02::fb", "::", "fd00::1"])))
+            rest = bytes(4) + group + draw(st.sampled_from([b"", b"", bytes(4), bytes(20)]))
+        ends = list(pair)
+        if message in (130, 131, 132, 134, 137, 143):
+            ends[0] = draw(st.sampled_from([pair[0], Host("fe80::1", pair[0].mac), Host("::", pair[0].mac)]))
+        if draw(st.booleans()):
+            ends[1] = Host(draw(st.sampled_from(["ff02::1", "ff02::2", "fe80::9", "ff02::1:ff00:77"])), pair[1].mac)
+        body = frames.icmp(ends[0].address, ends[1].address, message, draw(st.sampled_from([0, 0, 0, 1])), rest)
+        right = 1 if message in (130, 131, 132, 143) else 255
+        return Message(*ends, 58, body, draw(st.sampled_from([right, right, right, 64])), vlan=vlan)
     if kind == "dhcp":
         client, server = (546, 547) if six else (68, 67)
         ports = (client, server) if pair[0] is here else (server, client)
-        request = pair[0] is here
+        ports = draw(st.sampled_from([ports, ports, ports, ports[::-1], (1024, client)]))
+        request = draw(st.sampled_from([pair[0] is here] * 4 + [pair[0] is not here]))
         body = bytes([1 if request else 7, 0, 0, 1]) if six else _bootp(request)
-        datagram = frames.datagram(pair[0].address, pair[1].address, UDP, ports, body)
-        return Message(*pair, UDP, datagram, vlan=vlan)
+        body += draw(st.sampled_from([b""] * 4 + [b"\0\1\0\1x", b"\0\1\0\7x", b"\0\1"]))
+        body = draw(st.sampled_from([body] * 4 + [b"no DHCP" * 40]))
+        ends = list(pair)
+        if pair[0] is here and draw(st.booleans()):
+            ends[1] = Host("ff02::1:2" if six else "255.255.255.255", there.mac)
+        if pair[0] is here and draw(st.sampled_from([False] * 4 + [True])):
+            ends[0] = Host("fe80::77" if six else "0.0.0.0", here.mac)
+        datagram = frames.datagram(ends[0].address, ends[1].address, UDP, ports, body)
+        return Message(*ends, UDP, datagram, vlan=vlan)
     segment = frames.tcp(pair[0].address, pair[1].address, (1024, 22), 2, 1000, 0)
     if kind == "cut tcp":
         return Message(*pair, TCP, segment[:12], vlan=vlan)
@@ -328,8 +352,9 @@ def _announcements(draw: st.DrawFn, pair: tuple[Host, Host], macs: Sequence[str]
         return Message(one, two, 58, body, 255, vlan=vlan)
     sender = draw(st.sampled_from([one.address, VIRTUAL_IP, "10.0.0.1"]))
     target = draw(st.sampled_from([sender, two.address]))
-    head = struct.pack("!HHBBH", 1, 0x0800, 6, 4, draw(st.sampled_from([1, 2])))
+    head = struct.pack("!HHBBH", 1, 0x0800, 6, 4, draw(st.sampled_from([1, 2, 1, 2, 3])))
     body = head + hardware + frames.packed(sender) + bytes(6) + frames.packed(target)
+    body += bytes(draw(st.sampled_from([0, 0, 18, 22, 23])))
     return Message(one, two, None, body, ethertype=0x0806, vlan=vlan)
 
 

@@ -249,9 +249,21 @@ def test_damaged_packets() -> None:
 
 
 def test_control_traffic() -> None:
-    """SPEC 4.8: DHCP of a client passes without rules, also where they deny; a DHCP server is judged."""
+    """SPEC 4.8: DHCP of a client passes without rules, also where they deny, for 60 s; a DHCP server is invalid."""
     sg = group("sg-1", rule("deny", "egress", action="deny"))
     story = Scene([sg], [instance("ecs-a", A, "sg-1")])
-    assert story.datagram(17, A, PC, (68, 67)) == "allow | ecs-a egress allow untracked control"
-    assert story.datagram(17, PC, A, (67, 68)) == "allow | ecs-a ingress allow untracked control"
-    assert story.datagram(17, A, PC, (67, 68)) == "deny | ecs-a egress deny new rule deny sg-1"
+    ask = bytes([1]) + bytes(235) + b"\x63\x82\x53\x63"
+    answer = b"\2" + ask[1:]
+
+    def datagram(source: str, destination: str, ports: tuple[int, int], payload: bytes) -> str:
+        return story.ip(
+            frames.packet(source, destination, 17, frames.datagram(source, destination, 17, ports, payload))
+        )
+
+    assert datagram(PC, A, (67, 68), answer) == "deny | ecs-a ingress deny new no-rule-matched"
+    assert datagram(A, "255.255.255.255", (68, 67), ask) == "allow | ecs-a egress allow untracked control"
+    assert datagram(A, PC, (68, 67), ask) == "deny | ecs-a egress deny new rule deny sg-1"
+    assert datagram(PC, A, (67, 68), answer) == "allow | ecs-a ingress allow untracked control"
+    assert datagram(A, PC, (68, 67), ask) == "allow | ecs-a egress allow untracked control"
+    assert datagram(PC, A, (67, 68), ask) == "deny | ecs-a ingress deny invalid invalid"
+    assert datagram(A, PC, (67, 68), answer) == "deny | ecs-a egress deny invalid invalid"

@@ -8,22 +8,25 @@ from pathlib import Path
 import pytest
 
 from dataplane import DataPlane, Policy
+from dataplane.conntrack import CONTROL_BURST, CONTROL_RATE
 from tests.property.frames import datagram, ethernet, icmp, packed, packet
 
 HOST, HOST6, OTHER, OTHER6 = "10.0.0.1", "fd00::1", "10.0.0.53", "fd00::53"
 MAC, ROUTER, BROADCAST = "02:00:00:00:00:0a", "02:00:00:00:ff:01", "ff:ff:ff:ff:ff:ff"
 
 
-def firewall(*rules: str) -> DataPlane:
-    """One instance with these rules."""
+def policy(*rules: str, more: str = "") -> Policy:
+    """One instance with these rules, and `more` fields."""
     listed = "".join(f"      - {{id: r{n}, {rule}}}\n" for n, rule in enumerate(rules))
-    return DataPlane(
-        Policy.parse(
-            f"security_groups:\n  - id: sg\n    security_group_rules:\n{listed or '      []'}\n"
-            f'instances: [{{id: host, addresses: [{HOST}, "{HOST6}"], mac: "{MAC}", security_groups: [sg]}}]\n'
-        ),
-        seed=1,
+    return Policy.parse(
+        f"security_groups:\n  - id: sg\n    security_group_rules:\n{listed or '      []'}\n"
+        f'instances: [{{id: host, addresses: [{HOST}, "{HOST6}"], mac: "{MAC}", security_groups: [sg], {more}}}]\n'
     )
+
+
+def firewall(*rules: str, more: str = "") -> DataPlane:
+    """A data plane with such a policy."""
+    return DataPlane(policy(*rules, more=more), seed=1)
 
 
 def said(plane: DataPlane, ip: bytes, mac: str = ROUTER, time: float = 1, ethertype: int | None = None) -> list[str]:
@@ -32,8 +35,8 @@ def said(plane: DataPlane, ip: bytes, mac: str = ROUTER, time: float = 1, ethert
     return [f"{check.direction} {check.reason}" for check in verdict.checks]
 
 
-def udp(source: str, destination: str, ports: tuple[int, int]) -> bytes:
-    return packet(source, destination, 17, datagram(source, destination, 17, ports, b"hello"))
+def udp(source: str, destination: str, ports: tuple[int, int], payload: bytes = b"hello") -> bytes:
+    return packet(source, destination, 17, datagram(source, destination, 17, ports, payload))
 
 
 def icmpv6(source: str, destination: str, kind: int, rest: bytes, hop_limit: int, code: int = 0) -> bytes:
@@ -44,85 +47,141 @@ def icmpv6(source: str, destination: str, kind: int, rest: bytes, hop_limit: int
 
 SOLICIT = bytes(4) + packed(HOST6)
 LINK_ADDRESS = b"\x01\x01\x02\0\0\0\0\x01"
+NEAR, LOCAL, ROUTERS, REPORTS = "fe80::53", "fe80::1", "ff02::2", "ff02::16"
+GROUP = bytes(4) + packed("ff02::fb")
+REDIRECT = bytes(4) + packed("fe80::99") + packed(OTHER6)
+UNKNOWN = b"\xc8\x01" + bytes(6)
 
 
 @pytest.mark.parametrize(
-    ("kind", "rest", "hop_limit", "code", "expected"),
+    ("kind", "ends", "rest", "hop_limit", "code", "expected"),
     [
-        (135, SOLICIT, 255, 0, "control"),
-        (135, SOLICIT + LINK_ADDRESS, 255, 0, "control"),
-        (135, SOLICIT + LINK_ADDRESS + b"\x0e\x02" + bytes(14), 255, 0, "control"),
-        (135, SOLICIT, 254, 0, "invalid"),
-        (135, SOLICIT, 255, 1, "invalid"),
-        (135, SOLICIT[:-1], 255, 0, "invalid"),
-        (135, SOLICIT + b"\x01\0" + bytes(6), 255, 0, "invalid"),
-        (135, SOLICIT + b"\x01\x02" + bytes(6), 255, 0, "invalid"),
-        (135, SOLICIT + LINK_ADDRESS + b"\x01", 255, 0, "invalid"),
-        (136, SOLICIT, 255, 0, "control"),
-        (133, bytes(4), 255, 0, "control"),
-        (134, bytes(12), 255, 0, "control"),
-        (137, bytes(36), 255, 0, "control"),
-        (137, bytes(35), 255, 0, "invalid"),
-        (130, bytes(20), 1, 0, "control"),
-        (130, bytes(19), 1, 0, "invalid"),
-        (131, bytes(20), 1, 0, "control"),
-        (132, bytes(20), 64, 0, "control"),
-        (143, bytes(4), 1, 0, "control"),
-        (143, b"\0\0\0\1", 1, 0, "invalid"),
+        (135, (OTHER6, HOST6), SOLICIT, 255, 0, "control"),
+        (135, (OTHER6, HOST6), SOLICIT + LINK_ADDRESS, 255, 0, "control"),
+        (135, (OTHER6, HOST6), SOLICIT + LINK_ADDRESS + b"\x0e\x02" + bytes(14), 255, 0, "control"),
+        (135, (OTHER6, HOST6), SOLICIT, 254, 0, "invalid"),
+        (135, (OTHER6, HOST6), SOLICIT, 255, 1, "invalid"),
+        (135, (OTHER6, HOST6), SOLICIT[:-1], 255, 0, "invalid"),
+        (135, (OTHER6, HOST6), SOLICIT + b"\x01\0" + bytes(6), 255, 0, "invalid"),
+        (135, (OTHER6, HOST6), SOLICIT + b"\x01\x02" + bytes(6), 255, 0, "invalid"),
+        (135, (OTHER6, HOST6), SOLICIT + LINK_ADDRESS + b"\x01", 255, 0, "invalid"),
+        (135, (OTHER6, HOST6), SOLICIT + UNKNOWN, 255, 0, "invalid"),
+        (135, (OTHER6, HOST6), SOLICIT + LINK_ADDRESS * 8, 255, 0, "control"),
+        (135, (OTHER6, HOST6), SOLICIT + LINK_ADDRESS * 9, 255, 0, "invalid"),
+        (135, (OTHER6, HOST6), bytes(4) + packed("ff02::1"), 255, 0, "invalid"),
+        (135, (OTHER6, HOST6), bytes(4) + packed("fd00::99"), 255, 0, "invalid"),
+        (135, ("::", HOST6), SOLICIT, 255, 0, "invalid"),
+        (136, (OTHER6, HOST6), SOLICIT, 255, 0, "control"),
+        (136, (OTHER6, HOST6), SOLICIT + UNKNOWN, 255, 0, "invalid"),
+        (136, (OTHER6, HOST6), bytes(4) + packed("ff02::1"), 255, 0, "invalid"),
+        (134, (NEAR, HOST6), bytes(12), 255, 0, "control"),
+        (134, (NEAR, HOST6), bytes(12) + b"\x05\x01" + bytes(6) + b"\x19\x03" + bytes(22), 255, 0, "control"),
+        (134, (NEAR, HOST6), bytes(12) + UNKNOWN, 255, 0, "invalid"),
+        (134, (OTHER6, HOST6), bytes(12), 255, 0, "invalid"),
+        (134, (NEAR, HOST6), bytes(12), 64, 0, "invalid"),
+        (137, (NEAR, HOST6), REDIRECT, 255, 0, "control"),
+        (137, (NEAR, HOST6), REDIRECT[:-1], 255, 0, "invalid"),
+        (137, (OTHER6, HOST6), REDIRECT, 255, 0, "invalid"),
+        (137, (NEAR, HOST6), bytes(4) + packed(HOST6) + packed(OTHER6), 255, 0, "invalid"),
     ],
 )
-def test_neighbour_discovery_and_mld_must_be_well_formed(
-    kind: int, rest: bytes, hop_limit: int, code: int, expected: str
+def test_neighbour_discovery_must_be_well_formed(
+    kind: int, ends: tuple[str, str], rest: bytes, hop_limit: int, code: int, expected: str
 ) -> None:
-    """SPEC 4.8, RFC 4861 6.1, 7.1: hop limit 255 (MLD: any), code 0, lengths, options that fit."""
-    message = icmpv6(OTHER6, HOST6, kind, rest, hop_limit, code)
-    assert said(firewall(), message) == [f"ingress {expected}"]
+    """SPEC 4.8, RFC 4861 6.1, 7.1, 8.1: hop limit, code, lengths, addresses, and options that are known and fit."""
+    assert said(firewall(), icmpv6(*ends, kind, rest, hop_limit, code)) == [f"ingress {expected}"]
 
 
-@pytest.mark.parametrize(("kind", "rest"), [(134, bytes(12)), (137, bytes(36))])
+@pytest.mark.parametrize(
+    ("kind", "to", "rest", "hop_limit", "expected"),
+    [
+        (133, ROUTERS, bytes(4), 255, "control"),
+        (133, NEAR, bytes(4) + LINK_ADDRESS, 255, "control"),
+        (133, OTHER6, bytes(4), 255, "invalid"),
+        (133, ROUTERS, bytes(4) + UNKNOWN, 255, "invalid"),
+        (136, "ff02::1", b"\x40\0\0\0" + packed(HOST6), 255, "invalid"),
+        (136, "ff02::1", b"\x20\0\0\0" + packed(HOST6) + b"\2" + LINK_ADDRESS[1:], 255, "control"),
+        (130, "ff02::1", bytes(20), 1, "control"),
+        (130, "ff02::1", bytes(24), 1, "control"),
+        (130, "ff02::1", bytes(22) + b"\0\1" + packed(OTHER6), 1, "control"),
+        (130, "ff02::1", bytes(23) + b"\2" + packed(OTHER6), 1, "invalid"),
+        (130, "ff02::1", bytes(19), 1, "invalid"),
+        (131, "ff02::fb", GROUP, 1, "control"),
+        (131, "ff02::fb", GROUP, 64, "invalid"),
+        (131, "ff02::fb", GROUP + bytes(1200), 1, "invalid"),
+        (131, OTHER6, GROUP, 1, "invalid"),
+        (132, ROUTERS, GROUP, 1, "control"),
+        (132, ROUTERS, bytes(4) + packed(OTHER6), 1, "invalid"),
+        (143, REPORTS, bytes(4), 1, "control"),
+        (143, REPORTS, bytes(4) + b"tunnel", 1, "invalid"),
+        (143, REPORTS, b"\0\0\0\1", 1, "invalid"),
+    ],
+)
+def test_what_an_instance_says_of_itself_and_its_groups(
+    kind: int, to: str, rest: bytes, hop_limit: int, expected: str
+) -> None:
+    """SPEC 4.8, RFC 4861 7.2.4, RFC 2710, RFC 3810: MLD is of the link alone, to a group."""
+    assert said(local(), icmpv6(LOCAL, to, kind, rest, hop_limit), BROADCAST) == [f"egress {expected}"]
+
+
+def local() -> DataPlane:
+    """An instance without rules that has a link-local address."""
+    return DataPlane(
+        Policy.parse(
+            "security_groups: [{id: sg, security_group_rules: []}]\n"
+            f'instances: [{{id: host, addresses: ["{LOCAL}"], mac: "{MAC}", security_groups: [sg]}}]\n'
+        ),
+        seed=1,
+    )
+
+
+@pytest.mark.parametrize("source", [HOST6, OTHER6])
+def test_listeners_speak_from_link_local_addresses(source: str) -> None:
+    """SPEC 4.8."""
+    there = HOST6 if source == OTHER6 else REPORTS
+    assert said(firewall(), icmpv6(source, there, 143, bytes(4), 1)) == [
+        f"{'egress' if source == HOST6 else 'ingress'} invalid"
+    ]
+
+
+@pytest.mark.parametrize(("kind", "rest"), [(134, bytes(12)), (137, REDIRECT)])
 def test_an_instance_sends_no_router_advertisement_and_no_redirect(kind: int, rest: bytes) -> None:
     """SPEC 4.8."""
     plane = firewall("direction: egress", "direction: egress, ethertype: IPv6")
     assert said(plane, icmpv6(HOST6, OTHER6, kind, rest, 255)) == ["egress invalid"]
-    assert said(plane, icmpv6(HOST6, OTHER6, 133, bytes(4), 255)) == ["egress control"]
+    assert said(local(), icmpv6(LOCAL, "ff02::1", kind, rest, 255)) == ["egress invalid"]
+    assert said(plane, icmpv6(HOST6, ROUTERS, 133, bytes(4), 255)) == ["egress control"]
 
 
-LINK_LAYER = bytes.fromhex("0101aa0004000a04")
-NONCE = bytes.fromhex("0e01010203040506")
-REDIRECT = bytes(4) + packed(OTHER6) * 2
-FIXED = {133: bytes(4), 134: bytes(12), 135: SOLICIT, 136: SOLICIT, 137: REDIRECT}
+def test_headers_and_trailers_carry_nothing_past_the_rules() -> None:
+    """SPEC 4.8: no fragment header (RFC 6980), no options beside the router alert, no bytes behind the packet."""
+    message = icmp(OTHER6, HOST6, 135, 0, SOLICIT)
+    plain = packet(OTHER6, HOST6, 58, message, 255)
+    alert, large, fragment = (b"\x3a\0\5\2\0\0\1\0", b"\x3a\1\1\x0c" + bytes(12), b"\x3a\0\0\0\0\0\0\1")
+    for header, extension, expected in (
+        (0, alert, "control"),
+        (0, large, "invalid"),
+        (60, alert, "invalid"),
+        (44, fragment, "invalid"),
+    ):
+        assert said(firewall(), packet(OTHER6, HOST6, header, extension + message, 255)) == [f"ingress {expected}"]
+    assert said(firewall(), plain + bytes(22)) == ["ingress control"]
+    assert said(firewall(), plain + bytes(23)) == ["ingress invalid"]
 
 
-@pytest.mark.parametrize("kind", FIXED)
 @pytest.mark.parametrize(
-    ("options", "hop_limit", "expected"),
-    [
-        (b"", 255, "control"),
-        (LINK_LAYER + NONCE, 255, "control"),
-        (LINK_LAYER, 64, "invalid"),
-        (LINK_LAYER + bytes(8), 255, "invalid"),
-        (LINK_LAYER + NONCE[:6], 255, "invalid"),
-        (b"\x01\x02" + bytes(6), 255, "invalid"),
-        (b"\x01", 255, "invalid"),
-    ],
-    ids=["no option", "two options", "hop limit", "length 0", "cut", "too long", "one byte"],
+    ("kind", "rest"),
+    [(135, SOLICIT + LINK_ADDRESS), (143, struct.pack("!HH", 0, 1) + b"\4\0\0\0" + packed("ff02::fb"))],
 )
-def test_neighbour_discovery(kind: int, options: bytes, hop_limit: int, expected: str) -> None:
-    """RFC 4861, 4.6: options fill the message; each has a length, and it is not 0."""
-    message = icmpv6(OTHER6, HOST6, kind, FIXED[kind] + options, hop_limit)
-    assert said(firewall(), message) == [f"ingress {expected}"]
-
-
-@pytest.mark.parametrize(("kind", "rest"), [(135, SOLICIT + LINK_LAYER), (143, struct.pack("!HH", 0, 1) + bytes(20))])
 def test_a_message_cut_by_the_snap_length_is_judged_by_what_is_there(tmp_path: Path, kind: int, rest: bytes) -> None:
     """A truncated capture makes nothing invalid."""
-    message = icmpv6(HOST6, OTHER6, kind, rest, 1 if kind == 143 else 255)
+    message = icmpv6(LOCAL, REPORTS, kind, rest, 1 if kind == 143 else 255)
     frame = ethernet(MAC, ROUTER, message)
     data = bytes.fromhex("d4c3b2a1020004000000000000000000ffff000001000000")
     for captured in range(14 + 40 + 8, len(frame) + 1):
         data += struct.pack("<IIII", 0, 0, captured, len(frame)) + frame[:captured]
     (tmp_path / "cut.pcap").write_bytes(data)
-    summary = firewall().replay(tmp_path / "cut.pcap")
+    summary = local().replay(tmp_path / "cut.pcap")
     assert summary.verdicts["allow"].packets == summary.packets > 20
 
 
@@ -135,20 +194,21 @@ WITH_DATA = struct.pack("!BBH", 2, 2, 0) + packed("ff02::fb") + bytes(8)
     ("records", "body", "expected"),
     [
         (0, b"", "control"),
-        (3, RECORD + WITH_SOURCES + WITH_DATA, "control"),
-        (1, RECORD + b"more", "control"),
+        (2, RECORD + WITH_SOURCES, "control"),
+        (1, RECORD + b"more", "invalid"),
         (2, RECORD, "invalid"),
         (1, RECORD[:19], "invalid"),
         (1, WITH_SOURCES[:-1], "invalid"),
-        (1, WITH_DATA[:-8], "invalid"),
+        (1, WITH_DATA, "invalid"),
+        (1, b"\x07" + RECORD[1:], "invalid"),
         (65535, RECORD, "invalid"),
     ],
-    ids=["none", "three", "more behind", "one too few", "cut", "a source cut", "auxiliary data cut", "far too few"],
+    ids=["none", "two", "more behind", "one too few", "cut", "a source cut", "auxiliary data", "type", "far too few"],
 )
 def test_reports_of_multicast_listeners(records: int, body: bytes, expected: str) -> None:
-    """RFC 3810, 5.2: as many records as it says, with their sources and auxiliary data."""
+    """RFC 3810, 5.2: the records that it says, with their sources, no auxiliary data, and nothing behind them."""
     rest = struct.pack("!HH", 0, records) + body
-    assert said(firewall(), icmpv6(HOST6, "ff02::16", 143, rest, 1), BROADCAST) == [f"egress {expected}"]
+    assert said(local(), icmpv6(LOCAL, REPORTS, 143, rest, 1), BROADCAST) == [f"egress {expected}"]
 
 
 # ---- ARP, DHCP, broadcast and multicast ----
@@ -168,23 +228,147 @@ def test_arp_is_never_judged_by_rules_if_it_is_well_formed() -> None:
         assert said(plane, broken, ethertype=0x0806) == []
 
 
+@pytest.mark.parametrize(
+    ("operation", "behind", "expected"),
+    [(1, 18, "control"), (2, 22, "control"), (1, 23, "invalid"), (1, 1200, "invalid"), (3, 0, "invalid")],
+)
+def test_arp_has_one_address_pair_and_padding(operation: int, behind: int, expected: str) -> None:
+    """SPEC 4.8: padding to the least frame, and its check sequence; requests and replies."""
+    frame = arp(operation) + bytes(behind)
+    assert said(firewall("direction: egress"), frame, BROADCAST, ethertype=0x0806) == [f"egress {expected}"]
+
+
+COOKIE = b"\x63\x82\x53\x63"
+BOOTP = {True: bytes([1]) + bytes(235) + COOKIE, False: bytes([2]) + bytes(235) + COOKIE}
+DHCPV6 = {True: b"\1abc\0\1\0\1x", False: b"\7abc\0\1\0\1x"}
+EVERY_SERVER = {False: "255.255.255.255", True: "ff02::1:2"}
+
+
+class Dhcp:
+    """A firewall, and datagrams on the ports of DHCP or DHCPv6."""
+
+    def __init__(self, six: bool, *rules: str, more: str = "") -> None:
+        self.six = six
+        self.host, self.server = (HOST6, OTHER6) if six else (HOST, OTHER)
+        self.everybody = EVERY_SERVER[six]
+        self.ports = (546, 547) if six else (68, 67)
+        self.messages = DHCPV6 if six else BOOTP
+        self.plane = firewall(*rules, more=more)
+
+    def ask(self, to: str, message: bytes | None = None, time: float = 1, source: str | None = None) -> list[str]:
+        source, payload = source or self.host, self.messages[True] if message is None else message
+        return said(self.plane, udp(source, to, self.ports, payload), BROADCAST, time)
+
+    def answer(self, message: bytes | None = None, time: float = 1, port: int | None = None) -> list[str]:
+        ports = port or self.ports[1], self.ports[0]
+        payload = self.messages[False] if message is None else message
+        return said(self.plane, udp(self.server, self.host, ports, payload), time=time)
+
+
 @pytest.mark.parametrize("six", [False, True], ids=["DHCP", "DHCPv6"])
-def test_dhcp_passes_for_a_client_and_is_judged_for_a_server(six: bool) -> None:
-    """SPEC 4.8: between a client and its server; an instance that serves is judged by the rules, and so is a relay."""
-    host, other, multicast = (HOST6, OTHER6, "ff02::1:2") if six else (HOST, OTHER, "255.255.255.255")
-    client, server = (546, 547) if six else (68, 67)
-    plane = firewall()
-    assert said(plane, udp(host, multicast, (client, server)), BROADCAST) == ["egress control"]
-    assert said(plane, udp(host, other, (client, server))) == ["egress control"]
-    assert said(plane, udp(other, host, (server, client))) == ["ingress control"]
-    assert said(plane, udp(other, host, (client, server))) == ["ingress no-rule-matched"]
-    assert said(plane, udp(host, other, (server, client))) == ["egress no-rule-matched"]
-    assert said(plane, udp(host, other, (server, server))) == ["egress no-rule-matched"]
+def test_a_client_of_dhcp(six: bool) -> None:
+    """SPEC 4.8: it asks everybody, or the server that answered last; answers for 60 s after it asked."""
+    d = Dhcp(six)
+    assert d.answer() == ["ingress no-rule-matched"]
+    assert d.ask(d.server) == ["egress no-rule-matched"]
+    assert d.ask(d.everybody, time=10) == ["egress control"]
+    assert d.answer(time=69.9) == ["ingress control"]
+    assert d.ask(d.server, time=69.9) == ["egress control"]
+    assert d.answer(time=129.8) == ["ingress control"]
+    assert d.answer(time=129.9) == ["ingress no-rule-matched"]
+    assert d.ask("fd00::99" if six else "10.0.0.99", time=130) == ["egress no-rule-matched"]
+
+
+@pytest.mark.parametrize("six", [False, True], ids=["DHCP", "DHCPv6"])
+def test_what_is_no_dhcp_on_its_ports_is_invalid(six: bool) -> None:
+    """SPEC 4.8: also where rules allow everything; the operation or type must be that of the direction."""
     ethertype = "IPv6" if six else "IPv4"
-    serving = firewall(f'direction: ingress, ethertype: {ethertype}, protocol: udp, multiport: "{server}"')
-    assert said(serving, udp(other, host, (client, server))) == ["ingress rule"]
-    assert said(serving, udp(host, other, (server, client))) == ["egress connection"]
-    assert serving.counters().entries == 1
+    d = Dhcp(six, f"direction: egress, ethertype: {ethertype}", f"direction: ingress, ethertype: {ethertype}")
+    assert d.ask(d.everybody) == ["egress control"]
+    for asks in (True, False):
+        message, other = d.messages[asks], d.messages[not asks]
+        wrong = message[:-1] + b"x" if not six else message + b"\0\1\0\7x"
+        for broken in (other, wrong, message[:3], b"S" * 1200, b""):
+            said_of = d.ask(d.everybody, broken) if asks else d.answer(broken)
+            assert said_of == [f"{'egress' if asks else 'ingress'} invalid"]
+    assert d.ask(d.server, b"S" * 1200) == ["egress invalid"]
+    assert said(d.plane, udp(d.host, d.everybody, d.ports, d.messages[True]) + bytes(1200)) == ["egress invalid"]
+
+
+def test_dhcpv6_answers_come_from_any_port() -> None:
+    """SPEC 4.8; what is no answer there is left to the rules."""
+    d = Dhcp(True)
+    assert d.answer(port=4000) == ["ingress no-rule-matched"]
+    assert d.ask(d.everybody) == ["egress control"]
+    assert d.answer(port=4000) == ["ingress control"]
+    assert d.answer(b"S" * 100, port=4000) == ["ingress no-rule-matched"]
+
+
+@pytest.mark.parametrize("six", [False, True], ids=["DHCP", "DHCPv6"])
+def test_a_client_without_an_address_is_known_by_its_transaction(six: bool) -> None:
+    """SPEC 4.8, 7: in a replay what it sends is nobody's; the answer repeats its transaction."""
+    d = Dhcp(six)
+    nobody = "fe80::77" if six else "0.0.0.0"
+    assert d.ask(d.everybody, source=nobody) == []
+    other = d.messages[False][:3] + b"\xff" * 5 + d.messages[False][8:] if not six else b"\7xyz"
+    assert d.answer(other) == ["ingress no-rule-matched"]
+    assert d.answer() == ["ingress control"]
+    assert d.answer(time=61) == ["ingress no-rule-matched"]
+
+
+def test_fragments_of_dhcp_are_none() -> None:
+    """SPEC 4.8: nobody gets 60 KB past the rules behind a header."""
+    whole = packet(HOST, "255.255.255.255", 17, datagram(HOST, "255.255.255.255", 17, (68, 67), BOOTP[True]))
+    first = whole[:6] + b"\x20\0" + whole[8:20] + whole[20 : 20 + 248]
+    first = first[:2] + struct.pack("!H", len(first)) + first[4:]
+    assert said(firewall("direction: egress"), first, BROADCAST) == ["egress invalid"]
+
+
+@pytest.mark.parametrize("six", [False, True], ids=["DHCP", "DHCPv6"])
+def test_a_server_of_dhcp_must_say_so(six: bool) -> None:
+    """SPEC 4.8: what an instance answers is invalid, and with dhcp_server: true for the rules to decide."""
+    client, server = (546, 547) if six else (68, 67)
+    family = f"ethertype: {'IPv6' if six else 'IPv4'}"
+    egress, asked = (
+        f"direction: egress, {family}",
+        f'direction: ingress, {family}, protocol: udp, multiport: "{server}"',
+    )
+    d = Dhcp(six, egress)
+    to_client = udp(d.host, d.server, (server, client), d.messages[False])
+    assert said(d.plane, to_client) == ["egress invalid"]
+    assert said(d.plane, udp(d.server, d.host, (client, server), d.messages[True])) == ["ingress no-rule-matched"]
+    assert said(d.plane, udp(d.host, d.server, (server, server), b"relayed")) == ["egress rule"]
+    assert said(Dhcp(six, more="dhcp_server: true").plane, to_client) == ["egress no-rule-matched"]
+    serving = Dhcp(six, asked, more="dhcp_server: true")
+    assert said(serving.plane, udp(d.server, d.host, (client, server), d.messages[True])) == ["ingress rule"]
+    assert said(serving.plane, to_client) == ["egress connection"]
+
+
+def test_dhcp_server_is_changed_by_a_new_policy() -> None:
+    """SPEC 4.8, 5.5: it holds at once, and disconnects nobody."""
+    plane = firewall("direction: egress")
+    answer = udp(HOST, OTHER, (67, 68), BOOTP[False])
+    assert said(plane, answer) == ["egress invalid"]
+    assert plane.replace(policy("direction: egress", more="dhcp_server: true")).total == 0
+    assert said(plane, answer) == ["egress rule"]
+    plane.replace(policy("direction: egress"))
+    assert said(plane, answer) == ["egress invalid"]
+
+
+def test_control_traffic_of_an_instance_is_bounded() -> None:
+    """SPEC 4.8: so many at once, so many a second; what comes to it is not, nor what another sends."""
+    plane = firewall()
+    burst = [ethernet(MAC, BROADCAST, arp(), 0x0806)] * (CONTROL_BURST + 10)
+    verdicts = [v.verdict for v in plane.process_batch(burst, times_ns=[10**9] * len(burst))]
+    assert verdicts == ["allow"] * CONTROL_BURST + ["deny"] * 10
+    check = plane.process(burst[0], time=1).checks[0]
+    assert (check.verdict, check.state, check.reason, check.cause) == ("deny", "untracked", "control", "control-rate")
+    asked = ethernet(ROUTER, BROADCAST, icmpv6(OTHER6, HOST6, 135, SOLICIT, 255))
+    assert plane.process(asked, time=1).verdict == "allow"
+    later = [
+        v.verdict for v in plane.process_batch(burst[: CONTROL_RATE + 5], times_ns=[2 * 10**9] * (CONTROL_RATE + 5))
+    ]
+    assert later.count("allow") == CONTROL_RATE
 
 
 def test_a_broadcast_has_one_check_at_its_sender() -> None:

@@ -92,6 +92,7 @@ def test_the_example_of_spec_2() -> None:
         "security_groups": ("sg-a", "sg-b"),
         "interface": "tap-a",
         "port_security_enabled": True,
+        "dhcp_server": False,
     }
     assert policy.load_balancers[0].model_dump(exclude_none=True) == {
         "id": "elb-1",
