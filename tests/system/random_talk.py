@@ -173,6 +173,7 @@ class Talk:
             "ack-of-unseen": "." in segment.flags and segment.ack > other.end,
             "window-of-early-segment": self.early and not by_responder,
             "beyond-window": "S" not in segment.flags and segment.seq > other.offered,
+            "agreed-place": not set(segment.flags) & {"S", "R"} and max(segment.seq, segment.ack) >= FAR,
             "reopen": segment.flags == "S" and not by_responder and ended,
             "reopen-by-responder": segment.flags == "S" and by_responder and ended,
             "syn-ack-from-initiator": segment.flags == "S." and not by_responder,
