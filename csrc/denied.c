@@ -2,7 +2,8 @@
  */
 #include "denied.h"
 
-#include <stdlib.h>
+#include "memory.h"
+
 #include <string.h>
 
 enum { BUCKETS = 1024, WAYS = 8 };
@@ -13,12 +14,12 @@ struct dp_denied_flows {
 
 struct dp_denied_flows *dp_denied_new(void)
 {
-    return calloc(1, sizeof(struct dp_denied_flows));
+    return dp_reserve(sizeof(struct dp_denied_flows));
 }
 
 void dp_denied_free(struct dp_denied_flows *denied)
 {
-    free(denied);
+    dp_unreserve(denied, sizeof *denied);
 }
 
 void dp_flow_of(const struct dp_packet *packet, struct dp_flow *flow)

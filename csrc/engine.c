@@ -9,6 +9,8 @@
  */
 #include "engine.h"
 
+#include "memory.h"
+
 #include <stdlib.h>
 
 const char *dp_error_text(int error)
@@ -64,7 +66,7 @@ int dp_engine_new(const struct dp_conntrack_config *config, const uint64_t *seed
     e->denied = dp_denied_new();
     e->owners = dp_owners_new();
     e->fragments = dp_fragments_new(dp_engine_answered, e, &e->conntrack.table.secret);
-    e->resolved = calloc(DP_RESOLVED_MAX, sizeof *e->resolved);
+    e->resolved = dp_reserve(DP_RESOLVED_MAX * sizeof *e->resolved);
     if (!e->policy || !e->denied || !e->owners || !e->fragments || !e->resolved) {
         dp_engine_free(e);
         return DP_E_MEMORY;
@@ -82,7 +84,7 @@ void dp_engine_free(struct dp_engine *e)
     dp_denied_free(e->denied);
     dp_owners_free(e->owners);
     dp_fragments_free(e->fragments);
-    free(e->resolved);
+    dp_unreserve(e->resolved, DP_RESOLVED_MAX * sizeof *e->resolved);
     free(e->rule_counters);
     free(e);
 }

@@ -7,9 +7,9 @@
  */
 #include "fragment.h"
 
+#include "memory.h"
 #include "shares.h"
 
-#include <stdlib.h>
 #include <string.h>
 
 enum { DATAGRAM_SLOTS = 4096, TOTAL_MAX = 65535 };
@@ -93,7 +93,7 @@ struct dp_fragments {
 
 struct dp_fragments *dp_fragments_new(dp_fragment_answered *answered, void *owner, const struct dp_hash_secret *secret)
 {
-    struct dp_fragments *f = calloc(1, sizeof *f);
+    struct dp_fragments *f = dp_reserve(sizeof *f);
 
     if (!f)
         return NULL;
@@ -116,7 +116,7 @@ void dp_fragments_free(struct dp_fragments *f)
         return;
     dp_shares_free(f->datagrams);
     dp_shares_free(f->waits);
-    free(f);
+    dp_unreserve(f, sizeof *f);
 }
 
 void dp_fragments_bound(struct dp_fragments *f, uint32_t places)

@@ -1,7 +1,8 @@
 /* owners.c: a hash table with chains, and a queue of its entries by age of their last claim. Index 0 is nobody. */
 #include "owners.h"
 
-#include <stdlib.h>
+#include "memory.h"
+
 #include <string.h>
 
 enum { NEIGHBOUR_ADVERTISEMENT = 136 };
@@ -27,12 +28,12 @@ struct dp_owners {
 
 struct dp_owners *dp_owners_new(void)
 {
-    return calloc(1, sizeof(struct dp_owners));
+    return dp_reserve(sizeof(struct dp_owners));
 }
 
 void dp_owners_free(struct dp_owners *owners)
 {
-    free(owners);
+    dp_unreserve(owners, sizeof *owners);
 }
 
 /* What is asked for: an address, with the VLANs where they tell networks apart. */

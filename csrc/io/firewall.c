@@ -4,6 +4,7 @@
  */
 #include "firewall.h"
 #include "../connections.h"
+#include "../memory.h"
 
 #include <stdlib.h>
 #include <string.h>
@@ -45,10 +46,9 @@ int dp_firewall_new(const struct dp_conntrack_config *config, const uint64_t *se
     if (workers == 0 || workers > DP_WORKERS_MAX)
         return DP_E_ARGUMENT;
     /* The rings' two ends stand in cache lines of their own. */
-    f = aligned_alloc(64, (size + 63) & ~(size_t)63);
+    f = dp_reserve(size);
     if (!f)
         return DP_E_MEMORY;
-    memset(f, 0, size);
     f->workers = f->telling = workers;
     f->feed_wake = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
     share = share_of(f, config);
@@ -73,7 +73,7 @@ void dp_firewall_free(struct dp_firewall *f)
         dp_worker_release(&f->worker[i]);
     if (f->feed_wake >= 0)
         close(f->feed_wake);
-    free(f);
+    dp_unreserve(f, sizeof *f + f->workers * sizeof f->worker[0]);
 }
 
 void dp_firewall_want_uring(struct dp_firewall *f, int wanted)

@@ -226,7 +226,7 @@ int dp_worker_init(struct dp_worker *w, uint32_t number, uint32_t workers, struc
     dp_fragments_bound(w->engine->fragments, DP_HELD_MAX);
     w->now_ns = w->advanced_ns = dp_firewall_now();
     dp_engine_advance(w->engine, w->now_ns);
-    w->port_counters = calloc(DP_PORTS_MAX, sizeof *w->port_counters);
+    w->port_counters = dp_reserve(DP_PORTS_MAX * sizeof *w->port_counters);
     w->arena = dp_reserve(DP_ARENA_BYTES);
     w->held_bytes = dp_reserve((size_t)DP_HELD_SLOTS * DP_PORT_ROOM);
     if (!w->port_counters || !w->arena || !w->held_bytes || dp_ring_init(&w->feed, FEED_BYTES) < 0)
@@ -245,7 +245,7 @@ void dp_worker_release(struct dp_worker *w)
     dp_ring_release(&w->feed);
     dp_unreserve(w->arena, DP_ARENA_BYTES);
     dp_unreserve(w->held_bytes, (size_t)DP_HELD_SLOTS * DP_PORT_ROOM);
-    free(w->port_counters);
+    dp_unreserve(w->port_counters, DP_PORTS_MAX * sizeof *w->port_counters);
     dp_engine_free(w->engine);
     if (w->wake >= 0)
         close(w->wake);

@@ -154,13 +154,17 @@ def build_libraries(names: Iterable[str], variant: Variant, directory: Path) -> 
 
 
 def build_programs(sources: Iterable[Path], variant: Variant, directory: Path) -> list[Path]:
-    """Links each source, a program of its own, with core and io; returns the programs' paths, in the same order."""
-    common = [step for name in TARGETS for step in _target_objects(name, variant, directory)]
+    """Links each source, a program of its own, with core and io; returns the programs' paths, in the same order.
+
+    As libraries, so that a program which has all of a module's functions itself is linked with its own.
+    """
+    # io before core, which it stands on.
+    common = build_libraries(reversed(TARGETS), variant, directory)
     mains = [_object(_inside(source), PROGRAM_FLAGS, variant, directory) for source in sources]
-    run_all([*mains, *common])
+    run_all(mains)
     programs = []
     for main in mains:
-        inputs = (main.output, *(step.output for step in common))
+        inputs = (main.output, *common)
         output = directory / main.output.stem
         link = (*variant.compiler, *variant.link_flags(), *map(str, inputs), "-o", str(output))
         programs.append(Step(output, inputs, link))

@@ -32,7 +32,7 @@ ARROWS: dict[str, set[str]] = {
     "classifier": {"trie"},
     "endpoints": {"packet", "trie"},
     "checksum": {"packet", "bytes"},
-    "denied": {"packet"},
+    "denied": {"packet", "memory"},
     "shares": {"memory"},
     "fragment": {"flow_key", "shares"},
     "owners": {"endpoints"},

@@ -1,0 +1,232 @@
+/*
+ * fuzz_live.c: frames through the ports of a firewall: switch, spoof check, owners, fragments, flood (libFuzzer).
+ *
+ * Two instances, an uplink with a gateway, and a load balancer, each behind a socket pair. The input is a sequence of
+ * steps of 4 bytes and a frame: the first byte chooses the port, and time; the second whose MACs the frame gets; the
+ * third and fourth its length. The worker has no thread: each frame is received, judged and sent before the next one,
+ * at a time that the input says.
+ *
+ * AFTER EACH FRAME: nobody but its holder is known to the switch by a MAC that the policy tells, and an instance by no
+ * other; nothing leaves by the port that it came by, nor under another's MAC or address; fragments wait within their
+ * bounds; what was received was sent, dropped with a cause, denied, or is held.
+ */
+#include "../../csrc/io/firewall.h"
+#include "arena.h"
+
+#include <errno.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
+
+enum { A, B, UPLINK, BALANCER, PORTS, FRAMES_MAX = 64, LENGTH_MAX = 1600 };
+
+static const uint8_t macs[PORTS][6] = {{2, 0, 0, 0, 0, 1}, {2, 0, 0, 0, 0, 2}, {2, 0, 0, 0, 0, 9}, {2, 0, 0, 0, 0, 14}};
+static const uint64_t steps_ns[8] = {0, 1000000, 1000000000, 9999999999, 30000000000, 180000000000, 600000000000, 1};
+
+/* All that no frame changes. */
+struct parts {
+    struct dp_conntrack_config config;
+    struct dp_rule_table *table[2][2]; /* by direction and family */
+    struct dp_endpoints *endpoints;
+    int ours[PORTS];
+    int theirs[PORTS];
+};
+
+static void must(bool holds)
+{
+    if (!holds)
+        abort();
+}
+
+static void make(struct parts *parts)
+{
+    struct dp_selector selectors[2] = {{17 << 16 | 53, 17 << 16 | 53}, {0, 0xffffff}};
+    struct dp_rule rules[2] = {{1, DP_REMOTE_ANY, 0, 1, DP_ALLOW}, {2, DP_REMOTE_ANY, 1, 1, DP_ALLOW}};
+    struct dp_holding holdings[4] = {{{{10, 0, 0, 1}, 32}, 4, 0, 0},
+                                     {{{10, 0, 0, 2}, 32}, 4, 1, 0},
+                                     {{{0x20, 1, 0xd, 0xb8, [15] = 1}, 128}, 6, 0, 0},
+                                     {{{0x20, 1, 0xd, 0xb8, [15] = 2}, 128}, 6, 1, 0}};
+    struct dp_mac known[3] = {{.zone = 0}, {.zone = 1}, {.zone = DP_NO_ZONE, .balancer = 1}};
+    struct dp_balancer_address balancer = {{10, 0, 0, 14}, 4, 1};
+    struct dp_backend backend = {1, 0};
+
+    parts->config = (struct dp_conntrack_config){.max_entries = 64};
+    for (int s = 0; s < DP_CONN_STATES; s++)
+        parts->config.timeout_ns[s] = 30000000000u;
+    for (int i = 0; i < 3; i++)
+        memcpy(known[i].mac, macs[i == 2 ? BALANCER : i], 6);
+    must(dp_endpoints_new(holdings, 4, known, 3, &balancer, 1, &backend, 1, &parts->endpoints) == 0);
+    for (int d = 0; d < DP_DIRECTIONS; d++)
+        for (int f = 0; f < 2; f++)
+            must(dp_rule_table_new(f ? 6 : 4, &rules[d], 1, NULL, 0, NULL, 0, selectors, 2, &parts->table[d][f]) == 0);
+    for (int p = 0; p < PORTS; p++) {
+        int pair[2];
+
+        must(socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_NONBLOCK, 0, pair) == 0);
+        parts->ours[p] = pair[0];
+        parts->theirs[p] = pair[1];
+    }
+}
+
+static struct dp_firewall *start(const struct parts *parts)
+{
+    static const uint64_t seed[2] = {1, 2};
+    struct dp_zone_tables zones[2];
+    struct dp_firewall *firewall;
+
+    for (uint32_t z = 0; z < 2; z++) {
+        zones[z].zone = z;
+        memcpy(zones[z].table, parts->table, sizeof parts->table);
+    }
+    struct dp_policy_update update = {
+        .zones = zones, .n_zones = 2, .endpoints = parts->endpoints, .config = &parts->config};
+    must(dp_firewall_new(&parts->config, seed, 1, &firewall) == 0);
+    must(dp_firewall_update(firewall, &update) == 0);
+    for (int p = 0; p < PORTS; p++) {
+        struct dp_port port = {
+            .zone = p <= B ? p : DP_ZONE_NONE, .balancer = p == BALANCER, .guarded = p <= B, .has_mac = p != UPLINK};
+
+        memcpy(port.mac, macs[p], 6);
+        must(dp_firewall_add_port(firewall, &port, &parts->theirs[p]) == p);
+    }
+    return firewall;
+}
+
+/* ---- what holds after each frame ---- */
+
+static uint32_t holder_of(const uint8_t *mac)
+{
+    uint32_t p = 0;
+
+    while (p < PORTS && (p == UPLINK || memcmp(mac, macs[p], 6) != 0))
+        p++;
+    return p;
+}
+
+static void check_stations(struct dp_firewall *firewall)
+{
+    static struct dp_station stations[256];
+    uint32_t n =
+        dp_switch_list(&firewall->stations, (uint32_t)(firewall->worker[0].now_ns / 1000000000u), stations, 256);
+
+    for (uint32_t i = 0; i < n; i++) {
+        uint32_t holder = holder_of(stations[i].mac);
+
+        must(holder == PORTS || holder == stations[i].port);
+        must(stations[i].port > B || holder == stations[i].port);
+    }
+}
+
+static bool is_own(uint32_t port, const uint8_t *frame, size_t size)
+{
+    static const uint8_t none[4], own[2][4] = {{10, 0, 0, 1}, {10, 0, 0, 2}};
+
+    if (port > B)
+        return holder_of(frame + 6) == PORTS || holder_of(frame + 6) == port;
+    if (memcmp(frame + 6, macs[port], 6) != 0)
+        return false;
+    if (size < 34 || frame[12] != 8 || frame[13] != 0)
+        return true;
+    return memcmp(frame + 26, own[port], 4) == 0 || memcmp(frame + 26, none, 4) == 0;
+}
+
+/* Takes what came out of all ports; all of it came in by `in`. Returns how many frames. */
+static uint64_t take(const struct parts *parts, uint32_t in)
+{
+    static uint8_t got[DP_VNET_HEADER + LENGTH_MAX + 64];
+    uint64_t frames = 0;
+
+    for (uint32_t p = 0; p < PORTS; p++)
+        for (ssize_t n; (n = read(parts->ours[p], got, sizeof got)) > 0; frames++)
+            must(p != in && n >= DP_VNET_HEADER + 14 && is_own(in, got + DP_VNET_HEADER, (size_t)n - DP_VNET_HEADER));
+    return frames;
+}
+
+struct account {
+    uint64_t received;
+    uint64_t sent;
+    uint64_t gone; /* dropped or denied */
+};
+
+static struct account account_of(const struct dp_worker *w)
+{
+    struct account sum = {0, 0, 0};
+
+    for (uint32_t p = 0; p < PORTS; p++) {
+        const struct dp_port_counters *c = &w->port_counters[p];
+
+        sum.received += c->received.packets + c->drop[DP_DROP_DAMAGED];
+        sum.sent += c->sent.packets;
+        for (int k = 0; k < DP_PORT_DROPS; k++)
+            sum.gone += c->drop[k];
+        for (int d = 0; d < DP_DIRECTIONS; d++)
+            for (int r = 0; r < DP_REASONS; r++)
+                sum.gone += c->check[d][DP_DENY][r].packets;
+    }
+    return sum;
+}
+
+static void check_held(const struct dp_worker *w)
+{
+    uint32_t used = 0;
+
+    for (uint32_t slot = 0; slot < DP_HELD_SLOTS; slot++)
+        used += w->held[slot].used;
+    must(used == w->n_held && dp_fragments_waiting(w->engine->fragments) <= DP_HELD_MAX && w->engine->n_resolved == 0);
+}
+
+/* ---- one step ---- */
+
+static size_t pass(const struct parts *parts, struct dp_firewall *firewall, const uint8_t *data, size_t size)
+{
+    static uint8_t frame[DP_VNET_HEADER + LENGTH_MAX];
+    static const uint8_t everybody[6] = {255, 255, 255, 255, 255, 255};
+    struct dp_worker *w = &firewall->worker[0];
+    size_t length = (size_t)(data[2] << 8 | data[3]) % LENGTH_MAX;
+    uint32_t in = data[0] % PORTS, to = data[1] >> 1 & 7, held;
+    struct account before, after;
+
+    if (length > size - 4)
+        length = size - 4;
+    memset(frame, 0, DP_VNET_HEADER);
+    memcpy(frame + DP_VNET_HEADER, data + 4, length);
+    if (length >= 14 && data[1] & 1)
+        memcpy(frame + DP_VNET_HEADER + 6, macs[in], 6);
+    if (length >= 14 && to <= PORTS)
+        memcpy(frame + DP_VNET_HEADER, to == PORTS ? everybody : macs[to], 6);
+    w->now_ns += steps_ns[data[0] >> 5];
+    dp_engine_advance(w->engine, w->now_ns);
+    dp_forward_resolved(w);
+    before = account_of(w);
+    held = w->n_held;
+    must(write(parts->ours[in], frame, DP_VNET_HEADER + length) == (ssize_t)(DP_VNET_HEADER + length));
+    dp_receive(w, in);
+    after = account_of(w);
+    must(after.received == before.received + 1);
+    must(after.sent - before.sent == take(parts, in));
+    must(after.sent + after.gone > before.sent + before.gone || w->n_held > held);
+    check_stations(firewall);
+    check_held(w);
+    return 4 + length;
+}
+
+int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
+{
+    static struct parts parts;
+    struct dp_firewall *firewall;
+
+    if (!parts.endpoints)
+        make(&parts);
+    firewall = start(&parts);
+    firewall->worker[0].now_ns = UINT64_C(2000000000000000000);
+    for (int n = 0; size >= 4 && n < FRAMES_MAX; n++) {
+        size_t used = pass(&parts, firewall, data, size);
+
+        data += used;
+        size -= used;
+    }
+    dp_firewall_free(firewall);
+    arena_reset();
+    return 0;
+}
