@@ -7,7 +7,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from dataplane.engine import Engine
-from dataplane.replay import Captures, Replay, Summary
+from dataplane.outputs import OutputFile, check_outputs
+from dataplane.replay import CaptureError, Captures, Replay, Summary
 
 if TYPE_CHECKING:
     from dataplane.policy.schedule import TimedChange
@@ -25,22 +26,36 @@ class DataPlane(Engine):
         changes: Sequence[TimedChange] = (),
         verdicts: str | Path | None = None,
         top: int = 10,
+        raise_faults: bool = False,
     ) -> Summary:
         """Replays captures, merged by time, through this engine as it stands (SPEC 7).
 
         `changes` is a schedule as `dataplane.policy.schedule.load_changes` reads it; `verdicts` names a file to write a
-        record a packet to; `top` is how many denied flows the summary lists. A capture that cannot be read to its end
-        is told by `Summary.faults`. The summary's figures are those of this replay; only the connections that are live
-        at its end, by state, are all of the table, with those of before that live on. Raises ChangeError, before the
-        first packet, for a schedule that is not valid.
+        record a packet to, put in its place when it is whole; `top` is how many denied flows the summary lists. A
+        capture that cannot be read to its end is told by `Summary.faults`, or, with `raise_faults`, raises CaptureError
+        at the end of the replay. The summary's figures are those of this replay; only the connections that are live
+        at its end, by state, are all of the table, with those of before that live on.
+        Raises, before the first packet, ChangeError for a schedule that is not valid, CaptureError for a capture that
+        cannot be opened, and OutputError where `verdicts` is one of the captures.
         """
         from dataplane.replay.verdicts import open_writer
 
+        check_outputs({"verdicts": str(verdicts) if verdicts else None}, captures, stdout=False, spare=())
         with Captures(captures) as opened:
-            writer = open_writer(str(verdicts), self.names) if verdicts is not None else None
+            output = OutputFile(verdicts) if verdicts is not None else None
             try:
-                run = Replay(self, opened, changes=changes, write=writer.write if writer else None)
-                return run.run(top=top)
+                writer = open_writer(str(verdicts), self.names, output) if output else None
+                try:
+                    run = Replay(self, opened, changes=changes, write=writer.write if writer else None)
+                    summary = run.run(top=top)
+                finally:
+                    if writer:
+                        writer.close()
+                if output:
+                    output.keep()
             finally:
-                if writer:
-                    writer.close()
+                if output:
+                    output.discard()
+        if raise_faults and summary.faults:
+            raise CaptureError(None, summary.faults[0].words, summary.faults[0].name)
+        return summary

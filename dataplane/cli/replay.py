@@ -43,6 +43,9 @@ def replay(
     expect: Annotated[
         Path | None, typer.Option(help="A YAML list of expectations; exit status 1 if one fails.")
     ] = None,
+    force: Annotated[
+        bool, typer.Option("--force", help="Overwrite a file even if it is a capture or a policy.")
+    ] = False,
     follow: Annotated[bool, typer.Option("--follow", help="Read captures on as they grow, until Ctrl-C.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print the summary as JSON.")] = False,
     top: Annotated[int, typer.Option(min=0, max=1000, help="How many denied flows and rules to list.")] = 10,
@@ -51,11 +54,14 @@ def replay(
     # The policy and its tables live as long as the process: looking for garbage among them only takes time.
     gc.disable()
     from dataplane.engine import Engine
+    from dataplane.outputs import OutputError, OutputFile, check_outputs
     from dataplane.policy.mistakes import ChangeError, PolicyError
     from dataplane.policy.model import Policy
     from dataplane.replay import CaptureError, Captures, Replay
     from dataplane.replay.verdicts import open_writer
 
+    if verdicts in ("/dev/stdout", "/dev/fd/1", "/proc/self/fd/1"):
+        verdicts = "-"
     if captures.count("-") > 1:
         _refuse("-: standard input can be read only once: name it once")
     # Until something is written, Ctrl-C ends the process here and now.
@@ -67,8 +73,14 @@ def replay(
             engine = Engine(Policy.load(policy))
             schedule = _load_changes(changes, engine.policy) if changes else []
             expectations = _load_expectations(expect) if expect else None
+            read: list[str | Path] = [policy, *captures, *(path for path in (changes, expect) if path)]
+            read += _named_policies(schedule) if schedule else []
+            check_outputs({"--verdicts": verdicts}, read, force=force)
             opened = stack.enter_context(Captures(captures, follow=follow))
-            writer = open_writer(verdicts, engine.names) if verdicts else None
+            output = OutputFile(verdicts) if verdicts and verdicts != "-" else None
+            if output:
+                stack.callback(output.discard)
+            writer = open_writer(verdicts, engine.names, output) if verdicts else None
             run = Replay(
                 engine,
                 opened,
@@ -79,7 +91,7 @@ def replay(
                 pause=writer.flush if writer else None,
             )
             opened.wake_by(interrupt.ask(opened.stop))
-        except (PolicyError, ChangeError, ModuleNotFoundError) as error:
+        except (PolicyError, ChangeError, OutputError, ModuleNotFoundError) as error:
             _refuse(str(error))
         except CaptureError as error:
             _refuse(str(error), EXIT_CAPTURE)
@@ -89,6 +101,8 @@ def replay(
             summary = run.run(top=top)
             if writer:
                 writer.close()
+            if output:
+                output.keep()
         except OSError as error:
             _refuse(f"{verdicts}: {error.strerror}: the verdicts could not be written")
     with reader_may_leave():
@@ -104,6 +118,14 @@ def _load_changes(path: Path, policy: Policy) -> list[TimedChange]:
     from dataplane.policy.schedule import load_changes
 
     return load_changes(path, policy)
+
+
+def _named_policies(schedule: list[TimedChange]) -> list[str]:
+    """The policy documents that a schedule puts in force."""
+    from dataplane.policy.changes import ApplyPolicy
+
+    changes = (timed.change for timed in schedule)
+    return [change.name for change in changes if isinstance(change, ApplyPolicy) and change.name]
 
 
 def _load_expectations(path: Path) -> Expectations:
@@ -178,6 +200,6 @@ def _conclude(summary: Summary, expectations: Expectations | None) -> int:
             total = expectations.total
             say("1 expectation holds." if total == 1 else f"All {total:,} expectations hold.", err=True)
     for capture in summary.faults:
-        say(f"{capture.name}: at byte {capture.offset}: {capture.fault}", err=True)
+        say(f"{capture.name}: {capture.words}", err=True)
         failed = EXIT_CAPTURE
     return failed

@@ -45,6 +45,11 @@ class CaptureStatus:
     fault: str | None
     offset: int | None
 
+    @property
+    def words(self) -> str:
+        """The fault with its place."""
+        return f"at byte {self.offset}: {self.fault}"
+
 
 class _Capture:
     """One capture: its handle, and what feeds it."""

@@ -264,6 +264,8 @@ class Expectations:
         source = read(*read_file(path))
         if not isinstance(source.value, list):
             raise PolicyError([source.mistake((), "the file is not a list: write an item for each expectation")])
+        if not source.value and not source.mistakes:
+            raise PolicyError([source.mistake((), "nothing is expected: write an item for each expectation")])
         items: list[tuple[str, Expectation]] = []
         mistakes = list(source.mistakes)
         for index, value in enumerate(source.value):

@@ -12,6 +12,7 @@ from typing import Any, BinaryIO, Protocol
 
 from dataplane._core import ffi, lib
 from dataplane._core.errors import check
+from dataplane.outputs import OutputFile
 from dataplane.verdict import Names
 
 _BUFFER = 1 << 22
@@ -32,8 +33,10 @@ class VerdictWriter(Protocol):
         """Finishes the file."""
 
 
-def open_writer(path: str, names: Names) -> VerdictWriter:
+def open_writer(path: str, names: Names, output: OutputFile | None) -> VerdictWriter:
     """A writer by the ending of `path`: ``.csv``, ``.parquet``, JSON lines for all else and for ``-``.
+
+    `output` is where it writes; None is standard output.
 
     Raises OSError where the file cannot be written, ModuleNotFoundError for Parquet without pyarrow.
     """
@@ -41,8 +44,8 @@ def open_writer(path: str, names: Names) -> VerdictWriter:
     if ending == ".parquet":
         from dataplane.replay.parquet import ParquetWriter
 
-        return ParquetWriter(path, names)
-    file = sys.stdout.buffer if path == "-" else Path(path).open("wb")
+        return ParquetWriter(output.path if output else path, names)
+    file = output.open() if output else sys.stdout.buffer
     return TextWriter(file, names, csv=ending == ".csv")
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated, BinaryIO
@@ -24,6 +24,17 @@ from dataplane.cli.ctl.asking import (
     stream,
 )
 from dataplane.cli.output import say
+from dataplane.outputs import CAPTURE, POLICY, OutputError, check_outputs
+
+ForceOption = Annotated[bool, typer.Option("--force", help="Overwrite a file even if it is a capture or a policy.")]
+
+
+def _spare(file: str, *, force: bool, spare: Sequence[str]) -> None:
+    try:
+        check_outputs({"FILE": file}, (), force=force, spare=spare)
+    except OutputError as error:
+        say(str(error), err=True)
+        raise typer.Exit(EXIT_USAGE) from None
 
 
 def status(context: typer.Context, output: OutputOption = Output.text) -> None:
@@ -46,6 +57,7 @@ def policy(
     context: typer.Context,
     file: Annotated[str, typer.Argument(help="The file to write, replaced as a whole; - is standard output.")] = "-",
     output: Annotated[Output | None, typer.Option("--output", "-o", help="text is YAML.")] = None,
+    force: ForceOption = False,
 ) -> None:
     """Print the policy in force, with all changes, as a document: written to the policy file, a reload cuts nothing.
 
@@ -53,6 +65,8 @@ def policy(
     """
     from dataplane.policy.write import as_yaml, put
 
+    # A policy is what it is there to replace.
+    _spare(file, force=force, spare=(CAPTURE,))
     with connected(context) as client:
         found = client.call("policy")
     as_json = output is Output.json or (output is None and file.endswith(".json"))
@@ -112,6 +126,7 @@ def capture(
     file: Annotated[str, typer.Argument(help="The pcapng file to write; - is standard output.")],
     port: PortOption = None,
     count: CountOption = None,
+    force: ForceOption = False,
 ) -> None:
     """Write frames with their verdicts to a pcapng file until Ctrl-C.
 
@@ -119,6 +134,7 @@ def capture(
     """
     from dataplane.live.pcapng import PACKET, STATISTICS, dropped_of, kind_of
 
+    _spare(file, force=force, spare=(CAPTURE, POLICY))
     packets = lost = 0
     with connected(context) as client:
         # Only a capture that has begun may take the place of a file.
