@@ -202,7 +202,7 @@ class References:
 
     def _unknown(self, place: Location, kind: str, name: str, known: Mapping[str, object]) -> Conflict:
         self._hints -= 1
-        text = f"{dotted(place)} {shown(name)} {unknown(kind, name, known if self._hints >= 0 else ())}"
+        text = f"{dotted(place)} {shown(name)} {unknown(kind, name, known if self._hints >= 0 else {})}"
         if name == DEFAULT_GROUP and kind == "security group":
             text += ": it is made where an instance leaves security_groups out"
         return Conflict(place, text)

@@ -180,6 +180,9 @@ class _Salvage:
             return tuple(self._checked(model, slot, item) for item in value)
         if slot.inner is not None:
             return self.model(slot.inner, value)
+        if value == "" and not slot.field.is_required():
+            # A mistake of its own, told as that; with everything else it goes like a key that is left out.
+            return slot.field.default
         return self._checked(model, slot, value)
 
     def _checked(self, model: type[Part], slot: _Slot, value: object) -> Any:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 from dataplane.terminal import printable
@@ -97,20 +97,27 @@ def alternatives(words: Iterable[object]) -> str:
     return f"{', '.join(most)} or {last}" if most else last
 
 
-def nearest(word: object, known: Iterable[str]) -> str | None:
-    """The known word that was probably meant, if any."""
+def nearest(word: object, known: Iterable[str], *, cutoff: float = 0.6) -> str | None:
+    """The known word that was probably meant, if any is at least so like it (`cutoff`, 0..1)."""
     if not isinstance(word, str):
         return None
     from difflib import get_close_matches
     from itertools import islice
 
     by_lower = {name.lower(): name for name in islice(known, COMPARED_MAX)}
-    found = get_close_matches(word.lower()[:SHOWN_LENGTH], by_lower, n=1)
+    found = get_close_matches(word.lower()[:SHOWN_LENGTH], by_lower, n=1, cutoff=cutoff)
     return by_lower[found[0]] if found else None
 
 
-def unknown(kind: str, word: str, known: Iterable[str]) -> str:
-    """The end of a sentence about an id that nothing has: ``is no security group of this policy; ...``."""
+def unknown(kind: str, word: str, known: Mapping[str, object]) -> str:
+    """The end of a sentence about an id that nothing in `known`, by id, has: ``is no security group of this policy; ...``.
+
+    A name that exactly one of them has leads to its id; else the id that is most like the word is named.
+    """
+    named = [item_id for item_id, item in known.items() if getattr(item, "name", None) == word]
+    if len(named) == 1:
+        article = "an" if kind[0] in "aeiou" else "a"
+        return f"is the name of {article} {kind}, whose id is needed here: write {shown(named[0])}"
     near = nearest(word, known)
     hint = f"; did you mean {shown(near)}?" if near is not None else ""
     return f"is no {kind} of this policy{hint}"

@@ -9,12 +9,24 @@ from typing import Annotated, Any, Literal, Union, get_args, get_origin
 from annotated_types import Ge, Gt, Le
 from pydantic.fields import FieldInfo
 
+from dataplane.policy import foreign_names
 from dataplane.policy.fields import UNFIT
 from dataplane.policy.mistakes import Location, alternatives, dotted, nearest, shown
 from dataplane.policy.parts import fields_of
 
 #: What pydantic says of a key that a model, or a dataclass, does not have.
 UNKNOWN_KEY = ("extra_forbidden", "unexpected_keyword_argument")
+
+#: How like a field a key must be to be taken for a slip of the pen, 0..1: a field that is only somewhat like it means
+#: something else.
+_ALIKE = 0.75
+
+#: What the absence of a field says.
+_WITHOUT = {
+    "protocol": " for all protocols",
+    "multiport": " for all ports",
+    "remote_ip_prefix": " for any address, or where another remote is given",
+}
 
 _RANGES = frozenset(("greater_than", "greater_than_equal", "less_than", "less_than_equal", "finite_number"))
 
@@ -29,6 +41,8 @@ def sentence(error: Mapping[str, Any], top: type, whole: str) -> str:
     allowed = _allowed(field, location)
     if kind == "missing":
         return f"{name} is missing: write {allowed}"
+    if kind == UNFIT and found == "" and _optional(field, location):
+        return f"{name} is empty: leave the key out{_WITHOUT.get(name, '')}"
     if kind == UNFIT and found is not None:
         return f"{name} {shown(found)} {error['msg']}"
     if found is None:
@@ -91,8 +105,9 @@ def _unknown_key(key: str, model: type | None) -> str:
     if key == "<<":
         return 'key "<<" is not known: YAML 1.2 has no merge keys'
     known = fields_of(model) if model else {}
-    near = nearest(key, known)
-    hint = f"did you mean {near}?" if near else f"allowed are {', '.join(known)}"
+    hint = foreign_names.hint(key, known)
+    near = None if hint else nearest(key, known, cutoff=_ALIKE)
+    hint = hint or (f"did you mean {near}?" if near else f"allowed are {', '.join(known)}")
     return f"key {shown(key)} is not known: {hint}"
 
 
