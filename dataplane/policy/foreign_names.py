@@ -1,9 +1,9 @@
 """What other documents call the fields of a policy, so that a key taken from one of them leads to the right field.
 
-The names are those of the VPC v3 API and its SDK, of OpenStack's networking API and command line, of the AWS EC2 API, of
-their Terraform providers, and of packet filters. A key is compared without case, spaces, dashes and underscores:
-``FromPort``, ``from_port`` and ``from-port`` are one. A hint names a field that says the same thing, never one that only
-looks alike: following it must not change what a rule means.
+The names are those of the VPC v3 API and its SDK, of OpenStack's networking API and command line, of the AWS EC2 API,
+of their Terraform providers, and of packet filters. A key is compared without case, spaces, dashes and underscores:
+``FromPort``, ``from_port`` and ``from-port`` are one. A hint names a field that says the same thing, never one that
+only looks alike: following it must not change what a rule means.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ _DIRECTION = "write direction: ingress or egress"
 
 #: The field that a hint leads to, the hint, and the names that get it. A hint is given where the model has the field;
 #: of several the first.
-_HINTS: tuple[tuple[str, str, str], ...] = (
+HINTS: tuple[tuple[str, str, str], ...] = (
     # ---- rules ----
     (
         "multiport",
@@ -41,8 +41,8 @@ _HINTS: tuple[tuple[str, str, str], ...] = (
         "remote_ip_prefix",
         _PREFIX,
         "cidr cidrs cidrip cidripv4 cidripv6 cidripv4s cidripv6s cidrblock cidrblocks cidripv4block ipv6cidrblock"
-        " ipv6cidrblocks iprange ipranges ipv6range ipv6ranges ipv4ranges remoteip remoteips remoteipprefixes remotecidr"
-        " remoteaddress sourceip sourceips sourceipprefix sourcecidr sourcerange sourceranges sourceaddress"
+        " ipv6cidrblocks iprange ipranges ipv6range ipv6ranges ipv4ranges remoteip remoteips remoteipprefixes"
+        " remotecidr remoteaddress sourceip sourceips sourceipprefix sourcecidr sourcerange sourceranges sourceaddress"
         " sourceaddressprefix sourceprefix srcip srcipprefix srcprefix saddr daddr dstip dstipprefix dstprefix destip"
         " destinationip destinationips destinationipprefix destinationcidr destinationrange destinationranges"
         " destinationaddress destinationaddressprefix prefix ipprefix network subnet ip ipaddress address addresses",
@@ -62,7 +62,11 @@ _HINTS: tuple[tuple[str, str, str], ...] = (
         "addressgroup addressgroupid ipaddressgroup ipgroup ipgroupid ipset prefixlist prefixlistid prefixlistids"
         " remoteaddressgroup remoteipaddressgroup remoteipgroup sourceaddressgroup destinationaddressgroup",
     ),
-    ("direction", _OWN_GROUP, "securitygroup securitygroupid securitygroups group groupid groupname sg sgid parentgroupid"),
+    (
+        "direction",
+        _OWN_GROUP,
+        "securitygroup securitygroupid securitygroups group groupid groupname sg sgid parentgroupid",
+    ),
     ("direction", _DIRECTION, "type dir flow traffic chain hook isegress isingress"),
     ("protocol", "write protocol", "proto protocols ipprotocol protocoltype protocolnumber protocolid service"),
     ("ethertype", "write ethertype: IPv4 or IPv6", "family ipfamily addressfamily ipversion version etype"),
@@ -71,14 +75,22 @@ _HINTS: tuple[tuple[str, str, str], ...] = (
         "write action: allow or deny",
         "policy target verdict effect access ruleaction decision jump accept drop allow deny permit",
     ),
-    ("priority", "write priority: 1 to 100, where smaller is matched first", "prio order rulenumber weight sequence index"),
+    (
+        "priority",
+        "write priority: 1 to 100, where smaller is matched first",
+        "prio order rulenumber weight sequence index",
+    ),
     ("enabled", "write enabled: true or false", "enable active isenabled disabled disable"),
     ("icmp_type", "write icmp_type", "icmptypecode icmp type4 icmpv4type icmpv6type"),
     # ---- changes ----
     ("delete_rule", "write delete_rule", "droprule removerule delrule rmrule destroyrule"),
     ("add_rule", "write add_rule", "createrule newrule insertrule appendrule rule"),
     ("update_rule", "write update_rule", "modifyrule changerule editrule setrule replacerule"),
-    ("add_instance", "write add_instance", "insertinstance joininstance addmember insertsecuritygroups addsecuritygroups"),
+    (
+        "add_instance",
+        "write add_instance",
+        "insertinstance joininstance addmember insertsecuritygroups addsecuritygroups",
+    ),
     (
         "remove_instance",
         "write remove_instance",
@@ -127,7 +139,11 @@ _HINTS: tuple[tuple[str, str, str], ...] = (
         "write rules into the security_group_rules of a group in security_groups",
         "rules securitygrouprules securitygrouprule",
     ),
-    ("instances", "write ports as instances, each with its addresses", "ports port servers vms hosts endpoints members"),
+    (
+        "instances",
+        "write ports as instances, each with its addresses",
+        "ports port servers vms hosts endpoints members",
+    ),
     ("address_groups", "write address_groups", "ipgroups ipaddressgroups ipsets prefixlists"),
     ("load_balancers", "write load_balancers", "loadbalancer elbs lbs balancers"),
     ("conntrack", "write conntrack", "connectiontracking connections tracking"),
@@ -138,12 +154,12 @@ _HINTS: tuple[tuple[str, str, str], ...] = (
 )
 
 #: What is true of a thing in a cloud and selects nothing here.
-_OF_A_CLOUD = frozenset(
-    "createdat updatedat projectid tenantid domainid ownerid accountid enterpriseprojectid requestid revisionnumber tags"
-    " tag status stateful shared arn securitygrouparn securitygrouprulearn maxcapacity deviceid deviceowner networkid"
-    " subnetid subnetcidrid adminstateup bindinghostid bindingviftype bindingvnictype bindingprofile bindingvifdetails"
-    " dnsassignment dnsname timeouts revokerulesondelete pageinfo links standardattrid isdefault instancetype zoneid"
-    " standbyrules scope ispublic".split()
+_OF_A_CLOUD = (
+    "accountid adminstateup arn bindinghostid bindingprofile bindingvifdetails bindingviftype bindingvnictype"
+    " createdat deviceid deviceowner dnsassignment dnsname domainid enterpriseprojectid instancetype isdefault"
+    " ispublic links maxcapacity networkid ownerid pageinfo projectid requestid revisionnumber revokerulesondelete"
+    " scope securitygrouparn securitygrouprulearn shared standardattrid standbyrules stateful status subnetcidrid"
+    " subnetid tag tags tenantid timeouts updatedat zoneid"
 )
 
 
@@ -152,15 +168,15 @@ def _plain(key: str) -> str:
 
 
 def hint(key: str, known: Collection[str]) -> str | None:
-    """What to write in place of a key that a model with the fields `known` does not have; None where nothing is known."""
+    """What to write in place of a key that is none of the fields `known` of a model; None where nothing is known."""
     plain = _plain(key)
     # A rule's own group is a matter of where the rule stands; the same word elsewhere is what things are called by.
-    for field, sentence, names in _HINTS:
+    for field, sentence, names in HINTS:
         if field in known and plain in names.split():
             return sentence
     for field in known:
         if plain == _plain(field):
             return f"write {field}"
-    if plain in _OF_A_CLOUD:
+    if plain in _OF_A_CLOUD.split():
         return "a policy does not have it: leave the key out"
     return None

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator
-from typing import TYPE_CHECKING
+from collections.abc import Iterable, Iterator
+from typing import TYPE_CHECKING, Any
 
+from dataplane.policy.fields import address_text
 from dataplane.policy.mistakes import Conflict, shown
 
 if TYPE_CHECKING:
@@ -47,7 +48,7 @@ def quota_conflicts(group: SecurityGroup) -> Iterator[Conflict]:
 
 def warnings(policy: Policy) -> tuple[str, ...]:
     """What is allowed and better avoided, one sentence each."""
-    return (*_crowded(policy), *_unused_groups(policy), *_open_logins(policy))
+    return (*_crowded(policy), *_unused_groups(policy), *_without_rules(policy), *_open_logins(policy))
 
 
 def _crowded(policy: Policy) -> Iterator[str]:
@@ -74,15 +75,76 @@ def _unused_groups(policy: Policy) -> Iterator[str]:
             yield f"security group {shown(group.id)} is not used: no instance is in it and no rule elsewhere names it"
 
 
+def _without_rules(policy: Policy) -> Iterator[str]:
+    """Addresses that nothing can come to or from: no rule of the instance's groups is of their family."""
+    for instance in policy.instances:
+        groups = [policy.groups_by_id[group] for group in instance.security_groups]
+        for ethertype in ("IPv4", "IPv6"):
+            address = next((a for a in instance.addresses if (":" in a) == (ethertype == "IPv6")), None)
+            if address is not None and not any(
+                rule.enabled and rule.ethertype == ethertype for group in groups for rule in group.security_group_rules
+            ):
+                yield (
+                    f"instance {shown(instance.id)} has the address {address}, and its security groups have no"
+                    f" {ethertype} rule: nothing passes to or from it"
+                )
+
+
 def _open_logins(policy: Policy) -> Iterator[str]:
     """The source advises never to open remote login over port 22 to all addresses."""
     for group in policy.security_groups:
         for rule in group.security_group_rules:
-            if _admits_everybody(rule) and any(low <= _SSH <= high for low, high in rule.selectors):
+            if _admits_everybody(rule) and _selects_ssh(rule) and not _shut_everywhere(policy, group, rule):
                 yield (
                     f"rule {shown(rule.id)} of security group {shown(group.id)} opens TCP port 22 to every"
                     f" {rule.ethertype} address: name the addresses that may log in"
                 )
+
+
+def _selects_ssh(rule: SecurityGroupRule) -> bool:
+    return any(low <= _SSH <= high for low, high in rule.selectors)
+
+
+def _shut_everywhere(policy: Policy, group: SecurityGroup, rule: SecurityGroupRule) -> bool:
+    """Whether, at each instance of the group, deny rules that are tried first leave the rule nobody who logs in."""
+    before = [
+        other
+        for other in group.security_group_rules
+        if (other.priority, other.action == "allow") < (rule.priority, rule.action == "allow")
+    ]
+    if _shuts(policy, rule.ethertype, before):
+        return True
+    members = policy.members(group.id)
+    # Members of the same groups in the same order are alike.
+    ahead = {member.security_groups[: member.security_groups.index(group.id)] for member in members}
+    return bool(members) and all(
+        any(_shuts(policy, rule.ethertype, policy.groups_by_id[g].security_group_rules) for g in groups)
+        for groups in ahead
+    )
+
+
+def _shuts(policy: Policy, ethertype: str, rules: Iterable[SecurityGroupRule]) -> bool:
+    """Whether deny rules among these, together, leave no address that could log in."""
+    from ipaddress import collapse_addresses, ip_network
+
+    shut: list[str] = []
+    for rule in rules:
+        denies = rule.direction == "ingress" and rule.action == "deny" and rule.enabled and rule.ethertype == ethertype
+        if not denies or not _selects_ssh(rule) or rule.remote_group_id is not None:
+            continue
+        if rule.remote_address_group_id is not None:
+            shut.extend(_texts(policy.address_group(rule.remote_address_group_id).prefixes))
+        elif rule.remote_ip_prefix is None or rule.remote_ip_prefix.endswith("/0"):
+            return True
+        else:
+            shut.append(rule.remote_ip_prefix)
+    networks: list[Any] = [ip_network(prefix) for prefix in shut]
+    collapsed = list(collapse_addresses(networks))
+    return bool(collapsed) and collapsed[0].prefixlen == 0
+
+
+def _texts(prefixes: Iterable[tuple[bytes, int]]) -> Iterator[str]:
+    return (f"{address_text(packed)}/{bits}" for packed, bits in prefixes)
 
 
 def _admits_everybody(rule: SecurityGroupRule) -> bool:

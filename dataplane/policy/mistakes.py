@@ -110,7 +110,7 @@ def nearest(word: object, known: Iterable[str], *, cutoff: float = 0.6) -> str |
 
 
 def unknown(kind: str, word: str, known: Mapping[str, object]) -> str:
-    """The end of a sentence about an id that nothing in `known`, by id, has: ``is no security group of this policy; ...``.
+    """The end of a sentence about an id that nothing in `known` (by id) has: ``is no instance of this policy; ...``.
 
     A name that exactly one of them has leads to its id; else the id that is most like the word is named.
     """

@@ -111,7 +111,10 @@ def test_many_rules_that_do_not_count() -> None:
 
 def _policy(groups: int, groups_of_a: int, instances: int) -> Policy:
     return Policy(
-        security_groups=tuple(SecurityGroup(id=f"g{n}") for n in range(groups)),
+        security_groups=tuple(
+            SecurityGroup(id=f"g{n}", security_group_rules=(SecurityGroupRule(direction="egress"),))
+            for n in range(groups)
+        ),
         instances=(
             Instance(id="a", addresses=("10.0.0.1",), security_groups=tuple(f"g{n}" for n in range(groups_of_a))),
             *(
@@ -167,7 +170,7 @@ def test_login_from_every_address_is_a_warning(rule: str, warned: bool) -> None:
     """The source's recommendations: do not allow remote login over port 22 from 0.0.0.0/0."""
     policy = Policy.parse(
         f"""
-security_groups: [{{id: g, security_group_rules: [{{id: r, {rule}}}]}}]
+security_groups: [{{id: g, security_group_rules: [{{id: r, {rule}}}, {{direction: egress}}]}}]
 instances: [{{id: a, addresses: [10.0.0.1], security_groups: [g]}}]
 """
     )
@@ -175,3 +178,74 @@ instances: [{{id: a, addresses: [10.0.0.1], security_groups: [g]}}]
         'rule "r" of security group "g" opens TCP port 22 to every IPv4 address: name the addresses that may log in'
     )
     assert warnings(policy) == ((expected,) if warned else ())
+
+
+OPEN = {"protocol": "tcp", "multiport": "22", "priority": 1}
+
+
+@pytest.mark.parametrize(
+    ("groups", "of_a", "warned"),
+    [
+        # SPEC 3.1: at the same priority deny before allow; a smaller priority is tried first.
+        ({"g": [OPEN, {"action": "deny", "protocol": "tcp", "multiport": "22"}]}, ["g"], False),
+        ({"g": [OPEN | {"priority": 1}, {"action": "deny", "priority": 2}]}, ["g"], True),
+        ({"g": [OPEN | {"priority": 2}, {"action": "deny", "priority": 1}]}, ["g"], False),
+        # Not shut: of the other direction, family or port, off, for some addresses only.
+        ({"g": [OPEN, {"action": "deny", "direction": "egress"}]}, ["g"], True),
+        ({"g": [OPEN, {"action": "deny", "ethertype": "IPv6"}]}, ["g"], True),
+        ({"g": [OPEN, {"action": "deny", "protocol": "tcp", "multiport": "23"}]}, ["g"], True),
+        ({"g": [OPEN, {"action": "deny", "enabled": False}]}, ["g"], True),
+        ({"g": [OPEN, {"action": "deny", "remote_ip_prefix": "0.0.0.0/1"}]}, ["g"], True),
+        ({"g": [OPEN, {"action": "deny", "remote_group_id": "g"}]}, ["g"], True),
+        # Shut in two halves, one of them by an address group.
+        (
+            {
+                "g": [
+                    OPEN,
+                    {"action": "deny", "remote_ip_prefix": "0.0.0.0/1"},
+                    {"action": "deny", "remote_address_group_id": "upper"},
+                ]
+            },
+            ["g"],
+            False,
+        ),
+        # Shut by a group that is tried first; one behind it comes too late.
+        ({"g": [OPEN], "first": [{"action": "deny", "multiport": "22", "protocol": "tcp"}]}, ["first", "g"], False),
+        ({"g": [OPEN], "last": [{"action": "deny"}]}, ["g", "last"], True),
+    ],
+)
+def test_a_login_that_other_rules_shut_is_no_warning(
+    groups: dict[str, list[dict[str, object]]], of_a: list[str], warned: bool
+) -> None:
+    policy = Policy.model_validate(
+        {
+            "security_groups": [
+                {"id": name, "security_group_rules": [{"direction": "ingress"} | rule for rule in rules]}
+                for name, rules in groups.items()
+            ],
+            "address_groups": [{"id": "upper", "ip_version": 4, "ip_set": ["128.0.0.0/1"]}],
+            "instances": [{"id": "a", "addresses": ["10.0.0.1"], "security_groups": of_a}],
+        }
+    )
+    assert any("port 22" in warning for warning in warnings(policy)) is warned
+
+
+def test_an_address_without_a_rule_of_its_family_is_a_warning() -> None:
+    """One sentence for each family of an instance; a rule that is off is none."""
+    policy = Policy.parse(
+        """
+        security_groups:
+          - id: g
+            security_group_rules:
+              - {direction: egress}
+              - {direction: ingress, ethertype: IPv6, enabled: false}
+        instances:
+          - {id: a, addresses: [10.0.0.1, "2001:db8::1", "2001:db8::2"], security_groups: [g]}
+          - {id: b, addresses: [10.0.0.2], security_groups: [g]}
+          - {id: c, addresses: ["2001:db8::3"]}
+        """
+    )
+    assert warnings(policy) == (
+        'instance "a" has the address 2001:db8::1, and its security groups have no IPv6 rule: nothing passes to or from'
+        " it",
+    )

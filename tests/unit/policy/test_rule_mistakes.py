@@ -80,7 +80,7 @@ PROTOCOLS = "tcp, udp, icmp, icmpv6, gre, sctp, dccp, udplite or a number 0..255
             ' "1-2-3" is no port or range low-high',
         ),
         ("protocol: tcp, multiport: §-22", 'multiport -22 is not allowed: "-22" is no port or range low-high'),
-        ('protocol: tcp, multiport: §""', 'multiport is empty: leave the key out for all ports'),
+        ('protocol: tcp, multiport: §""', "multiport is empty: leave the key out for all ports"),
         ("protocol: tcp, multiport: §[22]", 'multiport a list is not text: write ports and ranges as "22,80-82"'),
         ("protocol: tcp, multiport: §22.5", 'multiport 22.5 is not text: write ports and ranges as "22,80-82"'),
         (
