@@ -4,8 +4,6 @@
 #include "bytes.h"
 #include "discovery.h"
 
-enum { DHCP_SERVER = 67, DHCP_CLIENT = 68, DHCPV6_CLIENT = 546, DHCPV6_SERVER = 547 };
-
 /* RFC 2131: 236 bytes of BOOTP and the cookie; RFC 8415, 8: type and transaction. */
 enum { BOOTP_SIZE = 240, BOOTP_COOKIE = 236, BOOTP_REQUEST = 1, BOOTP_REPLY = 2, DHCPV6_HEADER = 4 };
 
@@ -21,8 +19,8 @@ enum dhcp { DHCP_NONE, DHCP_ASKS, DHCP_ANSWERS, DHCP_SERVES };
 /* What the ports say that a datagram is, seen from the instance. */
 static enum dhcp dhcp_by_ports(const struct dp_packet *p, uint32_t direction)
 {
-    uint16_t client = p->family == 4 ? DHCP_CLIENT : DHCPV6_CLIENT;
-    uint16_t server = p->family == 4 ? DHCP_SERVER : DHCPV6_SERVER;
+    uint16_t client = p->family == 4 ? DP_DHCP_CLIENT : DP_DHCPV6_CLIENT;
+    uint16_t server = p->family == 4 ? DP_DHCP_SERVER : DP_DHCPV6_SERVER;
 
     if (p->protocol != DP_PROTO_UDP || p->later_fragment || p->tiny_fragment)
         return DHCP_NONE;
@@ -163,7 +161,7 @@ static bool judge_dhcp(struct dp_engine *engine, const struct dp_job *job, uint3
     }
     if (!is_dhcp(p, role == DHCP_ASKS)) {
         /* Only the servers' own port says that it means to be DHCP. */
-        if (role == DHCP_ANSWERS && p->source_port != (six ? DHCPV6_SERVER : DHCP_SERVER))
+        if (role == DHCP_ANSWERS && p->source_port != (six ? DP_DHCPV6_SERVER : DP_DHCP_SERVER))
             return false;
         dp_answer_invalid(check, DP_CAUSE_DHCP);
         return true;
@@ -193,25 +191,21 @@ bool dp_control(struct dp_engine *engine, const struct dp_job *job, uint32_t dir
     struct dp_zone nobody = {0}; /* a port's, whose instance the policy does not have */
     struct dp_zone *zone =
         job->zone[direction] < engine->conntrack.n_zones ? &engine->conntrack.zones[job->zone[direction]] : &nobody;
-    bool control = p->icmp_class == DP_ICMP_CONTROL;
+    bool router = p->icmp_class == DP_ICMP_CONTROL_FROM_HOST;
 
+    if (p->protocol == DP_PROTO_UDP)
+        return judge_dhcp(engine, job, direction, zone, check);
     if (p->kind == DP_PACKET_ARP) {
         if (is_arp(p))
             pass(engine, direction, &zone->control, check);
         else
             dp_answer_invalid(check, DP_CAUSE_ARP);
-        return true;
-    }
-    if (p->protocol == DP_PROTO_UDP)
-        return judge_dhcp(engine, job, direction, zone, check);
-    if (!control && p->icmp_class != DP_ICMP_CONTROL_FROM_HOST && p->icmp_class != DP_ICMP_CONTROL_BROKEN)
-        return false;
-    control = (control || (p->icmp_class == DP_ICMP_CONTROL_FROM_HOST && direction == DP_INGRESS)) &&
-              p->trailer <= PADDING_MAX;
-    if (control)
-        pass(engine, direction, &zone->control, check);
-    else
+    } else if (p->icmp_class == DP_ICMP_CONTROL_BROKEN || p->trailer > PADDING_MAX ||
+               (router && direction == DP_EGRESS)) {
         dp_answer_invalid(check, dp_is_multicast_listener(p->selector >> 8 & 0xff) ? DP_CAUSE_MULTICAST_LISTENER
                                                                                    : DP_CAUSE_NEIGHBOUR_DISCOVERY);
+    } else {
+        pass(engine, direction, &zone->control, check);
+    }
     return true;
 }

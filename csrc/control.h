@@ -16,7 +16,16 @@
 
 #include "judge.h"
 
-/* True when the packet is control traffic, or pretends to be; the check is answered then. */
+/* Whether dp_control has anything to say of a packet; most are out of it here. */
+static inline bool dp_may_be_control(const struct dp_packet *p)
+{
+    if (p->protocol == DP_PROTO_UDP)
+        return p->destination_port == DP_DHCP_SERVER || p->destination_port == DP_DHCP_CLIENT ||
+               p->destination_port == DP_DHCPV6_CLIENT || p->destination_port == DP_DHCPV6_SERVER;
+    return p->icmp_class >= DP_ICMP_CONTROL || p->kind == DP_PACKET_ARP;
+}
+
+/* True when such a packet is control traffic, or pretends to be; the check is answered then. */
 bool dp_control(struct dp_engine *engine, const struct dp_job *job, uint32_t direction, struct dp_check *check);
 
 /*

@@ -39,6 +39,8 @@ enum {
     DP_PROTO_UDPLITE = 136
 };
 
+enum { DP_DHCP_SERVER = 67, DP_DHCP_CLIENT = 68, DP_DHCPV6_CLIENT = 546, DP_DHCPV6_SERVER = 547 };
+
 /* An IPv4 address is its first word as it stands in the packet, an IPv6 address all four. */
 union dp_address {
     uint32_t word[4];
@@ -51,7 +53,7 @@ enum dp_icmp_class {
     DP_ICMP_REQUEST,
     DP_ICMP_REPLY,
     DP_ICMP_ERROR,
-    DP_ICMP_CONTROL,           /* neighbour discovery and MLD, well-formed */
+    DP_ICMP_CONTROL,           /* from here on: control traffic. Neighbour discovery and MLD, well-formed */
     DP_ICMP_CONTROL_FROM_HOST, /* router advertisement or redirect: never from an instance */
     DP_ICMP_CONTROL_BROKEN     /* one of these, but not well-formed */
 };

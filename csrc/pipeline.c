@@ -152,7 +152,7 @@ static void judge(struct dp_engine *engine, const struct dp_job *job, uint32_t d
     }
     if (job->place && stopped_at_port(engine, job, direction, check))
         return;
-    if (dp_control(engine, job, direction, check))
+    if (dp_may_be_control(p) && dp_control(engine, job, direction, check))
         return;
     if (engine->policy->balancers && from_balancer(engine, job, direction)) {
         dp_answer(check, DP_ALLOW, DP_STATE_UNTRACKED, DP_REASON_LOAD_BALANCER);
@@ -219,7 +219,7 @@ static void judge_whole(struct dp_engine *engine, const struct dp_job *job, stru
 {
     static const uint8_t order[DP_DIRECTIONS] = {DP_EGRESS, DP_INGRESS};
 
-    if (!job->place && job->zone[DP_EGRESS] == DP_NO_ZONE)
+    if (!job->place && job->zone[DP_EGRESS] == DP_NO_ZONE && dp_may_be_control(&job->packet))
         dp_control_heard(engine, &job->packet);
     for (int i = 0; i < DP_DIRECTIONS && record->verdict != DP_DENY; i++) {
         struct dp_check *check = &record->check[record->checks];

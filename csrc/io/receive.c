@@ -39,7 +39,7 @@ uint32_t dp_worker_of(uint32_t workers, uint8_t family, const union dp_address *
 /* Answers to a client of DHCP come from and go to other addresses than it asked with and at. */
 static bool is_dhcp_client(const struct dp_packet *p)
 {
-    uint16_t client = p->family == 4 ? 68 : 546;
+    uint16_t client = p->family == 4 ? DP_DHCP_CLIENT : DP_DHCPV6_CLIENT;
 
     return p->protocol == DP_PROTO_UDP && !p->fragment && (p->source_port == client || p->destination_port == client);
 }

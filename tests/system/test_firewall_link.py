@@ -79,8 +79,8 @@ def frames_as(number: int, claimed: int, said: bytes) -> list[bytes]:
     """What a guest sends that claims to be another one (or itself), by its address and in each way that counts."""
     to, all4, all6 = "02:00:00:00:99:01", "ff:ff:ff:ff:ff:ff", "33:33:00:00:00:01"
     own = mac(number)
-    # An option of its own, of a kind that nobody knows: what follows an advertisement must be options.
-    option = bytes([253, 2]) + said + bytes(2)
+    # A nonce: what follows an advertisement must be options that are known.
+    option = bytes([14, 2]) + said + bytes(2)
     advertised = ICMPv6ND_NA(tgt=six(claimed), R=0, S=0) / ICMPv6NDOptDstLLAddr(lladdr=own) / Raw(option)
     return [
         raw(frame)
