@@ -37,6 +37,7 @@ DIFFERENCES = {
     "icmpv6-unknown-error": (RELATED, NO),
     "icmpv6-node-information": (NEW, NO),
     "neighbour-discovery-checks": (UNTRACKED, NO),
+    "multicast-listener-checks": (UNTRACKED, NO),
     "multicast-router-discovery": (UNTRACKED, NO),
     # Other protocols, and IP itself.
     "sctp-handshake": (NO, NEW),

@@ -10,7 +10,7 @@ import struct
 from collections.abc import Callable
 
 from tests.property import frames
-from tests.property.frames import checksum, datagram, packet, query, tcp
+from tests.property.frames import checksum, datagram, packed, packet, query, tcp
 from tests.system.differences import NEW, NO, OK, RELATED, UNTRACKED
 from tests.system.side_by_side import INSIDE, INSIDE6, OUTSIDE, OUTSIDE6, ROUTER, ROUTER6
 
@@ -128,13 +128,16 @@ def icmp_kinds(f: Family) -> Story:
         unsolicited = [((f.query("O", kind, 4),), NO) for kind in (14, 16, 18)]
         return [*(((f.message("O", kind),), NO) for kind in others), *queries, *replies, *unsolicited]
     others = [0, 1, 2, 3, 4, 5, 100, 127, 138, 140, 141, 144, 150, 155, 200, 255]
-    discovery = {133: 4, 134: 12, 135: 20, 136: 20}
+    neighbours = {135: bytes(4) + packed(f.inside), 136: bytes(4) + packed(f.outside)}
+    # Of these, what fits does not go to a unicast address beyond the link.
+    routers = {133: bytes(4), 134: bytes(12)}
     listeners = {130: 20, 131: 20, 132: 20, 143: 4}
     return [
         *(((f.message("O", kind),), NO) for kind in others),
-        *(((f.message("O", kind, 0, bytes(size), hop_limit=255),), UNTRACKED) for kind, size in discovery.items()),
-        *(((f.message("O", kind, 0, bytes(size)),), UNTRACKED) for kind, size in listeners.items()),
-        *(((f.message("O", kind, 0, bytes(size)),), "neighbour-discovery-checks") for kind, size in discovery.items()),
+        *(((f.message("O", kind, 0, body, hop_limit=255),), UNTRACKED) for kind, body in neighbours.items()),
+        *(((f.message("O", kind, 0, body),), "neighbour-discovery-checks") for kind, body in neighbours.items()),
+        *(((f.message("O", kind, 0, body, 255),), "neighbour-discovery-checks") for kind, body in routers.items()),
+        *(((f.message("O", kind, 0, bytes(size)),), "multicast-listener-checks") for kind, size in listeners.items()),
         *(((f.message("O", kind),), "multicast-router-discovery") for kind in (151, 152)),
         ((f.message("O", 139),), "icmpv6-node-information"),
     ]
