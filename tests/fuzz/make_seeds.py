@@ -1,4 +1,4 @@
-"""Makes the seeds of fuzz_capture and fuzz_pipeline: what they find hard to come upon by chance.
+"""Makes the seeds of fuzz_capture, fuzz_pipeline and fuzz_live: what they find hard to come upon by chance.
 
 Run `python -m tests.fuzz.make_seeds` after a change of this file. fuzz_capture also begins from the folder pcaps, and
 fuzz_policy from examples.
@@ -111,6 +111,41 @@ def pipeline() -> dict[str, bytes]:
     }
 
 
+#: Ports of fuzz_live, each also as the receiver of a frame; and what receivers there are besides.
+A, B, UPLINK, BALANCER, EVERYBODY, AS_IS = range(6)
+OTHER = "10.0.0.2"
+
+
+def passing(*frames: tuple[int, int, bytes] | tuple[int, int, bytes, int]) -> bytes:
+    """An input of fuzz_live: tuples of port, receiver, frame, which gets the port's MAC as its sender, and time passed."""
+    data = b""
+    for port, receiver, content, *time in frames:
+        data += struct.pack("!BBH", port + ((time or [SOON])[0] << 5), receiver << 1 | 1, len(content)) + content
+    return data
+
+
+def live() -> dict[str, bytes]:
+    pieces, more = fragments(1, [24, 24, 16]), fragments(2, [24, 16])
+    others = [piece[:26] + packed(HOST) + packed(OTHER) + piece[34:] for piece in pieces]
+    request = struct.pack("!HHBBH", 1, 0x0800, 6, 4, 1) + bytes.fromhex("020000000001") + packed(HOST)
+    arp = frame(request + bytes(6) + packed(PEER), 0x0806)
+    forged = frame(segment(True, SYN, 1000, 0))
+    question = frame(packet(PEER, HOST, 17, datagram(PEER, HOST, 17, (4000, 53), b"?")))
+    answer = frame(packet(HOST, PEER, 17, datagram(HOST, PEER, 17, (53, 4000), b"!")))
+    return {
+        "conversation": passing(
+            (A, EVERYBODY, arp), (UPLINK, A, question), (A, UPLINK, answer), (BALANCER, A, question)
+        ),
+        "fragments": passing(
+            *((UPLINK, A, piece) for piece in (pieces[2], pieces[1], pieces[0])),
+            *((UPLINK, EVERYBODY, piece) for piece in more[::-1]),
+            *((A, B, piece) for piece in others[::-1]),
+            (UPLINK, A, pieces[1], LATER),
+        ),
+        "forged": passing((A, UPLINK, forged), (UPLINK, B, answer), (B, EVERYBODY, forged[:20]), (UPLINK, A, question)),
+    }
+
+
 def block(order: str, kind: int, body: bytes) -> bytes:
     """A block of a pcapng file."""
     body += bytes(-len(body) % 4)
@@ -152,7 +187,7 @@ def captures() -> dict[str, bytes]:
 
 
 def main() -> None:
-    for target, inputs in (("fuzz_capture", captures()), ("fuzz_pipeline", pipeline())):
+    for target, inputs in (("fuzz_capture", captures()), ("fuzz_pipeline", pipeline()), ("fuzz_live", live())):
         for name, data in inputs.items():
             path = SEEDS / target / name
             path.parent.mkdir(parents=True, exist_ok=True)
