@@ -117,7 +117,7 @@ OTHER = "10.0.0.2"
 
 
 def passing(*frames: tuple[int, int, bytes] | tuple[int, int, bytes, int]) -> bytes:
-    """An input of fuzz_live: tuples of port, receiver, frame, which gets the port's MAC as its sender, and time passed."""
+    """An input of fuzz_live: tuples of port, receiver, frame (whose sender becomes the port), and time passed."""
     data = b""
     for port, receiver, content, *time in frames:
         data += struct.pack("!BBH", port + ((time or [SOON])[0] << 5), receiver << 1 | 1, len(content)) + content
