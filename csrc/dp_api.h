@@ -501,6 +501,8 @@ uint64_t dp_engine_flush(struct dp_engine *engine, const struct dp_connection_fi
 struct dp_firewall;
 
 enum { DP_WORKERS_MAX = 16, DP_PORTS_MAX = 1024, DP_FRAME_BYTES_MAX = 65600 };
+/* Of AF_PACKET: as long as Linux makes super-packets (GSO_MAX_SIZE), with room for what is before them. */
+enum { DP_BIG_FRAME_BYTES_MAX = 8 * 65536 };
 enum dp_port_kind { DP_PORT_TAP, DP_PORT_PACKET };
 /* The zone of a port that has no instance behind it. */
 enum { DP_ZONE_NONE = -1 };
@@ -541,11 +543,14 @@ int dp_firewall_remove_port(struct dp_firewall *firewall, uint32_t number);
 /* Why a frame did not leave, beside what the verdict says. */
 enum dp_port_drop {
     DP_DROP_FULL,           /* the port's queue took no more */
-    DP_DROP_ERROR,          /* the system refused it for another reason */
+    DP_DROP_ERROR,          /* it could not be sent because the port fails */
     DP_DROP_NO_DESTINATION, /* no other port leads there */
     DP_DROP_HELD,           /* no room to keep a fragment that waits for its first */
     DP_DROP_MISSED,         /* they came faster than the worker took them from the system (AF_PACKET only) */
-    DP_DROP_DAMAGED,        /* no Ethernet frame, or longer than DP_FRAME_BYTES_MAX */
+    DP_DROP_DAMAGED,        /* no Ethernet frame */
+    DP_DROP_TOO_LONG,       /* longer than DP_FRAME_BYTES_MAX, by AF_PACKET than DP_BIG_FRAME_BYTES_MAX */
+    DP_DROP_UNREADABLE,     /* the system could not give it: its virtio-net header cannot describe it */
+    DP_DROP_REFUSED,        /* the system refuses to send it, and would take others */
     DP_PORT_DROPS
 };
 /* Received from and sent to the port; `check` counts the checks made at it, `drop` what this port did not take or give.
@@ -553,10 +558,12 @@ enum dp_port_drop {
 struct dp_port_counters {
     struct dp_counter received;
     struct dp_counter sent;
+    struct dp_counter segmented; /* of those sent: super-packets that went in several pieces */
     struct dp_counter check[DP_DIRECTIONS][DP_VERDICTS][DP_REASONS];
     uint64_t drop[DP_PORT_DROPS];
     uint64_t bursts;
-    int32_t error; /* errno of a failure to receive that no frame has followed, as all workers have it; 0 for none */
+    uint64_t failures; /* how many times the port began to fail, by all workers' count */
+    int32_t error;     /* errno with which the port fails now, 0 for none; each worker tries again */
     uint32_t unused;
 };
 int dp_firewall_port_counters(struct dp_firewall *firewall, uint32_t number, struct dp_port_counters *counters);

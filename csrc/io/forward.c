@@ -33,10 +33,22 @@ static uint32_t seconds(const struct dp_worker *w)
 
 /* ---- sending ---- */
 
+static void send(struct dp_worker *w)
+{
+    struct dp_port_counters *counters = &w->port_counters[w->sending_port];
+    uint64_t before = counters->sent.packets;
+    int error = dp_port_flush(&w->sending, &w->uring, w->sending_port, counters);
+
+    if (error)
+        dp_worker_failed(w, w->sending_port, error, false);
+    else if (counters->error && counters->sent.packets != before)
+        dp_worker_is_well(w, w->sending_port);
+}
+
 static void flush(struct dp_worker *w)
 {
     if (w->sending.n)
-        dp_port_flush(&w->sending, &w->uring, w->sending_port, &w->port_counters[w->sending_port]);
+        send(w);
 }
 
 static void send_to(struct dp_worker *w, uint8_t *header, uint32_t length, const struct dp_record *record,
@@ -91,7 +103,8 @@ static uint8_t *held_bytes(const struct dp_worker *w, uint32_t slot)
 static void hold(struct dp_worker *w, const uint8_t *header, uint32_t length, uint32_t in, uint32_t out,
                  uint64_t number)
 {
-    for (uint32_t slot = 0; slot < DP_HELD_SLOTS && w->n_held < DP_HELD_SLOTS; slot++)
+    /* No fragment is as long as a place, whatever stands behind it. */
+    for (uint32_t slot = 0; slot < DP_HELD_SLOTS && w->n_held < DP_HELD_SLOTS && length <= DP_FRAME_BYTES_MAX; slot++)
         if (!w->held[slot].used) {
             w->held[slot] = (struct dp_held){number, in, out, length, true};
             memcpy(held_bytes(w, slot), header, DP_VNET_HEADER + (size_t)length);

@@ -11,8 +11,11 @@
 #include <errno.h>
 #include <linux/if_packet.h>
 #include <linux/virtio_net.h>
+#include <net/if.h>
+#include <poll.h>
 #include <stdbool.h>
 #include <string.h>
+#include <sys/ioctl.h>
 #include <sys/socket.h>
 #include <sys/syscall.h>
 #include <sys/uio.h>
@@ -34,13 +37,70 @@ uint64_t dp_port_frame_flags(const uint8_t *header)
                : 0;
 }
 
+enum dp_failure dp_port_receive_failure(int error)
+{
+    switch (error) {
+    case 0:
+    case EAGAIN:
+    case EINTR:
+        return DP_FAILURE_NONE;
+    case EINVAL:
+    case EFAULT:
+    case EMSGSIZE:
+    case EBADMSG:
+    case EPROTO:
+    case ERANGE:
+    case EOVERFLOW:
+        return DP_FAILURE_FRAME;
+    default:
+        return DP_FAILURE_PORT;
+    }
+}
+
+enum dp_failure dp_port_send_failure(int error)
+{
+    switch (error) {
+    case EAGAIN:
+    case EINTR:
+    case ENOBUFS:
+    case ENOMEM:
+        return DP_FAILURE_FULL;
+    case EPERM:
+    case EACCES:
+    case EOPNOTSUPP:
+        return DP_FAILURE_FRAME;
+    default:
+        return dp_port_receive_failure(error);
+    }
+}
+
+bool dp_port_is_up(int fd, uint8_t kind)
+{
+    struct sockaddr_ll bound = {.sll_family = AF_PACKET};
+    socklen_t size = sizeof bound;
+    struct ifreq interface;
+    struct pollfd writable = {fd, POLLOUT, 0};
+
+    /* A TAP takes frames as long as it is up. */
+    if (kind == DP_PORT_TAP)
+        return poll(&writable, 1, 0) >= 0 && !(writable.revents & (POLLERR | POLLNVAL)) && (writable.revents & POLLOUT);
+    memset(&interface, 0, sizeof interface);
+    if (getsockname(fd, (struct sockaddr *)&bound, &size) < 0 || bound.sll_ifindex <= 0)
+        return false;
+    interface.ifr_ifindex = bound.sll_ifindex;
+    return ioctl(fd, SIOCGIFNAME, &interface) == 0 && ioctl(fd, SIOCGIFFLAGS, &interface) == 0 &&
+           (interface.ifr_flags & IFF_UP);
+}
+
 /* One byte more than a frame may have, so that a longer one is seen. */
 enum { TAP_READ = DP_VNET_HEADER + DP_FRAME_BYTES_MAX + 1 };
 _Static_assert((int)TAP_READ <= (int)DP_PORT_ROOM, "it has room");
 
 static uint32_t tap_length(long n)
 {
-    return n < DP_VNET_HEADER + ETHERNET_HEADER || n == TAP_READ ? 0 : (uint32_t)n - DP_VNET_HEADER;
+    if (n == TAP_READ)
+        return DP_PORT_TOO_LONG;
+    return n < DP_VNET_HEADER + ETHERNET_HEADER ? 0 : (uint32_t)n - DP_VNET_HEADER;
 }
 
 static int receive_tap(int fd, uint8_t *at, uint8_t **header, uint32_t *length)
@@ -90,7 +150,7 @@ static int receive_packet(int fd, uint8_t *at, uint8_t **header, uint32_t *lengt
 {
     uint8_t *frame = at + DP_PORT_HEADROOM + DP_VNET_HEADER, tag[VLAN_TAG];
     struct virtio_net_hdr vnet;
-    struct iovec parts[2] = {{&vnet, sizeof vnet}, {frame, DP_FRAME_BYTES_MAX - VLAN_TAG}};
+    struct iovec parts[2] = {{&vnet, sizeof vnet}, {frame, DP_BIG_FRAME_BYTES_MAX - VLAN_TAG}};
     _Alignas(struct cmsghdr) char control[CMSG_SPACE(sizeof(struct tpacket_auxdata))];
     struct msghdr message = {
         .msg_iov = parts, .msg_iovlen = 2, .msg_control = control, .msg_controllen = sizeof control};
@@ -98,10 +158,11 @@ static int receive_packet(int fd, uint8_t *at, uint8_t **header, uint32_t *lengt
 
     if (n < 0)
         return errno == EAGAIN || errno == EINTR ? 0 : -errno;
-    *length =
-        n < DP_VNET_HEADER + ETHERNET_HEADER || (message.msg_flags & MSG_TRUNC) ? 0 : (uint32_t)n - DP_VNET_HEADER;
     *header = at + DP_PORT_HEADROOM;
-    if (*length && stripped_tag(&message, tag)) {
+    *length = n < DP_VNET_HEADER + ETHERNET_HEADER ? 0 : (uint32_t)n - DP_VNET_HEADER;
+    if (message.msg_flags & MSG_TRUNC)
+        *length = DP_PORT_TOO_LONG;
+    else if (*length && stripped_tag(&message, tag)) {
         memmove(frame - VLAN_TAG, frame, MACS);
         memcpy(frame - VLAN_TAG + MACS, tag, VLAN_TAG);
         *length += VLAN_TAG;
@@ -136,9 +197,20 @@ static void count_sent(struct dp_port_counters *counters, uint32_t length)
     counters->sent.bytes += length;
 }
 
-static void count_refused(struct dp_port_counters *counters, int error)
+/* Counts a frame that was not sent; the errno where the port is to blame. */
+static int count_refused(struct dp_port_counters *counters, int error)
 {
-    counters->drop[error == EAGAIN || error == ENOBUFS ? DP_DROP_FULL : DP_DROP_ERROR]++;
+    switch (dp_port_send_failure(error)) {
+    case DP_FAILURE_PORT:
+        counters->drop[DP_DROP_ERROR]++;
+        return error;
+    case DP_FAILURE_FRAME:
+        counters->drop[DP_DROP_REFUSED]++;
+        return 0;
+    default:
+        counters->drop[DP_DROP_FULL]++;
+        return 0;
+    }
 }
 
 static int32_t write_tap(const struct dp_sending *s, uint32_t i)
@@ -148,57 +220,125 @@ static int32_t write_tap(const struct dp_sending *s, uint32_t i)
     return n < 0 ? -errno : (int32_t)n;
 }
 
-static void flush_tap(struct dp_sending *s, struct dp_uring *ring, uint32_t number, struct dp_port_counters *counters)
+static int flush_tap(const struct dp_sending *s, uint32_t begin, uint32_t end, struct dp_uring *ring, uint32_t number,
+                     struct dp_port_counters *counters)
 {
-    bool at_once = s->n > 1 && dp_uring_is_open(ring);
+    bool at_once = end - begin > 1 && dp_uring_is_open(ring);
     int32_t result[DP_SEND_BATCH];
+    int failure = 0;
 
     if (at_once) {
-        for (uint32_t i = 0; i < s->n; i++)
+        for (uint32_t i = begin; i < end; i++)
             dp_uring_write(ring, number, s->fd, s->header[i], DP_VNET_HEADER + s->length[i]);
-        dp_uring_run(ring, result);
+        dp_uring_run(ring, result + begin);
     }
-    for (uint32_t i = 0; i < s->n; i++) {
+    for (uint32_t i = begin; i < end; i++) {
         if (!at_once || result[i] == DP_URING_NOT_DONE)
             result[i] = write_tap(s, i);
         if (result[i] < 0)
-            count_refused(counters, -result[i]);
+            failure = count_refused(counters, -result[i]);
         else
             count_sent(counters, s->length[i]);
     }
+    return failure;
 }
 
-static void flush_packet(struct dp_sending *s, struct dp_port_counters *counters)
+static int flush_packet(const struct dp_sending *s, uint32_t begin, uint32_t end, struct dp_port_counters *counters)
 {
     struct mmsghdr message[DP_SEND_BATCH];
     struct iovec part[DP_SEND_BATCH];
+    int failure = 0;
 
-    memset(message, 0, s->n * sizeof *message);
-    for (uint32_t i = 0; i < s->n; i++) {
-        part[i] = (struct iovec){s->header[i], DP_VNET_HEADER + (size_t)s->length[i]};
-        message[i].msg_hdr.msg_iov = &part[i];
-        message[i].msg_hdr.msg_iovlen = 1;
+    memset(message, 0, sizeof *message * (end - begin));
+    for (uint32_t i = begin; i < end; i++) {
+        part[i - begin] = (struct iovec){s->header[i], DP_VNET_HEADER + (size_t)s->length[i]};
+        message[i - begin].msg_hdr.msg_iov = &part[i - begin];
+        message[i - begin].msg_hdr.msg_iovlen = 1;
     }
-    for (uint32_t i = 0; i < s->n;) {
-        int n = sendmmsg(s->fd, message + i, s->n - i, MSG_DONTWAIT);
+    for (uint32_t i = begin; i < end;) {
+        int n = sendmmsg(s->fd, message + (i - begin), end - i, MSG_DONTWAIT);
 
         if (n <= 0) {
-            count_refused(counters, errno);
+            failure = count_refused(counters, errno);
             i++;
             continue;
         }
         for (int k = 0; k < n; k++)
             count_sent(counters, s->length[i++]);
     }
+    return failure;
 }
 
-void dp_port_flush(struct dp_sending *s, struct dp_uring *ring, uint32_t number, struct dp_port_counters *counters)
+/* ---- super-packets in pieces ---- */
+
+static int send_pieces(const struct dp_sending *s, const struct dp_piece *piece, uint32_t n)
 {
-    if (s->n == 0)
-        return;
-    if (s->kind == DP_PORT_TAP)
-        flush_tap(s, ring, number, counters);
-    else
-        flush_packet(s, counters);
+    struct mmsghdr message[DP_PIECES];
+    struct iovec part[DP_PIECES][2];
+
+    memset(message, 0, n * sizeof *message);
+    for (uint32_t i = 0; i < n; i++) {
+        part[i][0] = (struct iovec){(void *)(uintptr_t)piece[i].header, piece[i].header_length};
+        part[i][1] = (struct iovec){(void *)(uintptr_t)piece[i].payload, piece[i].payload_length};
+        message[i].msg_hdr.msg_iov = part[i];
+        message[i].msg_hdr.msg_iovlen = 2;
+    }
+    if (s->kind == DP_PORT_TAP) {
+        for (uint32_t i = 0; i < n; i++)
+            if (syscall(SYS_writev, s->fd, part[i], 2) < 0)
+                return errno;
+        return 0;
+    }
+    for (uint32_t i = 0; i < n;) {
+        int sent = sendmmsg(s->fd, message + i, n - i, MSG_DONTWAIT);
+
+        if (sent <= 0)
+            return errno;
+        i += (uint32_t)sent;
+    }
+    return 0;
+}
+
+/* What one piece is refused for, the others would be too: the sender sends them again. */
+static int flush_pieces(const struct dp_sending *s, uint32_t i, struct dp_segmenter *segmenter,
+                        struct dp_port_counters *counters)
+{
+    struct dp_piece piece[DP_PIECES];
+    uint32_t n;
+
+    while ((n = dp_segment_next(segmenter, piece, DP_PIECES)) != 0) {
+        int error = send_pieces(s, piece, n);
+
+        if (error)
+            return count_refused(counters, error);
+    }
+    count_sent(counters, s->length[i]);
+    counters->segmented.packets++;
+    counters->segmented.bytes += s->length[i];
+    return 0;
+}
+
+int dp_port_flush(struct dp_sending *s, struct dp_uring *ring, uint32_t number, struct dp_port_counters *counters)
+{
+    int failure = 0;
+
+    for (uint32_t begin = 0, end = 0; begin < s->n;) {
+        struct dp_segmenter segmenter;
+        bool in_pieces = false;
+        int error = 0;
+
+        for (; end < s->n && !in_pieces; end += !in_pieces)
+            in_pieces = dp_segment_begin(&segmenter, s->header[end], s->length[end]);
+        if (begin < end)
+            error = s->kind == DP_PORT_TAP ? flush_tap(s, begin, end, ring, number, counters)
+                                           : flush_packet(s, begin, end, counters);
+        failure = error ? error : failure;
+        if (in_pieces) {
+            error = flush_pieces(s, end++, &segmenter, counters);
+            failure = error ? error : failure;
+        }
+        begin = end;
+    }
     s->n = 0;
+    return failure;
 }

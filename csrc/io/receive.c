@@ -8,7 +8,7 @@
 #include <errno.h>
 #include <string.h>
 
-_Static_assert(DP_PACKED_BYTES - DP_BURST_BYTES >= DP_PORT_ROOM, "a burst's last frame has room");
+_Static_assert((int)DP_PACKED_BYTES - (int)DP_BURST_BYTES >= (int)DP_PORT_BIG_ROOM, "a burst's last frame has room");
 _Static_assert((int)DP_SLOT_BYTES >= (int)DP_PORT_ROOM, "a slot has room for a frame");
 _Static_assert((int)DP_ARENA_BYTES >= (int)DP_PACKED_BYTES && (int)DP_ARENA_BYTES >= DP_SLOTS * (int)DP_SLOT_BYTES,
                "the arena has room for either way");
@@ -21,6 +21,8 @@ struct handed {
     uint32_t length;
     uint32_t unused;
 };
+_Static_assert((int)DP_PACKED_BYTES - (int)DP_BURST_BYTES >= (int)DP_PORT_BIG_ROOM + (int)sizeof(struct handed),
+               "so has one that was handed over");
 
 /* ---- who a frame belongs to ---- */
 
@@ -97,12 +99,16 @@ static void forward(struct dp_worker *w)
     w->n = 0;
 }
 
-/* An interface that went down may come back; one that is gone is not asked again. */
-static void failed(struct dp_worker *w, uint32_t number, int error)
+/* Whether there may be a next frame to receive. */
+static bool goes_on(struct dp_worker *w, uint32_t number, int error)
 {
-    w->port_counters[number].error = error;
-    if (error != ENETDOWN && error != ENOBUFS && error != ENOMEM)
-        dp_worker_take_off_poll(w, number);
+    if (dp_port_receive_failure(error) == DP_FAILURE_FRAME) {
+        w->port_counters[number].drop[DP_DROP_UNREADABLE]++;
+        return true;
+    }
+    /* A packet socket says once that its interface went down, and wakes us when it is back. */
+    dp_worker_failed(w, number, error, error != ENETDOWN || w->port[number].failing);
+    return false;
 }
 
 /* Takes a frame that was received into the burst; false when it is none, or another worker's. */
@@ -110,9 +116,10 @@ static bool take(struct dp_worker *w, uint32_t number, uint8_t *header, uint32_t
 {
     struct dp_port_counters *counters = &w->port_counters[number];
 
-    counters->error = 0;
-    if (length == 0) {
-        counters->drop[DP_DROP_DAMAGED]++;
+    if (counters->error)
+        dp_worker_is_well(w, number);
+    if (length == 0 || length == DP_PORT_TOO_LONG) {
+        counters->drop[length ? DP_DROP_TOO_LONG : DP_DROP_DAMAGED]++;
         return false;
     }
     counters->received.packets++;
@@ -138,8 +145,8 @@ static uint32_t fill(struct dp_worker *w, uint32_t number, uint32_t most, bool *
         int got = dp_port_receive(port->fd, port->port.kind, at, &header, &length);
 
         if (got <= 0) {
-            if (got < 0)
-                failed(w, number, -got);
+            if (got < 0 && goes_on(w, number, -got))
+                continue;
             *more = false;
             break;
         }
@@ -177,13 +184,14 @@ static uint32_t fill_at_once(struct dp_worker *w, uint32_t number, uint32_t most
         if (length[i] == DP_URING_NOT_DONE)
             continue;
         if (length[i] < 0) {
-            if (length[i] != -EAGAIN)
-                failed(w, number, -length[i]);
-            *more = false;
+            if (length[i] != -EAGAIN && goes_on(w, number, -length[i]))
+                have++;
+            else
+                *more = false;
             continue;
         }
         have++;
-        bytes += (uint32_t)length[i];
+        bytes += length[i] == DP_PORT_TOO_LONG ? 0 : (uint32_t)length[i];
         take(w, number, w->arena + (size_t)i * DP_SLOT_BYTES, (uint32_t)length[i]);
     }
     port->batch = next_batch(batch, asked, have, bytes);

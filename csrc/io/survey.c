@@ -153,8 +153,7 @@ static void add_port_counters(struct dp_worker *w, void *argument)
     one->drop[DP_DROP_MISSED] += dp_port_missed(w->port[c->number].fd, w->port[c->number].port.kind);
     for (size_t k = 0; k < offsetof(struct dp_port_counters, error) / sizeof(uint64_t); k++)
         ((uint64_t *)c->counters)[k] += ((const uint64_t *)one)[k];
-    /* A worker that nothing came to may not know that the interface is well again. */
-    if (w->number == 0 || one->error == 0 || c->counters->error)
+    if (one->error)
         c->counters->error = one->error;
 }
 

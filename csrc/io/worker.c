@@ -17,6 +17,7 @@
 #include <unistd.h>
 
 enum { WAKE = DP_PORTS_MAX, EVENTS = 64, IDLE_MS = 100 };
+enum { BACKOFF_FIRST_NS = 10000000, BACKOFF_MOST_NS = 1000000000 };
 enum { FEED_BYTES = 8 * 1024 * 1024, INBOX_BYTES = 4 * 1024 * 1024 };
 #define IDLE_NS 100000000u
 
@@ -47,6 +48,78 @@ static void obey(struct dp_worker *w)
         dp_receive_handed(w);
 }
 
+/* ---- ports that fail ---- */
+
+static void take_off_poll(struct dp_worker *w, uint32_t number)
+{
+    if (w->port[number].polled)
+        epoll_ctl(w->epoll, EPOLL_CTL_DEL, w->port[number].fd, NULL);
+    w->port[number].polled = false;
+}
+
+static bool poll_again(struct dp_worker *w, uint32_t number)
+{
+    struct epoll_event event = {.events = EPOLLIN, .data.u32 = number};
+
+    if (!w->port[number].polled && epoll_ctl(w->epoll, EPOLL_CTL_ADD, w->port[number].fd, &event) == 0)
+        w->port[number].polled = true;
+    return w->port[number].polled;
+}
+
+void dp_worker_failed(struct dp_worker *w, uint32_t number, int error, bool off_poll)
+{
+    struct dp_worker_port *p = &w->port[number];
+
+    w->port_counters[number].failures += w->port_counters[number].error == 0;
+    w->port_counters[number].error = error;
+    if (off_poll)
+        take_off_poll(w, number);
+    /* Many frames of a burst may meet the same failure. */
+    if (p->failing && w->now_ns < p->retry_ns)
+        return;
+    p->backoff_ns = p->backoff_ns == 0 ? BACKOFF_FIRST_NS : 2 * p->backoff_ns;
+    if (p->backoff_ns > BACKOFF_MOST_NS)
+        p->backoff_ns = BACKOFF_MOST_NS;
+    p->retry_ns = w->now_ns + p->backoff_ns;
+    w->n_failing += !p->failing;
+    p->failing = true;
+}
+
+void dp_worker_is_well(struct dp_worker *w, uint32_t number)
+{
+    struct dp_worker_port *p = &w->port[number];
+
+    w->port_counters[number].error = 0;
+    w->n_failing -= p->failing;
+    p->failing = false;
+    p->backoff_ns = 0;
+}
+
+/* Asks ports whose time has come. One that has nothing to give is well only if its interface is. */
+static void retry(struct dp_worker *w)
+{
+    for (uint32_t number = 0; number < w->n_ports; number++) {
+        struct dp_worker_port *p = &w->port[number];
+        int error = w->port_counters[number].error;
+
+        if (!p->failing || w->now_ns < p->retry_ns)
+            continue;
+        w->n_failing--;
+        p->failing = false;
+        if (!poll_again(w, number)) {
+            dp_worker_failed(w, number, errno, true);
+            continue;
+        }
+        dp_receive(w, number);
+        if (p->failing || w->port_counters[number].error == 0)
+            continue;
+        if (dp_port_is_up(p->fd, p->port.kind))
+            dp_worker_is_well(w, number);
+        else
+            dp_worker_failed(w, number, error, false);
+    }
+}
+
 static void end_round(struct dp_worker *w)
 {
     uint64_t one = 1;
@@ -61,6 +134,8 @@ static void end_round(struct dp_worker *w)
         dp_engine_advance(w->engine, w->now_ns);
         dp_forward_resolved(w);
     }
+    if (w->n_failing)
+        retry(w);
     if (w->fed) {
         w->fed = false;
         if (write(w->feed_wake, &one, sizeof one) < 0)
@@ -156,13 +231,6 @@ void dp_worker_call(struct dp_worker *w, dp_command *command, void *argument)
 
 /* ---- ports ---- */
 
-void dp_worker_take_off_poll(struct dp_worker *w, uint32_t number)
-{
-    if (w->port[number].polled)
-        epoll_ctl(w->epoll, EPOLL_CTL_DEL, w->port[number].fd, NULL);
-    w->port[number].polled = false;
-}
-
 int dp_worker_add_port(struct dp_worker *w, uint32_t number, const struct dp_port *port, int fd)
 {
     struct epoll_event event = {.events = EPOLLIN, .data.u32 = number};
@@ -188,7 +256,9 @@ void dp_worker_drop_held(struct dp_worker *w, uint32_t number)
 
 void dp_worker_remove_port(struct dp_worker *w, uint32_t number)
 {
-    dp_worker_take_off_poll(w, number);
+    take_off_poll(w, number);
+    w->n_failing -= w->port[number].failing;
+    w->port[number].failing = false;
     dp_uring_unregister(&w->uring, number);
     w->port[number].active = false;
     dp_worker_drop_held(w, number);

@@ -32,7 +32,7 @@
 enum { DP_SLOTS = 31, DP_BURST = 2 * DP_SLOTS };
 enum { DP_HELD_MAX = 256, DP_HELD_SLOTS = DP_HELD_MAX + DP_BURST };
 /* A burst ends behind the frame that fills it up: a super-packet is sent while it is in the nearest cache. */
-enum { DP_BURST_BYTES = 64 * 1024, DP_PACKED_BYTES = DP_BURST_BYTES + 72 * 1024 };
+enum { DP_BURST_BYTES = 64 * 1024, DP_PACKED_BYTES = DP_BURST_BYTES + 520 * 1024 };
 /*
  * Frames that are received one by one lie packed at the arena's begin. Those that are asked for at once have a slot
  * each, which begin at other places of their pages, so that they do not share the few places of a cache. The arena is
@@ -53,6 +53,9 @@ struct dp_worker_port {
     uint32_t batch; /* frames to be asked for at once; 0 at first */
     bool active;
     bool polled;
+    bool failing;
+    uint64_t retry_ns;   /* when one that fails is tried again */
+    uint64_t backoff_ns; /* how long that was after the last failure */
 };
 
 /* A fragment that waits, and where it would go. */
@@ -105,6 +108,7 @@ struct dp_worker {
     struct dp_worker_counters counters;
     struct dp_worker_port port[DP_PORTS_MAX];
     uint32_t n_ports; /* ports are below this number */
+    uint32_t n_failing;
     struct dp_port_counters *port_counters;
     /* the burst at hand */
     uint32_t n;
@@ -140,8 +144,13 @@ void dp_worker_drop_held(struct dp_worker *worker, uint32_t number);
 
 /* Ends its wait. */
 void dp_worker_wake(const struct dp_worker *worker);
-/* Nothing is received from the port any more. */
-void dp_worker_take_off_poll(struct dp_worker *worker, uint32_t number);
+/*
+ * The port, not a frame, failed with an errno. It is tried again after 10 ms, then after twice as long each time, 1 s
+ * at most; a failure to receive (`off_poll`) keeps it out of the wait until then.
+ */
+void dp_worker_failed(struct dp_worker *worker, uint32_t number, int error, bool off_poll);
+/* A frame came from it, or went to it. */
+void dp_worker_is_well(struct dp_worker *worker, uint32_t number);
 
 /* receive.c: a port's turn: what it has, up to a burst, is received and forwarded. */
 void dp_receive(struct dp_worker *worker, uint32_t number);

@@ -63,6 +63,7 @@ class Lib:
     """The functions and constants of csrc/dp_api.h."""
 
     DP_ALLOW: int
+    DP_BIG_FRAME_BYTES_MAX: int
     DP_BURST_SIZES: int
     DP_BUSY_POLLS: int
     DP_BUSY_POLL_FOUND: int
@@ -123,6 +124,9 @@ class Lib:
     DP_DROP_HELD: int
     DP_DROP_MISSED: int
     DP_DROP_NO_DESTINATION: int
+    DP_DROP_REFUSED: int
+    DP_DROP_TOO_LONG: int
+    DP_DROP_UNREADABLE: int
     DP_EGRESS: int
     DP_EVENT_DESTROY: int
     DP_EVENT_NEW: int

@@ -64,6 +64,15 @@ def inside(namespace: str | None, work: Callable[[], T]) -> T:
         return thread.submit(there).result()
 
 
+def identity(namespace: str | None) -> tuple[int, int] | None:
+    """What tells the network namespace that has a name now from any that had it; None where there is none."""
+    try:
+        found = os.stat(f"/run/netns/{namespace}") if namespace is not None else None
+    except OSError:
+        return None
+    return (found.st_dev, found.st_ino) if found else None
+
+
 def _enter(namespace: str) -> None:
     from pyroute2 import netns
 

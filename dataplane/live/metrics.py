@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 _TRAFFIC = {
     "received": ("received from a port", ("port",)),
     "sent": ("sent to a port", ("port",)),
+    "segmented": ("of those sent to a port, super-packets that went in pieces", ("port",)),
     "port": (
         "judged at a port, by direction, verdict and reason",
         ("port", "direction", "verdict", "reason"),
@@ -52,7 +53,7 @@ _COUNTERS: dict[str, tuple[str, tuple[str, ...]]] = {
     "feed_lost": ("Events, drops and captured frames that nobody took in time.", ("worker",)),
 }
 _GAUGES: dict[str, tuple[str, tuple[str, ...]]] = {
-    "port_up": ("1 while a port's interface can be read, 0 when it fails.", ("port",)),
+    "port_up": ("1 while a port works, 0 while it fails or its interface is missing.", ("port",)),
     "connections": ("Live connections, by instance and state.", ("instance", "state")),
     "table_entries": ("Entries in the connection table, some perhaps expired.", ()),
     "table_limit": ("Entries that the connection table can hold.", ()),
@@ -177,6 +178,7 @@ def _metrics(operations: Operations) -> Iterator[Metric]:
 def _ports(operations: Operations) -> Iterator[Metric]:
     firewall = operations.firewall
     received, sent, checked = _Traffic("received"), _Traffic("sent"), _Traffic("port")
+    segmented = _Traffic("segmented")
     drops, up = _family("drops"), _family("port_up")
     for number, port in firewall.ports.items():
         counters = firewall.port_counters(number)
@@ -187,8 +189,11 @@ def _ports(operations: Operations) -> Iterator[Metric]:
                 checked.add([port.name, direction, verdict, reason], counter)
         for drop, word in DROP_WORDS.items():
             drops.add_metric([port.name, word], counters.drop[drop])
+        segmented.add([port.name], counters.segmented)
         up.add_metric([port.name], int(counters.error == 0))
-    for family in (received, sent, checked):
+    for name in operations.missing_interfaces:
+        up.add_metric([name], 0)
+    for family in (received, sent, segmented, checked):
         yield from family
     yield drops
     yield up

@@ -64,6 +64,8 @@ class Operations:
         self._state_path = state_path
         self._started = time.time()
         self._unsaved = 0
+        # Of each port, by its descriptors: the errno with which it fails, and how many times it began to.
+        self._failures: dict[tuple[int, ...], tuple[int, int]] = {}
 
     # ---- the policy ----
 
@@ -161,6 +163,26 @@ class Operations:
     def refresh_ports(self) -> None:
         """Takes out ports whose interface is gone, and serves those whose interface is back."""
         self._follow(self._ports.refresh())
+        self._tell_failures()
+
+    def _tell_failures(self) -> None:
+        """Logs each port that began to fail since this was looked at last, and each that is well again."""
+        now = {}
+        for number, port in self.firewall.ports.items():
+            counters = self.firewall.port_counters(number)
+            failing, failures = self._failures.get(port.fds, (0, 0))
+            now[port.fds] = (counters.error, counters.failures)
+            if counters.failures != failures and not failing:
+                why = os.strerror(counters.error) if counters.error else "for a moment"
+                log.warning("interface %s fails (%s): it is tried again until it works", port.name, why)
+            if not counters.error and (failing or counters.failures != failures):
+                log.info("interface %s works again", port.name)
+        self._failures = now
+
+    @property
+    def missing_interfaces(self) -> tuple[str, ...]:
+        """Interfaces that the policy names and that are not there now."""
+        return self._ports.missing
 
     def _follow(self, changes: Changes) -> None:
         """Makes the switch serve what is open. A port that comes may have the name of one that goes."""
@@ -254,7 +276,7 @@ class Operations:
             "table_bytes": counters.table_bytes,
             "early_drops": counters.early_drops,
             "ports": [self._port_record(number, port) for number, port in self.firewall.ports.items()],
-            "missing_interfaces": list(self._ports.missing),
+            "missing_interfaces": list(self.missing_interfaces),
         }
 
     def _port_record(self, number: int, port: Port) -> dict[str, Any]:

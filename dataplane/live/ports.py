@@ -81,6 +81,13 @@ class _Open:
     silence: Silence | None = None
     #: Of a TAP that was made here; None where its namespace could not be entered.
     access: Access | None = None
+    #: Which namespace had the name when the port was opened; None for this process's own.
+    home: tuple[int, int] | None = None
+
+    @property
+    def is_astray(self) -> bool:
+        """Whether its namespace has lost its name, or another one has it: what holds the old one keeps it alive."""
+        return self.home is not None and links.identity(self.port.namespace) != self.home
 
 
 class Ports:
@@ -195,12 +202,13 @@ class Ports:
     def refresh(self) -> Changes:
         """Takes out ports whose interface is gone, and opens those whose interface is back.
 
-        For when `watch_fd` is readable, and now and then, since no event comes from other namespaces. A TAP that was
-        made here and is gone is made anew. What cannot be opened is logged, once, and tried again.
+        For when `watch_fd` is readable, and now and then, since no event comes from other namespaces. A port whose
+        namespace was deleted, or made anew under its name, is gone too. A TAP that was made here and is gone is made
+        anew. What cannot be opened is logged, once, and tried again.
         """
         if self._events is not None:
             links.drain(self._events)
-        gone = [o for o in self._open.values() if not o.port.is_attached]
+        gone = [o for o in self._open.values() if not o.port.is_attached or o.is_astray]
         for each in gone:
             log.warning("interface %s is gone: its port is closed until it is back", each.wanted.name)
             self._remove(each)
@@ -274,14 +282,18 @@ class Ports:
 
     def _found_or_made(self, want: Wanted, claim: Claim | None = None, *, make: bool) -> _Open | None:
         """Opens an interface that exists, else makes it if that is wanted and possible."""
+        home = links.identity(want.namespace)
         try:
-            return links.inside(
+            found = links.inside(
                 want.namespace, lambda: self._taken(want, claim) or (self._made(want) if make else None)
             )
         except links.NoEntryError:
             if not make:
                 raise
-            return links.inside(None, lambda: self._made(want, elsewhere=True))
+            found = links.inside(None, lambda: self._made(want, elsewhere=True))
+        if found is not None:
+            found.home = home
+        return found
 
     def _taken(self, want: Wanted, claim: Claim | None) -> _Open | None:
         """Takes an interface that exists."""

@@ -24,6 +24,9 @@ DROP_WORDS = {
     lib.DP_DROP_HELD: "fragment-not-held",
     lib.DP_DROP_MISSED: "missed",
     lib.DP_DROP_DAMAGED: "damaged",
+    lib.DP_DROP_TOO_LONG: "too-long",
+    lib.DP_DROP_UNREADABLE: "unreadable",
+    lib.DP_DROP_REFUSED: "refused",
 }
 
 
@@ -136,6 +139,7 @@ def _port(firewall: Firewall, number: int) -> dict[str, Any]:
         "port": firewall.ports[number].name,
         "received": _traffic(counters.received),
         "sent": _traffic(counters.sent),
+        "segmented": _traffic(counters.segmented),
         "checks": [
             {"direction": direction, "verdict": verdict, "reason": reason, **_traffic(counter)}
             for d, direction in enumerate(DIRECTION_WORDS)

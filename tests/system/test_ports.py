@@ -19,7 +19,7 @@ from dataplane.live import claims, links, tap
 from dataplane.live.ports import Port, PortError, Ports
 from dataplane.policy import Policy
 
-from .network import Host, Network, needs_root_and, network, standing_in
+from .network import Host, Network, needs_root_and, network, standing_in, until
 
 pytestmark = needs_root_and("ip", "ethtool")
 
@@ -650,3 +650,71 @@ def test_a_hundred_instances(here: Host) -> None:
     assert len({fd for port in opened for fd in port.fds}) == 200
     ports.close()
     assert "t99" not in here.ip("link", "show")
+
+
+def test_a_namespace_made_anew_gets_its_tap_back(hosts: Network, here: Host, caplog: pytest.LogCaptureFixture) -> None:
+    """What holds the old one, such as the firewall's own sockets or a guest's process, keeps it and its TAP alive."""
+    caplog.set_level(logging.INFO)
+    guest = hosts.host("guest")
+    process = guest.start("sleep", "100")
+    ports = Ports(1)
+    (port,) = ports.open(policy(instance("eth0", 1, f"tap: {{namespace: {guest.name}}}")))
+    assert not ports.refresh()
+    subprocess.run(["ip", "netns", "delete", guest.name], check=True)
+    changes = ports.refresh()
+    assert (changes.removed, changes.added, ports.missing) == ((port,), (), ("eth0",))
+    assert "interface eth0 is gone" in caplog.text
+    assert f"there is no network namespace {guest.name}" in caplog.text
+    ports.release(port)
+    subprocess.run(["ip", "netns", "add", guest.name], check=True)
+    (back,) = ports.refresh().added
+    assert (back.name, back.made, ports.missing) == ("eth0", True, ())
+    assert "interface eth0 is back" in caplog.text
+    assert ",UP" in guest.ip("link", "show", "eth0")
+    assert not ports.refresh()
+    # Both at once, between two looks.
+    subprocess.run(["ip", "netns", "delete", guest.name], check=True)
+    subprocess.run(["ip", "netns", "add", guest.name], check=True)
+    changes = ports.refresh()
+    assert changes.removed == (back,)
+    assert [p.name for p in changes.added] == ["eth0"]
+    assert ",UP" in guest.ip("link", "show", "eth0")
+    ports.close()
+    guest.stop(process)
+
+
+def test_a_veth_whose_peers_namespace_went(hosts: Network, here: Host) -> None:
+    guest = hosts.host("guest")
+    hosts.wire(here, "a0", guest, "eth0")
+    ports = Ports(1)
+    (port,) = ports.open(policy(instance("a0")))
+    subprocess.run(["ip", "netns", "delete", guest.name], check=True)
+    until(lambda: not exists(here, "a0"), "the veth is gone")
+    assert ports.refresh().removed == (port,)
+    assert ports.missing == ("a0",) or [p.made for p in ports.ports] == [True]
+    ports.release(port)
+    subprocess.run(["ip", "netns", "add", guest.name], check=True)
+    hosts.wire(here, "a0", guest, "eth0")
+    assert [p.kind for p in ports.refresh().added] == ["packet"]
+    ports.close()
+
+
+def test_a_tap_whose_holder_ended(here: Host) -> None:
+    """As QEMU holds its TAP: it goes with it, and is served again when it starts anew."""
+    ports = Ports(1)
+    held = with_holder("qemu0")
+    here.ip("link", "set", "qemu0", "up")
+    (port,) = ports.open(policy(instance("qemu0")))
+    assert port.kind == "packet"
+    tap.close(held)
+    assert (ports.refresh().removed, ports.missing) == ((port,), ("qemu0",))
+    ports.release(port)
+    held = with_holder("qemu0")
+    assert [p.kind for p in ports.refresh().added] == ["packet"]
+    ports.close()
+    tap.close(held)
+
+
+def with_holder(name: str) -> list[int]:
+    """A TAP that a program holds."""
+    return tap.make(name, 1)

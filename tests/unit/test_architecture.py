@@ -57,7 +57,8 @@ ARROWS: dict[str, set[str]] = {
     "io/ring": {"dp_api", "memory"},
     "io/switch": {"dp_api"},
     "io/uring": set(),
-    "io/port": {"dp_api", "io/uring"},
+    "io/port": {"dp_api", "io/uring", "io/segment"},
+    "io/segment": {"bytes"},
     "io/wait": {"dp_api"},
     "io/worker": {"io/port", "io/ring", "io/switch", "io/wait", "connections"},
     "io/receive": {"io/worker"},
@@ -140,12 +141,13 @@ def test_c_includes_follow_the_arrows(path: Path) -> None:
 
 def test_io_knows_only_the_border_and_the_words() -> None:
     """DESIGN: io stands on the core through dp_api.h; verdict_text takes the names of enumerations from words.h, rings
-    their memory from memory.h. Only workers, who own an engine each, look into it."""
+    their memory from memory.h, and who cuts packets reads numbers by bytes.h. Only workers, who own an engine each,
+    look into it."""
     outside = {module: {name for name in below(module) if not name.startswith("io/")} for module in ARROWS}
     looks_in = {name for name, known in outside.items() if name.startswith("io/") and "engine" in known}
     assert looks_in == {"io/worker", "io/receive", "io/forward", "io/feed", "io/firewall", "io/survey"}
     known = set[str]().union(*(outside[name] for name in ARROWS if name.startswith("io/") and name not in looks_in))
-    assert known == {"dp_api", "memory", "words"}
+    assert known == {"bytes", "dp_api", "memory", "words"}
 
 
 def test_core_links_without_io_and_knows_no_clock_file_or_thread(objects: dict[str, list[str]]) -> None:
