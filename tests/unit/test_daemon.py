@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from dataplane.installation import how_to_install
 from dataplane.live import claims, daemon
 from dataplane.live.notify import notify
 
@@ -127,7 +128,7 @@ def test_a_part_that_is_not_installed_is_named(tmp_path: Path, missing: str) -> 
         f"import sys; sys.modules[{missing!r}] = None; sys.argv = {command}; from dataplane.cli import main; main()"
     )
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=False, cwd=ROOT)
-    assert done.stderr == f"{missing} is not installed: pip install 'dataplane[live]' brings what run needs\n"
+    assert done.stderr == f"{missing} is not installed: {how_to_install('live')} brings what run needs\n"
     assert done.returncode == 2
 
 

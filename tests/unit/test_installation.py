@@ -1,0 +1,64 @@
+"""The command that adds what is missing: it names what was installed, never a stranger's project."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+import tomllib
+from importlib import metadata
+from pathlib import Path
+
+import pytest
+
+from dataplane import installation
+
+ROOT = Path(__file__).parents[2]
+
+
+@pytest.mark.parametrize(
+    ("recorded", "source"),
+    [
+        ({"url": "file:///opt/src/data%20plane", "dir_info": {"editable": True}}, "'/opt/src/data plane[live]'"),
+        ({"url": "file:///tmp/dataplane_firewall-0.1.0-cp311-abi3-manylinux_2_34_x86_64.whl"}, ".whl[live]'"),
+        ({}, "'dataplane-firewall[live]'"),
+        ({"url": "https://packages.example/dataplane_firewall-0.1.0.tar.gz"}, "'dataplane-firewall[live]'"),
+        (None, "'dataplane-firewall[live]'"),
+    ],
+)
+def test_where_it_was_installed_from(
+    monkeypatch: pytest.MonkeyPatch, recorded: dict[str, object] | None, source: str
+) -> None:
+    """PEP 610; an index knows the distribution by its own name, and `dataplane` there is another project."""
+
+    class Distribution:
+        def read_text(self, name: str) -> str | None:
+            assert name == "direct_url.json"
+            return None if recorded is None else json.dumps(recorded)
+
+    monkeypatch.setattr(
+        metadata, "distributions", lambda name: [Distribution()] if name == "dataplane-firewall" else []
+    )
+    command = installation.how_to_install("live")
+    assert command.startswith(f"{sys.executable} -m pip install ")
+    assert command.endswith(source)
+
+
+def test_the_command_names_this_installation() -> None:
+    """What pip recorded when it installed this environment."""
+    assert installation.how_to_install("live").endswith(f"{ROOT}[live]'")
+
+
+def test_the_name_of_the_distribution_stands_once() -> None:
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    assert project["name"] == installation.DISTRIBUTION
+
+
+def test_nobody_is_told_to_install_a_strangers_project() -> None:
+    """No text of the project has pip install the name that is somebody else's on PyPI."""
+    files = subprocess.run(["git", "ls-files"], capture_output=True, text=True, check=True, cwd=ROOT).stdout.split()
+    texts = {name: (ROOT / name).read_bytes() for name in files if (ROOT / name).is_file()}
+    wrong = [
+        b"install " + quote + b"dataplane" + end for quote in (b"", b"'", b'"') for end in (b"[", b"\n", b"`", b" ")
+    ]
+    assert [name for name, text in texts.items() if any(phrase in text for phrase in wrong)] == []
