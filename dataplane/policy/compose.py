@@ -57,9 +57,11 @@ _JSON_TOKEN = re.compile(r'[ \t\n\r]*(?:("[^"\\]*(?:\\.[^"\\]*)*")|([{}\[\]:,])|
 class Place:
     """Where a value begins, line and column from 1; for a mapping or list also where its keys and its parts stand."""
 
-    __slots__ = ("column", "keys", "line", "parts")
+    __slots__ = ("column", "keys", "line", "parts", "text")
 
-    def __init__(self, line: int, column: int) -> None:
+    def __init__(self, line: int, column: int, text: str | None = None) -> None:
+        #: How a value was written that is no text, where that is known.
+        self.text = text
         self.line = line
         self.column = column
         self.keys: dict[str, tuple[int, int]] = {}
@@ -100,9 +102,9 @@ class Composition:
         """Whether what comes next is a key."""
         return bool(self._stack) and self._stack[-1].expects_key
 
-    def scalar(self, value: Any, line: int, column: int, anchor: str | None = None) -> None:
-        """A value without parts."""
-        place = Place(line, column)
+    def scalar(self, value: Any, line: int, column: int, anchor: str | None = None, text: str | None = None) -> None:
+        """A value without parts; `text` is how it was written."""
+        place = Place(line, column, None if value is None or isinstance(value, str) else text)
         if anchor is not None:
             self._anchors[anchor] = (value, place, 1)
         self._put(value, place, 1)
@@ -226,7 +228,8 @@ def _feed(parser: Any, composition: Composition, end: tuple[int, int]) -> None:
         if line > end[0]:
             line, column = end
         if isinstance(event, yaml.ScalarEvent):
-            composition.scalar(_scalar(event, composition, line, column), line, column, event.anchor)
+            value = _scalar(event, composition, line, column)
+            composition.scalar(value, line, column, event.anchor, event.value)
         elif isinstance(event, yaml.MappingStartEvent | yaml.SequenceStartEvent):
             kind = "map" if isinstance(event, yaml.MappingStartEvent) else "seq"
             if event.tag not in (None, "!", _TAG + kind):

@@ -7,7 +7,7 @@ are set aside as `BAD`, and what is left is still asked what does not fit togeth
 from __future__ import annotations
 
 import gc
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -55,7 +55,7 @@ def validated(source: Source, model: type[M]) -> M:
     try:
         value = model.model_validate(source.value)
     except ValidationError as error:
-        conflicts = diagnose(model, source.value, error)
+        conflicts = diagnose(model, source.value, error, written=source.written)
         found = [source.mistake(c.location, c.message, at_key=c.at_key) for c in conflicts]
         raise PolicyError(in_order([*source.mistakes, *found])) from None
     if source.mistakes:
@@ -84,18 +84,25 @@ def _no_collection() -> Iterator[None]:
 
 
 def diagnose(
-    model: type[Part], value: object, error: ValidationError, whole: str = "the document"
+    model: type[Part],
+    value: object,
+    error: ValidationError,
+    whole: str = "the document",
+    written: Callable[[Location], str | None] = lambda location: None,
 ) -> Iterator[Conflict]:
     """Everything wrong with a value that is no `model`: fields by themselves, then what does not go together.
 
-    `error` is what pydantic said about it, `whole` is what messages call the value.
+    `error` is what pydantic said about it, `whole` is what messages call the value, `written` tells how a part of it
+    that is no text was written.
     """
     for finding in error.errors(include_url=False):
         # A list that lost its bad items is too short for pydantic also where it was long enough.
         lost_items = finding["type"] == "too_short" and finding["input"]
         if finding["type"] != CONFLICT and not lost_items:
             unknown_key = finding["type"] in wording.UNKNOWN_KEY
-            yield Conflict(finding["loc"], wording.sentence(finding, model, whole), at_key=unknown_key)
+            yield Conflict(
+                finding["loc"], wording.sentence(finding, model, whole, written(finding["loc"])), at_key=unknown_key
+            )
     salvage = _Salvage()
     yield from salvage.conflicts(salvage.model(model, value), ())
 

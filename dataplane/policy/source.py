@@ -63,6 +63,13 @@ class Source:
             source.mistakes = compose_json(text, name).mistakes
         return source
 
+    def written(self, location: Location) -> str | None:
+        """How a value that is no text was written; None where that is not known."""
+        place = self._root
+        for part in location:
+            place = place.parts.get(part) if place else None
+        return place.text if place else None
+
     def mistake(self, location: Location, message: str, *, at_key: bool = False) -> Mistake:
         """A mistake at a value, or at its key; where there is no such value, at the nearest one around it."""
         if self._root is None:

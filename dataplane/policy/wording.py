@@ -13,6 +13,7 @@ from dataplane.policy import foreign_names
 from dataplane.policy.fields import UNFIT
 from dataplane.policy.mistakes import Location, alternatives, dotted, nearest, shown
 from dataplane.policy.parts import fields_of
+from dataplane.terminal import printable
 
 #: What pydantic says of a key that a model, or a dataclass, does not have.
 UNKNOWN_KEY = ("extra_forbidden", "unexpected_keyword_argument")
@@ -31,8 +32,11 @@ _WITHOUT = {
 _RANGES = frozenset(("greater_than", "greater_than_equal", "less_than", "less_than_equal", "finite_number"))
 
 
-def sentence(error: Mapping[str, Any], top: type, whole: str) -> str:
-    """What one of pydantic's errors, found in a value of `top`, says to people; `whole` names that value."""
+def sentence(error: Mapping[str, Any], top: type, whole: str, written: str | None = None) -> str:
+    """What one of pydantic's errors, found in a value of `top`, says to people; `whole` names that value.
+
+    A number is quoted as it was `written`, if that is known: 1e3, not 1000.0.
+    """
     kind, found, location = error["type"], error["input"], error["loc"]
     if kind in UNKNOWN_KEY:
         return _unknown_key(str(location[-1]), model_at(top, location[:-1]))
@@ -59,7 +63,8 @@ def sentence(error: Mapping[str, Any], top: type, whole: str) -> str:
         return f"{name} {shown(found)} is too long: up to {error['ctx']['max_length']} characters are allowed"
     if isinstance(found, dict | list | tuple):
         return f"{name} is {shown(found)}: write {allowed}"
-    return f"{name} {shown(found)} is not allowed: write {allowed}{_quotes(found, allowed)}"
+    said = shown(found) if written is None else printable(written)
+    return f"{name} {said} is not allowed: write {allowed}{_quotes(found, allowed, written)}"
 
 
 def model_at(top: type, location: Location) -> type | None:
@@ -158,10 +163,10 @@ def _range(metadata: list[Any]) -> str:
     return f"{low.ge if low else ''}..{high}"
 
 
-def _quotes(found: object, allowed: str) -> str:
+def _quotes(found: object, allowed: str, written: str | None) -> str:
     """Where only quotes are wrong, says so."""
     if allowed == "text" and isinstance(found, int | float):
-        return f" in quotes: {shown(str(found).lower())}"
+        return f" in quotes: {shown(str(found).lower() if written is None else written)}"
     if isinstance(found, str) and found.strip() and allowed not in ("text", "a list", "a mapping"):
         bare = found.strip()
         is_number = bare.lstrip("-").isdecimal() and "number" in allowed

@@ -445,3 +445,14 @@ def test_nearest_names_are_given_for_some_ids_only() -> None:
         Policy.parse(json.dumps({"security_groups": groups, "instances": instances}))
     assert len(caught.value.mistakes) == 50
     assert sum("did you mean" in mistake.message for mistake in caught.value.mistakes) == 20
+
+
+@pytest.mark.parametrize("written", ["1e3", "001", "0x1F", "1_000.0", "true", ".5", "+7"])
+def test_a_number_in_place_of_text_is_quoted_as_it_was_written(written: str) -> None:
+    """Not as it was read: what is to be put in quotes stands in the file."""
+    text = f"instances: [{{id: {written}, addresses: [10.0.0.1]}}]"
+    try:
+        assert Policy.parse(text).instances[0].id == written, "text without quotes"
+    except PolicyError as error:
+        (mistake,) = error.mistakes
+        assert mistake.message == f'id {written} is not allowed: write text in quotes: "{written}"'
