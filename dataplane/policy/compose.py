@@ -103,8 +103,8 @@ class Composition:
         return bool(self._stack) and self._stack[-1].expects_key
 
     def scalar(self, value: Any, line: int, column: int, anchor: str | None = None, text: str | None = None) -> None:
-        """A value without parts; `text` is how it was written."""
-        place = Place(line, column, None if value is None or isinstance(value, str) else text)
+        """A value without parts; `text` is how one was written that is neither text nor null."""
+        place = Place(line, column, text)
         if anchor is not None:
             self._anchors[anchor] = (value, place, 1)
         self._put(value, place, 1)
@@ -229,7 +229,8 @@ def _feed(parser: Any, composition: Composition, end: tuple[int, int]) -> None:
             line, column = end
         if isinstance(event, yaml.ScalarEvent):
             value = _scalar(event, composition, line, column)
-            composition.scalar(value, line, column, event.anchor, event.value)
+            written = None if value is None or isinstance(value, str) else event.value
+            composition.scalar(value, line, column, event.anchor, written)
         elif isinstance(event, yaml.MappingStartEvent | yaml.SequenceStartEvent):
             kind = "map" if isinstance(event, yaml.MappingStartEvent) else "seq"
             if event.tag not in (None, "!", _TAG + kind):
@@ -273,7 +274,7 @@ def compose_json(text: str, name: str) -> Composition:
     composition = Composition(name)
     starts = [0, *(found.end() for found in re.finditer("\n", text))]
     for token in _JSON_TOKEN.finditer(text):
-        quoted, mark, _ = token.groups()
+        quoted, mark, bare = token.groups()
         if mark in (":", ","):
             continue
         offset = token.start(token.lastindex or 0)
@@ -284,5 +285,6 @@ def compose_json(text: str, name: str) -> Composition:
         elif mark:
             composition.close()
         else:
-            composition.scalar(json.loads(quoted) if quoted and composition.expects_key else None, line, column)
+            key = json.loads(quoted) if quoted and composition.expects_key else None
+            composition.scalar(key, line, column, text=None if bare == "null" else bare)
     return composition

@@ -65,16 +65,14 @@ class Source:
 
     def written(self, location: Location) -> str | None:
         """How a value that is no text was written; None where that is not known."""
-        place = self._root
+        place: Place | None = self._places()
         for part in location:
             place = place.parts.get(part) if place else None
         return place.text if place else None
 
     def mistake(self, location: Location, message: str, *, at_key: bool = False) -> Mistake:
         """A mistake at a value, or at its key; where there is no such value, at the nearest one around it."""
-        if self._root is None:
-            self._root = compose_json(self._text, self.name).root
-        place = self._root
+        place = self._places()
         position = None
         for depth, part in enumerate(location):
             if at_key and depth == len(location) - 1:
@@ -84,6 +82,12 @@ class Source:
             place = place.parts[part]
         line, column = position or (place.line, place.column)
         return Mistake(self.name, line, column, dotted(location), message)
+
+    def _places(self) -> Place:
+        """The place of the whole document; those of a JSON text are looked for when somebody asks."""
+        if self._root is None:
+            self._root = compose_json(self._text, self.name).root
+        return self._root
 
 
 def read_file(path: str | Path) -> tuple[bytes, str]:

@@ -11,7 +11,7 @@ from pydantic.fields import FieldInfo
 
 from dataplane.policy import foreign_names
 from dataplane.policy.fields import UNFIT
-from dataplane.policy.mistakes import Location, alternatives, dotted, nearest, shown
+from dataplane.policy.mistakes import SHOWN_LENGTH, Location, alternatives, dotted, nearest, shown
 from dataplane.policy.parts import fields_of
 from dataplane.terminal import printable
 
@@ -63,7 +63,7 @@ def sentence(error: Mapping[str, Any], top: type, whole: str, written: str | Non
         return f"{name} {shown(found)} is too long: up to {error['ctx']['max_length']} characters are allowed"
     if isinstance(found, dict | list | tuple):
         return f"{name} is {shown(found)}: write {allowed}"
-    said = shown(found) if written is None else printable(written)
+    said = shown(found) if written is None or len(written) > SHOWN_LENGTH else printable(written)
     return f"{name} {said} is not allowed: write {allowed}{_quotes(found, allowed, written)}"
 
 

@@ -456,3 +456,12 @@ def test_a_number_in_place_of_text_is_quoted_as_it_was_written(written: str) -> 
     except PolicyError as error:
         (mistake,) = error.mistakes
         assert mistake.message == f'id {written} is not allowed: write text in quotes: "{written}"'
+
+
+@pytest.mark.parametrize("written", ["1e3", "1.50", "-0", "true"])
+def test_a_number_in_place_of_text_is_quoted_as_it_was_written_in_json(written: str) -> None:
+    """JSON has fewer ways to write one; null is missing, not a number."""
+    with pytest.raises(PolicyError) as caught:
+        Policy.parse(f'{{"instances": [{{"id": {written}, "addresses": ["10.0.0.1"]}}]}}')
+    (mistake,) = caught.value.mistakes
+    assert mistake.message == f'id {written} is not allowed: write text in quotes: "{written}"'

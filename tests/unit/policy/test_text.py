@@ -136,7 +136,7 @@ def test_duplicate_keys_do_not_hide_other_mistakes(finds: Finds) -> None:
         ('{"conntrack": {"max_entries": §NaN}}', "max_entries NaN is not allowed: write a whole number 1..2147483647"),
         (
             '{"conntrack": {"max_entries": §1e3}}',
-            "max_entries 1000.0 is not allowed: write a whole number 1..2147483647",
+            "max_entries 1e3 is not allowed: write a whole number 1..2147483647",
         ),
         ('{"region": §"\\ud800"}', 'region "\\ud800" has a space at its end or a character that does not print'),
     ],
