@@ -177,17 +177,20 @@ static bool is_revoked(const struct dp_policy_update *update, const struct dp_co
     return false;
 }
 
-uint64_t dp_connections_revocable_some(struct dp_engine *e, const struct dp_policy_update *update, uint64_t *cursor,
-                                       uint64_t visits)
+uint64_t dp_connections_revocable_some(struct dp_engine *e, const struct dp_policy_update *update,
+                                       const struct dp_policy *policy, uint64_t *cursor, uint64_t visits)
 {
     uint64_t count = 0;
     uint32_t index;
 
     while ((index = next_entry(&e->conntrack, cursor, &visits)) != 0) {
+        const struct dp_entry *entry = &e->conntrack.table.entries[index];
         struct dp_connection c;
 
-        dp_connection_of(&e->conntrack, &e->conntrack.table.entries[index], &c);
-        count += c.origin == DP_INBOUND && !c.disconnected && is_revoked(update, &c) && !is_cut(update, c.zone);
+        dp_connection_of(&e->conntrack, entry, &c);
+        count += c.origin == DP_INBOUND && !c.disconnected &&
+                 (is_revoked(update, &c) || (policy && dp_policy_denies(policy, &e->conntrack.table, entry))) &&
+                 !is_cut(update, c.zone);
     }
     return count;
 }

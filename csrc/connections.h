@@ -26,9 +26,10 @@ uint64_t dp_connections_flush_some(struct dp_engine *engine, const struct dp_con
 /* Looks at the changes that entries have not met yet, so that what these cut is counted. */
 void dp_connections_settle_some(struct dp_engine *engine, uint64_t *cursor, uint64_t visits);
 
-/* How many live connections the revocations of an update would cut, besides those of the zones in its `cut`. */
+/* How many live connections the revocations of an update, and the arrivals of the policy made of it (NULL: none), would
+ * cut, besides those of the zones in its `cut`. */
 uint64_t dp_connections_revocable_some(struct dp_engine *engine, const struct dp_policy_update *update,
-                                       uint64_t *cursor, uint64_t visits);
+                                       const struct dp_policy *policy, uint64_t *cursor, uint64_t visits);
 /* How many a cut of `zone` would disconnect now. */
 uint64_t dp_connections_attached(struct dp_engine *engine, uint32_t zone);
 

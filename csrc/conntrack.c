@@ -128,6 +128,8 @@ static void settle(struct dp_conntrack *ct, struct dp_entry *e)
             first = *cut;
         if (cut || revoked)
             disconnect(ct, e, first);
+        else if (ct->last_arrived == ct->change && ct->is_denied(ct->denier, e))
+            disconnect(ct, e, (struct dp_cut){ct->change, ct->arrived_ns});
     }
     e->change = ct->change;
 }
@@ -517,6 +519,12 @@ void dp_conntrack_revoke(struct dp_conntrack *ct, const struct dp_revocation *re
     r->next = ct->revoked_head[slot];
     ct->revoked_head[slot] = ct->n_revoked;
     ct->last_revoked = ct->change;
+}
+
+void dp_conntrack_arrive(struct dp_conntrack *ct)
+{
+    ct->last_arrived = ct->change;
+    ct->arrived_ns = ct->now;
 }
 
 void dp_conntrack_set_present(struct dp_conntrack *ct, uint32_t z, bool present)

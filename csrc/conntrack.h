@@ -11,7 +11,9 @@
  * inbound entry that was alive at that time is HELD: last_ns becomes the time of the cut and packets refresh it no
  * more, so that it goes when its state's timeout has passed since the cut, and a later cut prolongs nothing. The
  * observer is told of it at that look, so whoever wants to hear of all soon has every entry looked at.
- * Revocations (SPEC 5.4) are looked up in the same place by (rule, remote address).
+ * Revocations (SPEC 5.4) are looked up in the same place by (rule, remote address). What a change brought to deny rules
+ * (arrivals.h) is asked of `is_denied` there, while that change is the last one: by the next every entry has been
+ * looked at.
  *
  * A FULL TABLE. Each zone lists its entries in two queues, oldest first: tentative ones (half-open, one-way, closed)
  * and steady ones. A zone's fair share is max_entries / zones. Room is made in this order: dead entries; the zone's own
@@ -84,6 +86,9 @@ enum { DP_REVOKED_SLOTS = 1024 };
  */
 typedef void dp_entry_observer(void *owner, enum dp_connection_event event, uint32_t entry);
 
+/* Whether the rules that the last change put in force, with what it brought to them, deny an entry that they cut. */
+typedef bool dp_entry_is_denied(void *owner, const struct dp_entry *entry);
+
 struct dp_conntrack {
     uint64_t now;
     uint32_t change;
@@ -100,6 +105,8 @@ struct dp_conntrack {
     uint32_t n_revoked;
     uint32_t revoked_room;
     uint32_t last_revoked; /* number of the last change with revocations */
+    uint32_t last_arrived; /* and with arrivals */
+    uint64_t arrived_ns;   /* when that was */
     uint64_t reap_from;    /* no entry left in the wheel can be dead before */
     uint64_t opened;
     uint64_t expired;
@@ -110,6 +117,8 @@ struct dp_conntrack {
     struct dp_flood_counter flood[DP_FLOODS];
     dp_entry_observer *observe; /* NULL: nobody wants to know */
     void *observer;
+    dp_entry_is_denied *is_denied; /* asked only after dp_conntrack_arrive */
+    void *denier;
     uint32_t observed_from; /* what changes up to this one disconnected is no news */
     uint32_t revoked_head[DP_REVOKED_SLOTS];
 };
@@ -160,6 +169,8 @@ int dp_conntrack_reserve_revocations(struct dp_conntrack *ct, uint32_t n);
 /* Disconnects the inbound connections of a zone; returns how many were alive and not cut before. */
 uint32_t dp_conntrack_cut(struct dp_conntrack *ct, uint32_t zone);
 void dp_conntrack_revoke(struct dp_conntrack *ct, const struct dp_revocation *revocation);
+/* From now on `is_denied` decides about entries that have not met this change. */
+void dp_conntrack_arrive(struct dp_conntrack *ct);
 /* A zone comes, or goes with all its entries. */
 void dp_conntrack_set_present(struct dp_conntrack *ct, uint32_t zone, bool present);
 /* Takes out every entry that is dead by now. */

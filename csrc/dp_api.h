@@ -331,12 +331,20 @@ struct dp_revocation {
     uint32_t rule;
 };
 
+/* This address came into the remote group of this deny rule: inbound connections from it that the rule would decide
+ * about now are disconnected (SPEC 5.4). */
+struct dp_arrival {
+    uint8_t address[16];
+    uint32_t family;
+    uint32_t rule;
+};
+
 /*
  * A policy put in force as a whole (SPEC 5.1): all instances with their tables, who holds which address, the
  * conntrack settings; `cut` are zones whose inbound connections are disconnected at `time_ns` (SPEC 5.2). The engine
  * takes references: the caller may free tables and endpoints afterwards. Zones left out are gone with their
  * connections. `disconnected` receives the number of connections cut, by position in `cut` (or is NULL); with
- * `count_revoked` the table is walked once and `revoked` is set to the number of those cut by revocation.
+ * `count_revoked` the table is walked once and `revoked` is set to the number of those cut by revocations and arrivals.
  */
 struct dp_policy_update {
     const struct dp_zone_tables *zones;
@@ -347,6 +355,8 @@ struct dp_policy_update {
     uint32_t n_cut;
     const struct dp_revocation *revocations;
     uint32_t n_revocations;
+    const struct dp_arrival *arrivals;
+    uint32_t n_arrivals;
     uint64_t time_ns;
     uint64_t *disconnected;
     uint64_t revoked;
@@ -598,7 +608,8 @@ int dp_firewall_stations(struct dp_firewall *firewall, struct dp_station *statio
  * make room before the first one changes its policy.
  */
 int dp_firewall_update(struct dp_firewall *firewall, struct dp_policy_update *update);
-/* What an update would disconnect, by position in update->cut and in update->revoked; nothing changes. */
+/* What an update would disconnect, by position in update->cut and in update->revoked; nothing changes. Zones, endpoints
+ * and settings need only be there where there are arrivals. */
 int dp_firewall_rehearse(struct dp_firewall *firewall, struct dp_policy_update *update);
 /* As the functions of dp_engine, over all workers. */
 int dp_firewall_connections(struct dp_firewall *firewall, const struct dp_connection_filter *filter, uint64_t *cursor,

@@ -5,7 +5,7 @@
  * makes room for it (dp_engine_reserve). After that nothing in it can fail (dp_engine_swap), so it happens whole or not
  * at all, in several engines too. In the last step: time is set, the dead are taken out (so that the counts of
  * disconnected connections are exact), the change is numbered, zones come and go, cuts and revocations are written, and
- * the policy pointer is swapped.
+ * the policy pointer is swapped, with which the arrivals hold (arrivals.h).
  */
 #include "engine.h"
 
@@ -42,11 +42,29 @@ void dp_policy_release(struct dp_policy *policy)
     if (!policy)
         return;
     dp_endpoints_free(policy->endpoints);
+    free(policy->arrivals);
     for (uint32_t z = 0; z < policy->n_zones; z++)
         for (int d = 0; d < 2; d++)
             for (int f = 0; f < 2; f++)
                 dp_rule_table_free(policy->table[z][d][f]);
     free(policy);
+}
+
+bool dp_policy_denies(const struct dp_policy *policy, const struct dp_flow_table *flows, const struct dp_entry *entry)
+{
+    uint32_t zone = entry->zone_protocol >> 8;
+
+    return policy->arrivals->n && zone < policy->n_zones &&
+           dp_arrivals_deny(policy->arrivals, policy->table[zone][DP_INGRESS][(entry->flags & DP_ENTRY_IPV6) != 0],
+                            flows, entry);
+}
+
+/* For conntrack.c, which knows no rules. */
+static bool is_denied(void *owner, const struct dp_entry *entry)
+{
+    const struct dp_engine *e = owner;
+
+    return dp_policy_denies(e->policy, &e->conntrack.table, entry);
 }
 
 int dp_engine_new(const struct dp_conntrack_config *config, const uint64_t *seed, struct dp_engine **engine)
@@ -62,6 +80,8 @@ int dp_engine_new(const struct dp_conntrack_config *config, const uint64_t *seed
         free(e);
         return error;
     }
+    e->conntrack.is_denied = is_denied;
+    e->conntrack.denier = e;
     e->policy = calloc(1, sizeof *e->policy);
     e->denied = dp_denied_new();
     e->owners = dp_owners_new();
@@ -143,6 +163,11 @@ int dp_policy_new(const struct dp_policy_update *update, struct dp_policy **poli
     p = calloc(1, sizeof *p + (size_t)n_zones * sizeof p->table[0]);
     if (!p)
         return DP_E_MEMORY;
+    p->arrivals = dp_arrivals_new(update->arrivals, update->n_arrivals);
+    if (!p->arrivals) {
+        free(p);
+        return DP_E_MEMORY;
+    }
     p->n_zones = n_zones;
     p->endpoints = update->endpoints;
     p->balancers = dp_endpoints_has_balancers(p->endpoints);
@@ -193,7 +218,7 @@ static void set_zones(struct dp_engine *e, const struct dp_policy_update *update
         dp_conntrack_set_present(ct, z, ct->zones[z].listed);
 }
 
-/* Looks at every entry, so that those which a revocation reaches are counted now. */
+/* Looks at every entry, so that those which a revocation or an arrival reaches are counted now. */
 static uint64_t count_revoked(struct dp_conntrack *ct)
 {
     uint64_t before = ct->disconnected;
@@ -221,8 +246,10 @@ struct dp_policy *dp_engine_swap(struct dp_engine *e, struct dp_policy_update *u
     }
     for (uint32_t i = 0; i < update->n_revocations; i++)
         dp_conntrack_revoke(ct, &update->revocations[i]);
-    update->revoked = update->n_revocations && update->count_revoked ? count_revoked(ct) : 0;
     e->policy = policy;
+    if (update->n_arrivals)
+        dp_conntrack_arrive(ct);
+    update->revoked = (update->n_revocations || update->n_arrivals) && update->count_revoked ? count_revoked(ct) : 0;
     return old;
 }
 
@@ -234,6 +261,8 @@ int dp_engine_update(struct dp_engine *e, struct dp_policy_update *update)
     if (!error)
         error = dp_engine_reserve(e, update, policy);
     dp_policy_release(error ? policy : dp_engine_swap(e, update, policy));
+    if (!error && update->n_arrivals && !update->count_revoked)
+        count_revoked(&e->conntrack);
     return error;
 }
 

@@ -7,6 +7,7 @@
 #ifndef DP_ENGINE_H
 #define DP_ENGINE_H
 
+#include "arrivals.h"
 #include "classifier.h"
 #include "conntrack.h"
 #include "denied.h"
@@ -16,7 +17,8 @@
 
 struct dp_policy {
     struct dp_endpoints *endpoints;
-    bool balancers; /* there are load balancers to look for */
+    struct dp_arrivals *arrivals; /* of the change that put it in force */
+    bool balancers;               /* there are load balancers to look for */
     uint32_t n_zones;
     struct dp_rule_table *table[][2][2]; /* by zone, direction, family; NULL denies */
 };
@@ -57,8 +59,12 @@ void dp_policy_release(struct dp_policy *policy);
 int dp_policy_new(const struct dp_policy_update *update, struct dp_policy **policy);
 /* Makes room for it in an engine. On an error nothing is in force that was not before. */
 int dp_engine_reserve(struct dp_engine *engine, const struct dp_policy_update *update, const struct dp_policy *policy);
-/* Puts it in force, which cannot fail, and returns the one before; the caller releases that. */
+/* Puts it in force, which cannot fail, and returns the one before; the caller releases that. Where there are arrivals
+ * and count_revoked is not set, the caller has every entry looked at before the next change. */
 struct dp_policy *dp_engine_swap(struct dp_engine *engine, struct dp_policy_update *update, struct dp_policy *policy);
+
+/* Whether a policy's arrivals would have the entry disconnected. */
+bool dp_policy_denies(const struct dp_policy *policy, const struct dp_flow_table *flows, const struct dp_entry *entry);
 
 /* Where a frame passes, when its ports say it and not its addresses (live). */
 struct dp_place {

@@ -43,7 +43,10 @@ struct dp_entry {
     uint8_t state;    /* enum dp_conn_state */
     uint8_t flags;
     /* what tcp.c keeps, by enum dp_side */
-    uint8_t tcp_scale_flags[DP_SIDES];
+    union {
+        uint8_t tcp_scale_flags[DP_SIDES];
+        uint8_t icmp_code; /* of the query that was judged */
+    };
     uint16_t tcp_max_window[DP_SIDES]; /* in units of the side's scale */
     uint32_t tcp_end[DP_SIDES];
     uint32_t tcp_max_end[DP_SIDES];

@@ -90,6 +90,13 @@ void dp_judge_alone(struct dp_engine *engine, const struct dp_job *job, uint32_t
         ask_rules(engine, &job->packet, job->zone[direction], direction, check);
 }
 
+/* The part of a query that the rules see and the key does not have. */
+static void keep_code(struct dp_entry *e, const struct dp_packet *p)
+{
+    if (p->icmp_class == DP_ICMP_REQUEST)
+        e->icmp_code = (uint8_t)p->selector;
+}
+
 void dp_judge_new(struct dp_engine *engine, const struct dp_job *job, uint32_t direction, uint32_t old,
                   struct dp_check *check)
 {
@@ -119,6 +126,8 @@ void dp_judge_new(struct dp_engine *engine, const struct dp_job *job, uint32_t d
     check->origin = (uint8_t)origin;
     if (job->packet.protocol == DP_PROTO_TCP)
         dp_tcp_open(&ct->table.entries[entry], &job->packet.tcp);
+    else
+        keep_code(&ct->table.entries[entry], &job->packet);
 }
 
 /* ---- outside the window ---- */
@@ -192,6 +201,7 @@ void dp_judge_held(struct dp_engine *engine, const struct dp_job *job, uint32_t 
                ask_rules(engine, &job->packet, job->zone[direction], direction, check) &&
                is_kept(ct, entry, &job->packet, &next)) {
         dp_conntrack_reattach(ct, entry, check->rule);
+        keep_code(e, &job->packet);
         dp_conntrack_keep(ct, entry, next);
         dp_answer(check, DP_ALLOW, DP_STATE_ESTABLISHED, DP_REASON_RULE);
         dp_answer_belongs_to(check, e);

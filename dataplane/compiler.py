@@ -62,12 +62,19 @@ class Compiler:
     """Compiles policies one after the other, and keeps what the next one can use again."""
 
     def __init__(self, names: Names) -> None:
-        self._names = names
+        self.names = names
         self._tables: dict[tuple[str, ...], _Tables] = {}
         self._members: dict[tuple[str, int], tuple[tuple[Instance, ...], bytes]] = {}
         self._endpoints: Any = None
         self._endpoints_from: tuple[object, ...] = ()
         self.rebuilt = 0
+
+    def copy(self) -> Compiler:
+        """Another that goes on from here, with names of its own; this one and its names stay as they are."""
+        other = Compiler(self.names.copy())
+        other._tables, other._members = self._tables, self._members.copy()
+        other._endpoints, other._endpoints_from = self._endpoints, self._endpoints_from
+        return other
 
     def compile(self, policy: Policy) -> tuple[Any, Any]:
         """The policy as (array of `struct dp_zone_tables`, endpoints); `rebuilt` counts the tables made anew.
@@ -82,7 +89,7 @@ class Compiler:
             tables = used.get(groups)
             if tables is None:
                 tables = used[groups] = self._tables_of(policy, groups)
-            zone.zone = self._names.zone(instance.id)
+            zone.zone = self.names.zone(instance.id)
             zone.dhcp_server = instance.dhcp_server
             for (direction, family), handle in tables.handles.items():
                 zone.table[direction][family == 6] = handle
@@ -127,7 +134,7 @@ class Compiler:
         n_selectors = list(map(len, selectors))
         remote_numbers, remotes, prefixes = self._remotes(policy, named, family)
         columns: tuple[Sequence[int], ...] = (
-            self._names.rule_numbers(names),
+            self.names.rule_numbers(names),
             remote_numbers,
             list(accumulate(n_selectors, initial=0)),
             n_selectors,
@@ -199,14 +206,14 @@ class Compiler:
         if self._endpoints_from and all(a is b for a, b in zip(self._endpoints_from, sources, strict=True)):
             return self._endpoints
         holdings = [h for i in policy.instances for h in self._holdings(i)]
-        macs = [(_mac(i.mac), self._names.zone(i.id), 0) for i in policy.instances if i.mac]
+        macs = [(_mac(i.mac), self.names.zone(i.id), 0) for i in policy.instances if i.mac]
         addresses: list[tuple[bytes, int, int]] = []
         backends: list[tuple[int, int]] = []
         for number, balancer in enumerate(transparent_balancers(policy), 1):
             if balancer.mac:
                 macs.append((_mac(balancer.mac), 0, number))
             addresses.extend((_padded(a), _family(a), number) for a in map(pack_address, balancer.addresses))
-            backends.extend((number, self._names.zone(backend)) for backend in balancer.backends)
+            backends.extend((number, self.names.zone(backend)) for backend in balancer.backends)
         out = ffi.new("struct dp_endpoints **")
         code = lib.dp_endpoints_new(
             ffi.new("struct dp_holding[]", holdings),
@@ -225,7 +232,7 @@ class Compiler:
         return self._endpoints
 
     def _holdings(self, instance: Instance) -> Iterable[tuple[tuple[bytes, int], int, int, int]]:
-        zone = self._names.zone(instance.id)
+        zone = self.names.zone(instance.id)
         for address in instance.packed_addresses:
             yield (_padded(address), len(address) * 8), _family(address), zone, 0
         for address, bits in instance.packed_address_pairs:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from dataplane._core import ffi, lib
 
 if TYPE_CHECKING:
-    from dataplane.policy.model import AddressGroup, Conntrack, Instance, Policy, SecurityGroup
+    from dataplane.policy.model import AddressGroup, Conntrack, Instance, Policy, SecurityGroup, SecurityGroupRule
 
 NANOSECONDS = 1_000_000_000
 
@@ -179,12 +179,14 @@ def settings(conntrack: Conntrack, *, verify_checksums: bool) -> Any:
 class Disconnection:
     """What a change disconnects (SPEC 5.2 to 5.5).
 
-    `instances` lose all their inbound connections. `revoked` are (rule id, group id, packed address): inbound
-    connections that this rule admitted from this address.
+    `instances` lose all their inbound connections. The others are (rule id, group id, packed address): of `revoked`,
+    inbound connections that this rule admitted from this address; of `arrived`, those from this address that this rule,
+    which denies, would decide about now.
     """
 
-    instances: frozenset[str]
-    revoked: tuple[tuple[str, str, bytes], ...]
+    instances: frozenset[str] = frozenset()
+    revoked: tuple[tuple[str, str, bytes], ...] = ()
+    arrived: tuple[tuple[str, str, bytes], ...] = ()
 
 
 def disconnection(old: Policy, new: Policy) -> Disconnection:
@@ -196,7 +198,8 @@ def disconnection(old: Policy, new: Policy) -> Disconnection:
             instances.update(instance.id for instance in policy.members(group))
     # A zone that comes or goes with this change has nothing to disconnect.
     present = {i.id for i in old.instances} & {i.id for i in new.instances}
-    return Disconnection(frozenset(instances & present), _revoked(old, new, groups))
+    revoked, arrived = _elsewhere(old, new, groups)
+    return Disconnection(frozenset(instances & present), revoked, arrived)
 
 
 def _rules_differ(a: SecurityGroup, b: SecurityGroup) -> bool:
@@ -288,24 +291,35 @@ def _held(policy: Policy, group: str) -> frozenset[bytes]:
     return frozenset(address for instance in policy.members(group) for address in instance.packed_addresses)
 
 
-def _revoked(old: Policy, new: Policy, changed: Iterable[str]) -> tuple[tuple[str, str, bytes], ...]:
-    """SPEC 5.4: the addresses that a remote group lost, for each ingress rule elsewhere that names it."""
+Elsewhere = tuple[tuple[str, str, bytes], ...]
+
+
+def _elsewhere(old: Policy, new: Policy, changed: Iterable[str]) -> tuple[Elsewhere, Elsewhere]:
+    """SPEC 5.4: for ingress rules elsewhere, the addresses that their remote group lost; for deny rules, gained."""
     if old.instances is new.instances:
-        return ()
-    named = {
-        rule.remote_group_id
-        for group in new.security_groups
-        for rule in group.security_group_rules
-        if rule.remote_group_id and rule.direction == "ingress"
-    }
-    lost = {group: _held(old, group) - _held(new, group) for group in named}
+        return (), ()
     cut = set(changed)
-    return tuple(
-        (rule.id, group.id, address)
+    elsewhere = [
+        (group, rule)
         for group in new.security_groups
         if group.id not in cut
         for rule in group.security_group_rules
-        if rule.direction == "ingress" and rule.remote_group_id
-        for address in sorted(lost[rule.remote_group_id])
-        if (len(address) == 4) == (rule.ethertype == "IPv4")
-    )
+        if rule.remote_group_id and rule.direction == "ingress"
+    ]
+    named = {rule.remote_group_id for _, rule in elsewhere}
+    before, now = ({group: _held(policy, group) for group in named} for policy in (old, new))
+    lost = {group: sorted(before[group] - now[group]) for group in named}
+    gained = {group: sorted(now[group] - before[group]) for group in named}
+
+    def from_these(
+        addresses: dict[str, list[bytes]], rules: Iterable[tuple[SecurityGroup, SecurityGroupRule]]
+    ) -> Elsewhere:
+        return tuple(
+            (rule.id, group.id, address)
+            for group, rule in rules
+            for address in addresses[rule.remote_group_id]
+            if (len(address) == 4) == (rule.ethertype == "IPv4")
+        )
+
+    deny = [(group, rule) for group, rule in elsewhere if rule.action == "deny" and rule.enabled]
+    return from_these(lost, elsewhere), from_these(gained, deny)

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Disconnected:
-    """What a change cut: inbound connections by instance, and those cut because a remote group shrank (SPEC 5.4)."""
+    """What a change cut: inbound connections by instance, and `revoked` because a remote group changed (SPEC 5.4)."""
 
     by_instance: Mapping[str, int]
     revoked: int
@@ -54,7 +54,7 @@ class Enforcement:
         self._compiler = Compiler(self.names)
         self._policy = policy
         self.replaced = False
-        self._put_in_force(policy, conntrack.Disconnection(frozenset(), ()), 0)
+        self._put_in_force(policy, conntrack.Disconnection(), 0)
 
     @property
     def policy(self) -> Policy:
@@ -81,15 +81,28 @@ class Enforcement:
         return self._put_in_force(policy, cut, time_ns)
 
     def _put_in_force(self, policy: Policy, cut: conntrack.Disconnection, time_ns: int) -> Disconnected:
-        zones, endpoints = self._compiler.compile(policy)
-        update = PolicyUpdate(self.names, cut)
-        config = conntrack.settings(policy.conntrack, verify_checksums=self._verify_checksums)
-        update.c.zones, update.c.n_zones = zones, len(zones)
-        update.c.endpoints, update.c.config = endpoints, config
+        update = self._update(policy, cut, self._compiler)
         update.c.time_ns = time_ns
         check(self._calls.update(self.handle, update.c), "putting the policy in force")
         self._policy = policy
         return update.disconnected()
+
+    def _update(self, policy: Policy, cut: conntrack.Disconnection, compiler: Compiler) -> PolicyUpdate:
+        zones, endpoints = compiler.compile(policy)
+        update = PolicyUpdate(compiler.names, cut)
+        config = conntrack.settings(policy.conntrack, verify_checksums=self._verify_checksums)
+        update.c.zones, update.c.n_zones = zones, len(zones)
+        update.c.endpoints, update.c.config = endpoints, config
+        # The compiler owns the tables that the zones point to.
+        update.policy = compiler, zones, endpoints, config
+        return update
+
+    def _rehearsal(self, policy: Policy) -> PolicyUpdate:
+        """An update that says what putting the policy in force would cut; names and tables stay as they are."""
+        cut = conntrack.disconnection(self._policy, policy)
+        if not cut.arrived:
+            return PolicyUpdate(self.names, cut)
+        return self._update(policy, cut, self._compiler.copy())
 
     # ---- counters ----
 
@@ -121,23 +134,24 @@ def seed_words(seed: int | None) -> list[int]:
 
 
 class PolicyUpdate:
-    """A `struct dp_policy_update` that says what is cut; zones and rules that have no number have no connections."""
+    """A `struct dp_policy_update` that says what is cut; zones and rules that have no number have no connections.
+
+    `policy` keeps alive what else is put into it.
+    """
 
     def __init__(self, names: Names, cut: conntrack.Disconnection) -> None:
         self._instances = [i for i in sorted(cut.instances) if names.known_zone(i) is not None]
-        revoked = [
-            {"address": address.ljust(16, b"\0"), "family": 4 if len(address) == 4 else 6, "rule": number}
-            for rule, group, address in cut.revoked
-            if (number := names.known_rule(rule, group))
-        ]
+        revoked, arrived = _at_rules(names, cut.revoked), _at_rules(names, cut.arrived)
         self._counts = ffi.new("uint64_t[]", len(self._instances))
         self._kept = (
             ffi.new("uint32_t[]", [names.zone(i) for i in self._instances]),
             ffi.new("struct dp_revocation[]", revoked),
+            ffi.new("struct dp_arrival[]", arrived),
         )
+        self.policy: tuple[Any, ...] = ()
         self.c = ffi.new("struct dp_policy_update *")
-        self.c.cut, self.c.revocations = self._kept
-        self.c.n_cut, self.c.n_revocations = len(self._instances), len(revoked)
+        self.c.cut, self.c.revocations, self.c.arrivals = self._kept
+        self.c.n_cut, self.c.n_revocations, self.c.n_arrivals = len(self._instances), len(revoked), len(arrived)
         self.c.disconnected = self._counts
         self.c.count_revoked = 1
 
@@ -145,3 +159,12 @@ class PolicyUpdate:
         """What the C side wrote into it."""
         by_instance = {i: n for i, n in zip(self._instances, self._counts, strict=True) if n}
         return Disconnected(by_instance, self.c.revoked, len(self._instances))
+
+
+def _at_rules(names: Names, found: Iterable[tuple[str, str, bytes]]) -> list[dict[str, Any]]:
+    """(rule id, group id, packed address) in C's words, for rules that have a number."""
+    return [
+        {"address": address.ljust(16, b"\0"), "family": 4 if len(address) == 4 else 6, "rule": number}
+        for rule, group, address in found
+        if (number := names.known_rule(rule, group))
+    ]

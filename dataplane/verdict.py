@@ -38,6 +38,13 @@ class Names:
         self._zones: dict[str, int] = {}
         self._numbers: dict[tuple[str, str], int] = {}
 
+    def copy(self) -> Names:
+        """The same names; numbers that either gives out from now on are its own."""
+        other = Names()
+        other.instances, other.rules = self.instances.copy(), self.rules.copy()
+        other._zones, other._numbers = self._zones.copy(), self._numbers.copy()
+        return other
+
     def zone(self, instance: str) -> int:
         """The zone of an instance, a new one for an instance that has none yet."""
         zone = self._zones.get(instance)

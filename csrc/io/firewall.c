@@ -263,6 +263,7 @@ int dp_firewall_update(struct dp_firewall *f, struct dp_policy_update *update)
     uint64_t *cut = calloc((size_t)update->n_cut + 1, sizeof *cut);
     struct update_command c = {.update = *update, .disconnected = update->disconnected};
     struct dp_conntrack_config share;
+    bool looks;
 
     if (!cut)
         return DP_E_MEMORY;
@@ -277,11 +278,14 @@ int dp_firewall_update(struct dp_firewall *f, struct dp_policy_update *update)
     if (prepare(f, &c) == 0)
         put_in_force(f, &c);
     c.update.revoked = 0;
-    for (uint32_t i = 0; i < f->workers && !c.error && update->n_revocations && update->count_revoked; i++)
+    /* What arrivals cut must be settled before the next change. */
+    looks = update->n_arrivals || (update->n_revocations && update->count_revoked);
+    for (uint32_t i = 0; i < f->workers && !c.error && looks; i++)
         for (c.cursor = 0; c.cursor != DP_CURSOR_END;)
             dp_worker_call(&f->worker[i], settle, &c);
     update->revoked = c.update.revoked;
-    if (!c.error && (f->watched & DP_FEED_CONNECTIONS) && (update->n_cut || update->n_revocations)) {
+    if (!c.error && (f->watched & DP_FEED_CONNECTIONS) &&
+        (update->n_cut || update->n_revocations || update->n_arrivals)) {
         f->telling = 0;
         f->told = 0;
         dp_firewall_wake_feed(f);
@@ -307,13 +311,18 @@ static void count_revocable(struct dp_worker *w, void *argument)
     struct update_command *c = argument;
     uint64_t visits = DP_VISITS / (1 + (c->update.n_cut + c->update.n_revocations) / 64) + 1;
 
-    c->update.revoked += dp_connections_revocable_some(w->engine, &c->update, &c->cursor, visits);
+    c->update.revoked += dp_connections_revocable_some(w->engine, &c->update, c->policy[0], &c->cursor, visits);
 }
 
 int dp_firewall_rehearse(struct dp_firewall *f, struct dp_policy_update *update)
 {
     struct update_command c = {.update = *update, .disconnected = update->disconnected};
 
+    if (update->n_arrivals) {
+        c.error = dp_policy_new(update, &c.policy[0]);
+        if (c.error < 0)
+            return c.error;
+    }
     if (c.disconnected) {
         memset(c.disconnected, 0, update->n_cut * sizeof *c.disconnected);
         dp_call_all(f, count_attached, &c);
@@ -321,9 +330,10 @@ int dp_firewall_rehearse(struct dp_firewall *f, struct dp_policy_update *update)
     c.update.revoked = 0;
     for (uint32_t i = 0; i < f->workers; i++) {
         c.cursor = 0;
-        while (update->n_revocations && c.cursor != DP_CURSOR_END)
+        while ((update->n_revocations || update->n_arrivals) && c.cursor != DP_CURSOR_END)
             dp_worker_call(&f->worker[i], count_revocable, &c);
     }
+    dp_policy_release(c.policy[0]);
     update->revoked = c.update.revoked;
     return 0;
 }

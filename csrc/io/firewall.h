@@ -8,7 +8,7 @@
  *
  * WHAT A CHANGE DISCONNECTED is told while somebody watches connections: the engine only notices it at the next look at
  * an entry, so after a change each call of dp_firewall_feed has some entries looked at, in steps of DP_TOLD, until all
- * have been. Items come no faster than they are taken, so none is lost for that; but where a remote group shrinks the
+ * have been. Items come no faster than they are taken, so none is lost for that; but where a remote group changes the
  * update itself looks at all entries, to count, and what the feed cannot hold then is lost, and counted.
  */
 #ifndef DP_FIREWALL_H

@@ -17,7 +17,7 @@ from dataplane._core import ffi, lib
 from dataplane._core.calls import FIREWALL
 from dataplane._core.errors import check
 from dataplane.compiler import transparent_balancers
-from dataplane.enforcement import Disconnected, Enforcement, PolicyUpdate, seed_words
+from dataplane.enforcement import Disconnected, Enforcement, seed_words
 from dataplane.live import BUSY_POLL
 
 if TYPE_CHECKING:
@@ -168,7 +168,7 @@ class Firewall(Enforcement):
 
     def rehearse(self, policy: Policy) -> Disconnected:
         """What putting a policy in force would disconnect; nothing changes."""
-        update = PolicyUpdate(self.names, conntrack.disconnection(self.policy, policy))
+        update = self._rehearsal(policy)
         check(lib.dp_firewall_rehearse(self.handle, update.c), "rehearsing the change")
         return update.disconnected()
 

@@ -125,5 +125,5 @@ def disconnected_words(result: Disconnected | None) -> str:
     words = [f"{result.total} connection{'' if result.total == 1 else 's'} disconnected"]
     words += [f"{instance}: {n}" for instance, n in result.by_instance.items()]
     if result.revoked:
-        words.append(f"by a shrunken remote group: {result.revoked}")
+        words.append(f"by a changed remote group: {result.revoked}")
     return "; ".join(words)

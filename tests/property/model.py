@@ -47,7 +47,7 @@ from typing import Any
 
 from . import packet_model as wire
 from .packet_model import Address, Packet, decode
-from .policy_model import Difference, balanced, edit, first_match, holder, holders, settle
+from .policy_model import Difference, balanced, edit, find, first_match, holder, holders, settle
 from .tcp_model import INITIATOR, RESPONDER, RST, TcpConnection, plain_syn, possible
 
 SECOND = 1_000_000_000
@@ -79,12 +79,14 @@ class Verdict:
 
 @dataclass
 class Connection:
-    """An entry; times in nanoseconds. `cut` is when a change disconnected it; `born` orders the tentative ones."""
+    """An entry; times in nanoseconds. `judged` is the packet that the rules allowed, `cut` when
+    a change disconnected it; `born` orders the tentative ones."""
 
     origin: str
     rule: str
     security_group: str
     remote: Address
+    judged: Packet
     born: int
     last: int
     tcp: TcpConnection | None = None
@@ -169,8 +171,14 @@ class Model:
                 if connection.origin != "inbound" or connection.cut is not None or not self.alive(connection):
                     continue
                 revoked = (connection.rule, connection.remote) in difference.revoked
-                if instance in difference.instances or revoked:
+                if instance in difference.instances or revoked or self._denied(instance, connection, difference):
                     connection.cut = self.clock
+
+    def _denied(self, instance: str, connection: Connection, difference: Difference) -> bool:
+        """SPEC 5.4: whether a deny rule that the remote address came to would decide about the connection now."""
+        here = find(self.document["instances"], instance)
+        match = first_match(self.document, here, "ingress", connection.judged)
+        return match is not None and (match[0]["id"], connection.remote) in difference.arrived
 
     def alive(self, connection: Connection, now: int = 0) -> bool:
         """SPEC 4.2: while now - last packet < timeout; SPEC 5.3: for a cut one, since the change.
@@ -300,7 +308,9 @@ class Model:
         origin = "inbound" if direction == "ingress" else "outbound"
         remote = packet.source if direction == "ingress" else packet.destination
         self._born += 1
-        zone[key] = Connection(origin, rule["id"], group, remote, self._born, self.clock, icmp=packet.icmp is not None)
+        zone[key] = Connection(
+            origin, rule["id"], group, remote, packet, self._born, self.clock, icmp=packet.icmp is not None
+        )
         if packet.tcp is not None:
             tcp = TcpConnection(be_liberal=self.document["conntrack"]["tcp_be_liberal"])
             tcp.open(packet.tcp)
@@ -388,6 +398,7 @@ class Model:
             if outcome in ("invalid", "outside"):
                 return held
         connection.cut, connection.rule, connection.security_group = None, rule["id"], group
+        connection.judged = packet
         self._refresh(direction, connection)
         return Check(name, direction, "allow", "established", "rule", rule["id"], group, origin)
 

@@ -297,11 +297,13 @@ class Difference:
     """What a change disconnects (SPEC 5.2 to 5.5).
 
     `instances`: ids of those whose inbound connections are all cut. `revoked`: (rule id, remote address) of inbound
-    connections that are cut wherever they are.
+    connections that are cut wherever they are. `arrived`: (id of a deny rule, remote address) of inbound connections
+    that are cut where that rule is the first to match them now.
     """
 
     instances: frozenset[str]
     revoked: frozenset[tuple[str, Address]]
+    arrived: frozenset[tuple[str, Address]]
 
     @classmethod
     def between(cls, old: Document, new: Document) -> Difference:
@@ -319,7 +321,13 @@ class Difference:
             if rule["remote_group_id"] is not None
             for address in group_addresses(old, rule["remote_group_id"]) - group_addresses(new, rule["remote_group_id"])
         }
-        return cls(frozenset(cut), frozenset(revoked))
+        arrived = {
+            (rule["id"], address)
+            for _, rule in rules(new)
+            if rule["action"] == "deny" and rule["remote_group_id"] is not None
+            for address in group_addresses(new, rule["remote_group_id"]) - group_addresses(old, rule["remote_group_id"])
+        }
+        return cls(frozenset(cut), frozenset(revoked), frozenset(arrived))
 
 
 def _substance(document: Document, group_id: str) -> object:

@@ -154,6 +154,10 @@ def open_documents(draw: st.DrawFn) -> Document:
             priority = draw(st.sampled_from([1, 100]))
             named = {"id": f"{group}-in-{n}"} if draw(st.booleans()) else {}
             rules.append({**named, "direction": "ingress", "priority": priority, **remote})
+        for n, remote in enumerate(draw(st.lists(st.sampled_from(groups), max_size=2))):
+            kind = draw(st.sampled_from([{}, {"protocol": "tcp", "multiport": "22"}, {"protocol": "icmp"}]))
+            denying = {"id": f"{group}-not-{n}", "direction": "ingress", "action": "deny", "remote_group_id": remote}
+            rules.append({**denying, "priority": draw(st.sampled_from([1, 50])), **kind})
         security_groups.append({"id": group, "security_group_rules": rules})
     instances = []
     for n, (name, addresses) in enumerate(list(INSTANCES.items())[: draw(st.integers(2, 4))]):

@@ -150,6 +150,21 @@ def test_a_shrinking_remote_group_elsewhere() -> None:
     assert answers[0].split(" | ")[1].startswith("ecs-b egress allow established")
 
 
+def test_a_deny_rule_elsewhere_whose_remote_group_grows() -> None:
+    """SPEC 5.4: what it would decide about now is cut; what an earlier rule allows, and from other addresses, not."""
+    quarantine = rule("not", action="deny", remote_group_id="sg-q", priority=2)
+    sg_1 = group("sg-1", rule("ssh", protocol="tcp", multiport="22"), quarantine, rule("in", priority=3))
+    sg_2 = group("sg-2", rule("out", "egress"), rule("in2"))
+    instances = [instance("ecs-a", A, "sg-1"), instance("ecs-b", B, "sg-2"), instance("ecs-c", C, "sg-2")]
+    story = Scene([sg_1, sg_2, group("sg-q", rule("x"))], instances)
+    story.handshake(B, A, IN)
+    assert [state(story.ping(B, A)), state(story.ping(C, A))] == ["new", "new"]
+    story.change(add_instance={"security_group": "sg-q", "instance": "ecs-b"})
+    assert [state(story.ping(B, A)), state(story.ping(C, A))] == ["disconnected", "established"]
+    assert state(story.tcp(B, A, IN, "A", 101, 1001)) == "established"
+    assert state(story.ping(B, A, identifier=9)) == "new"
+
+
 def test_a_denied_reply_does_not_reach_the_other_end() -> None:
     """SPEC 1: A's egress denies a cut connection's packet, so that B has no check; B's own outbound one lives on."""
     story = scene()

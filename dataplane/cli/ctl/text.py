@@ -92,7 +92,7 @@ def print_change(answer: Mapping[str, Any]) -> None:
     for instance, number in cut["by_instance"].items():
         say(f"  {instance}: {number:,}")
     if cut["revoked"]:
-        say(f"  by a shrunken remote group: {cut['revoked']:,}")
+        say(f"  by a changed remote group: {cut['revoked']:,}")
     if not dry and "policy_file" in answer:
         unsaved, file = answer["unsaved_changes"], answer["policy_file"]
         what = "This change is" if unsaved == 1 else f"This change and {_count(unsaved - 1, 'change')} before it are"
