@@ -41,6 +41,7 @@ struct parts {
 static void update(struct dp_engine *engine, struct parts *parts, uint32_t zones)
 {
     static const struct dp_revocation revocation = {{10, 0, 0, 1}, 4, 1};
+    static const struct dp_arrival arrival = {{10, 0, 0, 1}, 4, 1};
     static const uint32_t cut[1] = {0};
     struct dp_policy_update next = {.zones = parts->zones,
                                     .n_zones = zones,
@@ -50,6 +51,8 @@ static void update(struct dp_engine *engine, struct parts *parts, uint32_t zones
                                     .n_cut = 1,
                                     .revocations = &revocation,
                                     .n_revocations = 1,
+                                    .arrivals = &arrival,
+                                    .n_arrivals = 1,
                                     .count_revoked = 1};
 
     if (dp_engine_update(engine, &next) < 0)

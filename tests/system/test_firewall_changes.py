@@ -27,6 +27,18 @@ conntrack: {timeouts: {icmp: 2}}
 instances:
 """
 
+QUARANTINE = """
+security_groups:
+  - id: sg
+    security_group_rules:
+      - {id: shut-out, direction: ingress, action: deny, remote_group_id: shut}
+      - {id: in, direction: ingress, priority: 2}
+      - {id: out, direction: egress}
+  - {id: peers, security_group_rules: [{id: peers-in, direction: ingress}, {id: peers-out, direction: egress}]}
+  - {id: shut, security_group_rules: [{id: shut-out-to, direction: egress}]}
+instances:
+"""
+
 
 @pytest.fixture
 def site(tmp_path: Path) -> Iterator[Guarded]:
@@ -169,6 +181,36 @@ def test_no_packet_is_judged_by_half_a_policy(site: Guarded, tmp_path: Path, wor
     apart = 1 if workers == "1" else 10
     assert len([found for found in ports if len(found) != 1]) <= apart * changes
     assert len([a for a, b in pairwise(ports) if a != b]) <= 3 * apart * changes
+
+
+def test_who_is_put_into_quarantine_is_cut_off_at_once(site: Guarded, tmp_path: Path) -> None:
+    """SPEC 5.4: a guest's ssh session in another guest stops as it joins the group that the other's rules deny; a dry
+    run says so beforehand; what comes from elsewhere goes on, and nothing new from that guest gets in."""
+    site.write(QUARANTINE + site.instance("a", 1) + site.instance("b", 2, "peers"))
+    a = started(site)
+    site.address("b", 2)
+    b = site.guest("b")
+    key, session = serve_ssh(a, tmp_path), tmp_path / "session"
+    known = ("-o", "StrictHostKeyChecking=no", "-o", f"UserKnownHostsFile={tmp_path / 'known'}", "-o", "BatchMode=yes")
+    b.start("ssh", "-F", "none", "-i", str(key), *known, f"root@{four(1)}", "while sleep 0.1; do echo on; done",
+            output=session)  # fmt: skip
+    world = tmp_path / "world"
+    site.world.start("ping", "-i", "0.2", four(1), output=world)
+    until(lambda: "on\n" in session.read_text() and "bytes from" in world.read_text(), "ssh and ping run")
+    expected = {"total": 1, "by_instance": {}, "revoked": 1}
+    join = ("group", "add-instance", "shut", "b")
+    assert site.ask(*join, "--dry-run")["disconnected"] == expected
+    before = len(session.read_text())
+    until(lambda: len(session.read_text()) > before, "the dry run has cut nothing")
+    assert site.ask(*join)["disconnected"] == expected
+    after, pings_before = len(session.read_text()), world.read_text().count("bytes from")
+    time.sleep(1)
+    # A line may have been under way.
+    assert len(session.read_text()) <= after + len("on\n")
+    assert world.read_text().count("bytes from") > pings_before
+    assert "[DISCONNECTED]" in site.ctl("conntrack", "list", "--instance", "a", "-s", four(2))
+    assert not connects(b, four(1), 22)
+    assert connects(site.world, four(1), 22)
 
 
 def test_a_policy_with_mistakes_changes_nothing(site: Guarded) -> None:

@@ -18,6 +18,7 @@ from typing import Any
 import pytest
 
 from dataplane import Policy
+from dataplane._core import lib
 from dataplane.live import protocol, state
 from dataplane.live.client import ControlClient, RefusedError, UnreachableError
 from dataplane.live.control import CLIENTS_MAX, ControlError, control_socket
@@ -205,6 +206,29 @@ def test_a_dry_run_sees_a_remote_group_shrink(tmp_path: Path) -> None:
         expected = {"total": 1, "by_instance": {}, "revoked": 1}
         assert served.change(leave, dry_run=True)["disconnected"] == expected
         assert served.change(leave)["disconnected"] == expected
+
+
+def test_a_dry_run_sees_who_comes_into_quarantine(tmp_path: Path) -> None:
+    """SPEC 5.4: connections that a deny rule elsewhere would decide about; nothing changes."""
+    denying = "{id: not, direction: ingress, action: deny, protocol: udp, remote_group_id: shut}, {id: listed, "
+    text = POLICY.replace("{id: listed, ", denying).replace("address_groups:", "  - {id: shut}\naddress_groups:")
+    firewall = Firewall(Policy.parse(text), seed=1, workers=2)
+    admitted = firewall.names.rule_number("listed", "other")
+    ports = range(4000, 4020)
+    for protocol, state in ((17, lib.DP_CONN_OTHER_TWO_WAY), (6, lib.DP_CONN_TCP_ESTABLISHED)):
+        fields = {"rule": admitted, "protocol": protocol, "state": state}
+        records = [saved(firewall, "b", "10.0.0.2", "10.0.0.1", remote_port=p, **fields) for p in ports]
+        assert firewall.restore(records, 0) == len(ports)
+    with serving(tmp_path, firewall) as served:
+        join = {"add_instance": {"security_group": "shut", "instance": "a"}}
+        expected = {"total": 20, "by_instance": {}, "revoked": 20}
+        for _ in range(2):
+            assert served.change(join, dry_run=True)["disconnected"] == expected
+        fresh = {"add_rule": {"security_group": "shut", "rule": {"id": "fresh", "direction": "egress"}}}
+        assert served.change(fresh)["disconnected"]["total"] == 0
+        assert served.change(join, dry_run=True)["disconnected"] == expected
+        assert served.change(join)["disconnected"] == expected
+        assert served.call("conntrack", action="count", selection={"disconnected": True})["count"] == 20
 
 
 def test_reload_with_mistakes_tells_all_and_keeps_the_old(served: Served) -> None:

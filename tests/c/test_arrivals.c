@@ -1,0 +1,139 @@
+/*
+ * test_arrivals.c: an address that came into the remote group of a deny rule (SPEC 5.4), between the swap of the policy
+ * and the look at every entry: not one packet of what the rule would decide about passes. Others stay.
+ */
+#include "check.h"
+#include "connections.h"
+
+enum { ALLOW_ALL = 1, DENY_DNS = 2, PORT = 53, OTHER_PORT = 54, TIMEOUT_S = 30 };
+
+struct scene {
+    struct dp_engine *engine;
+    struct dp_endpoints *endpoints;
+    struct dp_rule_table *open;
+    struct dp_rule_table *shut; /* DNS from 192.0.2.1 and 192.0.2.2 is denied */
+    struct dp_conntrack_config config;
+    uint64_t now;
+};
+
+static bool make(struct scene *s)
+{
+    static const uint64_t seed[2] = {1, 2};
+    struct dp_selector selectors[2] = {{0, 0xffffff}, {17 << 16 | PORT, 17 << 16 | PORT}};
+    struct dp_rule rules[2] = {{DENY_DNS, 0, 1, 1, DP_DENY}, {ALLOW_ALL, DP_REMOTE_ANY, 0, 1, DP_ALLOW}};
+    struct dp_prefix prefixes[2] = {{{192, 0, 2, 1}, 32}, {{192, 0, 2, 2}, 32}};
+    struct dp_remote remote = {0, 2};
+    struct dp_holding holding = {{{10, 0, 0, 1}, 32}, 4, 0, 0};
+
+    memset(s, 0, sizeof *s);
+    s->now = 1000000000000u;
+    s->config.max_entries = 100;
+    for (int state = 0; state < DP_CONN_STATES; state++)
+        s->config.timeout_ns[state] = TIMEOUT_S * 1000000000u;
+    return CHECK_EQUAL(dp_engine_new(&s->config, seed, &s->engine), 0) &&
+           CHECK_EQUAL(dp_endpoints_new(&holding, 1, NULL, 0, NULL, 0, NULL, 0, &s->endpoints), 0) &&
+           CHECK_EQUAL(dp_rule_table_new(4, &rules[1], 1, NULL, 0, NULL, 0, selectors, 2, &s->open), 0) &&
+           CHECK_EQUAL(dp_rule_table_new(4, rules, 2, &remote, 1, prefixes, 2, selectors, 2, &s->shut), 0);
+}
+
+static void unmake(struct scene *s)
+{
+    dp_engine_free(s->engine);
+    dp_endpoints_free(s->endpoints);
+    dp_rule_table_free(s->open);
+    dp_rule_table_free(s->shut);
+}
+
+/* An update to one of the tables that says what came to DENY_DNS. */
+static struct dp_policy_update update_to(struct scene *s, struct dp_zone_tables *zone, struct dp_rule_table *table,
+                                         const struct dp_arrival *arrivals, uint32_t n)
+{
+    *zone = (struct dp_zone_tables){.table = {{table, NULL}, {table, NULL}}};
+    return (struct dp_policy_update){.zones = zone,
+                                     .n_zones = 1,
+                                     .endpoints = s->endpoints,
+                                     .config = &s->config,
+                                     .arrivals = arrivals,
+                                     .n_arrivals = n,
+                                     .time_ns = s->now};
+}
+
+/* A datagram from 192.0.2.`host` to the instance, as its check ends. */
+static enum dp_reason judged(struct scene *s, uint8_t host, uint16_t port)
+{
+    uint8_t bytes[42] = {2,  0, 0, 0,   0, 1, 2,    0,  0, 0, 0, 2,    8,    0, 0x45,          0, 0, 28, 0, 0, 0, 0, 64,
+                         17, 0, 0, 192, 0, 2, host, 10, 0, 0, 1, 0x0f, 0xa0, 0, (uint8_t)port, 0, 8, 0,  0};
+    struct dp_frame frame = {
+        .time_ns = ++s->now, .data = bytes, .captured = sizeof bytes, .length = sizeof bytes, .link = DP_LINK_ETHERNET};
+    struct dp_record record;
+
+    CHECK_EQUAL(dp_engine_process(s->engine, &frame, 1, &record, NULL), 0);
+    CHECK_EQUAL(record.checks, 1);
+    return (enum dp_reason)record.check[0].reason;
+}
+
+static void test_no_packet_passes_between_the_swap_and_the_look(void)
+{
+    static const struct dp_arrival arrivals[] = {
+        {{192, 0, 2, 2}, 4, DENY_DNS}, {{192, 0, 2, 1}, 4, DENY_DNS}, {{192, 0, 2, 1}, 4, DENY_DNS + 1}};
+    struct dp_zone_tables zone;
+    struct dp_policy_update update;
+    struct dp_policy *policy;
+    struct scene s;
+    uint64_t cursor = 0;
+
+    if (!make(&s))
+        return;
+    update = update_to(&s, &zone, s.open, NULL, 0);
+    CHECK_EQUAL(dp_engine_update(s.engine, &update), 0);
+    for (uint8_t host = 1; host <= 3; host++) {
+        CHECK_EQUAL(judged(&s, host, PORT), DP_REASON_RULE);
+        CHECK_EQUAL(judged(&s, host, OTHER_PORT), DP_REASON_RULE);
+    }
+    update = update_to(&s, &zone, s.shut, arrivals, 3);
+    CHECK_EQUAL(dp_policy_new(&update, &policy), 0);
+    CHECK_EQUAL(dp_engine_reserve(s.engine, &update, policy), 0);
+    /* As foreseen, and nothing happens by that. */
+    CHECK_EQUAL(dp_connections_revocable_some(s.engine, &update, policy, &cursor, UINT64_MAX), 2);
+    CHECK_EQUAL(judged(&s, 1, PORT), DP_REASON_CONNECTION);
+    dp_policy_release(dp_engine_swap(s.engine, &update, policy));
+    CHECK_EQUAL(s.engine->conntrack.disconnected, 0);
+    CHECK_EQUAL(judged(&s, 1, PORT), DP_REASON_DISCONNECTED);
+    CHECK_EQUAL(judged(&s, 1, OTHER_PORT), DP_REASON_CONNECTION);
+    CHECK_EQUAL(judged(&s, 3, PORT), DP_REASON_CONNECTION);
+    cursor = 0;
+    dp_connections_settle_some(s.engine, &cursor, UINT64_MAX);
+    CHECK_EQUAL(s.engine->conntrack.disconnected, 2);
+    CHECK_EQUAL(judged(&s, 2, PORT), DP_REASON_DISCONNECTED);
+    unmake(&s);
+}
+
+/* By the next change each entry has met the one before, whether the caller counts or not. */
+static void test_an_update_has_every_entry_looked_at(void)
+{
+    static const struct dp_arrival arrival = {{192, 0, 2, 1}, 4, DENY_DNS};
+    struct dp_zone_tables zone;
+    struct dp_policy_update update;
+    struct scene s;
+
+    for (uint32_t count = 0; count < 2 && make(&s); count++) {
+        update = update_to(&s, &zone, s.open, NULL, 0);
+        CHECK_EQUAL(dp_engine_update(s.engine, &update), 0);
+        CHECK_EQUAL(judged(&s, 1, PORT), DP_REASON_RULE);
+        update = update_to(&s, &zone, s.shut, &arrival, 1);
+        update.count_revoked = count;
+        CHECK_EQUAL(dp_engine_update(s.engine, &update), 0);
+        CHECK_EQUAL(update.revoked, count);
+        update = update_to(&s, &zone, s.open, NULL, 0);
+        CHECK_EQUAL(dp_engine_update(s.engine, &update), 0);
+        CHECK_EQUAL(judged(&s, 1, PORT), DP_REASON_DISCONNECTED);
+        unmake(&s);
+    }
+}
+
+int main(void)
+{
+    test_no_packet_passes_between_the_swap_and_the_look();
+    test_an_update_has_every_entry_looked_at();
+    return check_result("test_arrivals");
+}
