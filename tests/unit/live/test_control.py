@@ -215,8 +215,8 @@ def test_a_dry_run_sees_who_comes_into_quarantine(tmp_path: Path) -> None:
     firewall = Firewall(Policy.parse(text), seed=1, workers=2)
     admitted = firewall.names.rule_number("listed", "other")
     ports = range(4000, 4020)
-    for protocol, state in ((17, lib.DP_CONN_OTHER_TWO_WAY), (6, lib.DP_CONN_TCP_ESTABLISHED)):
-        fields = {"rule": admitted, "protocol": protocol, "state": state}
+    for number, established in ((17, lib.DP_CONN_OTHER_TWO_WAY), (6, lib.DP_CONN_TCP_ESTABLISHED)):
+        fields = {"rule": admitted, "protocol": number, "state": established}
         records = [saved(firewall, "b", "10.0.0.2", "10.0.0.1", remote_port=p, **fields) for p in ports]
         assert firewall.restore(records, 0) == len(ports)
     with serving(tmp_path, firewall) as served:
