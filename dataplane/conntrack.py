@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from dataplane._core import ffi, lib
 
 if TYPE_CHECKING:
-    from dataplane.policy.model import AddressGroup, Conntrack, Instance, Policy, SecurityGroup, SecurityGroupRule
+    from dataplane.policy.model import AddressGroup, Conntrack, Instance, Policy, SecurityGroup
 
 NANOSECONDS = 1_000_000_000
 
@@ -291,35 +291,28 @@ def _held(policy: Policy, group: str) -> frozenset[bytes]:
     return frozenset(address for instance in policy.members(group) for address in instance.packed_addresses)
 
 
-Elsewhere = tuple[tuple[str, str, bytes], ...]
+#: (rule id, group id, packed address) each.
+_Elsewhere = tuple[tuple[str, str, bytes], ...]
 
 
-def _elsewhere(old: Policy, new: Policy, changed: Iterable[str]) -> tuple[Elsewhere, Elsewhere]:
+def _elsewhere(old: Policy, new: Policy, changed: Iterable[str]) -> tuple[_Elsewhere, _Elsewhere]:
     """SPEC 5.4: for ingress rules elsewhere, the addresses that their remote group lost; for deny rules, gained."""
     if old.instances is new.instances:
         return (), ()
     cut = set(changed)
-    elsewhere = [
-        (group, rule)
+    rules = [
+        (rule.id, group.id, rule.remote_group_id, rule.ethertype, rule.action == "deny" and rule.enabled)
         for group in new.security_groups
         if group.id not in cut
         for rule in group.security_group_rules
         if rule.remote_group_id and rule.direction == "ingress"
     ]
-    named = {rule.remote_group_id for _, rule in elsewhere}
+    named = {remote for _, _, remote, _, _ in rules}
     before, now = ({group: _held(policy, group) for group in named} for policy in (old, new))
     lost = {group: sorted(before[group] - now[group]) for group in named}
     gained = {group: sorted(now[group] - before[group]) for group in named}
-
-    def from_these(
-        addresses: dict[str, list[bytes]], rules: Iterable[tuple[SecurityGroup, SecurityGroupRule]]
-    ) -> Elsewhere:
-        return tuple(
-            (rule.id, group.id, address)
-            for group, rule in rules
-            for address in addresses[rule.remote_group_id]
-            if (len(address) == 4) == (rule.ethertype == "IPv4")
-        )
-
-    deny = [(group, rule) for group, rule in elsewhere if rule.action == "deny" and rule.enabled]
-    return from_these(lost, elsewhere), from_these(gained, deny)
+    size = {"IPv4": 4, "IPv6": 16}
+    return (
+        tuple((r, g, a) for r, g, remote, kind, _ in rules for a in lost[remote] if len(a) == size[kind]),
+        tuple((r, g, a) for r, g, remote, kind, deny in rules if deny for a in gained[remote] if len(a) == size[kind]),
+    )
