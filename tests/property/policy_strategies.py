@@ -154,10 +154,6 @@ def open_documents(draw: st.DrawFn) -> Document:
             priority = draw(st.sampled_from([1, 100]))
             named = {"id": f"{group}-in-{n}"} if draw(st.booleans()) else {}
             rules.append({**named, "direction": "ingress", "priority": priority, **remote})
-        for n, remote in enumerate(draw(st.lists(st.sampled_from(groups), max_size=2))):
-            kind = draw(st.sampled_from([{}, {"protocol": "tcp", "multiport": "22"}, {"protocol": "icmp"}]))
-            denying = {"id": f"{group}-not-{n}", "direction": "ingress", "action": "deny", "remote_group_id": remote}
-            rules.append({**denying, "priority": draw(st.sampled_from([1, 50])), **kind})
         security_groups.append({"id": group, "security_group_rules": rules})
     instances = []
     for n, (name, addresses) in enumerate(list(INSTANCES.items())[: draw(st.integers(2, 4))]):
@@ -172,6 +168,47 @@ def open_documents(draw: st.DrawFn) -> Document:
             "verify_checksums": draw(st.booleans()),
         },
     }
+
+
+#: The group that `guarding_documents` deny.
+QUARANTINE = "sg-q"
+
+
+@st.composite
+def guarding_documents(draw: st.DrawFn) -> Document:
+    """A valid policy whose first instance denies a group some things, between rules that allow (SPEC 5.4)."""
+    kinds: list[dict[str, Any]] = [
+        {},
+        {"protocol": "tcp", "multiport": "22"},
+        {"protocol": "udp"},
+        {"protocol": "icmp"},
+    ]
+    rules: list[dict[str, Any]] = [{"id": "out", "direction": "egress"}, {"id": "in", "direction": "ingress"}]
+    rules[1]["priority"] = 50
+    for n, kind in enumerate(draw(st.lists(st.sampled_from(kinds), max_size=2))):
+        rules.append({"id": f"before-{n}", "direction": "ingress", "priority": draw(st.sampled_from([2, 4])), **kind})
+    for n, kind in enumerate(draw(st.lists(st.sampled_from(kinds), min_size=1, max_size=2))):
+        denying = {"id": f"not-{n}", "direction": "ingress", "action": "deny", "remote_group_id": QUARANTINE}
+        rules.append({**denying, "priority": draw(st.sampled_from([1, 3, 99])), **kind})
+    both = [{"direction": direction} for direction in ("ingress", "egress")]
+    groups = [("sg-1", rules), ("sg-2", both), (QUARANTINE, both)]
+    instances = []
+    for n, (name, addresses) in enumerate(INSTANCES.items()):
+        instances.append(
+            {"id": name, "addresses": addresses, "mac": mac(n), "security_groups": ["sg-2" if n else "sg-1"]}
+        )
+    return {
+        "security_groups": [{"id": group, "security_group_rules": written} for group, written in groups],
+        "instances": instances,
+        "conntrack": {"on_change": draw(st.sampled_from(["hold", "hold", "reevaluate"]))},
+    }
+
+
+def joins(document: Document) -> st.SearchStrategy[tuple[dict[str, Any], bool]]:
+    """Changes of who is in quarantine, as `changes`."""
+    kinds = st.sampled_from(["add_instance", "add_instance", "remove_instance"])
+    instances = st.sampled_from([instance["id"] for instance in document["instances"][1:]])
+    return st.builds(lambda kind, i: ({kind: {"security_group": QUARANTINE, "instance": i}}, False), kinds, instances)
 
 
 def mac(n: int) -> str:

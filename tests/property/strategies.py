@@ -30,6 +30,8 @@ from .policy_strategies import (
     VIRTUAL_IP,
     changes,
     documents,
+    guarding_documents,
+    joins,
     mac,
     open_documents,
 )
@@ -152,7 +154,24 @@ def disrupted_stories(draw: st.DrawFn) -> Story:
     document = draw(open_documents())
     pairs = [pair for pair in _pairs(hosts(document), document) if ":" not in pair[0].address]
     talks: list[Talk] = draw(st.lists(_talks(pairs), min_size=1, max_size=6))
-    rounds = draw(st.lists(_rounds(document, talks), min_size=1, max_size=4))
+    rounds = draw(st.lists(_rounds(changes(document), talks), min_size=1, max_size=4))
+    return Story(document, [event for turn in rounds for event in turn])
+
+
+@st.composite
+def quarantine_stories(draw: st.DrawFn) -> Story:
+    """Connections into one instance from others, some of which come into the group that it denies (SPEC 5.4)."""
+    document = draw(guarding_documents())
+    (guarded, *others) = document["instances"]
+    own = {address for other in others for address in other["addresses"]}
+    pairs = [
+        (client, server)
+        for client, server in _pairs(hosts(document), document)
+        if ":" not in client.address and client.address in own and server.address in guarded["addresses"]
+    ]
+    talks: list[Talk] = draw(st.lists(_talks(pairs), min_size=1, max_size=6))
+    turns = st.one_of(*[joins(document)] * 3, changes(document))
+    rounds = draw(st.lists(_rounds(turns, talks), min_size=1, max_size=3))
     return Story(document, [event for turn in rounds for event in turn])
 
 
@@ -168,11 +187,13 @@ def _talks(draw: st.DrawFn, pairs: Sequence[tuple[Host, Host]]) -> Talk:
 
 
 @st.composite
-def _rounds(draw: st.DrawFn, document: Document, talks: Sequence[Talk]) -> list[Event]:
+def _rounds(
+    draw: st.DrawFn, turns: st.SearchStrategy[tuple[dict[str, Any], bool]], talks: Sequence[Talk]
+) -> list[Event]:
     """Openings, one or two changes, and packets of what was opened."""
     pauses = st.sampled_from(HOLD_PAUSES)
     events: list[Event] = [talk for talk in talks if draw(st.integers(0, 3))]
-    for change, broken in draw(st.lists(changes(document), min_size=1, max_size=2)):
+    for change, broken in draw(st.lists(turns, min_size=1, max_size=2)):
         events.append(Change(change, broken, wait_ns=draw(pauses)))
     events += [
         replace(draw(_again(talk)), wait_ns=draw(pauses), late_ns=0) for talk in talks if draw(st.integers(0, 3))

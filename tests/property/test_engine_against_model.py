@@ -21,7 +21,7 @@ from dataplane import ChangeError, DataPlane, Policy
 from .model import Check, Verdict
 from .policy_model import GENERATED
 from .story import CHECK_FIELDS, ChangeStep, PacketStep, Player, Story, tell, tell_step, tell_verdict
-from .strategies import crowded_stories, disrupted_stories, stories, tcp_stories
+from .strategies import crowded_stories, disrupted_stories, quarantine_stories, stories, tcp_stories
 
 QUIET = [HealthCheck.too_slow, HealthCheck.data_too_large, HealthCheck.filter_too_much]
 PROFILES = {
@@ -97,6 +97,13 @@ def test_engine_says_what_the_model_says(story: Story) -> None:
 @given(disrupted_stories())
 def test_engine_disconnects_what_the_model_disconnects(story: Story) -> None:
     """SPEC 5: which connections a change cuts, for how long, and what becomes of them."""
+    compare(story)
+
+
+@settings(PROFILE, max_examples=PROFILE.max_examples // 4)
+@given(quarantine_stories())
+def test_engine_cuts_off_whom_the_model_cuts_off(story: Story) -> None:
+    """SPEC 5.4: connections that a deny rule would decide about since their remote address came into its set."""
     compare(story)
 
 
