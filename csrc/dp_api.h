@@ -216,19 +216,25 @@ struct dp_holding {
     uint32_t virtual_ip;
 };
 
-/* A MAC of an instance (balancer = 0) or of a load balancer (its number, from 1). */
+/* A MAC of an instance (balancer = 0) or of a load balancer (its number, from 1; `has_port`: an interface of its own).
+ */
 struct dp_mac {
     uint8_t mac[6];
-    uint8_t unused[2];
+    uint8_t has_port;
+    uint8_t unused;
     uint32_t zone;
     uint32_t balancer;
 };
 
-/* Load balancer `balancer` (from 1) has this address, or this backend, with transfer_client_ip (SPEC 3.5). */
+/*
+ * Load balancer `balancer` (from 1) has this address; or this backend, with transfer_client_ip (SPEC 3.5). `has_port`:
+ * it has an interface of its own, and where ports are known it is nowhere else.
+ */
 struct dp_balancer_address {
     uint8_t address[16];
     uint32_t family;
     uint32_t balancer;
+    uint32_t has_port;
 };
 struct dp_backend {
     uint32_t balancer;
@@ -523,7 +529,7 @@ struct dp_port {
     uint32_t balancer;
     uint8_t kind;
     uint8_t guarded; /* source MAC and addresses must be the instance's own, or the frame is `invalid` */
-    uint8_t has_mac; /* the instance's MAC is known: it is never learned elsewhere */
+    uint8_t has_mac; /* the instance's or balancer's MAC is known: it is never learned elsewhere */
     uint8_t mac[6];
     uint8_t unused[3];
 };

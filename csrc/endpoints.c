@@ -6,8 +6,12 @@
 #include <stdlib.h>
 #include <string.h>
 
-/* What an address leads to: a zone, or DP_SHARED + position of a list. Prefixes always lead to a list. */
-enum { EMPTY = 0x7fffffff };
+/*
+ * What an address leads to: a zone, with VIRTUAL where it is a virtual IP, or DP_SHARED + position of a list. Prefixes
+ * always lead to a list.
+ */
+enum { EMPTY = 0x7fffffff, VIRTUAL = 0x20000000 };
+_Static_assert((int)VIRTUAL > (int)DP_ZONES_MAX && (int)VIRTUAL < (int)DP_SHARED, "it is no part of either");
 
 struct slot4 {
     uint32_t address;
@@ -200,7 +204,7 @@ static int put_group(struct dp_endpoints *e, const struct dp_holding *holdings, 
     for (uint32_t i = 0; i < outer.count; i++)
         list(e, new, e->listed[outer.first + i]);
     if (single && new->count == 1) {
-        put(e, holding, e->listed[new->first].zone);
+        put(e, holding, e->listed[new->first].zone | (e->listed[new->first].virtual_ip ? VIRTUAL : 0));
         return 0;
     }
     e->n_listed += new->count;
@@ -385,7 +389,7 @@ bool dp_endpoints_overlaps(const struct dp_endpoints *e, uint32_t zone)
     return zone < e->n_overlaps && e->overlaps[zone];
 }
 
-uint32_t dp_endpoints_find(const struct dp_endpoints *e, uint32_t family, const union dp_address *address)
+static inline uint32_t look_up(const struct dp_endpoints *e, uint32_t family, const union dp_address *address)
 {
     uint32_t value = EMPTY;
 
@@ -408,7 +412,28 @@ uint32_t dp_endpoints_find(const struct dp_endpoints *e, uint32_t family, const 
     }
     if (value == EMPTY)
         value = dp_trie_lookup(&e->prefixes[family == 6], address->byte);
-    return value == EMPTY ? DP_NO_ZONE : value;
+    return value;
+}
+
+uint32_t dp_endpoints_find(const struct dp_endpoints *e, uint32_t family, const union dp_address *address)
+{
+    uint32_t value = look_up(e, family, address);
+
+    return value == EMPTY ? DP_NO_ZONE : value >= DP_SHARED ? value : value & ~(uint32_t)VIRTUAL;
+}
+
+uint32_t dp_endpoints_own(const struct dp_endpoints *e, uint32_t family, const union dp_address *address, uint32_t nth)
+{
+    uint32_t value = look_up(e, family, address);
+    const struct list *list;
+
+    if (value == EMPTY)
+        return DP_NO_ZONE;
+    if (value < DP_SHARED)
+        return nth == 0 && !(value & VIRTUAL) ? value : DP_NO_ZONE;
+    list = &e->lists[value - DP_SHARED];
+    return nth < list->count && !e->listed[list->first + nth].virtual_ip ? e->listed[list->first + nth].zone
+                                                                         : DP_NO_ZONE;
 }
 
 bool dp_endpoints_is_held(const struct dp_endpoints *e, uint32_t zone, uint32_t family, const union dp_address *address)
@@ -432,16 +457,27 @@ bool dp_endpoints_has_balancers(const struct dp_endpoints *e)
 }
 
 bool dp_endpoints_is_balancer(const struct dp_endpoints *e, uint32_t zone, uint32_t family,
-                              const union dp_address *address, const uint8_t *mac)
+                              const union dp_address *address, const uint8_t *mac, bool portless)
 {
     size_t size = family == 4 ? 4 : 16;
 
     for (uint32_t i = 0; i < e->n_balancers; i++)
-        if (e->balancers[i].family == family && memcmp(e->balancers[i].address, address->byte, size) == 0 &&
+        if (e->balancers[i].family == family && !(portless && e->balancers[i].has_port) &&
+            memcmp(e->balancers[i].address, address->byte, size) == 0 &&
             dp_endpoints_is_backend(e, e->balancers[i].balancer, zone))
             return true;
     for (uint32_t i = 0; mac && i < e->n_balancer_macs; i++)
-        if (memcmp(e->macs[i].mac, mac, 6) == 0 && dp_endpoints_is_backend(e, e->macs[i].balancer, zone))
+        if (!(portless && e->macs[i].has_port) && memcmp(e->macs[i].mac, mac, 6) == 0 &&
+            dp_endpoints_is_backend(e, e->macs[i].balancer, zone))
             return true;
     return false;
+}
+
+uint32_t dp_endpoints_balancer_at_port(const struct dp_endpoints *e, uint32_t family, const union dp_address *address)
+{
+    for (uint32_t i = 0; i < e->n_balancers; i++)
+        if (e->balancers[i].has_port && e->balancers[i].family == family &&
+            memcmp(e->balancers[i].address, address->byte, family == 4 ? 4 : 16) == 0)
+            return e->balancers[i].balancer;
+    return 0;
 }

@@ -36,6 +36,10 @@ uint32_t dp_endpoints_first(const struct dp_endpoints *endpoints, uint32_t share
 bool dp_endpoints_is_overlap(const struct dp_endpoints *endpoints, uint32_t shared);
 bool dp_endpoints_overlaps(const struct dp_endpoints *endpoints, uint32_t zone);
 
+/* The nth zone, from 0, that has `address` as its own; DP_NO_ZONE where there are no more. */
+uint32_t dp_endpoints_own(const struct dp_endpoints *endpoints, uint32_t family, const union dp_address *address,
+                          uint32_t nth);
+
 /* Whether `zone` holds `address`, as its own or as a virtual IP. */
 bool dp_endpoints_is_held(const struct dp_endpoints *endpoints, uint32_t zone, uint32_t family,
                           const union dp_address *address);
@@ -46,8 +50,14 @@ bool dp_endpoints_is_backend(const struct dp_endpoints *endpoints, uint32_t bala
 /* Whether there is a load balancer in front of any zone. */
 bool dp_endpoints_has_balancers(const struct dp_endpoints *endpoints);
 
-/* Whether the peer with this address and MAC (or NULL) is a load balancer in front of `zone`. */
+/*
+ * Whether the peer with this address and MAC (or NULL) is a load balancer in front of `zone`; with `portless`, one that
+ * has no port of its own.
+ */
 bool dp_endpoints_is_balancer(const struct dp_endpoints *endpoints, uint32_t zone, uint32_t family,
-                              const union dp_address *address, const uint8_t *mac);
+                              const union dp_address *address, const uint8_t *mac, bool portless);
+/* The load balancer with a port of its own that has the address, 0 for none. */
+uint32_t dp_endpoints_balancer_at_port(const struct dp_endpoints *endpoints, uint32_t family,
+                                       const union dp_address *address);
 
 #endif

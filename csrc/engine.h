@@ -14,6 +14,7 @@
 #include "endpoints.h"
 #include "fragment.h"
 #include "owners.h"
+#include "served.h"
 
 struct dp_policy {
     struct dp_endpoints *endpoints;
@@ -66,17 +67,8 @@ struct dp_policy *dp_engine_swap(struct dp_engine *engine, struct dp_policy_upda
 /* Whether a policy's arrivals would have the entry disconnected. */
 bool dp_policy_denies(const struct dp_policy *policy, const struct dp_flow_table *flows, const struct dp_entry *entry);
 
-/* Where a frame passes, when its ports say it and not its addresses (live). */
-struct dp_place {
-    uint32_t zone[DP_DIRECTIONS]; /* the instance it leaves and the one it enters, DP_NO_ZONE for none */
-    uint32_t
-        balancer[DP_DIRECTIONS]; /* the load balancer behind the port on the other side of that check, 0 for none */
-    uint32_t port;               /* that it came by */
-    bool guarded;                /* what leaves the instance must come from its own addresses */
-    const uint8_t *mac;          /* the leaving instance's own, NULL where it is not known */
-};
-
-/* pipeline.c: as dp_engine_process, with places[i] for frames[i]; frames that are no IP are denied. */
+/* pipeline.c: as dp_engine_process, with places[i] for frames[i]; frames that are no IP are denied, and before all else
+ * those whose sender may not come by their port (spoof.h). */
 int dp_engine_process_at(struct dp_engine *engine, const struct dp_frame *frames, const struct dp_place *places,
                          uint32_t n, struct dp_record *records, struct dp_flow *flows);
 

@@ -2,6 +2,7 @@
  * pipeline.c: a batch of frames judged, in this order for each packet:
  *
  *   packet      the frame is read (packet.c)
+ *   sender      live: whether who sends may come by the port (spoof.c); every frame and fragment for itself
  *   fragment    a later fragment gets its datagram's answer, or waits for it (fragment.c, SPEC 4.6)
  *   endpoints   the source's instance gives an egress check, the destination's an ingress check (SPEC 7); none: bypass
  *   then for each check, egress first, ingress only if egress allows (SPEC 1):
@@ -108,25 +109,10 @@ static void fetch(const struct dp_engine *engine, const struct dp_job *job)
 
 /* ---- one check, one packet, one batch ---- */
 
-/* What only a port knows: a frame that is no IP, and a sender that is not the instance (SPEC 4.8). */
-static bool stopped_at_port(const struct dp_engine *engine, const struct dp_job *job, uint32_t direction,
-                            struct dp_check *check)
-{
-    const struct dp_packet *p = &job->packet;
-
-    if (direction == DP_EGRESS && job->place->guarded &&
-        dp_is_spoofed(engine->policy->endpoints, job->zone[DP_EGRESS], job->place->mac, p)) {
-        dp_answer_invalid(check, DP_CAUSE_SPOOFED);
-        return true;
-    }
-    if (p->kind != DP_PACKET_OTHER)
-        return false;
-    dp_answer(check, DP_DENY, DP_STATE_UNTRACKED, DP_REASON_NO_RULE_MATCHED);
-    check->cause = DP_CAUSE_NOT_IP;
-    return true;
-}
-
-/* Whether the other side of the check is a load balancer in front of the instance (SPEC 3.5). */
+/*
+ * Whether the other side of the check is a load balancer in front of the instance (SPEC 3.5). Where ports are known,
+ * one that has a port counts only there.
+ */
 static bool from_balancer(const struct dp_engine *engine, const struct dp_job *job, uint32_t direction)
 {
     const struct dp_endpoints *endpoints = engine->policy->endpoints;
@@ -136,7 +122,7 @@ static bool from_balancer(const struct dp_engine *engine, const struct dp_job *j
     if (job->place && job->place->balancer[direction])
         return dp_endpoints_is_backend(endpoints, job->place->balancer[direction], job->zone[direction]);
     return dp_endpoints_is_balancer(endpoints, job->zone[direction], p->family, in ? &p->source : &p->destination,
-                                    in ? p->source_mac : p->destination_mac);
+                                    in ? p->source_mac : p->destination_mac, job->place && job->place->served);
 }
 
 static void judge(struct dp_engine *engine, const struct dp_job *job, uint32_t direction, struct dp_check *check)
@@ -150,8 +136,11 @@ static void judge(struct dp_engine *engine, const struct dp_job *job, uint32_t d
         check->cause = p->cause;
         return;
     }
-    if (job->place && stopped_at_port(engine, job, direction, check))
+    if (job->place && p->kind == DP_PACKET_OTHER) {
+        dp_answer(check, DP_DENY, DP_STATE_UNTRACKED, DP_REASON_NO_RULE_MATCHED);
+        check->cause = DP_CAUSE_NOT_IP;
         return;
+    }
     if (dp_may_be_control(p) && dp_control(engine, job, direction, check))
         return;
     if (engine->policy->balancers && from_balancer(engine, job, direction)) {
@@ -254,6 +243,33 @@ static void judge_fragment(struct dp_engine *engine, const struct dp_job *job, s
     }
 }
 
+/*
+ * Refuses a frame whose sender may not come by its port: at the instance that sent it; of what came from outside, at
+ * the one that it would enter, else at the one that it pretends to be. That may be none: a balancer.
+ */
+static bool refuse_sender(struct dp_engine *engine, const struct dp_job *job, struct dp_record *record)
+{
+    uint32_t direction = DP_EGRESS, whose, zone = job->zone[DP_EGRESS];
+
+    if (!dp_is_spoofed(engine->policy->endpoints, job->place, &job->packet, &whose))
+        return false;
+    if (zone == DP_NO_ZONE && job->zone[DP_INGRESS] != DP_NO_ZONE) {
+        direction = DP_INGRESS;
+        zone = job->zone[DP_INGRESS];
+    }
+    zone = zone != DP_NO_ZONE ? zone : whose;
+    record->verdict = DP_DENY;
+    if (zone == DP_NO_ZONE) {
+        engine->counters.cause[DP_CAUSE_SPOOFED].packets++;
+        engine->counters.cause[DP_CAUSE_SPOOFED].bytes += record->length;
+        return true;
+    }
+    record->checks = 1;
+    record->check[0] = (struct dp_check){.zone = zone, .direction = (uint8_t)direction};
+    dp_answer_invalid(&record->check[0], DP_CAUSE_SPOOFED);
+    return true;
+}
+
 static inline __attribute__((always_inline)) void judge_packet(struct dp_engine *engine, const struct dp_frame *frame,
                                                                const struct dp_job *job, struct dp_record *record)
 {
@@ -264,8 +280,10 @@ static inline __attribute__((always_inline)) void judge_packet(struct dp_engine 
     else
         dp_conntrack_advance(&engine->conntrack, frame->time_ns);
     *record = (struct dp_record){.time_ns = frame->time_ns, .length = frame->length, .verdict = DP_BYPASS};
-    if (p->fragment && p->kind == DP_PACKET_IP &&
-        (job->zone[DP_EGRESS] != DP_NO_ZONE || job->zone[DP_INGRESS] != DP_NO_ZONE))
+    if (job->place && job->place->guard && refuse_sender(engine, job, record))
+        ; /* before all else, so that what is refused leaves no trace */
+    else if (p->fragment && p->kind == DP_PACKET_IP &&
+             (job->zone[DP_EGRESS] != DP_NO_ZONE || job->zone[DP_INGRESS] != DP_NO_ZONE))
         judge_fragment(engine, job, record);
     else
         judge_whole(engine, job, record);

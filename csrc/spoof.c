@@ -5,6 +5,8 @@
 
 enum { OPTION_SOURCE_LINK = 1, OPTION_TARGET_LINK = 2, ND_SOLICIT = 135, ND_ADVERT = 136 };
 
+/* ---- by an instance's port ---- */
+
 static bool is_unspecified(const struct dp_packet *p)
 {
     static const union dp_address none;
@@ -51,6 +53,12 @@ static bool names_other_mac(const struct dp_packet *p, uint32_t skip, const uint
     return false;
 }
 
+/* Neighbour discovery or MLD. */
+static bool is_discovery(const struct dp_packet *p)
+{
+    return p->protocol == DP_PROTO_ICMPV6 && p->icmp_class == DP_ICMP_CONTROL;
+}
+
 static bool discovery_spoofed(const struct dp_endpoints *endpoints, uint32_t zone, const uint8_t *mac,
                               const struct dp_packet *p)
 {
@@ -69,10 +77,11 @@ static bool discovery_spoofed(const struct dp_endpoints *endpoints, uint32_t zon
     return mac && names_other_mac(p, type == ND_SOLICIT || type == ND_ADVERT ? 16 : 0, mac);
 }
 
-bool dp_is_spoofed(const struct dp_endpoints *endpoints, uint32_t zone, const uint8_t *mac, const struct dp_packet *p)
+static bool by_instance(const struct dp_endpoints *endpoints, uint32_t zone, const uint8_t *mac,
+                        const struct dp_packet *p)
 {
-    if (mac && p->source_mac && memcmp(p->source_mac, mac, 6) != 0)
-        return true;
+    if (p->kind == DP_PACKET_MALFORMED)
+        return false;
     if (!p->family)
         return p->kind == DP_PACKET_ARP; /* names no address that an instance could hold */
     if (p->kind == DP_PACKET_ARP) {
@@ -82,6 +91,125 @@ bool dp_is_spoofed(const struct dp_endpoints *endpoints, uint32_t zone, const ui
     }
     if (is_unspecified(p) ? !may_be_unspecified(p) : !holds(endpoints, zone, mac, p->family, &p->source))
         return true;
-    return p->protocol == DP_PROTO_ICMPV6 && p->icmp_class == DP_ICMP_CONTROL &&
-           discovery_spoofed(endpoints, zone, mac, p);
+    return is_discovery(p) && discovery_spoofed(endpoints, zone, mac, p);
+}
+
+/* ---- who is behind another port ---- */
+
+/* Who has the MAC behind another port than the one that the frame came by. */
+static const struct dp_served_mac *holder(const struct dp_place *place, const uint8_t *mac)
+{
+    const struct dp_served_mac *found = place->served && mac ? dp_served_find(place->served, mac) : NULL;
+
+    if (found && (uint32_t)found->zone == place->zone[DP_EGRESS] && found->balancer == place->balancer[DP_INGRESS])
+        return NULL;
+    return found;
+}
+
+static bool is_served_mac(const struct dp_place *place, const uint8_t *mac, uint32_t *whose)
+{
+    const struct dp_served_mac *found = holder(place, mac);
+
+    if (found)
+        *whose = (uint32_t)found->zone;
+    return found != NULL;
+}
+
+static bool is_balancers(const struct dp_endpoints *endpoints, const struct dp_place *place, uint32_t family,
+                         const union dp_address *address)
+{
+    uint32_t balancer = dp_endpoints_balancer_at_port(endpoints, family, address);
+
+    return balancer && balancer != place->balancer[DP_INGRESS];
+}
+
+static bool is_served(const struct dp_endpoints *endpoints, const struct dp_place *place, uint32_t family,
+                      const union dp_address *address, uint32_t *whose)
+{
+    uint32_t zone, nth = 0;
+
+    if (!place->served)
+        return false;
+    if (is_balancers(endpoints, place, family, address))
+        return true;
+    if (family == 6 && address->byte[0] == 0xfe && (address->byte[1] & 0xc0) == 0x80 && address->byte[11] == 0xff &&
+        address->byte[12] == 0xfe) {
+        const uint8_t *a = address->byte;
+        uint8_t mac[6] = {a[8] ^ 2, a[9], a[10], a[13], a[14], a[15]};
+
+        if (is_served_mac(place, mac, whose))
+            return true;
+    }
+    for (; (zone = dp_endpoints_own(endpoints, family, address, nth)) != DP_NO_ZONE; nth++) {
+        if (!dp_served_has_zone(place->served, zone))
+            return false;
+        *whose = nth ? *whose : zone;
+    }
+    return nth > 0;
+}
+
+/* The options of a neighbour discovery message, as far as they name link-layer addresses. */
+static bool names_served_mac(const struct dp_place *place, const struct dp_packet *p, uint32_t skip, uint32_t *whose)
+{
+    for (uint32_t at = skip; at + 8 <= p->inside_captured && p->inside[at + 1]; at += p->inside[at + 1] * 8u)
+        if ((p->inside[at] == OPTION_SOURCE_LINK || p->inside[at] == OPTION_TARGET_LINK) &&
+            is_served_mac(place, p->inside + at + 2, whose))
+            return true;
+    return false;
+}
+
+static bool by_uplink(const struct dp_endpoints *endpoints, const struct dp_place *place, const struct dp_packet *p,
+                      uint32_t *whose)
+{
+    uint32_t type = p->selector >> 8 & 0xff;
+    union dp_address target;
+
+    if (place->mac_taken || is_served_mac(place, p->source_mac, whose))
+        return true;
+    if (p->kind == DP_PACKET_MALFORMED || !p->family)
+        return false;
+    if (p->kind == DP_PACKET_ARP && is_served_mac(place, p->inside, whose))
+        return true;
+    if ((place->guard == DP_GUARD_OUTSIDE || p->kind == DP_PACKET_ARP || is_discovery(p)) &&
+        is_served(endpoints, place, p->family, &p->source, whose))
+        return true;
+    if (!is_discovery(p))
+        return false;
+    if (type == ND_ADVERT && p->inside_captured >= sizeof target) {
+        memcpy(&target, p->inside, sizeof target);
+        if (is_served(endpoints, place, 6, &target, whose))
+            return true;
+    }
+    return p->inside && names_served_mac(place, p, type == ND_SOLICIT || type == ND_ADVERT ? 16 : 0, whose);
+}
+
+static bool as_balancer(const struct dp_endpoints *endpoints, const struct dp_place *place, const struct dp_packet *p)
+{
+    const struct dp_served_mac *found = holder(place, p->source_mac);
+
+    if (found && found->balancer)
+        return true;
+    return place->served && p->family && p->kind != DP_PACKET_MALFORMED &&
+           is_balancers(endpoints, place, p->family, &p->source) &&
+           !dp_endpoints_is_held(endpoints, place->zone[DP_EGRESS], p->family, &p->source);
+}
+
+bool dp_is_spoofed(const struct dp_endpoints *endpoints, const struct dp_place *place, const struct dp_packet *p,
+                   uint32_t *whose)
+{
+    *whose = DP_NO_ZONE;
+    switch (place->guard) {
+    case DP_GUARD_INSTANCE:
+        if (place->mac ? p->source_mac && memcmp(p->source_mac, place->mac, 6) != 0
+                       : place->mac_taken || (p->source_mac && p->source_mac[0] & 1) || holder(place, p->source_mac))
+            return true;
+        return by_instance(endpoints, place->zone[DP_EGRESS], place->mac, p);
+    case DP_GUARD_OPEN:
+        return as_balancer(endpoints, place, p);
+    case DP_GUARD_OUTSIDE:
+    case DP_GUARD_BALANCER:
+        return by_uplink(endpoints, place, p, whose);
+    default:
+        return false;
+    }
 }

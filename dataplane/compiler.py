@@ -18,7 +18,7 @@ from dataplane._core.errors import check
 from dataplane.policy.selectors import Selector, selectors
 
 if TYPE_CHECKING:
-    from dataplane.policy.model import Instance, LoadBalancer, Policy, SecurityGroup
+    from dataplane.policy.model import Instance, Policy, SecurityGroup
     from dataplane.verdict import Names
 
 INGRESS, EGRESS = lib.DP_INGRESS, lib.DP_EGRESS
@@ -206,19 +206,21 @@ class Compiler:
         if self._endpoints_from and all(a is b for a, b in zip(self._endpoints_from, sources, strict=True)):
             return self._endpoints
         holdings = [h for i in policy.instances for h in self._holdings(i)]
-        macs = [(_mac(i.mac), self.names.zone(i.id), 0) for i in policy.instances if i.mac]
-        addresses: list[tuple[bytes, int, int]] = []
+        macs = [(_mac(i.mac), self.names.zone(i.id), 0, False) for i in policy.instances if i.mac]
+        addresses: list[tuple[bytes, int, int, bool]] = []
         backends: list[tuple[int, int]] = []
-        for number, balancer in enumerate(transparent_balancers(policy), 1):
+        for number, balancer in enumerate(policy.load_balancers, 1):
+            has_port = balancer.interface is not None
             if balancer.mac:
-                macs.append((_mac(balancer.mac), 0, number))
-            addresses.extend((_padded(a), _family(a), number) for a in map(pack_address, balancer.addresses))
-            backends.extend((number, self.names.zone(backend)) for backend in balancer.backends)
+                macs.append((_mac(balancer.mac), 0, number, has_port))
+            addresses.extend((_padded(a), _family(a), number, has_port) for a in map(pack_address, balancer.addresses))
+            if balancer.transfer_client_ip:
+                backends.extend((number, self.names.zone(backend)) for backend in balancer.backends)
         out = ffi.new("struct dp_endpoints **")
         code = lib.dp_endpoints_new(
             ffi.new("struct dp_holding[]", holdings),
             len(holdings),
-            ffi.new("struct dp_mac[]", [{"mac": mac, "zone": zone, "balancer": b} for mac, zone, b in macs]),
+            ffi.new("struct dp_mac[]", [{"mac": m, "zone": z, "balancer": b, "has_port": p} for m, z, b, p in macs]),
             len(macs),
             ffi.new("struct dp_balancer_address[]", addresses),
             len(addresses),
@@ -237,11 +239,6 @@ class Compiler:
             yield (_padded(address), len(address) * 8), _family(address), zone, 0
         for address, bits in instance.packed_address_pairs:
             yield (_padded(address), bits), _family(address), zone, 1
-
-
-def transparent_balancers(policy: Policy) -> list[LoadBalancer]:
-    """The load balancers that pass without rules (SPEC 3.5); their numbers on the C side count from 1 in this order."""
-    return [balancer for balancer in policy.load_balancers if balancer.transfer_client_ip]
 
 
 def written_rules(groups: Iterable[SecurityGroup]) -> dict[tuple[str, str], list[WrittenRule]]:

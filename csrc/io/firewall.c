@@ -134,7 +134,7 @@ static void set_port(struct dp_worker *w, void *argument)
     /* An answer of before is none for who is there now. */
     if (w->port[c->number].port.zone != c->port->zone)
         dp_worker_drop_held(w, c->number);
-    w->port[c->number].port = *c->port;
+    dp_worker_set_port(w, c->number, c->port);
 }
 
 static void remove_port(struct dp_worker *w, void *argument)

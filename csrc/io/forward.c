@@ -135,13 +135,14 @@ static void flood(struct dp_worker *w, uint8_t *header, const struct dp_frame *f
         const struct dp_worker_port *to = &w->port[out];
         struct dp_place place = {.zone = {[DP_INGRESS] = (uint32_t)to->port.zone, [DP_EGRESS] = DP_NO_ZONE},
                                  .balancer = {[DP_INGRESS] = w->port[in].port.balancer},
-                                 .port = in};
+                                 .port = in,
+                                 .served = &w->served};
         uint64_t number = dp_engine_frames(w->engine);
         struct dp_record record;
         struct dp_flow flow;
 
         /* A station that the policy tells is not behind another port. */
-        if (out == in || !to->active || (!group && to->port.has_mac))
+        if (out == in || !to->active || (!group && to->port.has_mac && to->port.zone != DP_ZONE_NONE))
             continue;
         sent = true;
         dp_engine_process_at(w->engine, frame, &place, 1, &record, &flow);
@@ -228,18 +229,26 @@ static void place(struct dp_worker *w, uint32_t i)
     }
     if (passing->out < DP_PORTS_MAX)
         out = &w->port[passing->out];
-    *place = (struct dp_place){
-        .zone = {[DP_EGRESS] = (uint32_t)in->port.zone, [DP_INGRESS] = out ? (uint32_t)out->port.zone : DP_NO_ZONE},
-        .balancer = {[DP_EGRESS] = out ? out->port.balancer : 0, [DP_INGRESS] = in->port.balancer},
-        .port = passing->in,
-        .guarded = in->port.guarded,
-        .mac = in->port.has_mac ? in->port.mac : NULL,
-    };
+    dp_place_make(place, &w->served, &in->port, out ? &out->port : NULL);
+    place->port = passing->in;
+    if (!place->mac)
+        place->mac_taken = place->guard != DP_GUARD_OPEN &&
+                           dp_switch_is_taken(w->stations, frame->data + 6, vlan_of(frame), passing->in,
+                                              place->guard == DP_GUARD_INSTANCE, seconds(w));
 }
 
+/* A frame that no instance is asked about is denied for its sender alone. */
 static bool is_spoofed(const struct dp_record *record)
 {
-    return record->verdict == DP_DENY && record->check[0].cause == DP_CAUSE_SPOOFED;
+    return record->verdict == DP_DENY && (!record->checks || record->check[0].cause == DP_CAUSE_SPOOFED);
+}
+
+/* What a malformed frame says of an instance's MAC, where the policy does not, is nothing to go by. */
+static bool teaches(const struct dp_place *place, const struct dp_record *record)
+{
+    bool malformed = record->verdict == DP_DENY && record->checks && record->check[0].reason == DP_REASON_MALFORMED;
+
+    return !is_spoofed(record) && !(malformed && place->guard == DP_GUARD_INSTANCE);
 }
 
 static void finish(struct dp_worker *w, uint32_t i, uint64_t number)
@@ -248,8 +257,9 @@ static void finish(struct dp_worker *w, uint32_t i, uint64_t number)
     const struct dp_frame *frame = &w->frame[i];
     const struct dp_record *record = &w->record[i];
 
-    if (!is_spoofed(record))
-        dp_switch_learn(w->stations, frame->data + 6, vlan_of(frame), passing->in, seconds(w));
+    if (teaches(&w->place[i], record))
+        dp_switch_learn(w->stations, frame->data + 6, vlan_of(frame), passing->in,
+                        w->place[i].guard == DP_GUARD_INSTANCE, seconds(w));
     if ((w->watch & DP_FEED_FRAMES) && (w->watch_port < 0 || (uint32_t)w->watch_port == passing->in))
         dp_feed_frame(w, frame->data, frame->length, record, passing->in, false);
     if (record->verdict == DP_WAITING) {

@@ -2,11 +2,13 @@
  * switch.c: switch.h in code.
  *
  *   key    mac << 16 | vlan, or 0xffff for the VLAN of a fixed station; never 0 for a station
- *   value  hash of the key << 48 | port << 32 | second in which it was last heard of
+ *   value  hash of the key << 48 | bound << 47 | port << 32 | second in which it was last heard of
  */
 #include "switch.h"
 
 enum { EVERY_VLAN = 0xffff };
+
+#define BOUND ((uint64_t)1 << 47)
 
 static uint64_t key_of(const uint8_t *mac, uint16_t vlan)
 {
@@ -35,7 +37,7 @@ static uint32_t set_of(uint64_t key)
 
 static uint32_t port_of(uint64_t value)
 {
-    return value >> 32 & 0xffff;
+    return value >> 32 & 0x7fff;
 }
 
 static bool is_fresh(uint64_t key, uint64_t value, uint32_t now_s)
@@ -75,11 +77,25 @@ uint32_t dp_switch_find(const struct dp_switch *table, const uint8_t *mac, uint1
     return port != DP_PORT_UNKNOWN ? port : find(table, key_of(mac, vlan), now_s);
 }
 
-static void put(struct dp_switch *table, uint64_t key, uint32_t port, uint32_t now_s)
+/* Whether who is not `port` keeps the station from it. */
+static bool keeps(uint64_t key, uint64_t value, uint32_t port, bool bound, uint32_t now_s)
 {
+    return port_of(value) != port && is_fresh(key, value, now_s) && (bound || value & BOUND);
+}
+
+bool dp_switch_is_taken(const struct dp_switch *table, const uint8_t *mac, uint16_t vlan, uint32_t port, bool bound,
+                        uint32_t now_s)
+{
+    uint64_t key = key_of(mac, vlan), value;
+
+    return way_of(table, key, &value) != DP_STATION_WAYS && keeps(key, value, port, bound, now_s);
+}
+
+static void put(struct dp_switch *table, uint64_t key, uint32_t port, bool bound, uint32_t now_s)
+{
+    uint64_t value, next = value_of(key, port, now_s) | (bound ? BOUND : 0);
     uint32_t set = set_of(key);
-    uint64_t value;
-    int way = way_of(table, key, &value), oldest = 0;
+    int way = way_of(table, key, &value), oldest = -1;
 
     if (way == DP_STATION_WAYS) {
         uint32_t silent = 0;
@@ -90,31 +106,35 @@ static void put(struct dp_switch *table, uint64_t key, uint32_t port, uint32_t n
             if (!other)
                 break;
             value = atomic_load_explicit(&table->entry[set][way].value, memory_order_relaxed);
-            if ((other & 0xffff) != EVERY_VLAN && now_s - (uint32_t)value >= silent) {
+            if ((other & 0xffff) != EVERY_VLAN && now_s - (uint32_t)value >= silent &&
+                !(bound && keeps(other, value, port, bound, now_s))) {
                 silent = now_s - (uint32_t)value;
                 oldest = way;
             }
         }
         if (way == DP_STATION_WAYS)
             way = oldest;
-    } else if (value == value_of(key, port, now_s)) {
+        if (way < 0)
+            return;
+    } else if (value == next || ((key & 0xffff) != EVERY_VLAN && keeps(key, value, port, bound, now_s))) {
         return;
     }
-    atomic_store_explicit(&table->entry[set][way].value, value_of(key, port, now_s), memory_order_relaxed);
+    atomic_store_explicit(&table->entry[set][way].value, next, memory_order_relaxed);
     atomic_store_explicit(&table->entry[set][way].key, key, memory_order_release);
 }
 
-void dp_switch_learn(struct dp_switch *table, const uint8_t *mac, uint16_t vlan, uint32_t port, uint32_t now_s)
+void dp_switch_learn(struct dp_switch *table, const uint8_t *mac, uint16_t vlan, uint32_t port, bool bound,
+                     uint32_t now_s)
 {
     /* Groups send nothing, and nobody has the MAC of zeros. */
     if ((mac[0] & 1) || key_of(mac, 0) == 0 || find(table, key_of(mac, EVERY_VLAN), now_s) != DP_PORT_UNKNOWN)
         return;
-    put(table, key_of(mac, vlan), port, now_s);
+    put(table, key_of(mac, vlan), port, bound, now_s);
 }
 
 void dp_switch_fix(struct dp_switch *table, const uint8_t *mac, uint32_t port)
 {
-    put(table, key_of(mac, EVERY_VLAN), port, 0);
+    put(table, key_of(mac, EVERY_VLAN), port, false, 0);
 }
 
 void dp_switch_forget(struct dp_switch *table, uint32_t port)

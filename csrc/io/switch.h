@@ -5,6 +5,10 @@
  * DP_STATION_LIFE_S seconds after the last; a station that is fixed (an instance whose MAC the policy tells) is found
  * in every VLAN, is never learned elsewhere and never forgotten.
  *
+ * WHO MAY TEACH WHAT. A port that must not have others' MACs, though its own is not told (an instance with port
+ * security without a mac), teaches as `bound`: it takes no MAC that is known at another port, and no other port takes
+ * what it has, until it has been silent for DP_STATION_LIFE_S; nor does it take the place of another port's station.
+ *
  * THE TABLE has DP_STATION_SETS sets of DP_STATION_WAYS; in a full set the station that was silent longest gives way,
  * so that made-up MACs only take what hashes to their sets. Two words an entry, read and written without a lock: the
  * value carries a part of the key's hash, by which a reader notices that it caught two halves and takes it for unknown.
@@ -29,8 +33,12 @@ struct dp_switch {
 
 /* Where `mac` is: a port's number, or DP_PORT_UNKNOWN. */
 uint32_t dp_switch_find(const struct dp_switch *table, const uint8_t *mac, uint16_t vlan, uint32_t now_s);
-/* A frame from `mac` came from `port`. */
-void dp_switch_learn(struct dp_switch *table, const uint8_t *mac, uint16_t vlan, uint32_t port, uint32_t now_s);
+/* A frame from `mac`, whose sender may come by it, came from `port`. */
+void dp_switch_learn(struct dp_switch *table, const uint8_t *mac, uint16_t vlan, uint32_t port, bool bound,
+                     uint32_t now_s);
+/* Whether `mac` was learned at another port than `port`, and not may move there. */
+bool dp_switch_is_taken(const struct dp_switch *table, const uint8_t *mac, uint16_t vlan, uint32_t port, bool bound,
+                        uint32_t now_s);
 /* From now on `mac` is at `port`, whatever is seen. */
 void dp_switch_fix(struct dp_switch *table, const uint8_t *mac, uint32_t port);
 /* Forgets all stations of `port`, fixed ones too. */

@@ -231,6 +231,21 @@ void dp_worker_call(struct dp_worker *w, dp_command *command, void *argument)
 
 /* ---- ports ---- */
 
+/* What stands behind the ports has changed. */
+static void serve(struct dp_worker *w)
+{
+    memset(&w->served, 0, sizeof w->served);
+    for (uint32_t number = 0; number < w->n_ports; number++)
+        if (w->port[number].active)
+            dp_served_add(&w->served, &w->port[number].port);
+}
+
+void dp_worker_set_port(struct dp_worker *w, uint32_t number, const struct dp_port *port)
+{
+    w->port[number].port = *port;
+    serve(w);
+}
+
 int dp_worker_add_port(struct dp_worker *w, uint32_t number, const struct dp_port *port, int fd)
 {
     struct epoll_event event = {.events = EPOLLIN, .data.u32 = number};
@@ -242,6 +257,7 @@ int dp_worker_add_port(struct dp_worker *w, uint32_t number, const struct dp_por
     register_port(w, number);
     if (number >= w->n_ports)
         w->n_ports = number + 1;
+    serve(w);
     return 0;
 }
 
@@ -264,6 +280,7 @@ void dp_worker_remove_port(struct dp_worker *w, uint32_t number)
     dp_worker_drop_held(w, number);
     while (w->n_ports && !w->port[w->n_ports - 1].active)
         w->n_ports--;
+    serve(w);
 }
 
 /* ---- life ---- */

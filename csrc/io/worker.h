@@ -109,6 +109,7 @@ struct dp_worker {
     struct dp_worker_port port[DP_PORTS_MAX];
     uint32_t n_ports; /* ports are below this number */
     uint32_t n_failing;
+    struct dp_served served; /* what stands behind active ports */
     struct dp_port_counters *port_counters;
     /* the burst at hand */
     uint32_t n;
@@ -141,6 +142,8 @@ int dp_worker_add_port(struct dp_worker *worker, uint32_t number, const struct d
 void dp_worker_remove_port(struct dp_worker *worker, uint32_t number);
 /* What is held for a port, or came by it, is dropped: nobody or somebody else is behind it now. */
 void dp_worker_drop_held(struct dp_worker *worker, uint32_t number);
+/* Something else stands behind a port. */
+void dp_worker_set_port(struct dp_worker *worker, uint32_t number, const struct dp_port *port);
 
 /* Ends its wait. */
 void dp_worker_wake(const struct dp_worker *worker);

@@ -16,7 +16,6 @@ from dataplane import conntrack
 from dataplane._core import ffi, lib
 from dataplane._core.calls import FIREWALL
 from dataplane._core.errors import check
-from dataplane.compiler import transparent_balancers
 from dataplane.enforcement import Disconnected, Enforcement, seed_words
 from dataplane.live import BUSY_POLL
 
@@ -144,9 +143,11 @@ class Firewall(Enforcement):
             c.guarded = instance.port_security_enabled
             if instance.mac:
                 c.has_mac, c.mac = 1, bytes.fromhex(instance.mac.replace(":", ""))
-        for number, balancer in enumerate(transparent_balancers(self.policy), 1):
+        for number, balancer in enumerate(self.policy.load_balancers, 1):
             if port.balancer and balancer.id == port.balancer.id:
                 c.balancer = number
+                if balancer.mac:
+                    c.has_mac, c.mac = 1, bytes.fromhex(balancer.mac.replace(":", ""))
         return c
 
     # ---- changes ----

@@ -338,6 +338,96 @@ static void test_other_senders_are_refused(void)
     unmake(&n);
 }
 
+static uint64_t invalid(const struct net *n, uint32_t port, enum dp_direction direction)
+{
+    struct dp_port_counters c;
+
+    dp_firewall_port_counters(n->firewall, port, &c);
+    return c.check[direction][DP_DENY][DP_REASON_INVALID].packets;
+}
+
+/* SPEC 4.8, anti-spoofing: of frames that end before any rule too, only who may send teaches the switch. */
+static void test_no_frame_steals_a_mac(void)
+{
+    enum { VERSION = DP_VNET_HEADER + 14 };
+    struct net n;
+    struct bytes f, malformed, later, first;
+
+    if (!make(&n, 1))
+        return;
+    f = udp(everybody, UPLINK, 9, 255, 53, 0);
+    put(&n, UPLINK, 0, &f);
+    COMES(&n, A, &f);
+    COMES(&n, B, &f);
+    malformed = udp(macs[B], UPLINK, 1, 2, 53, 0);
+    malformed.byte[VERSION] = 0x65;
+    put(&n, A, 0, &malformed);
+    later = udp(macs[B], UPLINK, 1, 2, 53, 3); /* a fragment that would wait */
+    put(&n, A, 0, &later);
+    f = udp(macs[B], UPLINK, 1, 2, 53, 0); /* with an address of its own */
+    put(&n, A, 0, &f);
+    NOTHING(&n, B);
+    CHECK_EQUAL(invalid(&n, A, DP_EGRESS), 3); /* all for their sender */
+    f = udp(macs[UPLINK], B, 2, 9, 53, 0);
+    put(&n, B, 0, &f);
+    COMES(&n, UPLINK, &f);
+    NOTHING(&n, A);
+    /* Each fragment by its own sender, though its datagram was allowed. */
+    first = udp(macs[UPLINK], A, 1, 9, 53, 0x2000);
+    put(&n, A, 0, &first);
+    COMES(&n, UPLINK, &first);
+    later = udp(macs[UPLINK], B, 1, 9, 53, 5);
+    put(&n, A, 0, &later);
+    NOTHING(&n, UPLINK);
+    memcpy(later.byte + DP_VNET_HEADER + 6, macs[A], 6);
+    put(&n, A, 0, &later);
+    COMES(&n, UPLINK, &later);
+    CHECK_EQUAL(invalid(&n, A, DP_EGRESS), 4);
+    unmake(&n);
+}
+
+/* Nobody comes in by an uplink with the address, or a MAC that is known, of an instance here; nor does it teach. */
+static void test_nobody_outside_is_an_instance_here(void)
+{
+    struct dp_port told = {.zone = A, .guarded = 1, .has_mac = 1};
+    struct net n;
+    struct bytes f;
+
+    if (!make(&n, 1))
+        return;
+    memcpy(told.mac, macs[A], 6);
+    CHECK_EQUAL(dp_firewall_set_port(n.firewall, A, &told), 0);
+    f = udp(everybody, B, 2, 255, 53, 0);
+    put(&n, B, 0, &f);
+    COMES(&n, UPLINK, &f);
+    COMES(&n, A, &f);
+    f = udp(macs[B], UPLINK, 1, 2, 53, 0); /* A's address */
+    put(&n, UPLINK, 0, &f);
+    NOTHING(&n, B);
+    CHECK_EQUAL(invalid(&n, B, DP_INGRESS), 1);
+    f = udp(everybody, UPLINK, 1, 255, 53, 0); /* to all: told of A */
+    put(&n, UPLINK, 0, &f);
+    NOTHING(&n, B);
+    CHECK_EQUAL(invalid(&n, UPLINK, DP_EGRESS), 1);
+    f = udp(macs[B], A, 9, 2, 53, 0); /* A's MAC */
+    put(&n, UPLINK, 0, &f);
+    f = udp(macs[A], B, 9, 1, 53, 0); /* B's */
+    put(&n, UPLINK, 0, &f);
+    NOTHING(&n, B);
+    NOTHING(&n, A);
+    CHECK_EQUAL(invalid(&n, B, DP_INGRESS), 2);
+    CHECK_EQUAL(invalid(&n, A, DP_INGRESS), 1);
+    f = udp(macs[B], UPLINK, 9, 2, 53, 0);
+    put(&n, UPLINK, 0, &f);
+    COMES(&n, B, &f);
+    /* Who has no port here any more may be anywhere. */
+    CHECK_EQUAL(dp_firewall_remove_port(n.firewall, A), 0);
+    f = udp(macs[B], A, 1, 2, 53, 0);
+    put(&n, UPLINK, 0, &f);
+    COMES(&n, B, &f);
+    unmake(&n);
+}
+
 static void test_a_fragment_waits_for_its_first(void)
 {
     struct net n;
@@ -844,6 +934,8 @@ static void test_all(void)
     test_bursts_are_counted_by_size();
     test_a_conversation_finds_the_worker_awake();
     test_other_senders_are_refused();
+    test_no_frame_steals_a_mac();
+    test_nobody_outside_is_an_instance_here();
     test_a_fragment_waits_for_its_first();
     test_places_to_wait_are_shared_by_port();
     test_places_behind_one_port_are_shared_too();

@@ -17,12 +17,12 @@ static void test_a_station_is_where_it_was_heard_last(void)
     struct dp_switch *s = empty();
 
     CHECK_EQUAL(dp_switch_find(s, one, 0, 10), DP_PORT_UNKNOWN);
-    dp_switch_learn(s, one, 0, 3, 10);
+    dp_switch_learn(s, one, 0, 3, false, 10);
     CHECK_EQUAL(dp_switch_find(s, one, 0, 10), 3);
     CHECK_EQUAL(dp_switch_find(s, two, 0, 10), DP_PORT_UNKNOWN);
     CHECK_EQUAL(dp_switch_find(s, one, 7, 10), DP_PORT_UNKNOWN);
-    dp_switch_learn(s, one, 7, 4, 11);
-    dp_switch_learn(s, one, 0, 5, 11);
+    dp_switch_learn(s, one, 7, 4, false, 11);
+    dp_switch_learn(s, one, 0, 5, false, 11);
     CHECK_EQUAL(dp_switch_find(s, one, 7, 11), 4);
     CHECK_EQUAL(dp_switch_find(s, one, 0, 11), 5);
     free(s);
@@ -32,10 +32,10 @@ static void test_a_silent_station_is_forgotten(void)
 {
     struct dp_switch *s = empty();
 
-    dp_switch_learn(s, one, 0, 3, 10);
+    dp_switch_learn(s, one, 0, 3, false, 10);
     CHECK_EQUAL(dp_switch_find(s, one, 0, 10 + DP_STATION_LIFE_S - 1), 3);
     CHECK_EQUAL(dp_switch_find(s, one, 0, 10 + DP_STATION_LIFE_S), DP_PORT_UNKNOWN);
-    dp_switch_learn(s, one, 0, 3, 10 + DP_STATION_LIFE_S);
+    dp_switch_learn(s, one, 0, 3, false, 10 + DP_STATION_LIFE_S);
     CHECK_EQUAL(dp_switch_find(s, one, 0, 11 + DP_STATION_LIFE_S), 3);
     free(s);
 }
@@ -46,7 +46,7 @@ static void test_a_fixed_station_does_not_move(void)
     struct dp_station station[4];
 
     dp_switch_fix(s, one, 2);
-    dp_switch_learn(s, one, 0, 9, 5);
+    dp_switch_learn(s, one, 0, 9, false, 5);
     CHECK_EQUAL(dp_switch_find(s, one, 0, 5000000), 2);
     CHECK_EQUAL(dp_switch_find(s, one, 42, 5), 2);
     if (CHECK_EQUAL(dp_switch_list(s, 5, station, 4), 1)) {
@@ -56,7 +56,7 @@ static void test_a_fixed_station_does_not_move(void)
     }
     dp_switch_forget(s, 2);
     CHECK_EQUAL(dp_switch_find(s, one, 0, 5), DP_PORT_UNKNOWN);
-    dp_switch_learn(s, one, 0, 9, 5);
+    dp_switch_learn(s, one, 0, 9, false, 5);
     CHECK_EQUAL(dp_switch_find(s, one, 0, 5), 9);
     free(s);
 }
@@ -65,8 +65,8 @@ static void test_groups_and_nobody_are_not_learned(void)
 {
     struct dp_switch *s = empty();
 
-    dp_switch_learn(s, group, 0, 1, 1);
-    dp_switch_learn(s, zero, 0, 1, 1);
+    dp_switch_learn(s, group, 0, 1, false, 1);
+    dp_switch_learn(s, zero, 0, 1, false, 1);
     CHECK_EQUAL(dp_switch_find(s, group, 0, 1), DP_PORT_UNKNOWN);
     CHECK_EQUAL(dp_switch_find(s, zero, 0, 1), DP_PORT_UNKNOWN);
     free(s);
@@ -81,11 +81,37 @@ static void test_made_up_macs_do_not_move_fixed_ones(void)
     dp_switch_fix(s, one, 2);
     for (uint32_t i = 0; i < 200000; i++) {
         memcpy(mac + 2, &i, 4);
-        dp_switch_learn(s, mac, 0, 1, 1 + i / 1000);
+        dp_switch_learn(s, mac, 0, 1, false, 1 + i / 1000);
         known += dp_switch_find(s, mac, 0, 1 + i / 1000) == 1;
     }
     CHECK_EQUAL(known, 200000);
     CHECK_EQUAL(dp_switch_find(s, one, 0, 300), 2);
+    free(s);
+}
+
+/* Who must not have others' MACs takes none that is known, keeps what it has, and takes nobody's place. */
+static void test_a_bound_port_takes_nothing(void)
+{
+    struct dp_switch *s = empty();
+    uint8_t mac[6] = {0x02, 0xff, 0, 0, 0, 0};
+    uint32_t late = 11 + DP_STATION_LIFE_S;
+
+    dp_switch_learn(s, one, 0, 3, false, 10);
+    CHECK(dp_switch_is_taken(s, one, 0, 4, true, 11));
+    CHECK(!dp_switch_is_taken(s, one, 0, 4, false, 11));
+    dp_switch_learn(s, one, 0, 4, true, 11);
+    CHECK_EQUAL(dp_switch_find(s, one, 0, 11), 3);
+    for (uint32_t i = 0; i < 200000; i++) {
+        memcpy(mac + 2, &i, 4);
+        dp_switch_learn(s, mac, 0, 4, true, 12);
+    }
+    CHECK_EQUAL(dp_switch_find(s, one, 0, 12), 3);
+    /* Silent for long, it is anybody's; then it stays where it is. */
+    dp_switch_learn(s, one, 0, 4, true, late);
+    CHECK_EQUAL(dp_switch_find(s, one, 0, late), 4);
+    CHECK(dp_switch_is_taken(s, one, 0, 3, false, late));
+    dp_switch_learn(s, one, 0, 3, false, late);
+    CHECK_EQUAL(dp_switch_find(s, one, 0, late), 4);
     free(s);
 }
 
@@ -96,5 +122,6 @@ int main(void)
     test_a_fixed_station_does_not_move();
     test_groups_and_nobody_are_not_learned();
     test_made_up_macs_do_not_move_fixed_ones();
+    test_a_bound_port_takes_nothing();
     return check_result("test_switch");
 }
