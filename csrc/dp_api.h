@@ -28,8 +28,7 @@ enum dp_error {
     DP_E_IO = -3,
     DP_E_FORMAT = -4,
     DP_E_TRUNCATED = -5,
-    DP_E_LINK_TYPE = -6,
-    DP_E_LIMIT = -7
+    DP_E_LIMIT = -6
 };
 
 const char *dp_error_text(int error);
@@ -90,8 +89,23 @@ enum dp_cause {
     DP_CAUSES
 };
 
-/* How a frame begins. */
-enum dp_link { DP_LINK_ETHERNET, DP_LINK_RAW, DP_LINK_NULL, DP_LINK_LOOP, DP_LINK_SLL, DP_LINK_SLL2, DP_LINKS };
+/* How a frame begins; with any other value nothing in it is read, so that it is no IP. */
+enum dp_link {
+    DP_LINK_ETHERNET,
+    DP_LINK_RAW,
+    DP_LINK_NULL,
+    DP_LINK_LOOP,
+    DP_LINK_SLL,
+    DP_LINK_SLL2,
+    DP_LINK_PPP,
+    DP_LINK_PPPOE,
+    DP_LINK_CISCO_HDLC,
+    DP_LINK_NFLOG,
+    DP_LINK_PKTAP,
+    DP_LINKS
+};
+/* The enum dp_link for a link type as files write it (the registry of tcpdump.org), DP_LINKS if not supported. */
+uint32_t dp_link_of(uint32_t link_type);
 
 /* What is known of a frame besides its bytes: its transport checksum is not complete yet, or was found right. */
 enum { DP_FRAME_CHECKSUM_OFFLOADED = 1 };
@@ -714,12 +728,21 @@ uint64_t dp_capture_wanted(const struct dp_capture *capture);
 int dp_capture_feed(struct dp_capture *capture, const uint8_t *data, size_t size);
 void dp_capture_free(struct dp_capture *capture);
 
+/* Packets whose link type, as the file writes it, is not supported. */
+struct dp_strange_link {
+    uint64_t packets;
+    uint32_t link_type;
+    uint32_t unused;
+};
+enum { DP_STRANGE_LINKS = 8 };
+
 enum dp_capture_format { DP_CAPTURE_UNKNOWN, DP_CAPTURE_PCAP, DP_CAPTURE_PCAPNG };
 
 /*
  * `error` is 0 or a dp_error, found at byte `offset`; `detail` says what stood there. `packets` and `bytes` (on the
  * wire) count what has been read, which may be up to 256 frames ahead of what was judged. `size` is 0 where bytes are
- * fed; `link_type` is that of the first interface.
+ * fed; `link_type` is that of the first interface. `strange[0 .. n_strange)` are link types that are not supported, in
+ * the order in which they came; when there are more, the last one's packets are those of all the rest.
  */
 struct dp_capture_status {
     int error;
@@ -732,7 +755,8 @@ struct dp_capture_status {
     uint32_t link_type;
     uint32_t sections;
     uint32_t interfaces;
-    uint32_t unused;
+    uint32_t n_strange;
+    struct dp_strange_link strange[DP_STRANGE_LINKS];
     char detail[160];
 };
 void dp_capture_status(const struct dp_capture *capture, struct dp_capture_status *status);

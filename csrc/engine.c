@@ -28,8 +28,6 @@ const char *dp_error_text(int error)
         return "unknown or damaged format";
     case DP_E_TRUNCATED:
         return "truncated";
-    case DP_E_LINK_TYPE:
-        return "link type not supported";
     case DP_E_LIMIT:
         return "limit exceeded";
     default:

@@ -1,10 +1,11 @@
 /*
  * packet.c: frame -> struct dp_packet.
  *
- * OVERVIEW. One cursor, `struct reader`, moves forward through the frame; each layer asks it for as many bytes as its
- * header has and goes no further when they are not there. Two lengths are kept apart: `captured`, which bounds every
- * read, and `length`, what was on the wire, which the headers' own length fields are held against. So a capture cut by
- * its snap length is judged by the headers that it still holds, and a packet that lies about its length is found.
+ * OVERVIEW. One cursor, `struct dp_reader` (link.h), moves forward through the frame; each layer asks it for as many
+ * bytes as its header has and goes no further when they are not there. Two lengths are kept apart: `captured`, which
+ * bounds every read, and `length`, what was on the wire, which the headers' own length fields are held against. So a
+ * capture cut by its snap length is judged by the headers that it still holds, and a packet that lies about its length
+ * is found.
  *
  * LENGTHS. An IPv4 total length of 0 and an IPv6 payload length of 0 are what a capture of a segmentation-offloaded
  * super-packet shows: the frame's own length stands in then (RFC 2675 jumbograms carry theirs in an option; the frame's
@@ -14,49 +15,11 @@
 
 #include "bytes.h"
 #include "discovery.h"
+#include "link.h"
 
-enum { LINK_TAGS_MAX = 8, EXTENSION_HEADERS_MAX = 16 };
-
-enum {
-    ETHERTYPE_IPV4 = 0x0800,
-    ETHERTYPE_ARP = 0x0806,
-    ETHERTYPE_VLAN = 0x8100,
-    ETHERTYPE_IPV6 = 0x86dd,
-    ETHERTYPE_MPLS = 0x8847,
-    ETHERTYPE_MPLS_UPSTREAM = 0x8848,
-    ETHERTYPE_PPPOE_SESSION = 0x8864,
-    ETHERTYPE_QINQ = 0x88a8,
-    ETHERTYPE_QINQ_OLD = 0x9100
-};
+enum { EXTENSION_HEADERS_MAX = 16 };
 
 enum { ARP_REQUEST = 1, ROUTER_SOLICITATION = 133, REDIRECT = 137 };
-
-struct reader {
-    const uint8_t *at;
-    uint32_t captured; /* bytes left to read */
-    uint32_t length;   /* bytes left on the wire */
-};
-
-/* The next `n` bytes, NULL when they were not captured; the reader moves on. */
-static inline const uint8_t *take(struct reader *r, uint32_t n)
-{
-    const uint8_t *p = r->at;
-
-    if (n > r->captured)
-        return NULL;
-    r->at += n;
-    r->captured -= n;
-    r->length -= n;
-    return p;
-}
-
-/* What follows ends after `n` more bytes; padding behind it is dropped. */
-static inline void limit(struct reader *r, uint32_t n)
-{
-    r->length = n;
-    if (r->captured > n)
-        r->captured = n;
-}
 
 static void malformed(struct dp_packet *packet, enum dp_cause cause)
 {
@@ -87,10 +50,10 @@ static void parse_tcp_scale(const uint8_t *option, uint32_t n, struct dp_tcp_seg
     }
 }
 
-static void parse_tcp(struct reader *r, struct dp_packet *packet)
+static void parse_tcp(struct dp_reader *r, struct dp_packet *packet)
 {
     uint32_t length = r->length, header, options;
-    const uint8_t *p = take(r, 20);
+    const uint8_t *p = dp_take(r, 20);
     struct dp_tcp_segment *tcp = &packet->tcp;
 
     if (!p) {
@@ -119,10 +82,10 @@ static void parse_tcp(struct reader *r, struct dp_packet *packet)
     }
 }
 
-static void parse_ports(struct reader *r, struct dp_packet *packet, uint32_t header)
+static void parse_ports(struct dp_reader *r, struct dp_packet *packet, uint32_t header)
 {
     uint32_t length = r->length;
-    const uint8_t *p = take(r, header);
+    const uint8_t *p = dp_take(r, header);
 
     if (!p) {
         malformed(packet, length < header ? DP_CAUSE_BAD_LENGTH : DP_CAUSE_SHORT_HEADER);
@@ -132,7 +95,7 @@ static void parse_ports(struct reader *r, struct dp_packet *packet, uint32_t hea
     packet->destination_port = dp_get16(p + 2);
 }
 
-static void parse_udp(struct reader *r, struct dp_packet *packet, bool fragment)
+static void parse_udp(struct dp_reader *r, struct dp_packet *packet, bool fragment)
 {
     uint32_t length = r->length, said;
     const uint8_t *p = r->at;
@@ -191,7 +154,7 @@ static bool icmp_error(const struct dp_packet *packet, uint8_t type)
     return type == 3 || type == 4 || type == 11 || type == 12;
 }
 
-static void parse_icmp(struct reader *r, struct dp_packet *packet, uint8_t hop_limit)
+static void parse_icmp(struct dp_reader *r, struct dp_packet *packet, uint8_t hop_limit)
 {
     static const uint8_t class_of[] = {
         [DP_DISCOVERY_NONE] = DP_ICMP_UNKNOWN,
@@ -200,7 +163,7 @@ static void parse_icmp(struct reader *r, struct dp_packet *packet, uint8_t hop_l
         [DP_DISCOVERY_BROKEN] = DP_ICMP_CONTROL_BROKEN,
     };
     uint32_t length = r->length;
-    const uint8_t *p = take(r, 8);
+    const uint8_t *p = dp_take(r, 8);
     bool reply;
 
     if (!p) {
@@ -227,7 +190,7 @@ static void parse_icmp(struct reader *r, struct dp_packet *packet, uint8_t hop_l
     }
 }
 
-static void parse_whole_transport(struct reader *r, struct dp_packet *packet, uint8_t hop_limit, bool fragment)
+static void parse_whole_transport(struct dp_reader *r, struct dp_packet *packet, uint8_t hop_limit, bool fragment)
 {
     packet->selector = (uint32_t)packet->protocol << 16;
     switch (packet->protocol) {
@@ -262,7 +225,7 @@ static void parse_whole_transport(struct reader *r, struct dp_packet *packet, ui
 }
 
 /* A first fragment must hold the whole transport header (RFC 1858, RFC 7112). */
-static void parse_transport(struct reader *r, struct dp_packet *packet, uint8_t hop_limit, bool fragment)
+static void parse_transport(struct dp_reader *r, struct dp_packet *packet, uint8_t hop_limit, bool fragment)
 {
     parse_whole_transport(r, packet, hop_limit, fragment);
     if (fragment && packet->kind == DP_PACKET_MALFORMED && packet->cause == DP_CAUSE_BAD_LENGTH) {
@@ -274,10 +237,10 @@ static void parse_transport(struct reader *r, struct dp_packet *packet, uint8_t 
 
 /* ---- network ---- */
 
-static void parse_ipv4(struct reader *r, struct dp_packet *packet)
+static void parse_ipv4(struct dp_reader *r, struct dp_packet *packet)
 {
     uint32_t length = r->length, header, total, fragment;
-    const uint8_t *p = take(r, 20);
+    const uint8_t *p = dp_take(r, 20);
 
     if (!p) {
         malformed(packet, DP_CAUSE_SHORT_HEADER);
@@ -296,12 +259,12 @@ static void parse_ipv4(struct reader *r, struct dp_packet *packet)
         malformed(packet, DP_CAUSE_BAD_VERSION);
     else if (header < 20 || total < header || total > length)
         malformed(packet, DP_CAUSE_BAD_LENGTH);
-    else if (!take(r, header - 20))
+    else if (!dp_take(r, header - 20))
         malformed(packet, DP_CAUSE_SHORT_HEADER);
     if (packet->kind == DP_PACKET_MALFORMED)
         return;
     packet->trailer = length - total;
-    limit(r, total - header);
+    dp_limit(r, total - header);
     packet->kind = DP_PACKET_IP;
     fragment = dp_get16(p + 6) & 0x3fff;
     if (fragment) {
@@ -321,9 +284,9 @@ static void parse_ipv4(struct reader *r, struct dp_packet *packet)
 }
 
 /* Steps over one extension header; false when it does not fit. A fragment header is told to `packet`. */
-static bool skip_extension(struct reader *r, uint8_t *next, struct dp_packet *packet)
+static bool skip_extension(struct dp_reader *r, uint8_t *next, struct dp_packet *packet)
 {
-    const uint8_t *p = take(r, 8);
+    const uint8_t *p = dp_take(r, 8);
     uint32_t size;
 
     if (!p)
@@ -340,13 +303,13 @@ static bool skip_extension(struct reader *r, uint8_t *next, struct dp_packet *pa
     }
     size = dp_extension_size(*next, p);
     *next = p[0];
-    return size >= 8 && take(r, size - 8) != NULL;
+    return size >= 8 && dp_take(r, size - 8) != NULL;
 }
 
-static void parse_ipv6(struct reader *r, struct dp_packet *packet)
+static void parse_ipv6(struct dp_reader *r, struct dp_packet *packet)
 {
     uint32_t payload;
-    const uint8_t *p = take(r, 40);
+    const uint8_t *p = dp_take(r, 40);
     uint8_t next;
 
     if (!p) {
@@ -367,7 +330,7 @@ static void parse_ipv6(struct reader *r, struct dp_packet *packet)
     if (packet->kind == DP_PACKET_MALFORMED)
         return;
     packet->trailer = r->length - payload;
-    limit(r, payload);
+    dp_limit(r, payload);
     packet->kind = DP_PACKET_IP;
     next = p[6];
     for (int headers = 0; dp_is_extension(next) && !packet->later_fragment; headers++) {
@@ -390,16 +353,16 @@ static void parse_ipv6(struct reader *r, struct dp_packet *packet)
 }
 
 /* Of Ethernet and IPv4 only (RFC 826): in other ARP there is no address that an instance could hold. */
-static void parse_arp(struct reader *r, struct dp_packet *packet)
+static void parse_arp(struct dp_reader *r, struct dp_packet *packet)
 {
     uint32_t length = r->length;
-    const uint8_t *p = take(r, 28);
+    const uint8_t *p = dp_take(r, 28);
 
     if (!p) {
         malformed(packet, length < 28 ? DP_CAUSE_BAD_LENGTH : DP_CAUSE_SHORT_HEADER);
         return;
     }
-    if (dp_get16(p) != 1 || dp_get16(p + 2) != ETHERTYPE_IPV4 || p[4] != 6 || p[5] != 4) {
+    if (dp_get16(p) != 1 || dp_get16(p + 2) != DP_ETHERTYPE_IPV4 || p[4] != 6 || p[5] != 4) {
         malformed(packet, DP_CAUSE_BAD_LENGTH);
         return;
     }
@@ -414,7 +377,7 @@ static void parse_arp(struct reader *r, struct dp_packet *packet)
     packet->destination.word[0] = dp_raw32(p + 16);
 }
 
-static void parse_ip_by_version(struct reader *r, struct dp_packet *packet)
+static void parse_ip_by_version(struct dp_reader *r, struct dp_packet *packet)
 {
     if (r->captured == 0)
         malformed(packet, DP_CAUSE_SHORT_HEADER);
@@ -426,97 +389,7 @@ static void parse_ip_by_version(struct reader *r, struct dp_packet *packet)
         malformed(packet, DP_CAUSE_BAD_VERSION);
 }
 
-/* ---- link ---- */
-
-/* MPLS says nothing of what it carries: after the last label, a first nibble of 4 or 6 is taken for IP (RFC 4928, 2).
- */
-static void parse_mpls(struct reader *r, struct dp_packet *packet)
-{
-    for (int labels = 0; labels < LINK_TAGS_MAX; labels++) {
-        const uint8_t *p = take(r, 4);
-
-        if (!p)
-            return;
-        if (p[2] & 1) {
-            if (r->captured > 0 && (r->at[0] >> 4 == 4 || r->at[0] >> 4 == 6))
-                parse_ip_by_version(r, packet);
-            return;
-        }
-    }
-}
-
-static void parse_pppoe(struct reader *r, struct dp_packet *packet)
-{
-    const uint8_t *p = take(r, 8);
-    uint32_t payload;
-
-    if (!p || p[0] != 0x11 || p[1] != 0)
-        return;
-    payload = dp_get16(p + 4);
-    if (payload < 2 || payload - 2 > r->length)
-        return;
-    limit(r, payload - 2);
-    if (dp_get16(p + 6) == 0x0021)
-        parse_ipv4(r, packet);
-    else if (dp_get16(p + 6) == 0x0057)
-        parse_ipv6(r, packet);
-}
-
-static void parse_ethertype(struct reader *r, struct dp_packet *packet, uint16_t type)
-{
-    for (int tags = 0; type == ETHERTYPE_VLAN || type == ETHERTYPE_QINQ || type == ETHERTYPE_QINQ_OLD; tags++) {
-        const uint8_t *p = take(r, 4);
-
-        if (!p || tags == LINK_TAGS_MAX)
-            return;
-        packet->vlans = packet->vlans << 12 | (dp_get16(p) & 0xfff);
-        type = dp_get16(p + 2);
-    }
-    if (type == ETHERTYPE_IPV4)
-        parse_ipv4(r, packet);
-    else if (type == ETHERTYPE_IPV6)
-        parse_ipv6(r, packet);
-    else if (type == ETHERTYPE_ARP)
-        parse_arp(r, packet);
-    else if (type == ETHERTYPE_MPLS || type == ETHERTYPE_MPLS_UPSTREAM)
-        parse_mpls(r, packet);
-    else if (type == ETHERTYPE_PPPOE_SESSION)
-        parse_pppoe(r, packet);
-}
-
-static void parse_null(struct reader *r, struct dp_packet *packet, bool network_order)
-{
-    const uint8_t *p = take(r, 4);
-    uint32_t family;
-
-    if (!p)
-        return;
-    family = dp_get32(p);
-    /* The sender's own byte order: its address families are small numbers (pcap's LINKTYPE_NULL). */
-    if (!network_order && family > 0xffff)
-        family = __builtin_bswap32(family);
-    if (family == 2)
-        parse_ipv4(r, packet);
-    else if (family == 10 || family == 24 || family == 28 || family == 30)
-        parse_ipv6(r, packet);
-}
-
-static void parse_cooked(struct reader *r, struct dp_packet *packet, bool version2)
-{
-    const uint8_t *p = take(r, version2 ? 20 : 16), *address;
-    uint16_t hardware, size, type;
-
-    if (!p)
-        return;
-    hardware = dp_get16(version2 ? p + 8 : p + 2);
-    size = version2 ? p[11] : dp_get16(p + 4);
-    address = version2 ? p + 12 : p + 6;
-    type = dp_get16(version2 ? p : p + 14);
-    if (hardware == 1 && size == 6) {
-        packet->source_mac = address;
-    }
-    parse_ethertype(r, packet, type);
-}
+/* ---- the frame ---- */
 
 static void clear(struct dp_packet *packet)
 {
@@ -541,33 +414,47 @@ static void clear(struct dp_packet *packet)
     packet->trailer = 0;
 }
 
+/* Walks the link header. That of nearly all frames, plain Ethernet with IP in it, stands here to be short. */
+static inline enum dp_network walk_link(const struct dp_frame *frame, struct dp_reader *r, struct dp_packet *packet)
+{
+    struct dp_link_header header = {0};
+    enum dp_network network = DP_NETWORK_OTHER;
+
+    if (frame->link == DP_LINK_ETHERNET && r->captured >= 14) {
+        uint16_t type = dp_get16(r->at + 12);
+
+        if (type == DP_ETHERTYPE_IPV4 || type == DP_ETHERTYPE_IPV6) {
+            packet->destination_mac = dp_take(r, 14);
+            packet->source_mac = packet->destination_mac + 6;
+            return type == DP_ETHERTYPE_IPV4 ? DP_NETWORK_IPV4 : DP_NETWORK_IPV6;
+        }
+    }
+    network = dp_link_walk(frame->link, r, &header);
+    packet->source_mac = header.source_mac;
+    packet->destination_mac = header.destination_mac;
+    packet->vlans = header.vlans;
+    return network;
+}
+
 void dp_packet_parse(const struct dp_frame *frame, struct dp_packet *packet)
 {
-    struct reader r = {frame->data, frame->captured, frame->length};
-    const uint8_t *p;
+    struct dp_reader r = {frame->data, frame->captured, frame->length};
 
     clear(packet);
     if (r.length < r.captured)
         r.length = r.captured;
-    switch (frame->link) {
-    case DP_LINK_ETHERNET:
-        p = take(&r, 14);
-        if (!p)
-            return;
-        packet->destination_mac = p;
-        packet->source_mac = p + 6;
-        parse_ethertype(&r, packet, dp_get16(p + 12));
+    switch (walk_link(frame, &r, packet)) {
+    case DP_NETWORK_IPV4:
+        parse_ipv4(&r, packet);
         break;
-    case DP_LINK_RAW:
+    case DP_NETWORK_IPV6:
+        parse_ipv6(&r, packet);
+        break;
+    case DP_NETWORK_ARP:
+        parse_arp(&r, packet);
+        break;
+    case DP_NETWORK_IP:
         parse_ip_by_version(&r, packet);
-        break;
-    case DP_LINK_NULL:
-    case DP_LINK_LOOP:
-        parse_null(&r, packet, frame->link == DP_LINK_LOOP);
-        break;
-    case DP_LINK_SLL:
-    case DP_LINK_SLL2:
-        parse_cooked(&r, packet, frame->link == DP_LINK_SLL2);
         break;
     default:
         break;
@@ -577,7 +464,7 @@ void dp_packet_parse(const struct dp_frame *frame, struct dp_packet *packet)
 /* ---- quoted packets ---- */
 
 /* The first eight transport bytes, all that RFC 792 promises, hold the ports or the query identifier. */
-static bool parse_quoted_transport(struct reader *r, struct dp_packet *inner)
+static bool parse_quoted_transport(struct dp_reader *r, struct dp_packet *inner)
 {
     const uint8_t *p;
     bool reply;
@@ -588,7 +475,7 @@ static bool parse_quoted_transport(struct reader *r, struct dp_packet *inner)
     case DP_PROTO_UDPLITE:
     case DP_PROTO_SCTP:
     case DP_PROTO_DCCP:
-        p = take(r, 8);
+        p = dp_take(r, 8);
         if (!p)
             return false;
         inner->source_port = dp_get16(p);
@@ -597,7 +484,7 @@ static bool parse_quoted_transport(struct reader *r, struct dp_packet *inner)
         return true;
     case DP_PROTO_ICMP:
     case DP_PROTO_ICMPV6:
-        p = take(r, 8);
+        p = dp_take(r, 8);
         if (!p || !icmp_query(inner, p[0], &inner->icmp_query, &reply))
             return false;
         inner->source_port = dp_get16(p + 4);
@@ -610,21 +497,21 @@ static bool parse_quoted_transport(struct reader *r, struct dp_packet *inner)
 
 bool dp_packet_parse_quoted(const struct dp_packet *error, struct dp_packet *inner)
 {
-    struct reader r = {error->inside, error->inside_captured, error->inside_captured};
+    struct dp_reader r = {error->inside, error->inside_captured, error->inside_captured};
     const uint8_t *p;
     uint8_t next;
 
     clear(inner);
     if (error->family == 4) {
-        p = take(&r, 20);
-        if (!p || p[0] >> 4 != 4 || (p[0] & 15) < 5 || !take(&r, (uint32_t)(p[0] & 15) * 4 - 20) ||
+        p = dp_take(&r, 20);
+        if (!p || p[0] >> 4 != 4 || (p[0] & 15) < 5 || !dp_take(&r, (uint32_t)(p[0] & 15) * 4 - 20) ||
             (dp_get16(p + 6) & 0x1fff))
             return false;
         inner->source.word[0] = dp_raw32(p + 12);
         inner->destination.word[0] = dp_raw32(p + 16);
         next = p[9];
     } else {
-        p = take(&r, 40);
+        p = dp_take(&r, 40);
         if (!p || p[0] >> 4 != 6)
             return false;
         memcpy(inner->source.byte, p + 8, 16);

@@ -117,6 +117,11 @@ static const struct dp_word links[] = {
     [DP_LINK_LOOP] = WORD("loop"),
     [DP_LINK_SLL] = WORD("sll"),
     [DP_LINK_SLL2] = WORD("sll2"),
+    [DP_LINK_PPP] = WORD("ppp"),
+    [DP_LINK_PPPOE] = WORD("pppoe"),
+    [DP_LINK_CISCO_HDLC] = WORD("cisco-hdlc"),
+    [DP_LINK_NFLOG] = WORD("nflog"),
+    [DP_LINK_PKTAP] = WORD("pktap"),
 };
 HAS_ALL(links, DP_LINKS);
 

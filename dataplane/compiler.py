@@ -237,6 +237,8 @@ class Compiler:
         zone = self.names.zone(instance.id)
         for address in instance.packed_addresses:
             yield (_padded(address), len(address) * 8), _family(address), zone, 0
+        if instance.mac:
+            yield (link_local(_mac(instance.mac)), 128), 6, zone, 0
         for address, bits in instance.packed_address_pairs:
             yield (_padded(address), bits), _family(address), zone, 1
 
@@ -269,6 +271,11 @@ def written_rules(groups: Iterable[SecurityGroup]) -> dict[tuple[str, str], list
 def pack_address(text: str) -> bytes:
     """An IPv4 or IPv6 address as 4 or 16 bytes."""
     return socket.inet_pton(socket.AF_INET6 if ":" in text else socket.AF_INET, text)
+
+
+def link_local(mac: bytes) -> bytes:
+    """The link-local address that is made from a MAC (RFC 4291, appendix A): 16 bytes."""
+    return b"\xfe\x80" + bytes(6) + bytes([mac[0] ^ 2]) + mac[1:3] + b"\xff\xfe" + mac[3:]
 
 
 def _padded(address: bytes) -> bytes:

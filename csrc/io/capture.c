@@ -127,37 +127,17 @@ void dp_capture_fault(struct dp_capture *capture, int error, const uint8_t *wher
     capture->step = NULL;
 }
 
-void dp_capture_fault_link_type(struct dp_capture *capture, const uint8_t *where, uint32_t link_type)
+void dp_capture_count_strange(struct dp_capture *capture, uint32_t link_type, uint32_t packets)
 {
-    dp_capture_fault(capture, DP_E_LINK_TYPE, where,
-                     "link type %" PRIu32
-                     " is not supported (supported: Ethernet, raw IP, null/loopback, Linux cooked v1 "
-                     "and v2)",
-                     link_type);
-}
-
-uint32_t dp_capture_link(uint32_t link_type)
-{
-    switch (link_type) {
-    case 1:
-        return DP_LINK_ETHERNET;
-    case 12: /* DLT_RAW of most systems, and of OpenBSD the next, written raw by old programs. */
-    case 14:
-    case 101:
-    case 228:
-    case 229:
-        return DP_LINK_RAW;
-    case 0:
-        return DP_LINK_NULL;
-    case 108:
-        return DP_LINK_LOOP;
-    case 113:
-        return DP_LINK_SLL;
-    case 276:
-        return DP_LINK_SLL2;
-    default:
-        return DP_LINKS;
-    }
+    struct dp_capture_status *status = &capture->status;
+    uint32_t i = 0;
+    while (i < status->n_strange && status->strange[i].link_type != link_type)
+        i++;
+    if (i == DP_STRANGE_LINKS)
+        i--;
+    else if (i == status->n_strange)
+        status->strange[status->n_strange++].link_type = link_type;
+    status->strange[i].packets += packets;
 }
 
 /* The magic numbers of pcap, in the order of this machine or swapped; the same bytes either way for pcapng. */

@@ -103,10 +103,8 @@ bool dp_capture_rewind(struct dp_capture *capture);
 /* Ends the capture with a fault found at `where`, which lies in the source. */
 __attribute__((format(printf, 4, 5))) void dp_capture_fault(struct dp_capture *capture, int error, const uint8_t *where,
                                                             const char *format, ...);
-void dp_capture_fault_link_type(struct dp_capture *capture, const uint8_t *where, uint32_t link_type);
-
-/* The enum dp_link for a link type as files write it (the registry of tcpdump.org), DP_LINKS if not supported. */
-uint32_t dp_capture_link(uint32_t link_type);
+/* Counts packets of a link type that is not supported. */
+void dp_capture_count_strange(struct dp_capture *capture, uint32_t link_type, uint32_t packets);
 
 dp_capture_step dp_pcap_header;
 dp_capture_step dp_pcapng_blocks;

@@ -70,6 +70,8 @@ static inline __attribute__((always_inline)) size_t read_records(struct dp_captu
         };
         at += (size_t)header_size + captured;
     }
+    if (link == DP_LINKS)
+        dp_capture_count_strange(capture, capture->status.link_type, tail - capture->tail);
     source->at = at;
     capture->tail = tail;
     return need;
@@ -110,11 +112,7 @@ size_t dp_pcap_header(struct dp_capture *capture)
     capture->status.link_type = link_type;
     capture->status.interfaces = 1;
     capture->status.sections = 1;
-    pcap->link = dp_capture_link(link_type);
-    if (pcap->link == DP_LINKS) {
-        dp_capture_fault_link_type(capture, at + LINK_TYPE_AT, link_type);
-        return 0;
-    }
+    pcap->link = dp_link_of(link_type);
 
     source->at = at + HEADER_SIZE;
     capture->unit = "packet record";

@@ -17,7 +17,7 @@
  * Guarantees
  *   1. A block is looked at only when all of it is there, its length is a multiple of 4 within BLOCK_MAX, and both of
  *      its lengths agree; no read leaves the block.
- *   2. An interface whose link type is not supported does no harm until a packet names it.
+ *   2. Packets of an interface whose link type is not supported are delivered with link DP_LINKS, and counted.
  *   3. No value of resolution, offset or count overflows, divides by zero or shifts too far: times saturate.
  */
 #include "capture.h"
@@ -176,7 +176,7 @@ static void read_interface(struct dp_capture *capture, const struct block *block
 {
     struct dp_pcapng_interface interface = {.link_type = dp_load_u16(block->at + 8, block->swapped),
                                             .snap_length = dp_load_u32(block->at + 12, block->swapped)};
-    interface.link = dp_capture_link(interface.link_type);
+    interface.link = dp_link_of(interface.link_type);
     set_resolution(&interface, 6);
 
     const uint8_t *place = block->at + MIN_INTERFACE - 4;
@@ -218,12 +218,7 @@ static const struct dp_pcapng_interface *find_interface(struct dp_capture *captu
                          section->n_interfaces);
         return NULL;
     }
-    const struct dp_pcapng_interface *interface = &section->interfaces[number];
-    if (interface->link == DP_LINKS) {
-        dp_capture_fault_link_type(capture, block->at, interface->link_type);
-        return NULL;
-    }
-    return interface;
+    return &section->interfaces[number];
 }
 
 /* Queues a packet whose data begin after `header` bytes of its block, of which the last 4 close it. */
@@ -237,6 +232,8 @@ static void add_packet(struct dp_capture *capture, const struct block *block,
                          room);
         return;
     }
+    if (interface->link == DP_LINKS)
+        dp_capture_count_strange(capture, interface->link_type, 1);
     capture->queue[capture->tail++] = (struct dp_frame){
         .time_ns = capture->pcapng.last_time_ns,
         .data = block->at + header,

@@ -136,7 +136,6 @@ class Lib:
     DP_E_FORMAT: int
     DP_E_IO: int
     DP_E_LIMIT: int
-    DP_E_LINK_TYPE: int
     DP_E_MEMORY: int
     DP_E_TRUNCATED: int
     DP_FEED_CONNECTIONS: int
@@ -154,9 +153,14 @@ class Lib:
     DP_INGRESS: int
     DP_INITIATOR: int
     DP_LINKS: int
+    DP_LINK_CISCO_HDLC: int
     DP_LINK_ETHERNET: int
     DP_LINK_LOOP: int
+    DP_LINK_NFLOG: int
     DP_LINK_NULL: int
+    DP_LINK_PKTAP: int
+    DP_LINK_PPP: int
+    DP_LINK_PPPOE: int
     DP_LINK_RAW: int
     DP_LINK_SLL: int
     DP_LINK_SLL2: int
@@ -188,6 +192,7 @@ class Lib:
     DP_STATE_NEW: int
     DP_STATE_RELATED: int
     DP_STATE_UNTRACKED: int
+    DP_STRANGE_LINKS: int
     DP_TCP_ACK: int
     DP_TCP_ACK_FIN: int
     DP_TCP_EVENTS: int
@@ -267,6 +272,7 @@ class Lib:
     def dp_firewall_watch(self, a0: CData, a1: int, a2: int, /) -> None: ...
     def dp_firewall_worker_counters(self, a0: CData, a1: int, a2: CData, /) -> int: ...
     def dp_flows_match(self, a0: CData, a1: int, a2: CData, a3: CData, /) -> int: ...
+    def dp_link_of(self, a0: int, /) -> int: ...
     def dp_records_text(
         self, a0: CData, a1: int, a2: int, a3: CData, a4: CData, a5: CData, a6: int, a7: CData, /
     ) -> int: ...

@@ -29,10 +29,6 @@ class TruncatedError(FormatError):
     """A file ends in the middle of something."""
 
 
-class LinkTypeError(FormatError):
-    """A capture's link type is not supported."""
-
-
 class LimitError(DataPlaneError):
     """A bound of a table is reached."""
 
@@ -43,7 +39,6 @@ ERRORS: dict[int, type[DataPlaneError]] = {
     lib.DP_E_IO: ReadError,
     lib.DP_E_FORMAT: FormatError,
     lib.DP_E_TRUNCATED: TruncatedError,
-    lib.DP_E_LINK_TYPE: LinkTypeError,
     lib.DP_E_LIMIT: LimitError,
 }
 

@@ -175,6 +175,13 @@ def _print_speed(console: Console, summary: Summary) -> None:
         f"{summary.packets_per_second / 1e6:.2f} million packets/s",
         soft_wrap=True,
     )
+    for capture in summary.captures:
+        for link in capture.strange_links:
+            console.print(
+                f"{capture.name}: {_count(link.packets)} packet{'' if link.packets == 1 else 's'} "
+                f"of link type {link.link_type} ({link.name or 'unknown'}), which is not supported: bypass",
+                soft_wrap=True,
+            )
     if summary.time_backwards:
         console.print(
             f"{_count(summary.time_backwards)} packets have a time before an earlier packet's; they were judged at the "

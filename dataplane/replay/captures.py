@@ -29,11 +29,46 @@ class CaptureError(OSError):
 
 
 @dataclass(frozen=True, slots=True)
+class StrangeLink:
+    """Packets whose link type, a number of the registry of tcpdump.org, is not supported; `name` is None for many."""
+
+    link_type: int
+    name: str | None
+    packets: int
+
+
+#: Link types that carry no IP, or not so that it can be found, and are met in captures all the same.
+_LINK_NAMES = {
+    105: "IEEE802_11",
+    117: "PFLOG",
+    119: "PRISM_HEADER",
+    127: "IEEE802_11_RADIOTAP",
+    163: "IEEE802_11_AVS",
+    177: "LINUX_LAPD",
+    187: "BLUETOOTH_HCI_H4",
+    189: "USB_LINUX",
+    190: "CAN20B",
+    192: "PPI",
+    195: "IEEE802_15_4_WITHFCS",
+    201: "BLUETOOTH_HCI_H4_WITH_PHDR",
+    220: "USB_LINUX_MMAPPED",
+    227: "CAN_SOCKETCAN",
+    230: "IEEE802_15_4_NOFCS",
+    249: "USBPCAP",
+    251: "BLUETOOTH_LE_LL",
+    253: "NETLINK",
+    254: "BLUETOOTH_LINUX_MONITOR",
+    266: "USB_DARWIN",
+    288: "USB_2_0",
+}
+
+
+@dataclass(frozen=True, slots=True)
 class CaptureStatus:
     """How far a capture was read. `fault` says what stopped it before its end, at byte `offset`; None if nothing did.
 
     The offset of a compressed capture counts decompressed bytes, and `fault` says so. `position` and `size` are bytes
-    of the file, for a progress bar; `size` is 0 where it is not known.
+    of the file, for a progress bar; `size` is 0 where it is not known. Packets of `strange_links` are ``bypass``.
     """
 
     name: str
@@ -44,6 +79,7 @@ class CaptureStatus:
     size: int
     fault: str | None
     offset: int | None
+    strange_links: Sequence[StrangeLink] = ()
 
     @property
     def words(self) -> str:
@@ -239,4 +275,8 @@ def _status(capture: _Capture) -> CaptureStatus:
         size=status.size,
         fault=fault,
         offset=offset,
+        strange_links=[
+            StrangeLink(link.link_type, _LINK_NAMES.get(link.link_type), link.packets)
+            for link in status.strange[0 : status.n_strange]
+        ],
     )

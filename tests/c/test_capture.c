@@ -102,7 +102,16 @@ static void link_types(void)
                  {0, DP_LINK_NULL},
                  {108, DP_LINK_LOOP},
                  {113, DP_LINK_SLL},
-                 {276, DP_LINK_SLL2}};
+                 {276, DP_LINK_SLL2},
+                 {9, DP_LINK_PPP},
+                 {50, DP_LINK_PPP},
+                 {166, DP_LINK_PPP},
+                 {204, DP_LINK_PPP},
+                 {51, DP_LINK_PPPOE},
+                 {104, DP_LINK_CISCO_HDLC},
+                 {239, DP_LINK_NFLOG},
+                 {149, DP_LINK_PKTAP},
+                 {258, DP_LINK_PKTAP}};
     struct bytes bytes = {0};
     for (uint32_t i = 0; i < sizeof known / sizeof known[0]; i++) {
         pcap_file(&bytes, MAGIC_MICRO, 4, known[i].link_type);
@@ -112,18 +121,20 @@ static void link_types(void)
         CHECK_EQUAL(reading.packets[0].link, known[i].link);
         CHECK_EQUAL(reading.status.link_type, known[i].link_type & 0xffff);
     }
-    static const uint32_t unknown[] = {2, 50, 105, 239, 227, 230, 277, 0xffff};
+    /* Packets of any other are delivered, as no IP, and counted. */
+    static const uint32_t unknown[] = {2, 105, 227, 230, 231, 277, 0xffff};
     for (uint32_t i = 0; i < sizeof unknown / sizeof unknown[0]; i++) {
         pcap_file(&bytes, MAGIC_MICRO, 4, unknown[i]);
-        pcap_record(&bytes, 1, 0, 60, 60);
+        for (uint32_t packets = 0; packets < 300; packets++)
+            pcap_record(&bytes, 1, 0, 60, 60);
         read_capture(&bytes, &reading);
-        CHECK_EQUAL(reading.n, 0);
-        CHECK_FAULT(&reading, DP_E_LINK_TYPE, 20, "is not supported (supported: Ethernet, raw IP");
+        CHECK_NO_FAULT(&reading);
+        CHECK_EQUAL(reading.n, 300);
+        CHECK_EQUAL(reading.packets[299].link, DP_LINKS);
+        CHECK_EQUAL(reading.status.n_strange, 1);
+        CHECK_EQUAL(reading.status.strange[0].link_type, unknown[i]);
+        CHECK_EQUAL(reading.status.strange[0].packets, 300);
     }
-    pcap_file(&bytes, MAGIC_MICRO, 4, 231);
-    read_capture(&bytes, &reading);
-    CHECK_TEXT(reading.status.detail,
-               "link type 231 is not supported (supported: Ethernet, raw IP, null/loopback, Linux cooked v1 and v2)");
 }
 
 static void absurd_captured_length(void)

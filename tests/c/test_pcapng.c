@@ -280,19 +280,28 @@ static void captured_beyond_block(void)
     }
 }
 
-/* An interface of an unknown link type does no harm until a packet names it. */
-static void unknown_link_type(void)
+/* Packets of an unknown link type are delivered as such, counted by type, and do no harm to the others. */
+static void unknown_link_types(void)
 {
     struct bytes bytes = {0};
     put_section(&bytes, 1, 0);
     put_interface(&bytes, 1, 0, -1, 0);
-    put_interface(&bytes, 189, 0, -1, 0);
-    put_enhanced(&bytes, 0, 0, 60, 60);
-    size_t at = put_enhanced(&bytes, 1, 0, 60, 60);
+    for (uint32_t i = 0; i < 10; i++)
+        put_interface(&bytes, 300 + i, 0, -1, 0);
+    put_interface(&bytes, 300, 0, -1, 0);
+    for (uint32_t i = 0; i < 12; i++)
+        put_enhanced(&bytes, i, 0, 60, 60);
     put_enhanced(&bytes, 0, 0, 60, 60);
     read_capture(&bytes, &reading);
-    CHECK_EQUAL(reading.n, 1);
-    CHECK_FAULT(&reading, DP_E_LINK_TYPE, at, "link type 189 is not supported");
+    CHECK_NO_FAULT(&reading);
+    CHECK_EQUAL(reading.n, 13);
+    CHECK_EQUAL(reading.packets[0].link, DP_LINK_ETHERNET);
+    CHECK_EQUAL(reading.packets[1].link, DP_LINKS);
+    CHECK_EQUAL(reading.packets[12].link, DP_LINK_ETHERNET);
+    CHECK_EQUAL(reading.status.n_strange, DP_STRANGE_LINKS);
+    CHECK_EQUAL(reading.status.strange[0].link_type, 300);
+    CHECK_EQUAL(reading.status.strange[0].packets, 2);
+    CHECK_EQUAL(reading.status.strange[7].packets, 3);
 }
 
 static void section_headers(void)
@@ -393,7 +402,7 @@ int main(void)
     options_are_checked();
     block_lengths();
     captured_beyond_block();
-    unknown_link_type();
+    unknown_link_types();
     section_headers();
     long_capture();
     too_many_interfaces();

@@ -238,7 +238,7 @@ static void words_of_spec_7(void)
     check_words(DP_WORD_CONN_STATE, "INVALID|SYN_SENT|SYN_SENT2|SYN_RECV|SYN_RECV|ESTABLISHED|FIN_WAIT|FIN_WAIT|"
                                     "CLOSE_WAIT|CLOSE_WAIT|CLOSING|LAST_ACK|LAST_ACK|TIME_WAIT|CLOSE|UNREPLIED|REPLIED|"
                                     "UNREPLIED|REPLIED");
-    check_words(DP_WORD_LINK, "ethernet|raw|null|loop|sll|sll2");
+    check_words(DP_WORD_LINK, "ethernet|raw|null|loop|sll|sll2|ppp|pppoe|cisco-hdlc|nflog|pktap");
     check_words(DP_WORD_FLOOD, "tcp-half-open|tcp|udp|icmp|other");
 }
 

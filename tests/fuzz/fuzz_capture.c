@@ -58,7 +58,7 @@ static void read_all(struct dp_capture *capture, const struct food *food, struct
             feed(capture, food);
         for (uint32_t i = 0; i < capture->tail; i++) {
             const struct dp_frame *frame = &capture->queue[i];
-            must(frame->time_ns <= DP_TIME_MAX && frame->captured <= frame->length && frame->link < DP_LINKS);
+            must(frame->time_ns <= DP_TIME_MAX && frame->captured <= frame->length && frame->link <= DP_LINKS);
             reading->hash = mix(reading->hash, &frame->time_ns, sizeof frame->time_ns);
             reading->hash = mix(reading->hash, &frame->length, sizeof frame->length);
             reading->hash = mix(reading->hash, frame->data, frame->captured);

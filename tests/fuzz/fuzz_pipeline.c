@@ -98,7 +98,7 @@ static size_t judge(struct dp_engine *engine, const uint8_t *data, size_t size, 
                             .data = frame,
                             .captured = (uint32_t)length,
                             .length = (uint32_t)length + (data[1] >> 4),
-                            .link = data[0] % DP_LINKS,
+                            .link = data[0] % (DP_LINKS + 1),
                             .flags = data[1] >> 3 & DP_FRAME_CHECKSUM_OFFLOADED};
     if (dp_engine_process(engine, &seen, 1, &record, &flow) < 0 || record.checks > 2)
         abort();

@@ -15,7 +15,7 @@ from tests.property.frames import datagram, error, ethernet, icmp, packed, packe
 SEEDS = Path(__file__).parent / "seeds"
 HOST, PEER = "10.0.0.1", "192.0.2.1"
 HOST6, PEER6 = "2001:db8::1", "2001:db8::2"
-ETHERNET, RAW, NULL, LOOP, SLL, SLL2 = range(6)
+ETHERNET, RAW, NULL, LOOP, SLL, SLL2, PPP, PPPOE, CISCO_HDLC, NFLOG, PKTAP, STRANGE = range(12)
 SYN, ACK, FIN, RST = 2, 16, 1, 4
 
 #: What passes before a frame, as fuzz_pipeline counts it: 1 ms, 30 s.
@@ -101,6 +101,14 @@ def pipeline() -> dict[str, bytes]:
             (LOOP, SOON, struct.pack("!I", 2) + ping),
             (SLL, SOON, struct.pack("!HHH8sH", 0, 1, 6, b"\2", 0x0800) + ping),
             (SLL2, SOON, struct.pack("!HHIHBB8s", 0x0800, 0, 1, 1, 0, 6, b"\2") + ping),
+            (PPP, SOON, b"\xff\x03\x00\x21" + ping),
+            (PPP, SOON, b"\x21" + ping),
+            (PPPOE, SOON, struct.pack("!BBHHH", 0x11, 0, 1, len(ping) + 2, 0x21) + ping),
+            (CISCO_HDLC, SOON, b"\x0f\x00\x08\x00" + ping),
+            (NFLOG, SOON, struct.pack("<BBHHH4sHH", 2, 0, 0, 8, 1, b"", len(ping) + 4, 9) + ping),
+            (PKTAP, SOON, struct.pack("<III96x", 108, 1, 12) + ping),
+            (STRANGE, SOON, ping),
+            frame(b"\xaa\xaa\x03\0\0\0\x08\0" + ping, 8 + len(ping)),
             frame(tagged, 0x88A8),
             frame(struct.pack("!II", 16 << 12 | 64, 17 << 12 | 0x100 | 64) + ping, 0x8847),
             frame(struct.pack("!BBHHH", 0x11, 0, 1, len(ping) + 2, 0x21) + ping, 0x8864),

@@ -142,9 +142,17 @@ def group_addresses(document: Document, group: str) -> set[Address]:
     return {ip_address(text) for instance in members(document, group) for text in instance["addresses"]}
 
 
+def link_local(instance: Mapping[str, Any]) -> Address | None:
+    """The address that is made from an instance's MAC (SPEC 7; RFC 4291, appendix A)."""
+    if not instance.get("mac"):
+        return None
+    mac = bytes.fromhex(instance["mac"].replace(":", ""))
+    return ip_address(bytes([0xFE, 0x80, *bytes(6), mac[0] ^ 2, mac[1], mac[2], 0xFF, 0xFE, *mac[3:]]))
+
+
 def holders(document: Document, address: Address) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
     """The instances that have an address as their own, and those that have it as a virtual IP."""
-    own = [i for i in document["instances"] if address in map(_address, i["addresses"])]
+    own = [i for i in document["instances"] if address in map(_address, i["addresses"]) or address == link_local(i)]
     virtual = [
         instance
         for instance in document["instances"]
