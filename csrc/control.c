@@ -5,7 +5,7 @@
 #include "discovery.h"
 
 /* RFC 2131: 236 bytes of BOOTP and the cookie; RFC 8415, 8: type and transaction. */
-enum { BOOTP_SIZE = 240, BOOTP_COOKIE = 236, BOOTP_REQUEST = 1, BOOTP_REPLY = 2, DHCPV6_HEADER = 4 };
+enum { BOOTP_SIZE = 240, BOOTP_COOKIE = 236, BOOTP_REQUEST = 1, BOOTP_REPLY = 2, DHCPV6_HEADER = 4, DHCP_MAX = 1472 };
 
 /* From 28 bytes to the 46 that an Ethernet frame has at least, and a frame check sequence that was captured too. */
 enum { PADDING_MAX = 22, ARP_ADDRESSES = 20, ARP_REQUEST = 1, ARP_REPLY = 2 };
@@ -66,14 +66,15 @@ static bool is_dhcpv6(const struct dp_packet *p, bool asks)
 /* Whether it is a message of DHCP, and all of the datagram is. */
 static bool is_dhcp(const struct dp_packet *p, bool asks)
 {
-    if (p->fragment || p->trailer > PADDING_MAX || dp_get16(p->inside - 4) != p->inside_length + 8)
+    if (p->fragment || p->trailer > PADDING_MAX || p->inside_length > DHCP_MAX ||
+        dp_get16(p->inside - 4) != p->inside_length + 8)
         return false;
     return p->family == 4 ? is_bootp(p, asks ? BOOTP_REQUEST : BOOTP_REPLY) : is_dhcpv6(p, asks);
 }
 
 static uint32_t transaction_of(const struct dp_packet *p)
 {
-    if (p->inside_captured < 8)
+    if (p->inside_captured < (p->family == 4 ? 8u : 4u))
         return 0;
     return p->family == 4 ? dp_get32(p->inside + 4) : dp_get32(p->inside) & 0xffffff;
 }
@@ -118,26 +119,34 @@ void dp_control_heard(struct dp_engine *engine, const struct dp_packet *p)
 
 /* ---- the bound ---- */
 
-/* Whether the zone may send one more now. `sent_ns` is when the bucket is full again. */
-static bool within_rate(const struct dp_conntrack *ct, struct dp_zone_control *known)
+/* What a packet costs: one, and one more for each 128 bytes that IP says of it, so that few large ones carry no more.
+ */
+static uint64_t cost_of(const struct dp_packet *p)
 {
-    uint64_t each, full;
+    return p->kind == DP_PACKET_ARP ? 1 : 1 + dp_get16(p->network + (p->family == 4 ? 2 : 4)) / 128u;
+}
+
+/* Whether the zone may send one more now. `sent_ns` is when the bucket is full again. */
+static bool within_rate(const struct dp_conntrack *ct, const struct dp_packet *p, struct dp_zone_control *known)
+{
+    uint64_t each, full, cost = cost_of(p);
 
     if (!ct->config.control_rate)
         return true;
     each = 1000000000u / ct->config.control_rate;
     full = known->sent_ns > ct->now ? known->sent_ns : ct->now;
-    if (full - ct->now > each * (ct->config.control_burst - 1))
+    if (full - ct->now + each * cost > each * ct->config.control_burst)
         return false;
-    known->sent_ns = full + each;
+    known->sent_ns = full + each * cost;
     return true;
 }
 
 /* ---- answers ---- */
 
-static void pass(struct dp_engine *engine, uint32_t direction, struct dp_zone_control *known, struct dp_check *check)
+static void pass(struct dp_engine *engine, const struct dp_packet *p, uint32_t direction, struct dp_zone_control *known,
+                 struct dp_check *check)
 {
-    if (direction == DP_INGRESS || within_rate(&engine->conntrack, known)) {
+    if (direction == DP_INGRESS || within_rate(&engine->conntrack, p, known)) {
         dp_answer(check, DP_ALLOW, DP_STATE_UNTRACKED, DP_REASON_CONTROL);
         return;
     }
@@ -168,7 +177,7 @@ static bool judge_dhcp(struct dp_engine *engine, const struct dp_job *job, uint3
     }
     if (role == DHCP_ASKS ? !is_for_server(p, known) : !was_asked(engine, job, known))
         return false;
-    pass(engine, direction, known, check);
+    pass(engine, p, direction, known, check);
     if (check->verdict != DP_ALLOW)
         return true;
     if (role == DHCP_ASKS)
@@ -197,7 +206,7 @@ bool dp_control(struct dp_engine *engine, const struct dp_job *job, uint32_t dir
         return judge_dhcp(engine, job, direction, zone, check);
     if (p->kind == DP_PACKET_ARP) {
         if (is_arp(p))
-            pass(engine, direction, &zone->control, check);
+            pass(engine, p, direction, &zone->control, check);
         else
             dp_answer_invalid(check, DP_CAUSE_ARP);
     } else if (p->icmp_class == DP_ICMP_CONTROL_BROKEN || p->trailer > PADDING_MAX ||
@@ -205,7 +214,7 @@ bool dp_control(struct dp_engine *engine, const struct dp_job *job, uint32_t dir
         dp_answer_invalid(check, dp_is_multicast_listener(p->selector >> 8 & 0xff) ? DP_CAUSE_MULTICAST_LISTENER
                                                                                    : DP_CAUSE_NEIGHBOUR_DISCOVERY);
     } else {
-        pass(engine, direction, &zone->control, check);
+        pass(engine, p, direction, &zone->control, check);
     }
     return true;
 }

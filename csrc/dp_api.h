@@ -310,7 +310,7 @@ enum dp_side { DP_INITIATOR, DP_RESPONDER, DP_SIDES };
  * DP_CONN_INVALID where the event is impossible. `timeout_ns` is by state. `tentative` marks the states whose
  * entries go first when the table is full (SPEC 4.9). `reopens` marks the states in which a new SYN is a new
  * connection. An instance sends `control_burst` packets of control traffic at once, and `control_rate` a second in the
- * long run (SPEC 4.8); a rate of 0 is no bound.
+ * long run, large ones counted more (SPEC 4.8); a rate of 0 is no bound.
  */
 struct dp_conntrack_config {
     uint64_t timeout_ns[DP_CONN_STATES];

@@ -87,7 +87,7 @@ static enum dp_network walk_ppp_protocol(struct dp_reader *r)
     }
 }
 
-static enum dp_network walk_pppoe(struct dp_reader *r)
+static enum dp_network walk_pppoe(struct dp_reader *r, struct dp_link_header *header)
 {
     const uint8_t *p = dp_take(r, 6);
     uint32_t payload;
@@ -97,6 +97,7 @@ static enum dp_network walk_pppoe(struct dp_reader *r)
     payload = dp_get16(p + 4);
     if (payload > r->length)
         return DP_NETWORK_OTHER;
+    header->trailer += r->length - payload;
     dp_limit(r, payload);
     return walk_ppp_protocol(r);
 }
@@ -140,12 +141,13 @@ static enum dp_network walk_ethertype(struct dp_reader *r, struct dp_link_header
     case ETHERTYPE_MPLS_UPSTREAM:
         return walk_mpls(r);
     case ETHERTYPE_PPPOE_SESSION:
-        return walk_pppoe(r);
+        return walk_pppoe(r, header);
     default:
         break;
     }
     if (type > ETHERTYPE_LENGTH_MAX || type > r->length)
         return DP_NETWORK_OTHER;
+    header->trailer += r->length - type;
     dp_limit(r, type);
     return walk_llc(r, header);
 }
@@ -295,7 +297,7 @@ static enum dp_network walk(uint32_t link, struct dp_reader *r, struct dp_link_h
     case DP_LINK_PPP:
         return walk_ppp(r, header);
     case DP_LINK_PPPOE:
-        return walk_pppoe(r);
+        return walk_pppoe(r, header);
     case DP_LINK_CISCO_HDLC:
         return walk_cisco(r, header);
     case DP_LINK_NFLOG:

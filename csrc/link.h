@@ -47,6 +47,7 @@ struct dp_link_header {
     const uint8_t *source_mac;
     const uint8_t *destination_mac;
     uint32_t vlans; /* ids of the outer and inner VLAN tag, 12 bits each; 0 for none */
+    uint32_t trailer; /* bytes behind what a length in the header counts */
 };
 
 /* `link` is an enum dp_link; in any other nothing is found. `header` must be all zeros. */

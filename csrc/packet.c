@@ -263,7 +263,7 @@ static void parse_ipv4(struct dp_reader *r, struct dp_packet *packet)
         malformed(packet, DP_CAUSE_SHORT_HEADER);
     if (packet->kind == DP_PACKET_MALFORMED)
         return;
-    packet->trailer = length - total;
+    packet->trailer += length - total;
     dp_limit(r, total - header);
     packet->kind = DP_PACKET_IP;
     fragment = dp_get16(p + 6) & 0x3fff;
@@ -329,7 +329,7 @@ static void parse_ipv6(struct dp_reader *r, struct dp_packet *packet)
         malformed(packet, DP_CAUSE_BAD_LENGTH);
     if (packet->kind == DP_PACKET_MALFORMED)
         return;
-    packet->trailer = r->length - payload;
+    packet->trailer += r->length - payload;
     dp_limit(r, payload);
     packet->kind = DP_PACKET_IP;
     next = p[6];
@@ -433,6 +433,7 @@ static inline enum dp_network walk_link(const struct dp_frame *frame, struct dp_
     packet->source_mac = header.source_mac;
     packet->destination_mac = header.destination_mac;
     packet->vlans = header.vlans;
+    packet->trailer = header.trailer;
     return network;
 }
 

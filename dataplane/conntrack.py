@@ -142,8 +142,8 @@ REOPENS = FIN_SEEN + HALF_CLOSED + CLOSED
 TENTATIVE = (*HALF_OPEN, *CLOSED, ICMP_ONE_WAY, OTHER_ONE_WAY)
 
 # Control traffic that one instance may send (SPEC 4.8), in packets a second and at once: as much as a host that looks
-# for all neighbours of a group of 6,000 instances in both families, by far more than one that behaves, and a few
-# hundred kilobits a second of what ARP and neighbour discovery hold.
+# for all neighbours of a group of 6,000 instances in both families, and no more than about a megabit a second,
+# since large packets count more.
 CONTROL_RATE = 1000
 CONTROL_BURST = 12000
 

@@ -59,10 +59,10 @@ static uint32_t owner_of(const struct dp_worker *w, const uint8_t *data, uint32_
     dp_packet_parse(&frame, &packet);
     if (packet.kind != DP_PACKET_IP)
         return w->number;
-    if (is_dhcp_client(&packet))
-        return 0;
     if (packet.icmp_class == DP_ICMP_ERROR && dp_packet_parse_quoted(&packet, &inner))
         p = &inner;
+    if (is_dhcp_client(p))
+        return 0;
     return dp_worker_of(w->workers, p->family, &p->source, &p->destination);
 }
 

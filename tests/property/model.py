@@ -519,7 +519,8 @@ def _report_fits(report: bytes) -> bool:
 def dhcp_message(packet: Packet, asks: bool) -> bool:
     """Whether a datagram is a message of DHCP or DHCPv6 in this direction, and nothing besides (SPEC 4.8)."""
     payload = packet.body[8:]
-    if int.from_bytes(packet.body[4:6], "big") != len(packet.body) or packet.trailer > PADDED - 28:
+    said = int.from_bytes(packet.body[4:6], "big")
+    if said != len(packet.body) or said > 1480 or packet.trailer > PADDED - 28:
         return False
     if packet.family == 4:
         return len(payload) >= 240 and payload[0] == (1 if asks else 2) and payload[236:240] == b"\x63\x82\x53\x63"
