@@ -622,6 +622,32 @@ static void test_fragments_for_everybody_wait_at_each_port(void)
     unmake(&n);
 }
 
+/* What came by one port is no part of a datagram that came by another, whoever it says it is from. */
+static void test_ports_do_not_mix_their_fragments(void)
+{
+    struct dp_port port = {.zone = DP_ZONE_NONE};
+    struct bytes later, first;
+    struct net n;
+    int pair[2];
+
+    if (!make_known(&n, 1) || !CHECK_EQUAL(socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_NONBLOCK, 0, pair), 0))
+        return;
+    CHECK_EQUAL(dp_firewall_add_port(n.firewall, &port, &pair[1]), PORTS);
+    later = piece(macs[A], UPLINK, 9, 1, 7, false);
+    first = piece(macs[A], UPLINK, 9, 1, 7, true);
+    CHECK_EQUAL(write(pair[0], later.byte, later.size), later.size);
+    taken(&n, PORTS, 1);
+    put(&n, UPLINK, 0, &first);
+    COMES(&n, A, &first);
+    NOTHING(&n, A);
+    put(&n, UPLINK, 0, &later);
+    COMES(&n, A, &later);
+    CHECK_EQUAL(dp_firewall_remove_port(n.firewall, PORTS), 0);
+    close(pair[0]);
+    close(pair[1]);
+    unmake(&n);
+}
+
 /* A fragment that waits for an instance's answer is not for who comes to its port after it. */
 static void test_what_is_held_goes_with_the_instance_of_its_port(void)
 {
@@ -940,6 +966,7 @@ static void test_all(void)
     test_places_to_wait_are_shared_by_port();
     test_places_behind_one_port_are_shared_too();
     test_fragments_for_everybody_wait_at_each_port();
+    test_ports_do_not_mix_their_fragments();
     test_what_is_held_goes_with_the_instance_of_its_port();
     test_two_workers_share_connections();
     test_a_change_cuts_what_is_inbound();

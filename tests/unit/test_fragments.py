@@ -107,6 +107,44 @@ def test_ipv6_fragments_and_atomic_ones(firewall: DataPlane) -> None:
     assert answers(firewall, [fragment6(0, whole, False, 7)], 1) == [("allow", "connection", "dns6")]
 
 
+def chained(offset: int, body: bytes, more: bool, next_header: int, before: bytes = b"", ident: int = 1) -> bytes:
+    """An IPv6 fragment to the server, whose fragment header names any next header, behind options hop by hop."""
+    header = before + struct.pack("!BBHI", next_header, 0, offset | more, ident)
+    head = (
+        struct.pack("!IHBB", 6 << 28, len(header + body), 0 if before else 44, 64) + packed(CLIENT6) + packed(SERVER6)
+    )
+    return ethernet("02:00:00:00:00:01", "02:00:00:00:00:02", head + header + body)
+
+
+def test_ipv6_fragments_with_extension_headers_on_both_sides_of_the_fragment_header(firewall: DataPlane) -> None:
+    """SPEC 4.6, 4.7: the ports are found behind them; what later fragments say of a next header is nothing (RFC 8200)."""
+    hop_by_hop, options = bytes([44, 0, 1, 4, 0, 0, 0, 0]), bytes([17, 0, 1, 4, 0, 0, 0, 0])
+    allowed = ("allow", "rule", "dns6")
+    for port, expected in ((53, allowed), (54, DENIED)):
+        whole = options + datagram(CLIENT6, SERVER6, 17, (4000, port), bytes(56))
+        first, later = whole[:32], whole[32:]
+        frames = [chained(32, later, False, 6, hop_by_hop, port), chained(0, first, True, 60, hop_by_hop, port)]
+        assert answers(firewall, frames) == [expected] * 2
+
+
+@pytest.mark.parametrize("last", [b"", bytes([17, 1, 1, 4, 0, 0, 0, 0])], ids=["behind it", "half of a header"])
+def test_a_first_fragment_that_ends_before_the_ports_is_invalid(firewall: DataPlane, last: bytes) -> None:
+    """SPEC 4.6, RFC 7112: extension headers may not push the transport header out of the first fragment."""
+    options = bytes([60 if last else 17, 0, 1, 4, 0, 0, 0, 0])
+    body = datagram(CLIENT6, SERVER6, 17, (4000, 53), bytes(56))
+    first, later = chained(0, options + last, True, 60), chained(8 + len(last), body, False, 60)
+    assert answers(firewall, [first, later]) == [INVALID] * 2
+    assert firewall.counters().connections_opened == 0
+
+
+def test_atomic_fragments_are_no_part_of_a_datagram_with_their_identifier(firewall: DataPlane) -> None:
+    """SPEC 4.6, RFC 6946, 4: they neither overlap its fragments nor take its answer."""
+    good, bad = (datagram(CLIENT6, SERVER6, 17, (4000, port), bytes(56)) for port in (53, 54))
+    later, atomic, first = fragment6(32, good[32:], False), fragment6(0, bad, False), fragment6(0, good[:32], True)
+    allowed = ("allow", "rule", "dns6")
+    assert answers(firewall, [later, atomic, first, atomic]) == [allowed, DENIED, allowed, DENIED]
+
+
 def test_what_waits_is_told_later_or_denied_after_30_seconds(firewall: DataPlane) -> None:
     """SPEC 4.6: bounded by 30 s of time."""
     frames = parts(53)
