@@ -299,18 +299,49 @@ static int send_pieces(const struct dp_sending *s, const struct dp_piece *piece,
     return 0;
 }
 
+/* Sends pieces as one frame where that is possible: how many went, 0 where they must go one by one, or an error. */
+static int send_bundle(struct dp_sending *s, const struct dp_segmenter *segmenter, struct dp_piece *piece, uint32_t n)
+{
+    uint8_t header[DP_SEGMENT_HEADERS];
+    struct iovec part[1 + 2 * DP_PIECES];
+    struct msghdr message = {.msg_iov = part};
+    uint32_t size = s->no_bundles ? 0 : dp_segment_bundle(segmenter, piece, &n, header);
+    size_t parts = 1;
+    long sent;
+
+    if (size == 0)
+        return 0;
+    part[0] = (struct iovec){header, size};
+    for (uint32_t i = 0; i < n; i++) {
+        part[parts++] = (struct iovec){piece[i].header + size, piece[i].header_length - size};
+        part[parts++] = (struct iovec){(void *)(uintptr_t)piece[i].payload, piece[i].payload_length};
+    }
+    message.msg_iovlen = parts;
+    sent = s->kind == DP_PORT_TAP ? syscall(SYS_writev, s->fd, part, parts)
+                                  : syscall(SYS_sendmsg, s->fd, &message, MSG_DONTWAIT);
+    if (sent >= 0)
+        return (int)n;
+    s->no_bundles = errno == EINVAL;
+    return s->no_bundles ? 0 : -errno;
+}
+
 /* What one piece is refused for, the others would be too: the sender sends them again. */
-static int flush_pieces(const struct dp_sending *s, uint32_t i, struct dp_segmenter *segmenter,
+static int flush_pieces(struct dp_sending *s, uint32_t i, struct dp_segmenter *segmenter,
                         struct dp_port_counters *counters)
 {
     struct dp_piece piece[DP_PIECES];
     uint32_t n;
 
     while ((n = dp_segment_next(segmenter, piece, DP_PIECES)) != 0) {
-        int error = send_pieces(s, piece, n);
+        uint32_t went = 0;
+        int sent;
 
-        if (error)
-            return count_refused(counters, error);
+        while ((sent = send_bundle(s, segmenter, piece + went, n - went)) > 0)
+            went += (uint32_t)sent;
+        if (sent == 0)
+            sent = -send_pieces(s, piece + went, n - went);
+        if (sent < 0)
+            return count_refused(counters, -sent);
     }
     count_sent(counters, s->length[i]);
     counters->segmented.packets++;

@@ -78,6 +78,7 @@ uint32_t dp_port_missed(int fd, uint8_t kind);
 struct dp_sending {
     int fd;
     uint8_t kind;
+    bool no_bundles; /* the system takes no datagrams that are to be cut */
     uint32_t n;
     uint8_t *header[DP_SEND_BATCH];
     uint32_t length[DP_SEND_BATCH];

@@ -45,6 +45,9 @@ static uint64_t sum(const uint8_t *p, uint32_t n)
 {
     uint64_t total = 0;
 
+    /* Words of any even size add up to the same. */
+    for (; n > 3; n -= 4, p += 4)
+        total += dp_get32(p);
     for (; n > 1; n -= 2, p += 2)
         total += dp_get16(p);
     return n ? total + ((uint64_t)p[0] << 8) : total;
@@ -352,4 +355,51 @@ uint32_t dp_segment_next(struct dp_segmenter *s, struct dp_piece *piece, uint32_
         s->done += size;
     }
     return made;
+}
+
+/* ---- many pieces as one datagram ---- */
+
+static void complete(const struct dp_segmenter *s, struct dp_piece *piece)
+{
+    uint8_t *transport = piece->header + DP_VNET_HEADER + s->start, *field = transport + (s->tcp ? 16 : 6);
+    uint32_t headers = s->headers - s->start;
+    /* Headers of UDP and TCP have an even size: the payload's sum can be added as it is. */
+    uint16_t checksum = (uint16_t)~fold(sum(transport, headers) + sum(piece->payload, piece->payload_length));
+
+    put16(field, !s->tcp && checksum == 0 ? 0xffff : checksum);
+    memset(piece->header, 0, DP_VNET_HEADER);
+}
+
+uint32_t dp_segment_bundle(const struct dp_segmenter *s, struct dp_piece *piece, uint32_t *n, uint8_t *header)
+{
+    const struct dp_segment_layer *ip = &s->layer[0], *udp = &s->layer[1];
+    uint8_t *frame = header + DP_VNET_HEADER;
+    struct virtio_net_hdr vnet = {.flags = VIRTIO_NET_HDR_F_NEEDS_CSUM, .gso_type = GSO_UDP_L4, .csum_offset = 6};
+    uint32_t outer = udp->at + 8u, size = s->headers - outer + s->segment, most = (FRAME_MOST - outer) / size, rest;
+
+    if (s->layers < 3 || udp->kind != LAYER_UDP || s->chunk != s->segment || size > UINT16_MAX)
+        return 0;
+    *n = *n < most ? *n : most;
+    if (*n < 2)
+        return 0;
+    for (uint32_t i = 0; i < *n; i++)
+        complete(s, &piece[i]);
+    memcpy(frame, piece[0].header + DP_VNET_HEADER, outer);
+    rest = 8 + (*n - 1) * size + s->headers - outer + piece[*n - 1].payload_length;
+    put16(frame + udp->at + 4, rest);
+    put16(frame + udp->at + 6, fold(addresses(frame, ip) + PROTO_UDP + rest));
+    if (ip->kind == LAYER_IPV4) {
+        uint8_t *p = frame + ip->at;
+
+        put16(p + 2, udp->at - ip->at + rest);
+        put16(p + 10, 0);
+        put16(p + 10, (uint16_t)~fold(sum(p, (p[0] & 15) * 4u)));
+    } else {
+        put16(frame + ip->at + 4, udp->at - ip->at - 40 + rest);
+    }
+    vnet.hdr_len = (uint16_t)outer;
+    vnet.gso_size = (uint16_t)size;
+    vnet.csum_start = udp->at;
+    memcpy(header, &vnet, sizeof vnet);
+    return DP_VNET_HEADER + outer;
 }

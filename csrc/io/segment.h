@@ -19,7 +19,7 @@
 /* The virtio-net header in front of every frame (linux/virtio_net.h). */
 enum { DP_VNET_HEADER = 10 };
 
-enum { DP_SEGMENT_HEADERS = 512, DP_SEGMENT_LAYERS = 10, DP_PIECES = 32 };
+enum { DP_SEGMENT_HEADERS = 512, DP_SEGMENT_LAYERS = 10, DP_PIECES = 48 };
 
 /* A header whose fields differ from piece to piece. */
 struct dp_segment_layer {
@@ -57,5 +57,14 @@ struct dp_piece {
 bool dp_segment_begin(struct dp_segmenter *segmenter, const uint8_t *header, uint32_t length);
 /* The next pieces, n at most; how many, 0 at the end. */
 uint32_t dp_segment_next(struct dp_segmenter *segmenter, struct dp_piece *piece, uint32_t n);
+
+/*
+ * Pieces of a tunnel over UDP as one frame: a datagram that is to be cut again (UDP segmentation, Linux 6.2), so that
+ * all of them take the way through the kernel once. `header` gets what stands before the first piece; behind it belongs
+ * of each piece what follows the same number of bytes of its header, then its payload. Their checksums are completed,
+ * so that each can also be sent as it is. Returns the bytes of `header`, and in `n` how many pieces, of those given,
+ * went in; 0 where there is no such tunnel, or only one piece.
+ */
+uint32_t dp_segment_bundle(const struct dp_segmenter *segmenter, struct dp_piece *piece, uint32_t *n, uint8_t *header);
 
 #endif

@@ -191,6 +191,10 @@ static bool check_piece(const struct super *s, const struct dp_piece *piece, uin
     if (!CHECK(length < 65536) || !CHECK(vnet.flags & VIRTIO_NET_HDR_F_NEEDS_CSUM) ||
         !CHECK_EQUAL(piece->payload - (s->byte + DP_VNET_HEADER), s->headers + done))
         return false;
+    CHECK_EQUAL(vnet.gso_type & ~VIRTIO_NET_HDR_GSO_ECN,
+                piece->payload_length > 1448 ? (tcp ? (frame[14] >> 4 == 6 ? 4 : 1) : 5) : 0);
+    if (frame[14] >> 4 == 4)
+        CHECK_EQUAL(get16(frame + 18), 0x1234 + done / 1448);
     put16(transport + vnet.csum_offset, ~sum(transport, length - vnet.csum_start, 0) & 0xffff);
     if (tcp) {
         CHECK_EQUAL((uint32_t)transport[6] << 8 | transport[7], done & 0xffff);
@@ -200,7 +204,68 @@ static bool check_piece(const struct super *s, const struct dp_piece *piece, uin
     return is_right(frame + 14, length - 14);
 }
 
+/* As the kernel would, cuts a datagram into those that its pieces are, and looks at each of them. */
+static uint32_t check_bundle(const struct dp_piece *piece, uint32_t n, const uint8_t *header, uint32_t size)
+{
+    struct virtio_net_hdr vnet;
+    uint32_t total = size - DP_VNET_HEADER;
+    const uint8_t *ip = header + DP_VNET_HEADER + 14;
+    bool six = ip[0] >> 4 == 6;
+
+    memcpy(&vnet, header, sizeof vnet);
+    for (uint32_t i = 0; i < n; i++) {
+        uint32_t inside = piece[i].header_length - size, length = inside + piece[i].payload_length;
+        uint32_t outer = size - DP_VNET_HEADER;
+
+        CHECK(i + 1 == n ? length <= vnet.gso_size : length == vnet.gso_size);
+        total += length;
+        memcpy(whole, header + DP_VNET_HEADER, outer);
+        memcpy(whole + outer, piece[i].header + size, inside);
+        memcpy(whole + outer + inside, piece[i].payload, piece[i].payload_length);
+        put16(whole + outer - 4, length + 8);
+        put16(whole + 14 + (six ? 4 : 2), outer - 14 - (six ? 40 : 0) + length);
+        put16(whole + outer - 2, 0);
+        put16(whole + outer - 2,
+              ~sum(whole + outer - 8, length + 8, sum(six ? whole + 22 : whole + 26, six ? 32 : 8, 17 + 8 + length)));
+        if (!six) {
+            put16(whole + 24, 0);
+            put16(whole + 24, ~sum(whole + 14, 20, 0));
+        }
+        if (!is_right(whole + 14, outer - 14 + length))
+            return 0;
+    }
+    CHECK(total < 65536);
+    CHECK_EQUAL(get16(ip + (six ? 4 : 2)) + (six ? 40 : 0), total - 14);
+    CHECK_EQUAL(get16(header + vnet.csum_start + DP_VNET_HEADER + 4), total - vnet.csum_start);
+    CHECK_EQUAL(get16(header + vnet.csum_start + DP_VNET_HEADER + 6),
+                sum(six ? ip + 8 : ip + 12, six ? 32 : 8, 17 + total - vnet.csum_start));
+    return n;
+}
+
 static struct super super;
+
+static void test_bundles(void)
+{
+    for (int kind = 0; kind < TUNNELS; kind++)
+        for (int tcp = 0; tcp < 2; tcp++) {
+            static struct dp_piece piece[DP_PIECES];
+            static uint8_t header[DP_SEGMENT_HEADERS];
+            struct dp_segmenter segmenter;
+            uint32_t n, size, went = 0, all;
+
+            make(&super, (enum tunnel)kind, tcp, 64000, 1448);
+            if (kind == PLAIN || kind == JUMBO || !CHECK(dp_segment_begin(&segmenter, super.byte, super.length)))
+                continue;
+            all = dp_segment_next(&segmenter, piece, DP_PIECES);
+            n = all;
+            size = dp_segment_bundle(&segmenter, piece, &n, header);
+            CHECK_EQUAL(size != 0, kind <= GENEVE);
+            if (size)
+                went = check_bundle(piece, n, header, size);
+            CHECK_EQUAL(went, size ? n : 0);
+            CHECK(!size || n >= 40);
+        }
+}
 
 static void test_pieces(void)
 {
@@ -294,6 +359,7 @@ static void test_errors(void)
 int main(void)
 {
     test_pieces();
+    test_bundles();
     test_damaged();
     test_errors();
     return check_result("test_segment");
