@@ -165,14 +165,20 @@ class ControlServer:
             try:
                 line = await client.line()
             except ValueError:
-                await client.send(
-                    _refusal(protocol.REFUSED, f"the request is longer than {protocol.REQUEST_BYTES:,} bytes")
-                )
+                sentence = f"the request is longer than {protocol.REQUEST_BYTES:,} bytes"
+                audit.refused("request", sentence, client.asker)
+                await client.send(_refusal(protocol.REFUSED, sentence))
                 return
             if not line:
                 return
             try:
-                await client.send(await self._answer(protocol.parse_request(line), client))
+                request = protocol.parse_request(line)
+            except ValueError as error:
+                audit.refused(f"request {line.rstrip().decode(errors='replace')}", error, client.asker)
+                await client.send(_failure(error))
+                continue
+            try:
+                await client.send(await self._answer(request, client))
             except _StreamEndedError:
                 return
             except (OSError, TimeoutError, asyncio.CancelledError):
@@ -203,7 +209,11 @@ class ControlServer:
                 # It cannot change, so that writing it keeps nobody else waiting.
                 return _result(await asyncio.to_thread(document, operations.firewall.policy))
             case protocol.Save():
-                return _result(await self.save(client.asker))
+                try:
+                    return _result(await self.save(client.asker))
+                except Exception as error:
+                    audit.refused("save of the state", error, client.asker)
+                    raise
             case protocol.Connections(action="list"):
                 return await self._list(request, client)
             case protocol.Connections():

@@ -109,10 +109,10 @@ class Operations:
 
         `unsaved_changes` of the answer are those that the next reload takes back.
         """
-        if "apply_policy" in change:
-            raise ValueError("apply_policy is no change of a running firewall: use reload")
         before = self.firewall.policy
         try:
+            if "apply_policy" in change:
+                raise ValueError("apply_policy is no change of a running firewall: use reload")
             policy = self.firewall.changed(change)
             answer = self._change_to(policy, asker, dry_run=dry_run)
         except Exception as error:

@@ -101,8 +101,14 @@ def test_a_copy_of_a_group_is_told_with_its_rules(served: Served, caplog: pytest
 
 
 def test_what_is_refused_is_told_with_why(served: Served, caplog: pytest.LogCaptureFixture) -> None:
+    served.state.mkdir()
     for command, arguments, what, why in (
         ("change", {"change": {"delete_rule": {"id": "x"}}}, 'change {"delete_rule": {"id": "x"}}', "is no rule"),
+        ("change", {"change": {"apply_policy": "/p"}}, 'change {"apply_policy": "/p"}', "use reload"),
+        ("save", {}, "save of the state", "it is no regular file"),
+        ("forget", {}, 'request {"command": "forget"}', "names no command"),
+        ("status", {"verbose": True}, 'request {"command": "status", "verbose": true}', "verbose: extra inputs"),
+        ("change", {"change": {"x": "y" * 2_000_000}}, "request", "longer than 1,048,576 bytes"),
         ("conntrack", {"action": "delete"}, "deletion of connections", "needs at least one filter"),
         (
             "conntrack",
@@ -116,6 +122,7 @@ def test_what_is_refused_is_told_with_why(served: Served, caplog: pytest.LogCapt
             served.call(command, **arguments)
         ((message, extra),) = records(caplog)
         assert message.startswith(f"refused: {what}: ")
+        assert len(message) < 5000
         assert why in message
         assert extra["levelname"] == "WARNING"
 
