@@ -598,6 +598,9 @@ struct dp_port_counters {
 };
 int dp_firewall_port_counters(struct dp_firewall *firewall, uint32_t number, struct dp_port_counters *counters);
 
+/* Kinds of items of the feed (below). */
+enum dp_feed { DP_FEED_DENIED = 1, DP_FEED_CONNECTIONS = 2, DP_FEED_FRAMES = 4 };
+enum { DP_FEED_KINDS = 3 };
 /* What came of looking for frames before sleeping. */
 enum dp_busy_poll { DP_BUSY_POLL_FOUND, DP_BUSY_POLL_IN_VAIN, DP_BUSY_POLLS };
 /* Bursts by size: bursts[k] counts those of 2^k .. 2^(k+1)-1 frames. */
@@ -607,7 +610,7 @@ struct dp_worker_counters {
     uint64_t burst_frames; /* frames of all bursts */
     uint64_t wakeups;
     uint64_t busy_polls[DP_BUSY_POLLS];
-    uint64_t feed_lost; /* items that found the feed full */
+    uint64_t feed_lost[DP_FEED_KINDS]; /* items that found the feed full, by kind: of 1 << k at k */
 };
 int dp_firewall_worker_counters(struct dp_firewall *firewall, uint32_t worker, struct dp_worker_counters *counters);
 
@@ -642,7 +645,6 @@ int dp_firewall_denied(struct dp_firewall *firewall, struct dp_denied *denied, u
 
 /* ---- the feed: what workers tell while somebody wants to know ---- */
 
-enum dp_feed { DP_FEED_DENIED = 1, DP_FEED_CONNECTIONS = 2, DP_FEED_FRAMES = 4 };
 /* UPDATE: its state is another, or a change has disconnected it, which is told soon after the change. */
 enum dp_connection_event { DP_EVENT_NONE, DP_EVENT_NEW, DP_EVENT_UPDATE, DP_EVENT_DESTROY };
 /*

@@ -4,12 +4,15 @@
 
 #include <string.h>
 
+_Static_assert(DP_FEED_DENIED >> 1 == 0 && DP_FEED_CONNECTIONS >> 1 == 1 && DP_FEED_FRAMES >> 1 == DP_FEED_KINDS - 1,
+               "a kind's place in feed_lost");
+
 static void put(struct dp_worker *w, struct dp_feed_item *item, const uint8_t *data)
 {
     if (dp_ring_put(&w->feed, item, sizeof *item, data, item->captured))
         w->fed = true;
     else
-        w->counters.feed_lost++;
+        w->counters.feed_lost[item->kind >> 1]++;
 }
 
 void dp_feed_record(struct dp_worker *w, const struct dp_frame *frame, const struct dp_record *record,

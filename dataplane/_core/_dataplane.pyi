@@ -141,6 +141,7 @@ class Lib:
     DP_FEED_CONNECTIONS: int
     DP_FEED_DENIED: int
     DP_FEED_FRAMES: int
+    DP_FEED_KINDS: int
     DP_FLOODS: int
     DP_FLOOD_ICMP: int
     DP_FLOOD_OTHER: int

@@ -165,7 +165,7 @@ class Feed:
         self._firewall = firewall
         self._subscriptions: list[Subscription] = []
         self._buffer = ffi.new("uint64_t[]", _BUFFER // 8)
-        self._lost_before = 0
+        self._lost_before = dict.fromkeys((DENIED, CONNECTIONS, FRAMES), 0)
         self._next_look = 0.0
 
     @property
@@ -205,8 +205,10 @@ class Feed:
         ports = {subscription.port for subscription in self._subscriptions if subscription.kinds & FRAMES}
         lib.dp_firewall_watch(self._firewall.handle, self.kinds, ports.pop() if len(ports) == 1 else -1)
 
-    def _lost(self) -> int:
-        return sum(self._firewall.worker_counters(worker).feed_lost for worker in range(self._firewall.workers))
+    def _lost(self) -> dict[int, int]:
+        """Items that the workers could not tell, by kind."""
+        found = [self._firewall.worker_counters(worker).feed_lost for worker in range(self._firewall.workers)]
+        return {1 << place: sum(lost[place] for lost in found) for place in range(lib.DP_FEED_KINDS)}
 
     def pump(self) -> int | None:
         """Takes what fits one buffer and offers it; returns how many bytes that was.
@@ -230,11 +232,13 @@ class Feed:
         return size
 
     def look_for_losses(self) -> None:
-        """Counts what the workers could not tell: it may have been of any kind, so all subscriptions missed it."""
+        """Counts what the workers could not tell, for the subscriptions that want such items: it may be of any port."""
         self._next_look = time.monotonic() + _LOOK_SECONDS
         lost = self._lost()
-        for subscription in self._subscriptions:
-            subscription.lost += lost - self._lost_before
+        for kind, number in lost.items():
+            for subscription in self._subscriptions:
+                if subscription.kinds & kind:
+                    subscription.lost += number - self._lost_before[kind]
         self._lost_before = lost
 
 

@@ -50,7 +50,7 @@ _COUNTERS: dict[str, tuple[str, tuple[str, ...]]] = {
         "Times that a worker looked for frames before sleeping, by what came of it.",
         ("worker", "result"),
     ),
-    "feed_lost": ("Events, drops and captured frames that nobody took in time.", ("worker",)),
+    "feed_lost": ("Events, drops and captured frames that nobody took in time.", ("worker", "kind")),
 }
 _GAUGES: dict[str, tuple[str, tuple[str, ...]]] = {
     "port_up": ("1 while a port works, 0 while it fails or its interface is missing.", ("port",)),
@@ -87,6 +87,7 @@ FAMILIES = {
 
 #: In the order of `enum dp_busy_poll`.
 _BUSY_POLLS = ("found", "in-vain")
+_FEED_KINDS = ("denied", "connections", "frames")
 _BURSTS = [str(2 ** (k + 1) - 1) for k in range(lib.DP_BURST_SIZES - 1)] + ["+Inf"]
 _SCRAPE_SECONDS = 30.0
 
@@ -253,7 +254,8 @@ def _workers(operations: Operations) -> Iterator[Metric]:
         wakeups.add_metric([str(worker)], counters.wakeups)
         for result, number in zip(_BUSY_POLLS, counters.busy_polls, strict=True):
             busy_polls.add_metric([str(worker), result], number)
-        lost.add_metric([str(worker)], counters.feed_lost)
+        for kind, number in zip(_FEED_KINDS, counters.feed_lost, strict=True):
+            lost.add_metric([str(worker), kind], number)
     yield bursts
     yield wakeups
     yield busy_polls

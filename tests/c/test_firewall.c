@@ -815,6 +815,41 @@ static void test_the_feed_tells_what_is_asked(void)
     unmake(&n);
 }
 
+static uint64_t feed_lost(const struct net *n, int kind)
+{
+    struct dp_worker_counters c;
+
+    dp_firewall_worker_counters(n->firewall, 0, &c);
+    return c.feed_lost[kind];
+}
+
+/* What is lost is counted by its kind, for those who wanted that. */
+static void test_a_full_feed_counts_what_it_lost_by_kind(void)
+{
+    enum { DENIED, CONNECTIONS, FRAMES, MOST = 200000 };
+    struct net n;
+
+    if (!make(&n, 1))
+        return;
+    struct bytes f = udp(macs[A], UPLINK, 9, 1, 54, 0);
+    struct pollfd writable = {n.ours[UPLINK][0], POLLOUT, 0};
+    dp_firewall_watch(n.firewall, DP_FEED_FRAMES, -1);
+    for (int sent = 0; sent < MOST && (sent % 256 || !feed_lost(&n, FRAMES)); sent++) {
+        CHECK_EQUAL(poll(&writable, 1, WAIT_MS), 1);
+        put(&n, UPLINK, 0, &f);
+    }
+    CHECK(feed_lost(&n, FRAMES) > 0);
+    CHECK_EQUAL(feed_lost(&n, DENIED), 0);
+    dp_firewall_watch(n.firewall, DP_FEED_DENIED, -1);
+    for (int waited = 0; waited < WAIT_MS && !feed_lost(&n, DENIED); waited++) {
+        put(&n, UPLINK, 0, &f);
+        poll(NULL, 0, 1);
+    }
+    CHECK(feed_lost(&n, DENIED) > 0);
+    CHECK_EQUAL(feed_lost(&n, CONNECTIONS), 0);
+    unmake(&n);
+}
+
 static void test_ports_come_and_go(void)
 {
     struct dp_port uplink = {.zone = DP_ZONE_NONE};
@@ -973,6 +1008,7 @@ static void test_all(void)
     test_a_connection_that_is_kept_after_all_is_told();
     test_saved_connections_come_back();
     test_the_feed_tells_what_is_asked();
+    test_a_full_feed_counts_what_it_lost_by_kind();
     test_ports_come_and_go();
     test_a_descriptor_is_used_again();
     test_many_frames();

@@ -252,7 +252,8 @@ static void test_more_than_the_feed_holds_is_told(void)
     CHECK_EQUAL(told(&s, DP_EVENT_UPDATE, true), MANY + REMOTES);
     for (uint32_t w = 0; w < WORKERS; w++) {
         CHECK_EQUAL(dp_firewall_worker_counters(s.firewall, w, &counters), 0);
-        CHECK_EQUAL(counters.feed_lost, 0);
+        for (int kind = 0; kind < DP_FEED_KINDS; kind++)
+            CHECK_EQUAL(counters.feed_lost[kind], 0);
     }
     unmake(&s);
 }

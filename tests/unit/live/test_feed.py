@@ -109,6 +109,21 @@ def test_nothing_is_taken_that_nobody_has_room_for(monkeypatch: pytest.MonkeyPat
     assert slow.lost == 1
 
 
+def test_what_the_workers_lost_is_told_to_those_who_wanted_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    """And only what was lost while they did: frames of a capture are no drops."""
+    firewall = filled()
+    counters = ffi.new("struct dp_worker_counters *")
+    monkeypatch.setattr(firewall, "worker_counters", lambda worker: counters)
+    reader = feed.Feed(firewall)
+    drops, events, capture = (kind(firewall, lambda: None) for kind in (Drops, ConnectionEvents, Capture))
+    counters.feed_lost = [100, 200, 400]
+    for subscription in (drops, events, capture):
+        reader.subscribe(subscription)
+    counters.feed_lost = [101, 202, 404]
+    reader.look_for_losses()
+    assert (drops.lost, events.lost, capture.lost) == (1, 2, 4)
+
+
 def test_an_event_has_the_connection_and_the_time_of_the_wall() -> None:
     firewall = filled()
     events = ConnectionEvents(firewall, lambda: None)

@@ -91,6 +91,8 @@ def test_values(families: Families) -> None:
     assert value(families, "dataplane_table_limit") == 1048576
     assert value(families, "dataplane_connections_disconnected") == 2
     assert value(families, "dataplane_policy_rules") == 6
+    for kind in ("denied", "connections", "frames"):
+        assert value(families, "dataplane_feed_lost", worker="0", kind=kind) == 0
     bursts = families["dataplane_burst_frames"].samples
     bounds = [s.labels["le"] for s in bursts if s.name.endswith("_bucket")]
     assert bounds == ["1.0", "3.0", "7.0", "15.0", "31.0", "63.0", "127.0", "+Inf"] or bounds[0] == "1"
