@@ -26,7 +26,7 @@ from dataplane.live.firewall import Firewall
 from dataplane.live.listing import event_line
 from dataplane.policy.write import as_yaml
 
-from .scene import POLICY, saved
+from .scene import POLICY, filled, saved
 from .served import Served, serving
 
 ADD = {"add_rule": {"security_group": "sg", "rule": {"direction": "ingress", "protocol": "gre"}}}
@@ -312,6 +312,28 @@ def test_listing_and_deleting(served: Served) -> None:
         assert client.call("conntrack", action="delete", selection={"source": "fd00::9"}) == {"deleted": 1}
         assert client.call("conntrack", action="flush") == {"deleted": 4}
         assert list(client.stream("conntrack", action="list")) == []
+
+
+def test_many_connections_are_listed_many_at_a_time(tmp_path: Path) -> None:
+    """The border to C is crossed once for thousands of them, and a line to the client has hundreds."""
+    firewall, crossings = filled(), 0
+    more = [saved(firewall, "b", "10.0.0.2", "192.0.2.10", remote_port=1024 + n) for n in range(9000)]
+    assert firewall.restore(more, 0) == len(more)
+    view: Any = firewall.connections
+    connections = view._calls.connections
+
+    def crossing(*arguments: Any) -> int:
+        nonlocal crossings
+        crossings += 1
+        found: int = connections(*arguments)
+        return found
+
+    view._calls = view._calls._replace(connections=crossing)
+    with serving(tmp_path, firewall) as many:
+        *lines, _ = raw(many, b'{"command": "conntrack", "action": "list"}\n')
+    assert sum(len(line.get("items", ())) for line in lines) == 9005
+    assert 1 < crossings <= 4, "and once more to find that there are none"
+    assert 1 < len(lines) <= 25
 
 
 def test_events_tell_what_goes(served: Served) -> None:
