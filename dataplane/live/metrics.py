@@ -50,6 +50,7 @@ _COUNTERS: dict[str, tuple[str, tuple[str, ...]]] = {
         "Times that a worker looked for frames before sleeping, by what came of it.",
         ("worker", "result"),
     ),
+    "port_failures": ("Times that a port began to fail.", ("port",)),
     "feed_lost": ("Events, drops and captured frames that nobody took in time.", ("worker", "kind")),
 }
 _GAUGES: dict[str, tuple[str, tuple[str, ...]]] = {
@@ -180,7 +181,7 @@ def _ports(operations: Operations) -> Iterator[Metric]:
     firewall = operations.firewall
     received, sent, checked = _Traffic("received"), _Traffic("sent"), _Traffic("port")
     segmented = _Traffic("segmented")
-    drops, up = _family("drops"), _family("port_up")
+    drops, up, failures = _family("drops"), _family("port_up"), _family("port_failures")
     for number, port in firewall.ports.items():
         counters = firewall.port_counters(number)
         received.add([port.name], counters.received)
@@ -192,12 +193,14 @@ def _ports(operations: Operations) -> Iterator[Metric]:
             drops.add_metric([port.name, word], counters.drop[drop])
         segmented.add([port.name], counters.segmented)
         up.add_metric([port.name], int(counters.error == 0))
+        failures.add_metric([port.name], counters.failures)
     for name in operations.missing_interfaces:
         up.add_metric([name], 0)
     for family in (received, sent, segmented, checked):
         yield from family
     yield drops
     yield up
+    yield failures
 
 
 def _table(operations: Operations) -> Iterator[Metric]:

@@ -9,6 +9,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
+from dataplane._core import ffi
 from dataplane.live.metrics import FirewallCollector
 from dataplane.live.operations import Operations
 
@@ -62,6 +63,14 @@ def test_every_query_asks_for_what_there_is(tmp_path: Path) -> None:
         grouped = re.search(r"by \(([\w, ]+)\)", query)
         if grouped:
             assert set(grouped[1].split(", ")) <= known[asked[0][0]], query
+
+
+def test_every_fate_of_a_connection_has_a_series() -> None:
+    """Those that C counts: a new one is not forgotten."""
+    fates = {name for name, _ in ffi.typeof("struct dp_counters").fields if name.startswith("connections_")}
+    asked = {name for query in expressions() for name, _ in METRIC.findall(query)}
+    assert len(fates) >= 5
+    assert {f"dataplane_{name}_total" for name in fates} <= asked
 
 
 def test_panels_lie_side_by_side() -> None:
