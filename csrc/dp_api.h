@@ -778,6 +778,26 @@ int dp_replay_next_time(struct dp_replay *replay, uint64_t *time_ns);
 int dp_replay_run(struct dp_replay *replay, struct dp_engine *engine, uint64_t until_ns, struct dp_record *records,
                   struct dp_flow *flows, uint32_t n);
 
+/*
+ * The addresses of hosts that most packets come from or go to (busiest.h). A packet counts for both of its addresses;
+ * `packets` is at most `overcount` too high. `family` is 4 or 6.
+ */
+struct dp_busiest;
+struct dp_busy_address {
+    uint8_t address[16];
+    uint64_t packets;
+    uint64_t overcount;
+    uint32_t family;
+    uint32_t unused;
+};
+int dp_busiest_new(struct dp_busiest **busiest);
+void dp_busiest_free(struct dp_busiest *busiest);
+/* Counts up to the first packet whose verdict is not bypass; 1 if there is one, else 0. */
+int dp_busiest_count(struct dp_busiest *busiest, const struct dp_record *records, const struct dp_flow *flows,
+                     uint32_t n);
+/* Up to `n` of them, the busiest first; returns how many. */
+int dp_busiest_largest(const struct dp_busiest *busiest, struct dp_busy_address *out, uint32_t n);
+
 /* Whether the call before stopped because a capture has to be fed: its position among the captures, or -1. */
 int64_t dp_replay_starved(const struct dp_replay *replay);
 /* Reads nothing any more: what was read and not judged yet is passed over, and dp_replay_run gives out what it holds.

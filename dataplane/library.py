@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -9,6 +10,7 @@ from typing import TYPE_CHECKING
 from dataplane.engine import Engine
 from dataplane.outputs import OutputFile, check_outputs
 from dataplane.replay import CaptureError, Captures, Replay, Summary
+from dataplane.replay.folder import captures_of
 
 if TYPE_CHECKING:
     from dataplane.policy.schedule import TimedChange
@@ -30,6 +32,7 @@ class DataPlane(Engine):
     ) -> Summary:
         """Replays captures, merged by time, through this engine as it stands (SPEC 7).
 
+        A directory stands for the captures in it; each other file in it is a UserWarning.
         `changes` is a schedule as `dataplane.policy.schedule.load_changes` reads it; `verdicts` names a file to write a
         record a packet to, put in its place when it is whole; `top` is how many denied flows the summary lists. A
         capture that cannot be read to its end is told by `Summary.faults`, or, with `raise_faults`, raises CaptureError
@@ -40,8 +43,11 @@ class DataPlane(Engine):
         """
         from dataplane.replay.verdicts import open_writer
 
-        check_outputs({"verdicts": str(verdicts) if verdicts else None}, captures, stdout=False, spare=())
-        with Captures(captures) as opened:
+        paths, passed = captures_of(captures)
+        for sentence in passed:
+            warnings.warn(sentence, stacklevel=2)
+        check_outputs({"verdicts": str(verdicts) if verdicts else None}, paths, stdout=False, spare=())
+        with Captures(paths) as opened:
             output = OutputFile(verdicts) if verdicts is not None else None
             try:
                 writer = open_writer(str(verdicts), self.names, output) if output else None

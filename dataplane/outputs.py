@@ -17,7 +17,8 @@ from pathlib import Path
 from typing import BinaryIO
 
 _HEAD = 1 << 16
-_CAPTURES = (
+#: How uncompressed captures begin.
+CAPTURE_MAGIC = (
     *(b"\xa1\xb2\xc3\xd4", b"\xd4\xc3\xb2\xa1", b"\xa1\xb2\x3c\x4d", b"\x4d\x3c\xb2\xa1"),
     *(b"\xa1\xb2\xcd\x34", b"\x34\xcd\xb2\xa1", b"\x0a\x0d\x0d\x0a"),
 )
@@ -28,7 +29,9 @@ _POLICY = re.compile(
 _DESCRIPTOR = re.compile(r"/dev/(?:stdin|stdout|stderr|fd/\d+)|/proc/(?:self|thread-self|\d+)/fd/\d+")
 
 #: What an existing file can be that is not overwritten unasked.
-CAPTURE, POLICY = "a capture", "a policy or another document"
+CAPTURE, POLICY, STATE = "a capture", "a policy or another document", "a state file"
+#: How a state file of `dataplane run` begins.
+STATE_MAGIC = b"dpstate\n"
 
 
 class OutputError(Exception):
@@ -36,7 +39,7 @@ class OutputError(Exception):
 
 
 def kind_of(path: str | Path) -> str | None:
-    """CAPTURE or POLICY for a regular file that is one; None for all else."""
+    """CAPTURE, POLICY or STATE for a regular file that is one; None for all else."""
     try:
         if not stat.S_ISREG(os.stat(path).st_mode):
             return None
@@ -44,8 +47,10 @@ def kind_of(path: str | Path) -> str | None:
             head = file.read(_HEAD)
     except OSError:
         return None
-    if head.startswith((*_CAPTURES, *_COMPRESSED)):
+    if head.startswith((*CAPTURE_MAGIC, *_COMPRESSED)):
         return CAPTURE
+    if head.startswith(STATE_MAGIC):
+        return STATE
     if _POLICY.search(head) or (head and Path(path).suffix.lower() in (".yaml", ".yml")):
         return POLICY
     return None
@@ -57,7 +62,7 @@ def check_outputs(
     *,
     force: bool = False,
     stdout: bool = True,
-    spare: Iterable[str] = (CAPTURE, POLICY),
+    spare: Iterable[str] = (CAPTURE, POLICY, STATE),
 ) -> None:
     """Raises OutputError where an output is an input or another output, or, without `force`, of a kind in `spare`.
 

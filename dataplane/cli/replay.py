@@ -31,7 +31,9 @@ def replay(
     policy: Annotated[Path, typer.Argument(help="The policy document (YAML or JSON).")],
     captures: Annotated[
         list[str],
-        typer.Argument(help="pcap or pcapng files, also compressed; - is standard input. Merged by time."),
+        typer.Argument(
+            help="pcap or pcapng files, also compressed, or directories of them; - is standard input. Merged by time."
+        ),
     ],
     changes: Annotated[
         Path | None, typer.Option(help="A YAML list of changes of the policy, each with its time `at`.")
@@ -58,6 +60,7 @@ def replay(
     from dataplane.policy.mistakes import ChangeError, PolicyError
     from dataplane.policy.model import Policy
     from dataplane.replay import CaptureError, Captures, Replay
+    from dataplane.replay.folder import captures_of
     from dataplane.replay.verdicts import open_writer
 
     if verdicts in ("/dev/stdout", "/dev/fd/1", "/proc/self/fd/1"):
@@ -73,6 +76,9 @@ def replay(
             engine = Engine(Policy.load(policy))
             schedule = _load_changes(changes, engine.policy) if changes else []
             expectations = _load_expectations(expect) if expect else None
+            captures, passed = captures_of(captures)
+            for sentence in passed:
+                say(sentence, err=True)
             read: list[str | Path] = [policy, *captures, *(path for path in (changes, expect) if path)]
             read += _named_policies(schedule) if schedule else []
             check_outputs({"--verdicts": verdicts}, read, force=force)

@@ -75,6 +75,11 @@ def run(options: Options) -> None:
             metrics.place(options.metrics)
         if options.state and not is_replaceable(options.state):
             raise StartError(f"--state {options.state}: it is no regular file: name another place", invalid=True)
+        if options.state and state.is_something_else(options.state):
+            raise StartError(
+                f"--state {options.state}: it is no state file and would be overwritten: name another place",
+                invalid=True,
+            )
         policy = Policy.load(options.policy)
     except (metrics.MetricsError, PolicyError) as error:
         raise StartError(str(error), invalid=True) from None

@@ -28,6 +28,7 @@ from typing import TYPE_CHECKING, Any
 
 from dataplane._core import ffi
 from dataplane.atomic import replacing
+from dataplane.outputs import STATE_MAGIC
 from dataplane.policy import Policy, PolicyError
 from dataplane.policy.fields import SECONDS_MAX
 from dataplane.policy.write import document
@@ -36,7 +37,6 @@ if TYPE_CHECKING:
     from dataplane.live.firewall import Firewall
     from dataplane.verdict import Names
 
-MAGIC = b"dpstate\n"
 VERSION = 1
 _HEAD = struct.Struct("<8sII")
 _DIGEST = hashlib.sha256
@@ -94,12 +94,22 @@ def write(path: Path, state: State) -> None:
         },
         separators=(",", ":"),
     ).encode()
-    begin = _HEAD.pack(MAGIC, VERSION, len(head)) + head
+    begin = _HEAD.pack(STATE_MAGIC, VERSION, len(head)) + head
     digest = _DIGEST(begin)
     digest.update(state.records)
     with replacing(path) as file:
         for part in (begin, state.records, digest.digest()):
             file.write(part)
+
+
+def is_something_else(path: Path) -> bool:
+    """Whether a file is at `path` that is no state file, not even a damaged one; an empty one is nothing yet."""
+    try:
+        with path.open("rb") as file:
+            begin = file.read(len(STATE_MAGIC))
+    except OSError:
+        return False
+    return not STATE_MAGIC.startswith(begin) if len(begin) < len(STATE_MAGIC) else begin != STATE_MAGIC
 
 
 def read(path: Path) -> State | None:
@@ -110,7 +120,7 @@ def read(path: Path) -> State | None:
         return None
     except OSError as error:
         raise _unusable(path, f"it cannot be read: {error.strerror}") from None
-    if len(data) < _HEAD.size or not data.startswith(MAGIC):
+    if len(data) < _HEAD.size or not data.startswith(STATE_MAGIC):
         raise _unusable(path, "it is no state file of dataplane")
     _, version, length = _HEAD.unpack_from(data)
     if version != VERSION:

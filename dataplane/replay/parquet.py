@@ -1,7 +1,7 @@
 """Verdict records as a Parquet file: a row a packet, `checks` a list of structs with the fields of SPEC 7.
 
-Needs pyarrow and NumPy (the extra ``parquet``). Words are dictionary-encoded; batches become row groups, column by
-column.
+Needs pyarrow and NumPy (the extra ``parquet``). Words are dictionary-encoded. Records are collected to row groups of
+a size that readers are good at, however few come at a time.
 """
 
 from __future__ import annotations
@@ -57,6 +57,7 @@ _RECORD = np.dtype(
         ),
     ]
 )
+_ROW_GROUP = 1 << 17
 assert _RECORD.itemsize == ffi.sizeof("struct dp_record")
 
 
@@ -66,11 +67,18 @@ class ParquetWriter:
     def __init__(self, path: str, names: Names) -> None:
         self._names = names
         self._packet = 1
+        self._records = bytearray()
         self._writer = pq.ParquetWriter(path, SCHEMA, compression="zstd")
 
     def write(self, records: Any, n: int) -> None:
-        """Writes the first `n` of an array of `struct dp_record` as a row group."""
-        rows = np.frombuffer(memoryview(ffi.buffer(records, n * _RECORD.itemsize)), dtype=_RECORD)
+        """Takes the first `n` of an array of `struct dp_record`."""
+        self._records += ffi.buffer(records, n * _RECORD.itemsize)
+        if len(self._records) >= _ROW_GROUP * _RECORD.itemsize:
+            self._write_row_group()
+
+    def _write_row_group(self) -> None:
+        rows = np.frombuffer(self._records, dtype=_RECORD)
+        n = len(rows)
         present = np.arange(2) < rows["checks"][:, None]
         offsets = np.concatenate([[0], np.cumsum(rows["checks"], dtype=np.int32)])
         checks = _checks(rows["check"][present], self._names)
@@ -82,12 +90,15 @@ class ParquetWriter:
         ]
         self._writer.write_table(pa.Table.from_arrays(batch, schema=SCHEMA))
         self._packet += n
+        self._records = bytearray()
 
     def flush(self) -> None:
         """A Parquet file can be read only once it is finished."""
 
     def close(self) -> None:
         """Finishes the file."""
+        if self._records:
+            self._write_row_group()
         self._writer.close()
 
 

@@ -10,6 +10,7 @@ from dataplane._core import ffi, lib
 from dataplane._core.errors import check
 from dataplane.enforcement import Disconnected
 from dataplane.engine import Engine
+from dataplane.replay.busiest import BusiestAddresses
 from dataplane.replay.captures import Captures
 from dataplane.replay.summary import AppliedChange, Baseline, Summary, summarise
 from dataplane.verdict import Names
@@ -58,6 +59,7 @@ class Replay:
         if pause:
             captures.before_waiting(pause)
         self._packets = 0
+        self._busiest: BusiestAddresses | None = BusiestAddresses()
         self._applied: list[AppliedChange] = []
 
     def run(self, *, top: int = 10) -> Summary:
@@ -69,7 +71,7 @@ class Replay:
         started = time.perf_counter()
         first = self._captures.next_time()
         records = ffi.new("struct dp_record[]", BATCH)
-        flows = ffi.new("struct dp_flow[]", BATCH) if self._observers else ffi.NULL
+        flows = ffi.new("struct dp_flow[]", BATCH)
         pending = list(self._steps)
         while first is not None:
             until = _due(first, pending[0][0]) if pending else _FOREVER
@@ -86,14 +88,27 @@ class Replay:
                 self._applied.append(AppliedChange(change, self._engine.replace(policy, time_ns=_due(first, change))))
         self._applied.extend(AppliedChange(change, None) for change, _ in pending)
         elapsed = time.perf_counter() - started
-        return summarise(self._engine, before, self._captures.status(), self._applied, elapsed=elapsed, top=top)
+        busiest = self._busiest.largest() if self._busiest and self._packets else ()
+        return summarise(
+            self._engine,
+            before,
+            self._captures.status(),
+            self._applied,
+            elapsed=elapsed,
+            top=top,
+            busiest=busiest,
+        )
 
     def _batch(self, records: Any, flows: Any, until: int) -> int:
+        wanted = flows if self._observers or self._busiest else ffi.NULL
         n = check(
-            lib.dp_replay_run(self._captures.handle, self._engine.handle, until, records, flows, BATCH),
+            lib.dp_replay_run(self._captures.handle, self._engine.handle, until, records, wanted, BATCH),
             "replaying a capture",
         )
         if n:
+            # What a capture is about is asked only where no packet of it touches an instance.
+            if self._busiest and not self._busiest.count(records, flows, n):
+                self._busiest = None
             if self._write:
                 self._write(records, n)
             for observer in self._observers:

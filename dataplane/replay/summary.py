@@ -15,6 +15,7 @@ from dataplane._core import ffi, lib
 from dataplane.connections import flow_protocol
 from dataplane.enforcement import Disconnected
 from dataplane.engine import Engine
+from dataplane.replay.busiest import BusyAddress
 from dataplane.replay.captures import CaptureStatus
 from dataplane.verdict import CAUSE_WORDS, DIRECTION_WORDS, FLOOD_WORDS, REASON_WORDS, VERDICT_WORDS
 
@@ -134,7 +135,7 @@ class Summary:
     """All of a replay: counts of packets, checks, rules and connections, and how fast it went.
 
     `counted_rules` decided about packets of the replay, those with most hits first; all others are in `idle_rules`, as
-    (rule id, security group id).
+    (rule id, security group id). `busiest_addresses` are those of the captures where no packet touched an instance.
     """
 
     captures: Sequence[CaptureStatus]
@@ -152,6 +153,7 @@ class Summary:
     idle_rules: Sequence[tuple[str, str]]
     denied_flows: Sequence[DeniedFlow]
     changes: Sequence[AppliedChange]
+    busiest_addresses: Sequence[BusyAddress]
     advice: Sequence[str]
 
     @property
@@ -193,6 +195,7 @@ class Summary:
             "rules_never_hit": [{"rule": rule, "security_group": group} for rule, group in self.never_hit],
             "denied_flows": [asdict(flow) for flow in self.denied_flows],
             "changes": [change.to_dict() for change in self.changes],
+            "busiest_addresses": [asdict(busy) for busy in self.busiest_addresses],
             "advice": list(self.advice),
         }
 
@@ -224,6 +227,7 @@ def summarise(
     *,
     elapsed: float,
     top: int,
+    busiest: Sequence[BusyAddress] = (),
 ) -> Summary:
     """What the engine has counted since `before`, at the end of a replay of `elapsed` seconds."""
     counters = engine.counters()
@@ -259,12 +263,26 @@ def summarise(
         idle_rules=idle,
         denied_flows=_denied_flows(engine, before, top),
         changes=changes,
-        advice=list(_advice(engine, counters, was)),
+        busiest_addresses=busiest,
+        advice=[*_untouched(verdicts, busiest), *_advice(engine, counters, was)],
     )
 
 
 #: From so many packets on, and from such a share of all, a cause says something about the captures.
 _MANY, _SHARE = 3, 0.05
+
+
+def _untouched(verdicts: dict[str, Traffic], busiest: Sequence[BusyAddress]) -> Iterator[str]:
+    """What a replay says of which no packet touched an instance."""
+    packets = verdicts["bypass"].packets
+    if not packets or packets != sum(traffic.packets for traffic in verdicts.values()):
+        return
+    most = ", ".join(f"{busy.address} ({'at most ' * bool(busy.overcount)}{busy.packets:,})" for busy in busiest)
+    addresses = f"the busiest addresses of the captures are {most}" if most else "no packet has an IP address of a host"
+    yield (
+        f"No packet is from or to an instance of the policy, so nothing was checked: {addresses}. Compare the "
+        "addresses of the policy's instances."
+    )
 
 
 def _advice(engine: Engine, counters: Any, was: Any) -> Iterator[str]:

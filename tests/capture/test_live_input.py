@@ -236,3 +236,124 @@ def test_a_long_zstd_window_is_read(tmp_path: Path) -> None:
     (tmp_path / "long").write_bytes(packer.compress(CAPTURE) + packer.flush())
     (status,) = DataPlane(Policy.load(POLICY)).replay(tmp_path / "long").captures
     assert (status.packets, status.fault) == (len(RECORDS), None)
+
+
+def test_a_directory_is_all_captures_in_it(tmp_path: Path) -> None:
+    """SPEC 7, CAPTURE...: by name, whatever the names end in; what is no capture is passed over aloud."""
+    folder = tmp_path / "ring"
+    (folder / "deeper").mkdir(parents=True)
+    (folder / "a").write_bytes(HEADER + RECORDS[0])
+    (folder / "b.pcap").write_bytes(gzip.compress(HEADER + RECORDS[1] + RECORDS[2]))
+    (folder / "c.pcap").write_text("no capture")
+    (folder / "d.gz").write_bytes(gzip.compress(b"a log"))
+    (folder / "e").touch()
+    os.mkfifo(folder / "f")
+    (folder / "g").symlink_to("nowhere")
+    (folder / "deeper" / "h.pcap").write_bytes(HEADER + RECORDS[3])
+    with replaying(folder, "--json", stdin=None) as process:
+        out, error = process.communicate(timeout=20)
+    *said, summary = error.decode().splitlines()
+    assert process.returncode == 0
+    assert [capture["name"] for capture in json.loads(summary)["captures"]] == [
+        str(folder / n) for n in ("a", "b.pcap")
+    ]
+    assert len(out.splitlines()) == 3
+    reasons = ["is no capture", "is no capture", "is a directory", "is empty", "is no regular file", "leads nowhere"]
+    names = ["c.pcap", "d.gz", "deeper", "e", "f", "g"]
+    for line, name, reason in zip(said, names, reasons, strict=True):
+        assert line.startswith(f"{folder / name}: it is ")
+        assert reason in line
+        assert line.endswith(": passed over")
+
+
+def test_a_directory_without_captures_is_a_fault(tmp_path: Path) -> None:
+    """SPEC 7, exit status 3; and no output destroys a capture of a directory."""
+    (tmp_path / "empty").mkdir()
+    with replaying(tmp_path / "empty", stdin=None) as process:
+        out, error = process.communicate(timeout=20)
+    assert (process.returncode, out) == (3, b"")
+    assert error.decode() == f"{tmp_path / 'empty'}: there is no capture in this directory\n"
+    (tmp_path / "x.pcap").write_bytes(CAPTURE)
+    command = [
+        sys.executable,
+        "-m",
+        "dataplane",
+        "replay",
+        POLICY,
+        tmp_path,
+        "--verdicts",
+        tmp_path / "x.pcap",
+        "--force",
+    ]
+    done = subprocess.run(list(map(str, command)), capture_output=True, cwd=ROOT, check=False)
+    assert done.returncode == 2
+    assert b"which is read" in done.stderr
+    assert (tmp_path / "x.pcap").read_bytes() == CAPTURE
+
+
+def block(kind: int, body: bytes) -> bytes:
+    body += bytes(-len(body) % 4)
+    size = struct.pack("<I", len(body) + 12)
+    return struct.pack("<I", kind) + size + body + size
+
+
+def ng_packet(record: bytes) -> bytes:
+    seconds, micro, captured, length = struct.unpack("<IIII", record[:16])
+    time_us = seconds * 1_000_000 + micro
+    return block(6, struct.pack("<IIIII", 0, time_us >> 32, time_us & 0xFFFFFFFF, captured, length) + record[16:])
+
+
+NG_HEADER = block(0x0A0D0D0A, struct.pack("<IHHq", 0x1A2B3C4D, 1, 0, -1)) + block(1, struct.pack("<HHI", 1, 0, 0))
+
+
+def test_a_pcapng_is_followed_as_it_grows(tmp_path: Path) -> None:
+    """`--follow`: a block that is cut short waits for its rest, also in the header of a new section."""
+    path = tmp_path / "growing.pcapng"
+    blocks = [ng_packet(record) for record in RECORDS]
+    path.write_bytes(NG_HEADER + blocks[0] + blocks[1][:9])
+    with replaying(path, "--follow") as process, open(path, "ab", buffering=0) as file:
+        assert read_lines(process.stdout, 1) == [1]
+        file.write(blocks[1][9:-2])
+        file.write(blocks[1][-2:] + NG_HEADER[:13])
+        assert read_lines(process.stdout, 1) == [2]
+        file.write(NG_HEADER[13:] + blocks[2])
+        assert read_lines(process.stdout, 1) == [3]
+        process.send_signal(signal.SIGINT)
+        _, error = process.communicate(timeout=20)
+    assert process.returncode == 130
+    assert b"cut short" not in error
+    assert b"3 packets, " in error
+
+
+@pytest.mark.parametrize(("action", "words"), [("cut", "was cut short while"), ("rename", "another file has taken")])
+def test_a_followed_pcapng_that_is_taken_away_is_a_fault(action: str, words: str, tmp_path: Path) -> None:
+    """`--follow`: what a ring of files or a rotation does, with half a block at the end."""
+    path = tmp_path / "growing.pcapng"
+    path.write_bytes(NG_HEADER + ng_packet(RECORDS[0]) + ng_packet(RECORDS[1])[:20])
+    with replaying(path, "--follow") as process:
+        assert read_lines(process.stdout, 1) == [1]
+        if action == "cut":
+            os.truncate(path, 10)
+        else:
+            path.rename(tmp_path / "old.pcapng")
+            path.write_bytes(NG_HEADER)
+        _, error = process.communicate(timeout=20)
+    assert process.returncode == 3
+    assert words in error.decode()
+    assert b"1 packets, " in error
+
+
+def test_parquet_of_live_input_has_few_row_groups(tmp_path: Path) -> None:
+    """SPEC 7, `--verdicts`: packets that come one by one are collected."""
+    parquet = pytest.importorskip("pyarrow.parquet")
+    path = tmp_path / "v.parquet"
+    command = [sys.executable, "-m", "dataplane", "replay", POLICY, "-", "--verdicts", path, "--json"]
+    with subprocess.Popen(list(map(str, command)), stdin=subprocess.PIPE, stdout=subprocess.PIPE, cwd=ROOT) as process:
+        put(process.stdin, HEADER)
+        for record in RECORDS[:5]:
+            put(process.stdin, record)
+            time.sleep(0.02)
+        process.communicate(timeout=20)
+    table = parquet.ParquetFile(path)
+    assert table.metadata.num_row_groups == 1
+    assert table.read(["packet"])["packet"].to_pylist() == [1, 2, 3, 4, 5]

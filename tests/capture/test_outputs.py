@@ -70,6 +70,30 @@ def test_an_output_that_would_destroy_something_is_refused(folder: Path, argumen
     assert contents(folder) == before
 
 
+@pytest.mark.parametrize(
+    ("command", "file", "words"),
+    [
+        ("capture", "x.pcap", "would overwrite a capture"),
+        ("capture", "p.yaml", "would overwrite a policy"),
+        ("capture", "state", "would overwrite a state file"),
+        ("policy", "x.pcap", "would overwrite a capture"),
+        ("policy", "state", "would overwrite a state file"),
+    ],
+)
+def test_what_ctl_writes_destroys_nothing_either(folder: Path, command: str, file: str, words: str) -> None:
+    """Refused before a firewall is asked; and with --force too, one that does not answer leaves all as it was."""
+    (folder / "state").write_bytes(b"dpstate\n" + bytes(100))
+    before = contents(folder)
+    words_to = [sys.executable, "-m", "dataplane", "ctl", "--socket", "none", command, file]
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    for more, status, said in (([], 2, words), (["--force"], 1, "none")):
+        done = subprocess.run(
+            [*words_to, *more], cwd=folder, env=environment, capture_output=True, text=True, check=False
+        )
+        assert (done.returncode, said in done.stderr) == (status, True), done.stderr
+        assert contents(folder) == before
+
+
 def test_standard_input_and_output_are_files_too(folder: Path) -> None:
     """A capture by `<` is an input, the summary by `>>` an output."""
     before = contents(folder)

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from dataplane.installation import how_to_install
-from dataplane.live import claims, daemon
+from dataplane.live import claims, daemon, state
 from dataplane.live.notify import notify
 
 ROOT = Path(__file__).parents[2]
@@ -142,6 +142,25 @@ def test_a_state_file_that_is_no_file_is_refused(tmp_path: Path, kind: str) -> N
     with pytest.raises(daemon.StartError, match=f"--state {where}: it is no regular file: name another place") as told:
         daemon.run(daemon.Options(tmp_path / "policy.yaml", state=where))
     assert told.value.invalid
+
+
+@pytest.mark.parametrize("content", [b"instances: []", b"\xd4\xc3\xb2\xa1" + bytes(20), b"dpstat3\n", b"note"])
+def test_a_state_file_that_is_something_else_is_refused(tmp_path: Path, content: bytes) -> None:
+    """It would be overwritten at the end; the policy itself is one of them."""
+    (tmp_path / "policy.yaml").write_bytes(b"instances: []")
+    where = tmp_path / ("policy.yaml" if content == b"instances: []" else "state")
+    where.write_bytes(content)
+    with pytest.raises(daemon.StartError, match=f"--state {where}: it is no state file and would be over") as told:
+        daemon.run(daemon.Options(tmp_path / "policy.yaml", state=where))
+    assert told.value.invalid
+    assert where.read_bytes() == content
+
+
+@pytest.mark.parametrize("content", [b"", b"dpst", b"dpstate\nand damaged"])
+def test_a_damaged_state_file_is_one(tmp_path: Path, content: bytes) -> None:
+    (tmp_path / "state").write_bytes(content)
+    assert not state.is_something_else(tmp_path / "state")
+    assert not state.is_something_else(tmp_path / "new")
 
 
 def test_the_unit_starts_what_there_is() -> None:

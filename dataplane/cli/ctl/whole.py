@@ -24,7 +24,7 @@ from dataplane.cli.ctl.asking import (
     stream,
 )
 from dataplane.cli.output import say
-from dataplane.outputs import CAPTURE, POLICY, OutputError, check_outputs
+from dataplane.outputs import CAPTURE, POLICY, STATE, OutputError, check_outputs
 
 ForceOption = Annotated[bool, typer.Option("--force", help="Overwrite a file even if it is a capture or a policy.")]
 
@@ -66,7 +66,7 @@ def policy(
     from dataplane.policy.write import as_yaml, put
 
     # A policy is what it is there to replace.
-    _spare(file, force=force, spare=(CAPTURE,))
+    _spare(file, force=force, spare=(CAPTURE, STATE))
     with connected(context) as client:
         found = client.call("policy")
     as_json = output is Output.json or (output is None and file.endswith(".json"))
@@ -134,7 +134,7 @@ def capture(
     """
     from dataplane.live.pcapng import PACKET, STATISTICS, dropped_of, kind_of
 
-    _spare(file, force=force, spare=(CAPTURE, POLICY))
+    _spare(file, force=force, spare=(CAPTURE, POLICY, STATE))
     packets = lost = 0
     with connected(context) as client:
         # Only a capture that has begun may take the place of a file.

@@ -1,0 +1,62 @@
+"""A directory named as a capture stands for the captures in it."""
+
+from __future__ import annotations
+
+import os
+import stat
+from collections.abc import Iterable
+from pathlib import Path
+
+from dataplane.outputs import CAPTURE_MAGIC
+from dataplane.replay.captures import CaptureError
+from dataplane.replay.reading import KnownFile, Reading
+
+
+def captures_of(paths: Iterable[str | Path]) -> tuple[list[str], list[str]]:
+    """Paths with each directory replaced by the captures in it, by name; and a sentence for each file passed over.
+
+    What is a capture is told by how it begins, decompressed. Directories within are passed over too.
+    Raises CaptureError for a directory that cannot be read or has no capture in it.
+    """
+    captures, passed = list[str](), list[str]()
+    for path in map(str, paths):
+        if path == "-" or not os.path.isdir(path):
+            captures.append(path)
+            continue
+        found = 0
+        try:
+            for entry in sorted(os.listdir(path)):
+                name = os.path.join(path, entry)
+                if reason := _no_capture(name):
+                    passed.append(f"{name}: {reason}: passed over")
+                else:
+                    captures.append(name)
+                    found += 1
+        except OSError as error:
+            raise CaptureError(error.errno, error.strerror or str(error), error.filename or path) from None
+        if not found:
+            raise CaptureError(None, "there is no capture in this directory", path)
+    return captures, passed
+
+
+def _no_capture(name: str) -> str | None:
+    """Why a file is no capture. Raises OSError."""
+    try:
+        about = os.stat(name)
+    except FileNotFoundError:
+        return "it is a link that leads nowhere"
+    if stat.S_ISDIR(about.st_mode):
+        return "it is a directory"
+    if not stat.S_ISREG(about.st_mode):
+        return "it is no regular file"
+    with open(name, "rb"):
+        reading = Reading(KnownFile(name, about, None))
+    try:
+        begin = bytes(reading.next()[:4])
+        while len(begin) < 4 and (more := reading.next()):
+            begin += bytes(more[: 4 - len(begin)])
+    finally:
+        reading.close()
+    if not about.st_size:
+        return "it is empty"
+    return None if begin.startswith(CAPTURE_MAGIC) else "it is no capture"
