@@ -17,8 +17,8 @@ from dataplane._core import build
 ROOT = Path(__file__).resolve().parents[2]
 
 # C modules by the path of their files under csrc/, without suffix, and the modules whose headers each may include;
-# what those may include is allowed as well. DESIGN: pipeline -> judge -> fragment, classifier, conntrack -> packet;
-# conntrack -> flow_table, timer, tcp; io -> pipeline, which it drives through dp_api.h alone. No arrow runs back.
+# what those may include is allowed as well. CONTRIBUTING, Habits: pipeline -> judge -> fragment, classifier,
+# conntrack -> packet; conntrack -> flow_table, timer, tcp; io -> pipeline, which it drives through dp_api.h alone. No arrow runs back.
 ARROWS: dict[str, set[str]] = {
     "dp_api": set(),
     "bytes": set(),
@@ -111,7 +111,7 @@ def symbols(paths: list[str], *options: str) -> set[str]:
 
 
 def test_imports_follow_the_arrows() -> None:
-    """DESIGN, Arrows: cli -> replay, live -> engine -> compiler, conntrack -> policy; who may import _core.
+    """CONTRIBUTING, Habits: cli -> replay, live -> engine -> compiler, conntrack -> policy; who may import _core.
 
     In a process of its own: import-linter sets logging up anew and silences every logger that there is.
     """
@@ -132,7 +132,7 @@ def test_every_c_module_has_its_arrows() -> None:
 
 @pytest.mark.parametrize("path", c_files(), ids=lambda path: str(path.relative_to(ROOT)))
 def test_c_includes_follow_the_arrows(path: Path) -> None:
-    """DESIGN, Arrows, in C; a file may include its own module's header, and what lies below."""
+    """CONTRIBUTING, Habits, in C; a file may include its own module's header, and what lies below."""
     module = str(path.relative_to(ROOT / "csrc").with_suffix(""))
     found = {
         next(file for folder in (path.parent, ROOT / "csrc") if (file := (folder / name).resolve()).exists())
@@ -143,8 +143,8 @@ def test_c_includes_follow_the_arrows(path: Path) -> None:
 
 
 def test_io_knows_only_the_border_and_the_words() -> None:
-    """DESIGN: io stands on the core through dp_api.h; verdict_text takes the names of enumerations from words.h, rings
-    their memory from memory.h, and who cuts packets reads numbers by bytes.h. Only workers, who own an engine each,
+    """CONTRIBUTING, Habits: io stands on the core through dp_api.h; verdict_text takes the names of enumerations from
+    words.h, rings their memory from memory.h, and who cuts packets reads numbers by bytes.h. Only workers, who own an engine each,
     look into it."""
     outside = {module: {name for name in below(module) if not name.startswith("io/")} for module in ARROWS}
     looks_in = {name for name, known in outside.items() if name.startswith("io/") and "engine" in known}
@@ -154,7 +154,7 @@ def test_io_knows_only_the_border_and_the_words() -> None:
 
 
 def test_core_links_without_io_and_knows_no_clock_file_or_thread(objects: dict[str, list[str]]) -> None:
-    """DESIGN: the core knows no clock, socket, file or thread."""
+    """CONTRIBUTING, Habits: the core knows no clock, socket, file or thread."""
     core = objects["core"]
     assert symbols(core, "--undefined-only") - symbols(core, "--defined-only", "--extern-only") <= CORE_CALLS
 
@@ -178,7 +178,7 @@ def imported_modules(tree: ast.AST) -> Iterator[str]:
 
 
 def test_one_module_imports_the_extension() -> None:
-    """DESIGN: _core/__init__.py is the only importer of the extension."""
+    """CONTRIBUTING, Habits: _core/__init__.py is the only importer of the extension."""
     importers = {
         str(path.relative_to(ROOT))
         for path in (ROOT / "dataplane").rglob("*.py")

@@ -1,4 +1,4 @@
-"""The border between Python and C: what dp_api.h declares is what exists on both sides (DESIGN, Border)."""
+"""The border between Python and C: what dp_api.h declares is what exists on both sides (CONTRIBUTING, Habits)."""
 
 from __future__ import annotations
 

@@ -124,7 +124,7 @@ def test_an_owner_that_holds_it_no_more_has_lost_it() -> None:
 
 
 def test_what_is_remembered_is_bounded_and_the_oldest_goes_first() -> None:
-    """DESIGN: every table has a bound; 4096 addresses are remembered."""
+    """CONTRIBUTING, Habits: every table has a bound; 4096 addresses are remembered."""
     pairs = PAIR.replace(f"allowed_address_pairs: [{VIP},", "allowed_address_pairs: [10.1.0.0/16,")
     firewall = DataPlane(Policy.parse(pairs.replace("10.0.0.0/24", "10.1.0.0/16")), seed=1)
     addresses = [f"10.1.{n >> 8}.{n & 255}" for n in range(1, 4098)]

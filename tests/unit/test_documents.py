@@ -1,0 +1,51 @@
+"""What documents, code and tests refer to is there: files that are linked, and clauses of the specification."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+from pathlib import Path
+
+ROOT = Path(__file__).parents[2]
+
+
+def _files(*endings: str) -> list[Path]:
+    named = subprocess.run(
+        ["git", "ls-files"], capture_output=True, text=True, check=True, cwd=ROOT
+    ).stdout.splitlines()
+    return [ROOT / name for name in named if name.endswith(endings) and (ROOT / name).is_file()]
+
+
+def _clauses() -> set[str]:
+    """The numbers of sections and clauses: 4, 4.4."""
+    found: set[str] = set()
+    section = ""
+    for line in (ROOT / "docs/specification.md").read_text().splitlines():
+        if match := re.match(r"## (\d+)\. ", line):
+            section = match[1]
+            found.add(section)
+        elif match := re.match(r"(\d+)\. ", line):
+            found.add(f"{section}.{match[1]}")
+    return found
+
+
+def test_every_link_in_a_document_leads_to_a_file() -> None:
+    dead = [
+        f"{path.relative_to(ROOT)}: {target}"
+        for path in _files(".md")
+        for target in re.findall(r"\]\(([^)#:\s]+)(?:#[^)]*)?\)", path.read_text())
+        if not (path.parent / target).exists()
+    ]
+    assert dead == []
+
+
+def test_every_clause_that_is_named_is_in_the_specification() -> None:
+    clauses = _clauses()
+    assert {"2", "3.5", "4.9", "5.7", "7"} <= clauses
+    unknown = {
+        f"{path.relative_to(ROOT)}: SPEC {number}"
+        for path in _files(".py", ".pyi", ".c", ".h", ".md", ".yaml", "Makefile")
+        for number in re.findall(r"\bSPEC (\d+(?:\.\d+)?)", path.read_text(errors="replace"))
+        if number not in clauses
+    }
+    assert unknown == set()
