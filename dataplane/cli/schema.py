@@ -1,15 +1,48 @@
-"""`dataplane schema`: the JSON Schema of policy documents, by which editors complete and check them."""
+"""`dataplane schema`: the JSON Schema of a file format, by which editors complete and check it."""
 
 from __future__ import annotations
 
 import json
+from enum import StrEnum
+from typing import Annotated, Any
 
 import typer
 
 
-def schema() -> None:
-    """Print the JSON Schema of policy documents."""
-    from dataplane.policy import Policy
+class Format(StrEnum):
+    """The files that people write."""
 
-    described = {"$schema": "https://json-schema.org/draft/2020-12/schema", **Policy.model_json_schema()}
-    typer.echo(json.dumps(described, indent=2))
+    policy = "policy"
+    changes = "changes"
+    expect = "expect"
+
+
+def schema(
+    of: Annotated[
+        Format,
+        typer.Argument(
+            metavar="[policy|changes|expect]",
+            help="Of policy documents, of what `replay --changes` reads, or of what `replay --expect` reads.",
+            show_default=True,
+        ),
+    ] = Format.policy,
+) -> None:
+    """Print the JSON Schema of policy documents, or of the files of changes and expectations."""
+    described = {"$schema": "https://json-schema.org/draft/2020-12/schema", **_described(of)}
+    typer.echo(json.dumps(described, indent=2, ensure_ascii=False))
+
+
+def _described(of: Format) -> dict[str, Any]:
+    from pydantic import TypeAdapter
+
+    if of is Format.policy:
+        from dataplane.policy import Policy
+
+        return Policy.model_json_schema()
+    if of is Format.changes:
+        from dataplane.policy.schedule import TimedItem
+
+        return TypeAdapter(list[TimedItem]).json_schema()
+    from dataplane.replay.expectations import Expectation
+
+    return TypeAdapter(list[Expectation]).json_schema()

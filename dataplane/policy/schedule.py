@@ -48,7 +48,7 @@ class TimedChange:
 # ---- reading ----
 
 
-class _TimedItem(Item):
+class TimedItem(Item):
     at: Annotated[float, Field(ge=0, le=fields.SECONDS_MAX, allow_inf_nan=False)] = Field(
         description="Seconds since the first packet."
     )
@@ -72,13 +72,13 @@ def load_changes(path: str | Path, policy: Policy | None = None) -> list[TimedCh
     for index, value in enumerate(source.value):
         locate = partial(_located, source, (index,))
         try:
-            item = _TimedItem.model_validate(value)
+            item = TimedItem.model_validate(value)
             here = locate(Conflict((), ""))
             place = f"{here.file}:{here.line}:{here.column}"
             within = partial(_located, source, (index, item.kind))
             changes.append(TimedChange(item.at, item.change(base), place, within))
         except ValidationError as error:
-            mistakes.extend(map(locate, diagnose(_TimedItem, value, error, "the change")))
+            mistakes.extend(map(locate, diagnose(TimedItem, value, error, "the change")))
             broken.append(_Broken(value, locate))
         except PolicyError as error:
             elsewhere.extend(error.mistakes)

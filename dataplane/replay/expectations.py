@@ -33,7 +33,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Self
 
-from pydantic import AfterValidator, BeforeValidator, Field, ValidationError
+from pydantic import AfterValidator, BeforeValidator, Field, ValidationError, WithJsonSchema
 from pydantic_core import PydanticCustomError
 from rich.text import Text
 
@@ -110,36 +110,61 @@ def _given(value: Any) -> Any:
     return value
 
 
-def _one_of(words: Sequence[str], *, or_none: bool) -> BeforeValidator:
+def _one_of(words: Sequence[str], *, or_none: bool) -> tuple[BeforeValidator, WithJsonSchema]:
+    """What checks a field for one of some words, and what its schema says of it."""
+
     def check(value: Any) -> Any:
         if value not in words and not (value is None and or_none):
             raise _unfit(f"is not allowed: write {alternatives([*words, 'null'] if or_none else words)}")
         return value
 
-    return BeforeValidator(check)
+    return BeforeValidator(check), WithJsonSchema({"enum": [*words, None] if or_none else [*words]})
 
+
+_RANGE = {"anyOf": [{"type": "integer", "minimum": 1}, {"type": "string", "pattern": "^[0-9]+(-[0-9]+)?$"}]}
 
 _Range = Annotated[tuple[int, int], BeforeValidator(_packet_range)]
+_Packets = Annotated[
+    tuple[_Range, ...],
+    fields.AsTuple,
+    BeforeValidator(_packet_list),
+    AfterValidator(_joined),
+    WithJsonSchema({"anyOf": [*_RANGE["anyOf"], {"type": "array", "items": _RANGE, "minItems": 1}]}),
+]
 _GIVEN = BeforeValidator(_given)
 
 
 class Expectation(CheckedModel):
     """One item of the file: selectors, and what must hold for the packets that they select."""
 
-    packet: Annotated[tuple[_Range, ...], fields.AsTuple, BeforeValidator(_packet_list), AfterValidator(_joined)] = ()
-    address: Annotated[fields.Prefix | None, _GIVEN] = None
-    port: Annotated[int | None, _GIVEN] = Field(None, ge=0, le=fields.PORT_MAX)
-    protocol: Annotated[fields.Protocol, _GIVEN] = None
-    direction: Annotated[str | None, _one_of(DIRECTION_WORDS, or_none=False)] = None
-    instance: Annotated[fields.Id | None, _GIVEN] = None
+    packet: _Packets = Field((), description="Packet numbers, which count from 1, and ranges such as 3-7.")
+    address: Annotated[fields.Prefix | None, _GIVEN] = Field(
+        None, description="An address or prefix of either side of the packet."
+    )
+    port: Annotated[int | None, _GIVEN] = Field(None, ge=0, le=fields.PORT_MAX, description="A port of either side.")
+    protocol: Annotated[fields.Protocol, _GIVEN] = Field(None, description="A protocol's name or number.")
+    direction: Annotated[str | None, *_one_of(DIRECTION_WORDS, or_none=False)] = Field(
+        None, description="The packet has a check in this direction, which is then the one looked at."
+    )
+    instance: Annotated[fields.Id | None, _GIVEN] = Field(
+        None, description="The packet has a check at this instance, which is then the one looked at."
+    )
 
-    verdict: Annotated[str | None, _one_of(VERDICT_WORDS, or_none=False)] = None
-    state: Annotated[str | None, _one_of(STATE_WORDS, or_none=True)] = None
-    reason: Annotated[str | None, _one_of(REASON_WORDS, or_none=True)] = None
-    rule: fields.Id | None = None
-    security_group: fields.Id | None = None
-    connection: Annotated[str | None, _one_of(ORIGIN_WORDS[1:], or_none=True)] = None
-    count: Annotated[int | None, _GIVEN] = Field(None, ge=0, le=COUNT_MAX)
+    verdict: Annotated[str | None, *_one_of(VERDICT_WORDS, or_none=False)] = Field(
+        None, description="The verdict expected: the packet's, or with a direction or instance that of the check."
+    )
+    state: Annotated[str | None, *_one_of(STATE_WORDS, or_none=True)] = Field(None, description="The state expected.")
+    reason: Annotated[str | None, *_one_of(REASON_WORDS, or_none=True)] = Field(
+        None, description="The reason expected."
+    )
+    rule: fields.Id | None = Field(None, description="Id of the rule expected to decide; null for none.")
+    security_group: fields.Id | None = Field(None, description="Id of that rule's group; null for none.")
+    connection: Annotated[str | None, *_one_of(ORIGIN_WORDS[1:], or_none=True)] = Field(
+        None, description="The origin expected of the packet's connection; null for none."
+    )
+    count: Annotated[int | None, _GIVEN] = Field(
+        None, ge=0, le=COUNT_MAX, description="How many packets the item selects; absent: at least one."
+    )
 
     def conflicts(self) -> Iterable[Conflict]:
         if self.model_fields_set.isdisjoint((*EXPECTABLE, "count")):

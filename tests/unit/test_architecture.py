@@ -18,7 +18,8 @@ ROOT = Path(__file__).resolve().parents[2]
 
 # C modules by the path of their files under csrc/, without suffix, and the modules whose headers each may include;
 # what those may include is allowed as well. CONTRIBUTING, Habits: pipeline -> judge -> fragment, classifier,
-# conntrack -> packet; conntrack -> flow_table, timer, tcp; io -> pipeline, which it drives through dp_api.h alone. No arrow runs back.
+# conntrack -> packet; conntrack -> flow_table, timer, tcp; io -> pipeline, which it drives through dp_api.h alone. No
+# arrow runs back.
 ARROWS: dict[str, set[str]] = {
     "dp_api": set(),
     "bytes": set(),
@@ -144,8 +145,8 @@ def test_c_includes_follow_the_arrows(path: Path) -> None:
 
 def test_io_knows_only_the_border_and_the_words() -> None:
     """CONTRIBUTING, Habits: io stands on the core through dp_api.h; verdict_text takes the names of enumerations from
-    words.h, rings their memory from memory.h, and who cuts packets reads numbers by bytes.h. Only workers, who own an engine each,
-    look into it."""
+    words.h, rings their memory from memory.h, and who cuts packets reads numbers by bytes.h. Only workers, who own an
+    engine each, look into it."""
     outside = {module: {name for name in below(module) if not name.startswith("io/")} for module in ARROWS}
     looks_in = {name for name, known in outside.items() if name.startswith("io/") and "engine" in known}
     assert looks_in == {"io/worker", "io/receive", "io/forward", "io/feed", "io/firewall", "io/survey"}
