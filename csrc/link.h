@@ -46,7 +46,7 @@ enum { DP_ETHERTYPE_IPV4 = 0x0800, DP_ETHERTYPE_ARP = 0x0806, DP_ETHERTYPE_IPV6 
 struct dp_link_header {
     const uint8_t *source_mac;
     const uint8_t *destination_mac;
-    uint32_t vlans; /* ids of the outer and inner VLAN tag, 12 bits each; 0 for none */
+    uint32_t vlans;   /* ids of the outer and inner VLAN tag, 12 bits each; 0 for none */
     uint32_t trailer; /* bytes behind what a length in the header counts */
 };
 

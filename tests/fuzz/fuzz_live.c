@@ -51,8 +51,8 @@ static void make(struct parts *parts)
                                      {{{10, 0, 0, 2}, 32}, 4, 1, 0},
                                      {{{0x20, 1, 0xd, 0xb8, [15] = 1}, 128}, 6, 0, 0},
                                      {{{0x20, 1, 0xd, 0xb8, [15] = 2}, 128}, 6, 1, 0}};
-    struct dp_mac known[3] = {{.zone = 0}, {.zone = 1}, {.zone = DP_NO_ZONE, .balancer = 1}};
-    struct dp_balancer_address balancer = {.address = {10, 0, 0, 14}, .family = 4, .balancer = 1};
+    struct dp_mac known[3] = {{.zone = 0}, {.zone = 1}, {.zone = DP_NO_ZONE, .balancer = 1, .has_port = 1}};
+    struct dp_balancer_address balancer = {.address = {10, 0, 0, 14}, .family = 4, .balancer = 1, .has_port = 1};
     struct dp_backend backend = {1, 0};
 
     parts->config = (struct dp_conntrack_config){.max_entries = 64};

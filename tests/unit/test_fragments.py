@@ -117,7 +117,7 @@ def chained(offset: int, body: bytes, more: bool, next_header: int, before: byte
 
 
 def test_ipv6_fragments_with_extension_headers_on_both_sides_of_the_fragment_header(firewall: DataPlane) -> None:
-    """SPEC 4.6, 4.7: the ports are found behind them; what later fragments say of a next header is nothing (RFC 8200)."""
+    """SPEC 4.6, 4.7: the ports are found behind them; a later fragment says nothing of it (RFC 8200)."""
     hop_by_hop, options = bytes([44, 0, 1, 4, 0, 0, 0, 0]), bytes([17, 0, 1, 4, 0, 0, 0, 0])
     allowed = ("allow", "rule", "dns6")
     for port, expected in ((53, allowed), (54, DENIED)):
