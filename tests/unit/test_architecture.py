@@ -35,6 +35,7 @@ ARROWS: dict[str, set[str]] = {
     "endpoints": {"packet", "trie"},
     "checksum": {"packet", "bytes"},
     "denied": {"packet", "memory"},
+    "busiest": {"dp_api"},
     "shares": {"memory"},
     "served": {"dp_api"},
     "fragment": {"flow_key", "shares"},
