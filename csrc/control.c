@@ -187,6 +187,19 @@ static bool judge_dhcp(struct dp_engine *engine, const struct dp_job *job, uint3
     return true;
 }
 
+bool dp_control_announces(struct dp_engine *engine, const struct dp_job *job, struct dp_check *check)
+{
+    const struct dp_packet *p = &job->packet;
+    struct dp_zone nobody = {0};
+    uint32_t zone = job->zone[DP_EGRESS];
+
+    if (!p->rarp_request || p->inside_length > ARP_ADDRESSES + PADDING_MAX)
+        return false;
+    pass(engine, DP_EGRESS, zone < engine->conntrack.n_zones ? &engine->conntrack.zones[zone].control : &nobody.control,
+         check);
+    return true;
+}
+
 static bool is_arp(const struct dp_packet *p)
 {
     uint32_t operation = dp_get16(p->inside - 2);

@@ -27,6 +27,11 @@ static inline bool dp_may_be_control(const struct dp_packet *p)
 
 /* True when such a packet is control traffic, or pretends to be; the check is answered then. */
 bool dp_control(struct dp_engine *engine, const struct dp_job *job, uint32_t direction, struct dp_check *check);
+/*
+ * At a port: true, with the answer, when what leaves an instance is a request of RARP (RFC 903), by which a machine
+ * that has moved tells the switches where it is. None enters an instance.
+ */
+bool dp_control_announces(struct dp_engine *engine, const struct dp_job *job, struct dp_check *check);
 
 /*
  * Notes a question for DHCP from an address that no instance has: in a replay, where only addresses tell whose a packet

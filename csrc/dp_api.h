@@ -230,14 +230,17 @@ struct dp_holding {
     uint32_t virtual_ip;
 };
 
-/* A MAC of an instance (balancer = 0) or of a load balancer (its number, from 1; `has_port`: an interface of its own).
+/*
+ * A MAC of an instance (balancer = 0) or of a load balancer (its number, from 1; `has_port`: an interface of its own).
+ * `family`: 0 for that of an interface; else it is a virtual MAC, which goes with the virtual IPs of `pair` alone.
  */
 struct dp_mac {
     uint8_t mac[6];
     uint8_t has_port;
-    uint8_t unused;
+    uint8_t family;
     uint32_t zone;
     uint32_t balancer;
+    struct dp_prefix pair;
 };
 
 /*

@@ -49,6 +49,7 @@ struct dp_endpoints {
     uint32_t n_balancers;
     uint32_t n_backends;
     uint32_t n_overlaps; /* length of `overlaps` */
+    bool has_virtual_macs;
     struct slot4 *slots4;
     struct slot6 *slots6;
     struct dp_trie prefixes[2]; /* 4, 6; the value EMPTY means nobody */
@@ -272,6 +273,8 @@ static void sort_macs(struct dp_endpoints *e)
     qsort(e->macs, e->n_macs, sizeof *e->macs, by_owner);
     while (e->n_balancer_macs < e->n_macs && e->macs[e->n_balancer_macs].balancer)
         e->n_balancer_macs++;
+    for (uint32_t i = 0; i < e->n_macs; i++)
+        e->has_virtual_macs |= e->macs[i].family != 0;
 }
 
 static bool valid(const struct dp_holding *holdings, uint32_t n)
@@ -336,7 +339,8 @@ int dp_endpoints_new(const struct dp_holding *holdings, uint32_t n_holdings, con
 
 /* ---- looking up ---- */
 
-static bool has_mac(const struct dp_endpoints *e, uint32_t zone, const uint8_t *mac)
+/* Where the MACs of a zone begin. */
+static uint32_t macs_of(const struct dp_endpoints *e, uint32_t zone)
 {
     uint32_t low = e->n_balancer_macs, high = e->n_macs;
 
@@ -348,20 +352,59 @@ static bool has_mac(const struct dp_endpoints *e, uint32_t zone, const uint8_t *
         else
             high = middle;
     }
-    for (; low < e->n_macs && e->macs[low].zone == zone; low++)
-        if (memcmp(e->macs[low].mac, mac, 6) == 0)
-            return true;
-    return false;
+    return low;
+}
+
+/* The entry of this MAC, NULL where the zone does not have it. */
+static const struct dp_mac *find_mac(const struct dp_endpoints *e, uint32_t zone, const uint8_t *mac)
+{
+    for (uint32_t i = macs_of(e, zone); i < e->n_macs && e->macs[i].zone == zone; i++)
+        if (memcmp(e->macs[i].mac, mac, 6) == 0)
+            return &e->macs[i];
+    return NULL;
 }
 
 uint32_t dp_endpoints_by_mac(const struct dp_endpoints *e, uint32_t shared, const uint8_t *mac)
 {
     const struct list *list = &e->lists[shared - DP_SHARED];
 
-    for (uint32_t i = 0; mac && i < list->count; i++)
-        if (has_mac(e, e->listed[list->first + i].zone, mac))
-            return e->listed[list->first + i].zone;
-    return DP_NO_ZONE;
+    uint32_t found = DP_NO_ZONE;
+
+    for (uint32_t i = 0; mac && i < list->count; i++) {
+        const struct dp_mac *known = find_mac(e, e->listed[list->first + i].zone, mac);
+
+        if (known && !known->family)
+            return known->zone;
+        if (known && found != DP_NO_ZONE)
+            return DP_NO_ZONE;
+        if (known)
+            found = known->zone;
+    }
+    return found;
+}
+
+static bool covers(const struct dp_prefix *prefix, const union dp_address *address)
+{
+    uint32_t bytes = prefix->bits / 8, bits = prefix->bits % 8;
+
+    return memcmp(prefix->address, address->byte, bytes) == 0 &&
+           (!bits || (prefix->address[bytes] ^ address->byte[bytes]) >> (8 - bits) == 0);
+}
+
+bool dp_endpoints_is_virtual_mac(const struct dp_endpoints *e, uint32_t zone, const uint8_t *mac, uint32_t family,
+                                 const union dp_address *address)
+{
+    if (!e->has_virtual_macs || !mac)
+        return false;
+    for (uint32_t i = zone == DP_NO_ZONE ? e->n_balancer_macs : macs_of(e, zone);
+         i < e->n_macs && (zone == DP_NO_ZONE || e->macs[i].zone == zone); i++) {
+        const struct dp_mac *known = &e->macs[i];
+
+        if (known->family && memcmp(known->mac, mac, 6) == 0 &&
+            (!address || (known->family == family && covers(&known->pair, address))))
+            return true;
+    }
+    return false;
 }
 
 bool dp_endpoints_holds(const struct dp_endpoints *e, uint32_t shared, uint32_t zone)

@@ -27,7 +27,7 @@ static inline bool dp_is_shared(uint32_t zone)
     return zone >= DP_SHARED && zone != DP_NO_ZONE;
 }
 
-/* The holder with this MAC, DP_NO_ZONE for none; `mac` may be NULL. */
+/* The holder with this MAC, DP_NO_ZONE for none, or where it is the virtual MAC of several; `mac` may be NULL. */
 uint32_t dp_endpoints_by_mac(const struct dp_endpoints *endpoints, uint32_t shared, const uint8_t *mac);
 bool dp_endpoints_holds(const struct dp_endpoints *endpoints, uint32_t shared, uint32_t zone);
 uint32_t dp_endpoints_first(const struct dp_endpoints *endpoints, uint32_t shared);
@@ -43,6 +43,13 @@ uint32_t dp_endpoints_own(const struct dp_endpoints *endpoints, uint32_t family,
 /* Whether `zone` holds `address`, as its own or as a virtual IP. */
 bool dp_endpoints_is_held(const struct dp_endpoints *endpoints, uint32_t zone, uint32_t family,
                           const union dp_address *address);
+
+/*
+ * Whether `mac` is a virtual MAC of `zone` (DP_NO_ZONE: of any instance), and goes with `address` (NULL: with any); the
+ * MAC of an interface never is.
+ */
+bool dp_endpoints_is_virtual_mac(const struct dp_endpoints *endpoints, uint32_t zone, const uint8_t *mac,
+                                 uint32_t family, const union dp_address *address);
 
 /* Whether load balancer number `balancer` has `zone` as a backend, with transfer_client_ip. */
 bool dp_endpoints_is_backend(const struct dp_endpoints *endpoints, uint32_t balancer, uint32_t zone);

@@ -137,6 +137,8 @@ static enum dp_network walk_ethertype(struct dp_reader *r, struct dp_link_header
         return DP_NETWORK_IPV6;
     case DP_ETHERTYPE_ARP:
         return DP_NETWORK_ARP;
+    case DP_ETHERTYPE_RARP:
+        return DP_NETWORK_RARP;
     case ETHERTYPE_MPLS:
     case ETHERTYPE_MPLS_UPSTREAM:
         return walk_mpls(r);

@@ -19,7 +19,7 @@
 
 enum { EXTENSION_HEADERS_MAX = 16 };
 
-enum { ARP_REQUEST = 1, ROUTER_SOLICITATION = 133, REDIRECT = 137 };
+enum { ARP_REQUEST = 1, RARP_REQUEST = 3, ROUTER_SOLICITATION = 133, REDIRECT = 137 };
 
 static void malformed(struct dp_packet *packet, enum dp_cause cause)
 {
@@ -377,6 +377,21 @@ static void parse_arp(struct dp_reader *r, struct dp_packet *packet)
     packet->destination.word[0] = dp_raw32(p + 16);
 }
 
+/* Of Ethernet and IPv4 only (RFC 903); anything else is no IP like all that is none. */
+static void parse_rarp(struct dp_reader *r, struct dp_packet *packet)
+{
+    uint32_t length = r->length;
+    const uint8_t *p = dp_take(r, 28);
+
+    if (!p || dp_get16(p) != 1 || dp_get16(p + 2) != DP_ETHERTYPE_IPV4 || p[4] != 6 || p[5] != 4 ||
+        dp_get16(p + 6) != RARP_REQUEST)
+        return;
+    packet->rarp_request = true;
+    packet->inside = p + 8;
+    packet->inside_captured = 20;
+    packet->inside_length = length - 8;
+}
+
 static void parse_ip_by_version(struct dp_reader *r, struct dp_packet *packet)
 {
     if (r->captured == 0)
@@ -405,6 +420,8 @@ static void clear(struct dp_packet *packet)
     packet->fragment = false;
     packet->later_fragment = false;
     packet->tiny_fragment = false;
+    packet->arp_request = false;
+    packet->rarp_request = false;
     packet->vlans = 0;
     packet->source_mac = NULL;
     packet->destination_mac = NULL;
@@ -453,6 +470,9 @@ void dp_packet_parse(const struct dp_frame *frame, struct dp_packet *packet)
         break;
     case DP_NETWORK_ARP:
         parse_arp(&r, packet);
+        break;
+    case DP_NETWORK_RARP:
+        parse_rarp(&r, packet);
         break;
     case DP_NETWORK_IP:
         parse_ip_by_version(&r, packet);

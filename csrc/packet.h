@@ -87,6 +87,7 @@ struct dp_packet {
     bool tiny_fragment;  /* a first one that cuts its transport header */
     bool more_fragments;
     bool arp_request;
+    bool rarp_request; /* of kind DP_PACKET_OTHER */
     uint32_t fragment_id;
     uint32_t fragment_offset;       /* bytes */
     uint32_t fragment_length;       /* bytes of the datagram's payload in it, on the wire */
@@ -97,10 +98,11 @@ struct dp_packet {
     const uint8_t *destination_mac; /* NULL where the link header carries only the sender */
     struct dp_tcp_segment tcp;
     /* NULL for most. The packet that an ICMP error quotes; what follows the first 8 bytes of well-formed neighbour
-     * discovery; ARP's 20 bytes of addresses and what stands behind them; what UDP carries. */
+     * discovery; the 20 bytes of addresses of ARP, or of a request of RARP, and what stands behind them; what UDP
+     * carries. */
     const uint8_t *inside;
     uint32_t inside_captured;
-    uint32_t inside_length; /* on the wire; of ARP and UDP */
+    uint32_t inside_length; /* on the wire; of ARP, RARP and UDP */
     uint32_t trailer;       /* bytes of the frame behind the IP packet */
 };
 

@@ -137,6 +137,8 @@ static void judge(struct dp_engine *engine, const struct dp_job *job, uint32_t d
         return;
     }
     if (job->place && p->kind == DP_PACKET_OTHER) {
+        if (direction == DP_EGRESS && dp_control_announces(engine, job, check))
+            return;
         dp_answer(check, DP_DENY, DP_STATE_UNTRACKED, DP_REASON_NO_RULE_MATCHED);
         check->cause = DP_CAUSE_NOT_IP;
         return;

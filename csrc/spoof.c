@@ -3,6 +3,8 @@
 
 #include <string.h>
 
+/* CARP has the same number. */
+enum { VRRP = 112 };
 enum { OPTION_SOURCE_LINK = 1, OPTION_TARGET_LINK = 2, ND_SOLICIT = 135, ND_ADVERT = 136 };
 
 /* ---- by an instance's port ---- */
@@ -38,15 +40,20 @@ static bool may_be_unspecified(const struct dp_packet *p)
                           : p->protocol == DP_PROTO_ICMPV6 && p->icmp_class == DP_ICMP_CONTROL;
 }
 
-/* Link-layer addresses in the options of a neighbour discovery message, whose first `skip` bytes are no options. */
-static bool names_other_mac(const struct dp_packet *p, uint32_t skip, const uint8_t *mac)
+/*
+ * Link-layer addresses in the options of a neighbour discovery message, whose first `skip` bytes are no options, that
+ * are neither the MAC nor the virtual MAC that goes with the address of which they are told.
+ */
+static bool names_other_mac(const struct dp_endpoints *endpoints, uint32_t zone, const struct dp_packet *p,
+                            uint32_t skip, const uint8_t *mac, const union dp_address *address)
 {
     uint32_t at = skip;
 
     while (at + 8 <= p->inside_captured && p->inside[at + 1]) {
         const uint8_t *option = p->inside + at;
 
-        if ((option[0] == OPTION_SOURCE_LINK || option[0] == OPTION_TARGET_LINK) && memcmp(option + 2, mac, 6) != 0)
+        if ((option[0] == OPTION_SOURCE_LINK || option[0] == OPTION_TARGET_LINK) && memcmp(option + 2, mac, 6) != 0 &&
+            !dp_endpoints_is_virtual_mac(endpoints, zone, option + 2, 6, address))
             return true;
         at += option[1] * 8u;
     }
@@ -74,7 +81,8 @@ static bool discovery_spoofed(const struct dp_endpoints *endpoints, uint32_t zon
         if (!holds(endpoints, zone, mac, 6, &target))
             return true;
     }
-    return mac && names_other_mac(p, type == ND_SOLICIT || type == ND_ADVERT ? 16 : 0, mac);
+    return mac && names_other_mac(endpoints, zone, p, type == ND_SOLICIT || type == ND_ADVERT ? 16 : 0, mac,
+                                  type == ND_ADVERT ? &target : &p->source);
 }
 
 static bool by_instance(const struct dp_endpoints *endpoints, uint32_t zone, const uint8_t *mac,
@@ -82,16 +90,35 @@ static bool by_instance(const struct dp_endpoints *endpoints, uint32_t zone, con
 {
     if (p->kind == DP_PACKET_MALFORMED)
         return false;
+    if (p->rarp_request) {
+        const uint8_t *own = mac ? mac : p->source_mac;
+
+        return own && memcmp(p->inside, own, 6) != 0 &&
+               !dp_endpoints_is_virtual_mac(endpoints, zone, p->inside, 0, NULL);
+    }
     if (!p->family)
         return p->kind == DP_PACKET_ARP; /* names no address that an instance could hold */
     if (p->kind == DP_PACKET_ARP) {
-        if (mac && memcmp(p->inside, mac, 6) != 0)
+        if (mac && memcmp(p->inside, mac, 6) != 0 &&
+            !dp_endpoints_is_virtual_mac(endpoints, zone, p->inside, 4, &p->source))
             return true;
         return is_unspecified(p) ? !may_be_unspecified(p) : !dp_endpoints_is_held(endpoints, zone, 4, &p->source);
     }
     if (is_unspecified(p) ? !may_be_unspecified(p) : !holds(endpoints, zone, mac, p->family, &p->source))
         return true;
     return is_discovery(p) && discovery_spoofed(endpoints, zone, mac, p);
+}
+
+/*
+ * By a virtual MAC comes what has the virtual IP that it goes with: as the source, or for ARP and neighbour discovery
+ * as what they tell (`by_instance` looks at that); and advertisements of VRRP, whose source is the holder's own address
+ * (RFC 9568, 5.1.1.2).
+ */
+static bool by_virtual_mac(const struct dp_endpoints *endpoints, uint32_t zone, const struct dp_packet *p)
+{
+    if (p->kind != DP_PACKET_IP || p->protocol == VRRP || is_discovery(p))
+        return p->kind == DP_PACKET_ARP && !dp_endpoints_is_virtual_mac(endpoints, zone, p->source_mac, 4, &p->source);
+    return !dp_endpoints_is_virtual_mac(endpoints, zone, p->source_mac, p->family, &p->source);
 }
 
 /* ---- who is behind another port ---- */
@@ -104,6 +131,20 @@ static const struct dp_served_mac *holder(const struct dp_place *place, const ui
     if (found && (uint32_t)found->zone == place->zone[DP_EGRESS] && found->balancer == place->balancer[DP_INGRESS])
         return NULL;
     return found;
+}
+
+/* Whether the frame's MAC may not be the sender's. */
+static bool from_other_mac(const struct dp_endpoints *endpoints, const struct dp_place *place,
+                           const struct dp_packet *p)
+{
+    uint32_t zone = place->zone[DP_EGRESS];
+
+    if (!p->source_mac || (place->mac && memcmp(p->source_mac, place->mac, 6) == 0))
+        return false;
+    if (dp_endpoints_is_virtual_mac(endpoints, zone, p->source_mac, 0, NULL))
+        return by_virtual_mac(endpoints, zone, p);
+    return place->mac || place->mac_taken || p->source_mac[0] & 1 || holder(place, p->source_mac) ||
+           dp_endpoints_is_virtual_mac(endpoints, DP_NO_ZONE, p->source_mac, 0, NULL);
 }
 
 static bool is_served_mac(const struct dp_place *place, const uint8_t *mac, uint32_t *whose)
@@ -200,8 +241,7 @@ bool dp_is_spoofed(const struct dp_endpoints *endpoints, const struct dp_place *
     *whose = DP_NO_ZONE;
     switch (place->guard) {
     case DP_GUARD_INSTANCE:
-        if (place->mac ? p->source_mac && memcmp(p->source_mac, place->mac, 6) != 0
-                       : place->mac_taken || (p->source_mac && p->source_mac[0] & 1) || holder(place, p->source_mac))
+        if (from_other_mac(endpoints, place, p))
             return true;
         return by_instance(endpoints, place->zone[DP_EGRESS], place->mac, p);
     case DP_GUARD_OPEN:

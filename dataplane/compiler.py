@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from dataplane._core import ffi, lib
 from dataplane._core.errors import check
+from dataplane.policy.fields import VirtualAddress, packed_prefix
 from dataplane.policy.selectors import Selector, selectors
 
 if TYPE_CHECKING:
@@ -206,13 +207,19 @@ class Compiler:
         if self._endpoints_from and all(a is b for a, b in zip(self._endpoints_from, sources, strict=True)):
             return self._endpoints
         holdings = [h for i in policy.instances for h in self._holdings(i)]
-        macs = [(_mac(i.mac), self.names.zone(i.id), 0, False) for i in policy.instances if i.mac]
+        macs = [_known_mac(i.mac, zone=self.names.zone(i.id)) for i in policy.instances if i.mac]
+        macs += [
+            _known_mac(pair.mac, zone=self.names.zone(i.id), pair=pair.ip)
+            for i in policy.instances
+            for pair in i.allowed_address_pairs
+            if isinstance(pair, VirtualAddress)
+        ]
         addresses: list[tuple[bytes, int, int, bool]] = []
         backends: list[tuple[int, int]] = []
         for number, balancer in enumerate(policy.load_balancers, 1):
             has_port = balancer.interface is not None
             if balancer.mac:
-                macs.append((_mac(balancer.mac), 0, number, has_port))
+                macs.append(_known_mac(balancer.mac, balancer=number, has_port=has_port))
             addresses.extend((_padded(a), _family(a), number, has_port) for a in map(pack_address, balancer.addresses))
             if balancer.transfer_client_ip:
                 backends.extend((number, self.names.zone(backend)) for backend in balancer.backends)
@@ -220,7 +227,7 @@ class Compiler:
         code = lib.dp_endpoints_new(
             ffi.new("struct dp_holding[]", holdings),
             len(holdings),
-            ffi.new("struct dp_mac[]", [{"mac": m, "zone": z, "balancer": b, "has_port": p} for m, z, b, p in macs]),
+            ffi.new("struct dp_mac[]", macs),
             len(macs),
             ffi.new("struct dp_balancer_address[]", addresses),
             len(addresses),
@@ -284,6 +291,17 @@ def _padded(address: bytes) -> bytes:
 
 def _family(address: bytes) -> int:
     return 4 if len(address) == 4 else 6
+
+
+def _known_mac(
+    mac: str, *, zone: int = 0, balancer: int = 0, has_port: bool = False, pair: str | None = None
+) -> dict[str, Any]:
+    """A struct dp_mac; `pair`: the virtual IP that it is the virtual MAC of."""
+    known = {"mac": _mac(mac), "zone": zone, "balancer": balancer, "has_port": has_port}
+    if pair is not None:
+        address, bits = packed_prefix(pair)
+        known |= {"family": _family(address), "pair": (_padded(address), bits)}
+    return known
 
 
 def _mac(text: str) -> bytes:

@@ -142,7 +142,9 @@ static void flood(struct dp_worker *w, uint8_t *header, const struct dp_frame *f
         struct dp_flow flow;
 
         /* A station that the policy tells is not behind another port. */
-        if (out == in || !to->active || (!group && to->port.has_mac && to->port.zone != DP_ZONE_NONE))
+        if (out == in || !to->active ||
+            (!group && to->port.has_mac && to->port.zone != DP_ZONE_NONE &&
+             !dp_endpoints_is_virtual_mac(w->engine->policy->endpoints, (uint32_t)to->port.zone, frame->data, 0, NULL)))
             continue;
         sent = true;
         dp_engine_process_at(w->engine, frame, &place, 1, &record, &flow);
@@ -259,7 +261,10 @@ static void finish(struct dp_worker *w, uint32_t i, uint64_t number)
 
     if (teaches(&w->place[i], record))
         dp_switch_learn(w->stations, frame->data + 6, vlan_of(frame), passing->in,
-                        w->place[i].guard == DP_GUARD_INSTANCE, seconds(w));
+                        w->place[i].guard == DP_GUARD_INSTANCE &&
+                            !dp_endpoints_is_virtual_mac(w->engine->policy->endpoints, w->place[i].zone[DP_EGRESS],
+                                                         frame->data + 6, 0, NULL),
+                        seconds(w));
     if ((w->watch & DP_FEED_FRAMES) && (w->watch_port < 0 || (uint32_t)w->watch_port == passing->in))
         dp_feed_frame(w, frame->data, frame->length, record, passing->in, false);
     if (record->verdict == DP_WAITING) {

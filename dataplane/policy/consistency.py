@@ -11,7 +11,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any, Final
 
 from dataplane.policy import icmp, limits
-from dataplane.policy.fields import PROTOCOLS_WITH_PORTS, family
+from dataplane.policy.fields import PROTOCOLS_WITH_PORTS, VirtualAddress, family, pair_prefix
 from dataplane.policy.mistakes import Conflict, Location, alternatives, dotted, shown, unknown
 
 if TYPE_CHECKING:
@@ -272,9 +272,13 @@ def _endpoint_conflicts(policy: Policy, references: References) -> Iterator[Conf
         if not instance.allowed_address_pairs or instance.vpc is BAD:
             continue
         for a, pair in _good(instance.allowed_address_pairs):
-            holding = ("addresses", instance.vpc, pair)
-            if holding in first and first[holding][:2] != ("instances", i):
-                yield _taken(policy, holding, ("instances", i, "allowed_address_pairs", a), first[holding])
+            place = ("instances", i, "allowed_address_pairs", a)
+            wanted = [("addresses", instance.vpc, pair_prefix(pair))]
+            if isinstance(pair, VirtualAddress):
+                wanted.append(("mac", instance.vpc, pair.mac))
+            for holding in wanted:
+                if holding in first and first[holding][:2] != ("instances", i):
+                    yield _taken(policy, holding, place, first[holding])
 
 
 #: The field, the VPC (empty for what is unique everywhere), and the value.

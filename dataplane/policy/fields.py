@@ -6,11 +6,13 @@ with colons, protocols by name where they have one. What is not allowed raises a
 whose message goes on after the name and the value of the field: ``protocol 256`` *is out of range*.
 """
 
+from collections.abc import Callable
+from dataclasses import dataclass
 from socket import AF_INET, AF_INET6, inet_ntop, inet_pton
 from struct import Struct
 from typing import Annotated, Literal, NoReturn
 
-from pydantic import AfterValidator, BeforeValidator, Field, PlainValidator, Strict, WithJsonSchema
+from pydantic import AfterValidator, BeforeValidator, Field, PlainSerializer, PlainValidator, Strict, WithJsonSchema
 from pydantic_core import PydanticCustomError
 
 from dataplane.policy.icmp import CODE_NAMES, TYPE_NAMES
@@ -150,6 +152,53 @@ def _pair(value: object) -> str:
     text = _prefix(value)
     address, _, bits = text.partition("/")
     return address if bits == ("128" if ":" in address else "32") else text
+
+
+@dataclass(frozen=True, slots=True)
+class VirtualAddress:
+    """A virtual IP, as an address or prefix, with the virtual MAC that its holder answers with (RFC 9568, 7.3)."""
+
+    ip: str
+    mac: str
+
+
+def pair_prefix(pair: str | VirtualAddress) -> str:
+    """The address or prefix of an allowed address pair."""
+    return pair if isinstance(pair, str) else pair.ip
+
+
+def _address_pair(value: object) -> str | VirtualAddress:
+    """A virtual IP, or a mapping of it and its MAC; without a MAC it is the same as the virtual IP alone."""
+    if isinstance(value, VirtualAddress):
+        value = {"ip": value.ip, "mac": value.mac}
+    if not isinstance(value, dict):
+        return _pair(value)
+    for key in value:
+        if key not in ("ip", "mac"):
+            meant = {"ip_address": "ip", "mac_address": "mac"}.get(key)
+            _unfit(
+                f"has key {shown(key)}, which is not known: " + (f"write {meant}" if meant else "allowed are ip, mac")
+            )
+    if value.get("ip") is None:
+        _unfit('has no ip: write {ip: 10.0.0.9, mac: "00:00:5e:00:01:07"}')
+    ip = _key_of_pair("ip", value["ip"], _pair)
+    if "mac" not in value:
+        return ip
+    mac = _key_of_pair("mac", value["mac"], _mac)
+    if int(mac[:2], 16) & 1 or mac == "00:00:00:00:00:00":
+        _unfit(f"has mac {shown(mac)}, which no interface can have: the MAC of one station is needed")
+    return VirtualAddress(ip, mac)
+
+
+def _written_pair(pair: str | VirtualAddress) -> object:
+    return pair if isinstance(pair, str) else {"ip": pair.ip, "mac": pair.mac}
+
+
+def _key_of_pair(key: str, value: object, read: Callable[[object], str]) -> str:
+    try:
+        return read(value)
+    except PydanticCustomError as error:
+        _unfit(f"has {key} {shown(value)}, which {error.message_template}")
 
 
 def _set_entry(value: object) -> str:
@@ -332,7 +381,25 @@ Priority = Annotated[int, Field(ge=1, le=100)]
 
 Address = Annotated[str, PlainValidator(_address), _text("192.168.0.10")]
 Prefix = Annotated[str, PlainValidator(_prefix), _text("192.168.0.0/24")]
-AddressPair = Annotated[str, PlainValidator(_pair), _text("192.168.0.21")]
+AddressPair = Annotated[
+    str | VirtualAddress,
+    PlainValidator(_address_pair),
+    PlainSerializer(_written_pair, return_type=object),
+    WithJsonSchema(
+        {
+            "anyOf": [
+                {"type": "string"},
+                {
+                    "type": "object",
+                    "properties": {"ip": {"type": "string"}, "mac": {"type": "string"}},
+                    "required": ["ip"],
+                    "additionalProperties": False,
+                },
+            ],
+            "examples": ["192.168.0.21", {"ip": "10.0.0.9", "mac": "00:00:5e:00:01:07"}],
+        }
+    ),
+]
 SetEntry = Annotated[str, PlainValidator(_set_entry), _text("10.0.0.1-10.0.0.9")]
 Mac = Annotated[str, PlainValidator(_mac), _text("fa:16:3e:00:00:01")]
 Interface = Annotated[str, AfterValidator(_interface)]

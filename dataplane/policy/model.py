@@ -111,7 +111,9 @@ class Instance(CheckedModel):
     )
     mac: fields.Mac | None = Field(default=None, description="The MAC of its interface; not needed in replay.")
     allowed_address_pairs: Annotated[tuple[fields.AddressPair, ...], fields.AsTuple, _Empty] = Field(
-        default=(), description="Virtual IPs, as addresses or prefixes, that this instance may hold."
+        default=(),
+        description="Virtual IPs, as addresses or prefixes, that this instance may hold; {ip, mac} for one with a"
+        " virtual MAC.",
     )
     security_groups: Annotated[tuple[fields.Id, ...], fields.AsTuple, Field(min_length=1)] = Field(
         default=(),
@@ -144,7 +146,7 @@ class Instance(CheckedModel):
     @cached_property
     def packed_address_pairs(self) -> tuple[PackedPrefix, ...]:
         """`allowed_address_pairs` as (packed address, bits)."""
-        return tuple(map(fields.packed_prefix, self.allowed_address_pairs))
+        return tuple(fields.packed_prefix(fields.pair_prefix(pair)) for pair in self.allowed_address_pairs)
 
 
 class LoadBalancer(CheckedModel):

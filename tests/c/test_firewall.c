@@ -428,6 +428,44 @@ static void test_nobody_outside_is_an_instance_here(void)
     unmake(&n);
 }
 
+/* An instance's own request of RARP (SPEC 4.8) leaves it, to nobody but uplinks, and teaches the switch. */
+static void test_a_machine_that_has_moved_announces_itself(void)
+{
+    struct dp_port told = {.zone = A, .guarded = 1, .has_mac = 1};
+    struct net n;
+    struct bytes f, rarp;
+
+    if (!make(&n, 1))
+        return;
+    memcpy(told.mac, macs[A], 6);
+    CHECK_EQUAL(dp_firewall_set_port(n.firewall, A, &told), 0);
+    rarp = udp(everybody, B, 2, 255, 53, 0);
+    memset(rarp.byte + DP_VNET_HEADER + 12, 0, sizeof rarp.byte - DP_VNET_HEADER - 12);
+    memcpy(rarp.byte + DP_VNET_HEADER + 12, "\x80\x35\0\1\x08\0\6\4\0\3", 10);
+    memcpy(rarp.byte + DP_VNET_HEADER + 22, macs[B], 6);
+    memcpy(rarp.byte + DP_VNET_HEADER + 32, macs[B], 6);
+    rarp.size = DP_VNET_HEADER + 60;
+    put(&n, B, 0, &rarp);
+    COMES(&n, UPLINK, &rarp);
+    NOTHING(&n, A);
+    f = udp(macs[B], UPLINK, 9, 2, 53, 0);
+    put(&n, UPLINK, 0, &f);
+    COMES(&n, B, &f);
+    NOTHING(&n, A);
+    /* Another's, a reply, and one with something behind it. */
+    memcpy(rarp.byte + DP_VNET_HEADER + 22, macs[UPLINK], 6);
+    put(&n, B, 0, &rarp);
+    memcpy(rarp.byte + DP_VNET_HEADER + 22, macs[B], 6);
+    rarp.byte[DP_VNET_HEADER + 21] = 4;
+    put(&n, B, 0, &rarp);
+    rarp.byte[DP_VNET_HEADER + 21] = 3;
+    rarp.size = DP_VNET_HEADER + 70;
+    put(&n, B, 0, &rarp);
+    NOTHING(&n, UPLINK);
+    CHECK_EQUAL(invalid(&n, B, DP_EGRESS), 1);
+    unmake(&n);
+}
+
 static void test_a_fragment_waits_for_its_first(void)
 {
     struct net n;
@@ -997,6 +1035,7 @@ static void test_all(void)
     test_other_senders_are_refused();
     test_no_frame_steals_a_mac();
     test_nobody_outside_is_an_instance_here();
+    test_a_machine_that_has_moved_announces_itself();
     test_a_fragment_waits_for_its_first();
     test_places_to_wait_are_shared_by_port();
     test_places_behind_one_port_are_shared_too();

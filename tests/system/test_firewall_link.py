@@ -32,6 +32,7 @@ from .network import Host, needs_root_and, standing_in, until
 
 pytestmark = needs_root_and(*PROGRAMS, "dnsmasq", "udhcpc")
 
+VIRTUAL_MAC = "00:00:5e:00:01:07"
 SOL_PACKET, PACKET_VNET_HDR = 263, 15
 
 RULES = """
@@ -59,7 +60,7 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Guarded]:
     """Guests a and b share a virtual IP; c, behind a balancer, lets nobody in; d may send as it likes."""
     with guarded(tmp_path_factory.mktemp("site")) as made:
         made.net.wire(made.fw, "lb0", made.net.host("lb"), "eth0")
-        shared = f"allowed_address_pairs: [{four(21)}]"
+        shared = f'allowed_address_pairs: [{four(21)}, {{ip: {four(23)}, mac: "{VIRTUAL_MAC}"}}]'
         made.write(
             RULES
             + BALANCER
@@ -147,6 +148,31 @@ def test_a_virtual_address_moves(site: Guarded) -> None:
         site.world.ip("neighbour", "delete", four(21), "dev", "eth0", check=False)
     assert mac(1) in said["a"]
     assert mac(2) in said["b"]
+
+
+def test_a_virtual_mac_moves_and_goes_with_its_address_only(site: Guarded) -> None:
+    """SPEC 2: a pair with a MAC. Who sends by it last gets what is sent to it; VRRP tells of it from an own address."""
+    to, everybody = "02:00:00:00:99:01", "ff:ff:ff:ff:ff:ff"
+
+    def passes(name: str, frame: Ether, wanted: bool) -> None:
+        said = token()
+        with tapped(site.world, "eth0") as world, tapped(site.guest(name), f"eth-{name}") as guest:
+            guest.send(raw(frame / said))
+            assert world.seen(said, 0.5 if wanted else 0.15) is wanted, f"{name}: {frame.summary()}"
+
+    for name, number in (("a", 1), ("b", 2)):
+        own = {"src": mac(number), "dst": everybody}
+        virtual = {"src": VIRTUAL_MAC, "dst": everybody}
+        passes(name, Ether(**virtual) / ARP(op=2, hwsrc=VIRTUAL_MAC, psrc=four(23), pdst=four(23)), True)
+        passes(name, Ether(**own) / ARP(op=2, hwsrc=VIRTUAL_MAC, psrc=four(23), pdst=four(23)), True)
+        passes(name, Ether(**own) / ARP(op=2, hwsrc=VIRTUAL_MAC, psrc=four(21), pdst=four(21)), False)
+        passes(name, Ether(**virtual) / ARP(op=2, hwsrc=VIRTUAL_MAC, psrc=four(number), pdst=four(23)), False)
+        virtual["dst"] = to
+        passes(name, Ether(**virtual) / IP(src=four(23), dst=four(WORLD)) / UDP(dport=99), True)
+        passes(name, Ether(**virtual) / IP(src=four(number), dst=four(WORLD)) / UDP(dport=99), False)
+        passes(name, Ether(**virtual) / IP(src=four(number), dst="224.0.0.18", ttl=255, proto=112), True)
+        assert {s["mac"]: s["port"] for s in site.ask("stations")}[VIRTUAL_MAC] == f"eth-{name}"
+    passes("c", Ether(src=VIRTUAL_MAC, dst=to) / IP(src=four(3), dst=four(WORLD)) / UDP(dport=99), False)
 
 
 def test_a_balancer_behind_its_port(site: Guarded) -> None:

@@ -222,3 +222,17 @@ def test_a_tagged_connection_is_cut_and_revoked_like_any_other() -> None:
     assert firewall.replace(Policy.parse(ruled), time_ns=2_000_000_000).revoked == 1
     assert [c.disconnected for c in firewall.connections.filter(instance="a")] == [True]
     assert firewall.process(frame, time=3).checks[0].reason == "disconnected"
+
+
+def test_a_virtual_mac_tells_its_holder() -> None:
+    """SPEC 2: the virtual MAC of an address pair; where several have it, whoever was last seen with its own."""
+    virtual = "00:00:5e:00:01:07"
+    with_mac = f'{{ip: {VIP}, mac: "{virtual}"}}'
+    one = DataPlane(Policy.parse(PAIR.replace("[10.0.0.0/24,", f"[{with_mac},")))
+    assert owner(one, to_vip(virtual)) == [("b", "ingress")]
+    assert owner(one, from_vip(virtual)) == [("b", "egress")]
+    assert owner(one, to_vip()) == [("b", "ingress")]
+    both = DataPlane(Policy.parse(PAIR.replace("[10.0.0.0/24,", f"[{with_mac},").replace(f"[{VIP},", f"[{with_mac},")))
+    assert owner(both, to_vip(virtual)) == [("a", "ingress")]
+    owner(both, arp(B, B))
+    assert owner(both, to_vip(virtual)) == [("b", "ingress")]

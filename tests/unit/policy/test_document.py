@@ -12,8 +12,10 @@ import pytest
 from pydantic import ValidationError
 
 from dataplane.policy import Policy
+from dataplane.policy.fields import VirtualAddress
 from dataplane.policy.model import Conntrack, Tap, Timeouts
 from dataplane.policy.rule import SecurityGroupRule
+from dataplane.policy.write import as_yaml, document
 
 ROOT = Path(__file__).parents[3]
 
@@ -270,6 +272,18 @@ def test_addresses_have_one_form() -> None:
         (b"\x0a\0\1\0", 24),
         (bytes.fromhex("20010db8") + bytes(12), 64),
     )
+
+
+def test_a_virtual_address_with_its_mac() -> None:
+    """SPEC 2: `{ip, mac}`; without a MAC it is the address alone, and what is written reads back the same."""
+    text = "instances: [{id: a, addresses: [10.0.0.1], allowed_address_pairs: [%s]}]"
+    policy = Policy.parse(text % "10.0.0.8, {ip: 10.0.0.9, mac: 00-00-5E-00-01-07}, {ip: 10.0.1.0/24}")
+    pair = VirtualAddress("10.0.0.9", "00:00:5e:00:01:07")
+    assert policy.instances[0].allowed_address_pairs == ("10.0.0.8", pair, "10.0.1.0/24")
+    assert policy.instances[0].packed_address_pairs[1] == (b"\x0a\0\0\x09", 32)
+    written = as_yaml(document(policy))
+    assert "{ip: 10.0.0.9, mac: '00:00:5e:00:01:07'}" in written
+    assert Policy.parse(written) == policy
 
 
 def test_address_group_entries_as_prefixes() -> None:

@@ -93,6 +93,40 @@ def test_ids_are_unique(finds: Finds) -> None:
             "addresses: [10.0.0.2], allowed_address_pairs: [§10.0.0.9/24], security_groups: [g]",
             'allowed_address_pairs[0] "10.0.0.9/24" has host bits set: write "10.0.0.0/24"',
         ),
+        *(
+            (
+                f"addresses: [10.0.0.2], allowed_address_pairs: [§{pair}], security_groups: [g]",
+                f"allowed_address_pairs[0] {message}",
+            )
+            for pair, message in (
+                ("{ip: 10.0.0.9/24}", 'a mapping has ip "10.0.0.9/24", which has host bits set: write "10.0.0.0/24"'),
+                (
+                    "{mac: 00:00:5e:00:01:07}",
+                    'a mapping has no ip: write {ip: 10.0.0.9, mac: "00:00:5e:00:01:07"}',
+                ),
+                (
+                    "{ip: 10.0.0.9, mac: 00:00}",
+                    'a mapping has mac "00:00", which is no MAC: six bytes are allowed, as "fa:16:3e:00:00:01"',
+                ),
+                (
+                    "{ip: 10.0.0.9, mac: 01:00:5e:00:00:01}",
+                    'a mapping has mac "01:00:5e:00:00:01", which no interface can have: the MAC of one station is'
+                    " needed",
+                ),
+                (
+                    "{ip_address: 10.0.0.9}",
+                    'a mapping has key "ip_address", which is not known: write ip',
+                ),
+                (
+                    "{ip: 10.0.0.9, mac: fa:16:3e:00:00:01}",
+                    '"fa:16:3e:00:00:01" is taken in vpc "default": instance "a" has it already',
+                ),
+                (
+                    "{ip: 10.0.0.1, mac: 00:00:5e:00:01:07}",
+                    '"10.0.0.1" is taken in vpc "default": instance "a" has it already',
+                ),
+            )
+        ),
         (
             "addresses: [10.0.0.2], mac: §fa:16:3e:00:00, security_groups: [g]",
             'mac "fa:16:3e:00:00" is no MAC: six bytes are allowed, as "fa:16:3e:00:00:01"',
