@@ -195,8 +195,8 @@ bool dp_control_announces(struct dp_engine *engine, const struct dp_job *job, st
 
     if (!p->rarp_request || p->inside_length > ARP_ADDRESSES + PADDING_MAX)
         return false;
-    pass(engine, DP_EGRESS, zone < engine->conntrack.n_zones ? &engine->conntrack.zones[zone].control : &nobody.control,
-         check);
+    pass(engine, p, DP_EGRESS,
+         zone < engine->conntrack.n_zones ? &engine->conntrack.zones[zone].control : &nobody.control, check);
     return true;
 }
 
