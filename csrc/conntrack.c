@@ -572,6 +572,8 @@ void dp_conntrack_release(struct dp_conntrack *ct)
     dp_resync_release(&ct->resync);
     dp_timer_release(&ct->wheel, ct->table.room + 1);
     dp_unreserve(ct->links, ((size_t)ct->table.room + 1) * sizeof *ct->links);
+    if (ct->openers)
+        dp_unreserve(ct->openers, ((size_t)ct->openers_room + 1) * sizeof *ct->openers);
     dp_flow_table_release(&ct->table);
 }
 
@@ -598,6 +600,31 @@ static int resize_links(struct dp_conntrack *ct, uint32_t old_room, uint32_t roo
     return 0;
 }
 
+int dp_conntrack_note_openers(struct dp_conntrack *ct)
+{
+    if (ct->openers)
+        return 0;
+    ct->openers = dp_reserve(((size_t)ct->table.room + 1) * sizeof *ct->openers);
+    ct->openers_room = ct->table.room;
+    return ct->openers ? 0 : DP_E_MEMORY;
+}
+
+/* More room than the table has does no harm, should the table not grow. */
+static int resize_openers(struct dp_conntrack *ct, uint32_t n)
+{
+    uint64_t *openers;
+
+    if (!ct->openers || n <= ct->openers_room)
+        return 0;
+    openers = dp_reserve_again(ct->openers, ((size_t)ct->openers_room + 1) * sizeof *openers,
+                               ((size_t)n + 1) * sizeof *openers);
+    if (!openers)
+        return DP_E_MEMORY;
+    ct->openers = openers;
+    ct->openers_room = n;
+    return 0;
+}
+
 int dp_conntrack_reserve_entries(struct dp_conntrack *ct, uint32_t n)
 {
     uint32_t room = ct->table.room;
@@ -606,7 +633,7 @@ int dp_conntrack_reserve_entries(struct dp_conntrack *ct, uint32_t n)
         return DP_E_ARGUMENT;
     if (n <= room)
         return 0;
-    if (resize_links(ct, room, n) < 0)
+    if (resize_openers(ct, n) < 0 || resize_links(ct, room, n) < 0)
         return DP_E_MEMORY;
     if (dp_timer_resize(&ct->wheel, room + 1, n + 1) < 0)
         goto back_links;

@@ -100,6 +100,8 @@ struct dp_conntrack {
     struct dp_resync resync;
     struct dp_timer_wheel wheel;
     struct dp_zone_link *links;
+    uint64_t *openers; /* by entry: the frame that opened it, from 1; NULL unless asked for */
+    uint32_t openers_room;
     struct dp_conntrack_config config;
     struct dp_revoked *revoked;
     uint32_t n_revoked;
@@ -127,6 +129,8 @@ int dp_conntrack_init(struct dp_conntrack *ct, const struct dp_conntrack_config 
 void dp_conntrack_release(struct dp_conntrack *ct);
 /* Takes the memory now that so many entries, `most` at most, will come to need; 0 or DP_E_MEMORY. */
 int dp_conntrack_populate(struct dp_conntrack *ct, uint32_t most);
+/* Notes who opens each entry from now on (dp_engine_note_openers); 0 or DP_E_MEMORY. */
+int dp_conntrack_note_openers(struct dp_conntrack *ct);
 /* Makes room for `n` entries, no fewer than there was for; on an error all is as before. */
 int dp_conntrack_reserve_entries(struct dp_conntrack *ct, uint32_t n);
 /* Puts new settings in force, for whose max_entries there is room. */

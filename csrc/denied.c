@@ -34,6 +34,13 @@ void dp_flow_of(const struct dp_packet *packet, struct dp_flow *flow)
     flow->family = packet->family;
     flow->protocol = packet->protocol;
     flow->arp = packet->kind == DP_PACKET_ARP;
+    flow->vlans = packet->vlans;
+    if (packet->kind == DP_PACKET_IP && !packet->later_fragment &&
+        packet->protocol == (packet->family == 4 ? DP_PROTO_ICMP : DP_PROTO_ICMPV6)) {
+        flow->icmp = 1;
+        flow->icmp_type = (uint8_t)(packet->selector >> 8);
+        flow->icmp_code = (uint8_t)packet->selector;
+    }
 }
 
 static uint32_t bucket_of(const struct dp_denied *d)
@@ -62,6 +69,8 @@ void dp_denied_count(struct dp_denied_flows *denied, const struct dp_packet *pac
 
     dp_flow_of(packet, &key.flow);
     key.flow.source_port = 0;
+    key.flow.icmp = key.flow.icmp_type = key.flow.icmp_code = 0;
+    key.flow.vlans = 0;
     bucket = denied->counter[bucket_of(&key)];
     least = bucket;
     for (int way = 0; way < WAYS; way++) {

@@ -118,7 +118,8 @@ struct dp_frame {
     uint32_t length;
     uint32_t link;
     uint32_t capture;
-    uint64_t flags;
+    uint32_t flags;
+    uint32_t interface; /* of its pcapng section, counted from 1; 0 where there is none */
 };
 
 /* The words of these enumerations as people read them; NULL for a kind or value that does not exist. */
@@ -147,6 +148,8 @@ struct dp_check {
     uint8_t origin;
     uint8_t cause;
     uint8_t unused[2];
+    uint64_t
+        opened_by; /* the frame, counted from 1, that opened the connection; 0: none, or see dp_engine_note_openers */
 };
 
 /* The verdict in the record of a fragment that waits for its datagram's first (SPEC 4.6). */
@@ -170,8 +173,19 @@ struct dp_flow {
     uint16_t destination_port;
     uint8_t family;
     uint8_t protocol;
-    uint8_t arp; /* addresses are those of ARP, whose protocol is 0 */
-    uint8_t unused;
+    uint8_t arp;  /* addresses are those of ARP, whose protocol is 0 */
+    uint8_t icmp; /* type and code were read */
+    uint8_t icmp_type;
+    uint8_t icmp_code;
+    uint16_t unused;
+    uint32_t vlans; /* ids of the outer and inner VLAN tag, 12 bits each, the outer's above; 0 for none */
+};
+
+/* Where a packet of a replay was seen: its number in its capture, from 1, and the interface as in struct dp_frame. */
+struct dp_seen {
+    uint64_t number;
+    uint32_t capture;
+    uint32_t interface;
 };
 
 /* ---- rule tables (SPEC 3): immutable once made ---- */
@@ -407,6 +421,12 @@ uint64_t dp_engine_frames(const struct dp_engine *engine);
 uint32_t dp_engine_waiting(const struct dp_engine *engine);
 /* Denies what still waits and has a number up to `number`. */
 void dp_engine_give_up(struct dp_engine *engine, uint64_t number);
+
+/*
+ * Notes from now on by which frame each connection is opened, for the checks of its packets; 8 bytes more for each
+ * entry that is used. 0 or DP_E_MEMORY.
+ */
+int dp_engine_note_openers(struct dp_engine *engine);
 
 /* Lets time pass: expired entries are taken out. Time never runs backwards (SPEC 4.3). */
 void dp_engine_advance(struct dp_engine *engine, uint64_t time_ns);
@@ -776,10 +796,11 @@ int dp_replay_next_time(struct dp_replay *replay, uint64_t *time_ns);
 /*
  * Reads and judges up to `n` packets whose time is before `until_ns` (a time that runs backwards counts as the
  * latest before it). Returns how many; fewer than `n` means that `until_ns` or the end is reached, or that a capture
- * has to be fed.
+ * has to be fed. `flows` and `seen` may be NULL. Frames that opened connections are counted from the first one of the
+ * replay; what was opened before has 0.
  */
 int dp_replay_run(struct dp_replay *replay, struct dp_engine *engine, uint64_t until_ns, struct dp_record *records,
-                  struct dp_flow *flows, uint32_t n);
+                  struct dp_flow *flows, struct dp_seen *seen, uint32_t n);
 
 /*
  * The addresses of hosts that most packets come from or go to (busiest.h). A packet counts for both of its addresses;
@@ -812,24 +833,29 @@ void dp_replay_stop(struct dp_replay *replay);
 enum dp_text_format { DP_TEXT_JSON, DP_TEXT_CSV };
 
 /*
- * Names for text: instances by zone, rules and their groups by rule number, each already quoted for the format. All
- * names stand one behind the other in `text`; `*_offset[i] .. *_offset[i + 1]` is the i-th.
+ * Names for text: instances by zone, rules and their groups by rule number, captures by their place, each already
+ * quoted for the format. All names stand one behind the other in `text`; `*_offset[i] .. *_offset[i + 1]` is the i-th.
  */
 struct dp_names {
     const char *text;
     const uint32_t *zone_offset;
     const uint32_t *rule_offset;
     const uint32_t *group_offset;
+    const uint32_t *capture_offset;
     uint32_t n_zones;
     uint32_t n_rules;
+    uint32_t n_captures;
+    uint32_t unused;
 };
 /*
- * Writes records as lines into `out`; the first has the number *packet. Stops before a record that does not fit,
- * sets *used to the bytes written, advances *packet, and returns how many records were written: 0 when `size` is too
- * small for the first. DP_E_ARGUMENT when the first record has an unknown value, or a zone or rule without a name.
+ * Writes records, with flows[i] and seen[i] of records[i], as lines into `out`; the first has the number *packet. Stops
+ * before a record that does not fit, sets *used to the bytes written, advances *packet, and returns how many records
+ * were written: 0 when `size` is too small for the first. DP_E_ARGUMENT when the first record has an unknown value, or
+ * a zone, rule or capture without a name.
  */
-int dp_records_text(const struct dp_record *records, uint32_t n, int format, const struct dp_names *names,
-                    uint64_t *packet, char *out, uint64_t size, uint64_t *used);
+int dp_records_text(const struct dp_record *records, const struct dp_flow *flows, const struct dp_seen *seen,
+                    uint32_t n, int format, const struct dp_names *names, uint64_t *packet, char *out, uint64_t size,
+                    uint64_t *used);
 
 /* Which of `flows` match: addresses and ports on either side. */
 struct dp_flow_filter {
@@ -843,9 +869,9 @@ int dp_flows_match(const struct dp_flow *flows, uint32_t n, const struct dp_flow
 
 /* cffi: end */
 
-_Static_assert(sizeof(struct dp_check) == 16, "a check is 16 bytes");
-_Static_assert(sizeof(struct dp_record) == 48, "a record is 48 bytes");
-_Static_assert(sizeof(struct dp_flow) == 40, "a flow is 40 bytes");
+_Static_assert(sizeof(struct dp_check) == 24, "a check is 24 bytes");
+_Static_assert(sizeof(struct dp_record) == 64, "a record is a cache line");
+_Static_assert(sizeof(struct dp_flow) == 48, "a flow is 48 bytes");
 _Static_assert(sizeof(struct dp_connection) == 72, "a connection as people see it is 72 bytes");
 _Static_assert(sizeof(struct dp_saved_connection) == 96, "a saved connection is 96 bytes, as in state files");
 

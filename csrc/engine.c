@@ -264,6 +264,11 @@ int dp_engine_update(struct dp_engine *e, struct dp_policy_update *update)
     return error;
 }
 
+int dp_engine_note_openers(struct dp_engine *e)
+{
+    return dp_conntrack_note_openers(&e->conntrack);
+}
+
 void dp_engine_advance(struct dp_engine *e, uint64_t time_ns)
 {
     dp_conntrack_advance(&e->conntrack, time_ns);
@@ -327,7 +332,8 @@ void dp_engine_counters(const struct dp_engine *e, struct dp_counters *counters)
     counters->max_entries = ct->config.max_entries;
     counters->table_bytes =
         dp_flow_table_bytes(&ct->table) +
-        (uint64_t)dp_flow_table_touched(&ct->table) * (sizeof(struct dp_timer_link) + sizeof(struct dp_zone_link));
+        (uint64_t)dp_flow_table_touched(&ct->table) *
+            (sizeof(struct dp_timer_link) + sizeof(struct dp_zone_link) + (ct->openers ? sizeof *ct->openers : 0));
 }
 
 void dp_engine_rule_counters(const struct dp_engine *e, struct dp_rule_counter *counters, uint32_t n)

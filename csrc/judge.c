@@ -28,10 +28,10 @@ void dp_judge_error(struct dp_engine *engine, const struct dp_job *job, uint32_t
     case DP_CONN_LIVE:
         dp_answer(check, DP_ALLOW, DP_STATE_RELATED, DP_REASON_RELATED);
         check->rule = ct->table.entries[entry].rule;
-        dp_answer_belongs_to(check, &ct->table.entries[entry]);
+        dp_answer_belongs_to(check, ct, entry);
         break;
     case DP_CONN_HELD:
-        dp_answer_disconnected(check, &ct->table.entries[entry]);
+        dp_answer_disconnected(check, ct, entry);
         break;
     default:
         dp_answer_invalid(check, DP_CAUSE_ICMP_UNRELATED);
@@ -124,6 +124,8 @@ void dp_judge_new(struct dp_engine *engine, const struct dp_job *job, uint32_t d
         return;
     }
     check->origin = (uint8_t)origin;
+    if (ct->openers)
+        check->opened_by = ct->openers[entry] = engine->frames + 1;
     if (job->packet.protocol == DP_PROTO_TCP)
         dp_tcp_open(&ct->table.entries[entry], &job->packet.tcp);
     else
@@ -204,9 +206,9 @@ void dp_judge_held(struct dp_engine *engine, const struct dp_job *job, uint32_t 
         keep_code(e, &job->packet);
         dp_conntrack_keep(ct, entry, next);
         dp_answer(check, DP_ALLOW, DP_STATE_ESTABLISHED, DP_REASON_RULE);
-        dp_answer_belongs_to(check, e);
+        dp_answer_belongs_to(check, ct, entry);
         return;
     }
     check->rule = 0;
-    dp_answer_disconnected(check, e);
+    dp_answer_disconnected(check, ct, entry);
 }

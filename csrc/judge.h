@@ -47,15 +47,17 @@ static inline void dp_answer_invalid(struct dp_check *check, enum dp_cause cause
     check->cause = (uint8_t)cause;
 }
 
-static inline void dp_answer_belongs_to(struct dp_check *check, const struct dp_entry *e)
+static inline void dp_answer_belongs_to(struct dp_check *check, const struct dp_conntrack *ct, uint32_t entry)
 {
-    check->origin = e->flags & DP_ENTRY_INBOUND ? DP_INBOUND : DP_OUTBOUND;
+    check->origin = ct->table.entries[entry].flags & DP_ENTRY_INBOUND ? DP_INBOUND : DP_OUTBOUND;
+    if (ct->openers)
+        check->opened_by = ct->openers[entry];
 }
 
-static inline void dp_answer_disconnected(struct dp_check *check, const struct dp_entry *e)
+static inline void dp_answer_disconnected(struct dp_check *check, const struct dp_conntrack *ct, uint32_t entry)
 {
     dp_answer(check, DP_DENY, DP_STATE_DISCONNECTED, DP_REASON_DISCONNECTED);
-    dp_answer_belongs_to(check, e);
+    dp_answer_belongs_to(check, ct, entry);
 }
 
 /* ---- what is in judge.c ---- */
@@ -132,7 +134,7 @@ static inline __attribute__((always_inline)) void dp_judge_known(struct dp_engin
         return;
     }
     cause = dp_judge_step(ct, e, &job->packet, side, &next);
-    dp_answer_belongs_to(check, e);
+    dp_answer_belongs_to(check, ct, entry);
     if (cause) {
         dp_judge_refused(engine, job, entry, side, cause, check);
         return;

@@ -50,7 +50,7 @@ class DataPlane(Engine):
         with Captures(paths) as opened:
             output = OutputFile(verdicts) if verdicts is not None else None
             try:
-                writer = open_writer(str(verdicts), self.names, output) if output else None
+                writer = open_writer(str(verdicts), self.names, opened.paths, output) if output else None
                 try:
                     run = Replay(self, opened, changes=changes, write=writer.write if writer else None)
                     summary = run.run(top=top)

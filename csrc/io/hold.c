@@ -9,17 +9,20 @@ int dp_hold_reserve(struct dp_hold *hold)
         hold->records = malloc(DP_HOLD_MAX * sizeof *hold->records);
     if (!hold->flows)
         hold->flows = malloc(DP_HOLD_MAX * sizeof *hold->flows);
-    return hold->records && hold->flows ? 0 : DP_E_MEMORY;
+    if (!hold->seen)
+        hold->seen = malloc(DP_HOLD_MAX * sizeof *hold->seen);
+    return hold->records && hold->flows && hold->seen ? 0 : DP_E_MEMORY;
 }
 
 void dp_hold_release(struct dp_hold *hold)
 {
     free(hold->records);
     free(hold->flows);
+    free(hold->seen);
 }
 
 void dp_hold_put(struct dp_hold *hold, uint64_t number, const struct dp_record *records, const struct dp_flow *flows,
-                 uint32_t n)
+                 const struct dp_seen *seen, uint32_t n)
 {
     if (hold->count == 0)
         hold->number = number;
@@ -29,6 +32,8 @@ void dp_hold_put(struct dp_hold *hold, uint64_t number, const struct dp_record *
         hold->records[at] = records[i];
         if (flows)
             hold->flows[at] = flows[i];
+        if (seen)
+            hold->seen[at] = seen[i];
     }
 }
 
@@ -42,7 +47,8 @@ bool dp_hold_resolve(struct dp_hold *hold, const struct dp_resolution *resolutio
     return true;
 }
 
-uint32_t dp_hold_take(struct dp_hold *hold, struct dp_record *records, struct dp_flow *flows, uint32_t n)
+uint32_t dp_hold_take(struct dp_hold *hold, struct dp_record *records, struct dp_flow *flows, struct dp_seen *seen,
+                      uint32_t n)
 {
     uint32_t taken = 0;
 
@@ -50,6 +56,8 @@ uint32_t dp_hold_take(struct dp_hold *hold, struct dp_record *records, struct dp
         records[taken] = hold->records[hold->first];
         if (flows)
             flows[taken] = hold->flows[hold->first];
+        if (seen)
+            seen[taken] = hold->seen[hold->first];
         hold->first = (hold->first + 1) % DP_HOLD_MAX;
         hold->count--;
         hold->number++;

@@ -16,6 +16,7 @@ enum { DP_HOLD_MAX = 65536 };
 struct dp_hold {
     struct dp_record *records;
     struct dp_flow *flows;
+    struct dp_seen *seen;
     uint32_t first;
     uint32_t count;
     uint64_t number; /* of the first */
@@ -24,12 +25,13 @@ struct dp_hold {
 /* Memory is taken when it is first needed. 0, or DP_E_MEMORY. */
 int dp_hold_reserve(struct dp_hold *hold);
 void dp_hold_release(struct dp_hold *hold);
-/* Appends `n` records, the first of which has this number; there must be room. `flows` may be NULL. */
+/* Appends `n` records, the first of which has this number; there must be room. `flows` and `seen` may be NULL. */
 void dp_hold_put(struct dp_hold *hold, uint64_t number, const struct dp_record *records, const struct dp_flow *flows,
-                 uint32_t n);
+                 const struct dp_seen *seen, uint32_t n);
 /* Puts a decided record in the place of the one that waited; false when its number is not held. */
 bool dp_hold_resolve(struct dp_hold *hold, const struct dp_resolution *resolution);
 /* Takes at most `n` records from the front, up to the first that waits; returns how many. */
-uint32_t dp_hold_take(struct dp_hold *hold, struct dp_record *records, struct dp_flow *flows, uint32_t n);
+uint32_t dp_hold_take(struct dp_hold *hold, struct dp_record *records, struct dp_flow *flows, struct dp_seen *seen,
+                      uint32_t n);
 
 #endif

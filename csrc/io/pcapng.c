@@ -241,6 +241,7 @@ static void add_packet(struct dp_capture *capture, const struct block *block,
         .length = length > captured ? length : captured,
         .link = interface->link,
         .capture = capture->index,
+        .interface = (uint32_t)(interface - capture->pcapng.interfaces) + 1,
     };
 }
 

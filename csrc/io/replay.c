@@ -52,6 +52,10 @@ struct dp_replay {
     struct dp_hold hold;
     struct dp_record records[BATCH]; /* of frames that stand behind held ones */
     struct dp_flow flows[BATCH];
+    struct dp_seen seen[BATCH];
+    uint64_t *judged; /* by capture: how many of its frames */
+    uint64_t before;  /* frames that the engine had judged before the replay's first */
+    bool started;
 };
 
 static size_t window_of(uint32_t captures)
@@ -79,7 +83,8 @@ int dp_replay_new(struct dp_capture **captures, uint32_t n, struct dp_replay **r
         return DP_E_MEMORY;
     made->captures = calloc(n + (size_t)1, sizeof *made->captures);
     made->heap = calloc(n + (size_t)1, sizeof *made->heap);
-    if (!made->captures || !made->heap) {
+    made->judged = calloc(n + (size_t)1, sizeof *made->judged);
+    if (!made->captures || !made->heap || !made->judged) {
         dp_replay_free(made);
         return DP_E_MEMORY;
     }
@@ -100,6 +105,7 @@ void dp_replay_free(struct dp_replay *replay)
         return;
     free(replay->captures);
     free(replay->heap);
+    free(replay->judged);
     dp_hold_release(&replay->hold);
     free(replay);
 }
@@ -273,9 +279,30 @@ static void resolve(struct dp_replay *replay, struct dp_engine *engine, uint64_t
     }
 }
 
+/* Where the frames of a run were seen. */
+static void look_where(struct dp_replay *replay, const struct run *run, struct dp_seen *seen)
+{
+    for (uint32_t i = 0; i < run->n; i++) {
+        const struct dp_frame *frame = &run->frames[i];
+
+        seen[i] = (struct dp_seen){++replay->judged[frame->capture], frame->capture, frame->interface};
+    }
+}
+
+/* Counts from the replay's first frame on. */
+static void count_openers_from(uint64_t before, struct dp_record *records, uint32_t n)
+{
+    for (uint32_t i = 0; i < n; i++)
+        for (uint32_t k = 0; k < records[i].checks; k++) {
+            uint64_t *by = &records[i].check[k].opened_by;
+
+            *by = *by > before ? *by - before : 0;
+        }
+}
+
 /* Judges frames while nothing is held; what comes behind a record that waits is held. Returns how many are not. */
 static int judge_into(struct dp_replay *replay, struct dp_engine *engine, const struct run *run,
-                      struct dp_record *records, struct dp_flow *flows)
+                      struct dp_record *records, struct dp_flow *flows, struct dp_seen *seen)
 {
     uint64_t base = dp_engine_frames(engine);
     uint32_t decided = 0;
@@ -283,6 +310,8 @@ static int judge_into(struct dp_replay *replay, struct dp_engine *engine, const 
 
     if (error < 0)
         return error;
+    if (seen)
+        look_where(replay, run, seen);
     if (dp_engine_waiting(engine) == 0)
         return (int)run->n;
     resolve(replay, engine, base, records, run->n);
@@ -292,12 +321,14 @@ static int judge_into(struct dp_replay *replay, struct dp_engine *engine, const 
         return (int)decided;
     if (dp_hold_reserve(&replay->hold) < 0)
         return DP_E_MEMORY;
-    dp_hold_put(&replay->hold, base + decided, records + decided, flows ? flows + decided : NULL, run->n - decided);
+    dp_hold_put(&replay->hold, base + decided, records + decided, flows ? flows + decided : NULL,
+                seen ? seen + decided : NULL, run->n - decided);
     return (int)decided;
 }
 
 /* Judges frames that have to stand behind held ones. */
-static int judge_behind(struct dp_replay *replay, struct dp_engine *engine, const struct run *run, bool flows)
+static int judge_behind(struct dp_replay *replay, struct dp_engine *engine, const struct run *run, bool flows,
+                        bool seen)
 {
     uint64_t base = dp_engine_frames(engine);
     struct dp_flow *into = flows ? replay->flows : NULL;
@@ -305,7 +336,9 @@ static int judge_behind(struct dp_replay *replay, struct dp_engine *engine, cons
 
     if (error < 0)
         return error;
-    dp_hold_put(&replay->hold, base, replay->records, into, run->n);
+    if (seen)
+        look_where(replay, run, replay->seen);
+    dp_hold_put(&replay->hold, base, replay->records, into, seen ? replay->seen : NULL, run->n);
     resolve(replay, engine, base, replay->records, 0);
     return 0;
 }
@@ -318,7 +351,7 @@ static void give_up(struct dp_replay *replay, struct dp_engine *engine, uint64_t
 }
 
 int dp_replay_run(struct dp_replay *replay, struct dp_engine *engine, uint64_t until_ns, struct dp_record *records,
-                  struct dp_flow *flows, uint32_t n)
+                  struct dp_flow *flows, struct dp_seen *seen, uint32_t n)
 {
     struct dp_hold *hold = &replay->hold;
     struct run run = {.last = false};
@@ -326,13 +359,16 @@ int dp_replay_run(struct dp_replay *replay, struct dp_engine *engine, uint64_t u
 
     if (n > INT32_MAX)
         return DP_E_ARGUMENT;
+    if (!replay->started)
+        replay->before = dp_engine_frames(engine);
+    replay->started = true;
     while (done < n && !run.last) {
         struct dp_capture *first = NULL;
         enum next next;
         uint32_t most;
         int decided = 0;
 
-        done += dp_hold_take(hold, records + done, flows ? flows + done : NULL, n - done);
+        done += dp_hold_take(hold, records + done, flows ? flows + done : NULL, seen ? seen + done : NULL, n - done);
         next = next_capture(replay, &first);
         if (done == n || next == NEXT_STARVED || (next == NEXT_END && !hold->count))
             break;
@@ -344,11 +380,15 @@ int dp_replay_run(struct dp_replay *replay, struct dp_engine *engine, uint64_t u
         most = most < DP_HOLD_MAX ? most : DP_HOLD_MAX;
         run = replay->live == 1 ? take_queue(replay, first, until_ns, most) : take_merged(replay, until_ns, most);
         if (run.n)
-            decided = hold->count ? judge_behind(replay, engine, &run, flows != NULL)
-                                  : judge_into(replay, engine, &run, records + done, flows ? flows + done : NULL);
+            decided = hold->count ? judge_behind(replay, engine, &run, flows != NULL, seen != NULL)
+                                  : judge_into(replay, engine, &run, records + done, flows ? flows + done : NULL,
+                                               seen ? seen + done : NULL);
         if (decided < 0)
             return decided;
         done += (uint32_t)decided;
     }
-    return (int)(done + dp_hold_take(hold, records + done, flows ? flows + done : NULL, n - done));
+    done += dp_hold_take(hold, records + done, flows ? flows + done : NULL, seen ? seen + done : NULL, n - done);
+    if (replay->before)
+        count_openers_from(replay->before, records, done);
+    return (int)done;
 }

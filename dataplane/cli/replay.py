@@ -86,7 +86,7 @@ def replay(
             output = OutputFile(verdicts) if verdicts and verdicts != "-" else None
             if output:
                 stack.callback(output.discard)
-            writer = open_writer(verdicts, engine.names, output) if verdicts else None
+            writer = open_writer(verdicts, engine.names, opened.paths, output) if verdicts else None
             run = Replay(
                 engine,
                 opened,

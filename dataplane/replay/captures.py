@@ -162,6 +162,7 @@ class Captures:
     """
 
     def __init__(self, paths: Sequence[str | Path], *, follow: bool = False) -> None:
+        self.paths = [str(path) for path in paths]
         self._waiting = Waiting()
         self._captures: list[_Capture] = []
         self._fed: _Capture | None = None

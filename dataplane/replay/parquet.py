@@ -1,4 +1,4 @@
-"""Verdict records as a Parquet file: a row a packet, `checks` a list of structs with the fields of SPEC 7.
+"""Verdict records as a Parquet file: a row for each check, and one for a packet without checks.
 
 Needs pyarrow and NumPy (the extra ``parquet``). Words are dictionary-encoded. Records are collected to row groups of
 a size that readers are good at, however few come at a time.
@@ -6,12 +6,23 @@ a size that readers are good at, however few come at a time.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import socket
+from collections.abc import Sequence
 from typing import Any
 
 from dataplane._core import ffi
 from dataplane.installation import how_to_install
-from dataplane.verdict import DIRECTION_WORDS, ORIGIN_WORDS, REASON_WORDS, STATE_WORDS, VERDICT_WORDS, Names
+from dataplane.policy.fields import PROTOCOL_NAMES, PROTOCOL_NUMBERS
+from dataplane.replay.verdicts import COLUMNS
+from dataplane.verdict import (
+    CAUSE_WORDS,
+    DIRECTION_WORDS,
+    ORIGIN_WORDS,
+    REASON_WORDS,
+    STATE_WORDS,
+    VERDICT_WORDS,
+    Names,
+)
 
 try:
     import numpy as np
@@ -23,16 +34,20 @@ except ModuleNotFoundError as missing:
     ) from None
 
 _WORD = pa.dictionary(pa.int32(), pa.string())
-_FIELDS = ("instance", "direction", "verdict", "state", "reason", "rule", "security_group", "connection")
-_CHECK = pa.struct([(field, _WORD) for field in _FIELDS])
-SCHEMA = pa.schema(
-    [
-        ("packet", pa.uint64()),
-        ("time", pa.timestamp("ns", tz="UTC")),
-        ("verdict", _WORD),
-        ("checks", pa.list_(_CHECK)),
-    ]
-)
+_TYPES = {
+    "packet": pa.uint64(),
+    "time": pa.timestamp("ns", tz="UTC"),
+    "opened_by": pa.uint64(),
+    "source_port": pa.uint16(),
+    "destination_port": pa.uint16(),
+    "icmp_type": pa.uint8(),
+    "icmp_code": pa.uint8(),
+    "vlans": pa.list_(pa.uint16()),
+    "capture_packet": pa.uint64(),
+    "interface": pa.uint32(),
+    "length": pa.uint32(),
+}
+SCHEMA = pa.schema([(name, _TYPES.get(name, _WORD)) for name in COLUMNS])
 _RECORD = np.dtype(
     [
         ("time_ns", "u8"),
@@ -52,75 +67,145 @@ _RECORD = np.dtype(
                 ("origin", "u1"),
                 ("cause", "u1"),
                 ("unused", "u1", 2),
+                ("opened_by", "u8"),
             ],
             2,
         ),
     ]
 )
 _ROW_GROUP = 1 << 17
-assert _RECORD.itemsize == ffi.sizeof("struct dp_record")
+_FLOW = np.dtype(
+    [
+        ("source", "V16"),
+        ("destination", "V16"),
+        ("source_port", "u2"),
+        ("destination_port", "u2"),
+        ("family", "u1"),
+        ("protocol", "u1"),
+        ("arp", "u1"),
+        ("icmp", "u1"),
+        ("icmp_type", "u1"),
+        ("icmp_code", "u1"),
+        ("unused", "u2"),
+        ("vlans", "u4"),
+    ]
+)
+_SEEN = np.dtype([("number", "u8"), ("capture", "u4"), ("interface", "u4")])
+_DTYPES = (_RECORD, _FLOW, _SEEN)
+for _name, _dtype in zip(("dp_record", "dp_flow", "dp_seen"), _DTYPES, strict=True):
+    assert _dtype.itemsize == ffi.sizeof(f"struct {_name}")
+_ICMP = (PROTOCOL_NUMBERS["icmp"], PROTOCOL_NUMBERS["icmpv6"])
+#: By number; ARP behind them.
+_PROTOCOL_WORDS = [*(PROTOCOL_NAMES.get(number, str(number)) for number in range(256)), "arp"]
 
 
 class ParquetWriter:
     """Takes a replay's records a batch at a time."""
 
-    def __init__(self, path: str, names: Names) -> None:
+    def __init__(self, path: str, names: Names, captures: Sequence[str]) -> None:
         self._names = names
+        self._captures = [name.encode(errors="replace").decode() for name in captures]
         self._packet = 1
-        self._records = bytearray()
+        self._kept = tuple(bytearray() for _ in _DTYPES)
         self._writer = pq.ParquetWriter(path, SCHEMA, compression="zstd")
 
-    def write(self, records: Any, n: int) -> None:
-        """Takes the first `n` of an array of `struct dp_record`."""
-        self._records += ffi.buffer(records, n * _RECORD.itemsize)
-        if len(self._records) >= _ROW_GROUP * _RECORD.itemsize:
+    def write(self, records: Any, flows: Any, seen: Any, n: int) -> None:
+        """Takes the first `n` of arrays of `struct dp_record`, `dp_flow` and `dp_seen`."""
+        for kept, array, dtype in zip(self._kept, (records, flows, seen), _DTYPES, strict=True):
+            kept += ffi.buffer(array, n * dtype.itemsize)
+        if len(self._kept[0]) >= _ROW_GROUP * _RECORD.itemsize:
             self._write_row_group()
 
     def _write_row_group(self) -> None:
-        rows = np.frombuffer(self._records, dtype=_RECORD)
-        n = len(rows)
-        present = np.arange(2) < rows["checks"][:, None]
-        offsets = np.concatenate([[0], np.cumsum(rows["checks"], dtype=np.int32)])
-        checks = _checks(rows["check"][present], self._names)
-        batch = [
-            pa.array(np.arange(self._packet, self._packet + n, dtype=np.uint64)),
-            pa.array(rows["time_ns"].astype(np.int64), type=SCHEMA.field("time").type),
-            _words(rows["verdict"], VERDICT_WORDS),
-            pa.ListArray.from_arrays(pa.array(offsets, type=pa.int32()), checks),
-        ]
-        self._writer.write_table(pa.Table.from_arrays(batch, schema=SCHEMA))
+        record, flow, seen = (np.frombuffer(k, dtype=d) for k, d in zip(self._kept, _DTYPES, strict=True))
+        n = len(record)
+        row = np.repeat(np.arange(n), np.maximum(record["checks"], 1))
+        second = np.concatenate([[False], row[1:] == row[:-1]]).astype(np.intp)
+        packets, checks = record[row], record["check"][row, second]
+        columns = {
+            "packet": pa.array((row + self._packet).astype(np.uint64)),
+            "time": pa.array(packets["time_ns"].astype(np.int64), type=_TYPES["time"]),
+            "verdict": _words(packets["verdict"], VERDICT_WORDS),
+            "length": pa.array(packets["length"]),
+            **_checks(checks, packets["checks"] == 0, self._names),
+            **_packets(flow[row]),
+            **_places(seen[row], self._captures),
+        }
+        self._writer.write_table(pa.Table.from_arrays([columns[name] for name in COLUMNS], schema=SCHEMA))
         self._packet += n
-        self._records = bytearray()
+        self._kept = tuple(bytearray() for _ in _DTYPES)
 
     def flush(self) -> None:
         """A Parquet file can be read only once it is finished."""
 
     def close(self) -> None:
         """Finishes the file."""
-        if self._records:
+        if self._kept[0]:
             self._write_row_group()
         self._writer.close()
 
 
-def _words(values: Any, words: Sequence[str], null: Callable[[Any], Any] | None = None) -> Any:
-    mask = null(values) if null else None
+def _words(values: Any, words: Sequence[str], mask: Any = None) -> Any:
     return pa.DictionaryArray.from_arrays(pa.array(values.astype(np.int32), mask=mask), pa.array(words, pa.string()))
 
 
-def _checks(checks: Any, names: Names) -> Any:
-    def absent(values: Any) -> Any:
-        return values == 0
-
+def _checks(checks: Any, none: Any, names: Names) -> dict[str, Any]:
+    """The columns of checks; null in the rows of packets that have `none`."""
     rules = [rule[0] if rule else "" for rule in names.rules]
     groups = [rule[1] if rule else "" for rule in names.rules]
-    columns = (
-        _words(checks["zone"], names.instances),
-        _words(checks["direction"], DIRECTION_WORDS),
-        _words(checks["verdict"], VERDICT_WORDS),
-        _words(checks["state"], STATE_WORDS),
-        _words(checks["reason"], REASON_WORDS),
-        _words(checks["rule"], rules, absent),
-        _words(checks["rule"], groups, absent),
-        _words(checks["origin"], ORIGIN_WORDS, absent),
-    )
-    return pa.StructArray.from_arrays(columns, fields=list(_CHECK))
+    return {
+        "instance": _words(checks["zone"], names.instances, none),
+        "direction": _words(checks["direction"], DIRECTION_WORDS, none),
+        "check_verdict": _words(checks["verdict"], VERDICT_WORDS, none),
+        "state": _words(checks["state"], STATE_WORDS, none),
+        "reason": _words(checks["reason"], REASON_WORDS, none),
+        "rule": _words(checks["rule"], rules, none | (checks["rule"] == 0)),
+        "security_group": _words(checks["rule"], groups, none | (checks["rule"] == 0)),
+        "connection": _words(checks["origin"], ORIGIN_WORDS, none | (checks["origin"] == 0)),
+        "cause": _words(checks["cause"], CAUSE_WORDS, none | (checks["cause"] == 0)),
+        "opened_by": pa.array(checks["opened_by"], mask=none | (checks["opened_by"] == 0)),
+    }
+
+
+def _packets(flows: Any) -> dict[str, Any]:
+    """The columns of what packets were."""
+    no_ip = flows["family"] == 0
+    ports = (flows["source_port"] | flows["destination_port"]) != 0
+    no_ports = ~ports | np.isin(flows["protocol"], _ICMP)
+    outer, inner = flows["vlans"] >> 12, flows["vlans"] & 0xFFF
+    tags = np.stack([outer, inner], axis=1)
+    tagged = np.stack([outer != 0, flows["vlans"] != 0], axis=1)
+    offsets = np.concatenate([[0], np.cumsum(tagged.sum(axis=1))]).astype(np.int32)
+    return {
+        "protocol": _words(
+            np.where(flows["arp"] != 0, 256, flows["protocol"].astype(np.int32)), _PROTOCOL_WORDS, no_ip
+        ),
+        "source": _addresses(flows["source"], flows["family"]),
+        "destination": _addresses(flows["destination"], flows["family"]),
+        "source_port": pa.array(flows["source_port"], mask=no_ports),
+        "destination_port": pa.array(flows["destination_port"], mask=no_ports),
+        "icmp_type": pa.array(flows["icmp_type"], mask=flows["icmp"] == 0),
+        "icmp_code": pa.array(flows["icmp_code"], mask=flows["icmp"] == 0),
+        "vlans": pa.ListArray.from_arrays(pa.array(offsets), pa.array(tags[tagged].astype(np.uint16))),
+    }
+
+
+def _addresses(addresses: Any, families: Any) -> Any:
+    """Addresses as text, each distinct one made once."""
+    words: dict[tuple[bytes, int], int] = {}
+    keys = zip(addresses.tolist(), families.tolist(), strict=True)
+    indices = np.array([words.setdefault(key, len(words)) for key in keys], dtype=np.int32)
+    texts = [
+        socket.inet_ntop(socket.AF_INET, address[:4]) if family == 4 else socket.inet_ntop(socket.AF_INET6, address)
+        for address, family in words
+    ]
+    return _words(indices, texts, families == 0)
+
+
+def _places(seen: Any, captures: Sequence[str]) -> dict[str, Any]:
+    """The columns of where packets were seen."""
+    return {
+        "capture": _words(seen["capture"], captures),
+        "capture_packet": pa.array(seen["number"]),
+        "interface": pa.array(seen["interface"] - 1, mask=seen["interface"] == 0),
+    }

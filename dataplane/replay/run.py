@@ -35,8 +35,9 @@ class Replay:
     """Captures replayed through an engine.
 
     `changes` is a schedule in order of time; all of it is tried on the policy here, so a change that is not valid
-    raises ChangeError before the first packet. `write` takes (records, n) of each batch, `observers` see the flows too,
-    `progress` is called after each batch, `pause` before input is waited for.
+    raises ChangeError before the first packet. `write` takes the records of each batch, their flows, where they were
+    seen, and how many they are; `observers` see the flows too, `progress` is called after each batch, `pause` before
+    input is waited for.
     """
 
     def __init__(
@@ -45,7 +46,7 @@ class Replay:
         captures: Captures,
         *,
         changes: Sequence[TimedChange] = (),
-        write: Callable[[Any, int], None] | None = None,
+        write: Callable[[Any, Any, Any, int], None] | None = None,
         observers: Sequence[Observer] = (),
         progress: Callable[[], None] | None = None,
         pause: Callable[[], None] | None = None,
@@ -72,10 +73,14 @@ class Replay:
         first = self._captures.next_time()
         records = ffi.new("struct dp_record[]", BATCH)
         flows = ffi.new("struct dp_flow[]", BATCH)
+        seen = ffi.NULL
+        if self._write:
+            seen = ffi.new("struct dp_seen[]", BATCH)
+            check(lib.dp_engine_note_openers(self._engine.handle), "noting who opens connections")
         pending = list(self._steps)
         while first is not None:
             until = _due(first, pending[0][0]) if pending else _FOREVER
-            n = self._batch(records, flows, until)
+            n = self._batch(records, flows, seen, until)
             if n == BATCH and not self._captures.stopping:
                 continue
             if self._captures.supply():
@@ -99,10 +104,10 @@ class Replay:
             busiest=busiest,
         )
 
-    def _batch(self, records: Any, flows: Any, until: int) -> int:
-        wanted = flows if self._observers or self._busiest else ffi.NULL
+    def _batch(self, records: Any, flows: Any, seen: Any, until: int) -> int:
+        wanted = flows if self._observers or self._busiest or self._write else ffi.NULL
         n = check(
-            lib.dp_replay_run(self._captures.handle, self._engine.handle, until, records, wanted, BATCH),
+            lib.dp_replay_run(self._captures.handle, self._engine.handle, until, records, wanted, seen, BATCH),
             "replaying a capture",
         )
         if n:
@@ -110,7 +115,7 @@ class Replay:
             if self._busiest and not self._busiest.count(records, flows, n):
                 self._busiest = None
             if self._write:
-                self._write(records, n)
+                self._write(records, flows, seen, n)
             for observer in self._observers:
                 observer.observe(self._packets + 1, n, records, flows, self._engine.names)
             self._packets += n

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, BinaryIO, Protocol
 
@@ -16,15 +17,24 @@ from dataplane.outputs import OutputFile
 from dataplane.verdict import Names
 
 _BUFFER = 1 << 22
-CHECK_FIELDS = ("instance", "direction", "verdict", "state", "reason", "rule", "security_group", "connection")
-CSV_HEADER = ",".join(["packet", "time", "verdict", *(f"{field}_{n}" for n in (1, 2) for field in CHECK_FIELDS)])
+#: The columns of a table with a row for each check, and one for a packet without checks.
+COLUMNS = (
+    *("packet", "time", "verdict"),
+    *("instance", "direction", "check_verdict", "state", "reason", "rule", "security_group", "connection"),
+    *("cause", "opened_by"),
+    *("protocol", "source", "destination", "source_port", "destination_port", "icmp_type", "icmp_code", "vlans"),
+    *("capture", "capture_packet", "interface", "length"),
+)
 
 
 class VerdictWriter(Protocol):
     """Takes a replay's records a batch at a time."""
 
-    def write(self, records: Any, n: int) -> None:
-        """Writes the first `n` of an array of `struct dp_record`; packets are counted on from the batch before."""
+    def write(self, records: Any, flows: Any, seen: Any, n: int) -> None:
+        """Writes the first `n` of arrays of `struct dp_record`, `dp_flow` and `dp_seen`.
+
+        Packets are counted on from the batch before.
+        """
 
     def flush(self) -> None:
         """Hands over what was written so far, where the format knows parts."""
@@ -33,10 +43,10 @@ class VerdictWriter(Protocol):
         """Finishes the file."""
 
 
-def open_writer(path: str, names: Names, output: OutputFile | None) -> VerdictWriter:
+def open_writer(path: str, names: Names, captures: Sequence[str], output: OutputFile | None) -> VerdictWriter:
     """A writer by the ending of `path`: ``.csv``, ``.parquet``, JSON lines for all else and for ``-``.
 
-    `output` is where it writes; None is standard output.
+    `captures` are the names of the captures, `output` is where it writes; None is standard output.
 
     Raises OSError where the file cannot be written, ModuleNotFoundError for Parquet without pyarrow.
     """
@@ -44,17 +54,18 @@ def open_writer(path: str, names: Names, output: OutputFile | None) -> VerdictWr
     if ending == ".parquet":
         from dataplane.replay.parquet import ParquetWriter
 
-        return ParquetWriter(output.path if output else path, names)
+        return ParquetWriter(output.path if output else path, names, captures)
     file = output.open() if output else sys.stdout.buffer
-    return TextWriter(file, names, csv=ending == ".csv")
+    return TextWriter(file, names, captures, csv=ending == ".csv")
 
 
 class TextWriter:
     """Records as lines of JSON or CSV."""
 
-    def __init__(self, file: BinaryIO, names: Names, *, csv: bool) -> None:
+    def __init__(self, file: BinaryIO, names: Names, captures: Sequence[str], *, csv: bool) -> None:
         self._file = file
         self._names = names
+        self._captures = list(captures)
         self._format = lib.DP_TEXT_CSV if csv else lib.DP_TEXT_JSON
         self._quote = _csv_quote if csv else json.dumps
         self._buffer = ffi.new("char[]", _BUFFER)
@@ -63,9 +74,9 @@ class TextWriter:
         self._kept: tuple[Any, ...] = ()
         self._c_names = ffi.new("struct dp_names *")
         if csv:
-            file.write(CSV_HEADER.encode() + b"\n")
+            file.write(",".join(COLUMNS).encode() + b"\n")
 
-    def write(self, records: Any, n: int) -> None:
+    def write(self, records: Any, flows: Any, seen: Any, n: int) -> None:
         """Writes `n` records as lines."""
         self._learn_names()
         used = ffi.new("uint64_t *")
@@ -73,7 +84,16 @@ class TextWriter:
         while done < n:
             wrote = check(
                 lib.dp_records_text(
-                    records + done, n - done, self._format, self._c_names, self._packet, self._buffer, _BUFFER, used
+                    records + done,
+                    flows + done,
+                    seen + done,
+                    n - done,
+                    self._format,
+                    self._c_names,
+                    self._packet,
+                    self._buffer,
+                    _BUFFER,
+                    used,
                 ),
                 "writing verdicts",
             )
@@ -100,18 +120,20 @@ class TextWriter:
             self._names.instances,
             [rule[0] if rule else "" for rule in self._names.rules],
             [rule[1] if rule else "" for rule in self._names.rules],
+            self._captures,
         )
         offsets = [self._append(text, words) for words in lists]
         c_text = ffi.new("char[]", bytes(text))
         self._kept = (c_text, *offsets)
         c = self._c_names
-        c.text, c.zone_offset, c.rule_offset, c.group_offset = self._kept
+        c.text, c.zone_offset, c.rule_offset, c.group_offset, c.capture_offset = self._kept
         c.n_zones, c.n_rules = known
+        c.n_captures = len(self._captures)
 
     def _append(self, text: bytearray, words: list[str]) -> Any:
         offsets = [len(text)]
         for word in words:
-            text += self._quote(word).encode()
+            text += self._quote(word).encode(errors="surrogateescape")
             offsets.append(len(text))
         return ffi.new("uint32_t[]", offsets)
 

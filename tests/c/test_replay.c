@@ -118,11 +118,11 @@ static void merged_by_time_ties_in_the_order_given(void)
     for (int i = 0; i < 3; i++)
         open_fixture(&a[i], 0);
     struct dp_replay *replay = new_replay(a, 3);
-    CHECK_EQUAL(dp_replay_run(replay, engine, UINT64_MAX, records, flows, ALL), 8);
+    CHECK_EQUAL(dp_replay_run(replay, engine, UINT64_MAX, records, flows, NULL, ALL), 8);
     CHECK_NUMBERS(0, 7, 1, 4, 5, 2, 3, 8, 6);
     CHECK_EQUAL(records[0].time_ns, 5);
     CHECK_EQUAL(records[7].time_ns, 40);
-    CHECK_EQUAL(dp_replay_run(replay, engine, UINT64_MAX, records, flows, ALL), 0);
+    CHECK_EQUAL(dp_replay_run(replay, engine, UINT64_MAX, records, flows, NULL, ALL), 0);
     dp_replay_free(replay);
     for (int i = 0; i < 3; i++)
         close_fixture(&a[i]);
@@ -145,7 +145,7 @@ static void own_order_is_kept(void)
     open_fixture(&a[0], 0);
     open_fixture(&a[1], 0);
     struct dp_replay *replay = new_replay(a, 2);
-    CHECK_EQUAL(dp_replay_run(replay, engine, UINT64_MAX, records, flows, ALL), 6);
+    CHECK_EQUAL(dp_replay_run(replay, engine, UINT64_MAX, records, flows, NULL, ALL), 6);
     CHECK_NUMBERS(0, 4, 1, 2, 5, 6, 3);
     dp_replay_free(replay);
     close_fixture(&a[0]);
@@ -173,18 +173,18 @@ static void until_a_time(uint32_t n_captures)
     struct dp_replay *replay = new_replay(a, n_captures);
     CHECK_EQUAL(dp_replay_next_time(replay, &time), 1);
     CHECK_EQUAL(time, 10);
-    CHECK_EQUAL(dp_replay_run(replay, engine, 10, records, flows, ALL), 0);
-    CHECK_EQUAL(dp_replay_run(replay, engine, 11, records, flows, 1), 1);
+    CHECK_EQUAL(dp_replay_run(replay, engine, 10, records, flows, NULL, ALL), 0);
+    CHECK_EQUAL(dp_replay_run(replay, engine, 11, records, flows, NULL, 1), 1);
     CHECK_EQUAL(dp_replay_next_time(replay, &time), 1);
     CHECK_EQUAL(time, 10);
-    CHECK_EQUAL(dp_replay_run(replay, engine, 10, records + 1, flows + 1, ALL), 0);
-    CHECK_EQUAL(dp_replay_run(replay, engine, 20, records + 1, flows + 1, ALL), 1);
+    CHECK_EQUAL(dp_replay_run(replay, engine, 10, records + 1, flows + 1, NULL, ALL), 0);
+    CHECK_EQUAL(dp_replay_run(replay, engine, 20, records + 1, flows + 1, NULL, ALL), 1);
     CHECK_EQUAL(dp_replay_next_time(replay, &time), 1);
     CHECK_EQUAL(time, 20);
-    CHECK_EQUAL(dp_replay_run(replay, engine, 21, records + 2, flows + 2, ALL), 2);
+    CHECK_EQUAL(dp_replay_run(replay, engine, 21, records + 2, flows + 2, NULL, ALL), 2);
     CHECK_EQUAL(dp_replay_next_time(replay, &time), 1);
     CHECK_EQUAL(time, 21);
-    CHECK_EQUAL(dp_replay_run(replay, engine, UINT64_MAX, records + 4, flows + 4, ALL - 4), n_captures);
+    CHECK_EQUAL(dp_replay_run(replay, engine, UINT64_MAX, records + 4, flows + 4, NULL, ALL - 4), n_captures);
     CHECK_NUMBERS(0, 1, 2, 3, 4, 5);
     CHECK_EQUAL(dp_replay_next_time(replay, &time), 0);
     dp_replay_free(replay);
@@ -236,7 +236,7 @@ static void many_captures(uint32_t n_captures, uint32_t step, size_t piece)
     uint32_t done = 0;
     for (;;) {
         uint64_t time;
-        int got = dp_replay_run(replay, engine, UINT64_MAX, records + done, flows + done, step);
+        int got = dp_replay_run(replay, engine, UINT64_MAX, records + done, flows + done, NULL, step);
         int64_t starved = dp_replay_starved(replay);
         if (got >= 0 && starved >= 0) {
             const struct food food = {a[starved].bytes.data, a[starved].bytes.size, a[starved].piece};
@@ -276,7 +276,7 @@ static void a_fault_ends_one_capture(void)
     open_fixture(&a[0], 0);
     open_fixture(&a[1], 0);
     struct dp_replay *replay = new_replay(a, 2);
-    CHECK_EQUAL(dp_replay_run(replay, engine, UINT64_MAX, records, flows, ALL), 3);
+    CHECK_EQUAL(dp_replay_run(replay, engine, UINT64_MAX, records, flows, NULL, ALL), 3);
     CHECK_NUMBERS(0, 1, 3, 4);
     dp_capture_status(a[0].capture, &status);
     CHECK_EQUAL(status.error, DP_E_TRUNCATED);
@@ -324,7 +324,7 @@ static void arguments(void)
     CHECK_EQUAL(dp_replay_new(NULL, 1, &replay), DP_E_ARGUMENT);
     CHECK_EQUAL(dp_replay_new(NULL, 0, &replay), 0);
     CHECK_EQUAL(dp_replay_next_time(replay, &time), 0);
-    CHECK_EQUAL(dp_replay_run(replay, engine, UINT64_MAX, records, NULL, ALL), 0);
+    CHECK_EQUAL(dp_replay_run(replay, engine, UINT64_MAX, records, NULL, NULL, ALL), 0);
     dp_replay_free(replay);
     dp_replay_free(NULL);
     dp_capture_free(NULL);

@@ -6,17 +6,19 @@
 #include <stdlib.h>
 
 /* Zones 0 to 2, rules 1 and 2 (0 is none); the names stand one behind the other. */
-static const char json_text[] = "\"ecs-a\"\"ecs-b\"\"\\u00e9, \\\"x\\\"\"\"A01\"\"\"\"sg-a\"\"sg-b\"";
+static const char json_text[] = "\"ecs-a\"\"ecs-b\"\"\\u00e9, \\\"x\\\"\"\"A01\"\"\"\"sg-a\"\"sg-b\"\"x.pcap\"";
 static const uint32_t json_zones[] = {0, 7, 14, 29};
 static const uint32_t json_rules[] = {29, 29, 34, 36};
 static const uint32_t json_groups[] = {36, 36, 42, 48};
-static const struct dp_names json_names = {json_text, json_zones, json_rules, json_groups, 3, 3};
+static const uint32_t json_captures[] = {48, 56};
+static const struct dp_names json_names = {json_text, json_zones, json_rules, json_groups, json_captures, 3, 3, 1, 0};
 
-static const char csv_text[] = "ecs-aecs-b\"é, \"\"x\"\"\"A01A02sg-asg-b";
+static const char csv_text[] = "ecs-aecs-b\"é, \"\"x\"\"\"A01A02sg-asg-bx.pcap";
 static const uint32_t csv_zones[] = {0, 5, 10, 21};
 static const uint32_t csv_rules[] = {21, 21, 24, 27};
 static const uint32_t csv_groups[] = {27, 27, 31, 35};
-static const struct dp_names csv_names = {csv_text, csv_zones, csv_rules, csv_groups, 3, 3};
+static const uint32_t csv_captures[] = {35, 41};
+static const struct dp_names csv_names = {csv_text, csv_zones, csv_rules, csv_groups, csv_captures, 3, 3, 1, 0};
 
 static const struct dp_check ingress_by_rule = {.zone = 0,
                                                 .rule = 1,
@@ -24,7 +26,8 @@ static const struct dp_check ingress_by_rule = {.zone = 0,
                                                 .verdict = DP_ALLOW,
                                                 .state = DP_STATE_NEW,
                                                 .reason = DP_REASON_RULE,
-                                                .origin = DP_INBOUND};
+                                                .origin = DP_INBOUND,
+                                                .opened_by = 7};
 static const struct dp_check denied = {.zone = 1,
                                        .rule = 0,
                                        .direction = DP_EGRESS,
@@ -41,6 +44,16 @@ static const struct dp_check quoted = {.zone = 2,
                                        .reason = DP_REASON_CONNECTION,
                                        .origin = DP_OUTBOUND};
 
+/* What is said of a packet that is no IP, and of one that has it all. */
+#define JSON_NOT_IP                                                                                                    \
+    ", \"protocol\": null, \"source\": null, \"destination\": null, \"source_port\": null, "                           \
+    "\"destination_port\": null, \"icmp_type\": null, \"icmp_code\": null, \"vlans\": [], \"capture\": \"x.pcap\", "   \
+    "\"capture_packet\": 3, \"interface\": null, \"length\": 0}\n"
+#define CSV_NOT_IP ",,,,,,,,,x.pcap,3,,0\n"
+#define CSV_NO_CHECK ",,,,,,,,,,"
+static const struct dp_flow not_ip[4];
+static const struct dp_seen place[4] = {{.number = 3}, {.number = 3}, {.number = 3}, {.number = 3}};
+
 static char out[4096];
 
 /* The text of one record with the number `packet`. */
@@ -50,7 +63,7 @@ static const char *text_of(struct dp_record record, int format, uint64_t packet)
     uint64_t number = packet;
     const struct dp_names *names = format == DP_TEXT_JSON ? &json_names : &csv_names;
     memset(out, '#', sizeof out);
-    CHECK_EQUAL(dp_records_text(&record, 1, format, names, &number, out, sizeof out, &used), 1);
+    CHECK_EQUAL(dp_records_text(&record, not_ip, place, 1, format, names, &number, out, sizeof out, &used), 1);
     CHECK_EQUAL(number, packet + 1);
     CHECK(used < sizeof out);
     out[used] = 0;
@@ -64,18 +77,21 @@ static void json_lines_are_those_of_the_spec(void)
     CHECK_TEXT(text_of(record, DP_TEXT_JSON, 1),
                "{\"packet\": 1, \"time\": 1700000000.000001, \"verdict\": \"allow\", \"checks\": [{\"instance\": "
                "\"ecs-a\", \"direction\": \"ingress\", \"verdict\": \"allow\", \"state\": \"new\", \"reason\": "
-               "\"rule\", \"rule\": \"A01\", \"security_group\": \"sg-a\", \"connection\": \"inbound\"}]}\n");
+               "\"rule\", \"rule\": \"A01\", \"security_group\": \"sg-a\", \"connection\": \"inbound\", \"cause\": "
+               "null, \"opened_by\": 7}]" JSON_NOT_IP);
     record = (struct dp_record){.time_ns = 5, .verdict = DP_DENY, .checks = 2, .check = {quoted, denied}};
-    CHECK_TEXT(text_of(record, DP_TEXT_JSON, 18446744073709551614u),
-               "{\"packet\": 18446744073709551614, \"time\": 0.000000005, \"verdict\": \"deny\", \"checks\": "
-               "[{\"instance\": \"\\u00e9, \\\"x\\\"\", \"direction\": \"egress\", \"verdict\": \"allow\", \"state\": "
-               "\"established\", \"reason\": \"connection\", \"rule\": \"\", \"security_group\": \"sg-b\", "
-               "\"connection\": \"outbound\"}, {\"instance\": \"ecs-b\", \"direction\": \"egress\", \"verdict\": "
-               "\"deny\", \"state\": \"invalid\", \"reason\": \"no-rule-matched\", \"rule\": null, "
-               "\"security_group\": null, \"connection\": null}]}\n");
+    CHECK_TEXT(
+        text_of(record, DP_TEXT_JSON, 18446744073709551614u),
+        "{\"packet\": 18446744073709551614, \"time\": 0.000000005, \"verdict\": \"deny\", \"checks\": "
+        "[{\"instance\": \"\\u00e9, \\\"x\\\"\", \"direction\": \"egress\", \"verdict\": \"allow\", \"state\": "
+        "\"established\", \"reason\": \"connection\", \"rule\": \"\", \"security_group\": \"sg-b\", "
+        "\"connection\": \"outbound\", \"cause\": null, \"opened_by\": null}, {\"instance\": \"ecs-b\", \"direction\": "
+        "\"egress\", \"verdict\": "
+        "\"deny\", \"state\": \"invalid\", \"reason\": \"no-rule-matched\", \"rule\": null, "
+        "\"security_group\": null, \"connection\": null, \"cause\": \"tcp-window\", \"opened_by\": null}]" JSON_NOT_IP);
     record = (struct dp_record){.time_ns = 0, .verdict = DP_BYPASS};
     CHECK_TEXT(text_of(record, DP_TEXT_JSON, 10),
-               "{\"packet\": 10, \"time\": 0.000000, \"verdict\": \"bypass\", \"checks\": []}\n");
+               "{\"packet\": 10, \"time\": 0.000000, \"verdict\": \"bypass\", \"checks\": []" JSON_NOT_IP);
 }
 
 static void csv_rows(void)
@@ -83,13 +99,72 @@ static void csv_rows(void)
     struct dp_record record = {
         .time_ns = 1700000000000001000, .verdict = DP_ALLOW, .checks = 1, .check = {ingress_by_rule}};
     CHECK_TEXT(text_of(record, DP_TEXT_CSV, 1),
-               "1,1700000000.000001,allow,ecs-a,ingress,allow,new,rule,A01,sg-a,inbound,,,,,,,,\n");
+               "1,1700000000.000001,allow,ecs-a,ingress,allow,new,rule,A01,sg-a,inbound,,7" CSV_NOT_IP);
     record = (struct dp_record){.time_ns = 99, .verdict = DP_DENY, .checks = 2, .check = {quoted, denied}};
     CHECK_TEXT(text_of(record, DP_TEXT_CSV, 2),
-               "2,0.000000099,deny,\"é, \"\"x\"\"\",egress,allow,established,connection,A02,sg-b,outbound,"
-               "ecs-b,egress,deny,invalid,no-rule-matched,,,\n");
+               "2,0.000000099,deny,\"é, \"\"x\"\"\",egress,allow,established,connection,A02,sg-b,outbound,," CSV_NOT_IP
+               "2,0.000000099,deny,ecs-b,egress,deny,invalid,no-rule-matched,,,,tcp-window," CSV_NOT_IP);
     record = (struct dp_record){.time_ns = 1000, .verdict = DP_BYPASS};
-    CHECK_TEXT(text_of(record, DP_TEXT_CSV, 3), "3,0.000001,bypass,,,,,,,,,,,,,,,,\n");
+    CHECK_TEXT(text_of(record, DP_TEXT_CSV, 3), "3,0.000001,bypass" CSV_NO_CHECK CSV_NOT_IP);
+}
+
+/* A packet as JSON and CSV say it behind its checks, from `protocol` on. */
+static void check_packet(struct dp_flow flow, struct dp_seen seen, const char *json, const char *csv)
+{
+    struct dp_record record = {.verdict = DP_BYPASS, .length = 60};
+    uint64_t used = 0, number = 1;
+    const char *found;
+
+    CHECK_EQUAL(dp_records_text(&record, &flow, &seen, 1, DP_TEXT_JSON, &json_names, &number, out, sizeof out, &used),
+                1);
+    out[used] = 0;
+    found = strstr(out, "\"protocol\"");
+    CHECK(found != NULL);
+    if (found)
+        CHECK_TEXT(found, json);
+    CHECK_EQUAL(dp_records_text(&record, &flow, &seen, 1, DP_TEXT_CSV, &csv_names, &number, out, sizeof out, &used), 1);
+    out[used] = 0;
+    CHECK_TEXT(out + strlen("2,0.000000,bypass" CSV_NO_CHECK ","), csv);
+}
+
+static void what_the_packet_was(void)
+{
+    check_packet((struct dp_flow){.source = {10, 0, 0, 255},
+                                  .destination = {192, 168, 0, 1},
+                                  .source_port = 4000,
+                                  .destination_port = 22,
+                                  .family = 4,
+                                  .protocol = 6,
+                                  .vlans = 100u << 12 | 20},
+                 (struct dp_seen){.number = 12, .interface = 1},
+                 "\"protocol\": \"tcp\", \"source\": \"10.0.0.255\", \"destination\": \"192.168.0.1\", "
+                 "\"source_port\": 4000, \"destination_port\": 22, \"icmp_type\": null, \"icmp_code\": null, "
+                 "\"vlans\": [100, 20], \"capture\": \"x.pcap\", \"capture_packet\": 12, \"interface\": 0, "
+                 "\"length\": 60}\n",
+                 "tcp,10.0.0.255,192.168.0.1,4000,22,,,100 20,x.pcap,12,0,60\n");
+    check_packet((struct dp_flow){.source = {0x20, 1, 0x0d, 0xb8, [15] = 1},
+                                  .destination = {[10] = 0xff, [11] = 0xff, [12] = 1, [13] = 2, [14] = 3, [15] = 4},
+                                  .source_port = 77,
+                                  .family = 6,
+                                  .protocol = 58,
+                                  .icmp = 1,
+                                  .icmp_type = 128,
+                                  .vlans = 7},
+                 (struct dp_seen){.number = 1},
+                 "\"protocol\": \"icmpv6\", \"source\": \"2001:db8::1\", \"destination\": \"::ffff:1.2.3.4\", "
+                 "\"source_port\": null, \"destination_port\": null, \"icmp_type\": 128, \"icmp_code\": 0, "
+                 "\"vlans\": [7], \"capture\": \"x.pcap\", \"capture_packet\": 1, \"interface\": null, "
+                 "\"length\": 60}\n",
+                 "icmpv6,2001:db8::1,::ffff:1.2.3.4,,,128,0,7,x.pcap,1,,60\n");
+    check_packet((struct dp_flow){.destination = {0, 1, [6] = 0, [7] = 2, [12] = 0xab, [13] = 0xcd},
+                                  .family = 6,
+                                  .protocol = 200},
+                 (struct dp_seen){.number = 1},
+                 "\"protocol\": 200, \"source\": \"::\", \"destination\": \"1::2:0:0:abcd:0\", "
+                 "\"source_port\": null, \"destination_port\": null, \"icmp_type\": null, \"icmp_code\": null, "
+                 "\"vlans\": [], \"capture\": \"x.pcap\", \"capture_packet\": 1, \"interface\": null, "
+                 "\"length\": 60}\n",
+                 "200,::,1::2:0:0:abcd:0,,,,,,x.pcap,1,,60\n");
 }
 
 static void times(void)
@@ -107,9 +182,9 @@ static void times(void)
                  {1700000000100000000, "1700000000.100000"},
                  {UINT64_MAX, "18446744073.709551615"}};
     for (uint32_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
-        char expected[80];
+        char expected[120];
         struct dp_record record = {.time_ns = cases[i].time_ns, .verdict = DP_BYPASS};
-        (void)snprintf(expected, sizeof expected, "7,%s,bypass,,,,,,,,,,,,,,,,\n", cases[i].text);
+        (void)snprintf(expected, sizeof expected, "7,%s,bypass" CSV_NO_CHECK CSV_NOT_IP, cases[i].text);
         CHECK_TEXT(text_of(record, DP_TEXT_CSV, 7), expected);
     }
 }
@@ -117,9 +192,9 @@ static void times(void)
 static void packet_numbers(void)
 {
     for (uint64_t packet = 1; packet < UINT64_MAX / 20; packet = packet * 7 + 3) {
-        char expected[80];
+        char expected[120];
         struct dp_record record = {.verdict = DP_BYPASS};
-        (void)snprintf(expected, sizeof expected, "%" PRIu64 ",0.000000,bypass,,,,,,,,,,,,,,,,\n", packet);
+        (void)snprintf(expected, sizeof expected, "%" PRIu64 ",0.000000,bypass" CSV_NO_CHECK CSV_NOT_IP, packet);
         CHECK_TEXT(text_of(record, DP_TEXT_CSV, packet), expected);
     }
 }
@@ -138,8 +213,9 @@ static void every_size_of_output(int format, const struct dp_names *names)
     for (uint32_t i = 0; i < RECORDS; i++) {
         uint64_t packet = 99 + i;
         uint64_t used;
-        CHECK_EQUAL(
-            dp_records_text(&records[i], 1, format, names, &packet, whole + ends[i], sizeof whole - ends[i], &used), 1);
+        CHECK_EQUAL(dp_records_text(&records[i], not_ip, place, 1, format, names, &packet, whole + ends[i],
+                                    sizeof whole - ends[i], &used),
+                    1);
         ends[i + 1] = ends[i] + used;
     }
     for (uint64_t size = 0; size <= ends[RECORDS] + 30; size++) {
@@ -150,7 +226,7 @@ static void every_size_of_output(int format, const struct dp_names *names)
         uint32_t fit = 0;
         while (fit < RECORDS && ends[fit + 1] <= size)
             fit++;
-        CHECK_EQUAL(dp_records_text(records, RECORDS, format, names, &packet, exact, size, &used), fit);
+        CHECK_EQUAL(dp_records_text(records, not_ip, place, RECORDS, format, names, &packet, exact, size, &used), fit);
         CHECK_EQUAL(used, ends[fit]);
         CHECK_EQUAL(packet, 99 + fit);
         CHECK(memcmp(exact, whole, ends[fit]) == 0);
@@ -162,8 +238,9 @@ static int try_record(struct dp_record record, uint64_t *packet)
 {
     const struct dp_record records[2] = {{.verdict = DP_BYPASS}, record};
     uint64_t used = 0;
-    CHECK_EQUAL(dp_records_text(records, 2, DP_TEXT_JSON, &json_names, packet, out, sizeof out, &used), 1);
-    return dp_records_text(&record, 1, DP_TEXT_JSON, &json_names, packet, out, sizeof out, &used);
+    CHECK_EQUAL(dp_records_text(records, not_ip, place, 2, DP_TEXT_JSON, &json_names, packet, out, sizeof out, &used),
+                1);
+    return dp_records_text(&record, not_ip, place, 1, DP_TEXT_JSON, &json_names, packet, out, sizeof out, &used);
 }
 
 /* A value without a word, a zone or a rule without a name: what comes before is written, then the call refuses. */
@@ -190,9 +267,9 @@ static void records_that_cannot_be_told(void)
     CHECK_EQUAL(packet, 11);
 
     uint64_t used;
-    CHECK_EQUAL(dp_records_text(NULL, 0, DP_TEXT_CSV, &csv_names, &packet, NULL, 0, &used), 0);
+    CHECK_EQUAL(dp_records_text(NULL, NULL, NULL, 0, DP_TEXT_CSV, &csv_names, &packet, NULL, 0, &used), 0);
     CHECK_EQUAL(used, 0);
-    CHECK_EQUAL(dp_records_text(NULL, 0, 2, &csv_names, &packet, NULL, 0, &used), DP_E_ARGUMENT);
+    CHECK_EQUAL(dp_records_text(NULL, NULL, NULL, 0, 2, &csv_names, &packet, NULL, 0, &used), DP_E_ARGUMENT);
 }
 
 static void every_value_has_a_word(void)
@@ -246,6 +323,7 @@ int main(void)
 {
     json_lines_are_those_of_the_spec();
     csv_rows();
+    what_the_packet_was();
     times();
     packet_numbers();
     every_size_of_output(DP_TEXT_JSON, &json_names);

@@ -13,6 +13,8 @@ from typing import Any
 
 import pytest
 import zstandard
+from scapy.layers.inet import IP
+from scapy.utils import rdpcap
 
 ROOT = Path(__file__).resolve().parents[2]
 CASE = ROOT / "examples" / "ssh-cut"
@@ -38,10 +40,14 @@ def test_compressed_and_standard_input_give_the_same_verdicts(tmp_path: Path) ->
     (tmp_path / "two.pcap").write_bytes(zstandard.compress(data))
     plain = records(CAPTURE)
     assert len(plain) > 10
-    assert records(tmp_path / "one.zst") == plain
-    assert records(tmp_path / "two.pcap") == plain
-    assert records("-", stdin=data) == plain
-    assert records("-", stdin=gzip.compress(data)) == plain
+
+    def elsewhere(name: object) -> list[dict[str, Any]]:
+        return [record | {"capture": str(name)} for record in plain]
+
+    assert records(tmp_path / "one.zst") == elsewhere(tmp_path / "one.zst")
+    assert records(tmp_path / "two.pcap") == elsewhere(tmp_path / "two.pcap")
+    assert records("-", stdin=data) == elsewhere("-")
+    assert records("-", stdin=gzip.compress(data)) == elsewhere("-")
 
 
 def test_captures_are_merged_by_time() -> None:
@@ -52,26 +58,81 @@ def test_captures_are_merged_by_time() -> None:
     assert times == sorted(times)
 
 
+def _rows(expected: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """What a table has of JSON records: a row for each check, and one for a packet without checks."""
+    nothing = dict.fromkeys(["instance", "direction", "verdict", "state", "reason", "rule", "security_group"])
+    nothing |= dict.fromkeys(["connection", "cause", "opened_by"])
+    rows = []
+    for record in expected:
+        for check in record["checks"] or [nothing]:
+            row = {key: value for key, value in record.items() if key != "checks"}
+            row |= {"check_verdict" if key == "verdict" else key: value for key, value in check.items()}
+            row["protocol"] = row["protocol"] if row["protocol"] is None else str(row["protocol"])
+            rows.append(row)
+    return rows
+
+
 def test_csv_and_parquet_say_what_json_says(tmp_path: Path) -> None:
-    """SPEC 7: by the file's ending."""
-    expected = records(CAPTURE, "--changes", CHANGES)
-    fields = ["instance", "direction", "verdict", "state", "reason", "rule", "security_group", "connection"]
-    assert run(POLICY, CAPTURE, "--changes", CHANGES, "--verdicts", tmp_path / "v.csv").returncode == 0
+    """SPEC 7: by the file's ending; flat, a row for each check."""
+    import pyarrow.parquet as pq
+
+    captures = (CAPTURE, *sorted((ROOT / "pcaps").glob("*.pcap*"))[:8])
+    expected = _rows(records(*captures, "--changes", CHANGES))
+    assert any(row["check_verdict"] is None for row in expected)
+    assert run(POLICY, *captures, "--changes", CHANGES, "--verdicts", tmp_path / "v.csv").returncode == 0
     with open(tmp_path / "v.csv", newline="") as file:
         rows = list(csv.DictReader(file))
     assert len(rows) == len(expected)
     for row, record in zip(rows, expected, strict=True):
-        assert (int(row["packet"]), row["verdict"]) == (record["packet"], record["verdict"])
-        for n, check in enumerate(record["checks"], 1):
-            assert {f: row[f"{f}_{n}"] or None for f in fields} == check
+        assert row.keys() == record.keys()
+        texts = {key: "" if value is None else str(value) for key, value in record.items()}
+        texts |= {"vlans": " ".join(map(str, record["vlans"])), "time": row["time"]}
+        assert row == texts
+        assert float(row["time"]) == record["time"]
 
-    import pyarrow.parquet as pq
+    assert run(POLICY, *captures, "--changes", CHANGES, "--verdicts", tmp_path / "v.parquet").returncode == 0
+    table = pq.read_table(tmp_path / "v.parquet").drop_columns("time").to_pylist()
+    assert table == [{key: value for key, value in row.items() if key != "time"} for row in expected]
 
-    assert run(POLICY, CAPTURE, "--changes", CHANGES, "--verdicts", tmp_path / "v.parquet").returncode == 0
-    table = pq.read_table(tmp_path / "v.parquet").to_pylist()
-    assert [(r["packet"], r["verdict"], r["checks"]) for r in table] == [
-        (r["packet"], r["verdict"], r["checks"]) for r in expected
-    ]
+
+def test_records_say_what_the_packet_was_and_where_it_was_seen(tmp_path: Path) -> None:
+    """SPEC 7: the fields of before come first, in their order; then addresses, ports, place and length."""
+    (tmp_path / "again.pcap").write_bytes(CAPTURE.read_bytes())
+    one, two = records(CAPTURE), records(CAPTURE, tmp_path / "again.pcap")
+    assert list(one[0])[:4] == ["packet", "time", "verdict", "checks"]
+    assert list(one[0]["checks"][0])[-3:] == ["connection", "cause", "opened_by"]
+    seen = IP(rdpcap(str(CAPTURE))[0].build()[14:])
+    assert {key: one[0][key] for key in ("source", "destination", "source_port", "destination_port", "protocol")} == {
+        "source": seen.src,
+        "destination": seen.dst,
+        "source_port": seen.sport,
+        "destination_port": seen.dport,
+        "protocol": "tcp",
+    }
+    assert (one[0]["icmp_type"], one[0]["icmp_code"], one[0]["vlans"], one[0]["interface"]) == (None, None, [], None)
+    assert [r["capture_packet"] for r in one] == [r["packet"] for r in one]
+    assert {r["capture"] for r in one} == {str(CAPTURE)}
+    assert [r["length"] for r in one] == [len(packet) for packet in rdpcap(str(CAPTURE))]
+    by_capture: dict[str, list[int]] = {}
+    for record in two:
+        by_capture.setdefault(record["capture"], []).append(record["capture_packet"])
+    assert list(by_capture.values()) == [list(range(1, len(one) + 1))] * 2
+
+
+def test_records_say_which_packet_opened_the_connection() -> None:
+    """SPEC 4.1, 7: all packets of a connection name the one that the rules admitted; others name none."""
+    opened: dict[tuple[Any, ...], int] = {}
+    found = 0
+    for record in records(CAPTURE, "--changes", CHANGES):
+        ends = sorted([(record["source"], record["source_port"]), (record["destination"], record["destination_port"])])
+        for check in record["checks"]:
+            key = (check["instance"], *ends)
+            if check["state"] == "new" and check["verdict"] == "allow":
+                opened[key] = record["packet"]
+            expected = opened.get(key) if check["connection"] else None
+            assert check["opened_by"] == expected
+            found += expected is not None and expected != record["packet"]
+    assert found > 5
 
 
 def test_the_summary_for_machines_counts_what_the_records_say() -> None:
