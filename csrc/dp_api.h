@@ -832,9 +832,11 @@ void dp_replay_stop(struct dp_replay *replay);
 
 enum dp_text_format { DP_TEXT_JSON, DP_TEXT_CSV };
 
+enum { DP_NAMED_ARP = 256 };
 /*
- * Names for text: instances by zone, rules and their groups by rule number, captures by their place, each already
- * quoted for the format. All names stand one behind the other in `text`; `*_offset[i] .. *_offset[i + 1]` is the i-th.
+ * Names for text: instances by zone, rules and their groups by rule number, captures by their place,
+ * protocols by number with ARP behind them, each already quoted for the format. All names stand one behind the other in
+ * `text`; `*_offset[i] .. *_offset[i + 1]` is the i-th.
  */
 struct dp_names {
     const char *text;
@@ -842,6 +844,7 @@ struct dp_names {
     const uint32_t *rule_offset;
     const uint32_t *group_offset;
     const uint32_t *capture_offset;
+    const uint32_t *protocol_offset; /* DP_NAMED_ARP + 2 of them */
     uint32_t n_zones;
     uint32_t n_rules;
     uint32_t n_captures;

@@ -19,7 +19,6 @@
  *   3. No library call formats anything: the cost of a line is the copying of its pieces.
  */
 #include "../dp_api.h"
-#include "../packet.h"
 #include "../words.h"
 
 #include <limits.h>
@@ -192,38 +191,17 @@ static void put_address(struct line *line, const struct dp_flow *flow, const uin
         put_ipv6(line, address);
 }
 
-/* The name that a policy has for a protocol, NULL where it has a number. */
-static const char *protocol_name(const struct dp_flow *flow)
+static void put_protocol(struct line *line, const struct dp_flow *flow, const struct dp_names *names)
 {
-    if (flow->arp)
-        return "arp";
-    switch (flow->protocol) {
-    case DP_PROTO_ICMP:
-        return "icmp";
-    case DP_PROTO_TCP:
-        return "tcp";
-    case DP_PROTO_UDP:
-        return "udp";
-    case DP_PROTO_DCCP:
-        return "dccp";
-    case 47:
-        return "gre";
-    case DP_PROTO_ICMPV6:
-        return "icmpv6";
-    case DP_PROTO_SCTP:
-        return "sctp";
-    case DP_PROTO_UDPLITE:
-        return "udplite";
-    default:
-        return NULL;
-    }
+    put_name(line, names, names->protocol_offset, flow->arp ? DP_NAMED_ARP : flow->protocol);
 }
+
+enum { ICMP = 1, ICMPV6 = 58 };
 
 /* Whether ports were read: all of them 0 stands for none. An ICMP query's identifier is no port. */
 static bool has_ports(const struct dp_flow *flow)
 {
-    return (flow->source_port || flow->destination_port) && flow->protocol != DP_PROTO_ICMP &&
-           flow->protocol != DP_PROTO_ICMPV6;
+    return (flow->source_port || flow->destination_port) && flow->protocol != ICMP && flow->protocol != ICMPV6;
 }
 
 static void put_json_number(struct line *line, bool known, uint64_t value)
@@ -240,16 +218,8 @@ static void put_json_packet(struct line *line, const struct dp_record *record, c
     bool ports = has_ports(flow);
 
     if (flow->family) {
-        const char *protocol = protocol_name(flow);
-
         PUT(line, ", \"protocol\": ");
-        if (protocol) {
-            PUT(line, "\"");
-            put(line, protocol, strlen(protocol));
-            PUT(line, "\"");
-        } else {
-            put_decimal(line, flow->protocol, 1);
-        }
+        put_protocol(line, flow, names);
         PUT(line, ", \"source\": \"");
         put_address(line, flow, flow->source);
         PUT(line, "\", \"destination\": \"");
@@ -296,12 +266,7 @@ static void put_csv_packet(struct line *line, const struct dp_record *record, co
 
     PUT(line, ",");
     if (flow->family) {
-        const char *protocol = protocol_name(flow);
-
-        if (protocol)
-            put(line, protocol, strlen(protocol));
-        else
-            put_decimal(line, flow->protocol, 1);
+        put_protocol(line, flow, names);
         PUT(line, ",");
         put_address(line, flow, flow->source);
         PUT(line, ",");

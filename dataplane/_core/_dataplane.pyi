@@ -165,6 +165,7 @@ class Lib:
     DP_LINK_RAW: int
     DP_LINK_SLL: int
     DP_LINK_SLL2: int
+    DP_NAMED_ARP: int
     DP_ORIGINS: int
     DP_ORIGIN_NONE: int
     DP_OUTBOUND: int

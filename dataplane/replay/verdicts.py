@@ -14,6 +14,7 @@ from typing import Any, BinaryIO, Protocol
 from dataplane._core import ffi, lib
 from dataplane._core.errors import check
 from dataplane.outputs import OutputFile
+from dataplane.policy.fields import PROTOCOL_NAMES
 from dataplane.verdict import Names
 
 _BUFFER = 1 << 22
@@ -122,18 +123,19 @@ class TextWriter:
             [rule[1] if rule else "" for rule in self._names.rules],
             self._captures,
         )
-        offsets = [self._append(text, words) for words in lists]
+        protocols = [*(PROTOCOL_NAMES.get(number, number) for number in range(lib.DP_NAMED_ARP)), "arp"]
+        offsets = [self._append(text, words) for words in (*lists, protocols)]
         c_text = ffi.new("char[]", bytes(text))
         self._kept = (c_text, *offsets)
         c = self._c_names
-        c.text, c.zone_offset, c.rule_offset, c.group_offset, c.capture_offset = self._kept
+        c.text, c.zone_offset, c.rule_offset, c.group_offset, c.capture_offset, c.protocol_offset = self._kept
         c.n_zones, c.n_rules = known
         c.n_captures = len(self._captures)
 
-    def _append(self, text: bytearray, words: list[str]) -> Any:
+    def _append(self, text: bytearray, words: Sequence[str | int]) -> Any:
         offsets = [len(text)]
         for word in words:
-            text += self._quote(word).encode(errors="surrogateescape")
+            text += (self._quote(word) if isinstance(word, str) else str(word)).encode(errors="surrogateescape")
             offsets.append(len(text))
         return ffi.new("uint32_t[]", offsets)
 

@@ -6,19 +6,24 @@
 #include <stdlib.h>
 
 /* Zones 0 to 2, rules 1 and 2 (0 is none); the names stand one behind the other. */
-static const char json_text[] = "\"ecs-a\"\"ecs-b\"\"\\u00e9, \\\"x\\\"\"\"A01\"\"\"\"sg-a\"\"sg-b\"\"x.pcap\"";
+static const char json_text[] =
+    "\"ecs-a\"\"ecs-b\"\"\\u00e9, \\\"x\\\"\"\"A01\"\"\"\"sg-a\"\"sg-b\"\"x.pcap\"\"tcp\"\"icmpv6\"200";
 static const uint32_t json_zones[] = {0, 7, 14, 29};
 static const uint32_t json_rules[] = {29, 29, 34, 36};
 static const uint32_t json_groups[] = {36, 36, 42, 48};
 static const uint32_t json_captures[] = {48, 56};
-static const struct dp_names json_names = {json_text, json_zones, json_rules, json_groups, json_captures, 3, 3, 1, 0};
+static uint32_t json_protocols[DP_NAMED_ARP + 2];
+static const struct dp_names json_names = {json_text,      json_zones, json_rules, json_groups, json_captures,
+                                           json_protocols, 3,          3,          1,           0};
 
-static const char csv_text[] = "ecs-aecs-b\"é, \"\"x\"\"\"A01A02sg-asg-bx.pcap";
+static const char csv_text[] = "ecs-aecs-b\"é, \"\"x\"\"\"A01A02sg-asg-bx.pcaptcpicmpv6200";
 static const uint32_t csv_zones[] = {0, 5, 10, 21};
 static const uint32_t csv_rules[] = {21, 21, 24, 27};
 static const uint32_t csv_groups[] = {27, 27, 31, 35};
 static const uint32_t csv_captures[] = {35, 41};
-static const struct dp_names csv_names = {csv_text, csv_zones, csv_rules, csv_groups, csv_captures, 3, 3, 1, 0};
+static uint32_t csv_protocols[DP_NAMED_ARP + 2];
+static const struct dp_names csv_names = {csv_text,      csv_zones, csv_rules, csv_groups, csv_captures,
+                                          csv_protocols, 3,         3,         1,          0};
 
 static const struct dp_check ingress_by_rule = {.zone = 0,
                                                 .rule = 1,
@@ -319,8 +324,17 @@ static void words_of_spec_7(void)
     check_words(DP_WORD_FLOOD, "tcp-half-open|tcp|udp|icmp|other");
 }
 
+/* TCP, ICMPv6 and protocol 200 have names at `tcp`, `icmpv6` and `last` .. `end`; the others' are empty. */
+static void name_protocols(uint32_t *offset, uint32_t tcp, uint32_t icmpv6, uint32_t last, uint32_t end)
+{
+    for (uint32_t i = 0; i < DP_NAMED_ARP + 2; i++)
+        offset[i] = i <= 6 ? tcp : i <= 58 ? icmpv6 : i <= 200 ? last : end;
+}
+
 int main(void)
 {
+    name_protocols(json_protocols, 56, 61, 69, 72);
+    name_protocols(csv_protocols, 41, 44, 50, 53);
     json_lines_are_those_of_the_spec();
     csv_rows();
     what_the_packet_was();

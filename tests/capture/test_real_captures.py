@@ -75,7 +75,12 @@ def test_a_real_capture(row: dict[str, str], tmp_path: Path) -> None:
 
 
 def _assert_well_formed(record: dict[str, object]) -> None:
-    assert list(record) == ["packet", "time", "verdict", "checks"]
+    assert list(record) == [
+        *("packet", "time", "verdict", "checks"),
+        *("protocol", "source", "destination", "source_port", "destination_port", "icmp_type", "icmp_code", "vlans"),
+        *("capture", "capture_packet", "interface", "length"),
+    ]
+    assert record["capture_packet"] == record["packet"]
     checks = record["checks"]
     assert isinstance(checks, list)
     if record["verdict"] == "bypass":
@@ -93,7 +98,11 @@ def _assert_well_formed(record: dict[str, object]) -> None:
             "rule",
             "security_group",
             "connection",
+            "cause",
+            "opened_by",
         ]
+        assert check["connection"] or check["opened_by"] is None
+        assert (check["cause"] is not None) >= (check["reason"] in ("invalid", "malformed"))
         for field, words in WORDS.items():
             assert check[field] in words, (field, record)
         assert (check["rule"] is None) == (check["security_group"] is None)
