@@ -1,5 +1,5 @@
 /*
- * checksum.h: whether the checksums in a packet are right (issue 4.4, option verify_checksums).
+ * checksum.h: whether the checksums in a packet are right (SPEC 2, option verify_checksums).
  *
  * Looked at are the IPv4 header's, and those of TCP, UDP, UDP-Lite, DCCP, ICMP, ICMPv6 and SCTP where all that they
  * cover was captured: so not in a fragment, nor in a packet that the snap length has cut.

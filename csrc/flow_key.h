@@ -11,7 +11,7 @@
  * DP_KEY_QUERY_OUT set when the instance asks: so two hosts that ping each other with one identifier have two
  * connections, as in nf_conntrack. Protocols without ports have zeros there (SPEC 4.7).
  *
- * Where two networks share addresses, a tagged packet's VLANs are part of its key (issue 4.4). Such a key is as wide as
+ * Where two networks share addresses, a tagged packet's VLANs are part of its key. Such a key is as wide as
  * an IPv6 one, also for IPv4; DP_KEY_IPV4 in `vlans` keeps the two apart.
  */
 #ifndef DP_FLOW_KEY_H

@@ -350,11 +350,11 @@ def test_parquet_of_live_input_has_few_row_groups(tmp_path: Path) -> None:
     from dataplane._core import ffi
     from dataplane.replay.parquet import ParquetWriter
 
-    writer = ParquetWriter(str(tmp_path / "v.parquet"), DataPlane(Policy.load(POLICY)).names)
-    records = ffi.new("struct dp_record[]", 1)
+    writer = ParquetWriter(str(tmp_path / "v.parquet"), DataPlane(Policy.load(POLICY)).names, ["-"])
+    records, flows, seen = (ffi.new(f"struct dp_{name}[]", 1) for name in ("record", "flow", "seen"))
     for n in range(300):
         records[0].time_ns = n
-        writer.write(records, 1)
+        writer.write(records, flows, seen, 1)
         writer.flush()
     writer.close()
     file = parquet.ParquetFile(tmp_path / "v.parquet")

@@ -1,4 +1,4 @@
-"""Checksums as RFC 1071 and RFC 9260 write them, one byte after the other (issue 4.4, `verify_checksums`).
+"""Checksums as RFC 1071 and RFC 9260 write them, one byte after the other (SPEC 2, `verify_checksums`).
 
 Offloading is left out: the stories send no packets whose checksum a card would have completed.
 """

@@ -121,7 +121,7 @@ class Model:
         self.clock = 0
         self.zones: dict[str, dict[Key, Connection]] = {}
         self._born = 0
-        self._outside = False
+        self._outside = self.refused_for_its_place = False
         self._owners: dict[tuple[Address, int], str] = {}
         #: When an instance asked for DHCP, by name and family, or somebody without an address, by transaction.
         self._asked: dict[tuple[object, object], int] = {}
@@ -134,7 +134,7 @@ class Model:
         if packet is None:
             return Verdict("bypass")
         checks: list[Check] = []
-        self._outside = False
+        self._outside = self.refused_for_its_place = False
         self._note_owners(packet)
         # Which holder ARP comes from has just been noted, by the hardware address in it.
         source_mac = packet.source_mac if packet.arp_mac is None else ""
@@ -202,7 +202,7 @@ class Model:
         return holder(self.document, address, mac, self._owners.get(self._network(address, vlan)))
 
     def _note_owners(self, packet: Packet) -> None:
-        """Who announces or sends from an address that several hold, and is known by its MAC, has it (issue 4.5)."""
+        """Who announces or sends from an address that several hold, and is known by its MAC, has it (SPEC 7)."""
         macs, announced = [packet.source_mac], packet.source
         if packet.arp_mac is not None:
             macs.insert(0, packet.arp_mac)
@@ -353,7 +353,7 @@ class Model:
             if outcome == "new connection":
                 return self._check_first(packet, instance, direction, key)
             if outcome in ("invalid", "outside"):
-                self._outside = outcome == "outside"
+                self._outside = self.refused_for_its_place = outcome == "outside"
                 return _invalid(name, direction, connection.origin)
             ignored = outcome == "ignored"
         if not ignored:
@@ -396,6 +396,7 @@ class Model:
             if outcome == "new connection":
                 return self._check_first(packet, instance, direction, key)
             if outcome in ("invalid", "outside"):
+                self.refused_for_its_place = outcome == "outside"
                 return held
         connection.cut, connection.rule, connection.security_group = None, rule["id"], group
         connection.judged = packet
@@ -403,7 +404,7 @@ class Model:
         return Check(name, direction, "allow", "established", "rule", rule["id"], group, origin)
 
     def _tag(self, packet: Packet, name: str) -> int:
-        """The VLANs, where they tell connections apart: another instance has an address of this one (issue 4.4)."""
+        """The VLANs, where they tell connections apart: another instance has an address of this one."""
         instance = next(i for i in self.document["instances"] if i["id"] == name)
         return (
             packet.vlan if any(len(holders(self.document, ip_address(a))[0]) > 1 for a in instance["addresses"]) else 0

@@ -1,4 +1,4 @@
-"""The running firewall and its control plane, with real programs (issue 5, control, state, metrics).
+"""The running firewall and its control plane, with real programs.
 
 Three hosts: `a` behind port tap-a's place (a veth end that the firewall serves by AF_PACKET), the firewall between, and
 `out` behind the uplink. Connections are those of real kernels on both sides.

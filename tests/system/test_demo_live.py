@@ -1,4 +1,4 @@
-"""`make demo-live` shows what it promises, and leaves nothing behind (issue 5, demonstration)."""
+"""`make demo-live` shows what it promises, and leaves nothing behind."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Changes of the policy under running programs, and a firewall that stops and starts (SPEC 5; issue 5, control)."""
+"""Changes of the policy under running programs, and a firewall that stops and starts (SPEC 5)."""
 
 from __future__ import annotations
 

@@ -1,5 +1,5 @@
 """What is below the rules: who may send as whom, neighbours, routers, DHCP, balancers, and frames that are none
-(issue 5, anti-spoofing; SPEC 3.5, 4.8)."""
+(SPEC 3.5, 4.8)."""
 
 from __future__ import annotations
 

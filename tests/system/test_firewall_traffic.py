@@ -1,4 +1,4 @@
-"""Real programs through `dataplane run`: what passes, what does not, and in which form (issue 5; SPEC 3, 4)."""
+"""Real programs through `dataplane run`: what passes, what does not, and in which form (SPEC 3, 4)."""
 
 from __future__ import annotations
 

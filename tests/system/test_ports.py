@@ -1,4 +1,4 @@
-"""Interfaces opened, made, watched and left as they were (issue 5, ports), in namespaces that the test makes."""
+"""Interfaces opened, made, watched and left as they were, in namespaces that the test makes."""
 
 from __future__ import annotations
 

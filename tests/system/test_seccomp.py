@@ -1,4 +1,4 @@
-"""The running firewall's filter of system calls (issue 5, daemon): in force for all threads, and no call is missed."""
+"""The running firewall's filter of system calls: in force for all threads, and no call is missed."""
 
 from __future__ import annotations
 

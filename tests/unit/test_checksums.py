@@ -1,4 +1,4 @@
-"""Checksums (issue 4.4): `verify_checksums` makes a packet with a wrong one malformed, and offloading is no mistake."""
+"""Checksums: `verify_checksums` makes a packet with a wrong one malformed, and offloading is no mistake."""
 
 from __future__ import annotations
 

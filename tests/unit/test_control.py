@@ -1,4 +1,4 @@
-"""Control traffic (SPEC 4.8), broadcast and multicast (issue 4.5), through the library."""
+"""Control traffic (SPEC 4.8), broadcast and multicast, through the library."""
 
 from __future__ import annotations
 

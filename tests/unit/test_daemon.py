@@ -1,4 +1,4 @@
-"""What a service manager is told, and the rights that are given up (issue 5, daemon)."""
+"""What a service manager is told, and the rights that are given up."""
 
 from __future__ import annotations
 

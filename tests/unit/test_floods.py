@@ -1,4 +1,4 @@
-"""Floods against one instance (SPEC 4.6, 4.9; issue 4.6): the others and its own connections go on, at bounded memory.
+"""Floods against one instance (SPEC 4.6, 4.9): the others and its own connections go on, at bounded memory.
 
 A chunk of a flood is one capture whose frames differ in the source address, and so are made by the column.
 """
@@ -85,7 +85,7 @@ ESP = framed(packet("1.0.0.0", VICTIM, 50, datagram("1.0.0.0", VICTIM, 50, (0, 0
     ids=["SYN", "UDP", "echo", "ESP"],
 )
 def test_a_flood_from_many_sources_harms_no_connection(kind: str, frame: bytes, sources: int, tmp_path: Path) -> None:
-    """SPEC 4.9, issue 4.6: established connections of both instances, and new ones of both, work all the time."""
+    """SPEC 4.9: established connections of both instances, and new ones of both, work all the time."""
     firewall = DataPlane(Policy.parse(POLICY))
     ports = range(1, KEPT + 1)
     for server in (VICTIM, OTHER):
@@ -116,7 +116,7 @@ def test_a_flood_from_many_sources_harms_no_connection(kind: str, frame: bytes, 
 
 
 def test_what_is_refused_is_counted_by_kind_and_share() -> None:
-    """SPEC 4.9, issue 4.6: an instance with its share is refused; one below it takes what others have more."""
+    """SPEC 4.9: an instance with its share is refused; one below it takes what others have more."""
     firewall = DataPlane(Policy.parse(POLICY.replace(str(ENTRIES), "10")), seed=1)
     assert establish(firewall, VICTIM, range(1, 11), 0) == {"allow rule", "allow connection"}
     for frame in (SYN, UDP, ECHO, ESP):
@@ -141,7 +141,7 @@ def fragment(source: str, offset: int, more: bool, ident: int, body: bytes) -> b
 
 
 def test_a_flood_of_fragments_harms_no_datagram_and_is_counted(tmp_path: Path) -> None:
-    """SPEC 4.6, issue 4.6: bounded; what cannot wait, waits in vain, or gives way is denied and counted."""
+    """SPEC 4.6: bounded; what cannot wait, waits in vain, or gives way is denied and counted."""
     firewall = DataPlane(Policy.parse(POLICY), seed=1)
     body = datagram(CLIENT, VICTIM, 17, (4000, 53), bytes(40))
     later = fragment("1.0.0.0", 800, True, 7, bytes(8))

@@ -1,4 +1,4 @@
-"""ICMP and ICMPv6 (SPEC 4.5, issue 4.2): queries by identifier, errors by the packet that they quote."""
+"""ICMP and ICMPv6 (SPEC 4.5): queries by identifier, errors by the packet that they quote."""
 
 from __future__ import annotations
 
@@ -106,7 +106,7 @@ def test_an_error_is_related_from_any_router(firewall: DataPlane, six: bool, kin
 
 @pytest.mark.parametrize("six", [False, True], ids=["IPv4", "IPv6"])
 def test_forged_and_reversed_quotes_are_invalid(firewall: DataPlane, six: bool) -> None:
-    """SPEC 4.5, issue 4.2: the quote must be of a packet that went the other way, from the error's destination."""
+    """SPEC 4.5: the quote must be of a packet that went the other way, from the error's destination."""
     establish(firewall, six)
     host, _ = ends(six)
     router, kind = (ROUTER6, 1) if six else (ROUTER, 3)

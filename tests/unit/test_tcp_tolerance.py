@@ -1,4 +1,4 @@
-"""What real TCP and real captures show, and must not be taken for a forgery (issue 4.1)."""
+"""What real TCP and real captures show, and must not be taken for a forgery."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The control socket and its protocol (issue 5, control)."""
+"""The control socket and its protocol."""
 
 from __future__ import annotations
 

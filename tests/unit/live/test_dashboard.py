@@ -1,4 +1,4 @@
-"""The Grafana dashboard asks for metrics that there are, with labels that they have (issue 5, metrics)."""
+"""The Grafana dashboard asks for metrics that there are, with labels that they have."""
 
 from __future__ import annotations
 

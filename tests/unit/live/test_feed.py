@@ -1,4 +1,4 @@
-"""What subscriptions make of items of the feed (issue 5, control): bounded, thinned out for people, and counted."""
+"""What subscriptions make of items of the feed: bounded, thinned out for people, and counted."""
 
 from __future__ import annotations
 

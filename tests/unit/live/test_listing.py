@@ -1,4 +1,4 @@
-"""Lines in the format of conntrack-tools (issue 5, control)."""
+"""Lines in the format of conntrack-tools."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Metrics (issue 5, metrics): names, help texts, and that they are what the firewall counts."""
+"""Metrics: names, help texts, and that they are what the firewall counts."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ def test_names_and_texts(families: Families) -> None:
 
 
 def test_what_is_there(families: Families) -> None:
-    """All that issue 5 lists."""
+    """Every name that dashboards and alerts are made from."""
     expected = {
         *("received_packets", "received_bytes", "sent_packets", "sent_bytes", "port_packets", "port_bytes"),
         *("connections", "table_entries", "table_limit", "early_drops"),

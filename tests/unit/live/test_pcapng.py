@@ -1,4 +1,4 @@
-"""Captures of live traffic (issue 5, control): our own replay reads what is written."""
+"""Captures of live traffic: our own replay reads what is written."""
 
 from __future__ import annotations
 

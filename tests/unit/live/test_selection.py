@@ -1,4 +1,4 @@
-"""Connections chosen in the words of conntrack-tools (issue 5, control)."""
+"""Connections chosen in the words of conntrack-tools."""
 
 from __future__ import annotations
 

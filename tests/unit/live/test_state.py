@@ -1,4 +1,4 @@
-"""The state file (issue 5, state): what is written is restored, and what is damaged is told and ignored."""
+"""The state file: what is written is restored, and what is damaged is told and ignored."""
 
 from __future__ import annotations
 
