@@ -1,4 +1,4 @@
-"""Whose packet it is where several instances hold an address (SPEC 7, first point; issue 4.4 and 4.5)."""
+"""Whose packet it is where several instances hold an address (SPEC 7, first point)."""
 
 from __future__ import annotations
 
