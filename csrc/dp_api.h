@@ -376,18 +376,42 @@ struct dp_arrival {
     uint32_t rule;
 };
 
+/* The zone of a port that has no instance behind it. */
+enum { DP_ZONE_NONE = -1 };
+
+/* What stands behind a port: an instance (its zone), a load balancer (its number, from 1), or the world outside. */
+struct dp_port {
+    int32_t zone;
+    uint32_t balancer;
+    uint8_t kind;    /* enum dp_port_kind, once and for all */
+    uint8_t guarded; /* source MAC and addresses must be the instance's own, or the frame is `invalid` */
+    uint8_t has_mac; /* the instance's or balancer's MAC is known: it is never learned elsewhere */
+    uint8_t mac[6];
+    uint8_t closed; /* nobody is behind it: nothing is taken from it, and nothing goes there */
+    uint8_t unused[2];
+};
+
+/* What stands behind port `number` from now on. */
+struct dp_port_update {
+    uint32_t number;
+    struct dp_port port;
+};
+
 /*
  * A policy put in force as a whole (SPEC 5.1): all instances with their tables, who holds which address, the
- * conntrack settings; `cut` are zones whose inbound connections are disconnected at `time_ns` (SPEC 5.2). The engine
- * takes references: the caller may free tables and endpoints afterwards. Zones left out are gone with their
- * connections. `disconnected` receives the number of connections cut, by position in `cut` (or is NULL); with
- * `count_revoked` the table is walked once and `revoked` is set to the number of those cut by revocations and arrivals.
+ * conntrack settings, and what stands behind those `ports` of a firewall where that changes; `cut` are zones whose
+ * inbound connections are disconnected at `time_ns` (SPEC 5.2). The engine takes references: the caller may free tables
+ * and endpoints afterwards. Zones left out are gone with their connections. `disconnected` receives the number of
+ * connections cut, by position in `cut` (or is NULL); with `count_revoked` the table is walked once and `revoked` is
+ * set to the number of those cut by revocations and arrivals.
  */
 struct dp_policy_update {
     const struct dp_zone_tables *zones;
     uint32_t n_zones;
     struct dp_endpoints *endpoints;
     const struct dp_conntrack_config *config;
+    const struct dp_port_update *ports;
+    uint32_t n_ports;
     const uint32_t *cut;
     uint32_t n_cut;
     const struct dp_revocation *revocations;
@@ -399,6 +423,7 @@ struct dp_policy_update {
     uint64_t revoked;
     uint32_t count_revoked;
 };
+/* An engine has no ports: DP_E_ARGUMENT where the update has. */
 int dp_engine_update(struct dp_engine *engine, struct dp_policy_update *update);
 
 /* Judges `n` frames in order; records[i] (and flows[i], unless flows is NULL) describe frames[i]. */
@@ -557,20 +582,6 @@ enum { DP_WORKERS_MAX = 16, DP_PORTS_MAX = 1024, DP_FRAME_BYTES_MAX = 65600 };
 /* Of AF_PACKET: as long as Linux makes super-packets (GSO_MAX_SIZE), with room for what is before them. */
 enum { DP_BIG_FRAME_BYTES_MAX = 8 * 65536 };
 enum dp_port_kind { DP_PORT_TAP, DP_PORT_PACKET };
-/* The zone of a port that has no instance behind it. */
-enum { DP_ZONE_NONE = -1 };
-
-/* What stands behind a port: an instance (its zone), a load balancer (its number, from 1), or the world outside. */
-struct dp_port {
-    int32_t zone;
-    uint32_t balancer;
-    uint8_t kind;
-    uint8_t guarded; /* source MAC and addresses must be the instance's own, or the frame is `invalid` */
-    uint8_t has_mac; /* the instance's or balancer's MAC is known: it is never learned elsewhere */
-    uint8_t mac[6];
-    uint8_t unused[3];
-};
-
 int dp_firewall_new(const struct dp_conntrack_config *config, const uint64_t *seed, uint32_t workers,
                     struct dp_firewall **firewall);
 /* Stops first if it runs. */
@@ -589,8 +600,6 @@ uint64_t dp_firewall_now(void);
 
 /* Adds a port with descriptors fd[0 .. workers-1]; returns its number, the lowest that is free, or DP_E_LIMIT. */
 int dp_firewall_add_port(struct dp_firewall *firewall, const struct dp_port *port, const int *fd);
-/* Gives a port another instance or MAC. */
-int dp_firewall_set_port(struct dp_firewall *firewall, uint32_t number, const struct dp_port *port);
 int dp_firewall_remove_port(struct dp_firewall *firewall, uint32_t number);
 
 /* Why a frame did not leave, beside what the verdict says. */

@@ -254,8 +254,11 @@ struct dp_policy *dp_engine_swap(struct dp_engine *e, struct dp_policy_update *u
 int dp_engine_update(struct dp_engine *e, struct dp_policy_update *update)
 {
     struct dp_policy *policy;
-    int error = dp_policy_new(update, &policy);
+    int error;
 
+    if (update->n_ports)
+        return DP_E_ARGUMENT;
+    error = dp_policy_new(update, &policy);
     if (!error)
         error = dp_engine_reserve(e, update, policy);
     dp_policy_release(error ? policy : dp_engine_swap(e, update, policy));

@@ -21,14 +21,15 @@ static uint32_t slot_of_zone(uint32_t zone)
     return zone * 0x9e3779b1u >> (32 - BITS);
 }
 
-void dp_served_add(struct dp_served *served, const struct dp_port *port)
+void dp_served_add(struct dp_served *served, uint32_t number, const struct dp_port *port)
 {
     uint32_t at;
 
     if (port->has_mac) {
-        for (at = slot_of(port->mac); served->mac[at].used; at = (at + 1) % DP_SERVED_SLOTS)
+        for (at = slot_of(port->mac); served->mac[at].port; at = (at + 1) % DP_SERVED_SLOTS)
             ;
-        served->mac[at] = (struct dp_served_mac){.used = 1, .zone = port->zone, .balancer = port->balancer};
+        served->mac[at] =
+            (struct dp_served_mac){.port = (uint16_t)(number + 1), .zone = port->zone, .balancer = port->balancer};
         memcpy(served->mac[at].mac, port->mac, sizeof port->mac);
     }
     if (port->zone != DP_ZONE_NONE) {
@@ -40,7 +41,7 @@ void dp_served_add(struct dp_served *served, const struct dp_port *port)
 
 const struct dp_served_mac *dp_served_find(const struct dp_served *served, const uint8_t *mac)
 {
-    for (uint32_t at = slot_of(mac); served->mac[at].used; at = (at + 1) % DP_SERVED_SLOTS)
+    for (uint32_t at = slot_of(mac); served->mac[at].port; at = (at + 1) % DP_SERVED_SLOTS)
         if (memcmp(served->mac[at].mac, mac, sizeof served->mac[at].mac) == 0)
             return &served->mac[at];
     return NULL;

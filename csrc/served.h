@@ -1,8 +1,9 @@
 /*
  * served.h: where a frame passes when its ports say it and not its addresses, and who else stands behind ports here.
  *
- * A SET of what is served holds the zones, balancers and MACs of all ports, for the question whether a sender belongs
- * to another port. It is small, of one size, and made anew when a port changes; whoever judges has one of its own.
+ * A SET of what is served holds the zones, balancers and MACs of all ports, for the questions whether a sender belongs
+ * to another port, and which port leads to a MAC that the policy tells. It is small, of one size, and made anew when a
+ * port changes; whoever judges has one of its own, so that it changes with the policy, between two frames.
  */
 #ifndef DP_SERVED_H
 #define DP_SERVED_H
@@ -13,11 +14,10 @@
 
 enum { DP_SERVED_SLOTS = 2 * DP_PORTS_MAX };
 
-/* Who has a MAC: an instance's zone or DP_ZONE_NONE, and a balancer's number or 0. */
+/* Who has a MAC: an instance's zone or DP_ZONE_NONE, and a balancer's number or 0; behind which port. */
 struct dp_served_mac {
     uint8_t mac[6];
-    uint8_t used;
-    uint8_t unused;
+    uint16_t port; /* its number + 1; 0: this slot is free */
     int32_t zone;
     uint32_t balancer;
 };
@@ -28,8 +28,8 @@ struct dp_served {
     uint32_t zone[DP_SERVED_SLOTS]; /* + 1; 0 for none */
 };
 
-/* What stands behind a port is in the set from now on; at most DP_PORTS_MAX ports. */
-void dp_served_add(struct dp_served *served, const struct dp_port *port);
+/* What stands behind port `number` is in the set from now on; at most DP_PORTS_MAX ports. */
+void dp_served_add(struct dp_served *served, uint32_t number, const struct dp_port *port);
 /* Who behind a port has the MAC, NULL for nobody. */
 const struct dp_served_mac *dp_served_find(const struct dp_served *served, const uint8_t *mac);
 bool dp_served_has_zone(const struct dp_served *served, uint32_t zone);

@@ -216,7 +216,8 @@ class Compiler:
         ]
         addresses: list[tuple[bytes, int, int, bool]] = []
         backends: list[tuple[int, int]] = []
-        for number, balancer in enumerate(policy.load_balancers, 1):
+        for balancer in policy.load_balancers:
+            number = self.names.balancer(balancer.id)
             has_port = balancer.interface is not None
             if balancer.mac:
                 macs.append(_known_mac(balancer.mac, balancer=number, has_port=has_port))

@@ -82,10 +82,18 @@ class Enforcement:
 
     def _put_in_force(self, policy: Policy, cut: conntrack.Disconnection, time_ns: int) -> Disconnected:
         update = self._update(policy, cut, self._compiler)
+        ports = self._behind_ports(policy)
+        array = ffi.new("struct dp_port_update[]", ports)
+        update.c.ports, update.c.n_ports = array, len(ports)
         update.c.time_ns = time_ns
         check(self._calls.update(self.handle, update.c), "putting the policy in force")
         self._policy = policy
+        self.names.keep_balancers(balancer.id for balancer in policy.load_balancers)
         return update.disconnected()
+
+    def _behind_ports(self, policy: Policy) -> list[dict[str, Any]]:
+        """What stands behind ports under a policy that is put in force, as `struct dp_port_update`."""
+        return []
 
     def _update(self, policy: Policy, cut: conntrack.Disconnection, compiler: Compiler) -> PolicyUpdate:
         zones, endpoints = compiler.compile(policy)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from itertools import count
 from typing import Any
@@ -37,12 +37,14 @@ class Names:
         self.rules: list[tuple[str, str] | None] = [None]
         self._zones: dict[str, int] = {}
         self._numbers: dict[tuple[str, str], int] = {}
+        self._balancers: dict[str, int] = {}
 
     def copy(self) -> Names:
         """The same names; numbers that either gives out from now on are its own."""
         other = Names()
         other.instances, other.rules = self.instances.copy(), self.rules.copy()
         other._zones, other._numbers = self._zones.copy(), self._numbers.copy()
+        other._balancers = self._balancers.copy()
         return other
 
     def zone(self, instance: str) -> int:
@@ -56,6 +58,22 @@ class Names:
     def known_zone(self, instance: str) -> int | None:
         """The zone of an instance, or None."""
         return self._zones.get(instance)
+
+    def balancer(self, balancer: str) -> int:
+        """The number of a load balancer, from 1: a free one where it has none yet."""
+        number = self._balancers.get(balancer)
+        if number is None:
+            used = set(self._balancers.values())
+            number = self._balancers[balancer] = next(n for n in count(1) if n not in used)
+        return number
+
+    def keep_balancers(self, balancers: Iterable[str]) -> None:
+        """Takes back the numbers of all other load balancers.
+
+        Only endpoints and ports refer to them, and these are replaced together by the change that was just made.
+        """
+        kept = set(balancers)
+        self._balancers = {name: number for name, number in self._balancers.items() if name in kept}
 
     def rule_number(self, rule: str, group: str) -> int:
         """The number of a rule, a new one for a rule that has none yet."""

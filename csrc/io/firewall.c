@@ -127,25 +127,9 @@ static void add_port(struct dp_worker *w, void *argument)
         c->error = error;
 }
 
-static void set_port(struct dp_worker *w, void *argument)
-{
-    const struct port_command *c = argument;
-
-    /* An answer of before is none for who is there now. */
-    if (w->port[c->number].port.zone != c->port->zone)
-        dp_worker_drop_held(w, c->number);
-    dp_worker_set_port(w, c->number, c->port);
-}
-
 static void remove_port(struct dp_worker *w, void *argument)
 {
     dp_worker_remove_port(w, ((const struct port_command *)argument)->number);
-}
-
-static void fix_station(struct dp_firewall *f, uint32_t number, const struct dp_port *port)
-{
-    if (port->has_mac)
-        dp_switch_fix(&f->stations, port->mac, number);
 }
 
 static bool is_port(const struct dp_port *port)
@@ -169,24 +153,7 @@ int dp_firewall_add_port(struct dp_firewall *f, const struct dp_port *port, cons
         return c.error;
     }
     f->used[c.number] = true;
-    fix_station(f, c.number, port);
     return (int)c.number;
-}
-
-int dp_firewall_set_port(struct dp_firewall *f, uint32_t number, const struct dp_port *port)
-{
-    struct port_command c = {.number = number, .port = port};
-    const struct dp_port *before;
-
-    if (number >= DP_PORTS_MAX || !f->used[number] || !is_port(port))
-        return DP_E_ARGUMENT;
-    before = &f->worker[0].port[number].port;
-    /* Who stays where they are must be found all the time: what is forgotten meanwhile is lost. */
-    if (before->has_mac && (!port->has_mac || memcmp(before->mac, port->mac, sizeof port->mac) != 0))
-        dp_switch_forget(&f->stations, number);
-    dp_call_all(f, set_port, &c);
-    fix_station(f, number, port);
-    return 0;
 }
 
 int dp_firewall_remove_port(struct dp_firewall *f, uint32_t number)
@@ -203,12 +170,30 @@ int dp_firewall_remove_port(struct dp_firewall *f, uint32_t number)
 
 /* ---- policy ---- */
 
+/* Whether all are ports, as they are but for what stands behind them. */
+static bool are_ports(const struct dp_firewall *f, const struct dp_port_update *ports, uint32_t n)
+{
+    for (uint32_t i = 0; i < n; i++)
+        if (ports[i].number >= DP_PORTS_MAX || !f->used[ports[i].number] || !is_port(&ports[i].port) ||
+            ports[i].port.kind != f->worker[0].port[ports[i].number].port.kind)
+            return false;
+    return true;
+}
+
+/* Whether what was heard behind a port is nothing to go by for what stands behind it now. */
+static bool forgets(const struct dp_port *before, const struct dp_port *now)
+{
+    return before->zone != now->zone || before->balancer != now->balancer || now->closed ||
+           (before->has_mac && (!now->has_mac || memcmp(before->mac, now->mac, sizeof now->mac) != 0));
+}
+
 struct update_command {
     struct dp_policy_update update;
     struct dp_policy *policy[DP_WORKERS_MAX]; /* the new ones, then those of before */
     uint64_t before[DP_WORKERS_MAX];          /* connections disconnected when the walk began */
     uint64_t *disconnected;
     uint64_t cursor;
+    bool forgotten[DP_PORTS_MAX]; /* by port: its stations are */
     int error;
 };
 
@@ -227,6 +212,7 @@ static void swap(struct dp_worker *w, void *argument)
 
     c->update.time_ns = dp_firewall_now();
     c->policy[w->number] = dp_engine_swap(w->engine, &c->update, c->policy[w->number]);
+    dp_worker_set_ports(w, c->update.ports, c->update.n_ports);
     c->before[w->number] = w->engine->conntrack.disconnected;
 }
 
@@ -251,11 +237,19 @@ static int prepare(struct dp_firewall *f, struct update_command *c)
 
 static void put_in_force(struct dp_firewall *f, struct update_command *c)
 {
+    for (uint32_t i = 0; i < c->update.n_ports; i++) {
+        const struct dp_port_update *port = &c->update.ports[i];
+
+        c->forgotten[port->number] = forgets(&f->worker[0].port[port->number].port, &port->port);
+    }
     for (uint32_t i = 0; i < f->workers; i++) {
         dp_worker_call(&f->worker[i], swap, c);
         for (uint32_t k = 0; k < c->update.n_cut && c->disconnected; k++)
             c->disconnected[k] += c->update.disconnected[k];
     }
+    for (uint32_t number = 0; number < DP_PORTS_MAX; number++)
+        if (c->forgotten[number])
+            dp_switch_forget(&f->stations, number);
 }
 
 int dp_firewall_update(struct dp_firewall *f, struct dp_policy_update *update)
@@ -267,6 +261,10 @@ int dp_firewall_update(struct dp_firewall *f, struct dp_policy_update *update)
 
     if (!cut)
         return DP_E_MEMORY;
+    if (!are_ports(f, update->ports, update->n_ports)) {
+        free(cut);
+        return DP_E_ARGUMENT;
+    }
     if (update->config) {
         share = share_of(f, update->config);
         c.update.config = &share;

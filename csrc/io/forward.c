@@ -222,7 +222,8 @@ static void place(struct dp_worker *w, uint32_t i)
 
     passing->out = DP_OUT_ALL;
     if (!(frame->data[0] & 1)) {
-        uint32_t found = dp_switch_find(w->stations, frame->data, vlan_of(frame), seconds(w));
+        const struct dp_served_mac *told = dp_served_find(&w->served, frame->data);
+        uint32_t found = told ? told->port - 1u : dp_switch_find(w->stations, frame->data, vlan_of(frame), seconds(w));
 
         if (found == passing->in)
             passing->out = DP_OUT_NONE;
@@ -259,7 +260,7 @@ static void finish(struct dp_worker *w, uint32_t i, uint64_t number)
     const struct dp_frame *frame = &w->frame[i];
     const struct dp_record *record = &w->record[i];
 
-    if (teaches(&w->place[i], record))
+    if (teaches(&w->place[i], record) && !dp_served_find(&w->served, frame->data + 6))
         dp_switch_learn(w->stations, frame->data + 6, vlan_of(frame), passing->in,
                         w->place[i].guard == DP_GUARD_INSTANCE &&
                             !dp_endpoints_is_virtual_mac(w->engine->policy->endpoints, w->place[i].zone[DP_EGRESS],

@@ -19,7 +19,7 @@ struct handed {
     uint32_t size;
     uint32_t port;
     uint32_t length;
-    uint32_t unused;
+    uint32_t generation; /* of the port */
 };
 _Static_assert((int)DP_PACKED_BYTES - (int)DP_BURST_BYTES >= (int)DP_PORT_BIG_ROOM + (int)sizeof(struct handed),
                "so has one that was handed over");
@@ -69,7 +69,7 @@ static uint32_t owner_of(const struct dp_worker *w, const uint8_t *data, uint32_
 /* Gives the frame to its worker if that is another one; a full inbox drops it, as a full queue does. */
 static bool hand_over(struct dp_worker *w, uint32_t port, uint8_t *header, uint32_t length)
 {
-    struct handed handed = {.port = port, .length = length};
+    struct handed handed = {.port = port, .length = length, .generation = w->port[port].generation};
     uint32_t owner = owner_of(w, header + DP_VNET_HEADER, length);
 
     if (owner == w->number)
@@ -227,7 +227,7 @@ void dp_receive_handed(struct dp_worker *w)
 
             dp_ring_take(inbox, at, size);
             memcpy(&handed, at, sizeof handed);
-            if (w->port[handed.port].active) {
+            if (w->port[handed.port].active && w->port[handed.port].generation == handed.generation) {
                 w->passing[w->n] = (struct dp_passing){.header = at + sizeof handed, .in = handed.port};
                 w->frame[w->n++].length = handed.length;
                 at += size;

@@ -201,7 +201,23 @@ int dp_firewall_uring(struct dp_firewall *f)
 
 int dp_firewall_stations(struct dp_firewall *f, struct dp_station *stations, uint32_t n)
 {
-    return (int)dp_switch_list(&f->stations, (uint32_t)(dp_firewall_now() / 1000000000u), stations, n);
+    uint32_t now_s = (uint32_t)(dp_firewall_now() / 1000000000u), have = 0, kept;
+
+    /* What is behind the ports of one worker is what is behind those of all, and nobody but this thread changes it. */
+    for (uint32_t number = 0; number < DP_PORTS_MAX && have < n; number++) {
+        const struct dp_worker_port *p = &f->worker[0].port[number];
+
+        if (!p->active || !p->port.has_mac)
+            continue;
+        stations[have] = (struct dp_station){.port = (uint16_t)number, .fixed = 1};
+        memcpy(stations[have++].mac, p->port.mac, sizeof p->port.mac);
+    }
+    kept = have;
+    n = have + dp_switch_list(&f->stations, now_s, stations + have, n - have);
+    for (; have < n; have++)
+        if (!dp_served_find(&f->worker[0].served, stations[have].mac))
+            stations[kept++] = stations[have];
+    return (int)kept;
 }
 
 struct counters_command {

@@ -1,12 +1,10 @@
 /*
  * switch.c: switch.h in code.
  *
- *   key    mac << 16 | vlan, or 0xffff for the VLAN of a fixed station; never 0 for a station
+ *   key    mac << 16 | vlan; never 0 for a station
  *   value  hash of the key << 48 | bound << 47 | port << 32 | second in which it was last heard of
  */
 #include "switch.h"
-
-enum { EVERY_VLAN = 0xffff };
 
 #define BOUND ((uint64_t)1 << 47)
 
@@ -40,9 +38,9 @@ static uint32_t port_of(uint64_t value)
     return value >> 32 & 0x7fff;
 }
 
-static bool is_fresh(uint64_t key, uint64_t value, uint32_t now_s)
+static bool is_fresh(uint64_t value, uint32_t now_s)
 {
-    return (key & 0xffff) == EVERY_VLAN || now_s - (uint32_t)value < DP_STATION_LIFE_S;
+    return now_s - (uint32_t)value < DP_STATION_LIFE_S;
 }
 
 /* The way of `key` in its set, DP_STATION_WAYS when it is not in. */
@@ -61,26 +59,19 @@ static int way_of(const struct dp_switch *table, uint64_t key, uint64_t *value)
     return way;
 }
 
-static uint32_t find(const struct dp_switch *table, uint64_t key, uint32_t now_s)
+uint32_t dp_switch_find(const struct dp_switch *table, const uint8_t *mac, uint16_t vlan, uint32_t now_s)
 {
     uint64_t value;
 
-    if (way_of(table, key, &value) == DP_STATION_WAYS || !is_fresh(key, value, now_s))
+    if (way_of(table, key_of(mac, vlan), &value) == DP_STATION_WAYS || !is_fresh(value, now_s))
         return DP_PORT_UNKNOWN;
     return port_of(value);
 }
 
-uint32_t dp_switch_find(const struct dp_switch *table, const uint8_t *mac, uint16_t vlan, uint32_t now_s)
-{
-    uint32_t port = find(table, key_of(mac, EVERY_VLAN), now_s);
-
-    return port != DP_PORT_UNKNOWN ? port : find(table, key_of(mac, vlan), now_s);
-}
-
 /* Whether who is not `port` keeps the station from it. */
-static bool keeps(uint64_t key, uint64_t value, uint32_t port, bool bound, uint32_t now_s)
+static bool keeps(uint64_t value, uint32_t port, bool bound, uint32_t now_s)
 {
-    return port_of(value) != port && is_fresh(key, value, now_s) && (bound || value & BOUND);
+    return port_of(value) != port && is_fresh(value, now_s) && (bound || value & BOUND);
 }
 
 bool dp_switch_is_taken(const struct dp_switch *table, const uint8_t *mac, uint16_t vlan, uint32_t port, bool bound,
@@ -88,7 +79,7 @@ bool dp_switch_is_taken(const struct dp_switch *table, const uint8_t *mac, uint1
 {
     uint64_t key = key_of(mac, vlan), value;
 
-    return way_of(table, key, &value) != DP_STATION_WAYS && keeps(key, value, port, bound, now_s);
+    return way_of(table, key, &value) != DP_STATION_WAYS && keeps(value, port, bound, now_s);
 }
 
 static void put(struct dp_switch *table, uint64_t key, uint32_t port, bool bound, uint32_t now_s)
@@ -106,8 +97,7 @@ static void put(struct dp_switch *table, uint64_t key, uint32_t port, bool bound
             if (!other)
                 break;
             value = atomic_load_explicit(&table->entry[set][way].value, memory_order_relaxed);
-            if ((other & 0xffff) != EVERY_VLAN && now_s - (uint32_t)value >= silent &&
-                !(bound && keeps(other, value, port, bound, now_s))) {
+            if (now_s - (uint32_t)value >= silent && !(bound && keeps(value, port, bound, now_s))) {
                 silent = now_s - (uint32_t)value;
                 oldest = way;
             }
@@ -116,7 +106,7 @@ static void put(struct dp_switch *table, uint64_t key, uint32_t port, bool bound
             way = oldest;
         if (way < 0)
             return;
-    } else if (value == next || ((key & 0xffff) != EVERY_VLAN && keeps(key, value, port, bound, now_s))) {
+    } else if (value == next || keeps(value, port, bound, now_s)) {
         return;
     }
     atomic_store_explicit(&table->entry[set][way].value, next, memory_order_relaxed);
@@ -127,14 +117,9 @@ void dp_switch_learn(struct dp_switch *table, const uint8_t *mac, uint16_t vlan,
                      uint32_t now_s)
 {
     /* Groups send nothing, and nobody has the MAC of zeros. */
-    if ((mac[0] & 1) || key_of(mac, 0) == 0 || find(table, key_of(mac, EVERY_VLAN), now_s) != DP_PORT_UNKNOWN)
+    if ((mac[0] & 1) || key_of(mac, 0) == 0)
         return;
     put(table, key_of(mac, vlan), port, bound, now_s);
-}
-
-void dp_switch_fix(struct dp_switch *table, const uint8_t *mac, uint32_t port)
-{
-    put(table, key_of(mac, EVERY_VLAN), port, false, 0);
 }
 
 void dp_switch_forget(struct dp_switch *table, uint32_t port)
@@ -155,14 +140,14 @@ uint32_t dp_switch_list(const struct dp_switch *table, uint32_t now_s, struct dp
         uint64_t value =
             atomic_load_explicit(&table->entry[i / DP_STATION_WAYS][i % DP_STATION_WAYS].value, memory_order_relaxed);
 
-        if (!key || !is_fresh(key, value, now_s))
+        if (!key || !is_fresh(value, now_s))
             continue;
         for (int b = 0; b < 6; b++)
             stations[have].mac[b] = (uint8_t)(key >> (56 - 8 * b));
         stations[have].port = (uint16_t)port_of(value);
-        stations[have].fixed = (key & 0xffff) == EVERY_VLAN;
-        stations[have].vlan = stations[have].fixed ? 0 : (uint16_t)key;
-        stations[have].age_s = stations[have].fixed ? 0 : now_s - (uint32_t)value;
+        stations[have].fixed = 0;
+        stations[have].vlan = (uint16_t)key;
+        stations[have].age_s = now_s - (uint32_t)value;
         have++;
     }
     return have;

@@ -1,9 +1,8 @@
 /*
- * switch.h: which port leads to a MAC: the table of a learning switch, shared by all workers.
+ * switch.h: which port leads to a MAC that was heard: the table of a learning switch, shared by all workers.
  *
  * A station is known by its MAC and its outer VLAN id. It is learned from the frames that come from it and forgotten
- * DP_STATION_LIFE_S seconds after the last; a station that is fixed (an instance whose MAC the policy tells) is found
- * in every VLAN, is never learned elsewhere and never forgotten.
+ * DP_STATION_LIFE_S seconds after the last. Where a MAC is that the policy tells is not asked here (served.h).
  *
  * WHO MAY TEACH WHAT. A port that must not have others' MACs, though its own is not told (an instance with port
  * security without a mac), teaches as `bound`: it takes no MAC that is known at another port, and no other port takes
@@ -39,9 +38,7 @@ void dp_switch_learn(struct dp_switch *table, const uint8_t *mac, uint16_t vlan,
 /* Whether `mac` was learned at another port than `port`, and not may move there. */
 bool dp_switch_is_taken(const struct dp_switch *table, const uint8_t *mac, uint16_t vlan, uint32_t port, bool bound,
                         uint32_t now_s);
-/* From now on `mac` is at `port`, whatever is seen. */
-void dp_switch_fix(struct dp_switch *table, const uint8_t *mac, uint32_t port);
-/* Forgets all stations of `port`, fixed ones too. */
+/* Forgets all stations of `port`. */
 void dp_switch_forget(struct dp_switch *table, uint32_t port);
 /* At most n stations that are known now. */
 uint32_t dp_switch_list(const struct dp_switch *table, uint32_t now_s, struct dp_station *stations, uint32_t n);

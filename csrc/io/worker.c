@@ -155,7 +155,7 @@ static void open_uring(struct dp_worker *w)
     if (!w->wants_uring || dp_uring_open(&w->uring, w->arena, DP_ARENA_BYTES) < 0)
         return;
     for (uint32_t number = 0; number < w->n_ports; number++)
-        if (w->port[number].active)
+        if (w->port[number].used)
             register_port(w, number);
 }
 
@@ -237,31 +237,10 @@ static void serve(struct dp_worker *w)
     memset(&w->served, 0, sizeof w->served);
     for (uint32_t number = 0; number < w->n_ports; number++)
         if (w->port[number].active)
-            dp_served_add(&w->served, &w->port[number].port);
+            dp_served_add(&w->served, number, &w->port[number].port);
 }
 
-void dp_worker_set_port(struct dp_worker *w, uint32_t number, const struct dp_port *port)
-{
-    w->port[number].port = *port;
-    serve(w);
-}
-
-int dp_worker_add_port(struct dp_worker *w, uint32_t number, const struct dp_port *port, int fd)
-{
-    struct epoll_event event = {.events = EPOLLIN, .data.u32 = number};
-
-    if (epoll_ctl(w->epoll, EPOLL_CTL_ADD, fd, &event) < 0)
-        return DP_E_IO;
-    w->port[number] = (struct dp_worker_port){.port = *port, .fd = fd, .active = true, .polled = true};
-    memset(&w->port_counters[number], 0, sizeof w->port_counters[number]);
-    register_port(w, number);
-    if (number >= w->n_ports)
-        w->n_ports = number + 1;
-    serve(w);
-    return 0;
-}
-
-void dp_worker_drop_held(struct dp_worker *w, uint32_t number)
+static void drop_held(struct dp_worker *w, uint32_t number)
 {
     for (uint32_t slot = 0; slot < DP_HELD_SLOTS; slot++)
         if (w->held[slot].used && (w->held[slot].in == number || w->held[slot].out == number)) {
@@ -270,15 +249,67 @@ void dp_worker_drop_held(struct dp_worker *w, uint32_t number)
         }
 }
 
-void dp_worker_remove_port(struct dp_worker *w, uint32_t number)
+static void close_port(struct dp_worker *w, uint32_t number)
 {
     take_off_poll(w, number);
     w->n_failing -= w->port[number].failing;
     w->port[number].failing = false;
-    dp_uring_unregister(&w->uring, number);
     w->port[number].active = false;
-    dp_worker_drop_held(w, number);
-    while (w->n_ports && !w->port[w->n_ports - 1].active)
+    w->port_counters[number].error = 0;
+}
+
+/* Where the system cannot do it now it is tried again, as for a port that fails. */
+static void open_port(struct dp_worker *w, uint32_t number)
+{
+    w->port[number].active = true;
+    w->port[number].backoff_ns = 0;
+    if (!poll_again(w, number))
+        dp_worker_failed(w, number, errno, true);
+}
+
+void dp_worker_set_ports(struct dp_worker *w, const struct dp_port_update *ports, uint32_t n)
+{
+    for (uint32_t i = 0; i < n; i++) {
+        uint32_t number = ports[i].number;
+        struct dp_worker_port *p = &w->port[number];
+
+        /* An answer of before is none for who is there now. */
+        if (p->port.zone != ports[i].port.zone || ports[i].port.closed)
+            drop_held(w, number);
+        p->port = ports[i].port;
+        if (p->active && p->port.closed)
+            close_port(w, number);
+        else if (!p->active && !p->port.closed)
+            open_port(w, number);
+    }
+    if (n)
+        serve(w);
+}
+
+int dp_worker_add_port(struct dp_worker *w, uint32_t number, const struct dp_port *port, int fd)
+{
+    struct dp_worker_port *p = &w->port[number];
+
+    *p = (struct dp_worker_port){.port = *port, .fd = fd, .generation = p->generation, .used = true};
+    if (!port->closed && !poll_again(w, number))
+        return DP_E_IO;
+    p->active = !port->closed;
+    memset(&w->port_counters[number], 0, sizeof w->port_counters[number]);
+    register_port(w, number);
+    if (number >= w->n_ports)
+        w->n_ports = number + 1;
+    serve(w);
+    return 0;
+}
+
+void dp_worker_remove_port(struct dp_worker *w, uint32_t number)
+{
+    close_port(w, number);
+    dp_uring_unregister(&w->uring, number);
+    drop_held(w, number);
+    w->port[number].used = false;
+    w->port[number].generation++;
+    while (w->n_ports && !w->port[w->n_ports - 1].used)
         w->n_ports--;
     serve(w);
 }

@@ -50,8 +50,10 @@ typedef void dp_command(struct dp_worker *worker, void *argument);
 struct dp_worker_port {
     struct dp_port port;
     int fd;
-    uint32_t batch; /* frames to be asked for at once; 0 at first */
-    bool active;
+    uint32_t batch;      /* frames to be asked for at once; 0 at first */
+    uint32_t generation; /* one more for each port of this number */
+    bool used;           /* it has a descriptor */
+    bool active;         /* and is not closed */
     bool polled;
     bool failing;
     uint64_t retry_ns;   /* when one that fails is tried again */
@@ -109,7 +111,7 @@ struct dp_worker {
     struct dp_worker_port port[DP_PORTS_MAX];
     uint32_t n_ports; /* ports are below this number */
     uint32_t n_failing;
-    struct dp_served served; /* what stands behind active ports */
+    struct dp_served served; /* what stands behind active ports, and where the MACs are that the policy tells */
     struct dp_port_counters *port_counters;
     /* the burst at hand */
     uint32_t n;
@@ -140,10 +142,9 @@ void dp_worker_call(struct dp_worker *worker, dp_command *command, void *argumen
 /* Adds or takes out a port, in the worker's own thread or before it runs. */
 int dp_worker_add_port(struct dp_worker *worker, uint32_t number, const struct dp_port *port, int fd);
 void dp_worker_remove_port(struct dp_worker *worker, uint32_t number);
-/* What is held for a port, or came by it, is dropped: nobody or somebody else is behind it now. */
-void dp_worker_drop_held(struct dp_worker *worker, uint32_t number);
-/* Something else stands behind a port. */
-void dp_worker_set_port(struct dp_worker *worker, uint32_t number, const struct dp_port *port);
+/* Something else stands behind these ports: what is held for one, or came by it, is dropped where it is another
+ * instance. Cannot fail. */
+void dp_worker_set_ports(struct dp_worker *worker, const struct dp_port_update *ports, uint32_t n);
 
 /* Ends its wait. */
 void dp_worker_wake(const struct dp_worker *worker);

@@ -66,13 +66,16 @@ class Firewall(Enforcement):
         out = ffi.new("struct dp_firewall **")
         config = conntrack.settings(policy.conntrack, verify_checksums=True)
         check(lib.dp_firewall_new(config, words, workers, out), "making the firewall")
+        self._ports: dict[int, Port] = {}
+        self._described: dict[int, bytes] = {}
+        # Of the change that is being made.
+        self._changed: dict[int, Port] = {}
+        self._closed: set[int] = set()
+        self._describing: dict[int, bytes] = {}
         super().__init__(ffi.gc(out[0], lib.dp_firewall_free), FIREWALL, policy, verify_checksums=True)
         lib.dp_firewall_want_uring(self.handle, io_uring)
         lib.dp_firewall_busy_poll(self.handle, busy_poll * 1000)
         self.workers, self.busy_poll = workers, busy_poll
-        self._numbers: dict[str, int] = {}
-        self._ports: dict[int, Port] = {}
-        self._described: dict[int, bytes] = {}
 
     @staticmethod
     def now() -> int:
@@ -103,25 +106,13 @@ class Firewall(Enforcement):
 
     def add_port(self, port: Port) -> None:
         """Makes the switch serve a port. Raises LimitError when there are too many."""
-        c = self._describe(port)
+        c = self._describe(port, self.policy)
         number = check(lib.dp_firewall_add_port(self.handle, c, ffi.new("int[]", port.fds)), f"adding port {port.name}")
-        self._numbers[port.name] = number
         self._ports[number], self._described[number] = port, bytes(ffi.buffer(c))
-
-    def renew_port(self, port: Port) -> None:
-        """Tells the switch what stands behind a port now. Raises KeyError for one that is not served."""
-        number = self._numbers[port.name]
-        self._ports[number] = port
-        c = self._describe(port)
-        described = bytes(ffi.buffer(c))
-        # Most changes concern no port, and each renewal is a command to every worker.
-        if described != self._described[number]:
-            check(lib.dp_firewall_set_port(self.handle, number, c), f"renewing port {port.name}")
-            self._described[number] = described
 
     def remove_port(self, port: Port) -> None:
         """Stops serving a port; only then may its descriptors be closed. Raises KeyError for one that is not served."""
-        number = self._numbers.pop(port.name)
+        number = self._number_of(port)
         del self._ports[number], self._described[number]
         check(lib.dp_firewall_remove_port(self.handle, number), f"removing port {port.name}")
 
@@ -132,22 +123,30 @@ class Firewall(Enforcement):
 
     def port_number(self, name: str) -> int | None:
         """The number of a port by its interface's name, or None."""
-        return self._numbers.get(name)
+        return next((number for number, port in self._ports.items() if port.name == name), None)
 
-    def _describe(self, port: Port) -> Any:
-        """What stands behind a port under the policy in force, as a `struct dp_port`."""
+    def _number_of(self, port: Port) -> int:
+        # A port that comes may have the name of one that goes, but no descriptors in common.
+        for number, served in self._ports.items():
+            if served.fds == port.fds:
+                return number
+        raise KeyError(port.name)
+
+    def _describe(self, port: Port, policy: Policy) -> Any:
+        """What stands behind a port under a policy, as a `struct dp_port`; nobody where the policy does not know it."""
         c = ffi.new("struct dp_port *", {"zone": lib.DP_ZONE_NONE, "kind": _KINDS[port.kind]})
-        instance = self.policy.instances_by_id.get(port.instance.id) if port.instance else None
+        instance = policy.instances_by_id.get(port.instance.id) if port.instance else None
+        balancer = next((b for b in policy.load_balancers if port.balancer and b.id == port.balancer.id), None)
+        c.closed = (port.instance is not None and not instance) or (port.balancer is not None and not balancer)
         if instance:
             c.zone = self.names.zone(instance.id)
             c.guarded = instance.port_security_enabled
             if instance.mac:
                 c.has_mac, c.mac = 1, bytes.fromhex(instance.mac.replace(":", ""))
-        for number, balancer in enumerate(self.policy.load_balancers, 1):
-            if port.balancer and balancer.id == port.balancer.id:
-                c.balancer = number
-                if balancer.mac:
-                    c.has_mac, c.mac = 1, bytes.fromhex(balancer.mac.replace(":", ""))
+        if balancer:
+            c.balancer = self.names.balancer(balancer.id)
+            if balancer.mac:
+                c.has_mac, c.mac = 1, bytes.fromhex(balancer.mac.replace(":", ""))
         return c
 
     # ---- changes ----
@@ -156,16 +155,35 @@ class Firewall(Enforcement):
         """Makes one change now, at once and as a whole (SPEC 5). Raises ChangeError; nothing has happened then."""
         return self.replace(self.changed(change))
 
-    def replace(self, policy: Policy, *, time_ns: int = 0) -> Disconnected:
-        """Puts another policy in force now; `time_ns` is not used. What stands behind the ports follows it."""
+    def replace(
+        self, policy: Policy, *, time_ns: int = 0, changed: Iterable[Port] = (), closed: Iterable[Port] = ()
+    ) -> Disconnected:
+        """Puts another policy in force now, and with it, for every frame at once, what stands behind the ports.
+
+        `changed` are ports that are somebody else's under it, as they are from then on; nothing passes by those that
+        are `closed`, until they are removed. `time_ns` is not used.
+        """
         if policy is self.policy:
             return Disconnected({}, 0, 0)
+        self._changed = {self._number_of(port): port for port in changed}
+        self._closed = {self._number_of(port) for port in closed}
         result = super().replace(policy)
-        for port in list(self._ports.values()):
-            # A port whose instance is gone stays that instance's, which nobody may pass now, until it is removed.
-            if port.instance is None or port.instance.id in policy.instances_by_id:
-                self.renew_port(port)
+        self._ports |= self._changed
+        self._described |= self._describing
         return result
+
+    def _behind_ports(self, policy: Policy) -> list[dict[str, Any]]:
+        self._describing = {}
+        updates = []
+        for number, port in (self._ports | self._changed).items():
+            c = self._describe(port, policy)
+            c.closed |= number in self._closed
+            described = bytes(ffi.buffer(c))
+            # Most changes concern no port.
+            if described != self._described[number]:
+                self._describing[number] = described
+                updates.append({"number": number, "port": c[0]})
+        return updates
 
     def rehearse(self, policy: Policy) -> Disconnected:
         """What putting a policy in force would disconnect; nothing changes."""

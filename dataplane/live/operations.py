@@ -149,7 +149,7 @@ class Operations:
         before = self.firewall.policy
         ports = self._ports.update(policy)
         try:
-            result = self.firewall.replace(policy)
+            result = self.firewall.replace(policy, changed=ports.changed, closed=ports.removed)
         except BaseException:
             self._follow(ports)
             self._follow(self._ports.update(self.firewall.policy))
@@ -191,8 +191,6 @@ class Operations:
             self._ports.release(port)
         for port in changes.added:
             self.firewall.add_port(port)
-        for port in changes.changed:
-            self.firewall.renew_port(port)
 
     # ---- connections ----
 

@@ -42,7 +42,8 @@ static struct dp_conntrack_config settings(void)
     return config;
 }
 
-static int put_in_force(struct net *n, const uint32_t *cut, uint32_t n_cut, uint64_t *disconnected)
+static int put_in_force_with(struct net *n, const struct dp_port_update *ports, uint32_t n_ports, const uint32_t *cut,
+                             uint32_t n_cut, uint64_t *disconnected)
 {
     struct dp_zone_tables zones[2];
 
@@ -52,11 +53,26 @@ static int put_in_force(struct net *n, const uint32_t *cut, uint32_t n_cut, uint
                                       .n_zones = 2,
                                       .endpoints = n->endpoints,
                                       .config = &n->config,
+                                      .ports = ports,
+                                      .n_ports = n_ports,
                                       .cut = cut,
                                       .n_cut = n_cut,
                                       .disconnected = disconnected,
                                       .count_revoked = 1};
     return dp_firewall_update(n->firewall, &update);
+}
+
+static int put_in_force(struct net *n, const uint32_t *cut, uint32_t n_cut, uint64_t *disconnected)
+{
+    return put_in_force_with(n, NULL, 0, cut, n_cut, disconnected);
+}
+
+/* Something else stands behind a port from now on. */
+static int stands_behind(struct net *n, uint32_t number, const struct dp_port *port)
+{
+    struct dp_port_update update = {number, *port};
+
+    return put_in_force_with(n, &update, 1, NULL, 0, NULL);
 }
 
 static bool make(struct net *n, uint32_t workers)
@@ -396,7 +412,7 @@ static void test_nobody_outside_is_an_instance_here(void)
     if (!make(&n, 1))
         return;
     memcpy(told.mac, macs[A], 6);
-    CHECK_EQUAL(dp_firewall_set_port(n.firewall, A, &told), 0);
+    CHECK_EQUAL(stands_behind(&n, A, &told), 0);
     f = udp(everybody, B, 2, 255, 53, 0);
     put(&n, B, 0, &f);
     COMES(&n, UPLINK, &f);
@@ -438,7 +454,7 @@ static void test_a_machine_that_has_moved_announces_itself(void)
     if (!make(&n, 1))
         return;
     memcpy(told.mac, macs[A], 6);
-    CHECK_EQUAL(dp_firewall_set_port(n.firewall, A, &told), 0);
+    CHECK_EQUAL(stands_behind(&n, A, &told), 0);
     rarp = udp(everybody, B, 2, 255, 53, 0);
     memset(rarp.byte + DP_VNET_HEADER + 12, 0, sizeof rarp.byte - DP_VNET_HEADER - 12);
     memcpy(rarp.byte + DP_VNET_HEADER + 12, "\x80\x35\0\1\x08\0\6\4\0\3", 10);
@@ -699,9 +715,9 @@ static void test_what_is_held_goes_with_the_instance_of_its_port(void)
     first = piece(macs[A], UPLINK, 9, 1, 7, true);
     put(&n, UPLINK, 0, &later);
     taken(&n, UPLINK, 2);
-    CHECK_EQUAL(dp_firewall_set_port(n.firewall, A, &port), 0);
+    CHECK_EQUAL(stands_behind(&n, A, &port), 0);
     port.zone = 0;
-    CHECK_EQUAL(dp_firewall_set_port(n.firewall, A, &port), 0);
+    CHECK_EQUAL(stands_behind(&n, A, &port), 0);
     put(&n, UPLINK, 0, &first);
     COMES(&n, A, &first);
     NOTHING(&n, A);
