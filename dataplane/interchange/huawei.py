@@ -1,0 +1,104 @@
+"""Huawei Cloud: answers of the VPC v3 API, whose fields are those of our documents (SPEC 1).
+
+Lists and single objects of security groups, rules, address groups and ports are taken, together in one document too.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+from dataplane.interchange.draft import Draft, FormatError
+from dataplane.interchange.words import protocol
+
+_KINDS = {
+    "security_group": "security_groups",
+    "security_group_rule": "security_group_rules",
+    "address_group": "address_groups",
+    "port": "ports",
+}
+_RULE = (
+    *("id", "description", "multiport", "remote_ip_prefix", "remote_group_id", "remote_address_group_id"),
+    *("action", "priority", "enabled"),
+)
+
+
+def read(value: Any, draft: Draft) -> None:
+    """Takes an answer, or a list of answers. Raises FormatError."""
+    answers = value if isinstance(value, list) else [value]
+    found = False
+    for answer in answers:
+        if not isinstance(answer, dict):
+            continue
+        for single, many in _KINDS.items():
+            for item in _items(answer, single, many):
+                found = True
+                _ADD[many](draft, item)
+    if not found and not any(isinstance(a, dict) and any(many in a for many in _KINDS.values()) for a in answers):
+        raise FormatError(f"none of {', '.join(_KINDS.values())} is in it: it takes answers of the VPC v3 API")
+
+
+def _items(answer: Any, single: str, many: str) -> Iterator[Any]:
+    if isinstance(answer.get(many), list):
+        yield from answer[many]
+    if isinstance(answer.get(single), dict):
+        yield answer[single]
+
+
+def _add_group(draft: Draft, group: Any) -> None:
+    key = draft.add_group(group["id"], group.get("name"), group.get("description"))
+    for rule in group.get("security_group_rules") or []:
+        add_rule(draft, {"security_group_id": key, **rule})
+
+
+def add_rule(draft: Draft, rule: Any) -> None:
+    """A rule with the API's fields."""
+    ethertype = "IPv6" if str(rule.get("ethertype")).lower() == "ipv6" else "IPv4"
+    values = {key: rule.get(key) for key in _RULE}
+    values |= {
+        "direction": str(rule.get("direction")).lower(),
+        "ethertype": ethertype,
+        "protocol": protocol(rule.get("protocol"), ethertype),
+    }
+    draft.add_rule(rule["security_group_id"], values, f"{rule['security_group_id']}: rule {rule.get('id')}")
+
+
+def _add_address_group(draft: Draft, group: Any) -> None:
+    entries = group.get("ip_set") or [extra["ip"] for extra in group.get("ip_extra_set") or []]
+    values = {"ip_version": int(group.get("ip_version") or 4), "ip_set": list(dict.fromkeys(entries))}
+    kept = {key: group.get(key) for key in ("id", "name", "description")}
+    draft.add_address_group({**kept, **values}, f"address group {group.get('id')}")
+
+
+def _add_port(draft: Draft, port: Any) -> None:
+    addresses = [fixed["ip_address"] for fixed in port.get("private_ips") or port.get("fixed_ips") or []]
+    place = f"port {port.get('id')}"
+    if not addresses:
+        draft.leave_out(place, "it has no address")
+        return
+    own = port.get("mac_address")
+    pairs = [
+        pair["ip_address"]
+        if pair.get("mac_address") in (None, "", own)
+        else {"ip": pair["ip_address"], "mac": pair["mac_address"]}
+        for pair in port.get("allowed_address_pairs") or []
+    ]
+    values = {
+        "id": port.get("id"),
+        "name": port.get("name"),
+        "vpc": port.get("vpc_id"),
+        "addresses": addresses,
+        "mac": own,
+        "allowed_address_pairs": pairs,
+        "security_groups": port.get("security_groups"),
+        "port_security_enabled": port.get("port_security_enabled"),
+    }
+    draft.add_instance(values, place)
+
+
+_ADD = {
+    "security_groups": _add_group,
+    "security_group_rules": add_rule,
+    "address_groups": _add_address_group,
+    "ports": _add_port,
+}
