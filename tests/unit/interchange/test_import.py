@@ -1,0 +1,430 @@
+"""SPEC 8.8: documents of other systems as policies, and what cannot be expressed listed, never dropped in silence."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+
+from dataplane.interchange import Format
+from dataplane.interchange.draft import FormatError
+from dataplane.interchange.reading import imported
+from dataplane.policy import Policy
+
+# ---- as the programs print it ----
+
+AWS: dict[str, Any] = {
+    "SecurityGroups": [
+        {
+            "Description": "web servers",
+            "GroupName": "web",
+            "IpPermissions": [
+                {
+                    "IpProtocol": "tcp",
+                    "FromPort": 80,
+                    "ToPort": 82,
+                    "IpRanges": [{"CidrIp": "0.0.0.0/0", "Description": "world"}, {"CidrIp": "10.0.0.0/8"}],
+                    "Ipv6Ranges": [{"CidrIpv6": "::/0"}],
+                    "PrefixListIds": [{"PrefixListId": "pl-63a5400a"}],
+                    "UserIdGroupPairs": [],
+                },
+                {
+                    "IpProtocol": "icmp",
+                    "FromPort": 3,
+                    "ToPort": 4,
+                    "IpRanges": [{"CidrIp": "10.0.0.0/8"}],
+                    "UserIdGroupPairs": [],
+                },
+                {"IpProtocol": "icmpv6", "FromPort": -1, "ToPort": -1, "Ipv6Ranges": [{"CidrIpv6": "::/0"}]},
+                {
+                    "IpProtocol": "-1",
+                    "UserIdGroupPairs": [{"GroupId": "sg-0db"}, {"GroupId": "sg-far", "UserId": "444455556666"}],
+                },
+            ],
+            "OwnerId": "111122223333",
+            "GroupId": "sg-0web",
+            "IpPermissionsEgress": [{"IpProtocol": "-1", "IpRanges": [{"CidrIp": "0.0.0.0/0"}]}],
+            "VpcId": "vpc-1",
+        },
+        {
+            "GroupName": "db",
+            "GroupId": "sg-0db",
+            "IpPermissions": [
+                {"IpProtocol": "tcp", "FromPort": 0, "ToPort": 65535, "UserIdGroupPairs": [{"GroupId": "sg-0web"}]},
+                {"IpProtocol": "udp", "FromPort": 0, "ToPort": 53, "IpRanges": [{"CidrIp": "10.0.0.0/8"}]},
+            ],
+            "IpPermissionsEgress": [],
+        },
+    ]
+}
+
+OPENSTACK: list[dict[str, Any]] = [
+    {
+        "ID": "r1",
+        "IP Protocol": "tcp",
+        "Ethertype": "IPv4",
+        "IP Range": "10.0.0.0/8",
+        "Port Range": "22:22",
+        "Direction": "ingress",
+        "Remote Security Group": None,
+        "Remote Address Group": None,
+        "Security Group": "g1",
+    },
+    {
+        "ID": "r2",
+        "IP Protocol": None,
+        "Ethertype": "IPv6",
+        "IP Range": "::/0",
+        "Port Range": "",
+        "Direction": "egress",
+        "Remote Security Group": "g1",
+        "Remote Address Group": None,
+        "Security Group": "g1",
+    },
+    {
+        "ID": "r3",
+        "IP Protocol": "ipv6-icmp",
+        "Ethertype": "IPv6",
+        "IP Range": "::/0",
+        "Port Range": "type=128",
+        "Direction": "ingress",
+        "Security Group": "g1",
+    },
+    {
+        "ID": "r4",
+        "IP Protocol": "icmp",
+        "Ethertype": "IPv4",
+        "IP Range": "0.0.0.0/0",
+        "Port Range": "type=3:code=4",
+        "Direction": "ingress",
+        "Security Group": "g1",
+    },
+    {
+        "ID": "r5",
+        "IP Protocol": "icmp",
+        "Ethertype": "IPv4",
+        "IP Range": "0.0.0.0/0",
+        "Port Range": "type=3",
+        "Direction": "ingress",
+        "Security Group": "g1",
+    },
+    {
+        "ID": "r6",
+        "IP Protocol": "vrrp",
+        "Ethertype": "IPv4",
+        "IP Range": "10.0.0.0/24",
+        "Port Range": "",
+        "Direction": "ingress",
+        "Remote Address Group": "ag-gone",
+        "Security Group": "g1",
+    },
+]
+
+HUAWEI: dict[str, Any] = {
+    "security_groups": [
+        {
+            "id": "g1",
+            "name": "web",
+            "project_id": "p1",
+            "created_at": "2020-07-09T05:56:27Z",
+            "security_group_rules": [
+                {
+                    "id": "r1",
+                    "direction": "ingress",
+                    "ethertype": "ipv4",
+                    "protocol": "tcp",
+                    "multiport": "22,80-82",
+                    "remote_ip_prefix": None,
+                    "remote_group_id": None,
+                    "remote_address_group_id": "ag",
+                    "action": "deny",
+                    "priority": 5,
+                    "enabled": False,
+                },
+                {
+                    "id": "r2",
+                    "direction": "ingress",
+                    "ethertype": "IPv4",
+                    "protocol": "47",
+                    "multiport": "",
+                    "remote_ip_prefix": "192.168.1.0/24",
+                    "action": "allow",
+                    "priority": 1,
+                    "enabled": True,
+                },
+            ],
+        }
+    ],
+    "address_groups": [{"id": "ag", "name": "office", "ip_version": 4, "ip_extra_set": [{"ip": "10.0.0.1-10.0.0.9"}]}],
+    "ports": [
+        {
+            "id": "port-1",
+            "mac_address": "fa:16:3e:00:00:01",
+            "private_ips": [{"ip_address": "192.168.1.5", "subnet_cidr_id": "s"}],
+            "security_groups": ["g1"],
+            "vpc_id": "vpc-1",
+            "allowed_address_pairs": [
+                {"ip_address": "192.168.1.9", "mac_address": "fa:16:3e:00:00:01"},
+                {"ip_address": "192.168.1.10", "mac_address": "00:00:5e:00:01:07"},
+            ],
+        }
+    ],
+}
+
+TERRAFORM: dict[str, Any] = {
+    "version": 4,
+    "terraform_version": "1.9.0",
+    "resources": [
+        {
+            "mode": "managed",
+            "type": "aws_security_group",
+            "name": "web",
+            "instances": [
+                {
+                    "attributes": {
+                        "id": "sg-1",
+                        "name": "web",
+                        "ingress": [
+                            {
+                                "protocol": "tcp",
+                                "from_port": 443,
+                                "to_port": 443,
+                                "cidr_blocks": ["0.0.0.0/0"],
+                                "ipv6_cidr_blocks": [],
+                                "prefix_list_ids": ["pl-1"],
+                                "security_groups": [],
+                                "self": True,
+                                "description": "",
+                            }
+                        ],
+                        "egress": [],
+                    }
+                }
+            ],
+        },
+        {
+            "mode": "managed",
+            "type": "aws_vpc_security_group_ingress_rule",
+            "name": "same",
+            "instances": [
+                {
+                    "attributes": {
+                        "security_group_id": "sg-1",
+                        "ip_protocol": "tcp",
+                        "from_port": 443,
+                        "to_port": 443,
+                        "cidr_ipv4": "0.0.0.0/0",
+                    }
+                }
+            ],
+        },
+        {
+            "mode": "managed",
+            "type": "aws_ec2_managed_prefix_list",
+            "name": "offices",
+            "instances": [
+                {
+                    "attributes": {
+                        "id": "pl-1",
+                        "name": "offices",
+                        "address_family": "IPv4",
+                        "entry": [{"cidr": "198.51.100.0/24", "description": ""}],
+                    }
+                }
+            ],
+        },
+        {
+            "mode": "managed",
+            "type": "huaweicloud_networking_secgroup",
+            "name": "hw",
+            "instances": [{"attributes": {"id": "hw-1", "name": "hw", "rules": []}}],
+        },
+        {
+            "mode": "managed",
+            "type": "huaweicloud_networking_secgroup_rule",
+            "name": "ssh",
+            "instances": [
+                {
+                    "attributes": {
+                        "id": "hw-r1",
+                        "security_group_id": "hw-1",
+                        "direction": "ingress",
+                        "ethertype": "IPv4",
+                        "protocol": "tcp",
+                        "ports": "22,2222-2224",
+                        "remote_ip_prefix": "10.0.0.0/8",
+                        "remote_group_id": "",
+                        "action": "allow",
+                        "priority": 3,
+                    }
+                }
+            ],
+        },
+        {
+            "mode": "managed",
+            "type": "openstack_networking_secgroup_rule_v2",
+            "name": "dns",
+            "instances": [
+                {
+                    "attributes": {
+                        "id": "os-r1",
+                        "security_group_id": "hw-1",
+                        "direction": "ingress",
+                        "ethertype": "IPv4",
+                        "protocol": "udp",
+                        "port_range_min": 53,
+                        "port_range_max": 53,
+                        "remote_ip_prefix": "0.0.0.0/0",
+                    }
+                }
+            ],
+        },
+        {"mode": "managed", "type": "aws_network_acl", "name": "acl", "instances": [{"attributes": {"id": "acl-1"}}]},
+        {"mode": "managed", "type": "aws_instance", "name": "vm", "instances": [{"attributes": {"id": "i-1"}}]},
+    ],
+}
+
+
+def read(of: str, value: object) -> tuple[Policy, list[str]]:
+    text, left_out = imported(Format(of), json.dumps(value).encode())
+    return Policy.parse(text), left_out
+
+
+def rules(policy: Policy, group: str) -> list[dict[str, Any]]:
+    """The rules of a group as they are written, without ids."""
+    dumped = [r.model_dump(mode="json", exclude_defaults=True) for r in policy.group(group).security_group_rules]
+    return [{key: value for key, value in rule.items() if key != "id"} for rule in dumped]
+
+
+def test_aws() -> None:
+    policy, left_out = read("aws", AWS)
+    web = {"direction": "ingress", "protocol": "tcp", "multiport": "80-82"}
+    assert rules(policy, "sg-0web") == [
+        {**web, "remote_ip_prefix": "0.0.0.0/0", "description": "world"},
+        {**web, "remote_ip_prefix": "10.0.0.0/8"},
+        {**web, "ethertype": "IPv6", "remote_ip_prefix": "::/0"},
+        {"direction": "ingress", "protocol": "icmp", "icmp_type": 3, "icmp_code": 4, "remote_ip_prefix": "10.0.0.0/8"},
+        {"direction": "ingress", "ethertype": "IPv6", "protocol": "icmpv6", "remote_ip_prefix": "::/0"},
+        {"direction": "ingress", "remote_group_id": "sg-0db"},
+        {"direction": "ingress", "ethertype": "IPv6", "remote_group_id": "sg-0db"},
+        {"direction": "egress", "remote_ip_prefix": "0.0.0.0/0"},
+    ]
+    assert rules(policy, "sg-0db") == [
+        {"direction": "ingress", "protocol": "tcp", "remote_group_id": "sg-0web"},
+        {"direction": "ingress", "ethertype": "IPv6", "protocol": "tcp", "remote_group_id": "sg-0web"},
+    ]
+    assert (policy.group("sg-0web").name, policy.group("sg-0web").description) == ("web", "web servers")
+    assert len(left_out) == 4
+    assert all("IpPermissions[" in sentence for sentence in left_out)
+    assert sum("pl-63a5400a" in sentence for sentence in left_out) == 1
+    assert sum('"sg-far", which is not in the document' in sentence for sentence in left_out) == 2
+    assert sum("port 0" in sentence for sentence in left_out) == 1
+
+
+def test_openstack() -> None:
+    policy, left_out = read("openstack", OPENSTACK)
+    assert rules(policy, "g1") == [
+        {"direction": "ingress", "protocol": "tcp", "multiport": "22", "remote_ip_prefix": "10.0.0.0/8"},
+        {"direction": "egress", "ethertype": "IPv6", "remote_group_id": "g1"},
+        {
+            "direction": "ingress",
+            "ethertype": "IPv6",
+            "protocol": "icmpv6",
+            "icmp_type": 128,
+            "remote_ip_prefix": "::/0",
+        },
+        {"direction": "ingress", "protocol": "icmp", "icmp_type": 3, "icmp_code": 4, "remote_ip_prefix": "0.0.0.0/0"},
+    ]
+    assert [rule.id for rule in policy.group("g1").security_group_rules] == ["r1", "r2", "r3", "r4"]
+    assert len(left_out) == 2
+    assert "rule r5" in left_out[0]
+    assert "code 0" in left_out[0]
+    assert "ag-gone" in left_out[1]
+
+
+def test_rules_of_a_list_without_directions_are_not_guessed() -> None:
+    short = [{key: value for key, value in row.items() if key != "Direction"} for row in OPENSTACK]
+    policy, left_out = read("openstack", short)
+    assert not policy.rules_by_id
+    assert len(left_out) == len(short)
+    assert "--long" in left_out[0]
+
+
+def test_huawei() -> None:
+    policy, left_out = read("huawei", HUAWEI)
+    assert not left_out
+    assert rules(policy, "g1") == [
+        {
+            "direction": "ingress",
+            "protocol": "tcp",
+            "multiport": "22,80-82",
+            "remote_address_group_id": "ag",
+            "action": "deny",
+            "priority": 5,
+            "enabled": False,
+        },
+        {"direction": "ingress", "protocol": "gre", "remote_ip_prefix": "192.168.1.0/24"},
+    ]
+    assert policy.address_group("ag").ip_set == ("10.0.0.1-10.0.0.9",)
+    port = policy.instance("port-1")
+    assert (port.addresses, port.mac, port.security_groups) == (("192.168.1.5",), "fa:16:3e:00:00:01", ("g1",))
+    assert port.model_dump(mode="json")["allowed_address_pairs"] == [
+        "192.168.1.9",
+        {"ip": "192.168.1.10", "mac": "00:00:5e:00:01:07"},
+    ]
+
+
+def test_terraform() -> None:
+    """A rule that stands in its group and as a resource of its own stands once; unknown filters are listed."""
+    policy, left_out = read("terraform", TERRAFORM)
+    https = {"direction": "ingress", "protocol": "tcp", "multiport": "443"}
+    assert rules(policy, "sg-1") == [
+        {**https, "remote_ip_prefix": "0.0.0.0/0"},
+        {**https, "remote_group_id": "sg-1"},
+        {**https, "ethertype": "IPv6", "remote_group_id": "sg-1"},
+        {**https, "remote_address_group_id": "pl-1"},
+    ]
+    assert rules(policy, "hw-1") == [
+        {
+            "direction": "ingress",
+            "protocol": "tcp",
+            "multiport": "22,2222-2224",
+            "remote_ip_prefix": "10.0.0.0/8",
+            "priority": 3,
+        },
+        {"direction": "ingress", "protocol": "udp", "multiport": "53", "remote_ip_prefix": "0.0.0.0/0"},
+    ]
+    assert left_out == ["aws_network_acl.acl: resources of the type aws_network_acl cannot be expressed"]
+
+
+def test_terraform_as_it_is_shown() -> None:
+    """`terraform show -json` nests modules; the rules are the same."""
+    resources = [
+        {"mode": "managed", "type": r["type"], "address": f"{r['type']}.{r['name']}", "values": i["attributes"]}
+        for r in TERRAFORM["resources"]
+        for i in r["instances"]
+    ]
+    nested = {"values": {"root_module": {"resources": resources[:1], "child_modules": [{"resources": resources[1:]}]}}}
+    assert read("terraform", nested)[0] == read("terraform", TERRAFORM)[0]
+
+
+def test_what_a_policy_holds_goes_round() -> None:
+    """Our own rules, as the VPC v3 API answers them, come back as they were."""
+    rule = {"protocol": "tcp", "multiport": "22,80-82", "remote_group_id": "g", "priority": 7, "action": "deny"}
+    written = {"id": "g", "security_group_rules": [{"id": "r", "direction": "ingress", "ethertype": "IPv4", **rule}]}
+    policy, left_out = read("huawei", {"security_groups": [written]})
+    assert not left_out
+    assert policy == Policy.model_validate({"security_groups": [written]})
+
+
+@pytest.mark.parametrize("of", list(Format))
+@pytest.mark.parametrize("value", [{}, 1, None, "x", {"SecurityGroups": [{}]}, {"values": [{}]}, [1]])
+def test_what_is_no_such_document_is_refused_in_one_sentence(of: Format, value: object) -> None:
+    with pytest.raises(FormatError, match=r"\A[^\n]+\Z"):
+        imported(of, json.dumps(value).encode())
+
+
+def test_text_that_is_no_json_is_refused() -> None:
+    with pytest.raises(FormatError, match="no JSON"):
+        imported(Format.aws, b"SecurityGroups:")
