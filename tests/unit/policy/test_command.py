@@ -145,7 +145,15 @@ def test_version() -> None:
 def test_help_names_the_commands() -> None:
     finished = run("--help")
     assert finished.returncode == 0
-    assert re.findall(r"^  (\w+)  +\w", finished.stdout, re.MULTILINE) == ["check", "schema", "replay", "run", "ctl"]
+    assert re.findall(r"^  (\w+)  +\w", finished.stdout, re.MULTILINE) == [
+        "check",
+        "schema",
+        "replay",
+        "import",
+        "export",
+        "run",
+        "ctl",
+    ]
 
 
 def _schema() -> dict[str, Any]:
