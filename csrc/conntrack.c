@@ -279,8 +279,8 @@ static bool drop_oldest(struct dp_conntrack *ct, uint32_t zone, bool tentative)
         return false;
     e = &ct->table.entries[ct->zones[zone].queue[tentative].first];
     ct->flood[flood_of((uint8_t)e->zone_protocol, e->state)].dropped_early++;
-    dp_conntrack_remove(ct, ct->zones[zone].queue[tentative].first);
     ct->early_drops++;
+    dp_conntrack_remove(ct, ct->zones[zone].queue[tentative].first);
     return true;
 }
 

@@ -82,7 +82,7 @@ enum { DP_REVOKED_SLOTS = 1024 };
 
 /*
  * Told of an entry that was made, changed its state, was found disconnected (or kept after all), or is about to go; it
- * must not touch the table.
+ * must not touch the table. One that goes to make room is counted in early_drops already.
  */
 typedef void dp_entry_observer(void *owner, enum dp_connection_event event, uint32_t entry);
 

@@ -133,6 +133,7 @@ enum dp_word_kind {
     DP_WORD_CONN_STATE,
     DP_WORD_LINK,
     DP_WORD_FLOOD,
+    DP_WORD_FLOW_END,
     DP_WORD_KINDS
 };
 const char *dp_word(int kind, int value);
@@ -566,6 +567,62 @@ int dp_engine_connections(struct dp_engine *engine, const struct dp_connection_f
 uint64_t dp_engine_count(struct dp_engine *engine, const struct dp_connection_filter *filter, uint64_t *by_state);
 uint64_t dp_engine_flush(struct dp_engine *engine, const struct dp_connection_filter *filter);
 
+/* ---- flows (SPEC 8.2) ---- */
+
+/* How a connection ended; LIVE at the end of what was seen. NOT_ADMITTED: a denied flow that never became one. */
+enum dp_flow_end {
+    DP_FLOW_NOT_ADMITTED,
+    DP_FLOW_LIVE,
+    DP_FLOW_EXPIRED,
+    DP_FLOW_CLOSED,       /* both sides closed it, or a new connection took the place of one that was closing */
+    DP_FLOW_RESET,        /* by RST */
+    DP_FLOW_DISCONNECTED, /* by a change of the policy */
+    DP_FLOW_EVICTED,      /* it gave way in a full table */
+    DP_FLOW_ENDS
+};
+
+/*
+ * A connection of one instance, or a denied flow that never became one. `flow` is that of the packet that opened it, or
+ * of the first that was denied, which went in `direction`; `first_packet` counts from 1. `passed` are packets that went
+ * into and out of the instance; those denied are counted apart. `rule` and `reason` are of the check that admitted it
+ * or that denied the first packet. `state` is the last enum dp_conn_state, DP_CONN_INVALID where there was no
+ * connection.
+ */
+struct dp_flow_record {
+    struct dp_flow flow;
+    uint64_t first_ns;
+    uint64_t last_ns;
+    uint64_t first_packet;
+    struct dp_counter passed[DP_DIRECTIONS];
+    uint64_t denied;
+    uint32_t zone;
+    uint32_t rule;
+    uint8_t origin;
+    uint8_t direction;
+    uint8_t verdict;
+    uint8_t reason;
+    uint8_t state;
+    uint8_t end;
+    uint8_t unused[2];
+};
+
+struct dp_flow_log;
+
+/*
+ * Follows an engine from its next frame on; what was opened before is left out. Openers are noted, as by
+ * dp_engine_note_openers. One log an engine, not beside another that observes its connections; the engine must outlive
+ * it. It keeps at most `most` flows that are denied or have ended, and gives out those that were so first when there
+ * are more.
+ */
+int dp_flow_log_new(struct dp_engine *engine, uint32_t most, struct dp_flow_log **log);
+void dp_flow_log_free(struct dp_flow_log *log);
+/* Adds the next `n` decided records, with their flows, in the order of their frames; 0 or DP_E_MEMORY. */
+int dp_flow_log_add(struct dp_flow_log *log, const struct dp_record *records, const struct dp_flow *flows, uint32_t n);
+/* No more comes: all that it has is given out now, in the order of first_packet. 0 or DP_E_MEMORY. */
+int dp_flow_log_finish(struct dp_flow_log *log);
+/* Takes at most `n` flows that are given out; returns how many. */
+int dp_flow_log_take(struct dp_flow_log *log, struct dp_flow_record *out, uint32_t n);
+
 /* ---- live traffic (io): ports, a learning switch between them, one thread a worker ---- */
 
 /*
@@ -884,6 +941,7 @@ int dp_flows_match(const struct dp_flow *flows, uint32_t n, const struct dp_flow
 _Static_assert(sizeof(struct dp_check) == 24, "a check is 24 bytes");
 _Static_assert(sizeof(struct dp_record) == 64, "a record is a cache line");
 _Static_assert(sizeof(struct dp_flow) == 48, "a flow is 48 bytes");
+_Static_assert(sizeof(struct dp_flow_record) == 128, "the record of a flow is two cache lines");
 _Static_assert(sizeof(struct dp_connection) == 72, "a connection as people see it is 72 bytes");
 _Static_assert(sizeof(struct dp_saved_connection) == 96, "a saved connection is 96 bytes, as in state files");
 

@@ -112,9 +112,9 @@ static void parse_udp(struct dp_reader *r, struct dp_packet *packet, bool fragme
     packet->inside_length = r->length;
 }
 
-static bool icmp_query(const struct dp_packet *packet, uint8_t type, uint8_t *query, bool *reply)
+bool dp_icmp_query(uint8_t protocol, uint8_t type, uint8_t *query, bool *reply)
 {
-    if (packet->protocol == DP_PROTO_ICMPV6) {
+    if (protocol == DP_PROTO_ICMPV6) {
         if (type != 128 && type != 129)
             return false;
         *query = 128;
@@ -171,7 +171,7 @@ static void parse_icmp(struct dp_reader *r, struct dp_packet *packet, uint8_t ho
         return;
     }
     packet->selector |= (uint32_t)p[0] << 8 | p[1];
-    if (icmp_query(packet, p[0], &packet->icmp_query, &reply)) {
+    if (dp_icmp_query(packet->protocol, p[0], &packet->icmp_query, &reply)) {
         packet->source_port = dp_get16(p + 4);
         packet->icmp_class = reply ? DP_ICMP_REPLY : DP_ICMP_REQUEST;
     } else if (icmp_error(packet, p[0])) {
@@ -506,7 +506,7 @@ static bool parse_quoted_transport(struct dp_reader *r, struct dp_packet *inner)
     case DP_PROTO_ICMP:
     case DP_PROTO_ICMPV6:
         p = dp_take(r, 8);
-        if (!p || !icmp_query(inner, p[0], &inner->icmp_query, &reply))
+        if (!p || !dp_icmp_query(inner->protocol, p[0], &inner->icmp_query, &reply))
             return false;
         inner->source_port = dp_get16(p + 4);
         inner->icmp_class = reply ? DP_ICMP_REPLY : DP_ICMP_REQUEST;

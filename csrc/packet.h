@@ -139,4 +139,7 @@ void dp_packet_parse(const struct dp_frame *frame, struct dp_packet *packet);
  */
 bool dp_packet_parse_quoted(const struct dp_packet *error, struct dp_packet *inner);
 
+/* Whether an ICMP or ICMPv6 type is that of a query that is tracked (SPEC 4.5); `query` is the request's type. */
+bool dp_icmp_query(uint8_t protocol, uint8_t type, uint8_t *query, bool *reply);
+
 #endif

@@ -134,6 +134,17 @@ static const struct dp_word floods[] = {
 };
 HAS_ALL(floods, DP_FLOODS);
 
+static const struct dp_word flow_ends[] = {
+    [DP_FLOW_NOT_ADMITTED] = WORD("not-admitted"),
+    [DP_FLOW_LIVE] = WORD("live"),
+    [DP_FLOW_EXPIRED] = WORD("expired"),
+    [DP_FLOW_CLOSED] = WORD("closed"),
+    [DP_FLOW_RESET] = WORD("reset"),
+    [DP_FLOW_DISCONNECTED] = WORD("disconnected"),
+    [DP_FLOW_EVICTED] = WORD("evicted"),
+};
+HAS_ALL(flow_ends, DP_FLOW_ENDS);
+
 static const struct {
     const struct dp_word *words;
     int count;
@@ -147,6 +158,7 @@ static const struct {
     [DP_WORD_CONN_STATE] = {conn_states, DP_CONN_STATES},
     [DP_WORD_LINK] = {links, DP_LINKS},
     [DP_WORD_FLOOD] = {floods, DP_FLOODS},
+    [DP_WORD_FLOW_END] = {flow_ends, DP_FLOW_ENDS},
 };
 HAS_ALL(tables, DP_WORD_KINDS);
 /* clang-format on */

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Sequence
+from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -27,6 +28,7 @@ class DataPlane(Engine):
         *captures: str | Path,
         changes: Sequence[TimedChange] = (),
         verdicts: str | Path | None = None,
+        flows: str | Path | None = None,
         top: int = 10,
         raise_faults: bool = False,
     ) -> Summary:
@@ -34,34 +36,44 @@ class DataPlane(Engine):
 
         A directory stands for the captures in it; each other file in it is a UserWarning.
         `changes` is a schedule as `dataplane.policy.schedule.load_changes` reads it; `verdicts` names a file to write a
-        record a packet to, put in its place when it is whole; `top` is how many denied flows the summary lists. A
-        capture that cannot be read to its end is told by `Summary.faults`, or, with `raise_faults`, raises CaptureError
+        record a packet to, `flows` one for a record a connection and denied flow (SPEC 8.2; connections that were open
+        before are left out), both put in their place when they are whole; `top` is how many denied flows the summary
+        lists. A capture that cannot be read to its end is told by `Summary.faults`, or, with `raise_faults`, raises CaptureError
         at the end of the replay. The summary's figures are those of this replay; only the connections that are live
         at its end, by state, are all of the table, with those of before that live on.
         Raises, before the first packet, ChangeError for a schedule that is not valid, CaptureError for a capture that
-        cannot be opened, and OutputError where `verdicts` is one of the captures.
+        cannot be opened, and OutputError where an output is one of the captures, or both are one file.
         """
+        from dataplane.replay.flows import FlowLog, open_flow_writer
         from dataplane.replay.verdicts import open_writer
 
         paths, passed = captures_of(captures)
         for sentence in passed:
             warnings.warn(sentence, stacklevel=2)
-        check_outputs({"verdicts": str(verdicts) if verdicts else None}, paths, stdout=False, spare=())
-        with Captures(paths) as opened:
-            output = OutputFile(verdicts) if verdicts is not None else None
-            try:
-                writer = open_writer(str(verdicts), self.names, opened.paths, output) if output else None
-                try:
-                    run = Replay(self, opened, changes=changes, write=writer.write if writer else None)
-                    summary = run.run(top=top)
-                finally:
-                    if writer:
-                        writer.close()
-                if output:
-                    output.keep()
-            finally:
-                if output:
-                    output.discard()
+        named = {"verdicts": str(verdicts) if verdicts else None, "flows": str(flows) if flows else None}
+        check_outputs(named, paths, stdout=False, spare=())
+        with ExitStack() as stack:
+            opened = stack.enter_context(Captures(paths))
+            outputs = {}
+            for name, path in named.items():
+                if path is not None:
+                    outputs[name] = OutputFile(path)
+                    stack.callback(outputs[name].discard)
+            with ExitStack() as writing:
+                writer = flow_log = None
+                if "verdicts" in outputs:
+                    writer = open_writer(str(verdicts), self.names, opened.paths, outputs["verdicts"])
+                    writing.callback(writer.close)
+                if "flows" in outputs:
+                    flow_log = FlowLog(self, open_flow_writer(str(flows), outputs["flows"]), name=str(flows))
+                    writing.callback(flow_log.close)
+                observers = [flow_log] if flow_log else []
+                run = Replay(self, opened, changes=changes, write=writer.write if writer else None, observers=observers)
+                summary = run.run(top=top)
+                if flow_log:
+                    flow_log.finish()
+            for output in outputs.values():
+                output.keep()
         if raise_faults and summary.faults:
             raise CaptureError(None, summary.faults[0].words, summary.faults[0].name)
         return summary

@@ -23,6 +23,7 @@ CAUSE_WORDS = _words(lib.DP_WORD_CAUSE, lib.DP_CAUSES)
 CONN_STATE_WORDS = _words(lib.DP_WORD_CONN_STATE, lib.DP_CONN_STATES)
 LINK_WORDS = _words(lib.DP_WORD_LINK, lib.DP_LINKS)
 FLOOD_WORDS = _words(lib.DP_WORD_FLOOD, lib.DP_FLOODS)
+FLOW_END_WORDS = _words(lib.DP_WORD_FLOW_END, lib.DP_FLOW_ENDS)
 
 
 class Names:

@@ -148,6 +148,14 @@ class Lib:
     DP_FLOOD_TCP: int
     DP_FLOOD_TCP_HALF_OPEN: int
     DP_FLOOD_UDP: int
+    DP_FLOW_CLOSED: int
+    DP_FLOW_DISCONNECTED: int
+    DP_FLOW_ENDS: int
+    DP_FLOW_EVICTED: int
+    DP_FLOW_EXPIRED: int
+    DP_FLOW_LIVE: int
+    DP_FLOW_NOT_ADMITTED: int
+    DP_FLOW_RESET: int
     DP_FRAME_BYTES_MAX: int
     DP_FRAME_CHECKSUM_OFFLOADED: int
     DP_INBOUND: int
@@ -211,6 +219,7 @@ class Lib:
     DP_WORD_CONN_STATE: int
     DP_WORD_DIRECTION: int
     DP_WORD_FLOOD: int
+    DP_WORD_FLOW_END: int
     DP_WORD_KINDS: int
     DP_WORD_LINK: int
     DP_WORD_ORIGIN: int
@@ -277,6 +286,11 @@ class Lib:
     def dp_firewall_want_uring(self, a0: CData, a1: int, /) -> None: ...
     def dp_firewall_watch(self, a0: CData, a1: int, a2: int, /) -> None: ...
     def dp_firewall_worker_counters(self, a0: CData, a1: int, a2: CData, /) -> int: ...
+    def dp_flow_log_add(self, a0: CData, a1: CData, a2: CData, a3: int, /) -> int: ...
+    def dp_flow_log_finish(self, a0: CData, /) -> int: ...
+    def dp_flow_log_free(self, a0: CData, /) -> None: ...
+    def dp_flow_log_new(self, a0: CData, a1: int, a2: CData, /) -> int: ...
+    def dp_flow_log_take(self, a0: CData, a1: CData, a2: int, /) -> int: ...
     def dp_flows_match(self, a0: CData, a1: int, a2: CData, a3: CData, /) -> int: ...
     def dp_link_of(self, a0: int, /) -> int: ...
     def dp_records_text(

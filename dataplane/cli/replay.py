@@ -19,11 +19,15 @@ from dataplane.terminal import console
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from dataplane.engine import Engine
+    from dataplane.outputs import OutputFile
     from dataplane.policy import Policy
     from dataplane.policy.schedule import TimedChange
     from dataplane.replay import Captures, Summary
     from dataplane.replay.expectations import Expectations
+    from dataplane.replay.flows import FlowLog
 
+_STDOUT = ("/dev/stdout", "/dev/fd/1", "/proc/self/fd/1")
 EXIT_EXPECTATION, EXIT_USAGE, EXIT_CAPTURE = 1, 2, 3
 
 
@@ -42,6 +46,13 @@ def replay(
         str | None,
         typer.Option(help="Write a record for each packet: .csv, .parquet, else JSON lines; - is standard output."),
     ] = None,
+    flows: Annotated[
+        str | None,
+        typer.Option(
+            help="Write a record for each connection and denied flow: .csv, .parquet, else JSON lines; - is standard "
+            "output."
+        ),
+    ] = None,
     expect: Annotated[
         Path | None, typer.Option(help="A YAML list of expectations; exit status 1 if one fails.")
     ] = None,
@@ -56,15 +67,16 @@ def replay(
     # The policy and its tables live as long as the process: looking for garbage among them only takes time.
     gc.disable()
     from dataplane.engine import Engine
-    from dataplane.outputs import OutputError, OutputFile, check_outputs
+    from dataplane.outputs import OutputError, check_outputs
     from dataplane.policy.mistakes import ChangeError, PolicyError
     from dataplane.policy.model import Policy
     from dataplane.replay import CaptureError, Captures, Replay
     from dataplane.replay.folder import captures_of
     from dataplane.replay.verdicts import open_writer
 
-    if verdicts in ("/dev/stdout", "/dev/fd/1", "/proc/self/fd/1"):
-        verdicts = "-"
+    verdicts, flows = ("-" if name in _STDOUT else name for name in (verdicts, flows))
+    if verdicts == flows == "-":
+        _refuse("-: --verdicts and --flows would both write to standard output: name a file for one of them")
     if captures.count("-") > 1:
         _refuse("-: standard input can be read only once: name it once")
     # Until something is written, Ctrl-C ends the process here and now.
@@ -81,18 +93,17 @@ def replay(
                 say(sentence, err=True)
             read: list[str | Path] = [policy, *captures, *(path for path in (changes, expect) if path)]
             read += _named_policies(schedule) if schedule else []
-            check_outputs({"--verdicts": verdicts}, read, force=force)
+            check_outputs({"--verdicts": verdicts, "--flows": flows}, read, force=force)
             opened = stack.enter_context(Captures(captures, follow=follow))
-            output = OutputFile(verdicts) if verdicts and verdicts != "-" else None
-            if output:
-                stack.callback(output.discard)
+            output, flow_output = (_begin(stack, name) for name in (verdicts, flows))
             writer = open_writer(verdicts, engine.names, opened.paths, output) if verdicts else None
+            flow_log = _flow_log(engine, flows, flow_output) if flows else None
             run = Replay(
                 engine,
                 opened,
                 changes=schedule,
                 write=writer.write if writer else None,
-                observers=[expectations] if expectations else [],
+                observers=[observer for observer in (expectations, flow_log) if observer],
                 progress=_progress(stack, opened),
                 pause=writer.flush if writer else None,
             )
@@ -107,17 +118,39 @@ def replay(
             summary = run.run(top=top)
             if writer:
                 writer.close()
-            if output:
-                output.keep()
+            if flow_log:
+                flow_log.finish()
+                flow_log.close()
+            for one in (output, flow_output):
+                if one:
+                    one.keep()
         except OSError as error:
-            _refuse(f"{verdicts}: {error.strerror}: the verdicts could not be written")
+            what = f"{flows}: {error.strerror}: the flows" if error.filename == flows else None
+            _refuse(f"{what or f'{verdicts}: {error.strerror}: the verdicts'} could not be written")
     with reader_may_leave():
-        _print_summary(summary, as_json=as_json, to_stderr=verdicts == "-", top=top)
+        _print_summary(summary, as_json=as_json, to_stderr="-" in (verdicts, flows), top=top)
     status = _conclude(summary, expectations)
     leave(interrupt.status or status)
 
 
-# Their models take a while to load: only who gives such a file waits for it.
+def _begin(stack: ExitStack, name: str | None) -> OutputFile | None:
+    """The file to write for an option, undone unless it is kept; None for no file and for standard output."""
+    from dataplane.outputs import OutputFile
+
+    if name is None or name == "-":
+        return None
+    output = OutputFile(name)
+    stack.callback(output.discard)
+    return output
+
+
+# What takes a while to load: only who asks for it waits for it.
+
+
+def _flow_log(engine: Engine, name: str, output: OutputFile | None) -> FlowLog:
+    from dataplane.replay.flows import FlowLog, open_flow_writer
+
+    return FlowLog(engine, open_flow_writer(name, output), name=name)
 
 
 def _load_changes(path: Path, policy: Policy) -> list[TimedChange]:

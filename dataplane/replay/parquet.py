@@ -1,4 +1,4 @@
-"""Verdict records as a Parquet file: a row for each check, and one for a packet without checks.
+"""Verdict records as a Parquet file: a row for each check, and one for a packet without checks; and flow records.
 
 Needs pyarrow and NumPy (the extra ``parquet``). Words are dictionary-encoded. Records are collected to row groups of
 a size that readers are good at, however few come at a time.
@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from dataplane._core import ffi
+from dataplane.flow import FlowRecord
 from dataplane.installation import how_to_install
 from dataplane.policy.fields import PROTOCOL_NAMES, PROTOCOL_NUMBERS
 from dataplane.replay.verdicts import COLUMNS
@@ -141,6 +142,46 @@ class ParquetWriter:
     def close(self) -> None:
         """Finishes the file."""
         if self._kept[0]:
+            self._write_row_group()
+        self._writer.close()
+
+
+_COUNTS = ("first_packet", "packets_in", "packets_out", "bytes_in", "bytes_out", "packets_denied")
+_FLOW_TYPES = {
+    **dict.fromkeys(("local_port", "remote_port"), pa.uint16()),
+    **dict.fromkeys(("first", "last"), pa.timestamp("ns", tz="UTC")),
+    **dict.fromkeys(_COUNTS, pa.uint64()),
+    **dict.fromkeys(("local", "remote", "community_id"), pa.string()),
+}
+FLOW_SCHEMA = pa.schema([(name, _FLOW_TYPES.get(name, _WORD)) for name in FlowRecord._fields])
+
+
+class FlowParquetWriter:
+    """Takes flow records, a row each."""
+
+    def __init__(self, path: str) -> None:
+        self._kept: list[FlowRecord] = []
+        self._writer = pq.ParquetWriter(path, FLOW_SCHEMA, compression="zstd")
+
+    def write(self, flows: Sequence[FlowRecord]) -> None:
+        """Takes records; a protocol without a name is its number as text."""
+        self._kept += (
+            flow._replace(protocol=str(flow.protocol)) if isinstance(flow.protocol, int) else flow for flow in flows
+        )
+        if len(self._kept) >= _ROW_GROUP:
+            self._write_row_group()
+
+    def _write_row_group(self) -> None:
+        columns = [
+            pa.array(values, field.type)
+            for values, field in zip(zip(*self._kept, strict=True), FLOW_SCHEMA, strict=True)
+        ]
+        self._writer.write_table(pa.Table.from_arrays(columns, schema=FLOW_SCHEMA))
+        self._kept = []
+
+    def close(self) -> None:
+        """Finishes the file."""
+        if self._kept:
             self._write_row_group()
         self._writer.close()
 

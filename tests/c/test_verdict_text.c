@@ -322,6 +322,7 @@ static void words_of_spec_7(void)
                                     "UNREPLIED|REPLIED");
     check_words(DP_WORD_LINK, "ethernet|raw|null|loop|sll|sll2|ppp|pppoe|cisco-hdlc|nflog|pktap");
     check_words(DP_WORD_FLOOD, "tcp-half-open|tcp|udp|icmp|other");
+    check_words(DP_WORD_FLOW_END, "not-admitted|live|expired|closed|reset|disconnected|evicted");
 }
 
 /* TCP, ICMPv6 and protocol 200 have names at `tcp`, `icmpv6` and `last` .. `end`; the others' are empty. */

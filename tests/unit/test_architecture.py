@@ -47,6 +47,7 @@ ARROWS: dict[str, set[str]] = {
     "arrivals": {"classifier", "flow_table"},
     "engine": {"arrivals", "classifier", "conntrack", "denied", "endpoints", "fragment", "owners", "served"},
     "connections": {"engine"},
+    "flow_log": {"engine"},
     "spoof": {"endpoints", "served"},
     "judge": {"engine", "tcp"},
     "control": {"judge", "bytes", "discovery"},

@@ -1,0 +1,569 @@
+/* flow_log.c: flow_log.h in code, in this order: keys, the pool and its index, the queue, ends, records, the finish. */
+#include "flow_log.h"
+
+#include <stdlib.h>
+
+struct flow {
+    struct dp_flow_record record;
+    uint64_t opened_by; /* 0: a denied flow */
+    uint32_t hash;
+    uint32_t next; /* in its bucket, or among the free */
+    uint32_t newer;
+    uint32_t older;
+    uint8_t check; /* which check of its first packet: egress before ingress */
+    bool queued;
+    uint8_t unused[6];
+};
+_Static_assert(sizeof(struct flow) == 160, "as flow_log.h says");
+
+/* The end of a connection, which counts before the record of `frame`. */
+struct ended {
+    uint64_t frame;
+    uint64_t opened_by;
+    uint32_t zone;
+    uint8_t origin;
+    uint8_t state;
+    uint8_t end;
+    uint8_t unused;
+};
+
+struct dp_flow_log {
+    struct dp_engine *engine;
+    uint64_t before; /* frames that the engine had judged */
+    uint64_t added;
+    uint64_t early_drops; /* seen so far */
+    struct flow *flows;   /* from 1 */
+    uint32_t room;
+    uint32_t high;
+    uint32_t count;
+    uint32_t free;
+    uint32_t *buckets;
+    uint32_t bucket_mask;
+    uint32_t most;
+    uint32_t queued;
+    uint32_t oldest;
+    uint32_t newest;
+    struct ended *ended; /* first_ended .. n_ended are still to count */
+    uint32_t first_ended;
+    uint32_t n_ended;
+    uint32_t ended_room;
+    struct dp_flow_record *given; /* first_given .. n_given are still to take */
+    uint32_t first_given;
+    uint32_t n_given;
+    uint32_t given_room;
+    bool finished;
+    bool out_of_memory;
+};
+
+/* Makes room for one more of `n` items of an array; false without memory. */
+static bool make_room(void *array, uint32_t n, uint32_t *room, size_t size)
+{
+    void **items = array;
+    uint32_t more = *room ? *room * 2 : 64;
+    void *larger;
+
+    if (n < *room)
+        return true;
+    if (more <= *room)
+        return false;
+    larger = realloc(*items, more * size);
+    if (!larger)
+        return false;
+    *items = larger;
+    *room = more;
+    return true;
+}
+
+/* ---- keys ---- */
+
+/*
+ * The key of a flow in its zone. ICMP has no ports: the kind of a query stands there and which side asked, of other
+ * messages type and code, and which side sent them.
+ */
+static void key_of(const struct dp_flow *flow, uint32_t zone, uint32_t direction, struct dp_flow_key *key)
+{
+    bool in = direction == DP_INGRESS, reply = false;
+    uint8_t query = flow->icmp_type;
+
+    memset(key, 0, sizeof *key);
+    memcpy(&key->local, in ? flow->destination : flow->source, 16);
+    memcpy(&key->remote, in ? flow->source : flow->destination, 16);
+    key->zone_protocol = zone << 8 | flow->protocol;
+    key->family = 6;
+    key->vlans = (uint32_t)flow->family << 1 | flow->arp;
+    if (flow->icmp) {
+        (void)dp_icmp_query(flow->protocol, flow->icmp_type, &query, &reply);
+        key->remote_port = (uint16_t)(query << 8 | flow->icmp_code);
+        key->vlans |= 0x100 | (uint32_t)(reply != in) << 9;
+    } else {
+        key->local_port = in ? flow->destination_port : flow->source_port;
+        key->remote_port = in ? flow->source_port : flow->destination_port;
+    }
+}
+
+static uint32_t hash_of_flow(const struct dp_flow_log *log, const struct dp_flow_key *key)
+{
+    return dp_flow_hash(&log->engine->conntrack.table.secret, key);
+}
+
+static uint32_t hash_of_connection(const struct dp_flow_log *log, uint32_t zone, uint32_t origin, uint64_t opened_by)
+{
+    struct dp_flow_key key = {.zone_protocol = zone, .family = 4};
+
+    key.local.word[0] = (uint32_t)opened_by;
+    key.remote.word[0] = (uint32_t)(opened_by >> 32);
+    key.local_port = (uint16_t)origin;
+    return dp_flow_hash(&log->engine->conntrack.table.secret, &key);
+}
+
+/* ---- the pool and its index ---- */
+
+static uint32_t find_connection(const struct dp_flow_log *log, uint32_t hash, uint32_t zone, uint32_t origin,
+                                uint64_t opened_by)
+{
+    uint32_t i = log->buckets[hash & log->bucket_mask];
+
+    while (i && !(log->flows[i].opened_by == opened_by && log->flows[i].record.zone == zone &&
+                  log->flows[i].record.origin == origin))
+        i = log->flows[i].next;
+    return i;
+}
+
+static uint32_t find_denied(const struct dp_flow_log *log, uint32_t hash, const struct dp_flow_key *key)
+{
+    struct dp_flow_key other;
+
+    for (uint32_t i = log->buckets[hash & log->bucket_mask]; i; i = log->flows[i].next) {
+        const struct flow *f = &log->flows[i];
+
+        if (f->opened_by || f->hash != hash)
+            continue;
+        key_of(&f->record.flow, f->record.zone, f->record.direction, &other);
+        if (memcmp(&other, key, sizeof other) == 0)
+            return i;
+    }
+    return 0;
+}
+
+static bool lay_index(struct dp_flow_log *log, uint32_t buckets)
+{
+    uint32_t *laid = calloc(buckets, sizeof *laid);
+
+    if (!laid)
+        return false;
+    for (uint32_t b = 0; log->buckets && b <= log->bucket_mask; b++)
+        for (uint32_t i = log->buckets[b], next; i; i = next) {
+            uint32_t *bucket = &laid[log->flows[i].hash & (buckets - 1)];
+
+            next = log->flows[i].next;
+            log->flows[i].next = *bucket;
+            *bucket = i;
+        }
+    free(log->buckets);
+    log->buckets = laid;
+    log->bucket_mask = buckets - 1;
+    return true;
+}
+
+/* A new flow in the index; 0 without memory. */
+static uint32_t insert(struct dp_flow_log *log, uint32_t hash)
+{
+    uint32_t i = log->free, *bucket;
+
+    if (log->count > log->bucket_mask && log->bucket_mask < 1u << 30 && !lay_index(log, 2 * (log->bucket_mask + 1)))
+        return 0;
+    if (!i && !make_room(&log->flows, log->high + 1, &log->room, sizeof *log->flows))
+        return 0;
+    if (i)
+        log->free = log->flows[i].next;
+    else
+        i = ++log->high;
+    bucket = &log->buckets[hash & log->bucket_mask];
+    memset(&log->flows[i], 0, sizeof log->flows[i]);
+    log->flows[i].hash = hash;
+    log->flows[i].next = *bucket;
+    *bucket = i;
+    log->count++;
+    return i;
+}
+
+static void delete(struct dp_flow_log *log, uint32_t i)
+{
+    uint32_t *at = &log->buckets[log->flows[i].hash & log->bucket_mask];
+
+    while (*at != i)
+        at = &log->flows[*at].next;
+    *at = log->flows[i].next;
+    log->flows[i].next = log->free;
+    log->free = i;
+    log->count--;
+}
+
+/* ---- the queue of flows that may be given out ---- */
+
+static void dequeue(struct dp_flow_log *log, uint32_t i)
+{
+    struct flow *f = &log->flows[i];
+
+    if (!f->queued)
+        return;
+    *(f->older ? &log->flows[f->older].newer : &log->oldest) = f->newer;
+    *(f->newer ? &log->flows[f->newer].older : &log->newest) = f->older;
+    f->queued = false;
+    log->queued--;
+}
+
+static bool give(struct dp_flow_log *log, const struct dp_flow_record *record)
+{
+    if (!make_room(&log->given, log->n_given, &log->given_room, sizeof *log->given))
+        return false;
+    log->given[log->n_given++] = *record;
+    return true;
+}
+
+/* Puts a flow behind all others of the queue, and gives out the first when there are too many. */
+static bool enqueue(struct dp_flow_log *log, uint32_t i)
+{
+    struct flow *f = &log->flows[i];
+    uint32_t first;
+
+    dequeue(log, i);
+    f->older = log->newest;
+    f->newer = 0;
+    *(log->newest ? &log->flows[log->newest].newer : &log->oldest) = i;
+    log->newest = i;
+    f->queued = true;
+    if (++log->queued <= log->most)
+        return true;
+    first = log->oldest;
+    if (!give(log, &log->flows[first].record))
+        return false;
+    dequeue(log, first);
+    delete(log, first);
+    return true;
+}
+
+/* ---- ends ---- */
+
+/* How an entry that is about to go has ended. */
+static enum dp_flow_end end_of(struct dp_flow_log *log, const struct dp_entry *e)
+{
+    const struct dp_conntrack *ct = &log->engine->conntrack;
+    bool evicted = ct->early_drops != log->early_drops;
+
+    log->early_drops = ct->early_drops;
+    if (e->state == DP_CONN_TCP_TIME_WAIT)
+        return DP_FLOW_CLOSED;
+    if (e->state == DP_CONN_TCP_CLOSE)
+        return DP_FLOW_RESET;
+    if (e->flags & DP_ENTRY_CUT)
+        return DP_FLOW_DISCONNECTED;
+    if (ct->now - e->last_ns >= ct->config.timeout_ns[e->state])
+        return DP_FLOW_EXPIRED;
+    if (evicted)
+        return DP_FLOW_EVICTED;
+    /* A new SYN took its place; else it was taken out with its instance, or by hand. */
+    return ct->config.reopens[e->state] ? DP_FLOW_CLOSED : DP_FLOW_DISCONNECTED;
+}
+
+static struct ended ended_of(const struct dp_flow_log *log, uint32_t entry, enum dp_flow_end end)
+{
+    const struct dp_conntrack *ct = &log->engine->conntrack;
+    const struct dp_entry *e = &ct->table.entries[entry];
+    uint64_t opened_by = ct->openers[entry];
+
+    return (struct ended){.frame = dp_engine_frames(log->engine) - log->before + 1,
+                          .opened_by = opened_by > log->before ? opened_by - log->before : 0,
+                          .zone = e->zone_protocol >> 8,
+                          .origin = e->flags & DP_ENTRY_INBOUND ? DP_INBOUND : DP_OUTBOUND,
+                          .state = e->state,
+                          .end = (uint8_t)end};
+}
+
+static void observe(void *owner, enum dp_connection_event event, uint32_t entry)
+{
+    struct dp_flow_log *log = owner;
+    struct ended ended;
+
+    if (event != DP_EVENT_DESTROY)
+        return;
+    ended = ended_of(log, entry, end_of(log, &log->engine->conntrack.table.entries[entry]));
+    if (!ended.opened_by)
+        return;
+    if (make_room(&log->ended, log->n_ended, &log->ended_room, sizeof *log->ended))
+        log->ended[log->n_ended++] = ended;
+    else
+        log->out_of_memory = true;
+}
+
+/* Notes an end; one of a connection that no record told of is no news. */
+static uint32_t note_end(struct dp_flow_log *log, const struct ended *ended)
+{
+    uint32_t hash = hash_of_connection(log, ended->zone, ended->origin, ended->opened_by);
+    uint32_t i = find_connection(log, hash, ended->zone, ended->origin, ended->opened_by);
+
+    if (i) {
+        log->flows[i].record.state = ended->state;
+        log->flows[i].record.end = ended->end;
+    }
+    return i;
+}
+
+/* Counts the ends that come before the record of `frame`. */
+static bool count_ends(struct dp_flow_log *log, uint64_t frame)
+{
+    while (log->first_ended < log->n_ended && log->ended[log->first_ended].frame <= frame) {
+        uint32_t i = note_end(log, &log->ended[log->first_ended++]);
+
+        if (i && !enqueue(log, i))
+            return false;
+    }
+    if (log->first_ended == log->n_ended)
+        log->first_ended = log->n_ended = 0;
+    return true;
+}
+
+/* ---- records ---- */
+
+static void begin(struct dp_flow_log *log, uint32_t i, const struct dp_record *record, uint32_t check)
+{
+    struct flow *f = &log->flows[i];
+
+    f->record.zone = record->check[check].zone;
+    f->record.first_ns = f->record.last_ns = record->time_ns;
+    f->record.first_packet = log->added;
+    f->check = (uint8_t)check;
+}
+
+/* What the check that opened a connection, or denied the first packet, says of it. */
+static void describe(struct flow *f, const struct dp_check *check, const struct dp_flow *flow)
+{
+    f->record.flow = *flow;
+    f->record.direction = check->direction;
+    f->record.verdict = check->verdict;
+    f->record.reason = check->reason;
+    f->record.rule = check->rule;
+}
+
+/* The denied flow that has become connection `i`: its packets are the connection's. */
+static void absorb(struct dp_flow_log *log, uint32_t i)
+{
+    struct flow *f = &log->flows[i];
+    const struct flow *was;
+    struct dp_flow_key key;
+    uint32_t denied;
+
+    key_of(&f->record.flow, f->record.zone, f->record.direction, &key);
+    denied = find_denied(log, hash_of_flow(log, &key), &key);
+    if (!denied)
+        return;
+    was = &log->flows[denied];
+    f->record.denied += was->record.denied;
+    if (f->record.last_ns < was->record.last_ns)
+        f->record.last_ns = was->record.last_ns;
+    if (was->record.first_packet < f->record.first_packet) {
+        f->record.first_packet = was->record.first_packet;
+        f->record.first_ns = was->record.first_ns;
+        f->check = was->check;
+    }
+    dequeue(log, denied);
+    delete(log, denied);
+}
+
+static uint32_t connection_of(struct dp_flow_log *log, const struct dp_record *record, uint32_t k,
+                              const struct dp_flow *flow)
+{
+    const struct dp_check *check = &record->check[k];
+    uint32_t hash = hash_of_connection(log, check->zone, check->origin, check->opened_by);
+    uint32_t i = find_connection(log, hash, check->zone, check->origin, check->opened_by);
+
+    if (!i) {
+        i = insert(log, hash);
+        if (!i)
+            return 0;
+        begin(log, i, record, k);
+        log->flows[i].opened_by = check->opened_by;
+        log->flows[i].record.origin = check->origin;
+        log->flows[i].record.end = DP_FLOW_EXPIRED;
+        describe(&log->flows[i], check, flow);
+    }
+    /* Fragments that had to wait for the packet that opened it come before. */
+    if (log->added == check->opened_by) {
+        describe(&log->flows[i], check, flow);
+        absorb(log, i);
+    }
+    return i;
+}
+
+static uint32_t denied_flow_of(struct dp_flow_log *log, const struct dp_record *record, uint32_t k,
+                               const struct dp_flow *flow)
+{
+    const struct dp_check *check = &record->check[k];
+    struct dp_flow_key key;
+    uint32_t hash, i;
+
+    key_of(flow, check->zone, check->direction, &key);
+    hash = hash_of_flow(log, &key);
+    i = find_denied(log, hash, &key);
+    if (!i) {
+        i = insert(log, hash);
+        if (!i)
+            return 0;
+        begin(log, i, record, k);
+        log->flows[i].record.origin = check->direction == DP_INGRESS ? DP_INBOUND : DP_OUTBOUND;
+        describe(&log->flows[i], check, flow);
+    }
+    return i;
+}
+
+static bool add_check(struct dp_flow_log *log, const struct dp_record *record, uint32_t k, const struct dp_flow *flow)
+{
+    const struct dp_check *check = &record->check[k];
+    struct dp_flow_record *r;
+    uint32_t i;
+
+    /* Passed without a connection, or by one that was opened before. */
+    if (check->origin == DP_ORIGIN_NONE ? check->verdict == DP_ALLOW : check->opened_by == 0)
+        return true;
+    i = check->origin ? connection_of(log, record, k, flow) : denied_flow_of(log, record, k, flow);
+    if (!i)
+        return false;
+    r = &log->flows[i].record;
+    if (r->last_ns < record->time_ns)
+        r->last_ns = record->time_ns;
+    if (check->verdict == DP_ALLOW) {
+        r->passed[check->direction].packets++;
+        r->passed[check->direction].bytes += record->length;
+    } else {
+        r->denied++;
+    }
+    return log->flows[i].opened_by || enqueue(log, i);
+}
+
+int dp_flow_log_add(struct dp_flow_log *log, const struct dp_record *records, const struct dp_flow *flows, uint32_t n)
+{
+    for (uint32_t i = 0; i < n && !log->out_of_memory; i++) {
+        log->added++;
+        if (!count_ends(log, log->added))
+            log->out_of_memory = true;
+        for (uint32_t k = 0; k < records[i].checks && !log->out_of_memory; k++)
+            if (!add_check(log, &records[i], k, &flows[i]))
+                log->out_of_memory = true;
+    }
+    return log->out_of_memory ? DP_E_MEMORY : 0;
+}
+
+/* ---- the finish ---- */
+
+/* What stands in the table is live, or has ended where it stands. */
+static void look_at_table(struct dp_flow_log *log)
+{
+    struct dp_conntrack *ct = &log->engine->conntrack;
+
+    for (uint32_t entry = 1; entry <= ct->table.high; entry++) {
+        const struct dp_entry *e = &ct->table.entries[entry];
+        enum dp_conn_status status = dp_conntrack_status(ct, entry);
+        struct ended ended;
+
+        if (e->state == DP_CONN_INVALID)
+            continue;
+        ended = ended_of(log, entry, status == DP_CONN_NONE ? DP_FLOW_EXPIRED : DP_FLOW_LIVE);
+        if (e->state == DP_CONN_TCP_TIME_WAIT)
+            ended.end = DP_FLOW_CLOSED;
+        else if (e->state == DP_CONN_TCP_CLOSE)
+            ended.end = DP_FLOW_RESET;
+        else if (e->flags & DP_ENTRY_CUT)
+            ended.end = DP_FLOW_DISCONNECTED;
+        if (ended.opened_by)
+            (void)note_end(log, &ended);
+    }
+}
+
+struct placed {
+    uint64_t first_packet;
+    uint32_t check;
+    uint32_t flow;
+};
+
+static int compare_places(const void *a, const void *b)
+{
+    const struct placed *x = a, *y = b;
+
+    if (x->first_packet != y->first_packet)
+        return x->first_packet < y->first_packet ? -1 : 1;
+    return (x->check > y->check) - (x->check < y->check);
+}
+
+int dp_flow_log_finish(struct dp_flow_log *log)
+{
+    struct placed *places;
+    uint32_t n = 0;
+
+    if (log->finished)
+        return 0;
+    if (log->out_of_memory || !count_ends(log, UINT64_MAX))
+        return DP_E_MEMORY;
+    places = malloc((log->count ? log->count : 1) * sizeof *places);
+    if (!places)
+        return DP_E_MEMORY;
+    look_at_table(log);
+    for (uint32_t b = 0; b <= log->bucket_mask; b++)
+        for (uint32_t i = log->buckets[b]; i; i = log->flows[i].next)
+            places[n++] = (struct placed){log->flows[i].record.first_packet, log->flows[i].check, i};
+    qsort(places, n, sizeof *places, compare_places);
+    for (uint32_t k = 0; k < n && !log->out_of_memory; k++)
+        log->out_of_memory = !give(log, &log->flows[places[k].flow].record);
+    free(places);
+    log->finished = true;
+    return log->out_of_memory ? DP_E_MEMORY : 0;
+}
+
+int dp_flow_log_take(struct dp_flow_log *log, struct dp_flow_record *out, uint32_t n)
+{
+    uint32_t have = log->n_given - log->first_given;
+
+    n = n < have ? n : have;
+    n = n < INT32_MAX ? n : INT32_MAX;
+    if (n)
+        memcpy(out, log->given + log->first_given, n * sizeof *out);
+    log->first_given += n;
+    if (log->first_given == log->n_given)
+        log->first_given = log->n_given = 0;
+    return (int)n;
+}
+
+int dp_flow_log_new(struct dp_engine *engine, uint32_t most, struct dp_flow_log **log)
+{
+    struct dp_flow_log *l;
+
+    *log = NULL;
+    if (engine->conntrack.observe)
+        return DP_E_ARGUMENT;
+    l = calloc(1, sizeof *l);
+    if (!l)
+        return DP_E_MEMORY;
+    l->engine = engine;
+    l->before = dp_engine_frames(engine);
+    l->early_drops = engine->conntrack.early_drops;
+    l->most = most;
+    if (!lay_index(l, 1024) || dp_conntrack_note_openers(&engine->conntrack) < 0) {
+        free(l->buckets);
+        free(l);
+        return DP_E_MEMORY;
+    }
+    dp_conntrack_observe(&engine->conntrack, observe, l);
+    *log = l;
+    return 0;
+}
+
+void dp_flow_log_free(struct dp_flow_log *log)
+{
+    if (!log)
+        return;
+    dp_conntrack_observe(&log->engine->conntrack, NULL, NULL);
+    free(log->flows);
+    free(log->buckets);
+    free(log->ended);
+    free(log->given);
+    free(log);
+}

@@ -1,0 +1,152 @@
+"""Flow records of a replay written to a file: JSON lines, CSV or Parquet, by the file's ending (SPEC 8.2).
+
+The packets are gathered by flow in C, a batch at a time; Python sees flows.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import sys
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from functools import partial
+from pathlib import Path
+from typing import Any, BinaryIO, Protocol
+
+from dataplane._core import ffi, lib
+from dataplane._core.errors import check
+from dataplane.engine import Engine
+from dataplane.flow import TIMES, FlowRecord, flow_json, flow_records, time_text
+from dataplane.outputs import OutputFile
+from dataplane.verdict import Names
+
+#: Denied flows and ended connections that are kept: up to so many, all flows are written in the order of their first
+#: packets.
+KEPT = 1 << 18
+_BATCH = 4096
+
+
+class FlowWriter(Protocol):
+    """Takes records as they are given out."""
+
+    def write(self, flows: Sequence[FlowRecord]) -> None:
+        """Writes records."""
+
+    def close(self) -> None:
+        """Finishes the file."""
+
+
+def _free(_engine: object, log: Any) -> None:
+    """Frees a log while the engine that it follows is there."""
+    lib.dp_flow_log_free(log)
+
+
+class FlowLog:
+    """Gathers the packets of a replay by flow; an observer of `Replay`, made before its first packet.
+
+    Records go to `writer` once they are given out: ended connections and the denied flows that were silent longest as
+    soon as there are more than `kept` of these, all others by `finish`, in the order of their first packets.
+    """
+
+    def __init__(self, engine: Engine, writer: FlowWriter, *, name: str = "-", kept: int = KEPT) -> None:
+        """Follows `engine`; an OSError of the writer has `name` as its file."""
+        out = ffi.new("struct dp_flow_log **")
+        check(lib.dp_flow_log_new(engine.handle, kept, out), "making the flow log")
+        self._handle: Any = ffi.gc(out[0], partial(_free, engine.handle))
+        self._names = engine.names
+        self._writer = writer
+        self._name = name
+        self._array = ffi.new("struct dp_flow_record[]", _BATCH)
+
+    def observe(self, _first_packet: int, n: int, records: Any, flows: Any, names: Names) -> None:
+        """Adds a batch of records (`Observer`)."""
+        self._names = names
+        check(lib.dp_flow_log_add(self._handle, records, flows, n), "gathering flows")
+        self._write()
+
+    def finish(self) -> None:
+        """Writes all that is left; no more packets come."""
+        check(lib.dp_flow_log_finish(self._handle), "gathering flows")
+        self._write()
+
+    def close(self) -> None:
+        """Leaves the engine and finishes the file."""
+        self._handle = None
+        with self._named():
+            self._writer.close()
+
+    def _write(self) -> None:
+        while n := check(lib.dp_flow_log_take(self._handle, self._array, _BATCH), "taking flows"):
+            with self._named():
+                self._writer.write(list(flow_records(self._array, n, self._names)))
+
+    @contextmanager
+    def _named(self) -> Iterator[None]:
+        try:
+            yield
+        except OSError as error:
+            raise OSError(error.errno, error.strerror, self._name) from None
+
+
+def open_flow_writer(path: str, output: OutputFile | None) -> FlowWriter:
+    """A writer by the ending of `path`: ``.csv``, ``.parquet``, JSON lines for all else and for ``-``.
+
+    `output` is where it writes; None is standard output. Raises OSError where the file cannot be written,
+    ModuleNotFoundError for Parquet without pyarrow.
+    """
+    ending = Path(path).suffix.lower()
+    if ending == ".parquet":
+        from dataplane.replay.parquet import FlowParquetWriter
+
+        return FlowParquetWriter(output.path if output else path)
+    file = output.open() if output else sys.stdout.buffer
+    return CsvWriter(file) if ending == ".csv" else JsonWriter(file)
+
+
+class JsonWriter:
+    """Records as lines of JSON."""
+
+    def __init__(self, file: BinaryIO) -> None:
+        self._file = file
+
+    def write(self, flows: Sequence[FlowRecord]) -> None:
+        """Writes a line for each."""
+        self._file.write("".join(flow_json(flow, json.dumps) for flow in flows).encode())
+
+    def close(self) -> None:
+        """Flushes, and closes the file unless it is standard output."""
+        _close(self._file)
+
+
+class CsvWriter:
+    """Records as rows of CSV behind a header; what is null is empty."""
+
+    def __init__(self, file: BinaryIO) -> None:
+        self._file = file
+        self._write([FlowRecord._fields])
+
+    def write(self, flows: Sequence[FlowRecord]) -> None:
+        """Writes a row for each."""
+        self._write(map(_texts, flows))
+
+    def _write(self, rows: Any) -> None:
+        text = io.StringIO()
+        csv.writer(text, lineterminator="\n").writerows(rows)
+        self._file.write(text.getvalue().encode())
+
+    def close(self) -> None:
+        """Flushes, and closes the file unless it is standard output."""
+        _close(self._file)
+
+
+def _texts(flow: FlowRecord) -> list[Any]:
+    fields: Iterator[tuple[str, Any]] = zip(flow._fields, flow, strict=True)
+    return [time_text(value) if name in TIMES else value for name, value in fields]
+
+
+def _close(file: BinaryIO) -> None:
+    file.flush()
+    if file is not sys.stdout.buffer:
+        file.close()
