@@ -444,6 +444,103 @@ static void test_nobody_outside_is_an_instance_here(void)
     unmake(&n);
 }
 
+/* The answers of one port's checks, by verdict and reason. */
+static uint64_t answered(const struct net *n, uint32_t port, enum dp_direction direction, enum dp_verdict verdict,
+                         enum dp_reason reason)
+{
+    struct dp_port_counters c;
+
+    dp_firewall_port_counters(n->firewall, port, &c);
+    return c.check[direction][verdict][reason].packets;
+}
+
+/* A, whose balancer (10.0.0.77, with the uplink's MAC) is behind the third port; B's port is an uplink. */
+static bool make_balanced(struct net *n)
+{
+    struct dp_port balancer = {.zone = DP_ZONE_NONE, .balancer = 1, .has_mac = 1}, outside = {.zone = DP_ZONE_NONE};
+    struct dp_holding holdings[2] = {{{{10, 0, 0, 1}, 32}, 4, A, 0}, {{{10, 0, 0, 2}, 32}, 4, B, 0}};
+    struct dp_balancer_address address = {{10, 0, 0, 77}, 4, 1, 1};
+    struct dp_mac mac = {.balancer = 1, .has_port = 1};
+    struct dp_backend backend = {1, A};
+
+    if (!make(n, 1))
+        return false;
+    memcpy(mac.mac, macs[UPLINK], 6);
+    memcpy(balancer.mac, macs[UPLINK], 6);
+    dp_endpoints_free(n->endpoints);
+    return CHECK_EQUAL(dp_endpoints_new(holdings, 2, &mac, 1, &address, 1, &backend, 1, &n->endpoints), 0) &&
+           CHECK_EQUAL(put_in_force(n, NULL, 0, NULL), 0) &&
+           CHECK_EQUAL(dp_firewall_set_port(n->firewall, UPLINK, &balancer), 0) &&
+           CHECK_EQUAL(dp_firewall_set_port(n->firewall, B, &outside), 0);
+}
+
+/* SPEC 3.5: a balancer that has a port counts only there, and its MAC leads there before it has said anything. */
+static void test_a_balancer_counts_only_at_its_port(void)
+{
+    struct net n;
+    struct bytes f;
+
+    if (!make_balanced(&n))
+        return;
+    f = udp(macs[UPLINK], A, 1, 77, 54, 0);
+    put(&n, A, 0, &f);
+    COMES(&n, UPLINK, &f);
+    NOTHING(&n, B);
+    CHECK_EQUAL(answered(&n, A, DP_EGRESS, DP_ALLOW, DP_REASON_LOAD_BALANCER), 1);
+    /* With a client's address, to a port that no rule opens. */
+    f = udp(macs[A], UPLINK, 200, 1, 54, 0);
+    put(&n, UPLINK, 0, &f);
+    COMES(&n, A, &f);
+    CHECK_EQUAL(answered(&n, A, DP_INGRESS, DP_ALLOW, DP_REASON_LOAD_BALANCER), 1);
+    /* To its address by another port: the rules decide. */
+    f = udp(macs[B], B, 9, 99, 53, 0);
+    put(&n, B, 0, &f);
+    COMES(&n, UPLINK, &f);
+    COMES(&n, A, &f);
+    f = udp(macs[B], A, 1, 77, 54, 0);
+    put(&n, A, 0, &f);
+    COMES(&n, B, &f);
+    CHECK_EQUAL(answered(&n, A, DP_EGRESS, DP_ALLOW, DP_REASON_LOAD_BALANCER), 1);
+    CHECK_EQUAL(answered(&n, A, DP_EGRESS, DP_ALLOW, DP_REASON_RULE), 1);
+    unmake(&n);
+}
+
+/* Nobody else is it, whatever the rules: by its address or its MAC, from outside or from an instance's port. */
+static void test_nobody_else_is_a_balancer_that_has_a_port(void)
+{
+    static const struct dp_port others[] = {
+        {.zone = DP_ZONE_NONE}, {.zone = B, .guarded = 0}, {.zone = B, .guarded = 1}};
+    struct net n;
+    struct bytes f;
+
+    if (!make_balanced(&n))
+        return;
+    f = udp(macs[UPLINK], A, 1, 200, 54, 0);
+    put(&n, A, 0, &f);
+    COMES(&n, UPLINK, &f);
+    for (uint32_t i = 0; i < sizeof others / sizeof *others; i++) {
+        int own = others[i].zone == B ? 2 : 9;
+
+        CHECK_EQUAL(dp_firewall_set_port(n.firewall, B, &others[i]), 0);
+        f = udp(macs[A], B, 77, 1, 53, 0); /* its address */
+        put(&n, B, 0, &f);
+        f = udp(macs[A], UPLINK, own, 1, 53, 0); /* its MAC */
+        put(&n, B, 0, &f);
+        NOTHING(&n, A);
+        f = udp(macs[UPLINK], A, 1, 200, 54, 0); /* which leads where it did */
+        put(&n, A, 0, &f);
+        COMES(&n, UPLINK, &f);
+        NOTHING(&n, B);
+    }
+    CHECK_EQUAL(invalid(&n, A, DP_INGRESS), 2);
+    CHECK_EQUAL(invalid(&n, B, DP_EGRESS), 4);
+    /* It is asked of who speaks as it, not of all. */
+    f = udp(macs[A], B, 2, 1, 53, 0);
+    put(&n, B, 0, &f);
+    COMES(&n, A, &f);
+    unmake(&n);
+}
+
 /* An instance's own request of RARP (SPEC 4.8) leaves it, to nobody but uplinks, and teaches the switch. */
 static void test_a_machine_that_has_moved_announces_itself(void)
 {
@@ -1051,6 +1148,8 @@ static void test_all(void)
     test_other_senders_are_refused();
     test_no_frame_steals_a_mac();
     test_nobody_outside_is_an_instance_here();
+    test_a_balancer_counts_only_at_its_port();
+    test_nobody_else_is_a_balancer_that_has_a_port();
     test_a_machine_that_has_moved_announces_itself();
     test_a_fragment_waits_for_its_first();
     test_places_to_wait_are_shared_by_port();

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import random
 import socket
 import struct
@@ -49,9 +50,11 @@ security_groups:
       - {id: never, direction: ingress, action: deny}
 """
 
-BALANCER = """
+BALANCER_NUMBER = 77
+BALANCER = f"""
 load_balancers:
-  - {id: lb, interface: lb0, backends: [c], transfer_client_ip: true}
+  - {{id: lb, interface: lb0, addresses: [{four(BALANCER_NUMBER)}], mac: "{mac(BALANCER_NUMBER)}", backends: [c],
+     transfer_client_ip: true}}
 """
 
 
@@ -178,12 +181,44 @@ def test_a_virtual_mac_moves_and_goes_with_its_address_only(site: Guarded) -> No
 def test_a_balancer_behind_its_port(site: Guarded) -> None:
     """SPEC 3.5: what comes from it passes whatever the rules, with the client's address; all else is denied."""
     lb, c = site.net.host("lb"), site.guest("c")
-    lb.ip("address", "add", f"{four(77)}/24", "dev", "eth0")
+    lb.ip("link", "set", "eth0", "address", mac(BALANCER_NUMBER))
+    lb.ip("address", "add", f"{four(BALANCER_NUMBER)}/24", "dev", "eth0")
     assert pings(lb, four(3))
     c.serve(8080, "python3", "-m", "http.server", "8080", "--directory", "/proc/self")
     assert "cmdline" in fetches(lb, f"http://{four(3)}:8080/")
     assert not pings(site.world, four(3), count=1)
     assert not pings(site.guest("a"), four(3), count=1)
+
+
+def test_nobody_else_is_a_balancer_that_has_a_port(site: Guarded) -> None:
+    """SPEC 3.5: its address and its MAC count at its port alone, where its MAC stays; from elsewhere they are refused,
+    at its backend and at a guest whose rules would let it in."""
+    lb, world, own = site.net.host("lb"), site.world, mac(BALANCER_NUMBER)
+    elsewhere = [(world, "eth0", WORLD), (site.guest("b"), "eth-b", 2), (site.guest("d"), "eth-d", 4)]
+    with contextlib.ExitStack() as stack:
+        taps = {
+            host.name: stack.enter_context(tapped(host, interface))
+            for host, interface, _ in [*elsewhere, (lb, "eth0", 0), (site.guest("c"), "eth-c", 3)]
+        }
+        open_guest = stack.enter_context(tapped(site.guest("a"), "eth-a"))
+        for to, target in ((3, taps[site.guest("c").name]), (1, open_guest)):
+            for host, interface, number in elsewhere:
+                at_home = host.run("cat", f"/sys/class/net/{interface}/address").stdout.strip()
+                for source, address in ((at_home, BALANCER_NUMBER), (own, number), (own, BALANCER_NUMBER)):
+                    said = token()
+                    head = Ether(src=source, dst=mac(to)) / IP(src=four(address), dst=four(to))
+                    taps[host.name].send(raw(head / UDP(dport=99) / said))
+                    assert not target.seen(said, 0.1), f"{interface} as {source} {four(address)} to guest {to}"
+        said = token()
+        head = Ether(src=own, dst=mac(3)) / IP(src="198.51.100.9", dst=four(3))
+        taps[lb.name].send(raw(head / UDP(dport=9) / said))
+        assert taps[site.guest("c").name].seen(said)
+        said = token()
+        head = Ether(src=mac(3), dst=own) / IP(src=four(3), dst=four(BALANCER_NUMBER))
+        taps[site.guest("c").name].send(raw(head / UDP(dport=9) / said))
+        assert taps[lb.name].seen(said)
+    station = next(s for s in site.ask("stations") if s["mac"] == own)
+    assert (station["port"], station["fixed"]) == ("lb0", True)
 
 
 def test_neighbours_and_a_router(site: Guarded) -> None:
