@@ -355,40 +355,76 @@ static uint32_t macs_of(const struct dp_endpoints *e, uint32_t zone)
     return low;
 }
 
-/* The entry of this MAC, NULL where the zone does not have it. */
-static const struct dp_mac *find_mac(const struct dp_endpoints *e, uint32_t zone, const uint8_t *mac)
-{
-    for (uint32_t i = macs_of(e, zone); i < e->n_macs && e->macs[i].zone == zone; i++)
-        if (memcmp(e->macs[i].mac, mac, 6) == 0)
-            return &e->macs[i];
-    return NULL;
-}
-
-uint32_t dp_endpoints_by_mac(const struct dp_endpoints *e, uint32_t shared, const uint8_t *mac)
-{
-    const struct list *list = &e->lists[shared - DP_SHARED];
-
-    uint32_t found = DP_NO_ZONE;
-
-    for (uint32_t i = 0; mac && i < list->count; i++) {
-        const struct dp_mac *known = find_mac(e, e->listed[list->first + i].zone, mac);
-
-        if (known && !known->family)
-            return known->zone;
-        if (known && found != DP_NO_ZONE)
-            return DP_NO_ZONE;
-        if (known)
-            found = known->zone;
-    }
-    return found;
-}
-
 static bool covers(const struct dp_prefix *prefix, const union dp_address *address)
 {
     uint32_t bytes = prefix->bits / 8, bits = prefix->bits % 8;
 
     return memcmp(prefix->address, address->byte, bytes) == 0 &&
            (!bits || (prefix->address[bytes] ^ address->byte[bytes]) >> (8 - bits) == 0);
+}
+
+/* The entry of this MAC in a zone: of its interface, else the virtual one of the address; NULL for none. */
+static const struct dp_mac *find_mac(const struct dp_endpoints *e, uint32_t zone, const uint8_t *mac, uint32_t family,
+                                     const union dp_address *address)
+{
+    const struct dp_mac *found = NULL;
+
+    for (uint32_t i = macs_of(e, zone); i < e->n_macs && e->macs[i].zone == zone; i++) {
+        const struct dp_mac *known = &e->macs[i];
+
+        if (memcmp(known->mac, mac, 6) != 0)
+            continue;
+        if (!known->family)
+            return known;
+        if (known->family == family && covers(&known->pair, address))
+            found = known;
+    }
+    return found;
+}
+
+uint32_t dp_endpoints_by_mac(const struct dp_endpoints *e, uint32_t shared, const uint8_t *mac, uint32_t family,
+                             const union dp_address *address)
+{
+    const struct list *list = &e->lists[shared - DP_SHARED];
+    uint32_t found = DP_NO_ZONE, virtual = 0;
+
+    for (uint32_t i = 0; mac && i < list->count; i++) {
+        const struct dp_mac *known = find_mac(e, e->listed[list->first + i].zone, mac, family, address);
+
+        if (known && !known->family)
+            return known->zone;
+        if (known && !virtual++)
+            found = known->zone;
+    }
+    return virtual == 1 ? found : DP_NO_ZONE;
+}
+
+bool dp_endpoints_is_others_mac(const struct dp_endpoints *e, uint32_t zone, const uint8_t *mac)
+{
+    bool others = false;
+
+    for (uint32_t i = e->n_balancer_macs; i < e->n_macs; i++)
+        if (!e->macs[i].family && memcmp(e->macs[i].mac, mac, 6) == 0) {
+            if (e->macs[i].zone == zone)
+                return false;
+            others = true;
+        }
+    return others;
+}
+
+uint32_t dp_endpoints_nth_virtual(const struct dp_endpoints *e, uint32_t zone, const uint8_t *mac, uint32_t nth,
+                                  union dp_address *address)
+{
+    for (uint32_t i = macs_of(e, zone); mac && i < e->n_macs && e->macs[i].zone == zone; i++) {
+        const struct dp_mac *known = &e->macs[i];
+
+        if (known->family && known->pair.bits == (known->family == 4 ? 32 : 128) && memcmp(known->mac, mac, 6) == 0 &&
+            !nth--) {
+            memcpy(address, known->pair.address, sizeof *address);
+            return known->family;
+        }
+    }
+    return 0;
 }
 
 bool dp_endpoints_is_virtual_mac(const struct dp_endpoints *e, uint32_t zone, const uint8_t *mac, uint32_t family,

@@ -27,8 +27,18 @@ static inline bool dp_is_shared(uint32_t zone)
     return zone >= DP_SHARED && zone != DP_NO_ZONE;
 }
 
-/* The holder with this MAC, DP_NO_ZONE for none, or where it is the virtual MAC of several; `mac` may be NULL. */
-uint32_t dp_endpoints_by_mac(const struct dp_endpoints *endpoints, uint32_t shared, const uint8_t *mac);
+/*
+ * The holder of a shared address with this MAC, its own or the virtual MAC that goes with the address; DP_NO_ZONE for
+ * none, or where it is the virtual MAC of several. `mac` may be NULL.
+ */
+uint32_t dp_endpoints_by_mac(const struct dp_endpoints *endpoints, uint32_t shared, const uint8_t *mac, uint32_t family,
+                             const union dp_address *address);
+/* Whether another instance than `zone`, and not `zone`, has this MAC at its interface. Looks at all. */
+bool dp_endpoints_is_others_mac(const struct dp_endpoints *endpoints, uint32_t zone, const uint8_t *mac);
+/* The nth virtual IP of `zone`, from 0, that is a single address and goes with this virtual MAC; its family, 0 for none
+ * more. */
+uint32_t dp_endpoints_nth_virtual(const struct dp_endpoints *endpoints, uint32_t zone, const uint8_t *mac, uint32_t nth,
+                                  union dp_address *address);
 bool dp_endpoints_holds(const struct dp_endpoints *endpoints, uint32_t shared, uint32_t zone);
 uint32_t dp_endpoints_first(const struct dp_endpoints *endpoints, uint32_t shared);
 

@@ -16,7 +16,8 @@
 struct dp_job {
     struct dp_packet packet;
     const struct dp_place *place; /* NULL where addresses tell it */
-    uint32_t zone[DP_DIRECTIONS];
+    uint32_t zone[DP_DIRECTIONS]; /* of an address that several hold, what dp_endpoints_find says until it is judged */
+    bool tells;                   /* may say which of several has an address */
     uint32_t hash[DP_DIRECTIONS];
     struct dp_flow_key key[DP_DIRECTIONS];
 };

@@ -111,26 +111,67 @@ static void claim(struct dp_owners *o, const struct claim *c, uint32_t zone)
     o->claim[i].zone = zone;
 }
 
+/* ARP says itself whose hardware address the sender's is; the frame may come from somebody else. */
+static const uint8_t *sender_of(const struct dp_packet *p)
+{
+    return p->kind == DP_PACKET_ARP ? p->inside : p->source_mac;
+}
+
 uint32_t dp_owners_choose(struct dp_owners *o, const struct dp_endpoints *endpoints, uint32_t shared,
                           const struct dp_packet *p, uint32_t direction)
 {
     bool sends = direction == DP_EGRESS;
-    struct claim c = wanted(endpoints, shared, p->family, sends ? p->source.byte : p->destination.byte, p->vlans);
+    const union dp_address *address = sends ? &p->source : &p->destination;
+    struct claim c = wanted(endpoints, shared, p->family, address->byte, p->vlans);
     uint32_t zone = DP_NO_ZONE, i;
 
-    /* ARP says itself whose hardware address the sender's is; the frame may come from somebody else. */
     if (sends && p->kind == DP_PACKET_ARP)
-        zone = dp_endpoints_by_mac(endpoints, shared, p->inside);
+        zone = dp_endpoints_by_mac(endpoints, shared, p->inside, p->family, address);
     if (zone == DP_NO_ZONE)
-        zone = dp_endpoints_by_mac(endpoints, shared, sends ? p->source_mac : p->destination_mac);
-    if (zone != DP_NO_ZONE) {
-        if (sends && p->kind != DP_PACKET_MALFORMED)
-            claim(o, &c, zone);
+        zone = dp_endpoints_by_mac(endpoints, shared, sends ? p->source_mac : p->destination_mac, p->family, address);
+    if (zone != DP_NO_ZONE)
         return zone;
-    }
+    /* Who announces an address to itself is the one that it reaches. */
+    if (!sends && memcmp(&p->source, &p->destination, p->family == 4 ? 4 : 16) == 0)
+        return dp_owners_choose(o, endpoints, shared, p, DP_EGRESS);
     i = find(o, &c);
     return i && dp_endpoints_holds(endpoints, shared, o->claim[i].zone) ? o->claim[i].zone
                                                                         : dp_endpoints_first(endpoints, shared);
+}
+
+/* ---- learning ---- */
+
+/* Whether what is told of `zone` came in a frame of another instance: none may speak for another. */
+static bool is_forged(const struct dp_endpoints *endpoints, const struct dp_packet *p, uint32_t zone)
+{
+    return p->source_mac && dp_endpoints_is_others_mac(endpoints, zone, p->source_mac);
+}
+
+/* `zone` has the address from now on, if several hold it and `zone` is one of them. */
+static void give(struct dp_owners *o, const struct dp_endpoints *endpoints, const struct dp_packet *p, uint32_t family,
+                 const union dp_address *address, uint32_t zone)
+{
+    uint32_t shared = dp_endpoints_find(endpoints, family, address);
+    struct claim c;
+
+    if (!dp_is_shared(shared) || !dp_endpoints_holds(endpoints, shared, zone))
+        return;
+    c = wanted(endpoints, shared, family, address->byte, p->vlans);
+    claim(o, &c, zone);
+}
+
+/* The holder that a MAC in the packet tells, else the frame's own. */
+static uint32_t told(const struct dp_endpoints *endpoints, const struct dp_packet *p, uint32_t family,
+                     const union dp_address *address, const uint8_t *mac)
+{
+    uint32_t shared = dp_endpoints_find(endpoints, family, address), zone;
+
+    if (!dp_is_shared(shared))
+        return DP_NO_ZONE;
+    zone = dp_endpoints_by_mac(endpoints, shared, mac, family, address);
+    if (zone == DP_NO_ZONE)
+        return mac == p->source_mac ? zone : dp_endpoints_by_mac(endpoints, shared, p->source_mac, family, address);
+    return mac != p->source_mac && is_forged(endpoints, p, zone) ? DP_NO_ZONE : zone;
 }
 
 /* The target link-layer address (RFC 4861, 4.6.1) among `n` bytes of options, else NULL. */
@@ -146,24 +187,61 @@ static const uint8_t *link_layer_address(const uint8_t *options, uint32_t n)
     return NULL;
 }
 
-void dp_owners_advertised(struct dp_owners *o, const struct dp_endpoints *endpoints, const struct dp_packet *p)
+static void learn_advertised(struct dp_owners *o, const struct dp_endpoints *endpoints, const struct dp_packet *p,
+                             uint32_t sender)
 {
     union dp_address target;
-    uint32_t shared, zone;
-    struct claim c;
+    uint32_t zone;
 
     if ((p->selector >> 8 & 0xff) != NEIGHBOUR_ADVERTISEMENT || p->inside_captured < sizeof target)
         return;
     memcpy(&target, p->inside, sizeof target);
-    shared = dp_endpoints_find(endpoints, 6, &target);
-    if (!dp_is_shared(shared))
+    zone = told(endpoints, p, 6, &target,
+                link_layer_address(p->inside + sizeof target, p->inside_captured - sizeof target));
+    if (zone != DP_NO_ZONE && (sender == DP_NO_ZONE || sender == zone))
+        give(o, endpoints, p, 6, &target, zone);
+}
+
+/*
+ * Who sends advertisements of VRRP (RFC 9568, 5.2; RFC 3768, 5.1) has the addresses in them; CARP names none. By
+ * either, who sends from a virtual MAC has the virtual IPs that go with it. Who resigns has nothing any more.
+ */
+static void learn_redundancy(struct dp_owners *o, const struct dp_endpoints *endpoints, const struct dp_packet *p,
+                             uint32_t sender)
+{
+    enum { HEADER = 8, ADVERTISEMENT = 1, CARP_SIZE = 36, CARP_WORDS = 7 };
+    uint32_t size = p->family == 4 ? 4 : 16, family;
+    const uint8_t *said = p->inside;
+    union dp_address address;
+    bool carp;
+
+    if (sender == DP_NO_ZONE || p->inside_captured < HEADER || (said[0] & 15) != ADVERTISEMENT ||
+        is_forged(endpoints, p, sender))
         return;
-    zone = dp_endpoints_by_mac(endpoints, shared,
-                               link_layer_address(p->inside + sizeof target, p->inside_captured - sizeof target));
-    if (zone == DP_NO_ZONE)
-        zone = dp_endpoints_by_mac(endpoints, shared, p->source_mac);
-    if (zone == DP_NO_ZONE)
+    carp = said[0] >> 4 == 2 && said[3] == CARP_WORDS && p->inside_length == CARP_SIZE;
+    if (carp ? said[2] == 255 && said[5] == 255 : said[2] == 0)
         return;
-    c = wanted(endpoints, shared, 6, target.byte, p->vlans);
-    claim(o, &c, zone);
+    for (uint32_t i = 0; !carp && i < said[3] && HEADER + (i + 1) * size <= p->inside_captured; i++) {
+        memset(&address, 0, sizeof address);
+        memcpy(&address, said + HEADER + i * size, size);
+        give(o, endpoints, p, p->family, &address, sender);
+    }
+    for (uint32_t i = 0; (family = dp_endpoints_nth_virtual(endpoints, sender, p->source_mac, i, &address)); i++)
+        give(o, endpoints, p, family, &address, sender);
+}
+
+void dp_owners_learn(struct dp_owners *o, const struct dp_endpoints *endpoints, const struct dp_packet *p,
+                     uint32_t sender)
+{
+    uint32_t zone;
+
+    if (p->kind == DP_PACKET_MALFORMED)
+        return;
+    if (p->icmp_class == DP_ICMP_CONTROL && p->inside)
+        learn_advertised(o, endpoints, p, sender);
+    if (p->protocol == DP_PROTO_VRRP && p->inside)
+        learn_redundancy(o, endpoints, p, sender);
+    zone = told(endpoints, p, p->family, &p->source, sender_of(p));
+    if (zone != DP_NO_ZONE)
+        give(o, endpoints, p, p->family, &p->source, zone);
 }

@@ -211,6 +211,11 @@ static void parse_whole_transport(struct dp_reader *r, struct dp_packet *packet,
         parse_ports(r, packet, 12);
         packet->selector |= packet->destination_port;
         break;
+    case DP_PROTO_VRRP:
+        packet->inside = r->at;
+        packet->inside_captured = r->captured;
+        packet->inside_length = r->length;
+        break;
     case DP_PROTO_ICMP:
         if (packet->family == 4)
             parse_icmp(r, packet, hop_limit);

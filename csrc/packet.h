@@ -35,6 +35,7 @@ enum {
     DP_PROTO_UDP = 17,
     DP_PROTO_DCCP = 33,
     DP_PROTO_ICMPV6 = 58,
+    DP_PROTO_VRRP = 112, /* and CARP */
     DP_PROTO_SCTP = 132,
     DP_PROTO_UDPLITE = 136
 };
@@ -99,10 +100,10 @@ struct dp_packet {
     struct dp_tcp_segment tcp;
     /* NULL for most. The packet that an ICMP error quotes; what follows the first 8 bytes of well-formed neighbour
      * discovery; the 20 bytes of addresses of ARP, or of a request of RARP, and what stands behind them; what UDP
-     * carries. */
+     * or VRRP carries. */
     const uint8_t *inside;
     uint32_t inside_captured;
-    uint32_t inside_length; /* on the wire; of ARP, RARP and UDP */
+    uint32_t inside_length; /* on the wire; of ARP, RARP, UDP and VRRP */
     uint32_t trailer;       /* bytes of the frame behind the IP packet */
 };
 

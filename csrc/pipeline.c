@@ -37,24 +37,39 @@ static inline __attribute__((always_inline)) void know(const struct dp_engine *e
     const struct dp_packet *p = &job->packet;
 
     job->zone[direction] = zone;
-    if (zone == DP_NO_ZONE || p->kind != DP_PACKET_IP)
+    if (zone >= DP_SHARED || p->kind != DP_PACKET_IP)
         return;
     dp_flow_key_of(p, zone, direction, &job->key[direction]);
     job->hash[direction] = dp_flow_hash(&engine->conntrack.table.secret, &job->key[direction]);
     dp_flow_table_prefetch_slot(&engine->conntrack.table, job->hash[direction]);
 }
 
-/* Finds the zone on one side by its address. */
-static inline __attribute__((always_inline)) void look_up(struct dp_engine *engine,
-                                                          const struct dp_endpoints *endpoints, struct dp_job *job,
-                                                          const union dp_address *address, const uint32_t direction)
+/* VLANs belong to the key where two networks share addresses. */
+static inline void tag(const struct dp_engine *engine, struct dp_job *job, uint32_t direction)
 {
     const struct dp_packet *p = &job->packet;
-    uint32_t zone = dp_endpoints_find(endpoints, p->family, address);
 
-    if (dp_is_shared(zone))
-        zone = dp_owners_choose(engine->owners, endpoints, zone, p, direction);
-    know(engine, job, zone, direction);
+    if (p->vlans && p->kind == DP_PACKET_IP)
+        dp_job_tag(engine, p->vlans, job->zone[direction], &job->key[direction], &job->hash[direction]);
+}
+
+/* Whose the addresses are that several hold: what came before it in its burst may have told. */
+static void choose_owners(struct dp_engine *engine, struct dp_job *job)
+{
+    const struct dp_endpoints *endpoints = engine->policy->endpoints;
+
+    for (uint32_t d = 0; d < DP_DIRECTIONS; d++)
+        if (dp_is_shared(job->zone[d])) {
+            know(engine, job, dp_owners_choose(engine->owners, endpoints, job->zone[d], &job->packet, d), d);
+            tag(engine, job, d);
+        }
+}
+
+/* What a packet tells of who has an address counts, unless it was refused where it left. */
+static void learn_owners(struct dp_engine *engine, const struct dp_job *job, const struct dp_record *record)
+{
+    if (record->verdict != DP_WAITING && !(record->checks && record->check[0].verdict == DP_DENY))
+        dp_owners_learn(engine->owners, engine->policy->endpoints, &job->packet, job->zone[DP_EGRESS]);
 }
 
 static inline __attribute__((always_inline)) void prepare(struct dp_engine *engine, const struct dp_frame *frame,
@@ -65,6 +80,7 @@ static inline __attribute__((always_inline)) void prepare(struct dp_engine *engi
 
     dp_packet_parse(frame, p);
     job->place = place;
+    job->tells = false;
     job->zone[DP_EGRESS] = job->zone[DP_INGRESS] = DP_NO_ZONE;
     if (!endpoints)
         return;
@@ -72,15 +88,12 @@ static inline __attribute__((always_inline)) void prepare(struct dp_engine *engi
         know(engine, job, place->zone[DP_EGRESS], DP_EGRESS);
         know(engine, job, place->zone[DP_INGRESS], DP_INGRESS);
     } else if (p->family) {
-        if (p->inside && p->icmp_class == DP_ICMP_CONTROL)
-            dp_owners_advertised(engine->owners, endpoints, p);
-        /* The sender first: what it says of itself may tell who the receiver is. */
-        look_up(engine, endpoints, job, &p->source, DP_EGRESS);
-        look_up(engine, endpoints, job, &p->destination, DP_INGRESS);
+        know(engine, job, dp_endpoints_find(endpoints, p->family, &p->source), DP_EGRESS);
+        know(engine, job, dp_endpoints_find(endpoints, p->family, &p->destination), DP_INGRESS);
+        job->tells = dp_is_shared(job->zone[DP_EGRESS]) || dp_owners_may_tell(p);
     }
-    if (p->vlans && p->kind == DP_PACKET_IP)
-        for (uint32_t d = 0; d < DP_DIRECTIONS; d++)
-            dp_job_tag(engine, p->vlans, job->zone[d], &job->key[d], &job->hash[d]);
+    tag(engine, job, DP_EGRESS);
+    tag(engine, job, DP_INGRESS);
 }
 
 /* A wrong checksum makes a packet malformed, where an instance would see it. */
@@ -103,7 +116,7 @@ static void fetch(const struct dp_engine *engine, const struct dp_job *job)
     if (job->packet.kind != DP_PACKET_IP)
         return;
     for (uint32_t d = 0; d < DP_DIRECTIONS; d++)
-        if (job->zone[d] != DP_NO_ZONE)
+        if (job->zone[d] < DP_SHARED)
             dp_flow_table_prefetch_entry(&engine->conntrack.table, job->hash[d]);
 }
 
@@ -273,7 +286,7 @@ static bool refuse_sender(struct dp_engine *engine, const struct dp_job *job, st
 }
 
 static inline __attribute__((always_inline)) void judge_packet(struct dp_engine *engine, const struct dp_frame *frame,
-                                                               const struct dp_job *job, struct dp_record *record)
+                                                               struct dp_job *job, struct dp_record *record)
 {
     const struct dp_packet *p = &job->packet;
 
@@ -282,6 +295,8 @@ static inline __attribute__((always_inline)) void judge_packet(struct dp_engine 
     else
         dp_conntrack_advance(&engine->conntrack, frame->time_ns);
     *record = (struct dp_record){.time_ns = frame->time_ns, .length = frame->length, .verdict = DP_BYPASS};
+    if (!job->place && (dp_is_shared(job->zone[DP_EGRESS]) || dp_is_shared(job->zone[DP_INGRESS])))
+        choose_owners(engine, job);
     if (job->place && job->place->guard && refuse_sender(engine, job, record))
         ; /* before all else, so that what is refused leaves no trace */
     else if (p->fragment && p->kind == DP_PACKET_IP &&
@@ -289,6 +304,8 @@ static inline __attribute__((always_inline)) void judge_packet(struct dp_engine 
         judge_fragment(engine, job, record);
     else
         judge_whole(engine, job, record);
+    if (job->tells)
+        learn_owners(engine, job, record);
     if (record->verdict != DP_WAITING)
         count(engine, p, record);
     engine->frames++;

@@ -3,8 +3,6 @@
 
 #include <string.h>
 
-/* CARP has the same number. */
-enum { VRRP = 112 };
 enum { OPTION_SOURCE_LINK = 1, OPTION_TARGET_LINK = 2, ND_SOLICIT = 135, ND_ADVERT = 136 };
 
 /* ---- by an instance's port ---- */
@@ -116,7 +114,7 @@ static bool by_instance(const struct dp_endpoints *endpoints, uint32_t zone, con
  */
 static bool by_virtual_mac(const struct dp_endpoints *endpoints, uint32_t zone, const struct dp_packet *p)
 {
-    if (p->kind != DP_PACKET_IP || p->protocol == VRRP || is_discovery(p))
+    if (p->kind != DP_PACKET_IP || p->protocol == DP_PROTO_VRRP || is_discovery(p))
         return p->kind == DP_PACKET_ARP && !dp_endpoints_is_virtual_mac(endpoints, zone, p->source_mac, 4, &p->source);
     return !dp_endpoints_is_virtual_mac(endpoints, zone, p->source_mac, p->family, &p->source);
 }

@@ -271,14 +271,26 @@ def _endpoint_conflicts(policy: Policy, references: References) -> Iterator[Conf
     for i, instance in enumerate(policy.instances):
         if not instance.allowed_address_pairs or instance.vpc is BAD:
             continue
+        macs: dict[str, tuple[int, str]] = {}
         for a, pair in _good(instance.allowed_address_pairs):
             place = ("instances", i, "allowed_address_pairs", a)
             wanted = [("addresses", instance.vpc, pair_prefix(pair))]
             if isinstance(pair, VirtualAddress):
                 wanted.append(("mac", instance.vpc, pair.mac))
+                before, mac = macs.setdefault(pair.ip, (a, pair.mac))
+                if mac != pair.mac:
+                    yield _second_mac(place, pair, before, mac)
             for holding in wanted:
                 if holding in first and first[holding][:2] != ("instances", i):
                     yield _taken(policy, holding, place, first[holding])
+
+
+def _second_mac(place: Location, pair: VirtualAddress, before: int, mac: str) -> Conflict:
+    return Conflict(
+        place,
+        f"{dotted(place[2:])} has {shown(pair.ip)} with mac {shown(pair.mac)}, allowed_address_pairs[{before}] with mac"
+        f" {shown(mac)}: a virtual IP has one mac in an instance, remove one of the two",
+    )
 
 
 #: The field, the VPC (empty for what is unique everywhere), and the value.

@@ -541,6 +541,43 @@ static void test_nobody_else_is_a_balancer_that_has_a_port(void)
     unmake(&n);
 }
 
+/* SPEC 2: nobody knows yet where a virtual MAC is: a frame to it reaches who may have it, and no other. */
+static void test_a_frame_to_a_virtual_mac_reaches_who_may_have_it(void)
+{
+    static const uint8_t virtual_mac[6] = {0, 0, 0x5e, 0, 1, 7};
+    struct dp_holding holdings[3] = {
+        {{{10, 0, 0, 1}, 32}, 4, A, 0}, {{{10, 0, 0, 2}, 32}, 4, B, 0}, {{{10, 0, 0, 9}, 32}, 4, A, 1}};
+    struct dp_mac pair = {.zone = A, .family = 4, .pair = {{10, 0, 0, 9}, 32}};
+    struct net n;
+    struct bytes f;
+
+    if (!make(&n, 1))
+        return;
+    memcpy(pair.mac, virtual_mac, 6);
+    dp_endpoints_free(n.endpoints);
+    CHECK_EQUAL(dp_endpoints_new(holdings, 3, &pair, 1, NULL, 0, NULL, 0, &n.endpoints), 0);
+    CHECK_EQUAL(put_in_force(&n, NULL, 0, NULL), 0);
+    for (int port = A; port <= B; port++) {
+        struct dp_port told = {.zone = port, .guarded = 1, .has_mac = 1};
+
+        memcpy(told.mac, macs[port], 6);
+        CHECK_EQUAL(dp_firewall_set_port(n.firewall, (uint32_t)port, &told), 0);
+    }
+    f = udp(virtual_mac, UPLINK, 8, 9, 53, 0);
+    put(&n, UPLINK, 0, &f);
+    COMES(&n, A, &f);
+    NOTHING(&n, B);
+    f = udp(macs[UPLINK], A, 9, 8, 99, 0); /* its holder speaks by it: known from now on */
+    memcpy(f.byte + DP_VNET_HEADER + 6, virtual_mac, 6);
+    put(&n, A, 0, &f);
+    COMES(&n, UPLINK, &f);
+    f = udp(virtual_mac, B, 2, 9, 53, 0);
+    put(&n, B, 0, &f);
+    COMES(&n, A, &f);
+    NOTHING(&n, UPLINK);
+    unmake(&n);
+}
+
 /* An instance's own request of RARP (SPEC 4.8) leaves it, to nobody but uplinks, and teaches the switch. */
 static void test_a_machine_that_has_moved_announces_itself(void)
 {
@@ -1150,6 +1187,7 @@ static void test_all(void)
     test_nobody_outside_is_an_instance_here();
     test_a_balancer_counts_only_at_its_port();
     test_nobody_else_is_a_balancer_that_has_a_port();
+    test_a_frame_to_a_virtual_mac_reaches_who_may_have_it();
     test_a_machine_that_has_moved_announces_itself();
     test_a_fragment_waits_for_its_first();
     test_places_to_wait_are_shared_by_port();

@@ -122,7 +122,7 @@ class Conversations:
         pair = self.endpoints(flow)
         zones, seen = 0, []
         for host, (local, remote), own in ((flow.client, ends, pair), (flow.server, ends[::-1], pair[::-1])):
-            instance = holder(self.model.document, local[0], host.mac)
+            instance = holder(self.model.document, local[0], [host.mac])
             if instance is None:
                 continue
             zones += 1

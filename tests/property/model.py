@@ -47,7 +47,19 @@ from typing import Any
 
 from . import packet_model as wire
 from .packet_model import Address, Packet, decode
-from .policy_model import Difference, balanced, edit, find, first_match, holder, holders, settle
+from .policy_model import (
+    Difference,
+    balanced,
+    edit,
+    find,
+    first_match,
+    holder,
+    holders,
+    known_by_mac,
+    own_mac,
+    pairs,
+    settle,
+)
 from .tcp_model import INITIATOR, RESPONDER, RST, TcpConnection, plain_syn, possible
 
 SECOND = 1_000_000_000
@@ -126,6 +138,8 @@ class Model:
         #: When an instance asked for DHCP, by name and family, or somebody without an address, by transaction.
         self._asked: dict[tuple[object, object], int] = {}
         self._dhcp_server: dict[tuple[str, int], Address] = {}
+        #: What is left of what an instance sent as control traffic, in nanoseconds of the rate, and when that was.
+        self._control_level: dict[str, tuple[int, int]] = {}
 
     def process(self, frame: bytes, time_ns: int) -> Verdict:
         """Judges one Ethernet frame; `UnmodelledError` for a fragment."""
@@ -135,10 +149,7 @@ class Model:
             return Verdict("bypass")
         checks: list[Check] = []
         self._outside = self.refused_for_its_place = False
-        self._note_owners(packet)
-        # Which holder ARP comes from has just been noted, by the hardware address in it.
-        source_mac = packet.source_mac if packet.arp_mac is None else ""
-        sender = self._holder(packet.source, source_mac, packet.vlan)
+        sender, receiver = self._ends(packet)
         if sender is not None:
             checks.append(self._check(packet, sender, "egress"))
         elif packet.protocol == wire.UDP and not packet.malformed:
@@ -146,11 +157,12 @@ class Model:
             asks = (packet.source_port, packet.destination_port) == (client, server)
             if asks and dhcp_message(packet, asks=True):
                 self._asked[transaction(packet)] = self.clock
-        receiver = self._holder(packet.destination, packet.destination_mac, packet.vlan)
         if receiver is not None and all(check.verdict == "allow" for check in checks):
             checks.append(self._check(packet, receiver, "ingress"))
         elif receiver is not None and self._outside:
             self._note_unseen(packet, receiver["id"])
+        if not packet.malformed and not (checks and checks[0].verdict == "deny"):
+            self._learn_owners(packet, sender)
         if not checks:
             return Verdict("bypass")
         return Verdict("deny" if any(check.verdict == "deny" for check in checks) else "allow", tuple(checks))
@@ -166,6 +178,7 @@ class Model:
         gone = {instance["id"] for instance in before["instances"]} - remaining
         self._asked = {place: time for place, time in self._asked.items() if place[0] not in gone}
         self._dhcp_server = {place: who for place, who in self._dhcp_server.items() if place[0] not in gone}
+        self._control_level = {name: level for name, level in self._control_level.items() if name not in gone}
         for instance, zone in self.zones.items():
             for connection in zone.values():
                 if connection.origin != "inbound" or connection.cut is not None or not self.alive(connection):
@@ -198,47 +211,75 @@ class Model:
         """An address, with its VLAN where two instances have it as their own: then it is in two networks."""
         return address, vlan if len(holders(self.document, address)[0]) > 1 else 0
 
-    def _holder(self, address: Address, mac: str, vlan: int) -> dict[str, Any] | None:
-        return holder(self.document, address, mac, self._owners.get(self._network(address, vlan)))
+    def _holder(self, address: Address, macs: list[str], vlan: int) -> dict[str, Any] | None:
+        return holder(self.document, address, macs, self._owners.get(self._network(address, vlan)))
 
-    def _note_owners(self, packet: Packet) -> None:
-        """Who announces or sends from an address that several hold, and is known by its MAC, has it (SPEC 7)."""
-        macs, announced = [packet.source_mac], packet.source
-        if packet.arp_mac is not None:
-            macs.insert(0, packet.arp_mac)
-        if packet.malformed:
-            return
-        self._note_owner(announced, macs, packet.vlan)
-        if (
-            packet.icmp is not None
-            and packet.icmp.type == 136
-            and packet.family == 6
-            and control_traffic(packet, "ingress")
-        ):
+    def _ends(self, packet: Packet) -> tuple[dict[str, Any] | None, dict[str, Any] | None]:
+        """The instances that hold the packet's source and destination; who announces to itself is both."""
+        inside = [] if packet.arp_mac is None else [packet.arp_mac]
+        said = [*inside, packet.source_mac]
+        sender = self._holder(packet.source, said, packet.vlan)
+        to = [packet.destination_mac, *(said if packet.source == packet.destination else [])]
+        return sender, self._holder(packet.destination, to, packet.vlan)
+
+    def _learn_owners(self, packet: Packet, sender: dict[str, Any] | None) -> None:
+        """Who announces or sends from an address that several hold, and is known by its MAC, has it (SPEC 7).
+
+        What was refused as it left its instance tells nothing, nor does what an instance says of another one.
+        """
+        if packet.icmp is not None and packet.icmp.type == 136 and control_traffic(packet, "ingress"):
             body = packet.icmp.body
-            option = next((o[2:8].hex(":") for o in _options(body[24:]) if o[0] == 2 and len(o) == 8), None)
-            macs = [packet.source_mac] if option is None else [option, packet.source_mac]
-            self._note_owner(IPv6Address(body[8:24]), macs, packet.vlan)
+            option = next((o[2:8].hex(":") for o in _options(body[24:]) if o[0] == 2 and len(o) == 8), "")
+            told = self._told(IPv6Address(body[8:24]), option, packet)
+            if sender is None or told is sender:
+                self._give(IPv6Address(body[8:24]), told, packet.vlan)
+        if packet.protocol == 112 and sender is not None:
+            for address in self._redundant(packet, sender):
+                self._give(address, sender, packet.vlan)
+        self._give(packet.source, self._told(packet.source, packet.arp_mac or "", packet), packet.vlan)
 
-    def _note_owner(self, address: Address, macs: list[str], vlan: int) -> None:
-        own, virtual = holders(self.document, address)
-        if len(own + virtual) < 2:
+    def _told(self, address: Address, inside: str, packet: Packet) -> dict[str, Any] | None:
+        """The holder that a MAC inside the packet tells, else the frame's."""
+        found = known_by_mac(self.document, address, inside)
+        if found is None:
+            return known_by_mac(self.document, address, packet.source_mac)
+        return None if self._is_forged(packet, found) else found
+
+    def _is_forged(self, packet: Packet, instance: dict[str, Any]) -> bool:
+        speakers = [i["id"] for i in self.document["instances"] if own_mac(i) == packet.source_mac]
+        return bool(speakers) and instance["id"] not in speakers
+
+    def _redundant(self, packet: Packet, sender: dict[str, Any]) -> Iterator[Address]:
+        """What the master that sends an advertisement of VRRP or CARP has: the addresses in it (VRRP alone), and the
+        virtual IPs that go with the virtual MAC that it comes from."""
+        body, size = packet.body, 4 if packet.family == 4 else 16
+        if len(body) < 8 or body[0] & 15 != 1 or self._is_forged(packet, sender):
             return
-        for mac in macs:
-            for instance in own + virtual:
-                if (instance.get("mac") or "").lower() == mac:
-                    self._owners[self._network(address, vlan)] = instance["id"]
-                    return
+        carp = body[0] == 0x21 and body[3] == 7 and len(body) == 36
+        if (carp and body[2] == body[5] == 255) or (not carp and body[2] == 0):
+            return
+        if not carp:
+            listed = [body[8 + size * n : 8 + size * (n + 1)] for n in range(body[3])]
+            yield from (ip_address(address) for address in listed if len(address) == size)
+        for text, mac in pairs(sender):
+            if mac == packet.source_mac and "/" not in text:
+                yield ip_address(text)
+
+    def _give(self, address: Address, instance: dict[str, Any] | None, vlan: int) -> None:
+        own, virtual = holders(self.document, address)
+        if instance is not None and instance in own + virtual and len(own + virtual) > 1:
+            self._owners[self._network(address, vlan)] = instance["id"]
 
     def _check(self, packet: Packet, instance: dict[str, Any], direction: str) -> Check:
         name = instance["id"]
         if packet.malformed or (packet.wrong_sum and self.document["conntrack"]["verify_checksums"]):
             return Check(name, direction, "deny", "invalid", "malformed")
         control = (self._dhcp if packet.protocol == wire.UDP else self._control)(packet, instance, direction)
-        if control is not None:
-            return (
-                Check(name, direction, "allow", "untracked", "control") if control else _invalid(name, direction, None)
-            )
+        if control is False:
+            return _invalid(name, direction, None)
+        if control:
+            within = direction == "ingress" or self._within_rate(packet, name)
+            return Check(name, direction, "allow" if within else "deny", "untracked", "control")
         far_end = (
             (packet.source, packet.source_mac)
             if direction == "ingress"
@@ -257,6 +298,17 @@ class Model:
         if connection.cut is not None:
             return self._check_cut(packet, instance, direction, key, connection)
         return self._check_later(packet, instance, direction, key, connection)
+
+    def _within_rate(self, packet: Packet, name: str) -> bool:
+        """SPEC 4.8: what an instance may send as control traffic, 1,000 packets a second and 12,000 at once. ARP is one
+        packet; of what is IP each 128 bytes that IP says count as one more."""
+        said = len(packet.body) + (20 if packet.family == 4 else max(len(packet.between) - 1, 0))
+        cost = 1 if packet.arp_mac is not None else 1 + said // 128
+        level, since = self._control_level.get(name, (0, 0))
+        level = max(0, level - (self.clock - since))
+        fits = level + cost * SECOND // 1000 <= 12 * SECOND
+        self._control_level[name] = (level + cost * SECOND // 1000 if fits else level), self.clock
+        return fits
 
     def _control(self, packet: Packet, _: dict[str, Any], direction: str) -> bool | None:
         return control_traffic(packet, direction)

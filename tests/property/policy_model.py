@@ -9,8 +9,9 @@ Readings that the specification leaves open, as taken here:
 * An address group is used by an SG when any rule of the SG names it, an enabled one or not.
 * A set of addresses is a set: another order of `ip_set` is no change, and neither is another order of an SG's rules.
 * Where several instances hold an address and no MAC decides, it is who was last seen to have it: who sent from it with
-  its own MAC, or announced it by ARP or a neighbour advertisement. Where nobody was, one that has it among its
-  `addresses` comes before one that has it as a virtual IP, and then the first in the document.
+  its own MAC, or announced it by ARP, a neighbour advertisement, VRRP or CARP. Where nobody was, one that has it among
+  its `addresses` comes before one that has it as a virtual IP, and then the first in the document.
+* The virtual MAC of a pair tells its holder apart only for the pair's addresses, and only where no other holder has it.
 """
 
 from __future__ import annotations
@@ -156,16 +157,39 @@ def holders(document: Document, address: Address) -> tuple[list[dict[str, Any]],
     virtual = [
         instance
         for instance in document["instances"]
-        if instance not in own and any(_in_set(address, text) for text in instance.get("allowed_address_pairs") or [])
+        if instance not in own and any(_in_set(address, text) for text, _ in pairs(instance))
     ]
     return own, virtual
 
 
-def holder(document: Document, address: Address, mac: str, seen: str | None = None) -> dict[str, Any] | None:
-    """The instance that holds an address; between several the MAC decides (SPEC 7), then who was last `seen` there."""
+def pairs(instance: dict[str, Any]) -> list[tuple[str, str]]:
+    """The virtual IPs of an instance, addresses or prefixes, with their virtual MAC or nothing (SPEC 2)."""
+    written = instance.get("allowed_address_pairs") or []
+    return [(p, "") if isinstance(p, str) else (p["ip"], (p.get("mac") or "").lower()) for p in written]
+
+
+def own_mac(instance: dict[str, Any]) -> str:
+    """The MAC of an instance's interface; empty when the document does not tell."""
+    return (instance.get("mac") or "").lower()
+
+
+def known_by_mac(document: Document, address: Address, mac: str) -> dict[str, Any] | None:
+    """The one of several holders of an address that a MAC tells."""
     own, virtual = holders(document, address)
     candidates = own + virtual
-    by_mac = [i for i in candidates if len(candidates) > 1 and (i.get("mac") or "").lower() == mac]
+    if len(candidates) < 2 or not mac:
+        return None
+    by_own = [i for i in candidates if own_mac(i) == mac]
+    by_pair = [i for i in candidates if any(m == mac and _in_set(address, text) for text, m in pairs(i))]
+    return by_own[0] if by_own else by_pair[0] if len(by_pair) == 1 else None
+
+
+def holder(document: Document, address: Address, macs: Iterable[str], seen: str | None = None) -> dict[str, Any] | None:
+    """The instance that holds an address; between several the first MAC that tells one decides (SPEC 7), then who was
+    last `seen` there."""
+    own, virtual = holders(document, address)
+    candidates = own + virtual
+    by_mac = [i for i in (known_by_mac(document, address, mac) for mac in macs) if i is not None]
     by_owner = [i for i in candidates if i["id"] == seen]
     return next(iter(by_mac + by_owner + candidates), None)
 

@@ -17,6 +17,7 @@ INSTANCES: dict[str, list[str]] = {
     "ecs-d": ["fd00:1::4", "10.0.1.4"],
 }
 VIRTUAL_IP = "10.0.0.100"
+VIRTUAL_MACS = ["00:00:5e:00:01:07", "00:00:5e:00:01:08"]
 LB_MAC = "02:00:00:00:0e:01"
 LB_ADDRESS = "10.0.9.9"
 CLIENTS = ["192.0.2.1", "192.0.2.200", "2001:db8::1"]
@@ -118,7 +119,8 @@ def documents(draw: st.DrawFn) -> Document:
         if draw(st.integers(0, 7)):
             instance["security_groups"] = draw(st.lists(st.sampled_from(groups), min_size=1, max_size=3, unique=True))
         if n < 2 and draw(st.booleans()):
-            instance["allowed_address_pairs"] = [draw(st.sampled_from([VIRTUAL_IP, "10.0.0.96/28"]))]
+            virtual = [{"ip": ip, "mac": mac} for ip in (VIRTUAL_IP, "10.0.0.96/28") for mac in VIRTUAL_MACS]
+            instance["allowed_address_pairs"] = [draw(st.sampled_from([VIRTUAL_IP, "10.0.0.96/28", *virtual]))]
         instances.append(instance)
     if draw(st.integers(0, 3)) == 3:
         # Another network with the addresses of the first instance.

@@ -22,12 +22,14 @@ from .conversation import Flow, Host
 from .endpoint import STEPS
 from .packet_model import QUERIES, SCTP, TCP, UDP
 from .policy_model import Document
+from .policy_model import pairs as address_pairs
 from .policy_strategies import (
     CLIENTS,
     LB_ADDRESS,
     LB_CLIENT,
     LB_MAC,
     VIRTUAL_IP,
+    VIRTUAL_MACS,
     changes,
     documents,
     guarding_documents,
@@ -78,7 +80,8 @@ WITH_PORTS = [17, 17, 17, 136, 132, 33]
 
 def hosts(document: Document) -> list[Host]:
     """Every end that may speak: the instances' addresses, the outside, the balancer, and virtual IPs by each holder."""
-    found = [Host(address, i["mac"]) for i in document["instances"] for address in i["addresses"]]
+    found = [Host(VIRTUAL_IP, mac) for mac in VIRTUAL_MACS if _has_virtual_macs(document)]
+    found += [Host(address, i["mac"]) for i in document["instances"] for address in i["addresses"]]
     found += [Host(VIRTUAL_IP, i["mac"]) for i in document["instances"] if i.get("allowed_address_pairs")]
     found += [Host(address) for address in CLIENTS]
     if any(i.get("allowed_address_pairs") for i in document["instances"]):
@@ -89,9 +92,13 @@ def hosts(document: Document) -> list[Host]:
     return found
 
 
+def _has_virtual_macs(document: Document) -> bool:
+    return any(mac for instance in document["instances"] for _, mac in address_pairs(instance))
+
+
 def _pairs(ends: Sequence[Host], document: Document) -> list[tuple[Host, Host]]:
     """Who may talk to whom: the same family, not the same machine, and an instance among them."""
-    macs = {instance["mac"] for instance in document["instances"]}
+    macs = {instance["mac"] for instance in document["instances"]} | set(VIRTUAL_MACS)
     return [
         (one, two)
         for one in ends
@@ -298,14 +305,24 @@ def _messages(draw: st.DrawFn, ends: Sequence[Host], document: Document) -> Mess
     there = Host("2001:db8::53" if six else "192.0.2.53")
     pair = (here, there) if draw(st.booleans()) else (there, here)
     vlan = draw(st.sampled_from([0, 0, 5]))
-    kinds = ["dhcp", "announcement", "announcement", "cut tcp", "bad offset", "cut udp", "bad checksum", "no ip"] + (
-        ["neighbour discovery"] * 4 if six else []
-    )
+    kinds = [
+        "dhcp",
+        "announcement",
+        "announcement",
+        "redundancy",
+        "cut tcp",
+        "bad offset",
+        "cut udp",
+        "bad checksum",
+        "no ip",
+    ] + (["neighbour discovery"] * 4 if six else [])
     kind = draw(st.sampled_from(kinds))
     if kind == "no ip":
         return Message(*pair, None, bytes(46), vlan=vlan)
     if kind == "announcement":
-        return draw(_announcements(pair, sorted(macs), vlan))
+        return draw(_announcements(pair, [*sorted(macs), *VIRTUAL_MACS], vlan))
+    if kind == "redundancy":
+        return draw(_redundancy(here, [*sorted(macs), *VIRTUAL_MACS], vlan))
     if kind == "neighbour discovery":
         message = draw(st.sampled_from([133, 134, 135, 136, 137, 130, 131, 132, 143]))
         rest = bytes({133: 4, 134: 12, 135: 4, 136: 4, 137: 4}.get(message, 20))
@@ -367,7 +384,7 @@ def _announcements(draw: st.DrawFn, pair: tuple[Host, Host], macs: Sequence[str]
     one, two = (Host(host.address, draw(st.sampled_from([host.mac, *macs]))) for host in pair)
     hardware = bytes.fromhex(draw(st.sampled_from([one.mac, *macs])).replace(":", ""))
     if ":" in one.address:
-        target = draw(st.sampled_from([one.address, "fd00::1"]))
+        target = draw(st.sampled_from([one.address, "fd00::1", "fd00::77"]))
         option = draw(st.sampled_from([b"", b"\2\1" + hardware, b"\2\0" + hardware]))
         body = frames.icmp(one.address, two.address, 136, 0, bytes(4) + frames.packed(target) + option)
         return Message(one, two, 58, body, 255, vlan=vlan)
@@ -377,6 +394,64 @@ def _announcements(draw: st.DrawFn, pair: tuple[Host, Host], macs: Sequence[str]
     body = head + hardware + frames.packed(sender) + bytes(6) + frames.packed(target)
     body += bytes(draw(st.sampled_from([0, 0, 18, 22, 23])))
     return Message(one, two, None, body, ethertype=0x0806, vlan=vlan)
+
+
+@st.composite
+def _redundancy(draw: st.DrawFn, here: Host, macs: Sequence[str], vlan: int) -> Message:
+    """An advertisement of VRRP or CARP, or what looks like one, from an instance's address by its MAC or another."""
+    six = ":" in here.address
+    sender = Host(here.address, draw(st.sampled_from([here.mac, *macs])))
+    group = Host("ff02::12" if six else "224.0.0.18", "01:00:5e:00:00:12")
+    first = draw(st.sampled_from([0x31, 0x31, 0x21, 0x32]))
+    if draw(st.integers(0, 3)) == 3:
+        body = bytes([0x21, 7, draw(st.sampled_from([0, 100, 255])), 7, 0, draw(st.sampled_from([1, 255]))]) + bytes(30)
+    else:
+        listed = ["fd00::1", "fd00::77"] if six else [VIRTUAL_IP, "10.0.0.1", "10.0.0.97"]
+        said = draw(st.lists(st.sampled_from(listed), max_size=3))
+        body = bytes([first, 7, draw(st.sampled_from([0, 100, 255])), draw(st.sampled_from([len(said)] * 3 + [9]))])
+        body += bytes(4) + b"".join(map(frames.packed, said)) + bytes(draw(st.sampled_from([0, 2, 8])))
+    return Message(sender, group, 112, body[: draw(st.sampled_from([999, 999, 999, 6]))], 255, vlan=vlan)
+
+
+@st.composite
+def shared_stories(draw: st.DrawFn) -> Story:
+    """Who has a virtual IP that two instances may hold: what they say of it, send from it, and whom it reaches."""
+    rules: list[dict[str, Any]] = [{"id": "in", "direction": "ingress"}, {"id": "in6", "direction": "ingress"}]
+    rules[1]["ethertype"] = "IPv6"
+    for family in ("IPv4", "IPv6"):
+        for protocol in draw(st.sampled_from([(None,), (None,), ("udp",), (112,), ()])):
+            rule = {"id": f"{family}-{protocol}", "direction": "egress", "ethertype": family, "protocol": protocol}
+            rules.append(rule)
+    instances = []
+    for n, name in enumerate(("a", "b", "c")):
+        shared = [
+            VIRTUAL_IP,
+            {"ip": VIRTUAL_IP, "mac": VIRTUAL_MACS[0]},
+            {"ip": "10.0.0.96/28", "mac": VIRTUAL_MACS[1]},
+        ]
+        pair = [
+            draw(st.sampled_from(shared)),
+            draw(st.sampled_from(["fd00::77", {"ip": "fd00::77", "mac": VIRTUAL_MACS[0]}])),
+        ]
+        instance: dict[str, Any] = {"id": name, "addresses": [f"10.0.0.{n + 1}", f"fd00::{n + 1}"], "mac": mac(n)}
+        instances.append(instance | {"security_groups": ["sg"], "allowed_address_pairs": pair if n < 2 else []})
+    ends = [Host(address, instance["mac"]) for instance in instances for address in instance["addresses"]]
+    macs = [*(instance["mac"] for instance in instances), *VIRTUAL_MACS, "02:00:00:00:ff:01"]
+    events: list[Event] = []
+    for _ in range(draw(st.integers(2, 12))):
+        here, router = draw(st.sampled_from(ends)), Host("2001:db8::1", macs[-1])
+        virtual = Host("fd00::77", draw(st.sampled_from(macs)))
+        if ":" not in here.address:
+            router, virtual = Host(CLIENTS[0], macs[-1]), Host(VIRTUAL_IP, virtual.mac)
+        said = draw(st.sampled_from(["announcement", "redundancy", "talk"]))
+        if said == "announcement":
+            events.append(draw(_announcements((here, router), macs, 0)))
+        elif said == "redundancy":
+            events.append(draw(_redundancy(here, macs, 0)))
+        else:
+            events.append(Datagram(Flow(17, virtual, router, (4000, draw(st.sampled_from([22, 80]))))))
+        events.append(Datagram(Flow(17, router, Host(virtual.address, "02:00:00:00:ff:02"), (53, 22))))
+    return Story({"security_groups": [{"id": "sg", "security_group_rules": rules}], "instances": instances}, events)
 
 
 def _bootp(request: bool) -> bytes:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import os
+import struct
 import tempfile
 from collections.abc import Mapping
 from pathlib import Path
@@ -18,10 +19,12 @@ from hypothesis import HealthCheck, given, settings
 
 from dataplane import ChangeError, DataPlane, Policy
 
-from .model import Check, Verdict
+from . import frames
+from .model import Check, Model, Verdict
 from .policy_model import GENERATED
-from .story import CHECK_FIELDS, ChangeStep, PacketStep, Player, Story, tell, tell_step, tell_verdict
-from .strategies import crowded_stories, disrupted_stories, quarantine_stories, stories, tcp_stories
+from .policy_strategies import mac
+from .story import CHECK_FIELDS, START_NS, ChangeStep, PacketStep, Player, Story, tell, tell_step, tell_verdict
+from .strategies import crowded_stories, disrupted_stories, quarantine_stories, shared_stories, stories, tcp_stories
 
 QUIET = [HealthCheck.too_slow, HealthCheck.data_too_large, HealthCheck.filter_too_much]
 PROFILES = {
@@ -107,6 +110,13 @@ def test_engine_cuts_off_whom_the_model_cuts_off(story: Story) -> None:
     compare(story)
 
 
+@settings(PROFILE, max_examples=PROFILE.max_examples // 2)
+@given(shared_stories())
+def test_a_virtual_ip_is_where_the_model_has_it(story: Story) -> None:
+    """SPEC 2 (virtual MACs), 7 (first point): who has an address that several may hold, after all that was said."""
+    compare(story)
+
+
 @PROFILE
 @given(tcp_stories())
 def test_engine_follows_tcp_as_the_model_does(story: Story) -> None:
@@ -119,3 +129,35 @@ def test_engine_follows_tcp_as_the_model_does(story: Story) -> None:
 def test_engine_makes_room_as_the_model_does(story: Story) -> None:
     """SPEC 4.9: a full table of one instance gives up half-open and one-way entries, the oldest first, and no other."""
     compare(story)
+
+
+def test_engine_bounds_control_traffic_as_the_model_does() -> None:
+    """SPEC 4.8: control traffic of one instance is bounded, large packets count more, others' and incoming do not."""
+    groups = [{"id": "sg", "security_group_rules": []}]
+    document = {
+        "security_groups": groups,
+        "instances": [
+            {"id": name, "addresses": [f"fd00::{n}"], "mac": mac(n), "security_groups": ["sg"]}
+            for n, name in enumerate(("a", "b"), 1)
+        ],
+    }
+    model, data_plane = Model(document), DataPlane(Policy.parse(json.dumps(document)), seed=0)
+    report = struct.pack("!HH", 0, 60) + (b"\4\0\0\0" + frames.packed("ff02::fb")) * 60
+    link_local = {n: f"fe80::ff:fe00:{n + 1:x}" for n in (1, 2)}
+
+    def reports(n: int, records: int) -> bytes:
+        body = struct.pack("!HH", 0, records) + report[4 : 4 + 20 * records]
+        message = frames.icmp(link_local[n], "ff02::16", 143, 0, body)
+        return frames.ethernet(mac(n), "33:33:00:00:00:16", frames.packet(link_local[n], "ff02::16", 58, message, 1))
+
+    flood = [(reports(1, 60), 0)] * 1300 + [(reports(2, 60), 0), (reports(1, 1), 0)]
+    flood += [(reports(1, records), 3 * step) for step in range(40) for records in (1, 13)]
+    answers = []
+    for frame, milliseconds in flood:
+        expected = model.process(frame, START_NS + milliseconds * 1_000_000)
+        got = data_plane.process(frame, time_ns=START_NS + milliseconds * 1_000_000)
+        answers.append(expected.checks[0].verdict)
+        assert agree(expected, got), (len(answers), tell_verdict(expected), tell_verdict(got))
+    assert set(answers[:1300]) == {"allow", "deny"}
+    assert answers[1300:1302] == ["allow", "deny"]
+    assert set(answers[-40:]) == {"allow", "deny"}

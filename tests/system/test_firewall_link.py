@@ -63,7 +63,8 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Guarded]:
     """Guests a and b share a virtual IP; c, behind a balancer, lets nobody in; d may send as it likes."""
     with guarded(tmp_path_factory.mktemp("site")) as made:
         made.net.wire(made.fw, "lb0", made.net.host("lb"), "eth0")
-        shared = f'allowed_address_pairs: [{four(21)}, {{ip: {four(23)}, mac: "{VIRTUAL_MAC}"}}]'
+        virtual = ", ".join(f'{{ip: "{address}", mac: "{VIRTUAL_MAC}"}}' for address in (four(23), six(23)))
+        shared = f'allowed_address_pairs: [{four(21)}, "{six(21)}", {virtual}]'
         made.write(
             RULES
             + BALANCER
@@ -157,8 +158,8 @@ def test_a_virtual_mac_moves_and_goes_with_its_address_only(site: Guarded) -> No
     """SPEC 2: a pair with a MAC. Who sends by it last gets what is sent to it; VRRP tells of it from an own address."""
     to, everybody = "02:00:00:00:99:01", "ff:ff:ff:ff:ff:ff"
 
-    def passes(name: str, frame: Ether, wanted: bool) -> None:
-        said = token()
+    def passes(name: str, frame: Ether, wanted: bool, after: bytes = b"") -> None:
+        said = token() + after
         with tapped(site.world, "eth0") as world, tapped(site.guest(name), f"eth-{name}") as guest:
             guest.send(raw(frame / said))
             assert world.seen(said, 0.5 if wanted else 0.15) is wanted, f"{name}: {frame.summary()}"
@@ -170,6 +171,10 @@ def test_a_virtual_mac_moves_and_goes_with_its_address_only(site: Guarded) -> No
         passes(name, Ether(**own) / ARP(op=2, hwsrc=VIRTUAL_MAC, psrc=four(23), pdst=four(23)), True)
         passes(name, Ether(**own) / ARP(op=2, hwsrc=VIRTUAL_MAC, psrc=four(21), pdst=four(21)), False)
         passes(name, Ether(**virtual) / ARP(op=2, hwsrc=VIRTUAL_MAC, psrc=four(number), pdst=four(23)), False)
+        for target, hardware, wanted in ((23, VIRTUAL_MAC, True), (21, VIRTUAL_MAC, False), (23, mac(7), False)):
+            head = IPv6(src=six(number), dst="ff02::1", hlim=255) / ICMPv6ND_NA(tgt=six(target), R=0, S=0)
+            option = ICMPv6NDOptDstLLAddr(lladdr=hardware)
+            passes(name, Ether(**own) / head / option / Raw(bytes([14, 2])), wanted, after=bytes(2))
         virtual["dst"] = to
         passes(name, Ether(**virtual) / IP(src=four(23), dst=four(WORLD)) / UDP(dport=99), True)
         passes(name, Ether(**virtual) / IP(src=four(number), dst=four(WORLD)) / UDP(dport=99), False)

@@ -236,3 +236,106 @@ def test_a_virtual_mac_tells_its_holder() -> None:
     assert owner(both, to_vip(virtual)) == [("a", "ingress")]
     owner(both, arp(B, B))
     assert owner(both, to_vip(virtual)) == [("b", "ingress")]
+
+
+VMAC, GROUP, GROUP6 = "00:00:5e:00:01:07", "224.0.0.18", "ff02::12"
+VIRTUAL = PAIR.replace(f"[{VIP}, ", f'[{{ip: {VIP}, mac: "{VMAC}"}}, ').replace(
+    "[10.0.0.0/24, ", f'[{{ip: {VIP}, mac: "{VMAC}"}}, '
+)
+
+
+def vrrp(source: str, mac: str, *addresses: str, priority: int = 100) -> bytes:
+    """An advertisement of VRRP version 3 (RFC 9568, 5.2)."""
+    body = bytes([0x31, 7, priority, len(addresses)]) + bytes(4) + b"".join(map(packed, addresses))
+    to = GROUP6 if ":" in source else GROUP
+    return ethernet(mac, "01:00:5e:00:00:12", packet(source, to, 112, body, 255))
+
+
+def carp(source: str, mac: str, skew: int = 0, base: int = 1) -> bytes:
+    """An advertisement of CARP, as OpenBSD's ip_carp.h has it: the addresses are only in its hash."""
+    body = bytes([0x21, 7, skew, 7, 0, base]) + bytes(30)
+    return ethernet(mac, "01:00:5e:00:00:12", packet(source, GROUP, 112, body, 255))
+
+
+def test_what_is_refused_as_it_leaves_moves_nothing() -> None:
+    """SPEC 7, 4.8: nobody has seen it; nor what is no control traffic but looks so, by ARP or otherwise."""
+    closed = PAIR.replace("direction: egress}", "direction: egress, protocol: tcp}")
+    firewall = DataPlane(Policy.parse(closed), seed=1)
+    assert firewall.process(from_vip(B), time=1).verdict == "deny"
+    assert owner(firewall, to_vip()) == [("a", "ingress")]
+    stray = packet(VIP, CLIENT, 6, tcp(VIP, CLIENT, (4000, 80), 16, 5, 5))
+    assert firewall.process(ethernet(B, ROUTER, stray), time=1).checks[0].state == "invalid"
+    assert owner(firewall, to_vip()) == [("a", "ingress")]
+    padded = arp(B, B, target="192.0.2.254") + bytes(60)
+    assert firewall.process(padded, time=1).checks[0].state == "invalid"
+    assert owner(firewall, to_vip()) == [("a", "ingress")]
+    owner(firewall, arp(B, B, target="192.0.2.254"))
+    assert owner(firewall, to_vip()) == [("b", "ingress")]
+
+
+def test_nobody_speaks_for_another_instance() -> None:
+    """SPEC 7: as live, where such frames are spoofed; a frame of somebody who is no instance may tell."""
+    third = f'  - {{id: c, addresses: [10.0.0.3, "fd00::3"], mac: "{ROUTER}", security_groups: [sg]}}\n'
+    for frame_mac in (A, ROUTER):
+        firewall = DataPlane(Policy.parse(PAIR + third), seed=1)
+        owner(firewall, arp(B, frame_mac))
+        assert owner(firewall, to_vip()) == [("a", "ingress")], frame_mac
+        owner(firewall, advertisement(frame_mac, option=B))
+        assert owner(firewall, to_vip(six=True)) == [("a", "ingress")], frame_mac
+    firewall = DataPlane(Policy.parse(PAIR + third), seed=1)
+    owner(firewall, vrrp("10.0.0.2", A, VIP))
+    assert owner(firewall, to_vip()) == [("a", "ingress")]
+    by_another = icmp(
+        "fd00::3", "ff02::1", 136, 0, b"\x20\0\0\0" + packed(VIP6) + b"\2\1" + bytes.fromhex(B.replace(":", ""))
+    )
+    owner(
+        firewall, ethernet("02:00:00:00:77:01", "33:33:00:00:00:01", packet("fd00::3", "ff02::1", 58, by_another, 255))
+    )
+    assert owner(firewall, to_vip(six=True)) == [("a", "ingress")]
+    owner(firewall, arp(B, "02:00:00:00:77:01"))
+    assert owner(firewall, to_vip()) == [("b", "ingress")]
+
+
+def test_a_virtual_ip_goes_with_vrrp() -> None:
+    """SPEC 7: who advertises it has it, by an address of its own; not who resigns, nor what it may not hold."""
+    firewall = DataPlane(Policy.parse(PAIR), seed=1)
+    owner(firewall, vrrp("10.0.0.2", B, VIP, priority=0))
+    assert owner(firewall, to_vip()) == [("a", "ingress")]
+    owner(firewall, vrrp("10.0.0.2", B, "10.0.0.1", VIP))
+    assert owner(firewall, to_vip()) == [("b", "ingress")]
+    owner(firewall, vrrp("192.0.2.7", ROUTER, VIP))
+    assert owner(firewall, to_vip()) == [("b", "ingress")]
+    owner(firewall, vrrp("10.0.0.1", A, VIP)[:-2])
+    owner(firewall, vrrp("10.0.0.1", A))
+    assert owner(firewall, to_vip()) == [("b", "ingress")]
+    owner(firewall, vrrp("10.0.0.1", A, VIP))
+    assert owner(firewall, to_vip()) == [("a", "ingress")]
+    link_local = "fe80::ff:fe00:b"
+    assert owner(firewall, vrrp(link_local, B, link_local, VIP6)) == [("b", "egress")]
+    assert owner(firewall, to_vip(six=True)) == [("b", "ingress")]
+
+
+def test_a_virtual_ip_goes_with_the_virtual_mac_of_who_advertises() -> None:
+    """SPEC 2: CARP names no address, and the MAC that both have tells nothing of the packets that it sends."""
+    firewall = DataPlane(Policy.parse(VIRTUAL), seed=1)
+    for announce in (from_vip(VMAC), arp(VMAC, VMAC), to_vip(VMAC)):
+        assert owner(firewall, announce)[0][0] == "a"
+    owner(firewall, carp("10.0.0.2", VMAC))
+    for announce in (from_vip(VMAC), arp(VMAC, VMAC), to_vip(VMAC), to_vip()):
+        assert owner(firewall, announce)[0][0] == "b"
+    owner(firewall, carp("10.0.0.1", VMAC, skew=255, base=255))
+    assert owner(firewall, to_vip()) == [("b", "ingress")]
+    owner(firewall, vrrp("10.0.0.1", VMAC, priority=200))
+    assert owner(firewall, to_vip()) == [("a", "ingress")]
+
+
+def test_a_virtual_mac_tells_only_its_own_addresses() -> None:
+    """SPEC 2: the MAC goes with the pair's address; the other virtual IPs of its holder are not known by it."""
+    one = PAIR.replace("[10.0.0.0/24, ", f'[{VIP}, {{ip: 10.0.0.101, mac: "{VMAC}"}}, ')
+    firewall = DataPlane(Policy.parse(one), seed=1)
+    assert owner(firewall, from_vip(VMAC)) == [("a", "egress")]
+    assert owner(firewall, to_vip(VMAC)) == [("a", "ingress")]
+    firewall = DataPlane(Policy.parse(one.replace("10.0.0.101", VIP).replace(f"[{VIP}, {{", "[{")), seed=1)
+    assert owner(firewall, to_vip(VMAC)) == [("b", "ingress")]
+    assert owner(firewall, from_vip(VMAC)) == [("b", "egress")]
+    assert owner(firewall, to_vip()) == [("b", "ingress")]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import re
@@ -10,10 +11,11 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import jsonschema
 import pytest
 
 import dataplane
-from dataplane.policy import Policy
+from dataplane.policy import Policy, PolicyError
 
 from .conftest import unmarked
 from .test_document import EXAMPLE
@@ -161,6 +163,18 @@ def _schema() -> dict[str, Any]:
     assert (finished.returncode, finished.stderr) == (0, "")
     schema: dict[str, Any] = json.loads(finished.stdout)
     return schema
+
+
+def test_schema_of_address_pairs() -> None:
+    """SPEC 2: an address or prefix, or a mapping of it and its virtual MAC: the schema allows what `check` allows."""
+    good = ["10.0.0.9", "10.0.0.0/24", {"ip": "10.0.0.9"}, {"ip": "10.0.0.0/24", "mac": "00:00:5e:00:01:07"}]
+    bad = [{"mac": "00:00:5e:00:01:07"}, {"ip": "10.0.0.9", "mac_address": "00:00:5e:00:01:07"}, {"ip": 10}, 10, None]
+    validator = jsonschema.Draft202012Validator(_schema())
+    for pair in good + bad:
+        written = {"instances": [{"id": "a", "addresses": ["10.0.0.1"], "allowed_address_pairs": [pair]}]}
+        assert validator.is_valid(written) is (pair in good), pair
+        with contextlib.nullcontext() if pair in good else pytest.raises(PolicyError):
+            Policy.parse(json.dumps(written))
 
 
 def test_schema_describes_every_field() -> None:

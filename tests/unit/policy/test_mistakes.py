@@ -93,6 +93,13 @@ def test_ids_are_unique(finds: Finds) -> None:
             "addresses: [10.0.0.2], allowed_address_pairs: [§10.0.0.9/24], security_groups: [g]",
             'allowed_address_pairs[0] "10.0.0.9/24" has host bits set: write "10.0.0.0/24"',
         ),
+        (
+            "addresses: [10.0.0.2], allowed_address_pairs: [{ip: 10.0.0.9, mac: 00-00-5e-00-01-07},"
+            " {ip: 10.0.0.9/32, mac: '00:00:5e:00:01:07'}, 10.0.0.9, §{ip: 10.0.0.9/32, mac: 00-00-5e-00-01-08}],"
+            " security_groups: [g]",
+            'allowed_address_pairs[3] has "10.0.0.9" with mac "00:00:5e:00:01:08", allowed_address_pairs[0] with mac'
+            ' "00:00:5e:00:01:07": a virtual IP has one mac in an instance, remove one of the two',
+        ),
         *(
             (
                 f"addresses: [10.0.0.2], allowed_address_pairs: [§{pair}], security_groups: [g]",
