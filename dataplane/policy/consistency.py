@@ -277,19 +277,19 @@ def _endpoint_conflicts(policy: Policy, references: References) -> Iterator[Conf
             wanted = [("addresses", instance.vpc, pair_prefix(pair))]
             if isinstance(pair, VirtualAddress):
                 wanted.append(("mac", instance.vpc, pair.mac))
-                before, mac = macs.setdefault(pair.ip, (a, pair.mac))
+                earlier, mac = macs.setdefault(pair.ip, (a, pair.mac))
                 if mac != pair.mac:
-                    yield _second_mac(place, pair, before, mac)
+                    yield _second_mac(place, pair, earlier, mac)
             for holding in wanted:
                 if holding in first and first[holding][:2] != ("instances", i):
                     yield _taken(policy, holding, place, first[holding])
 
 
-def _second_mac(place: Location, pair: VirtualAddress, before: int, mac: str) -> Conflict:
+def _second_mac(place: Location, pair: VirtualAddress, earlier: int, mac: str) -> Conflict:
     return Conflict(
         place,
-        f"{dotted(place[2:])} has {shown(pair.ip)} with mac {shown(pair.mac)}, allowed_address_pairs[{before}] with mac"
-        f" {shown(mac)}: a virtual IP has one mac in an instance, remove one of the two",
+        f"{dotted(place[2:])} has {shown(pair.ip)} with mac {shown(pair.mac)}, allowed_address_pairs[{earlier}] with"
+        f" mac {shown(mac)}: a virtual IP has one mac in an instance, remove one of the two",
     )
 
 

@@ -469,9 +469,8 @@ static bool make_balanced(struct net *n)
     memcpy(balancer.mac, macs[UPLINK], 6);
     dp_endpoints_free(n->endpoints);
     return CHECK_EQUAL(dp_endpoints_new(holdings, 2, &mac, 1, &address, 1, &backend, 1, &n->endpoints), 0) &&
-           CHECK_EQUAL(put_in_force(n, NULL, 0, NULL), 0) &&
-           CHECK_EQUAL(dp_firewall_set_port(n->firewall, UPLINK, &balancer), 0) &&
-           CHECK_EQUAL(dp_firewall_set_port(n->firewall, B, &outside), 0);
+           CHECK_EQUAL(put_in_force(n, NULL, 0, NULL), 0) && CHECK_EQUAL(stands_behind(n, UPLINK, &balancer), 0) &&
+           CHECK_EQUAL(stands_behind(n, B, &outside), 0);
 }
 
 /* SPEC 3.5: a balancer that has a port counts only there, and its MAC leads there before it has said anything. */
@@ -521,7 +520,7 @@ static void test_nobody_else_is_a_balancer_that_has_a_port(void)
     for (uint32_t i = 0; i < sizeof others / sizeof *others; i++) {
         int own = others[i].zone == B ? 2 : 9;
 
-        CHECK_EQUAL(dp_firewall_set_port(n.firewall, B, &others[i]), 0);
+        CHECK_EQUAL(stands_behind(&n, B, &others[i]), 0);
         f = udp(macs[A], B, 77, 1, 53, 0); /* its address */
         put(&n, B, 0, &f);
         f = udp(macs[A], UPLINK, own, 1, 53, 0); /* its MAC */
@@ -561,7 +560,7 @@ static void test_a_frame_to_a_virtual_mac_reaches_who_may_have_it(void)
         struct dp_port told = {.zone = port, .guarded = 1, .has_mac = 1};
 
         memcpy(told.mac, macs[port], 6);
-        CHECK_EQUAL(dp_firewall_set_port(n.firewall, (uint32_t)port, &told), 0);
+        CHECK_EQUAL(stands_behind(&n, (uint32_t)port, &told), 0);
     }
     f = udp(virtual_mac, UPLINK, 8, 9, 53, 0);
     put(&n, UPLINK, 0, &f);
