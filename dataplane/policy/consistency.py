@@ -218,8 +218,13 @@ def _by_id(items: Iterable[Any]) -> dict[str, Any] | None:
 
 def document_conflicts(policy: Policy) -> Iterator[Conflict]:
     """Everything that must fit together across the document."""
-    references = References(policy)
     yield from _repeated_ids(policy)
+    yield from fitting_conflicts(policy)
+
+
+def fitting_conflicts(policy: Policy) -> Iterator[Conflict]:
+    """References, quotas, and what may occur once, ids aside."""
+    references = References(policy)
     for g, group in enumerate(policy.security_groups):
         place: Location = ("security_groups", g)
         yield from _within(place, limits.quota_conflicts(group))

@@ -287,6 +287,11 @@ class Policy(CheckedModel):
         return {instance.id: instance for instance in self.instances}
 
     @cached_property
+    def load_balancers_by_id(self) -> Mapping[str, LoadBalancer]:
+        """Load balancers by id."""
+        return {balancer.id: balancer for balancer in self.load_balancers}
+
+    @cached_property
     def members_by_group(self) -> Mapping[str, tuple[Instance, ...]]:
         """The instances now in each security group, in the order of the document; groups without any are left out."""
         members: dict[str, list[Instance]] = {}

@@ -1,12 +1,12 @@
 """Schedules of changes (SPEC 7, `--changes`): read, and tried on a policy before the first packet.
 
-Everything wrong with a schedule is told in one run, with its place: in the values by themselves, and in how they fit
-the policy that they meet.
+Everything wrong with its values is told in one run, with its place. How they fit the policy that they meet is told up
+to the first change that cannot be made: what those behind it would meet is not known.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -15,7 +15,7 @@ from typing import Annotated, Any
 from pydantic import Field, ValidationError
 
 from dataplane.policy import fields
-from dataplane.policy.changes import KIND_OF, KINDS, ApplyPolicy, Change, Item, apply, part, unknowns
+from dataplane.policy.changes import Change, Item, apply, objections
 from dataplane.policy.load import diagnose, in_order
 from dataplane.policy.mistakes import ChangeError, Conflict, Location, Mistake, PolicyError, shown
 from dataplane.policy.model import Policy
@@ -36,19 +36,26 @@ class TimedChange:
         try:
             return apply(policy, self.change)
         except ChangeError as error:
-            raise ChangeError("\n".join(map(self.told, error.conflicts)), error.conflicts) from None
+            raise ChangeError("\n".join(self._told(error.conflicts)), error.conflicts) from None
 
-    def told(self, conflict: Conflict) -> str:
+    @property
+    def file(self) -> str:
+        """The file that it stands in; empty for one that was made elsewhere."""
+        return self.place.rsplit(":", 2)[0]
+
+    def _told(self, conflicts: Iterable[Conflict]) -> list[str]:
         """What is wrong with the change, and where."""
         if self.locate:
-            return str(self.locate(conflict))
-        return f"{self.place}: {conflict.message}" if self.place else conflict.message
+            return list(map(str, in_order(list(map(self.locate, conflicts)))))
+        return [f"{self.place}: {c.message}" if self.place else c.message for c in conflicts]
 
 
 # ---- reading ----
 
 
 class TimedItem(Item):
+    """A change with its time: the name of the change as a key, beside `at`."""
+
     at: Annotated[float, Field(ge=0, le=fields.SECONDS_MAX, allow_inf_nan=False)] = Field(
         description="Seconds since the first packet."
     )
@@ -59,7 +66,7 @@ def load_changes(path: str | Path, policy: Policy | None = None) -> list[TimedCh
 
     `apply_policy` is relative to the folder of the file. Raises PolicyError with every mistake in it, and in the
     policies that it names. Whether the changes fit the policy that they are made to is seen by `scheduled`; given that
-    policy, a PolicyError has those mistakes too.
+    policy, a PolicyError has those mistakes too, up to the first change that cannot be made.
     """
     data, name = read_file(path)
     source = read(data, name)
@@ -86,7 +93,9 @@ def load_changes(path: str | Path, policy: Policy | None = None) -> list[TimedCh
     changes.sort(key=lambda change: change.at)
     if mistakes or elsewhere:
         if policy is not None:
-            mistakes.extend(_misfits(policy, changes, broken))
+            found, untried = _misfits(policy, source.name, changes, broken)
+            mistakes.extend(found)
+            elsewhere.extend(untried)
         raise PolicyError([*in_order(mistakes), *dict.fromkeys(elsewhere)])
     return changes
 
@@ -100,14 +109,20 @@ def _located(source: Source, place: Location, conflict: Conflict) -> Mistake:
 
 
 def scheduled(policy: Policy, changes: Iterable[TimedChange]) -> list[tuple[TimedChange, Policy]]:
-    """Each change of a schedule with the policy that it leads to. Raises ChangeError with all that does not fit."""
-    trial = _Trial(policy)
-    steps, told = [], list[str]()
-    for change in changes:
-        told.extend(map(change.told, trial.make(change.change)))
-        steps.append((change, trial.policy))
-    if told:
-        raise ChangeError("\n".join(told))
+    """Each change of a schedule with the policy that it leads to.
+
+    Raises ChangeError with all that does not fit in the first that cannot be made; the later ones, which build on it,
+    are not tried, and the message says so.
+    """
+    steps = list[tuple[TimedChange, Policy]]()
+    changes = list(changes)
+    for number, change in enumerate(changes, 1):
+        try:
+            policy = change.apply(policy)
+        except ChangeError as error:
+            told = [str(error), *_untried(len(changes) - number, change.file)]
+            raise ChangeError("\n".join(told), error.conflicts) from None
+        steps.append((change, policy))
     return steps
 
 
@@ -121,93 +136,36 @@ class _Broken:
     @property
     def at(self) -> float:
         """Its time; the beginning where that is what is wrong."""
-        at = part(self.value, "at")
+        at = self.value.get("at") if isinstance(self.value, dict) else None
         return at if isinstance(at, int | float) and at > 0 else 0
 
 
-def _misfits(policy: Policy, changes: Iterable[TimedChange], broken: Iterable[_Broken]) -> Iterator[Mistake]:
-    """What does not fit the policy in a schedule with mistakes, as far as it can be known."""
-    trial = _Trial(policy)
-    steps: list[TimedChange | _Broken] = [*broken, *changes]
-    for step in sorted(steps, key=lambda step: step.at):
-        if isinstance(step, TimedChange):
-            for conflict in trial.make(step.change):
-                yield step.locate(conflict) if step.locate else Mistake("", None, None, "", conflict.message)
-        else:
-            yield from map(step.locate, trial.fail(step.value))
+def _misfits(
+    policy: Policy, name: str, changes: Iterable[TimedChange], broken: Iterable[_Broken]
+) -> tuple[list[Mistake], list[Mistake]]:
+    """What does not fit the policy in a schedule with mistakes, up to the first change that cannot be made.
 
-
-class _Trial:
-    """A schedule tried on a policy.
-
-    What a change that failed would have made is in doubt from then on: nobody is told of a mistake that may only be its
-    consequence.
+    And that those behind it were not tried, if there are any.
     """
+    steps: list[TimedChange | _Broken] = sorted([*broken, *changes], key=lambda step: step.at)
+    for number, step in enumerate(steps, 1):
+        if isinstance(step, TimedChange):
+            try:
+                policy = apply(policy, step.change)
+                continue
+            except ChangeError as error:
+                found = error.conflicts
+        else:
+            found = tuple(objections(policy, step.value))
+        assert step.locate
+        untried = [Mistake(name, None, None, "", text) for text in _untried(len(steps) - number)]
+        return [step.locate(conflict) for conflict in found], untried
+    return [], []
 
-    def __init__(self, policy: Policy) -> None:
-        self.policy = policy
-        self._doubts: set[tuple[str, str]] = set()
-        self._lost = False
 
-    def make(self, change: Change) -> list[Conflict]:
-        """Makes a change; says why it cannot be made."""
-        try:
-            self.policy = apply(self.policy, change)
-        except ChangeError as error:
-            found = [] if self._lost else [c for c in error.conflicts if not self._may_follow(change, c)]
-            self._doubt(KIND_OF[type(change)], change)
-            return found
-        if isinstance(change, ApplyPolicy):
-            self._doubts.clear()
-            self._lost = False
+def _untried(number: int, file: str = "") -> list[str]:
+    """That later changes were not tried, where there are any."""
+    if not number:
         return []
-
-    def fail(self, value: object) -> list[Conflict]:
-        """Takes note of a change that could not be read; says what of the names in it is not there."""
-        found: list[Conflict] = []
-        for kind in KINDS:
-            change = part(value, kind)
-            if change is not None:
-                if not self._lost and not self._is_doubtful_rule(kind, change):
-                    found.extend(c.within((kind,)) for c in unknowns(self.policy, kind, change))
-                self._doubt(kind, change)
-        return found
-
-    def _doubt(self, kind: str, change: object) -> None:
-        if kind == "apply_policy":
-            self._lost = True
-        elif kind == "add_rule":
-            rule_id = _name(part(change, "rule"), "id")
-            if not rule_id:
-                self._doubts.add(("rules of", _name(change, "security_group")))
-            elif rule_id not in self.policy.rules_by_id:
-                self._doubts.add(("rule", rule_id))
-        elif kind == "update_rule":
-            self._doubts.add(("rule", _name(change, "id")))
-        elif kind in ("add_instance", "remove_instance"):
-            self._doubts.add(("instance", _name(change, "instance")))
-
-    def _may_follow(self, change: Change, conflict: Conflict) -> bool:
-        kind = KIND_OF[type(change)]
-        if kind in ("update_rule", "delete_rule"):
-            # What a rule refers to does not depend on what the rule was.
-            return conflict.location[-1:] not in (("remote_group_id",), ("remote_address_group_id",)) and (
-                self._is_doubtful_rule(kind, change)
-            )
-        if kind in ("add_instance", "remove_instance"):
-            # Names that are not there are wrong in any case; whether the instance is in the group is not known.
-            unknown = any(unknowns(self.policy, kind, change))
-            return not unknown and ("instance", _name(change, "instance")) in self._doubts
-        return False
-
-    def _is_doubtful_rule(self, kind: str, change: object) -> bool:
-        rule_id = _name(change, "id")
-        if kind not in ("update_rule", "delete_rule"):
-            return False
-        return ("rule", rule_id) in self._doubts or ("rules of", rule_id.rpartition("/")[0]) in self._doubts
-
-
-def _name(value: object, name: str) -> str:
-    """A part that is a name; empty where there is none."""
-    found = part(value, name)
-    return found if isinstance(found, str) else ""
+    later = "the later change was" if number == 1 else f"the {number:,} later changes were"
+    return [f"{f'{file}: ' if file else ''}{later} not tried: what they would meet depends on this one"]

@@ -12,6 +12,7 @@ _LOOKUPS = {
     "rules_by_id": "security_groups",
     "address_groups_by_id": "address_groups",
     "instances_by_id": "instances",
+    "load_balancers_by_id": "load_balancers",
     "members_by_group": "instances",
 }
 
@@ -44,7 +45,7 @@ def adopted(policy: Policy, new: Policy) -> Policy:
     adopted = following(
         policy,
         region=new.region,
-        security_groups=_shared(policy.security_groups, tuple(_with_shared_rules(policy, g) for g in groups)),
+        security_groups=_shared(policy.security_groups, tuple(with_shared_rules(policy, g) for g in groups)),
         address_groups=_shared(policy.address_groups, new.address_groups),
         instances=_shared(policy.instances, new.instances),
         load_balancers=balancers if balancers == new.load_balancers else new.load_balancers,
@@ -55,7 +56,8 @@ def adopted(policy: Policy, new: Policy) -> Policy:
     return policy if adopted == policy else adopted
 
 
-def _with_shared_rules(policy: Policy, group: SecurityGroup) -> SecurityGroup:
+def with_shared_rules(policy: Policy, group: SecurityGroup) -> SecurityGroup:
+    """A group whose rules are those of the group with its id in a policy where they are equal."""
     before = policy.groups_by_id.get(group.id)
     if before is None:
         return group

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import json
 import re
 from pathlib import Path
@@ -12,8 +13,8 @@ from typer.testing import CliRunner
 
 from dataplane.cli import app
 from dataplane.policy import Policy
-from dataplane.policy.changes import KINDS
-from dataplane.policy.schedule import load_changes
+from dataplane.policy.changes import KINDS, Change
+from dataplane.policy.schedule import load_changes, scheduled
 from dataplane.replay.expectations import EXPECTABLE, Expectations
 
 ROOT = Path(__file__).parents[2]
@@ -39,12 +40,28 @@ def test_the_examples_of_the_page_are_valid(tmp_path: Path) -> None:
     (tmp_path / "changes.yaml").write_text(_example("changes"))
     (tmp_path / "expect.yaml").write_text(_example("expect"))
     changes = load_changes(tmp_path / "changes.yaml", policy)
-    assert [change.at for change in changes] == [10.5, 11, 12, 13, 14, 15, 16]
+    assert [change.at for change in changes] == [10.5, *range(11, 29)]
+    assert scheduled(policy, changes)[-1][1].instance("ecs-b").addresses == ("192.168.0.11", "fd00::11")
     assert Expectations.load(tmp_path / "expect.yaml").total == 4
 
 
 def test_every_kind_of_change_is_on_the_page() -> None:
     assert {kind for kind in KINDS if f"{kind}:" not in PAGE} == set()
+
+
+def test_the_table_of_changes_is_made_from_their_kinds() -> None:
+    """In their order: the name, the first paragraph that tells it, and the command of `dataplane ctl`."""
+    _, begin, table = PAGE.partition("| change | what it does | `dataplane ctl` |\n|---|---|---|\n")
+    assert begin
+    made = "".join(map(_row, KINDS.values()))
+    assert table[: len(made)] == made, made
+    assert table[len(made)] == "\n"
+
+
+def _row(kind: type[Change]) -> str:
+    told = " ".join((inspect.getdoc(kind) or "").split("\n\n")[0].split())
+    command = f"`{' '.join(kind.command)}`" if kind.command else "`reload`"
+    return f"| `{kind.kind}` | {told} | {command} |\n"
 
 
 def test_the_schema_is_that_of_policies_if_nothing_is_said() -> None:

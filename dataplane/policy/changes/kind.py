@@ -1,0 +1,226 @@
+"""What all kinds of change are alike in: a value with words, that a policy has something against or that makes another.
+
+A kind is one class. Its fields are what a file of changes, the control socket and the library say; `kind` is its name
+there, `command` and `placed` make the command of `dataplane ctl`; its docstring tells people what it does. `objections`
+are the reasons against it, `made` is the policy that it leads to.
+"""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import Annotated, Any, ClassVar, TypeVar, cast
+
+from pydantic import Field, create_model
+
+from dataplane.policy.consistency import fitting_conflicts
+from dataplane.policy.mistakes import Conflict, shown, unknown
+from dataplane.policy.model import Policy
+from dataplane.policy.parts import CheckedModel, Model, fields_of, without_default
+from dataplane.policy.wording import is_list
+
+#: How many of those that use something are named one by one.
+_USERS_SHOWN = 10
+
+P = TypeVar("P", bound=Model)
+
+
+@dataclass(frozen=True, slots=True)
+class Reference:
+    """A field of a change that names a `thing` which must be there, by its id in a `lookup` of the policy."""
+
+    field: str
+    thing: str
+    lookup: str
+
+
+@dataclass(frozen=True, slots=True)
+class Section:
+    """A list of the document whose items have ids."""
+
+    name: str
+    thing: str
+    lookup: str
+
+    def named_by(self, field: str) -> Reference:
+        """A field that names an item."""
+        return Reference(field, self.thing, self.lookup)
+
+    def items(self, policy: Policy) -> tuple[Any, ...]:
+        """The items of a policy."""
+        found: tuple[Any, ...] = getattr(policy, self.name)
+        return found
+
+    def item(self, policy: Policy, item_id: str) -> Any:
+        """The item with this id. Raises KeyError."""
+        return getattr(policy, self.lookup)[item_id]
+
+
+GROUPS = Section("security_groups", "security group", "groups_by_id")
+ADDRESS_GROUPS = Section("address_groups", "address group", "address_groups_by_id")
+INSTANCES = Section("instances", "instance", "instances_by_id")
+BALANCERS = Section("load_balancers", "load balancer", "load_balancers_by_id")
+
+
+class Change(CheckedModel):
+    """A change of a policy."""
+
+    #: Its name in files of changes and requests.
+    kind: ClassVar[str]
+    #: Noun and verb of `dataplane ctl`, and the fields that are given there by their place; others are FIELD=VALUE.
+    command: ClassVar[tuple[str, ...]] = ()
+    placed: ClassVar[tuple[str, ...]] = ("id",)
+    #: The field that FIELD=VALUE are fields of; None: of the change itself.
+    within: ClassVar[str | None] = None
+    #: What follows the command in an example.
+    example: ClassVar[str] = ""
+    references: ClassVar[tuple[Reference, ...]] = ()
+
+    @property
+    @abstractmethod
+    def summary(self) -> str:
+        """The change in a few words."""
+
+    def objections(self, policy: Policy) -> Iterator[Conflict]:
+        """All that a policy has against it; of a change with values that are not allowed, which are `BAD`, too."""
+        unknown_names = list(self._unknown_names(policy))
+        yield from unknown_names
+        if not unknown_names and all(isinstance(getattr(self, r.field), str) for r in self.references):
+            yield from self._misfits(policy)
+
+    @abstractmethod
+    def made(self, policy: Policy) -> Policy:
+        """The policy with the change made, which it has nothing against; itself where that changes nothing."""
+
+    def _misfits(self, policy: Policy) -> Iterable[Conflict]:
+        """What a policy that has all that the change refers to has against it."""
+        return ()
+
+    def _unknown_names(self, policy: Policy) -> Iterator[Conflict]:
+        for reference in self.references:
+            name, known = getattr(self, reference.field), getattr(policy, reference.lookup)
+            if isinstance(name, str) and name not in known:
+                yield Conflict((reference.field,), f"{shown(name)} {unknown(reference.thing, name, known)}")
+
+
+class Update(Change):
+    """New values for the named fields of something; the others stay."""
+
+    thing: ClassVar[str]
+    part: ClassVar[type]
+
+    @property
+    def summary(self) -> str:
+        """The change in a few words."""
+        named = [name for name in type(self).model_fields if name in self.model_fields_set and name != "id"]
+        return f"update {self.thing} {self.__dict__['id']}: {', '.join(named) or 'nothing'}"
+
+    @property
+    def named(self) -> dict[str, Any]:
+        """The fields that are given another value."""
+        fields = fields_of(self.part)
+        # An empty text where one is needed is told as that, and else is as if the field were not named.
+        return {
+            name: value
+            for name in fields
+            if name in self.model_fields_set and name != "id"
+            for value in [self.__dict__[name]]
+            if value is not None or fields[name].default is None
+        }
+
+
+def updating(part: type) -> Any:
+    """The base of updates of a part of the document: its fields, of which none need be named.
+
+    It is an `Update`, which a type checker cannot see: classes are made from it with `type: ignore[misc]`.
+    """
+    fields: dict[str, Any] = {}
+    for name, field in fields_of(part).items():
+        annotation: Any = Annotated[field.annotation, *field.metadata] if field.metadata else field.annotation
+        # The default is never a value: whether a field is named is known.
+        default = () if is_list(field) else None
+        fields[name] = (
+            annotation,
+            Field(default=default, description=field.description, json_schema_extra=without_default),
+        )
+    return create_model(f"_{part.__name__}Fields", __base__=Update, **fields)
+
+
+def part_of(change: Model, part: type[P]) -> P:
+    """The part of a document whose fields a change has."""
+    made: Any = part.model_construct(**{name: getattr(change, name) for name in fields_of(part)})
+    return cast("P", made)
+
+
+# ---- items of a section ----
+
+
+def id_conflicts(policy: Policy, section: Section, item_id: object) -> Iterator[Conflict]:
+    """Whether the id of a new item is taken."""
+    if isinstance(item_id, str) and item_id in getattr(policy, section.lookup):
+        yield Conflict(("id",), f"{section.thing} id {shown(item_id)} is used already")
+
+
+def item_conflicts(policy: Policy, section: Section, item: Any) -> Iterator[Conflict]:
+    """What the document has against an item that is new in a section, or takes the place of that with its id.
+
+    Places are counted from the item; what comes up elsewhere is told with the name of where it is.
+    """
+    others = tuple(other for other in section.items(policy) if other.id != item.id)
+    # The item comes last, so that others of its kind are right and it is wrong.
+    candidate = policy.model_copy(update={section.name: (*others, item)})
+    here = (section.name, len(others))
+    for conflict in fitting_conflicts(candidate):
+        if conflict.location[:2] == here:
+            yield Conflict(conflict.location[2:], conflict.message, conflict.at_key)
+        else:
+            yield Conflict((), f"{_whose(candidate, conflict)}: {conflict.message}")
+
+
+_SECTIONS = {section.name: section.thing for section in (GROUPS, ADDRESS_GROUPS, INSTANCES, BALANCERS)}
+
+
+def _whose(policy: Policy, conflict: Conflict) -> str:
+    section, index, *rest = conflict.location
+    item = getattr(policy, str(section))[index]
+    if rest[:1] == ["security_group_rules"]:
+        return f"rule {shown(item.security_group_rules[rest[1]].id)}"
+    if section == "uplinks":
+        return "uplink"
+    return f"{_SECTIONS[str(section)]} {shown(item.id)}"
+
+
+def replaced(section: Section, policy: Policy, item: Any, by: Any) -> Mapping[str, tuple[Any, ...]]:
+    """A section with another item in the place of one."""
+    return {section.name: tuple(by if other is item else other for other in section.items(policy))}
+
+
+def without(section: Section, policy: Policy, item: Any) -> Mapping[str, tuple[Any, ...]]:
+    """A section without an item."""
+    return {section.name: tuple(other for other in section.items(policy) if other is not item)}
+
+
+@dataclass(frozen=True, slots=True)
+class Use:
+    """Who uses something: what they are, what one of them does with it, and what several do."""
+
+    noun: str
+    one: str
+    many: str
+    users: list[str]
+
+    def __str__(self) -> str:
+        if len(self.users) == 1:
+            return f"{self.noun} {shown(self.users[0])} {self.one}"
+        more = len(self.users) - _USERS_SHOWN
+        named = ", ".join(map(shown, self.users[:_USERS_SHOWN])) + (f" and {more:,} more" if more > 0 else "")
+        return f"{self.noun}s {named} {self.many}"
+
+
+def still_used(thing: str, item_id: str, *uses: Use) -> Iterator[Conflict]:
+    """What is used may not be deleted."""
+    found = [str(use) for use in uses if use.users]
+    if found:
+        text = f"{thing} {shown(item_id)} is still used: {', and '.join(found)}: take it out there first"
+        yield Conflict(("id",), text)
