@@ -8,6 +8,9 @@ Readings that the specification leaves open, as taken here:
 * Rules of the same priority and action are tried in the order of the document.
 * An address group is used by an SG when any rule of the SG names it, an enabled one or not.
 * A set of addresses is a set: another order of `ip_set` is no change, and neither is another order of an SG's rules.
+* Other addresses of an instance are a change for that instance; its MAC, its virtual IPs and its interface are none.
+* What is still named elsewhere is not deleted: SGs by instances and by rules of others, address groups by rules,
+  instances by load balancers.
 * Where several instances hold an address and no MAC decides, it is who was last seen to have it: who sent from it with
   its own MAC, or announced it by ARP, a neighbour advertisement, VRRP or CARP. Where nobody was, one that has it among
   its `addresses` comes before one that has it as a virtual IP, and then the first in the document.
@@ -264,7 +267,7 @@ def _in_set(address: Address, text: str) -> bool:
 
 
 def edit(document: Document, change: Mapping[str, Any]) -> Document:
-    """The document after a change of SPEC 7 (without `at`); `RefusedChangeError` where it names what is not there.
+    """The document after a change of SPEC 7 (without `at`); `RefusedChangeError` where it cannot be made.
 
     `apply_policy` takes the new document itself here, not the name of a file.
     """
@@ -272,20 +275,9 @@ def edit(document: Document, change: Mapping[str, Any]) -> Document:
     if kind == "apply_policy":
         return _known_again(document, settle(value))
     new = copy.deepcopy(document)
-    if kind == "add_rule":
-        group = find(new["security_groups"], value["security_group"])
-        if any(rule["id"] == value["rule"].get("id") for _, rule in rules(new)):
-            raise RefusedChangeError("the rule id is taken")
-        taken = sum(1 for _ in rules(new))
-        group["security_group_rules"].append(_settle_rule(value["rule"], f"{GENERATED}{group['id']}:{taken}+"))
-    elif kind == "update_rule":
-        find((rule for _, rule in rules(new)), value["id"]).update(value)
-    elif kind == "delete_rule":
-        rule = find((rule for _, rule in rules(new)), value["id"])
-        for group in new["security_groups"]:
-            group["security_group_rules"] = [other for other in group["security_group_rules"] if other is not rule]
-    elif kind == "update_address_group":
-        find(new["address_groups"], value["id"])["ip_set"] = list(value["ip_set"])
+    verb, _, noun = kind.partition("_")
+    if noun == "rule":
+        _edit_rule(new, verb, value)
     elif kind in ("add_instance", "remove_instance"):
         find(new["security_groups"], value["security_group"])
         groups = find(new["instances"], value["instance"])["security_groups"]
@@ -295,9 +287,85 @@ def edit(document: Document, change: Mapping[str, Any]) -> Document:
             raise RefusedChangeError("not in that group, or in no other")
         else:
             groups.remove(value["security_group"])
+    elif noun in _SECTIONS:
+        _edit_section(new, verb, noun, value)
     else:
         raise RefusedChangeError(f"no such change: {kind}")
     return new
+
+
+def _edit_rule(new: Document, verb: str, value: Mapping[str, Any]) -> None:
+    if verb == "add":
+        group = find(new["security_groups"], value["security_group"])
+        if any(rule["id"] == value["rule"].get("id") for _, rule in rules(new)):
+            raise RefusedChangeError("the rule id is taken")
+        taken = sum(1 for _ in rules(new))
+        group["security_group_rules"].append(_settle_rule(value["rule"], f"{GENERATED}{group['id']}:{taken}+"))
+        return
+    rule = find((rule for _, rule in rules(new)), value["id"])
+    if verb == "update":
+        rule.update(value)
+    for group in new["security_groups"] if verb == "delete" else ():
+        group["security_group_rules"] = [other for other in group["security_group_rules"] if other is not rule]
+
+
+#: The sections of a document, as changes name one of their items.
+_SECTIONS = {
+    "group": "security_groups",
+    "address_group": "address_groups",
+    "instance": "instances",
+    "load_balancer": "load_balancers",
+}
+
+
+def _edit_section(new: Document, verb: str, noun: str, value: Mapping[str, Any]) -> None:
+    """Creates, updates or deletes an item. What comes of it must be a document again: no id twice, no dangling name."""
+    items = new[_SECTIONS[noun]]
+    if verb == "create":
+        items.append(copy.deepcopy(dict(value)))
+    else:
+        item = find(items, value["id"])
+        if verb == "update":
+            item.update(copy.deepcopy(dict(value)))
+        else:
+            new[_SECTIONS[noun]] = [other for other in items if other is not item]
+    serial = f"{GENERATED}{value['id']}:{sum(1 for _ in rules(new))}"
+    for group in new["security_groups"]:
+        group.setdefault("security_group_rules", [])
+        group["security_group_rules"] = [
+            _settle_rule(rule, f"{serial}.{n}") for n, rule in enumerate(group["security_group_rules"])
+        ]
+    for instance in new["instances"]:
+        if instance.get("security_groups") is None:
+            instance["security_groups"] = ["default"]
+            if all(group["id"] != "default" for group in new["security_groups"]):
+                new["security_groups"].append(settle({"security_groups": [DEFAULT_GROUP]})["security_groups"][0])
+    _must_hold(new)
+
+
+def _must_hold(document: Document) -> None:
+    """What SPEC 2 says of ids, references and addresses; `RefusedChangeError` where it does not hold."""
+    ids = {section: [item["id"] for item in document[section]] for section in _SECTIONS.values()}
+    named = [rule["id"] for _, rule in rules(document)]
+    if any(len(set(found)) < len(found) for found in (*ids.values(), named)):
+        raise RefusedChangeError("an id is there twice")
+    for _, rule in rules(document):
+        for field, section in (("remote_group_id", "security_groups"), ("remote_address_group_id", "address_groups")):
+            if rule[field] is not None and rule[field] not in ids[section]:
+                raise RefusedChangeError(f"{rule[field]} is named by a rule")
+    for instance in document["instances"]:
+        if not set(instance["security_groups"]) <= set(ids["security_groups"]):
+            raise RefusedChangeError(f"{instance['id']} is in a group that is not there")
+    for balancer in document["load_balancers"]:
+        if not set(balancer.get("backends", [])) <= set(ids["instances"]):
+            raise RefusedChangeError(f"{balancer['id']} has a backend that is not there")
+    held = [(i.get("vpc", "default"), ip_address(text)) for i in document["instances"] for text in i["addresses"]]
+    for balancer in document["load_balancers"]:
+        backends = [find(document["instances"], name) for name in balancer.get("backends", [])]
+        vpcs = {backend.get("vpc", "default") for backend in backends}
+        held += [(vpc, ip_address(text)) for vpc in vpcs for text in balancer.get("addresses", [])]
+    if len(set(held)) < len(held):
+        raise RefusedChangeError("an address is there twice")
 
 
 def _known_again(old: Document, new: Document) -> Document:
@@ -347,6 +415,8 @@ class Difference:
                 cut |= {instance["id"] for document in (old, new) for instance in members(document, group)}
         order = [{i["id"]: i["security_groups"] for i in document["instances"]} for document in (old, new)]
         cut |= {i for i in order[0].keys() & order[1].keys() if order[0][i] != order[1][i]}
+        own = [{i["id"]: set(map(_address, i["addresses"])) for i in document["instances"]} for document in (old, new)]
+        cut |= {i for i in own[0].keys() & own[1].keys() if own[0][i] != own[1][i]}
         revoked = {
             (rule["id"], address)
             for _, rule in rules(old)

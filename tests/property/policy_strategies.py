@@ -238,6 +238,9 @@ def _conntrack(draw: st.DrawFn) -> dict[str, Any]:
 
 #: Ids of rules that changes add; the first of a kind is there only after it was added.
 ADDED = ["n1", "n2"]
+#: Ids of a group, an address group and an instance that are there only after they were created.
+NEW_GROUP, NEW_ADDRESS_GROUP = "sg-n", "ag-n"
+NEW_INSTANCE = {"id": "ecs-n", "addresses": ["10.0.0.50", "fd00::50"], "mac": "02:00:00:00:00:50"}
 
 
 @st.composite
@@ -250,8 +253,10 @@ def changes(draw: st.DrawFn, document: Document) -> tuple[dict[str, Any], bool]:
     groups = [group["id"] for group in document["security_groups"]]
     rules = [r for group in document["security_groups"] for r in group["security_group_rules"] if "id" in r]
     sets = document.get("address_groups", [])
-    kinds = ["add_rule", "update_rule", "delete_rule", "membership", "membership", "apply_policy"]
+    kinds = ["add_rule", "update_rule", "delete_rule", "membership", "membership", "apply_policy", "item", "item"]
     kind = draw(st.sampled_from(kinds + ["update_address_group"] * bool(sets)))
+    if kind == "item":
+        return draw(items(document))
     if kind == "membership":
         joining = draw(st.sampled_from(["add_instance", "remove_instance"]))
         instance = draw(st.sampled_from([instance["id"] for instance in document["instances"]]))
@@ -269,6 +274,68 @@ def changes(draw: st.DrawFn, document: Document) -> tuple[dict[str, Any], bool]:
     values = {"direction": "ingress", **draw(st.sampled_from(BROKEN))} if broken else draw(rule_values(groups, sets))
     rule = {"id": draw(st.sampled_from(ADDED)), **values}
     return {"add_rule": {"security_group": draw(st.sampled_from(groups)), "rule": rule}}, broken
+
+
+def items(document: Document) -> st.SearchStrategy[tuple[dict[str, Any], bool]]:
+    """Changes by which instances, groups and load balancers come, go, or are others, as `changes`."""
+    kinds = [*[of_instances(document)] * 3, of_groups(document), of_balancers(document)]
+    return st.one_of(kinds).map(lambda change: (change, False))
+
+
+@st.composite
+def of_groups(draw: st.DrawFn, document: Document) -> dict[str, Any]:
+    """A group or an address group created, updated or deleted, whether or not that is possible."""
+    groups = [*(group["id"] for group in document["security_groups"]), NEW_GROUP]
+    sets = [*(group["id"] for group in document.get("address_groups", [])), NEW_ADDRESS_GROUP]
+    rules = [{"id": f"{NEW_GROUP}-{n}", "direction": d} for n, d in enumerate(("ingress", "egress"))]
+    changes: list[dict[str, Any]] = [
+        {"create_group": {"id": NEW_GROUP, "security_group_rules": rules[: draw(st.integers(0, 2))]}},
+        {"update_group": {"id": draw(st.sampled_from(groups)), "name": "another", "description": "text"}},
+        {"update_group": {"id": NEW_GROUP, "security_group_rules": rules[draw(st.integers(0, 2)) :]}},
+        {"delete_group": {"id": draw(st.sampled_from(groups))}},
+        {"create_address_group": {"id": NEW_ADDRESS_GROUP, "ip_version": 4, "ip_set": draw(_ip_sets(4))}},
+        {"update_address_group": {"id": draw(st.sampled_from(sets)), "name": "another"}},
+        {"delete_address_group": {"id": draw(st.sampled_from(sets))}},
+    ]
+    return draw(st.sampled_from(changes))
+
+
+@st.composite
+def of_instances(draw: st.DrawFn, document: Document) -> dict[str, Any]:
+    """An instance that comes, goes, or is another, whether or not that is possible."""
+    groups = [*(group["id"] for group in document["security_groups"]), NEW_GROUP]
+    some = st.lists(st.sampled_from(groups), min_size=1, max_size=2, unique=True)
+    instance = draw(st.sampled_from([*document["instances"], NEW_INSTANCE]))
+    own = instance["addresses"]
+    values: list[dict[str, Any]] = [
+        {"security_groups": draw(some)},
+        {"addresses": [address for address in own if ":" not in address]},
+        {"addresses": draw(st.sampled_from([own, own[::-1], own[:1]]))},
+        {"name": "another", "mac": instance["mac"]},
+    ]
+    changes: list[dict[str, Any]] = [
+        {"create_instance": {**instance, "security_groups": draw(some)}},
+        {"create_instance": NEW_INSTANCE},
+        *[{"update_instance": {"id": instance["id"], **update}} for update in values],
+        *[{"delete_instance": {"id": instance["id"]}}] * 2,
+    ]
+    return draw(st.sampled_from(changes))
+
+
+@st.composite
+def of_balancers(draw: st.DrawFn, document: Document) -> dict[str, Any]:
+    """The balancer that comes, goes, or is another."""
+    instances = [*(instance["id"] for instance in document["instances"]), NEW_INSTANCE["id"]]
+    values = {
+        "backends": draw(st.lists(st.sampled_from(instances), min_size=1, max_size=2, unique=True)),
+        "transfer_client_ip": draw(st.booleans()),
+    }
+    changes: list[dict[str, Any]] = [
+        {"create_load_balancer": {"id": "elb-1", "addresses": [LB_ADDRESS], "mac": LB_MAC, **values}},
+        {"update_load_balancer": {"id": "elb-1", **values}},
+        {"delete_load_balancer": {"id": "elb-1"}},
+    ]
+    return draw(st.sampled_from(changes))
 
 
 @st.composite

@@ -33,6 +33,7 @@ from .policy_strategies import (
     changes,
     documents,
     guarding_documents,
+    items,
     joins,
     mac,
     open_documents,
@@ -162,6 +163,16 @@ def disrupted_stories(draw: st.DrawFn) -> Story:
     pairs = [pair for pair in _pairs(hosts(document), document) if ":" not in pair[0].address]
     talks: list[Talk] = draw(st.lists(_talks(pairs), min_size=1, max_size=6))
     rounds = draw(st.lists(_rounds(changes(document), talks), min_size=1, max_size=4))
+    return Story(document, [event for turn in rounds for event in turn])
+
+
+@st.composite
+def moving_stories(draw: st.DrawFn) -> Story:
+    """Connections while instances, groups and load balancers come and go, and their packets afterwards (SPEC 5)."""
+    document = draw(open_documents())
+    pairs = [pair for pair in _pairs(hosts(document), document) if ":" not in pair[0].address]
+    talks: list[Talk] = draw(st.lists(_talks(pairs), min_size=2, max_size=6))
+    rounds = draw(st.lists(_rounds(items(document), talks), min_size=2, max_size=4))
     return Story(document, [event for turn in rounds for event in turn])
 
 

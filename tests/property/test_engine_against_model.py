@@ -24,7 +24,15 @@ from .model import Check, Model, Verdict
 from .policy_model import GENERATED
 from .policy_strategies import mac
 from .story import CHECK_FIELDS, START_NS, ChangeStep, PacketStep, Player, Story, tell, tell_step, tell_verdict
-from .strategies import crowded_stories, disrupted_stories, quarantine_stories, shared_stories, stories, tcp_stories
+from .strategies import (
+    crowded_stories,
+    disrupted_stories,
+    moving_stories,
+    quarantine_stories,
+    shared_stories,
+    stories,
+    tcp_stories,
+)
 
 QUIET = [HealthCheck.too_slow, HealthCheck.data_too_large, HealthCheck.filter_too_much]
 PROFILES = {
@@ -100,6 +108,13 @@ def test_engine_says_what_the_model_says(story: Story) -> None:
 @given(disrupted_stories())
 def test_engine_disconnects_what_the_model_disconnects(story: Story) -> None:
     """SPEC 5: which connections a change cuts, for how long, and what becomes of them."""
+    compare(story)
+
+
+@settings(PROFILE, max_examples=PROFILE.max_examples // 2)
+@given(moving_stories())
+def test_engine_follows_what_comes_and_goes_as_the_model_does(story: Story) -> None:
+    """SPEC 5.1, 5.2, 5.4, 5.6: instances, groups, address groups and load balancers created, updated and deleted."""
     compare(story)
 
 
