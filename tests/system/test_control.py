@@ -527,6 +527,25 @@ def test_a_port_comes_and_goes_with_the_policy(running: Running) -> None:
     assert "dp-tap-b" not in running.fw.ip("-brief", "link")
 
 
+def test_a_port_comes_and_goes_with_its_instance(running: Running) -> None:
+    """SPEC 5.1, 5.6: an instance that is created while traffic flows has a port that is judged; deleted it has none."""
+    running.start()
+    running.net.wire(running.fw, "to-b", b := running.net.host("b"), "eth0")
+    b.ip("address", "add", "10.66.0.3/24", "dev", "eth0")
+    refused = running.ctl("instance", "create", "b", "addresses=10.66.0.2", "interface=to-b", status=2)
+    assert 'instance "a" has it already' in refused.stderr
+    assert [p["instance"] for p in running.json("status")["ports"]] == ["a", None]
+    running.ctl("instance", "create", "b", "addresses=10.66.0.3", "interface=to-b", "security_groups=sg")
+    assert [p["instance"] for p in running.json("status")["ports"]] == ["a", None, "b"]
+    until(lambda: running.ping(b, OUTSIDE), "the instance's port is served")
+    running.ctl("instance", "update", "b", "interface=dp-tap-b")
+    assert "dp-tap-b" in running.fw.ip("-brief", "link")
+    assert not running.ping(b, OUTSIDE)
+    running.ctl("instance", "delete", "b")
+    assert "dp-tap-b" not in running.fw.ip("-brief", "link")
+    assert [p["instance"] for p in running.json("status")["ports"]] == ["a", None]
+
+
 def test_an_interface_that_goes_and_comes_back(running: Running) -> None:
     """Its port is missing meanwhile, and served again without a word from anybody."""
     running.start()

@@ -2,16 +2,40 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
+from typer.core import TyperGroup
 
-from dataplane.cli.ctl import changes, conntrack, whole
+from dataplane.cli.ctl import conntrack, whole
 from dataplane.cli.ctl.asking import Target
 from dataplane.live import CONTROL_SOCKET
 
+
+class _Commands(TyperGroup):
+    """The commands, of which those that make changes load the models of a policy: only when one is called, or shown."""
+
+    changes = ("rule", "group", "address-group", "instance", "balancer", "clone")
+
+    def list_commands(self, ctx: Any) -> list[str]:
+        return [*super().list_commands(ctx), *self.changes]
+
+    def get_command(self, ctx: Any, cmd_name: str) -> Any:
+        if cmd_name in self.changes:
+            from dataplane.cli.ctl.changes import apps
+
+            found = typer.main.get_command(apps[cmd_name])
+            found.name = cmd_name
+            return found
+        return super().get_command(ctx, cmd_name)
+
+
 app = typer.Typer(
-    help="Ask a running firewall, and change it.", no_args_is_help=True, add_completion=False, rich_markup_mode=None
+    cls=_Commands,
+    help="Ask a running firewall, and change it.",
+    no_args_is_help=True,
+    add_completion=False,
+    rich_markup_mode=None,
 )
 
 
@@ -28,10 +52,6 @@ app.command()(whole.status)
 app.command()(whole.reload)
 app.command()(whole.policy)
 app.command()(whole.save)
-app.add_typer(changes.rule_app, name="rule")
-app.add_typer(changes.group_app, name="group")
-app.add_typer(changes.address_group_app, name="address-group")
-app.command()(changes.clone)
 app.add_typer(conntrack.app, name="conntrack")
 app.command()(whole.counters)
 app.command()(whole.stations)

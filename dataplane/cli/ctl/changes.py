@@ -1,22 +1,46 @@
-"""Commands of `dataplane ctl` that change the policy in force, in memory: the policy file stays as it is (SPEC 5)."""
+"""Commands of `dataplane ctl` that change the policy in force, in memory: the policy file stays as it is (SPEC 5).
+
+They are made from the kinds of change: what each is called, what it takes by its place, and what as FIELD=VALUE.
+"""
 
 from __future__ import annotations
 
-from typing import Annotated, Any
+import inspect
+from types import UnionType
+from typing import Annotated, Any, Literal, Union, get_args, get_origin
 
 import typer
 
 from dataplane.cli.ctl import listed
 from dataplane.cli.ctl.asking import EXIT_USAGE, DryRun, Output, OutputOption, connected, show
 from dataplane.cli.output import say
+from dataplane.policy.changes import KINDS, Change
+from dataplane.policy.changes.kind import Update
+from dataplane.policy.mistakes import PolicyError
+from dataplane.policy.parts import fields_of
+from dataplane.policy.source import read
+from dataplane.policy.wording import is_list, model_at
 
-rule_app = typer.Typer(
-    help="List rules, and change them in memory: the policy file stays as it is.", no_args_is_help=True
-)
-group_app = typer.Typer(help="List security groups, and change who is in them, in memory.", no_args_is_help=True)
-rule_app.command("list")(listed.rules)
-group_app.command("list")(listed.groups)
-address_group_app = typer.Typer(help="Change address groups, in memory.", no_args_is_help=True)
+_HELP = {
+    "rule": "List rules, and change them in memory: the policy file stays as it is.",
+    "group": "List security groups, and change them and who is in them, in memory.",
+    "address-group": "Change address groups, in memory.",
+    "instance": "Change instances, in memory.",
+    "balancer": "Change load balancers, in memory.",
+    "clone": None,
+}
+#: What a field that is given by its place is called where that is not its name.
+_METAVARS = {"security_group": "GROUP"}
+#: Numbers in the document, besides those whose type says so.
+_NUMBERS = ("protocol", "icmp_type", "icmp_code")
+
+#: The commands by name.
+apps = {
+    noun: typer.Typer(help=text, no_args_is_help=text is not None, add_completion=False, rich_markup_mode=None)
+    for noun, text in _HELP.items()
+}
+apps["rule"].command("list")(listed.rules)
+apps["group"].command("list")(listed.groups)
 
 
 def _change(context: typer.Context, change: dict[str, Any], dry_run: bool, output: Output) -> None:
@@ -26,117 +50,113 @@ def _change(context: typer.Context, change: dict[str, Any], dry_run: bool, outpu
         show(client.call("change", change=change, dry_run=dry_run), output, print_change)
 
 
-def clone(
-    context: typer.Context,
-    group: Annotated[str, typer.Argument(help="Id of the security group.")],
-    new: Annotated[str, typer.Argument(help="Id of the copy.")],
-    dry_run: DryRun = False,
-    output: OutputOption = Output.text,
-) -> None:
-    """Copy a security group with its rules, in memory; no instance is in the copy."""
-    _change(context, {"clone_group": {"security_group": group, "id": new}}, dry_run, output)
+# ---- FIELD=VALUE ----
 
 
-Fields = Annotated[
-    list[str],
-    typer.Argument(
-        metavar="FIELD=VALUE...",
-        help="Fields as in the policy document: direction=ingress protocol=tcp multiport=22,80-82. FIELD= alone takes"
-        " an optional field away.",
-    ),
-]
-
-
-def _rule_fields(words: list[str]) -> dict[str, Any]:
-    """FIELD=VALUE words as a rule; numbers and booleans where the document has them, text everywhere else."""
-    fields: dict[str, Any] = {}
+def _values(kind: type[Change], words: list[str]) -> dict[str, Any]:
+    """FIELD=VALUE words as values of the document; ends the program where they are none."""
+    fields = _fields(kind)
+    values: dict[str, Any] = {}
     for word in words:
         name, equals, value = word.partition("=")
         if not equals:
-            say(f"{word}: write FIELD=VALUE, as in protocol=tcp", err=True)
-            raise typer.Exit(EXIT_USAGE)
-        if name in fields:
-            say(f"{word}: {name} is given twice: give each field once", err=True)
-            raise typer.Exit(EXIT_USAGE)
-        if not value:
-            fields[name] = None
-        elif name in ("protocol", "icmp_type", "icmp_code", "priority") and value.isdecimal():
-            fields[name] = int(value)
-        elif name == "enabled" and value in ("true", "false"):
-            fields[name] = value == "true"
-        else:
-            fields[name] = value
-    return fields
+            _refuse(f"{word}: write FIELD=VALUE, as in {next(iter(fields))}=...")
+        if name in values:
+            _refuse(f"{word}: {name} is given twice: give each field once")
+        if name == "id" and issubclass(kind, Update):
+            article = "an" if kind.thing[0] in "aeiou" else "a"
+            _refuse(f"id: {article} {kind.thing} keeps its id: delete it and add another one")
+        if kind.within is None and name in kind.placed:
+            _refuse(f"{word}: {name} is given already: leave it out")
+        values[name] = _value(name, value, fields.get(name)) if value else None
+    return values
 
 
-@rule_app.command("add")
-def rule_add(
-    context: typer.Context,
-    group: Annotated[str, typer.Argument(help="Id of the security group.")],
-    fields: Fields,
-    dry_run: DryRun = False,
-    output: OutputOption = Output.text,
-) -> None:
-    """Add a rule to a security group, which disconnects its instances' inbound connections."""
-    _change(context, {"add_rule": {"security_group": group, "rule": _rule_fields(fields)}}, dry_run, output)
+def _fields(kind: type[Change]) -> dict[str, Any]:
+    """The fields that are given as FIELD=VALUE."""
+    part = model_at(kind, (kind.within,)) if kind.within else kind
+    assert part
+    return {name: field for name, field in fields_of(part).items() if kind.within or name not in kind.placed}
 
 
-@rule_app.command("update")
-def rule_update(
-    context: typer.Context,
-    rule: Annotated[str, typer.Argument(metavar="ID", help="Id of the rule.")],
-    fields: Fields,
-    dry_run: DryRun = False,
-    output: OutputOption = Output.text,
-) -> None:
-    """Give some fields of a rule other values."""
-    values = _rule_fields(fields)
-    if "id" in values:
-        say("id: a rule keeps its id: delete it and add another one", err=True)
-        raise typer.Exit(EXIT_USAGE)
-    _change(context, {"update_rule": {**values, "id": rule}}, dry_run, output)
+def _value(name: str, text: str, field: Any) -> object:
+    """A value as the document has it: lists with commas or as in YAML, mappings as in YAML, numbers, true and false."""
+    types = _types(field.annotation) if field else set()
+    if text[0] in "[{" and str not in types:
+        try:
+            return read(text, name).value
+        except PolicyError as error:
+            _refuse(str(error))
+    if field and is_list(field):
+        return [part.strip() for part in text.split(",")]
+    if text.isdecimal() and (name in _NUMBERS or int in types):
+        return int(text)
+    if text in ("true", "false") and bool in types:
+        return text == "true"
+    return text
 
 
-@rule_app.command("delete")
-def rule_delete(
-    context: typer.Context,
-    rule: Annotated[str, typer.Argument(metavar="ID", help="Id of the rule.")],
-    dry_run: DryRun = False,
-    output: OutputOption = Output.text,
-) -> None:
-    """Delete a rule."""
-    _change(context, {"delete_rule": {"id": rule}}, dry_run, output)
+def _types(annotation: Any) -> set[type]:
+    """The types of single values that an annotation allows."""
+    if get_origin(annotation) is Annotated:
+        return _types(get_args(annotation)[0])
+    if get_origin(annotation) in (Union, UnionType):
+        return {found for part in get_args(annotation) for found in _types(part)}
+    if get_origin(annotation) is Literal:
+        return set(map(type, get_args(annotation)))
+    return {annotation} if isinstance(annotation, type) else set()
 
 
-GroupArgument = Annotated[str, typer.Argument(help="Id of the security group.")]
-InstanceArgument = Annotated[str, typer.Argument(help="Id of the instance.")]
+def _refuse(sentence: str) -> Any:
+    say(sentence, err=True)
+    raise typer.Exit(EXIT_USAGE)
 
 
-@group_app.command("add-instance")
-def add_instance(
-    context: typer.Context,
-    group: GroupArgument,
-    instance: InstanceArgument,
-    dry_run: DryRun = False,
-    output: OutputOption = Output.text,
-) -> None:
-    """Let an instance join a security group."""
-    _change(context, {"add_instance": {"security_group": group, "instance": instance}}, dry_run, output)
+# ---- the commands ----
 
 
-@group_app.command("remove-instance")
-def remove_instance(
-    context: typer.Context,
-    group: GroupArgument,
-    instance: InstanceArgument,
-    dry_run: DryRun = False,
-    output: OutputOption = Output.text,
-) -> None:
-    """Let an instance leave a security group."""
-    _change(context, {"remove_instance": {"security_group": group, "instance": instance}}, dry_run, output)
+def _parameter(name: str, annotation: Any, default: Any = inspect.Parameter.empty) -> inspect.Parameter:
+    return inspect.Parameter(name, inspect.Parameter.POSITIONAL_OR_KEYWORD, default=default, annotation=annotation)
 
 
-@address_group_app.command("set")
+def _command(kind: type[Change]) -> Any:
+    """The function of a kind's command, with the signature that typer reads."""
+    fields = _fields(kind)
+    required = kind.within is not None or issubclass(kind, Update)
+
+    def command(**given: Any) -> None:
+        values = _values(kind, given["fields"] or []) if fields else {}
+        placed = {name: given[name] for name in kind.placed}
+        change = {**placed, kind.within: values} if kind.within else {**values, **placed}
+        _change(given["context"], {kind.kind: change}, given["dry_run"], given["output"])
+
+    parameters = [_parameter("context", typer.Context)]
+    for name in kind.placed:
+        described = fields_of(kind)[name].description
+        metavar = _METAVARS.get(name, name.upper())
+        parameters.append(_parameter(name, Annotated[str, typer.Argument(metavar=metavar, help=described)]))
+    if fields:
+        told = f"As in the policy document: {', '.join(fields)}. FIELD= alone takes an optional field away."
+        words = typer.Argument(metavar="FIELD=VALUE...", help=told)
+        parameters.append(
+            _parameter("fields", Annotated[list[str], words])
+            if required
+            else _parameter("fields", Annotated[list[str] | None, words], None)
+        )
+    parameters += [_parameter("dry_run", DryRun, False), _parameter("output", OutputOption, Output.text)]
+    command.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
+    command.__annotations__ = {parameter.name: parameter.annotation for parameter in parameters}
+    command.__doc__ = inspect.getdoc(kind)
+    return command
+
+
+for _kind in KINDS.values():
+    if _kind.command:
+        _example = f"Example: dataplane ctl {' '.join(_kind.command)} {_kind.example}"
+        apps[_kind.command[0]].command(_kind.command[-1], epilog=_example)(_command(_kind))
+
+
+@apps["address-group"].command("set")
 def address_group_set(
     context: typer.Context,
     group: Annotated[str, typer.Argument(metavar="ID", help="Id of the address group.")],

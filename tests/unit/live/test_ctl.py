@@ -3,11 +3,17 @@
 from __future__ import annotations
 
 import os
+import shlex
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
+from typer.testing import CliRunner
+
+from dataplane.cli import app
+from dataplane.policy.changes import KINDS, Change, parse_change
 
 from .served import Served
 
@@ -57,3 +63,97 @@ def test_a_rule_keeps_its_id(served: Served) -> None:
     done = ctl(served, "rule", "update", "web", "id=http", "priority=2")
     assert (done.returncode, done.stderr) == (2, b"id: a rule keeps its id: delete it and add another one\n")
     assert "web" in served.firewall.policy.rules_by_id
+
+
+# ---- changes ----
+
+
+@pytest.fixture(scope="module")
+def runner() -> CliRunner:
+    return CliRunner()
+
+
+def _kinds() -> list[type[Change]]:
+    return [kind for kind in KINDS.values() if kind.command]
+
+
+@pytest.mark.parametrize("kind", _kinds(), ids=lambda kind: kind.kind)
+def test_each_change_has_a_command_whose_example_is_that_change(
+    kind: type[Change], runner: CliRunner, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """SPEC 7: the fields of the command are those of the document; its help shows the example."""
+    shown = runner.invoke(app, ["ctl", *kind.command, "--help"], terminal_width=1000)
+    assert f"Example: dataplane ctl {' '.join(kind.command)} {kind.example}" in " ".join(shown.stdout.split())
+    sent: list[dict[str, Any]] = []
+    monkeypatch.setattr("dataplane.cli.ctl.changes._change", lambda context, change, *rest: sent.append(change))
+    done = runner.invoke(app, ["ctl", *kind.command, *shlex.split(kind.example)])
+    assert done.exit_code == 0, done.output
+    (change,) = sent
+    made = parse_change(change)
+    assert type(made) is kind
+    assert all(getattr(made, name) for name in kind.placed)
+
+
+@pytest.mark.parametrize(
+    ("words", "change"),
+    [
+        (
+            "instance create i addresses=10.0.0.9,fd00::9 tap={mtu:1400} interface=t0 dhcp_server=true vpc=true",
+            {
+                "id": "i",
+                "addresses": ["10.0.0.9", "fd00::9"],
+                "tap": {"mtu": 1400},
+                "interface": "t0",
+                "dhcp_server": True,
+                "vpc": "true",
+            },
+        ),
+        (
+            "instance update i allowed_address_pairs='[{ip: 10.0.0.1, mac: \"00:00:5e:00:01:07\"}, 10.0.0.2]' mac=",
+            {
+                "id": "i",
+                "allowed_address_pairs": [{"ip": "10.0.0.1", "mac": "00:00:5e:00:01:07"}, "10.0.0.2"],
+                "mac": None,
+            },
+        ),
+        ("group update g name=[x] description=5", {"id": "g", "name": "[x]", "description": "5"}),
+        ("address-group create s ip_version=6 ip_set=::1", {"id": "s", "ip_version": 6, "ip_set": ["::1"]}),
+        ("address-group set s 10.0.0.1 10.0.0.2", {"id": "s", "ip_set": ["10.0.0.1", "10.0.0.2"]}),
+    ],
+)
+def test_values_are_those_of_the_document(
+    words: str, change: dict[str, Any], runner: CliRunner, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sent: list[dict[str, Any]] = []
+    monkeypatch.setattr("dataplane.cli.ctl.changes._change", lambda context, change, *rest: sent.append(change))
+    done = runner.invoke(app, ["ctl", *shlex.split(words.replace("{mtu:1400}", "'{mtu: 1400}'"))])
+    assert done.exit_code == 0, done.output
+    assert [next(iter(found.values())) for found in sent] == [change]
+
+
+@pytest.mark.parametrize(
+    ("words", "reason"),
+    [
+        ("group create g name", "name: write FIELD=VALUE, as in name=...\n"),
+        ("group create g id=h", "id=h: id is given already: leave it out\n"),
+        ("instance update i id=j", "id: an instance keeps its id: delete it and add another one\n"),
+        ("instance create i addresses=[10.0.0.1", "addresses:1:10: the YAML cannot be read"),
+    ],
+)
+def test_words_that_are_no_change(words: str, reason: str, runner: CliRunner) -> None:
+    done = runner.invoke(app, ["ctl", *words.split()])
+    assert (done.exit_code, done.stderr[: len(reason)]) == (2, reason)
+
+
+def test_what_is_created_is_in_force_and_what_is_used_is_not_deleted(served: Served) -> None:
+    """SPEC 5.1, 5.6: over the control socket as in a schedule."""
+    assert ctl(served, "group", "create", "new", "name=New").returncode == 0
+    created = ctl(served, "instance", "create", "n", "addresses=10.9.9.9", "security_groups=new")
+    assert (created.returncode, created.stderr) == (0, b"")
+    assert served.firewall.policy.instance("n").security_groups == ("new",)
+    refused = ctl(served, "group", "delete", "new")
+    assert refused.returncode == 2
+    assert refused.stderr == (b'security group "new" is still used: instance "n" is in it: take it out there first\n')
+    assert ctl(served, "instance", "delete", "n").returncode == 0
+    assert ctl(served, "group", "delete", "new").returncode == 0
+    assert served.call("status")["generation"] == 5
