@@ -530,9 +530,10 @@ def test_a_port_comes_and_goes_with_the_policy(running: Running) -> None:
 def test_a_port_comes_and_goes_with_its_instance(running: Running) -> None:
     """SPEC 5.1, 5.6: an instance that is created while traffic flows has a port that is judged; deleted it has none."""
     running.start()
-    running.net.wire(running.fw, "to-b", b := running.net.host("b"), "eth0")
+    b = running.net.host("b")
+    running.net.wire(running.fw, "to-b", b, "eth0")
     b.ip("address", "add", "10.66.0.3/24", "dev", "eth0")
-    refused = running.ctl("instance", "create", "b", "addresses=10.66.0.2", "interface=to-b", status=2)
+    refused = running.ctl("instance", "create", "b", f"addresses={INSIDE}", "interface=to-b", status=2)
     assert 'instance "a" has it already' in refused.stderr
     assert [p["instance"] for p in running.json("status")["ports"]] == ["a", None]
     running.ctl("instance", "create", "b", "addresses=10.66.0.3", "interface=to-b", "security_groups=sg")
