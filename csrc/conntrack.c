@@ -433,11 +433,21 @@ static uint64_t longest_timeout(const struct dp_conntrack *ct)
     return longest;
 }
 
+/* Has all entries of a zone meet its cuts, of which none is needed afterwards. */
+static void empty_log(struct dp_conntrack *ct, struct dp_zone *zone)
+{
+    for (int q = 0; q < 2; q++)
+        for (uint32_t i = zone->queue[q].first; i; i = ct->links[i].next)
+            dp_conntrack_status(ct, i);
+    zone->n_cuts = 0;
+}
+
 int dp_conntrack_reserve_cut(struct dp_conntrack *ct, uint32_t z)
 {
     struct dp_zone *zone = &ct->zones[z];
     uint64_t longest = longest_timeout(ct);
-    uint32_t old = 0;
+    uint32_t old = 0, room;
+    struct dp_cut *cuts;
 
     /* Whatever these cut is gone by now. */
     while (old < zone->n_cuts && ct->now - zone->cuts[old].time_ns > longest)
@@ -446,10 +456,13 @@ int dp_conntrack_reserve_cut(struct dp_conntrack *ct, uint32_t z)
         zone->n_cuts -= old;
         memmove(zone->cuts, zone->cuts + old, zone->n_cuts * sizeof *zone->cuts);
     }
-    if (zone->n_cuts == zone->cut_room) {
-        uint32_t room = zone->cut_room ? zone->cut_room * 2 : 4;
-        struct dp_cut *cuts = realloc(zone->cuts, room * sizeof *cuts);
-
+    if (zone->n_cuts >= DP_CUTS_KEPT && zone->n_cuts >= zone->entries)
+        empty_log(ct, zone);
+    for (room = 4; room <= zone->n_cuts; room *= 2)
+        ;
+    /* One that has become short gives its memory back. */
+    if (room > zone->cut_room || zone->cut_room > 4 * room) {
+        cuts = realloc(zone->cuts, room * sizeof *cuts);
         if (!cuts)
             return DP_E_MEMORY;
         zone->cuts = cuts;
@@ -465,43 +478,26 @@ uint32_t dp_conntrack_cut(struct dp_conntrack *ct, uint32_t z)
 
     if (zone->last_cut == ct->change)
         return 0;
-    zone->cuts[zone->n_cuts++] = (struct dp_cut){ct->change, ct->now};
+    /* Whoever has not met an earlier one is not attached. */
+    if (cut)
+        zone->cuts[zone->n_cuts++] = (struct dp_cut){ct->change, ct->now};
     zone->last_cut = ct->change;
     zone->attached = 0;
     ct->disconnected += cut;
     return cut;
 }
 
-static void index_revocations(struct dp_conntrack *ct)
-{
-    memset(ct->revoked_head, 0, sizeof ct->revoked_head);
-    for (uint32_t i = 0; i < ct->n_revoked; i++) {
-        struct dp_revoked *r = &ct->revoked[i];
-        uint32_t slot = revoked_slot(r->rule, r->address.word[0]);
-
-        r->next = ct->revoked_head[slot];
-        ct->revoked_head[slot] = i + 1;
-    }
-}
-
 int dp_conntrack_reserve_revocations(struct dp_conntrack *ct, uint32_t n)
 {
-    uint64_t longest = longest_timeout(ct);
-    uint32_t kept = 0;
+    struct dp_revoked *revoked = NULL;
 
-    for (uint32_t i = 0; i < ct->n_revoked; i++)
-        if (ct->now - ct->revoked[i].time_ns <= longest)
-            ct->revoked[kept++] = ct->revoked[i];
-    ct->n_revoked = kept;
-    index_revocations(ct);
-    if (ct->revoked_room - ct->n_revoked < n) {
-        struct dp_revoked *revoked = realloc(ct->revoked, ((size_t)ct->n_revoked + n) * sizeof *revoked);
-
-        if (!revoked)
-            return DP_E_MEMORY;
-        ct->revoked = revoked;
-        ct->revoked_room = ct->n_revoked + n;
-    }
+    if (n && !(revoked = malloc(n * sizeof *revoked)))
+        return DP_E_MEMORY;
+    /* Every entry has met those of before. */
+    free(ct->revoked);
+    ct->revoked = revoked;
+    ct->n_revoked = 0;
+    memset(ct->revoked_head, 0, sizeof ct->revoked_head);
     return 0;
 }
 
@@ -543,6 +539,9 @@ void dp_conntrack_set_present(struct dp_conntrack *ct, uint32_t z, bool present)
     for (int q = 0; q < 2; q++)
         while (zone->queue[q].first)
             dp_conntrack_remove(ct, zone->queue[q].first);
+    free(zone->cuts);
+    zone->cuts = NULL;
+    zone->n_cuts = zone->cut_room = 0;
 }
 
 /* ---- the whole ---- */

@@ -9,10 +9,12 @@
  * log of each zone that it touches, and that is all: O(1) a zone. An entry remembers up to which change it has been
  * looked at (`change`); at the next look, or when its timer comes up, the first cut of its zone after that decides: an
  * inbound entry that was alive at that time is HELD: last_ns becomes the time of the cut and packets refresh it no
- * more, so that it goes when its state's timeout has passed since the cut, and a later cut prolongs nothing. The
+ * more, so that it goes when its state's timeout has passed since the cut, and a later cut prolongs nothing. A cut that
+ * no entry could meet first is not logged, and a log that is longer than the zone has entries is emptied by looking at
+ * all of these; so it takes no more memory than they do. The
  * observer is told of it at that look, so whoever wants to hear of all soon has every entry looked at.
- * Revocations (SPEC 5.4) are looked up in the same place by (rule, remote address). What a change brought to deny rules
- * (arrivals.h) is asked of `is_denied` there, while that change is the last one: by the next every entry has been
+ * Revocations (SPEC 5.4) are looked up in the same place by (rule, remote address), and what a change brought to deny
+ * rules (arrivals.h) is asked of `is_denied` there, while that change is the last one: by the next every entry has been
  * looked at.
  *
  * A FULL TABLE. Each zone lists its entries in two queues, oldest first: tentative ones (half-open, one-way, closed)
@@ -78,7 +80,7 @@ struct dp_revoked {
     uint64_t time_ns;
 };
 
-enum { DP_REVOKED_SLOTS = 1024 };
+enum { DP_REVOKED_SLOTS = 1024, DP_CUTS_KEPT = 64 };
 
 /*
  * Told of an entry that was made, changed its state, was found disconnected (or kept after all), or is about to go; it
@@ -105,7 +107,6 @@ struct dp_conntrack {
     struct dp_conntrack_config config;
     struct dp_revoked *revoked;
     uint32_t n_revoked;
-    uint32_t revoked_room;
     uint32_t last_revoked; /* number of the last change with revocations */
     uint32_t last_arrived; /* and with arrivals */
     uint64_t arrived_ns;   /* when that was */
@@ -167,7 +168,8 @@ void dp_conntrack_age(struct dp_conntrack *ct, uint32_t entry, uint64_t age_ns, 
 
 /* Makes room for zones 0 .. n-1. */
 int dp_conntrack_reserve_zones(struct dp_conntrack *ct, uint32_t n);
-/* Makes room in the log of `zone` for one cut more, and for `n` revocations more; then the next three cannot fail. */
+/* Makes room in the log of `zone` for one cut more, and for `n` revocations: all entries have been looked at since
+ * those of before; then the next three cannot fail. */
 int dp_conntrack_reserve_cut(struct dp_conntrack *ct, uint32_t zone);
 int dp_conntrack_reserve_revocations(struct dp_conntrack *ct, uint32_t n);
 /* Disconnects the inbound connections of a zone; returns how many were alive and not cut before. */

@@ -88,6 +88,16 @@ void dp_denied_count(struct dp_denied_flows *denied, const struct dp_packet *pac
     *least = key;
 }
 
+void dp_denied_forget(struct dp_denied_flows *denied, const struct dp_retired *retired)
+{
+    for (uint32_t i = 0; i < BUCKETS * WAYS; i++) {
+        struct dp_denied *d = &denied->counter[i / WAYS][i % WAYS];
+
+        if (d->count.packets && d->zone < retired->n_zones && retired->zones[d->zone])
+            *d = (struct dp_denied){0};
+    }
+}
+
 int dp_denied_largest(const struct dp_denied_flows *denied, struct dp_denied *out, uint32_t n)
 {
     uint32_t have = 0;

@@ -17,6 +17,8 @@ struct dp_denied_flows *dp_denied_new(void);
 void dp_denied_free(struct dp_denied_flows *denied);
 void dp_denied_count(struct dp_denied_flows *denied, const struct dp_packet *packet, const struct dp_check *check,
                      uint32_t length);
+/* Takes out the flows of retired zones. */
+void dp_denied_forget(struct dp_denied_flows *denied, const struct dp_retired *retired);
 int dp_denied_largest(const struct dp_denied_flows *denied, struct dp_denied *out, uint32_t n);
 
 /* The addresses, protocol and ports of a packet. */

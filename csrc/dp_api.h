@@ -12,7 +12,7 @@
  *              structures are in host order only where the type is an integer, address bytes are in network order.
  *   threads    One thread at a time per handle; different engines are independent. No global state.
  *   numbers    An instance is known by its zone (0 .. DP_ZONES_MAX-1), a rule by its rule number (from 1; 0 = none).
- *              Both are given out by Python and never reused for another instance or rule.
+ *              Both are given out by Python, and again only after dp_engine_retire.
  */
 #ifndef DP_API_H
 #define DP_API_H
@@ -427,6 +427,20 @@ struct dp_policy_update {
 /* An engine has no ports: DP_E_ARGUMENT where the update has. */
 int dp_engine_update(struct dp_engine *engine, struct dp_policy_update *update);
 
+/* Numbers by what they mean: zones[z] and rules[r] are 1 where no policy names zone z or rule r any more, else 0. */
+struct dp_retired {
+    uint8_t *zones;
+    uint8_t *rules;
+    uint32_t n_zones;
+    uint32_t n_rules;
+};
+/*
+ * Gives up what is still kept of these numbers, so that they can be given out again, and sets rules[r] to 0 where a
+ * connection lives on under rule r: that number is in use. Counters of the others begin anew. Resolutions that are
+ * there afterwards may be of a retired zone: they are taken before its number is given out.
+ */
+void dp_engine_retire(struct dp_engine *engine, struct dp_retired *retired);
+
 /* Judges `n` frames in order; records[i] (and flows[i], unless flows is NULL) describe frames[i]. */
 int dp_engine_process(struct dp_engine *engine, const struct dp_frame *frames, uint32_t n, struct dp_record *records,
                       struct dp_flow *flows);
@@ -728,6 +742,7 @@ int dp_firewall_connections(struct dp_firewall *firewall, const struct dp_connec
                             struct dp_connection *connections, uint32_t n);
 uint64_t dp_firewall_count(struct dp_firewall *firewall, const struct dp_connection_filter *filter, uint64_t *by_state);
 uint64_t dp_firewall_flush(struct dp_firewall *firewall, const struct dp_connection_filter *filter);
+void dp_firewall_retire(struct dp_firewall *firewall, struct dp_retired *retired);
 void dp_firewall_counters(struct dp_firewall *firewall, struct dp_counters *counters);
 void dp_firewall_rule_counters(struct dp_firewall *firewall, struct dp_rule_counter *counters, uint32_t n);
 int dp_firewall_denied(struct dp_firewall *firewall, struct dp_denied *denied, uint32_t n);
@@ -761,6 +776,12 @@ void dp_firewall_watch(struct dp_firewall *firewall, uint32_t kinds, int32_t por
  * descriptor is readable again as long as there is more, or a change has disconnected what is not told yet.
  */
 int64_t dp_firewall_feed(struct dp_firewall *firewall, void *out, uint64_t size);
+/*
+ * How far the feed of each worker has come, in bytes; and whether all that had come by then is taken: what it says of
+ * numbers that are retired is read before they are given out again.
+ */
+void dp_firewall_feed_mark(const struct dp_firewall *firewall, uint64_t *marks);
+int dp_firewall_feed_is_past(const struct dp_firewall *firewall, const uint64_t *marks);
 /* A descriptor that is readable while there are items. */
 int dp_firewall_feed_fd(const struct dp_firewall *firewall);
 

@@ -262,7 +262,7 @@ int dp_engine_update(struct dp_engine *e, struct dp_policy_update *update)
     if (!error)
         error = dp_engine_reserve(e, update, policy);
     dp_policy_release(error ? policy : dp_engine_swap(e, update, policy));
-    if (!error && update->n_arrivals && !update->count_revoked)
+    if (!error && (update->n_revocations || update->n_arrivals) && !update->count_revoked)
         count_revoked(&e->conntrack);
     return error;
 }

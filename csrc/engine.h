@@ -60,8 +60,8 @@ void dp_policy_release(struct dp_policy *policy);
 int dp_policy_new(const struct dp_policy_update *update, struct dp_policy **policy);
 /* Makes room for it in an engine. On an error nothing is in force that was not before. */
 int dp_engine_reserve(struct dp_engine *engine, const struct dp_policy_update *update, const struct dp_policy *policy);
-/* Puts it in force, which cannot fail, and returns the one before; the caller releases that. Where there are arrivals
- * and count_revoked is not set, the caller has every entry looked at before the next change. */
+/* Puts it in force, which cannot fail, and returns the one before; the caller releases that. Where there are
+ * revocations or arrivals and count_revoked is not set, the caller has every entry looked at before the next change. */
 struct dp_policy *dp_engine_swap(struct dp_engine *engine, struct dp_policy_update *update, struct dp_policy *policy);
 
 /* Whether a policy's arrivals would have the entry disconnected. */

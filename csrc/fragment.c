@@ -524,3 +524,22 @@ void dp_fragments_give_up(struct dp_fragments *f, uint64_t number)
         }
     }
 }
+
+static bool is_retired(const struct dp_retired *retired, uint32_t zone)
+{
+    return zone < retired->n_zones && retired->zones[zone];
+}
+
+void dp_fragments_forget(struct dp_fragments *f, const struct dp_retired *retired)
+{
+    for (uint32_t index = f->by_age.first, next; index; index = next) {
+        struct datagram *d = &f->datagram[index];
+
+        next = d->by_age.next;
+        for (uint32_t i = 0; i < d->answer.checks && d->answered; i++)
+            if (d->answer.check[i].rule < retired->n_rules && retired->rules[d->answer.check[i].rule])
+                d->answer.check[i].rule = 0;
+        if (is_retired(retired, d->key.zone[DP_EGRESS]) || is_retired(retired, d->key.zone[DP_INGRESS]))
+            release(f, index, DP_CAUSE_FRAGMENT);
+    }
+}

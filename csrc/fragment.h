@@ -83,6 +83,9 @@ void dp_fragments_expire(struct dp_fragments *fragments, uint64_t now_ns);
 /* Refuses whatever waits and has a number up to `number`. */
 void dp_fragments_give_up(struct dp_fragments *fragments, uint64_t number);
 
+/* Gives up what is kept of retired numbers: the datagrams of zones, and in answers the rules that they had. */
+void dp_fragments_forget(struct dp_fragments *fragments, const struct dp_retired *retired);
+
 /* Packets that wait now. */
 uint32_t dp_fragments_waiting(const struct dp_fragments *fragments);
 /* Writes what is counted of fragments and their datagrams into the engine's counters. */

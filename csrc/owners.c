@@ -245,3 +245,10 @@ void dp_owners_learn(struct dp_owners *o, const struct dp_endpoints *endpoints, 
     if (zone != DP_NO_ZONE)
         give(o, endpoints, p, p->family, &p->source, zone);
 }
+
+void dp_owners_forget(struct dp_owners *o, const struct dp_retired *retired)
+{
+    for (uint32_t i = 1; i <= o->count; i++)
+        if (o->claim[i].zone < retired->n_zones && retired->zones[o->claim[i].zone])
+            o->claim[i].zone = DP_NO_ZONE;
+}

@@ -40,4 +40,7 @@ static inline bool dp_owners_may_tell(const struct dp_packet *p)
 void dp_owners_learn(struct dp_owners *owners, const struct dp_endpoints *endpoints, const struct dp_packet *packet,
                      uint32_t sender);
 
+/* Nobody is known to have what a retired zone had. */
+void dp_owners_forget(struct dp_owners *owners, const struct dp_retired *retired);
+
 #endif

@@ -240,7 +240,7 @@ def _rows(data: bytes, names: Names) -> Iterator[Row]:
     """An array of `struct dp_connection` as rows. A table has many, so that each field is taken of all at once."""
     view = memoryview(data)
 
-    def column(field: str, code: str) -> list[int]:
+    def column(field: str, code: str) -> list[Any]:
         size = calcsize(code)
         return view.cast(code)[_AT[field] // size :: _SIZE // size].tolist()  # type: ignore[call-overload,no-any-return]
 
@@ -254,17 +254,18 @@ def _rows(data: bytes, names: Names) -> Iterator[Row]:
     )
     states = ("origin", "B"), ("state", "B"), ("disconnected", "B"), ("last_ns", "Q"), ("expires_ns", "Q")
     local_at, remote_at = _AT["local"], _AT["remote"]
-    instances, rules = names.instances, names.rules
-    columns = zip(*(column(*field) for field in (*numbers, *states)), strict=True)
-    for number, values in enumerate(columns):
-        family, protocol, zone, rule, local_port, remote_port, origin, state, disconnected, last, expires = values
+    columns = {field: column(field, code) for field, code in (*numbers, *states)}
+    # Named at once: a change that comes between two rows may have their numbers given out again.
+    columns["zone"] = [names.instances[zone] for zone in columns["zone"]]
+    columns["rule"] = [names.rules[rule] for rule in columns["rule"]]
+    for number, values in enumerate(zip(*columns.values(), strict=True)):
+        family, protocol, instance, named, local_port, remote_port, origin, state, disconnected, last, expires = values
         af, length = (socket.AF_INET, 4) if family == 4 else (socket.AF_INET6, 16)
         local, remote = number * _SIZE + local_at, number * _SIZE + remote_at
         query = protocol in _QUERIES
         ports = not query and (local_port or remote_port)
-        named = rules[rule]
         yield (
-            instances[zone],
+            instance,
             ORIGIN_WORDS[origin],
             PROTOCOL_NAMES.get(protocol) or str(protocol),
             CONN_STATE_WORDS[state],

@@ -7,7 +7,8 @@ disconnected, and both go to the C side as a whole.
 from __future__ import annotations
 
 import secrets
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -22,6 +23,10 @@ from dataplane.verdict import Names
 if TYPE_CHECKING:
     from dataplane.policy.changes import Change
     from dataplane.policy.model import Policy
+
+
+#: So many numbers may be of names that no policy has, besides as many as live on; looking for them takes a walk.
+_RETIRED_MAX = 256
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,6 +59,8 @@ class Enforcement:
         self._compiler = Compiler(self.names)
         self._policy = policy
         self.replaced = False
+        self._keepers = 0
+        self._retired_max = _RETIRED_MAX
         self._put_in_force(policy, conntrack.Disconnection(), 0)
 
     @property
@@ -89,7 +96,9 @@ class Enforcement:
         check(self._calls.update(self.handle, update.c), "putting the policy in force")
         self._policy = policy
         self.names.keep_balancers(balancer.id for balancer in policy.load_balancers)
-        return update.disconnected()
+        disconnected = update.disconnected()
+        self._take_back_numbers()
+        return disconnected
 
     def _behind_ports(self, policy: Policy) -> list[dict[str, Any]]:
         """What stands behind ports under a policy that is put in force, as `struct dp_port_update`."""
@@ -111,6 +120,41 @@ class Enforcement:
         if not cut.arrived:
             return PolicyUpdate(self.names, cut)
         return self._update(policy, cut, self._compiler.copy())
+
+    # ---- numbers ----
+
+    @contextmanager
+    def numbers_kept(self) -> Iterator[None]:
+        """No number is given out again meanwhile, so that what is counted by it stays whose it is."""
+        self._keepers += 1
+        try:
+            yield
+        finally:
+            self._keepers -= 1
+
+    def _take_back_numbers(self) -> None:
+        """Takes back the numbers of instances and rules that the policy has no more, once there are many."""
+        zones, rules = self.names.count()
+        retired = max(zones - len(self._policy.instances), rules - len(self._policy.rules_by_id))
+        if self._keepers or retired < self._retired_max:
+            return
+        in_force = {
+            (rule.id, group.id) for group in self._policy.security_groups for rule in group.security_group_rules
+        }
+        unused_zones, unused_rules = self.names.retired(self._policy.instances_by_id, in_force)
+        c = ffi.new("struct dp_retired *", {"n_zones": len(unused_zones), "n_rules": len(unused_rules)})
+        c.zones, c.rules = ffi.from_buffer("uint8_t[]", unused_zones), ffi.from_buffer("uint8_t[]", unused_rules)
+        self._calls.retire(self.handle, c)
+        if self._told_of_numbers():
+            self.names.take_back(unused_zones, unused_rules)
+        # Rules under which connections live on are looked for again when there are twice as many.
+        zones, rules = self.names.count()
+        left = max(zones - len(self._policy.instances), rules - len(self._policy.rules_by_id))
+        self._retired_max = max(_RETIRED_MAX, 2 * left)
+
+    def _told_of_numbers(self) -> bool:
+        """Has all that the C side has already told turned into names; whether that is done."""
+        return True
 
     # ---- counters ----
 

@@ -35,8 +35,8 @@ class Engine(Enforcement):
         config = conntrack.settings(policy.conntrack, verify_checksums=verify_checksums)
         check(lib.dp_engine_new(config, words, out), "making the connection table")
         handle = ffi.gc(out[0], lib.dp_engine_free)
-        super().__init__(handle, ENGINE, policy, verify_checksums=verify_checksums)
         self._resolved: list[tuple[int, Verdict]] = []
+        super().__init__(handle, ENGINE, policy, verify_checksums=verify_checksums)
 
     # ---- packets ----
 
@@ -87,9 +87,13 @@ class Engine(Enforcement):
 
         Each comes with the number of its packet, from 0 over the engine's life.
         """
-        self._resolved += [(number, verdict_of(record, self.names)) for number, record in self._take_resolved()]
+        self._told_of_numbers()
         taken, self._resolved = self._resolved, []
         return taken
+
+    def _told_of_numbers(self) -> bool:
+        self._resolved += [(number, verdict_of(record, self.names)) for number, record in self._take_resolved()]
+        return True
 
     def _take_resolved(self) -> Iterator[tuple[int, Any]]:
         resolution = ffi.new("struct dp_resolution *")

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Container, Iterable, Sequence
 from dataclasses import dataclass
-from itertools import count
+from itertools import chain, compress, count
 from typing import Any
 
 from dataplane._core import ffi, lib
@@ -29,31 +29,43 @@ FLOW_END_WORDS = _words(lib.DP_WORD_FLOW_END, lib.DP_FLOW_ENDS)
 class Names:
     """What zones and rule numbers are called: zone -> instance id, rule number -> (rule id, security group id).
 
-    Numbers are given out once and never taken back, so that a connection goes on under the name of the rule that
-    admitted it after that rule is gone (SPEC 5.2). Rule number 0 stands for no rule.
+    A name keeps its number until that is taken back: a connection goes on under the name of the rule that admitted it
+    after that rule is gone (SPEC 5.2). Rule number 0 stands for no rule. Numbers that nobody has are called "" and
+    None; `version` changes when any number is called something else.
     """
 
     def __init__(self) -> None:
         self.instances: list[str] = []
         self.rules: list[tuple[str, str] | None] = [None]
+        self.version = 0
         self._zones: dict[str, int] = {}
         self._numbers: dict[tuple[str, str], int] = {}
         self._balancers: dict[str, int] = {}
+        # Numbers that were taken back, the lowest last.
+        self._free_zones: list[int] = []
+        self._free_rules: list[int] = []
 
     def copy(self) -> Names:
         """The same names; numbers that either gives out from now on are its own."""
         other = Names()
-        other.instances, other.rules = self.instances.copy(), self.rules.copy()
+        other.instances, other.rules, other.version = self.instances.copy(), self.rules.copy(), self.version
         other._zones, other._numbers = self._zones.copy(), self._numbers.copy()
         other._balancers = self._balancers.copy()
+        other._free_zones, other._free_rules = self._free_zones.copy(), self._free_rules.copy()
         return other
 
     def zone(self, instance: str) -> int:
-        """The zone of an instance, a new one for an instance that has none yet."""
+        """The zone of an instance: one that nobody has for an instance that has none yet."""
         zone = self._zones.get(instance)
         if zone is None:
-            zone = self._zones[instance] = len(self.instances)
-            self.instances.append(instance)
+            if self._free_zones:
+                zone = self._free_zones.pop()
+                self.instances[zone] = instance
+            else:
+                zone = len(self.instances)
+                self.instances.append(instance)
+            self._zones[instance] = zone
+            self.version += 1
         return zone
 
     def known_zone(self, instance: str) -> int | None:
@@ -77,12 +89,8 @@ class Names:
         self._balancers = {name: number for name, number in self._balancers.items() if name in kept}
 
     def rule_number(self, rule: str, group: str) -> int:
-        """The number of a rule, a new one for a rule that has none yet."""
-        number = self._numbers.get((rule, group))
-        if number is None:
-            number = self._numbers[rule, group] = len(self.rules)
-            self.rules.append((rule, group))
-        return number
+        """The number of a rule: one that nobody has for a rule that has none yet."""
+        return self.rule_numbers([(rule, group)])[0]
 
     def known_rule(self, rule: str, group: str) -> int | None:
         """The number of a rule, or None."""
@@ -93,9 +101,43 @@ class Names:
         new = dict.fromkeys(rules)
         if self._numbers:
             new = {rule: None for rule in new if rule not in self._numbers}
-        self._numbers.update(zip(new, count(len(self.rules)), strict=False))
-        self.rules.extend(new)
+        if new:
+            self.version += 1
+            named = list(new)
+            again = [self._free_rules.pop() for _ in named[: len(self._free_rules)]]
+            for number, rule in zip(again, named, strict=False):
+                self.rules[number] = rule
+            self._numbers.update(zip(named, chain(again, count(len(self.rules))), strict=False))
+            self.rules.extend(named[len(again) :])
         return list(map(self._numbers.__getitem__, rules))
+
+    # ---- numbers that come back ----
+
+    def count(self) -> tuple[int, int]:
+        """How many zones and rule numbers have a name."""
+        return len(self._zones), len(self._numbers)
+
+    def retired(self, instances: Container[str], rules: Container[tuple[str, str]]) -> tuple[bytearray, bytearray]:
+        """Which zones and which rule numbers have a name that is not among these: 1 at the number's place, else 0."""
+        zones = bytearray(name != "" and name not in instances for name in self.instances)
+        numbers = bytearray(name is not None and name not in rules for name in self.rules)
+        return zones, numbers
+
+    def take_back(self, zones: bytes | bytearray, rules: bytes | bytearray) -> None:
+        """Takes back the numbers at whose place there is a 1; nothing may refer to them any more."""
+        for zone in compress(range(len(zones)), zones):
+            del self._zones[self.instances[zone]]
+            self.instances[zone] = ""
+            self._free_zones.append(zone)
+        for number in compress(range(len(rules)), rules):
+            named = self.rules[number]
+            assert named is not None
+            del self._numbers[named]
+            self.rules[number] = None
+            self._free_rules.append(number)
+        self._free_zones.sort(reverse=True)
+        self._free_rules.sort(reverse=True)
+        self.version += 1
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,6 +5,7 @@
 #include "firewall.h"
 #include "../connections.h"
 #include "../memory.h"
+#include "../retired.h"
 
 #include <stdlib.h>
 #include <string.h>
@@ -276,8 +277,8 @@ int dp_firewall_update(struct dp_firewall *f, struct dp_policy_update *update)
     if (prepare(f, &c) == 0)
         put_in_force(f, &c);
     c.update.revoked = 0;
-    /* What arrivals cut must be settled before the next change. */
-    looks = update->n_arrivals || (update->n_revocations && update->count_revoked);
+    /* What revocations and arrivals cut must be settled before the next change. */
+    looks = update->n_arrivals || update->n_revocations;
     for (uint32_t i = 0; i < f->workers && !c.error && looks; i++)
         for (c.cursor = 0; c.cursor != DP_CURSOR_END;)
             dp_worker_call(&f->worker[i], settle, &c);
@@ -293,6 +294,42 @@ int dp_firewall_update(struct dp_firewall *f, struct dp_policy_update *update)
         dp_policy_release(c.policy[i]);
     free(cut);
     return c.error;
+}
+
+/* ---- numbers that come back ---- */
+
+struct retire_command {
+    struct dp_retired *retired;
+    uint64_t cursor;
+};
+
+static void forget(struct dp_worker *w, void *argument)
+{
+    dp_retired_forget(w->engine, ((const struct retire_command *)argument)->retired);
+    dp_forward_resolved(w);
+}
+
+static void keep_some(struct dp_worker *w, void *argument)
+{
+    struct retire_command *c = argument;
+
+    dp_retired_keep_some(w->engine, c->retired, &c->cursor, DP_VISITS);
+}
+
+static void clear(struct dp_worker *w, void *argument)
+{
+    dp_retired_clear(w->engine, ((const struct retire_command *)argument)->retired);
+}
+
+void dp_firewall_retire(struct dp_firewall *f, struct dp_retired *retired)
+{
+    struct retire_command c = {.retired = retired};
+
+    dp_call_all(f, forget, &c);
+    for (uint32_t i = 0; i < f->workers; i++)
+        for (c.cursor = 0; c.cursor != DP_CURSOR_END;)
+            dp_worker_call(&f->worker[i], keep_some, &c);
+    dp_call_all(f, clear, &c);
 }
 
 static void count_attached(struct dp_worker *w, void *argument)

@@ -21,9 +21,10 @@ enum { DP_VISITS = 4096, DP_TOLD = 512 };
 struct dp_firewall {
     uint32_t workers;
     int feed_wake;
-    uint32_t watched; /* enum dp_feed */
-    uint32_t telling; /* the worker whose entries are looked at; `workers` when all have been */
-    uint64_t told;    /* cursor in its engine */
+    uint32_t watched;   /* enum dp_feed */
+    uint32_t telling;   /* the worker whose entries are looked at; `workers` when all have been */
+    uint64_t told;      /* cursor in its engine */
+    uint32_t next_feed; /* the worker whose turn it is */
     bool used[DP_PORTS_MAX];
     struct dp_switch stations;
     struct dp_worker worker[];

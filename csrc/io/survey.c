@@ -358,11 +358,16 @@ static bool take_items(struct dp_firewall *f, uint8_t *out, uint64_t size, uint6
 {
     uint32_t next = 0;
 
-    for (uint32_t i = 0; i < f->workers && !next; i++)
-        while ((next = dp_ring_next(&f->worker[i].feed)) != 0 && next <= size - *used) {
-            dp_ring_take(&f->worker[i].feed, out + *used, next);
+    for (uint32_t i = 0; i < f->workers && !next; i++) {
+        struct dp_ring *feed = &f->worker[f->next_feed].feed;
+
+        while ((next = dp_ring_next(feed)) != 0 && next <= size - *used) {
+            dp_ring_take(feed, out + *used, next);
             *used += next;
         }
+        /* Also of one that never ends the others have their turn. */
+        f->next_feed = (f->next_feed + 1) % f->workers;
+    }
     return next == 0;
 }
 
@@ -379,6 +384,20 @@ int64_t dp_firewall_feed(struct dp_firewall *f, void *out, uint64_t size)
     if (!all || f->telling < f->workers)
         dp_firewall_wake_feed(f);
     return (int64_t)used;
+}
+
+void dp_firewall_feed_mark(const struct dp_firewall *f, uint64_t *marks)
+{
+    for (uint32_t i = 0; i < f->workers; i++)
+        marks[i] = atomic_load(&f->worker[i].feed.put);
+}
+
+int dp_firewall_feed_is_past(const struct dp_firewall *f, const uint64_t *marks)
+{
+    for (uint32_t i = 0; i < f->workers; i++)
+        if (atomic_load(&f->worker[i].feed.taken) < marks[i])
+            return 0;
+    return 1;
 }
 
 int dp_firewall_feed_fd(const struct dp_firewall *f)

@@ -18,6 +18,7 @@ class Calls(NamedTuple):
     counters: Callable[..., None]
     rule_counters: Callable[..., None]
     denied: Callable[..., int]
+    retire: Callable[..., None]
 
 
 def _calls(prefix: str) -> Calls:

@@ -167,6 +167,7 @@ class Feed:
         self._buffer = ffi.new("uint64_t[]", _BUFFER // 8)
         self._lost_before = dict.fromkeys((DENIED, CONNECTIONS, FRAMES), 0)
         self._next_look = 0.0
+        firewall.take_feed = self._take
 
     @property
     def fd(self) -> int:
@@ -217,6 +218,9 @@ class Feed:
         """
         if self._subscriptions and all(subscription.is_behind for subscription in self._subscriptions):
             return None
+        return self._take()
+
+    def _take(self) -> int:
         room = _BUFFER if self.is_dense else _SPARSE_BUFFER
         size = check(lib.dp_firewall_feed(self._firewall.handle, self._buffer, room), "reading the feed")
         offset = 0

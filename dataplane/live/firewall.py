@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 WORKERS_MAX = lib.DP_WORKERS_MAX
 _STATIONS_MAX = 65536
 _SAVED_AT_ONCE = 4096
+_FEED_TURNS, _FEED_BYTES = 256, 1 << 20
 _KINDS = {"tap": lib.DP_PORT_TAP, "packet": lib.DP_PORT_PACKET}
 
 
@@ -68,6 +69,9 @@ class Firewall(Enforcement):
         check(lib.dp_firewall_new(config, words, workers, out), "making the firewall")
         self._ports: dict[int, Port] = {}
         self._described: dict[int, bytes] = {}
+        self.workers, self.busy_poll = workers, busy_poll
+        #: Takes some of what the workers tell, and names it; `Feed` does it for its readers.
+        self.take_feed: Callable[[], object] = self._drop_feed
         # Of the change that is being made.
         self._changed: dict[int, Port] = {}
         self._closed: set[int] = set()
@@ -75,7 +79,6 @@ class Firewall(Enforcement):
         super().__init__(ffi.gc(out[0], lib.dp_firewall_free), FIREWALL, policy, verify_checksums=True)
         lib.dp_firewall_want_uring(self.handle, io_uring)
         lib.dp_firewall_busy_poll(self.handle, busy_poll * 1000)
-        self.workers, self.busy_poll = workers, busy_poll
 
     @staticmethod
     def now() -> int:
@@ -131,6 +134,19 @@ class Firewall(Enforcement):
             if served.fds == port.fds:
                 return number
         raise KeyError(port.name)
+
+    def _told_of_numbers(self) -> bool:
+        marks = ffi.new("uint64_t[]", WORKERS_MAX)
+        lib.dp_firewall_feed_mark(self.handle, marks)
+        for _ in range(_FEED_TURNS * self.workers):
+            if lib.dp_firewall_feed_is_past(self.handle, marks):
+                return True
+            self.take_feed()
+        return False
+
+    def _drop_feed(self) -> None:
+        buffer = ffi.new("uint8_t[]", _FEED_BYTES)
+        check(lib.dp_firewall_feed(self.handle, buffer, _FEED_BYTES), "reading the feed")
 
     def _describe(self, port: Port, policy: Policy) -> Any:
         """What stands behind a port under a policy, as a `struct dp_port`; nobody where the policy does not know it."""

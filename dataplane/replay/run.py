@@ -68,6 +68,10 @@ class Replay:
 
         The summary's figures are those of this replay, whatever the engine did before.
         """
+        with self._engine.numbers_kept():
+            return self._run(top)
+
+    def _run(self, top: int) -> Summary:
         before = Baseline(self._engine)
         started = time.perf_counter()
         first = self._captures.next_time()

@@ -351,7 +351,8 @@ def _rules(engine: Engine, before: Baseline) -> tuple[list[RuleCount], list[tupl
     counted, idle = list[RuleCount](), list[tuple[str, str]]()
     figures = zip(engine.names.rules, gained[::3], gained[1::3], gained[2::3], strict=True)
     for rule, hits, packets, size in islice(figures, 1, None):
-        assert rule is not None  # only number 0 stands for no rule
+        if rule is None:
+            continue
         if packets:
             counted.append(RuleCount(*rule, hits, packets, size))
         elif rule not in before.gone:

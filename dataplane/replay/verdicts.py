@@ -71,7 +71,7 @@ class TextWriter:
         self._quote = _csv_quote if csv else json.dumps
         self._buffer = ffi.new("char[]", _BUFFER)
         self._packet = ffi.new("uint64_t *", 1)
-        self._known = (-1, -1)
+        self._known = -1
         self._kept: tuple[Any, ...] = ()
         self._c_names = ffi.new("struct dp_names *")
         if csv:
@@ -112,10 +112,9 @@ class TextWriter:
             self._file.close()
 
     def _learn_names(self) -> None:
-        known = (len(self._names.instances), len(self._names.rules))
-        if known == self._known:
+        if self._names.version == self._known:
             return
-        self._known = known
+        self._known = self._names.version
         text = bytearray()
         lists = (
             self._names.instances,
@@ -129,7 +128,7 @@ class TextWriter:
         self._kept = (c_text, *offsets)
         c = self._c_names
         c.text, c.zone_offset, c.rule_offset, c.group_offset, c.capture_offset, c.protocol_offset = self._kept
-        c.n_zones, c.n_rules = known
+        c.n_zones, c.n_rules = len(self._names.instances), len(self._names.rules)
         c.n_captures = len(self._captures)
 
     def _append(self, text: bytearray, words: Sequence[str | int]) -> Any:

@@ -48,6 +48,7 @@ ARROWS: dict[str, set[str]] = {
     "engine": {"arrivals", "classifier", "conntrack", "denied", "endpoints", "fragment", "owners", "served"},
     "connections": {"engine"},
     "flow_log": {"engine"},
+    "retired": {"engine", "connections"},
     "spoof": {"endpoints", "served"},
     "judge": {"engine", "tcp"},
     "control": {"judge", "bytes", "discovery"},
@@ -70,7 +71,7 @@ ARROWS: dict[str, set[str]] = {
     "io/receive": {"io/worker"},
     "io/forward": {"io/worker"},
     "io/feed": {"io/worker", "connections"},
-    "io/firewall": {"io/worker", "connections"},
+    "io/firewall": {"io/worker", "connections", "retired"},
     "io/survey": {"io/firewall", "connections"},
 }
 
