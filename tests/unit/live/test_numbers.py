@@ -26,7 +26,8 @@ def policy(turn: int, *holders: str) -> Policy:
         for i, name in enumerate(named)
     )
     return Policy.parse(
-        "security_groups:\n  - id: sg\n    security_group_rules:\n      - {id: web, direction: ingress, protocol: tcp}\n"
+        "security_groups:\n  - id: sg\n    security_group_rules:\n"
+        "      - {id: web, direction: ingress, protocol: tcp}\n"
         f"{rules}instances:\n{instances}"
     )
 
