@@ -54,7 +54,10 @@ _COUNTERS: dict[str, tuple[str, tuple[str, ...]]] = {
     "feed_lost": ("Events, drops and captured frames that nobody took in time.", ("worker", "kind")),
 }
 _GAUGES: dict[str, tuple[str, tuple[str, ...]]] = {
-    "port_up": ("1 while a port works, 0 while it fails or its interface is missing.", ("port",)),
+    "port_up": (
+        "1 while a port works, 0 while it fails, nobody is at its other end, or its interface is missing.",
+        ("port",),
+    ),
     "connections": ("Live connections, by instance and state.", ("instance", "state")),
     "table_entries": ("Entries in the connection table, some perhaps expired.", ()),
     "table_limit": ("Entries that the connection table can hold.", ()),
@@ -192,7 +195,7 @@ def _ports(operations: Operations) -> Iterator[Metric]:
         for drop, word in DROP_WORDS.items():
             drops.add_metric([port.name, word], counters.drop[drop])
         segmented.add([port.name], counters.segmented)
-        up.add_metric([port.name], int(counters.error == 0))
+        up.add_metric([port.name], int(operations.trouble(number, port) is None))
         failures.add_metric([port.name], counters.failures)
     for name in operations.missing_interfaces:
         up.add_metric([name], 0)

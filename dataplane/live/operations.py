@@ -35,6 +35,8 @@ log = logging.getLogger("dataplane")
 
 _LISTED_AT_ONCE = 512
 
+NO_CARRIER = "no carrier (nobody holds the TAP, or its other end is down)"
+
 
 @dataclass(slots=True)
 class Reloads:
@@ -66,6 +68,7 @@ class Operations:
         self._unsaved = 0
         # Of each port, by its descriptors: the errno with which it fails, and how many times it began to.
         self._failures: dict[tuple[int, ...], tuple[int, int]] = {}
+        self._without_carrier: dict[tuple[int, ...], str] = {}
 
     # ---- the policy ----
 
@@ -164,6 +167,7 @@ class Operations:
         """Takes out ports whose interface is gone, and serves those whose interface is back."""
         self._follow(self._ports.refresh())
         self._tell_failures()
+        self._tell_carriers()
 
     def _tell_failures(self) -> None:
         """Logs each port that began to fail since this was looked at last, and each that is well again."""
@@ -178,6 +182,23 @@ class Operations:
             if not counters.error and (failing or counters.failures != failures):
                 log.info("interface %s works again", port.name)
         self._failures = now
+
+    def _tell_carriers(self) -> None:
+        """Logs each port whose other end nobody holds any more since this was looked at last, and each that is held."""
+        now = {port.fds: port.name for port in self.firewall.ports.values() if not port.has_carrier}
+        open_ports = {port.fds for port in self.firewall.ports.values()}
+        for fds in now.keys() - self._without_carrier.keys():
+            log.warning("interface %s has %s: it is served as soon as there is one", now[fds], NO_CARRIER)
+        for fds in self._without_carrier.keys() - now.keys() & open_ports:
+            log.info("interface %s has a carrier again", self._without_carrier[fds])
+        self._without_carrier = now
+
+    def trouble(self, number: int, port: Port) -> str | None:
+        """Why a port does not work now, None when it does."""
+        error = self.firewall.port_counters(number).error
+        if error:
+            return os.strerror(error)
+        return NO_CARRIER if port.fds in self._without_carrier else None
 
     @property
     def missing_interfaces(self) -> tuple[str, ...]:
@@ -278,14 +299,13 @@ class Operations:
         }
 
     def _port_record(self, number: int, port: Port) -> dict[str, Any]:
-        error = self.firewall.port_counters(number).error
         return {
             "port": port.name,
             "kind": port.kind,
             "instance": port.instance.id if port.instance else None,
             "load_balancer": port.balancer.id if port.balancer else None,
             "made": port.made,
-            "error": os.strerror(error) if error else None,
+            "error": self.trouble(number, port),
         }
 
     def counters(self) -> dict[str, Any]:

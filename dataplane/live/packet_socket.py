@@ -10,12 +10,14 @@ Raises PortError with a sentence for people.
 from __future__ import annotations
 
 import errno
+import fcntl
 import socket
 import struct
 
-from dataplane.live.links import Link, PortError, refusal
+from dataplane.live.links import IFF_RUNNING, IFF_UP, Link, PortError, refusal
 
 _ETH_P_ALL = 0x0003
+_SIOCGIFFLAGS = 0x8913
 _SOL_PACKET = 263
 _SO_SNDBUFFORCE = 32
 _SO_RCVBUFFORCE = 33
@@ -96,9 +98,24 @@ def _share(sockets: list[socket.socket]) -> None:
 
 def is_attached(fd: int) -> bool:
     """Whether the interface behind a socket still exists: the kernel takes its index away when it does not."""
+    return bool(_name(fd))
+
+
+def has_carrier(fd: int) -> bool:
+    """Whether anybody is at the other end of the interface: False for a TAP that nobody holds, for a veth whose peer is
+    down, and for a card without a link. One that is down, or gone, is not asked."""
+    try:
+        answer = fcntl.ioctl(fd, _SIOCGIFFLAGS, struct.pack("16s24x", _name(fd).encode()))
+    except OSError:
+        return True
+    flags: int = struct.unpack_from("H", answer, 16)[0]
+    return not flags & IFF_UP or bool(flags & IFF_RUNNING)
+
+
+def _name(fd: int) -> str:
     with socket.socket(fileno=fd) as view:
         try:
-            name = view.getsockname()[0]
+            name: str = view.getsockname()[0]
         finally:
             view.detach()
-    return bool(name)
+    return name

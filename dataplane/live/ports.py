@@ -54,6 +54,11 @@ class Port:
         """Whether the interface still exists."""
         return tap.is_attached(self.fds[0]) if self.kind == "tap" else packet_socket.is_attached(self.fds[0])
 
+    @property
+    def has_carrier(self) -> bool:
+        """Whether anybody is at its other end; that of a TAP that we hold is the host's, which is always there."""
+        return self.kind == "tap" or packet_socket.has_carrier(self.fds[0])
+
 
 @dataclass(frozen=True, slots=True)
 class Changes:

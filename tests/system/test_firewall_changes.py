@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import signal
 import time
@@ -11,10 +12,15 @@ from pathlib import Path
 
 import pytest
 
-from .guarded import PROGRAMS, WORLD, Guarded, connects, four, guarded, pings
-from .network import Host, needs_root_and, run, until
+from dataplane.live import tap
+
+from .guarded import PROGRAMS, WORLD, Guarded, connects, fetches, four, guarded, pings, tapped
+from .network import Host, needs_root_and, run, standing_in, until
 
 pytestmark = needs_root_and(*PROGRAMS, "ssh", "sshd", "ssh-keygen", "unshare")
+
+#: A request for the world's address from 10.9.0.6.
+ARP_OF_SIX = bytes.fromhex("0001080006040001 020000000906 0a090006 000000000000 0a090009")
 
 RULES = """
 security_groups:
@@ -310,3 +316,34 @@ def test_a_restart_keeps_what_runs(site: Guarded, tmp_path: Path) -> None:
     site.stop(signal.SIGKILL)
     site.start()
     until(lambda: pings(a, four(WORLD)), "the guest reaches the world")
+
+
+def test_a_tap_that_outlives_its_machine(site: Guarded) -> None:
+    """A persistent TAP whose QEMU ended: nobody holds it, people see that, and it works again when somebody does."""
+    site.fw.ip("tuntap", "add", "dev", "vm0", "mode", "tap")
+    with standing_in(site.fw):
+        held = tap.attach("vm0", 1, multi_queue=False)
+    assert held is not None
+    site.write(RULES + site.instance("a", 1) + f"  - {{id: vm, addresses: [{four(6)}], interface: vm0}}\n")
+    site.start("--metrics", "127.0.0.1:9101")
+
+    def state() -> tuple[str | None, bool]:
+        (port,) = (p for p in site.ask("status")["ports"] if p["port"] == "vm0")
+        return port["error"], 'port_up{port="vm0"} 1.0' in fetches(site.fw, "http://127.0.0.1:9101/metrics")
+
+    without = "no carrier (nobody holds the TAP, or its other end is down)"
+    assert state() == (None, True)
+    tap.close(held)
+    until(lambda: state() == (without, False), "it is told that nobody holds it")
+    with standing_in(site.fw):
+        held = tap.attach("vm0", 1, multi_queue=False)
+    assert held is not None
+    until(lambda: state() == (None, True), "it is well again")
+    asked = b"\xff" * 6 + bytes.fromhex("020000000906") + b"\x08\x06" + ARP_OF_SIX
+    with tapped(site.world, "eth0") as world:
+        os.write(held[0], bytes(tap.HEADER_BYTES) + asked)
+        assert world.seen(asked)
+    tap.close(held)
+    log = site.log.read_text()
+    assert log.count(f"interface vm0 has {without}: it is served as soon as there is one") == 1
+    assert log.count("interface vm0 has a carrier again") == 1
