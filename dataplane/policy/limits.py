@@ -19,6 +19,7 @@ GROUPS_PER_INSTANCE = 5
 INSTANCES_PER_GROUP = 6000
 
 _SSH = 6 << 16 | 22
+_FAMILIES = frozenset(("IPv4", "IPv6"))
 
 
 def counts(rule: SecurityGroupRule) -> bool:
@@ -77,13 +78,15 @@ def _unused_groups(policy: Policy) -> Iterator[str]:
 
 def _without_rules(policy: Policy) -> Iterator[str]:
     """Addresses that nothing can come to or from: no rule of the instance's groups is of their family."""
+    families = {
+        group.id: {rule.ethertype for rule in group.security_group_rules if rule.enabled}
+        for group in policy.security_groups
+    }
     for instance in policy.instances:
-        groups = [policy.groups_by_id[group] for group in instance.security_groups]
-        for ethertype in ("IPv4", "IPv6"):
+        missing = _FAMILIES.difference(*(families[group] for group in instance.security_groups))
+        for ethertype in sorted(missing):
             address = next((a for a in instance.addresses if (":" in a) == (ethertype == "IPv6")), None)
-            if address is not None and not any(
-                rule.enabled and rule.ethertype == ethertype for group in groups for rule in group.security_group_rules
-            ):
+            if address is not None:
                 yield (
                     f"instance {shown(instance.id)} has the address {address}, and its security groups have no"
                     f" {ethertype} rule: nothing passes to or from it"

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+from time import process_time
 from typing import Any
 
 import pytest
@@ -249,3 +251,18 @@ def test_an_address_without_a_rule_of_its_family_is_a_warning() -> None:
         'instance "a" has the address 2001:db8::1, and its security groups have no IPv6 rule: nothing passes to or from'
         " it",
     )
+
+
+def test_large_policies_are_looked_through_faster_than_they_are_read() -> None:
+    """Warnings cost a look at each rule and at each instance, not at each rule for each instance."""
+    families = ["IPv6"] * 999 + ["IPv4"]
+    rules = [{"id": f"r{n}", "direction": "egress", "ethertype": family} for n, family in enumerate(families)]
+    instances = [
+        {"id": f"i{n}", "addresses": [f"10.0.{n >> 8}.{n & 255}"], "security_groups": ["g"]} for n in range(2000)
+    ]
+    text = json.dumps({"security_groups": [{"id": "g", "security_group_rules": rules}], "instances": instances})
+    started = process_time()
+    policy = Policy.parse(text)
+    read = process_time()
+    assert warnings(policy) == ()
+    assert process_time() - read < read - started
