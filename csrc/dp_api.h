@@ -497,6 +497,7 @@ struct dp_counters {
     struct dp_counter check[DP_VERDICTS][DP_REASONS];
     struct dp_counter state[DP_STATES];
     struct dp_counter cause[DP_CAUSES];
+    uint64_t consequences[DP_CAUSES]; /* of these, packets of flows whose first packets were denied */
     uint64_t connections_opened;
     uint64_t connections_expired;
     uint64_t connections_replaced;
@@ -525,17 +526,27 @@ struct dp_rule_counter {
 /* Counters of the rules numbered 0 .. n-1. */
 void dp_engine_rule_counters(const struct dp_engine *engine, struct dp_rule_counter *counters, uint32_t n);
 
-/* Denied packets by zone, direction, reason, addresses, protocol and destination port (source ports taken together). */
+/*
+ * Denied packets by zone, direction, reason, cause, addresses, protocol and destination port (source ports taken
+ * together). `consequences` are not in `count`: what belongs to no connection because this flow's first packets were
+ * denied, of both directions.
+ */
 struct dp_denied {
     struct dp_flow flow;
     uint32_t zone;
     uint8_t direction;
     uint8_t reason;
-    uint8_t unused[2];
+    uint8_t cause;
+    uint8_t unused;
     struct dp_counter count;
+    struct dp_counter consequences;
     uint64_t overcount;
 };
-/* The `n` largest at most, largest first; returns how many. `overcount` bounds by how much packets may be too high. */
+/*
+ * The first `n` at most, and how many they are. Those with most packets come first, consequences among them, but what
+ * belongs to no connection, of which no first packet was seen denied, behind all others. `overcount` bounds by how much
+ * packets of `count` may be too high.
+ */
 int dp_engine_denied(const struct dp_engine *engine, struct dp_denied *denied, uint32_t n);
 
 /* ---- the connection table as people see it ---- */

@@ -198,7 +198,7 @@ static void count_check(struct dp_engine *engine, const struct dp_packet *packet
         rule->traffic.bytes += length;
     }
     if (check->verdict == DP_DENY)
-        dp_denied_count(engine->denied, packet, check, length);
+        c->consequences[check->cause] += dp_denied_count(engine->denied, packet, check, length);
 }
 
 static void count(struct dp_engine *engine, const struct dp_packet *packet, const struct dp_record *record)

@@ -40,8 +40,15 @@ class _Unescaped:
         return getattr(self._stream, name)
 
 
+#: Columns of what is no terminal: a program that reads a table wants its rows whole.
+_UNBOUNDED = 1 << 16
+
+
 def console(stream: TextIO, **options: Any) -> Console:
-    """A console of rich that prints plain text as it is: no markup, and what does not print is escaped."""
+    """A console of rich that prints plain text as it is: no markup, and what does not print is escaped.
+
+    Lines are wrapped at a terminal only.
+    """
     from rich.console import Console, ConsoleOptions, RenderableType
     from rich.segment import Segment
     from rich.text import Text
@@ -57,4 +64,6 @@ def console(stream: TextIO, **options: Any) -> Console:
                 yield segment if segment.control else Segment(printable_lines(segment.text), segment.style)
 
     target: Any = _Unescaped(stream) if hasattr(stream, "write_as_it_is") else stream
+    if not stream.isatty():
+        options = {"width": _UNBOUNDED} | options
     return Escaping(file=target, **({"highlight": False, "markup": False, "emoji": False} | options))

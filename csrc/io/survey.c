@@ -5,6 +5,7 @@
  * A CURSOR over all workers is the worker's number in the high bits and that engine's own cursor in the low 40.
  */
 #include "../connections.h"
+#include "../denied.h"
 #include "firewall.h"
 
 #include <stdlib.h>
@@ -277,13 +278,6 @@ static void copy_denied(struct dp_worker *w, void *argument)
     c->have += (uint32_t)dp_engine_denied(w->engine, c->denied + c->have, c->n);
 }
 
-static int by_packets(const void *a, const void *b)
-{
-    uint64_t x = ((const struct dp_denied *)a)->count.packets, y = ((const struct dp_denied *)b)->count.packets;
-
-    return (x < y) - (x > y);
-}
-
 int dp_firewall_denied(struct dp_firewall *f, struct dp_denied *denied, uint32_t n)
 {
     struct counters_command c = {.denied = malloc(((size_t)n * f->workers + 1) * sizeof *denied), .n = n};
@@ -291,7 +285,7 @@ int dp_firewall_denied(struct dp_firewall *f, struct dp_denied *denied, uint32_t
     if (!c.denied)
         return DP_E_MEMORY;
     dp_call_all(f, copy_denied, &c);
-    qsort(c.denied, c.have, sizeof *c.denied, by_packets);
+    qsort(c.denied, c.have, sizeof *c.denied, dp_denied_order);
     if (c.have > n)
         c.have = n;
     memcpy(denied, c.denied, c.have * sizeof *denied);

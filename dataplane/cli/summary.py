@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from typing import TYPE_CHECKING, TextIO
 
 from rich import box
 from rich.table import Table
 from rich.text import Text
 
+from dataplane.cli import denied
 from dataplane.replay.run import disconnected_words
 from dataplane.terminal import console as terminal
 
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from dataplane.replay.summary import DeniedFlow, Summary
+    from dataplane.replay.summary import Summary
 
 _COLOURS = {"allow": "green", "deny": "red", "bypass": "yellow"}
 
@@ -134,28 +136,12 @@ def _print_rules(console: Console, summary: Summary, top: int) -> None:
 def _print_denied(console: Console, summary: Summary) -> None:
     if not summary.denied_flows:
         return
-    table = _table(
-        "Flows denied most",
-        ("instance", "left"),
-        ("direction", "left"),
-        ("flow", "left"),
-        ("reason", "left"),
-        ("packets", "right"),
-        ("bytes", "right"),
-    )
-    for flow in summary.denied_flows:
-        about = "≤ " if flow.overcount else ""
-        table.add_row(
-            flow.instance, flow.direction, _flow(flow), flow.reason, about + _count(flow.packets), _count(flow.bytes)
-        )
+    sides = ("left", "left", "left", "left", "right", "right")
+    table = _table("Flows denied most", *zip(denied.COLUMNS, sides, strict=True))
+    for row in denied.rows(map(asdict, summary.denied_flows)):
+        about = "≤ " if row.at_most else ""
+        table.add_row(*row[:4], about + _count(row.packets), _count(row.bytes))
     console.print(table)
-
-
-def _flow(flow: DeniedFlow) -> str:
-    if flow.source is None:
-        return "not IP"
-    port = f" port {flow.destination_port}" if flow.destination_port else ""
-    return f"{flow.protocol} {flow.source} → {flow.destination}{port}"
 
 
 def _print_changes(console: Console, summary: Summary) -> None:

@@ -120,9 +120,11 @@ def counters_record(firewall: Firewall) -> dict[str, Any]:
                 "instance": firewall.names.instances[found.zone],
                 "direction": DIRECTION_WORDS[found.direction],
                 "reason": REASON_WORDS[found.reason],
+                "cause": CAUSE_WORDS[found.cause] if found.cause else None,
                 **flow_record(found.flow),
                 **_traffic(found.count),
                 "overcount": found.overcount,
+                "consequences": _traffic(found.consequences),
             }
             for found in firewall.denied(10)
         ],

@@ -53,11 +53,16 @@ class RuleCount(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class DeniedFlow:
-    """Denied packets of one flow, source ports taken together; the true count is at least packets - overcount."""
+    """Denied packets of one flow, source ports taken together; the true count is at least packets - overcount.
+
+    `consequences` are what came of it, and not among `packets`: packets of both directions, `invalid` because they
+    belong to no connection.
+    """
 
     instance: str
     direction: str
     reason: str
+    cause: str | None
     protocol: str | None
     source: str | None
     destination: str | None
@@ -65,6 +70,7 @@ class DeniedFlow:
     packets: int
     bytes: int
     overcount: int
+    consequences: Traffic
 
 
 @dataclass(frozen=True, slots=True)
@@ -292,6 +298,7 @@ def _advice(engine: Engine, counters: Any, was: Any) -> Iterator[str]:
 
     def many(cause: int) -> int:
         found = _traffic(counters.cause[cause], was.cause[cause]).packets
+        found -= counters.consequences[cause] - was.consequences[cause]
         return int(found) if found >= max(_MANY, _SHARE * packets) else 0
 
     if places := counters.connections_resynchronised - was.connections_resynchronised:
@@ -376,22 +383,29 @@ def _denied_flows(engine: Engine, before: Baseline, top: int) -> list[DeniedFlow
         was = before.denied.get(_key(denied))
         if was is not None and was.overcount == denied.overcount:
             # The same counter, still counting.
-            denied.count.packets -= was.count.packets
-            denied.count.bytes -= was.count.bytes
+            for counter in ("count", "consequences"):
+                gained, then = getattr(denied, counter), getattr(was, counter)
+                gained.packets -= then.packets
+                gained.bytes -= then.bytes
             denied.overcount = 0
         elif was is not None:
             # It lost its counter to another flow and took one over again: what it had for certain is not of now.
             certain = was.count.packets - was.overcount
             denied.count.packets -= certain
             denied.overcount -= certain
-        if denied.count.packets:
+        if denied.count.packets or denied.consequences.packets:
             found.append(denied)
-    found.sort(key=lambda denied: -denied.count.packets)
+    found.sort(key=lambda denied: (denied.cause in _UNCONNECTED, -denied.count.packets - denied.consequences.packets))
     return [_denied(engine, denied) for denied in found[:top]]
 
 
-def _key(denied: Any) -> tuple[int, int, int, bytes]:
-    return denied.zone, denied.direction, denied.reason, bytes(ffi.buffer(ffi.addressof(denied, "flow")))
+#: Causes for which a packet is denied because others were, and listed last where these were not seen.
+_UNCONNECTED = (lib.DP_CAUSE_TCP_NO_CONNECTION, lib.DP_CAUSE_ICMP_UNSOLICITED)
+
+
+def _key(denied: Any) -> tuple[int, int, int, int, bytes]:
+    flow = bytes(ffi.buffer(ffi.addressof(denied, "flow")))
+    return denied.zone, denied.direction, denied.reason, denied.cause, flow
 
 
 def _denied(engine: Engine, denied: Any) -> DeniedFlow:
@@ -402,6 +416,7 @@ def _denied(engine: Engine, denied: Any) -> DeniedFlow:
         instance=engine.names.instances[denied.zone],
         direction=DIRECTION_WORDS[denied.direction],
         reason=REASON_WORDS[denied.reason],
+        cause=CAUSE_WORDS[denied.cause] if denied.cause else None,
         protocol=flow_protocol(flow) if size else None,
         source=socket.inet_ntop(kind, bytes(ffi.buffer(flow.source, size))) if size else None,
         destination=socket.inet_ntop(kind, bytes(ffi.buffer(flow.destination, size))) if size else None,
@@ -409,4 +424,5 @@ def _denied(engine: Engine, denied: Any) -> DeniedFlow:
         packets=denied.count.packets,
         bytes=denied.count.bytes,
         overcount=denied.overcount,
+        consequences=Traffic(denied.consequences.packets, denied.consequences.bytes),
     )

@@ -72,7 +72,7 @@ ARROWS: dict[str, set[str]] = {
     "io/forward": {"io/worker"},
     "io/feed": {"io/worker", "connections"},
     "io/firewall": {"io/worker", "connections", "retired"},
-    "io/survey": {"io/firewall", "connections"},
+    "io/survey": {"io/firewall", "connections", "denied"},
 }
 
 # All that the core calls outside itself: memory, and nothing that knows a clock, a file, a socket or a thread.

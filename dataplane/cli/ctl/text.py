@@ -6,6 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime, timedelta
 from typing import Any
 
+from dataplane.cli import denied
 from dataplane.cli.output import say
 from dataplane.terminal import printable
 
@@ -134,21 +135,7 @@ def print_counters(counters: Mapping[str, Any]) -> None:
         ("rule", "security group", "hits", "packets", "bytes"),
         [(r["rule"], r["security_group"], r["hits"], r["packets"], r["bytes"]) for r in counters["rules"]],
     )
-    table(
-        "Flows denied most",
-        ("instance", "direction", "flow", "reason", "packets", "bytes"),
-        [
-            (f["instance"], f["direction"], _flow(f), f["reason"], f["packets"], f["bytes"])
-            for f in counters["denied_flows"]
-        ],
-    )
-
-
-def _flow(flow: Mapping[str, Any]) -> str:
-    if flow["source"] is None:
-        return "not IP"
-    port = f" port {flow['destination_port']}" if flow["destination_port"] else ""
-    return f"{flow['protocol']} {flow['source']} > {flow['destination']}{port}"
+    table("Flows denied most", denied.COLUMNS, [row.cells for row in denied.rows(counters["denied_flows"])])
 
 
 def print_stations(stations: Sequence[Mapping[str, Any]]) -> None:
