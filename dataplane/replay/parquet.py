@@ -14,7 +14,7 @@ from dataplane._core import ffi
 from dataplane.flow import FlowRecord
 from dataplane.installation import how_to_install
 from dataplane.policy.fields import PROTOCOL_NAMES, PROTOCOL_NUMBERS
-from dataplane.replay.verdicts import COLUMNS
+from dataplane.replay.columns import COLUMNS
 from dataplane.verdict import (
     CAUSE_WORDS,
     DIRECTION_WORDS,

@@ -15,17 +15,10 @@ from dataplane._core import ffi, lib
 from dataplane._core.errors import check
 from dataplane.outputs import OutputFile
 from dataplane.policy.fields import PROTOCOL_NAMES
+from dataplane.replay.columns import COLUMNS
 from dataplane.verdict import Names
 
 _BUFFER = 1 << 22
-#: The columns of a table with a row for each check, and one for a packet without checks.
-COLUMNS = (
-    *("packet", "time", "verdict"),
-    *("instance", "direction", "check_verdict", "state", "reason", "rule", "security_group", "connection"),
-    *("cause", "opened_by"),
-    *("protocol", "source", "destination", "source_port", "destination_port", "icmp_type", "icmp_code", "vlans"),
-    *("capture", "capture_packet", "interface", "length"),
-)
 
 
 class VerdictWriter(Protocol):
