@@ -20,6 +20,7 @@
  */
 #include "../dp_api.h"
 #include "../words.h"
+#include "address_text.h"
 
 #include <limits.h>
 #include <stdbool.h>
@@ -32,14 +33,55 @@ struct line {
     bool full;
 };
 
+/*
+ * A piece of up to `most` bytes is written where it belongs if there is room for the longest one, and beside it
+ * otherwise: nothing is measured before it is written.
+ */
+static inline char *begin(const struct line *line, char *beside, size_t most)
+{
+    return (size_t)(line->end - line->at) >= most ? line->at : beside;
+}
+
+/* Copies of fixed size cost less than a call for the few bytes of most names. */
+static inline void copy(char *to, const char *text, size_t length)
+{
+    if (length > 32) {
+        memcpy(to, text, length);
+    } else if (length >= 16) {
+        memcpy(to, text, 16);
+        memcpy(to + length - 16, text + length - 16, 16);
+    } else if (length >= 8) {
+        memcpy(to, text, 8);
+        memcpy(to + length - 8, text + length - 8, 8);
+    } else if (length >= 4) {
+        memcpy(to, text, 4);
+        memcpy(to + length - 4, text + length - 4, 4);
+    } else {
+        for (size_t i = 0; i < length; i++)
+            to[i] = text[i];
+    }
+}
+
 static inline void put(struct line *line, const char *text, size_t length)
 {
     if ((size_t)(line->end - line->at) < length) {
         line->full = true;
         return;
     }
-    memcpy(line->at, text, length);
+    if (__builtin_constant_p(length))
+        memcpy(line->at, text, length);
+    else
+        copy(line->at, text, length);
     line->at += length;
+}
+
+/* Takes a piece that was written from what `begin` returned to before `end`. */
+static inline void finish(struct line *line, const char *begun, char *end)
+{
+    if (begun == line->at)
+        line->at = end;
+    else
+        put(line, begun, (size_t)(end - begun));
 }
 
 #define PUT(line, literal) put((line), (literal), sizeof(literal) - 1)
@@ -61,39 +103,49 @@ static const char two_digits[] = "0001020304050607080910111213141516171819202122
 
 enum { DECIMAL_MAX = 20 };
 
-/* Writes `value` so that it ends before `end`, with zeros in front up to `width` digits; returns where it begins. */
-static inline char *decimal(char *end, uint64_t value, uint32_t width)
+static inline uint32_t digits_of(uint64_t value)
 {
-    char *at = end;
-    while (value >= 10) {
-        at -= 2;
-        memcpy(at, &two_digits[value % 100 * 2], 2);
-        value /= 100;
-    }
-    if (value || at == end)
-        *--at = (char)('0' + value);
-    while (end - at < (ptrdiff_t)width)
-        *--at = '0';
-    return at;
+    uint32_t digits = 1;
+
+    for (; value >= 10000; value /= 10000)
+        digits += 4;
+    return digits + (value >= 10) + (value >= 100) + (value >= 1000);
 }
 
-static inline void put_decimal(struct line *line, uint64_t value, uint32_t width)
+/* Writes the last `digits` digits of `value`; returns what is behind them. */
+static inline char *decimal(char *at, uint64_t value, uint32_t digits)
 {
-    char digits[DECIMAL_MAX];
-    char *first = decimal(digits + sizeof digits, value, width);
-    put(line, first, (size_t)(digits + sizeof digits - first));
+    char *end = at + digits;
+
+    for (; digits >= 2; digits -= 2) {
+        memcpy(at + digits - 2, &two_digits[value % 100 * 2], 2);
+        value /= 100;
+    }
+    if (digits)
+        *at = (char)('0' + value % 10);
+    return end;
+}
+
+static inline void put_decimal(struct line *line, uint64_t value)
+{
+    char beside[DECIMAL_MAX], *begun = begin(line, beside, sizeof beside);
+
+    finish(line, begun, decimal(begun, value, digits_of(value)));
 }
 
 static inline void put_time(struct line *line, uint64_t time_ns)
 {
-    uint64_t fraction = time_ns % 1000000000;
-    put_decimal(line, time_ns / 1000000000, 1);
-    PUT(line, ".");
-    if (fraction % 1000)
-        put_decimal(line, fraction, 9);
-    else
-        put_decimal(line, fraction / 1000, 6);
+    enum { NANOSECONDS = 1000000000 };
+    char beside[DECIMAL_MAX + 1], *begun = begin(line, beside, sizeof beside), *end;
+    uint64_t seconds = time_ns / NANOSECONDS;
+    uint32_t fraction = (uint32_t)(time_ns % NANOSECONDS);
+
+    end = decimal(begun, seconds, digits_of(seconds));
+    *end++ = '.';
+    end = fraction % 1000 ? decimal(end, fraction, 9) : decimal(end, fraction / 1000, 6);
+    finish(line, begun, end);
 }
+_Static_assert(UINT64_MAX / 1000000000 < 100000000000, "seconds have up to 11 digits");
 
 static inline void put_name(struct line *line, const struct dp_names *names, const uint32_t *offset, uint32_t i)
 {
@@ -126,69 +178,11 @@ static bool record_valid(const struct dp_record *record, const struct dp_seen *s
 
 /* ---- what the packet was ---- */
 
-static void put_ipv4(struct line *line, const uint8_t *address)
+static inline void put_address(struct line *line, const struct dp_flow *flow, const uint8_t *address)
 {
-    for (int i = 0; i < 4; i++) {
-        if (i)
-            PUT(line, ".");
-        put_decimal(line, address[i], 1);
-    }
-}
+    char beside[DP_ADDRESS_TEXT_MAX], *begun = begin(line, beside, sizeof beside);
 
-static void put_hex(struct line *line, uint32_t value)
-{
-    static const char digits[] = "0123456789abcdef";
-    bool begun = false;
-
-    for (int shift = 12; shift >= 0; shift -= 4) {
-        uint32_t digit = value >> shift & 15;
-
-        begun = begun || digit || shift == 0;
-        if (begun)
-            put(line, &digits[digit], 1);
-    }
-}
-
-/* As RFC 5952 has it: the first longest run of two zeros or more is left out. */
-static void put_ipv6(struct line *line, const uint8_t *address)
-{
-    static const uint8_t mapped[12] = {[10] = 0xff, [11] = 0xff};
-    uint32_t word[8];
-    int first = 8, run = 1;
-
-    if (memcmp(address, mapped, sizeof mapped) == 0) {
-        PUT(line, "::ffff:");
-        put_ipv4(line, address + 12);
-        return;
-    }
-    for (int i = 0; i < 8; i++)
-        word[i] = (uint32_t)address[2 * i] << 8 | address[2 * i + 1];
-    for (int i = 0, length; i < 8; i += length + 1) {
-        for (length = 0; i + length < 8 && word[i + length] == 0; length++)
-            ;
-        if (length > run) {
-            first = i;
-            run = length;
-        }
-    }
-    for (int i = 0; i < 8; i++) {
-        if (i == first) {
-            PUT(line, "::");
-            i += run - 1;
-        } else {
-            if (i && i != first + run)
-                PUT(line, ":");
-            put_hex(line, word[i]);
-        }
-    }
-}
-
-static void put_address(struct line *line, const struct dp_flow *flow, const uint8_t *address)
-{
-    if (flow->family == 4)
-        put_ipv4(line, address);
-    else
-        put_ipv6(line, address);
+    finish(line, begun, flow->family == 4 ? dp_ipv4_text(begun, address) : dp_ipv6_text(begun, address));
 }
 
 static void put_protocol(struct line *line, const struct dp_flow *flow, const struct dp_names *names)
@@ -207,7 +201,7 @@ static bool has_ports(const struct dp_flow *flow)
 static void put_json_number(struct line *line, bool known, uint64_t value)
 {
     if (known)
-        put_decimal(line, value, 1);
+        put_decimal(line, value);
     else
         PUT(line, "null");
 }
@@ -231,32 +225,36 @@ static void put_json_packet(struct line *line, const struct dp_record *record, c
     put_json_number(line, ports, flow->source_port);
     PUT(line, ", \"destination_port\": ");
     put_json_number(line, ports, flow->destination_port);
-    PUT(line, ", \"icmp_type\": ");
-    put_json_number(line, flow->icmp, flow->icmp_type);
-    PUT(line, ", \"icmp_code\": ");
-    put_json_number(line, flow->icmp, flow->icmp_code);
-    PUT(line, ", \"vlans\": [");
-    if (flow->vlans >> 12) {
-        put_decimal(line, flow->vlans >> 12, 1);
-        PUT(line, ", ");
+    if (flow->icmp || flow->vlans) {
+        PUT(line, ", \"icmp_type\": ");
+        put_json_number(line, flow->icmp, flow->icmp_type);
+        PUT(line, ", \"icmp_code\": ");
+        put_json_number(line, flow->icmp, flow->icmp_code);
+        PUT(line, ", \"vlans\": [");
+        if (flow->vlans >> 12) {
+            put_decimal(line, flow->vlans >> 12);
+            PUT(line, ", ");
+        }
+        if (flow->vlans)
+            put_decimal(line, flow->vlans & 0xfff);
+        PUT(line, "], \"capture\": ");
+    } else {
+        PUT(line, ", \"icmp_type\": null, \"icmp_code\": null, \"vlans\": [], \"capture\": ");
     }
-    if (flow->vlans)
-        put_decimal(line, flow->vlans & 0xfff, 1);
-    PUT(line, "], \"capture\": ");
     put_name(line, names, names->capture_offset, seen->capture);
     PUT(line, ", \"capture_packet\": ");
-    put_decimal(line, seen->number, 1);
+    put_decimal(line, seen->number);
     PUT(line, ", \"interface\": ");
     put_json_number(line, seen->interface != 0, seen->interface - 1);
     PUT(line, ", \"length\": ");
-    put_decimal(line, record->length, 1);
+    put_decimal(line, record->length);
 }
 
 static void put_csv_number(struct line *line, bool known, uint64_t value)
 {
     PUT(line, ",");
     if (known)
-        put_decimal(line, value, 1);
+        put_decimal(line, value);
 }
 
 static void put_csv_packet(struct line *line, const struct dp_record *record, const struct dp_flow *flow,
@@ -280,11 +278,11 @@ static void put_csv_packet(struct line *line, const struct dp_record *record, co
     put_csv_number(line, flow->icmp, flow->icmp_code);
     PUT(line, ",");
     if (flow->vlans >> 12) {
-        put_decimal(line, flow->vlans >> 12, 1);
+        put_decimal(line, flow->vlans >> 12);
         PUT(line, " ");
     }
     if (flow->vlans)
-        put_decimal(line, flow->vlans & 0xfff, 1);
+        put_decimal(line, flow->vlans & 0xfff);
     PUT(line, ",");
     put_name(line, names, names->capture_offset, seen->capture);
     put_csv_number(line, true, seen->number);
@@ -339,7 +337,7 @@ static void put_json(struct line *line, const struct dp_record *record, const st
                      const struct dp_seen *seen, const struct dp_names *names, uint64_t packet)
 {
     PUT(line, "{\"packet\": ");
-    put_decimal(line, packet, 1);
+    put_decimal(line, packet);
     PUT(line, ", \"time\": ");
     put_time(line, record->time_ns);
     PUT(line, ", \"verdict\": \"");
@@ -388,7 +386,7 @@ static void put_csv(struct line *line, const struct dp_record *record, const str
     uint32_t i = 0;
 
     do {
-        put_decimal(line, packet, 1);
+        put_decimal(line, packet);
         PUT(line, ",");
         put_time(line, record->time_ns);
         PUT(line, ",");
@@ -413,7 +411,7 @@ int dp_records_text(const struct dp_record *records, const struct dp_flow *flows
     if (n == 0)
         return 0;
     struct line line = {.at = out, .end = out + size};
-    char *begin = out;
+    char *whole = out;
     uint32_t written = 0;
     for (; written < n; written++) {
         if (!record_valid(&records[written], &seen[written], names)) {
@@ -427,9 +425,9 @@ int dp_records_text(const struct dp_record *records, const struct dp_flow *flows
             put_csv(&line, &records[written], &flows[written], &seen[written], names, *packet + written);
         if (line.full)
             break;
-        begin = line.at;
+        whole = line.at;
     }
     *packet += written;
-    *used = (uint64_t)(begin - out);
+    *used = (uint64_t)(whole - out);
     return (int)written;
 }

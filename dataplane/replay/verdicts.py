@@ -18,7 +18,8 @@ from dataplane.policy.fields import PROTOCOL_NAMES
 from dataplane.replay.columns import COLUMNS
 from dataplane.verdict import Names
 
-_BUFFER = 1 << 22
+# Lines are written while the cache still has them.
+_BUFFER = 1 << 18
 
 
 class VerdictWriter(Protocol):
