@@ -19,6 +19,12 @@ EXIT_INVALID = 2
 
 def check(
     policy: Annotated[str, typer.Argument(help="The policy document (YAML or JSON); - is standard input.")],
+    live: Annotated[
+        bool, typer.Option("--live", help="Also look whether this host has what `dataplane run` needs for the policy.")
+    ] = False,
+    uplink: Annotated[
+        list[str] | None, typer.Option(help="With --live: an uplink besides the policy's; may be repeated.")
+    ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print the report as JSON.")] = False,
 ) -> None:
     """Check a policy document: report every mistake in it, or what is in it and how much of its quotas it uses."""
@@ -30,10 +36,44 @@ def check(
         _print_mistakes(error, as_json=as_json)
         raise typer.Exit(EXIT_INVALID) from None
     report = _report("<stdin>" if policy == "-" else policy, loaded)
-    if as_json:
-        typer.echo(json.dumps(report, indent=2))
+    missing = _missing(loaded, uplink or []) if live else []
+    if live:
+        report["missing"] = missing
+    with reader_may_leave():
+        if as_json:
+            typer.echo(json.dumps(report, indent=2))
+        else:
+            _print_report(report)
+    if live and not as_json:
+        _print_missing(missing)
+    if missing:
+        raise typer.Exit(EXIT_INVALID)
+
+
+def _missing(policy: Policy, uplinks: list[str]) -> list[str]:
+    """What this host lacks for `dataplane run`."""
+    try:
+        import pyroute2  # noqa: F401  (what reads interfaces, and reads them only once it is asked to)
+
+        from dataplane.live import readiness
+    except ModuleNotFoundError as error:
+        from dataplane.installation import how_to_install
+
+        return [f"{error.name} is not installed: {how_to_install('live')} brings what run needs"]
+    return readiness.missing(policy, uplinks)
+
+
+def _print_missing(missing: list[str]) -> None:
+    for sentence in missing:
+        say(sentence, err=True)
+    if missing:
+        say(f"{_counted(len(missing), 'thing')} that dataplane run needs {_are(missing)} missing.", err=True)
     else:
-        _print_report(report)
+        say("This host has what dataplane run needs.")
+
+
+def _are(things: list[str]) -> str:
+    return "is" if len(things) == 1 else "are"
 
 
 def _print_mistakes(error: PolicyError, *, as_json: bool) -> None:

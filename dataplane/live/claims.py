@@ -64,15 +64,11 @@ def claim(name: str, index: int, namespace: str | None = None) -> Claim:
     Raises PortError when another firewall has it.
     """
     try:
-        place = os.stat(f"/run/netns/{namespace}" if namespace else "/proc/thread-self/ns/net")
-        path = FOLDER / f"{place.st_dev}-{place.st_ino}-{index}"
+        path = _path(index, namespace)
         FOLDER.mkdir(mode=0o700, parents=True, exist_ok=True)
         fd = _locked(path)
     except BlockingIOError:
-        raise PortError(
-            f"interface {name} is another firewall's{_whose(path)}: stop that one, or name another interface in the"
-            " policy"
-        ) from None
+        raise _taken(name, path) from None
     except OSError as error:
         raise _unusable(error) from None
     try:
@@ -80,6 +76,33 @@ def claim(name: str, index: int, namespace: str | None = None) -> Claim:
     except BaseException:
         os.close(fd)
         raise
+
+
+def refuse_taken(name: str, index: int) -> None:
+    """Raises PortError when another firewall has an interface of this thread's network namespace; claims nothing.
+
+    Where this process may not look, nobody is known to have it.
+    """
+    path = _path(index)
+    with contextlib.suppress(OSError):
+        fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
+        try:
+            fcntl.flock(fd, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise _taken(name, path) from None
+        finally:
+            os.close(fd)
+
+
+def _path(index: int, namespace: str | None = None) -> Path:
+    place = os.stat(f"/run/netns/{namespace}" if namespace else "/proc/thread-self/ns/net")
+    return FOLDER / f"{place.st_dev}-{place.st_ino}-{index}"
+
+
+def _taken(name: str, path: Path) -> PortError:
+    return PortError(
+        f"interface {name} is another firewall's{_whose(path)}: stop that one, or name another interface in the policy"
+    )
 
 
 def _locked(path: Path) -> int:

@@ -12,7 +12,7 @@ import contextlib
 import logging
 import os
 import socket
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, NoReturn
 
 from dataplane._core.errors import DataPlaneError
 from dataplane.atomic import is_replaceable
-from dataplane.live import BUSY_POLL, descriptors, metrics, privileges, seccomp, state
+from dataplane.live import BUSY_POLL, metrics, privileges, readiness, seccomp, state
 from dataplane.live.audit import Asker
 from dataplane.live.control import ControlError, ControlServer, control_socket
 from dataplane.live.firewall import WORKERS_MAX, Firewall
@@ -83,7 +83,7 @@ def run(options: Options) -> None:
         policy = Policy.load(options.policy)
     except (metrics.MetricsError, PolicyError) as error:
         raise StartError(str(error), invalid=True) from None
-    _need_rights()
+    _refuse_first(readiness.rights())
     try:
         with Signals() as signals, contextlib.ExitStack() as stack:
             _run(policy, options, stack, signals)
@@ -96,7 +96,7 @@ def run(options: Options) -> None:
 
 
 def _run(policy: Policy, options: Options, stack: contextlib.ExitStack, signals: Signals) -> None:
-    _need_open_files(policy, options)
+    _refuse_first(readiness.limits(len(wanted_by(policy, options.uplinks)), options.workers))
     scraped = stack.enter_context(metrics.listening(options.metrics)) if options.metrics else None
     listening = stack.enter_context(_listening(options)) if options.control else None
     ports = Ports(options.workers)
@@ -113,36 +113,10 @@ def _run(policy: Policy, options: Options, stack: contextlib.ExitStack, signals:
     asyncio.run(_Daemon(operations, ports, options, signals).run(listening, scraped))
 
 
-def _need_open_files(policy: Policy, options: Options) -> None:
-    """Clients are bounded so that they never take the descriptors of ports: there must be enough for all."""
-    limit = descriptors.allow()
-    needed = descriptors.needed(len(wanted_by(policy, options.uplinks)), options.workers)
-    if limit < needed:
-        raise StartError(
-            f"this policy with --workers {options.workers} needs {needed:,} open files, and the limit is {limit:,}:"
-            f" raise it (ulimit -n {needed}, or LimitNOFILE={needed} in the unit)"
-        )
-
-
-def _need_rights() -> None:
-    if os.geteuid() != 0 and not _has_net_admin():
-        raise StartError(
-            "live traffic needs the rights of root (CAP_NET_ADMIN and CAP_NET_RAW): start it as root, as in sudo"
-            " dataplane run"
-        )
-    if not Path("/dev/net/tun").exists():
-        raise StartError(
-            "/dev/net/tun is missing: load the kernel's module (modprobe tun), or give the container the device"
-            " (--device /dev/net/tun)"
-        )
-
-
-def _has_net_admin() -> bool:
-    for line in Path("/proc/self/status").read_text().splitlines():
-        name, _, value = line.partition(":")
-        if name == "CapEff":
-            return bool(int(value, 16) >> 12 & 1)
-    return False
+def _refuse_first(sentences: Iterable[str]) -> None:
+    """Raises StartError for the first thing that is missing."""
+    for sentence in sentences:
+        raise StartError(sentence)
 
 
 @contextlib.contextmanager

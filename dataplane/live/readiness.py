@@ -1,0 +1,147 @@
+"""What `dataplane run` needs of the host, told before it starts, a sentence for each thing that is missing.
+
+Nothing is changed: no interface is made or claimed, no limit is raised for anybody else.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import socket
+from collections.abc import Iterable, Iterator
+from contextlib import closing
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from dataplane._core import lib
+from dataplane.live import claims, descriptors, links
+from dataplane.live.links import PortError
+from dataplane.live.privileges import CAP_NET_ADMIN, CAP_NET_RAW
+from dataplane.live.wanted import Wanted, not_there, user_number, wanted_by
+
+if TYPE_CHECKING:
+    from dataplane.policy import Policy
+
+#: Of the connection table, for each of `max_entries`, as far as it is taken at the start.
+_ENTRY_BYTES, _ENTRIES_MAX = 92, 1 << 22
+_TUN, _MEMORY = Path("/dev/net/tun"), Path("/proc/meminfo")
+
+
+def missing(policy: Policy, uplinks: Iterable[str] = (), workers: int = 1) -> list[str]:
+    """Everything that a firewall of this policy would not start without, each once."""
+    found = [*rights(), *_memory(policy)]
+    try:
+        wanted = wanted_by(policy, uplinks)
+    except PortError as error:
+        return [*found, str(error)]
+    found += limits(len(wanted), workers)
+    for want in wanted.values():
+        try:
+            _look_at(want)
+        except PortError as error:
+            found.append(str(error))
+    return list(dict.fromkeys(found))
+
+
+def rights() -> Iterator[str]:
+    """The rights and the device that every live firewall needs."""
+    if not _has(CAP_NET_ADMIN):
+        if os.geteuid() != 0:
+            yield (
+                "live traffic needs the rights of root (CAP_NET_ADMIN and CAP_NET_RAW): start it as root, as in sudo"
+                " dataplane run"
+            )
+        else:
+            yield (
+                "live traffic needs CAP_NET_ADMIN and CAP_NET_RAW, which root does not have here: give them to the"
+                " container (--cap-add NET_ADMIN --cap-add NET_RAW)"
+            )
+    if not _TUN.exists() or _opens_no_more(_TUN):
+        yield (
+            f"{_TUN} is missing: load the kernel's module (modprobe tun), or give the container the device"
+            f" (--device {_TUN})"
+        )
+
+
+def limits(interfaces: int, workers: int) -> Iterator[str]:
+    """Open files, of which this process takes all that it may have, and ports.
+
+    Clients are bounded so that they never take the descriptors of ports: there must be enough for all.
+    """
+    limit, needed = descriptors.allow(), descriptors.needed(interfaces, workers)
+    if limit < needed:
+        yield (
+            f"this policy with --workers {workers} needs {needed:,} open files, and the limit is {limit:,}: raise it"
+            f" (ulimit -n {needed}, or LimitNOFILE={needed} in the unit)"
+        )
+    if interfaces > lib.DP_PORTS_MAX:
+        yield f"the policy has {interfaces:,} interfaces: one firewall serves up to {lib.DP_PORTS_MAX:,}"
+
+
+def _has(capability: int) -> bool:
+    for line in Path("/proc/self/status").read_text().splitlines():
+        name, _, value = line.partition(":")
+        if name == "CapEff":
+            return bool(int(value, 16) >> capability & 1)
+    return False
+
+
+def _opens_no_more(device: Path) -> bool:
+    """Whether a device is there and nothing is behind it: the module is not loaded and cannot be."""
+    try:
+        os.close(os.open(device, os.O_RDWR | os.O_NONBLOCK | os.O_CLOEXEC))
+    except OSError as error:
+        return error.errno in (errno.ENODEV, errno.ENXIO)
+    return False
+
+
+def _memory(policy: Policy) -> Iterator[str]:
+    """The connection table is taken as a whole at the start."""
+    needed = _ENTRY_BYTES * min(policy.conntrack.max_entries, _ENTRIES_MAX)
+    for line in _MEMORY.read_text().splitlines():
+        name, _, value = line.partition(":")
+        if name == "MemAvailable" and (available := int(value.split()[0]) << 10) < needed:
+            yield (
+                f"the connection table takes {needed >> 20:,} MB at the start, and {available >> 20:,} MB are"
+                " available: lower conntrack.max_entries"
+            )
+
+
+def _look_at(want: Wanted) -> None:
+    """Raises PortError for an interface that could not be served."""
+    if want.tap and want.tap.owner:
+        user_number(want.tap.owner)
+    try:
+        links.inside(want.namespace, lambda: _look_at_link(want))
+    except links.NoEntryError:
+        # What is made there needs no entry, and what exists there is told with the rights.
+        if _has(CAP_NET_ADMIN):
+            raise
+
+
+def _look_at_link(want: Wanted) -> None:
+    link = links.find(want.name)
+    if link is None:
+        if want.instance is None:
+            raise not_there(want)
+        return
+    claims.refuse_taken(link.name, link.index)
+    if not link.is_tap or link.queues:
+        _need_packet_sockets(want.name)
+
+
+def _need_packet_sockets(name: str) -> None:
+    """Raises PortError when nothing but a free TAP can be read. Without rights it is not known, and told elsewhere."""
+    try:
+        with closing(socket.socket(socket.AF_PACKET, socket.SOCK_RAW | socket.SOCK_CLOEXEC, 0)):
+            pass
+    except OSError as error:
+        if error.errno == errno.EAFNOSUPPORT:
+            raise PortError(
+                f"reading interface {name} needs AF_PACKET sockets, which this kernel does not have: load the module"
+                " (modprobe af_packet)"
+            ) from None
+        if _has(CAP_NET_ADMIN) and not _has(CAP_NET_RAW):
+            raise PortError(
+                f"reading interface {name} needs CAP_NET_RAW: run dataplane as root, or with that capability too"
+            ) from None
