@@ -10,6 +10,7 @@ from rich.table import Table
 from rich.text import Text
 
 from dataplane.cli import denied
+from dataplane.policy import times
 from dataplane.replay.run import disconnected_words
 from dataplane.terminal import console as terminal
 
@@ -149,7 +150,7 @@ def _print_changes(console: Console, summary: Summary) -> None:
         return
     table = _table("Changes", ("at", "right"), ("change", "left"), ("effect", "left"))
     for applied in summary.changes:
-        table.add_row(f"{applied.change.at:g} s", applied.change.change.summary, disconnected_words(applied.result))
+        table.add_row(times.words(applied.change.at), applied.change.change.summary, disconnected_words(applied.result))
     console.print(table)
 
 

@@ -7,14 +7,15 @@ to the first change that cannot be made: what those behind it would meet is not 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
+from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Any
 
 from pydantic import Field, ValidationError
 
-from dataplane.policy import fields
+from dataplane.policy import times
 from dataplane.policy.changes import Change, Item, apply, objections
 from dataplane.policy.load import diagnose, in_order
 from dataplane.policy.mistakes import ChangeError, Conflict, Location, Mistake, PolicyError, shown
@@ -24,7 +25,9 @@ from dataplane.policy.source import Source, read, read_file
 
 @dataclass(frozen=True, slots=True)
 class TimedChange:
-    """A change of a schedule: `at` is in seconds since the first packet, `place` where it stands (file:line:column)."""
+    """A change of a schedule: `at` is in seconds since the first packet, or a `times.Moment`; all of a schedule are
+    one or the other. `place` is where it stands (file:line:column).
+    """
 
     at: float
     change: Change
@@ -56,9 +59,7 @@ class TimedChange:
 class TimedItem(Item):
     """A change with its time: the name of the change as a key, beside `at`."""
 
-    at: Annotated[float, Field(ge=0, le=fields.SECONDS_MAX, allow_inf_nan=False)] = Field(
-        description="Seconds since the first packet."
-    )
+    at: times.Time = Field(description="Seconds since the first packet, or an RFC 3339 time.")
 
 
 def load_changes(path: str | Path, policy: Policy | None = None) -> list[TimedChange]:
@@ -76,6 +77,8 @@ def load_changes(path: str | Path, policy: Policy | None = None) -> list[TimedCh
     base = Path() if str(path) == "-" else Path(path).parent
     mistakes, elsewhere = list(source.mistakes), list[Mistake]()
     changes, broken = list[TimedChange](), list[_Broken]()
+    # Which comes first, of a moment and of seconds after the first packet, is known only once that is there.
+    written = set[bool]()
     for index, value in enumerate(source.value):
         locate = partial(_located, source, (index,))
         try:
@@ -83,6 +86,9 @@ def load_changes(path: str | Path, policy: Policy | None = None) -> list[TimedCh
             here = locate(Conflict((), ""))
             place = f"{here.file}:{here.line}:{here.column}"
             within = partial(_located, source, (index, item.kind))
+            if len(written) == 1 and isinstance(item.at, times.Moment) not in written:
+                mistakes.append(locate(Conflict(("at",), _MIXED)))
+            written.add(isinstance(item.at, times.Moment))
             changes.append(TimedChange(item.at, item.change(base), place, within))
         except ValidationError as error:
             mistakes.extend(map(locate, diagnose(TimedItem, value, error, "the change")))
@@ -98,6 +104,9 @@ def load_changes(path: str | Path, policy: Policy | None = None) -> list[TimedCh
             elsewhere.extend(untried)
         raise PolicyError([*in_order(mistakes), *dict.fromkeys(elsewhere)])
     return changes
+
+
+_MIXED = "at is written in two ways: let all changes of a file have seconds since the first packet, or RFC 3339 times"
 
 
 def _located(source: Source, place: Location, conflict: Conflict) -> Mistake:
@@ -137,6 +146,9 @@ class _Broken:
     def at(self) -> float:
         """Its time; the beginning where that is what is wrong."""
         at = self.value.get("at") if isinstance(self.value, dict) else None
+        if isinstance(at, str):
+            with suppress(ValueError):
+                return times.Moment(at)
         return at if isinstance(at, int | float) and at > 0 else 0
 
 

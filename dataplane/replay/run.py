@@ -10,6 +10,7 @@ from dataplane._core import ffi, lib
 from dataplane._core.errors import check
 from dataplane.enforcement import Disconnected
 from dataplane.engine import Engine
+from dataplane.policy import times
 from dataplane.replay.busiest import BusiestAddresses
 from dataplane.replay.captures import Captures
 from dataplane.replay.summary import AppliedChange, Baseline, Summary, summarise
@@ -21,7 +22,6 @@ if TYPE_CHECKING:
 
 BATCH = 4096
 _FOREVER = (1 << 64) - 1
-_NANOSECONDS = 1_000_000_000
 
 
 class Observer(Protocol):
@@ -139,7 +139,7 @@ def _schedule(policy: Policy, changes: Sequence[TimedChange]) -> list[tuple[Time
 
 
 def _due(first: int, change: TimedChange) -> int:
-    return min(first + round(change.at * _NANOSECONDS), _FOREVER)
+    return min(times.due_ns(change.at, first), _FOREVER)
 
 
 def disconnected_words(result: Disconnected | None) -> str:

@@ -15,6 +15,7 @@ from dataplane._core import ffi, lib
 from dataplane.connections import flow_protocol
 from dataplane.enforcement import Disconnected
 from dataplane.engine import Engine
+from dataplane.policy import times
 from dataplane.replay.busiest import BusyAddress
 from dataplane.replay.captures import CaptureStatus
 from dataplane.verdict import CAUSE_WORDS, DIRECTION_WORDS, FLOOD_WORDS, REASON_WORDS, VERDICT_WORDS
@@ -83,7 +84,7 @@ class AppliedChange:
     def to_dict(self) -> dict[str, Any]:
         """The change as JSON values."""
         return {
-            "at": self.change.at,
+            "at": times.written(self.change.at),
             "change": self.change.change.summary,
             "applied": self.result is not None,
             "disconnected": self.result.total if self.result else 0,
