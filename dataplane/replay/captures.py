@@ -132,7 +132,7 @@ class _Capture:
         """Gives the capture the bytes that it wants next. Raises StoppedError."""
         if self.reading is None or (self.reading.given and not lib.dp_capture_wanted(self.handle)):
             self.rest()
-            self.reading = Reading(KnownFile(self._path, self._about, self._file))
+            self.reading = Reading(KnownFile(self._path, self._about, self._file), self._waiting.ahead)
         piece = self.reading.next()
         data = ffi.from_buffer("uint8_t[]", piece) if piece else ffi.NULL
         check(lib.dp_capture_feed(self.handle, data, len(piece)), f"reading {self.name}")

@@ -9,11 +9,13 @@ import select
 import socket
 import stat
 import sys
+import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator
 from contextlib import suppress
 from typing import Any
 
+from dataplane.replay.ahead import Ahead
 from dataplane.replay.decompress import DamagedError, compression_of, decompressed
 
 CHUNK = 1 << 20
@@ -21,6 +23,8 @@ _READ = 1 << 18
 #: How often a file that is followed is looked at, in seconds.
 LOOK_EVERY = 0.1
 _RENAMED_AFTER = 1.0
+#: How many captures are decompressed ahead at the same time; others are when their bytes are wanted.
+_THREADS = os.cpu_count() or 1
 
 
 class StoppedError(Exception):
@@ -28,9 +32,10 @@ class StoppedError(Exception):
 
 
 class Waiting:
-    """How a reader waits for input: it says so first, and a byte on `wake` ends it."""
+    """How a reader waits for input: it says so first, and a byte on `wake` ends it. `ahead` bounds who reads ahead."""
 
     def __init__(self) -> None:
+        self.ahead = threading.Semaphore(_THREADS)
         self.before: Callable[[], None] = lambda: None
         self.wake: int | None = None
         self.stopping = False
@@ -165,18 +170,25 @@ def open_stream(name: str, mode: int, waiting: Waiting) -> LiveFile:
 
 
 class Reading:
-    """The bytes of one capture, decompressed where they say so, in pieces of at most CHUNK."""
+    """The bytes of one capture, decompressed where they say so, in pieces of at most CHUNK.
 
-    def __init__(self, file: io.RawIOBase) -> None:
+    With `ahead`, of which a place is taken, what is compressed is decompressed in a thread of its own, as soon as it
+    turns out to be more than a piece. For files that are never waited for: a thread that waits is not asked to stop.
+    """
+
+    def __init__(self, file: io.RawIOBase, ahead: threading.Semaphore | None = None) -> None:
         self.compression: str | None = None
         self.fault: str | None = None
         self.given = 0
         self._file = file
-        self._pieces = self._read()
+        self._pieces: Generator[bytes] | Ahead = self._read()
         self._rest = memoryview(b"")
+        self._ahead = ahead
 
     def next(self) -> memoryview:
         """What comes next; nothing at the end, and where a fault was met, told by `fault`. Raises StoppedError."""
+        if self._ahead and self.compression and self.given >= CHUNK:
+            self._go_ahead(self._ahead)
         while not self._rest:
             try:
                 self._rest = memoryview(next(self._pieces))
@@ -196,7 +208,11 @@ class Reading:
         self.given += len(piece)
         return piece
 
-    def _read(self) -> Iterator[bytes]:
+    def _go_ahead(self, places: threading.Semaphore) -> None:
+        if not isinstance(self._pieces, Ahead) and places.acquire(blocking=False):
+            self._pieces = Ahead(self._pieces)
+
+    def _read(self) -> Generator[bytes]:
         stream = io.BufferedReader(self._file, _READ)
         magic = b""
         while len(magic) < 4 and (more := stream.read1(4 - len(magic))):
@@ -212,7 +228,10 @@ class Reading:
 
     def close(self) -> None:
         """Closes the file, whatever is still to come."""
-        self._pieces.close()  # type: ignore[attr-defined]
+        self._pieces.close()
+        if self._ahead and isinstance(self._pieces, Ahead):
+            self._ahead.release()
+            self._ahead = None
         self._file.close()
 
 
