@@ -7,7 +7,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from scapy.layers.inet import IP, UDP, fragment
-from scapy.layers.l2 import Ether
+from scapy.layers.l2 import ARP, Ether
 from scapy.utils import wrpcap
 
 from dataplane import DataPlane, Policy
@@ -188,7 +188,9 @@ def test_nobody_is_known_to_have_an_address_by_a_number_of_before() -> None:
 
     plane = DataPlane(shared(0, "second"), seed=1)
     incoming = Ether(src="02:00:00:00:99:99", dst="02:00:00:00:99:98") / IP(src=OUT, dst="10.9.9.9") / UDP()
-    plane.process(Ether(src="02:00:00:00:00:02") / IP(src="10.9.9.9", dst=OUT) / UDP(), time_ns=1)
+    mac = "02:00:00:00:00:02"
+    announced = Ether(src=mac, dst="ff:ff:ff:ff:ff:ff") / ARP(op=1, hwsrc=mac, psrc="10.9.9.9", pdst="10.9.9.9")
+    plane.process(announced, time_ns=1)
     assert plane.process(incoming, time_ns=2).checks[0].instance == "second"
     zone, turn = plane.names.zone("second"), 1
     while plane.names.instances[zone] in ("second", ""):
