@@ -16,14 +16,15 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Histo
 from prometheus_client.registry import Collector
 
 from dataplane._core import lib
+from dataplane.counters import COUNTERS, UNITS
 from dataplane.live.records import DROP_WORDS, checks_of
-from dataplane.verdict import CAUSE_WORDS, DIRECTION_WORDS
+from dataplane.verdict import DIRECTION_WORDS
 
 if TYPE_CHECKING:
     from dataplane.live.operations import Operations
     from dataplane.live.scraping import App
 
-_TRAFFIC = {
+_TRAFFIC: dict[str, tuple[str, tuple[str, ...]]] = {
     "received": ("received from a port", ("port",)),
     "sent": ("sent to a port", ("port",)),
     "segmented": ("of those sent to a port, super-packets that went in pieces", ("port",)),
@@ -31,19 +32,9 @@ _TRAFFIC = {
         "judged at a port, by direction, verdict and reason",
         ("port", "direction", "verdict", "reason"),
     ),
-    "invalid": ("denied as invalid or malformed, by cause", ("cause",)),
 }
 _COUNTERS: dict[str, tuple[str, tuple[str, ...]]] = {
     "drops": ("Frames that a port did not take or give, by cause.", ("port", "cause")),
-    "connections_opened": ("Connections opened.", ()),
-    "connections_expired": ("Connections that ended because their time was over.", ()),
-    "connections_replaced": ("Closed connections replaced by a new one on the same addresses and ports.", ()),
-    "connections_disconnected": ("Inbound connections disconnected by a change.", ()),
-    "connections_resynchronised": ("Times that both sides agreed on a place outside the TCP window.", ()),
-    "early_drops": ("Connections dropped early to make room in a full table.", ()),
-    "table_full": ("New connections denied because the table was full.", ()),
-    "fragment_datagrams_evicted": ("Fragmented datagrams given up to make room.", ()),
-    "fragments_denied": ("Fragments denied while they waited for their first, or for want of a place.", ("cause",)),
     "reloads": ("Reloads of the policy file, by result.", ("result",)),
     "worker_wakeups": ("Times that a worker woke.", ("worker",)),
     "worker_busy_polls": (
@@ -59,10 +50,6 @@ _GAUGES: dict[str, tuple[str, tuple[str, ...]]] = {
         ("port",),
     ),
     "connections": ("Live connections, by instance and state.", ("instance", "state")),
-    "table_entries": ("Entries in the connection table, some perhaps expired.", ()),
-    "table_limit": ("Entries that the connection table can hold.", ()),
-    "table_bytes": ("Memory of the connection table.", ()),
-    "fragments_waiting": ("Fragments that wait for their datagram's first.", ()),
     "policy_generation": ("Number of the policy in force, from 1 at the start.", ()),
     "policy_instances": ("Instances in the policy in force.", ()),
     "policy_rules": ("Rules in the policy in force.", ()),
@@ -72,11 +59,14 @@ _GAUGES: dict[str, tuple[str, tuple[str, ...]]] = {
 _HISTOGRAMS: dict[str, tuple[str, tuple[str, ...]]] = {
     "burst_frames": ("Frames that a worker took at once.", ("worker",)),
 }
+_TRAFFIC |= {c.metric: (c.help, c.label_names) for c in COUNTERS if c.is_traffic}
+_COUNTERS |= {c.metric: (c.help, c.label_names) for c in COUNTERS if c.kind == "counter" and not c.is_traffic}
 _COUNTERS |= {
     f"{name}_{unit}": (f"{unit.capitalize()} {what}.", labels)
     for name, (what, labels) in _TRAFFIC.items()
-    for unit in ("packets", "bytes")
+    for unit in UNITS
 }
+_GAUGES |= {c.metric: (c.help, c.label_names) for c in COUNTERS if c.kind == "gauge"}
 
 #: All metrics by name, without what all names begin with: kind, what it is, labels.
 FAMILIES = {
@@ -209,28 +199,19 @@ def _ports(operations: Operations) -> Iterator[Metric]:
 def _table(operations: Operations) -> Iterator[Metric]:
     firewall = operations.firewall
     counters = firewall.counters()
-    causes = _Traffic("invalid")
-    for cause, counter in zip(CAUSE_WORDS, counters.cause, strict=True):
-        if counter.packets:
-            causes.add([cause], counter)
-    yield from causes
+    families: dict[str, Any] = {}
+    for counter in COUNTERS:
+        for unit in UNITS if counter.is_traffic else ("",):
+            name = f"{counter.metric}_{unit}" if unit else counter.metric
+            family = families.setdefault(name, _family(name))
+            for words, value in counter.values(counters):
+                labels = [*words, *counter.labels.values()]
+                family.add_metric(labels, value[unit] if isinstance(value, dict) else value)
+    yield from families.values()
     live = _family("connections")
     for (instance, state), number in sorted(firewall.connections.census().items()):
         live.add_metric([instance, state], number)
     yield live
-    yield _value("table_entries", counters.entries)
-    yield _value("table_limit", counters.max_entries)
-    yield _value("table_bytes", counters.table_bytes)
-    for name in ("opened", "expired", "replaced", "disconnected", "resynchronised"):
-        yield _value(f"connections_{name}", getattr(counters, f"connections_{name}"))
-    yield _value("early_drops", counters.early_drops)
-    yield _value("table_full", counters.table_full)
-    yield _value("fragment_datagrams_evicted", counters.datagrams_evicted)
-    denied = _family("fragments_denied")
-    for cause in ("evicted", "expired", "refused"):
-        denied.add_metric([cause], getattr(counters, f"fragments_{cause}"))
-    yield denied
-    yield _value("fragments_waiting", counters.fragments_waiting)
 
 
 def _policy(operations: Operations) -> Iterator[Metric]:

@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 from dataplane._core import lib
 from dataplane.connections import PROTOCOLS, address_text, flow_protocol
-from dataplane.verdict import CAUSE_WORDS, DIRECTION_WORDS, REASON_WORDS, VERDICT_WORDS
+from dataplane.counters import record
+from dataplane.verdict import DIRECTION_WORDS, REASON_WORDS, VERDICT_WORDS
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -87,32 +88,19 @@ def checks_of(table: Any) -> Iterator[tuple[str, str, Any]]:
 
 
 def counters_record(firewall: Firewall) -> dict[str, Any]:
-    """The counters of a firewall; those that are 0 are left out, but for ports and rules."""
-    counters = firewall.counters()
+    """The counters of a firewall; of checks, states and causes those that are 0 are left out."""
+    told = record(firewall.counters())
+    checks = [
+        {"verdict": verdict, "reason": reason, **traffic}
+        for verdict, reasons in told["checks"].items()
+        for reason, traffic in reasons.items()
+    ]
+    connections = told["connections"]
     return {
-        "verdicts": {word: _traffic(counters.verdict[v]) for v, word in enumerate(VERDICT_WORDS)},
-        "checks": [
-            {"verdict": verdict, "reason": reason, **_traffic(c)} for verdict, reason, c in checks_of(counters.check)
-        ],
-        "causes": {word: _traffic(c) for word, c in zip(CAUSE_WORDS, counters.cause, strict=True) if c.packets},
-        "connections": {
-            "live": counters.entries,
-            "limit": counters.max_entries,
-            "opened": counters.connections_opened,
-            "expired": counters.connections_expired,
-            "replaced": counters.connections_replaced,
-            "disconnected": counters.connections_disconnected,
-            "resynchronised": counters.connections_resynchronised,
-            "early_drops": counters.early_drops,
-            "table_full": counters.table_full,
-        },
-        "fragments": {
-            "waiting": counters.fragments_waiting,
-            "datagrams_evicted": counters.datagrams_evicted,
-            "evicted": counters.fragments_evicted,
-            "expired": counters.fragments_expired,
-            "refused": counters.fragments_refused,
-        },
+        **told,
+        "checks": checks,
+        # Their names of before.
+        "connections": {"live": connections["entries"], "limit": connections["max_entries"], **connections},
         "ports": [_port(firewall, number) for number in firewall.ports],
         "rules": list(_rules(firewall)),
         "denied_flows": [

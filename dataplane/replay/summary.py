@@ -13,12 +13,13 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from dataplane._core import ffi, lib
 from dataplane.connections import flow_protocol
+from dataplane.counters import record
 from dataplane.enforcement import Disconnected
 from dataplane.engine import Engine
 from dataplane.policy import times
 from dataplane.replay.busiest import BusyAddress
 from dataplane.replay.captures import CaptureStatus
-from dataplane.verdict import CAUSE_WORDS, DIRECTION_WORDS, FLOOD_WORDS, REASON_WORDS, VERDICT_WORDS
+from dataplane.verdict import DIRECTION_WORDS, REASON_WORDS
 
 if TYPE_CHECKING:
     from dataplane.policy.schedule import TimedChange
@@ -95,7 +96,10 @@ class AppliedChange:
 
 @dataclass(frozen=True, slots=True)
 class ConnectionCount:
-    """The connection table: what happened in it during the replay, and what is in it at the end, by state."""
+    """The connection table: what happened in it during the replay, and what is in it at the end, by state.
+
+    Of the `entries` some may have expired; `live` are the others.
+    """
 
     opened: int
     expired: int
@@ -104,6 +108,7 @@ class ConnectionCount:
     resynchronised: int
     early_drops: int
     table_full: int
+    entries: int
     live: int
     max_entries: int
     table_bytes: int
@@ -128,9 +133,10 @@ class FragmentCount:
     """What the bounds of reassembly did: datagrams that gave way to others, and fragments that were denied.
 
     These waited for their datagram's first and were denied when it gave way (`evicted`), after 30 s (`expired`), or at
-    once because there was no room to wait (`refused`).
+    once because there was no room to wait (`refused`). At the end, so many were `waiting`.
     """
 
+    waiting: int
     datagrams_evicted: int
     evicted: int
     expired: int
@@ -151,6 +157,7 @@ class Summary:
     elapsed: float
     verdicts: dict[str, Traffic]
     reasons: Sequence[ReasonCount]
+    states: dict[str, Traffic]
     causes: dict[str, Traffic]
     time_backwards: int
     connections: ConnectionCount
@@ -193,6 +200,7 @@ class Summary:
             "packets_per_second": self.packets_per_second,
             "verdicts": {word: asdict(traffic) for word, traffic in self.verdicts.items()},
             "reasons": [asdict(reason) for reason in self.reasons],
+            "states": {word: asdict(traffic) for word, traffic in self.states.items()},
             "causes": {word: asdict(traffic) for word, traffic in self.causes.items()},
             "time_backwards": self.time_backwards,
             "connections": asdict(self.connections),
@@ -237,41 +245,28 @@ def summarise(
     busiest: Sequence[BusyAddress] = (),
 ) -> Summary:
     """What the engine has counted since `before`, at the end of a replay of `elapsed` seconds."""
-    counters = engine.counters()
-    was = before.counters
     counted, idle = _rules(engine, before)
-    verdicts = {word: _traffic(counters.verdict[v], was.verdict[v]) for v, word in enumerate(VERDICT_WORDS)}
-    causes = {word: _traffic(counters.cause[c], was.cause[c]) for c, word in enumerate(CAUSE_WORDS)}
+    told = record(engine.counters(), before.counters)
+    verdicts = _traffics(told["verdicts"])
     return Summary(
         captures=captures,
         packets=sum(traffic.packets for traffic in verdicts.values()),
         bytes=sum(traffic.bytes for traffic in verdicts.values()),
         elapsed=elapsed,
         verdicts=verdicts,
-        reasons=_reasons(counters, was),
-        causes={word: traffic for word, traffic in causes.items() if traffic.packets},
-        time_backwards=counters.time_backwards - was.time_backwards,
-        connections=_connections(engine, counters, was),
-        floods={
-            word: FloodCount(
-                now.dropped_early - then.dropped_early,
-                now.refused - then.refused,
-                now.refused_over_share - then.refused_over_share,
-            )
-            for word, now, then in zip(FLOOD_WORDS, counters.flood, was.flood, strict=True)
-        },
-        fragments=FragmentCount(
-            counters.datagrams_evicted - was.datagrams_evicted,
-            counters.fragments_evicted - was.fragments_evicted,
-            counters.fragments_expired - was.fragments_expired,
-            counters.fragments_refused - was.fragments_refused,
-        ),
+        reasons=_reasons(told["checks"]),
+        states=_traffics(told["states"]),
+        causes=_traffics(told["causes"]),
+        time_backwards=told["time_backwards"],
+        connections=_connections(engine, told["connections"]),
+        floods={word: FloodCount(**found) for word, found in told["floods"].items()},
+        fragments=FragmentCount(**told["fragments"]),
         counted_rules=counted,
         idle_rules=idle,
         denied_flows=_denied_flows(engine, before, top),
         changes=changes,
         busiest_addresses=busiest,
-        advice=[*_untouched(verdicts, busiest), *_advice(engine, counters, was)],
+        advice=[*_untouched(verdicts, busiest), *_advice(engine, told)],
     )
 
 
@@ -292,62 +287,48 @@ def _untouched(verdicts: dict[str, Traffic], busiest: Sequence[BusyAddress]) -> 
     )
 
 
-def _advice(engine: Engine, counters: Any, was: Any) -> Iterator[str]:
+def _advice(engine: Engine, told: dict[str, Any]) -> Iterator[str]:
     """What the figures usually mean, and what to set, a sentence each."""
     settings = engine.policy.conntrack
-    packets = sum(_traffic(counters.verdict[v], was.verdict[v]).packets for v in range(lib.DP_VERDICTS))
+    packets = sum(found["packets"] for found in told["verdicts"].values())
 
-    def many(cause: int) -> int:
-        found = _traffic(counters.cause[cause], was.cause[cause]).packets
-        found -= counters.consequences[cause] - was.consequences[cause]
+    def many(cause: str) -> int:
+        found = told["causes"].get(cause, {"packets": 0})["packets"] - told["consequences"].get(cause, 0)
         return int(found) if found >= max(_MANY, _SHARE * packets) else 0
 
-    if places := counters.connections_resynchronised - was.connections_resynchronised:
+    if places := told["connections"]["resynchronised"]:
         yield (
             f"Packets are missing: {places:,} times both sides of a TCP connection went on together outside its "
             "window, which was taken from there."
         )
-    if (found := many(lib.DP_CAUSE_TCP_NO_CONNECTION)) and not settings.tcp_loose:
+    if (found := many("tcp-no-connection")) and not settings.tcp_loose:
         yield (
             f"{found:,} TCP packets belong to no connection that was seen to open (tcp-no-connection): usually the "
             "captures began mid-stream; set conntrack.tcp_loose to true to take up such connections."
         )
-    if found := many(lib.DP_CAUSE_TCP_WINDOW):
+    if found := many("tcp-window"):
         yield (
             f"{found:,} TCP packets are outside the window of their connection (tcp-window): usually the captures lost "
             "packets; set conntrack.tcp_be_liberal to true, or capture again with a larger buffer."
         )
 
 
-def _traffic(counter: Any, was: Any) -> Traffic:
-    return Traffic(counter.packets - was.packets, counter.bytes - was.bytes)
+def _traffics(told: dict[str, dict[str, int]]) -> dict[str, Traffic]:
+    return {word: Traffic(**found) for word, found in told.items()}
 
 
-def _reasons(counters: Any, was: Any) -> list[ReasonCount]:
-    found = []
-    for v, verdict in enumerate(VERDICT_WORDS):
-        for r, reason in enumerate(REASON_WORDS):
-            traffic = _traffic(counters.check[v][r], was.check[v][r])
-            if traffic.packets:
-                found.append(ReasonCount(verdict, reason, traffic.packets, traffic.bytes))
+def _reasons(told: dict[str, dict[str, dict[str, int]]]) -> list[ReasonCount]:
+    found = [
+        ReasonCount(verdict, reason, **counted)
+        for verdict, reasons in told.items()
+        for reason, counted in reasons.items()
+    ]
     return sorted(found, key=lambda count: (count.verdict, -count.packets))
 
 
-def _connections(engine: Engine, counters: Any, was: Any) -> ConnectionCount:
+def _connections(engine: Engine, told: dict[str, int]) -> ConnectionCount:
     by_state = engine.connections.count_by_state()
-    return ConnectionCount(
-        opened=counters.connections_opened - was.connections_opened,
-        expired=counters.connections_expired - was.connections_expired,
-        replaced=counters.connections_replaced - was.connections_replaced,
-        disconnected=counters.connections_disconnected - was.connections_disconnected,
-        resynchronised=counters.connections_resynchronised - was.connections_resynchronised,
-        early_drops=counters.early_drops - was.early_drops,
-        table_full=counters.table_full - was.table_full,
-        live=sum(by_state.values()),
-        max_entries=counters.max_entries,
-        table_bytes=counters.table_bytes,
-        by_state=by_state,
-    )
+    return ConnectionCount(**told, live=sum(by_state.values()), by_state=by_state)
 
 
 def _rules(engine: Engine, before: Baseline) -> tuple[list[RuleCount], list[tuple[str, str]]]:

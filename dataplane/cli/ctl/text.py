@@ -101,7 +101,7 @@ def print_change(answer: Mapping[str, Any]) -> None:
 
 
 def print_counters(counters: Mapping[str, Any]) -> None:
-    """All counters that are not 0."""
+    """All counters that are not 0; a firewall of before has fewer."""
     table(
         "Packets",
         ("verdict", "packets", "bytes"),
@@ -117,7 +117,22 @@ def print_counters(counters: Mapping[str, Any]) -> None:
         ("cause", "packets", "bytes"),
         [(word, c["packets"], c["bytes"]) for word, c in counters["causes"].items()],
     )
+    table(
+        "Checks by state",
+        ("state", "packets", "bytes"),
+        [(word, c["packets"], c["bytes"]) for word, c in counters.get("states", {}).items()],
+    )
     table("Connections", ("what", "number"), list(counters["connections"].items()))
+    floods = {word: found for word, found in counters.get("floods", {}).items() if any(found.values())}
+    told = list(dict.fromkeys(name for found in floods.values() for name in found))
+    table(
+        "Full table",
+        ("kind", *(name.replace("_", " ") for name in told)),
+        [(word, *found.values()) for word, found in floods.items()],
+    )
+    table("Fragments", ("what", "number"), [item for item in counters.get("fragments", {}).items() if item[1]])
+    if counters.get("time_backwards"):
+        table("Time", ("what", "packets"), [("ran backwards", counters["time_backwards"])])
     table(
         "Ports",
         ("port", "packets received", "bytes received", "packets sent", "bytes sent", "drops"),
