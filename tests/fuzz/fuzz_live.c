@@ -8,7 +8,8 @@
  *
  * AFTER EACH FRAME: nobody but its holder is known to the switch by a MAC that the policy tells, and an instance by no
  * other; nothing leaves by the port that it came by, nor under another's MAC or address; fragments wait within their
- * bounds; what was received was sent, dropped with a cause, denied, or is held.
+ * bounds; of each copy of it, one for the port that its MAC leads to, or one for every port, exactly one is true: it
+ * was sent, was dropped with a cause, was denied, or is held.
  */
 #include "../../csrc/io/firewall.h"
 #include "arena.h"
@@ -124,12 +125,44 @@ static void check_station(const struct dp_firewall *firewall, const uint8_t *mac
     must(port == DP_PORT_UNKNOWN || may_be_at(mac, port));
 }
 
-/* After a frame: its sender, and all that the policy tells. To look at the whole table takes longer than all else. */
-static void check_sender(const struct dp_firewall *firewall, const uint8_t *frame, size_t length)
+static uint16_t vlan_of(const uint8_t *frame, size_t length)
 {
     uint16_t type = length < 16 ? 0 : (uint16_t)(frame[12] << 8 | frame[13]);
     bool tagged = type == 0x8100 || type == 0x88a8 || type == 0x9100;
-    uint16_t vlan = tagged ? (uint16_t)((frame[14] << 8 | frame[15]) & 0xfff) : 0;
+
+    return tagged ? (uint16_t)((frame[14] << 8 | frame[15]) & 0xfff) : 0;
+}
+
+/* How many copies of a frame there are when nothing refuses it before: a frame to everybody, or to nobody known, has
+ * one for each other port, but none to a station that the policy tells when it is for somebody else. At least one,
+ * which finds no destination. */
+static uint64_t copies_of(const struct dp_firewall *firewall, const uint8_t *frame, size_t length, uint32_t in)
+{
+    uint32_t second = (uint32_t)(firewall->worker[0].now_ns / 1000000000u);
+
+    if (length < 14)
+        return 1;
+    if (frame[0] & 1)
+        return PORTS - 1;
+    if (holder_of(frame) < PORTS ||
+        dp_switch_find(&firewall->stations, frame, vlan_of(frame, length), second) != DP_PORT_UNKNOWN)
+        return 1;
+    return in == UPLINK || in == BALANCER ? 1 : 2;
+}
+
+/* Whether all that was held still is, so that what was counted is of one frame alone. */
+static bool all_held(const struct dp_worker *w, const uint64_t *numbers)
+{
+    for (uint32_t slot = 0; slot < DP_HELD_SLOTS; slot++)
+        if (numbers[slot] != UINT64_MAX && !(w->held[slot].used && w->held[slot].number == numbers[slot]))
+            return false;
+    return true;
+}
+
+/* After a frame: its sender, and all that the policy tells. To look at the whole table takes longer than all else. */
+static void check_sender(const struct dp_firewall *firewall, const uint8_t *frame, size_t length)
+{
+    uint16_t vlan = vlan_of(frame, length);
 
     if (length >= 14)
         check_station(firewall, frame + 6, vlan);
@@ -176,11 +209,12 @@ struct account {
     uint64_t received;
     uint64_t sent;
     uint64_t gone; /* dropped or denied */
+    uint64_t verdicts;
 };
 
 static struct account account_of(const struct dp_worker *w)
 {
-    struct account sum = {0, 0, 0};
+    struct account sum = {0, 0, 0, 0};
 
     for (uint32_t p = 0; p < PORTS; p++) {
         const struct dp_port_counters *c = &w->port_counters[p];
@@ -191,6 +225,8 @@ static struct account account_of(const struct dp_worker *w)
             sum.gone += c->drop[k];
     }
     sum.gone += w->engine->counters.verdict[DP_DENY].packets;
+    for (int v = 0; v < DP_VERDICTS; v++)
+        sum.verdicts += w->engine->counters.verdict[v].packets;
     return sum;
 }
 
@@ -212,6 +248,7 @@ static size_t pass(const struct parts *parts, struct dp_firewall *firewall, cons
     struct dp_worker *w = &firewall->worker[0];
     size_t length = (size_t)(data[2] << 8 | data[3]) % LENGTH_MAX;
     uint32_t in = data[0] % PORTS, to = data[1] >> 1 & 7, held;
+    uint64_t numbers[DP_HELD_SLOTS], copies, counted;
     struct account before, after;
 
     if (length > size - 4)
@@ -227,12 +264,20 @@ static size_t pass(const struct parts *parts, struct dp_firewall *firewall, cons
     dp_forward_resolved(w);
     before = account_of(w);
     held = w->n_held;
+    for (uint32_t slot = 0; slot < DP_HELD_SLOTS; slot++)
+        numbers[slot] = w->held[slot].used ? w->held[slot].number : UINT64_MAX;
+    copies = copies_of(firewall, frame + DP_VNET_HEADER, length, in);
     must(write(parts->ours[in], frame, DP_VNET_HEADER + length) == (ssize_t)(DP_VNET_HEADER + length));
     dp_receive(w, in);
     after = account_of(w);
     must(after.received == before.received + 1);
     must(after.sent - before.sent == take(parts, in));
-    must(after.sent + after.gone > before.sent + before.gone || w->n_held > held);
+    counted = after.sent + after.gone + w->n_held - (before.sent + before.gone + held);
+    if (all_held(w, numbers))
+        /* One that is refused, or waits, before it has copies: the engine was asked once at most. */
+        must(counted == copies || (counted == 1 && after.verdicts - before.verdicts <= 1));
+    else
+        must(after.sent + after.gone > before.sent + before.gone || w->n_held > held);
     check_sender(firewall, frame + DP_VNET_HEADER, length);
     check_held(w);
     return 4 + length;
