@@ -107,8 +107,11 @@ enum dp_link {
 /* The enum dp_link for a link type as files write it (the registry of tcpdump.org), DP_LINKS if not supported. */
 uint32_t dp_link_of(uint32_t link_type);
 
-/* What is known of a frame besides its bytes: its transport checksum is not complete yet, or was found right. */
-enum { DP_FRAME_CHECKSUM_OFFLOADED = 1 };
+/*
+ * What is known of a frame besides its bytes: its transport checksum is not complete yet, or was found right; it was
+ * received by the interface at which it was seen, or sent by it.
+ */
+enum { DP_FRAME_CHECKSUM_OFFLOADED = 1, DP_FRAME_RECEIVED = 2, DP_FRAME_SENT = 4 };
 
 /* One frame as it was seen; `captured` bytes of its `length` on the wire are at `data`. */
 struct dp_frame {
@@ -119,7 +122,7 @@ struct dp_frame {
     uint32_t link;
     uint32_t capture;
     uint32_t flags;
-    uint32_t interface; /* of its pcapng section, counted from 1; 0 where there is none */
+    uint32_t interface; /* of its capture, counted from 1 as pcapng describes them; 0 where there is none */
 };
 
 /* The words of these enumerations as people read them; NULL for a kind or value that does not exist. */
@@ -182,7 +185,10 @@ struct dp_flow {
     uint32_t vlans; /* ids of the outer and inner VLAN tag, 12 bits each, the outer's above; 0 for none */
 };
 
-/* Where a packet of a replay was seen: its number in its capture, from 1, and the interface as in struct dp_frame. */
+/*
+ * Where a packet of a replay was seen: its number in its capture, from 1, and its interface, as dp_replay_interface
+ * knows it: from 1; 0 where there is none.
+ */
 struct dp_seen {
     uint64_t number;
     uint32_t capture;
@@ -327,9 +333,10 @@ enum dp_side { DP_INITIATOR, DP_RESPONDER, DP_SIDES };
  * What Python decides about connections. `tcp_next` is the transition table: the state after an event, or
  * DP_CONN_INVALID where the event is impossible. `timeout_ns` is by state. `tentative` marks the states whose
  * entries go first when the table is full (SPEC 4.9). `reopens` marks the states in which a new SYN is a new
- * connection. An instance sends `control_burst` packets of control traffic at once, and `control_rate` a second in the
- * long run, large ones counted more (SPEC 4.8); a rate of 0 is no bound.
+ * connection. `verify_checksums` is an enum dp_verify. An instance sends `control_burst` packets of control traffic at
+ * once, and `control_rate` a second in the long run, large ones counted more (SPEC 4.8); a rate of 0 is no bound.
  */
+enum dp_verify { DP_VERIFY_NEVER, DP_VERIFY_ALWAYS, DP_VERIFY_AT_PORTS };
 struct dp_conntrack_config {
     uint64_t timeout_ns[DP_CONN_STATES];
     uint8_t tcp_next[DP_CONN_STATES][DP_SIDES][DP_TCP_EVENTS];
@@ -765,14 +772,14 @@ enum dp_connection_event { DP_EVENT_NONE, DP_EVENT_NEW, DP_EVENT_UPDATE, DP_EVEN
 /*
  * One item, followed by `captured` bytes of the frame (DP_FEED_FRAMES only), filled up to a multiple of 8.
  * DP_FEED_DENIED: record, flow and port. DP_FEED_CONNECTIONS: event and connection. DP_FEED_FRAMES: record, port,
- * `sent` (0: received from the port; 1: sent to it).
+ * `sent` (0: received from the port; 1: sent to it), and its `flags` as in struct dp_frame.
  */
 struct dp_feed_item {
     uint32_t size; /* of the whole item, the frame's bytes among them */
     uint8_t kind;
     uint8_t event;
     uint8_t sent;
-    uint8_t unused;
+    uint8_t flags;
     uint32_t port;
     uint32_t captured;
     uint64_t time_ns;
@@ -889,6 +896,26 @@ struct dp_replay;
 /* Merges distinct captures by time, ties in the order given; they stay the caller's and must outlive the replay. */
 int dp_replay_new(struct dp_capture **captures, uint32_t n, struct dp_replay **replay);
 void dp_replay_free(struct dp_replay *replay);
+/* An interface as a pcapng capture tells of it: its name, NULL where it has none, and its number in its section. */
+struct dp_interface {
+    const char *name;
+    uint32_t number;
+};
+/* The interfaces that struct dp_seen has named so far: how many, and the one of that number; names last as captures. */
+uint32_t dp_replay_interfaces(const struct dp_replay *replay);
+struct dp_interface dp_replay_interface(const struct dp_replay *replay, uint32_t number);
+
+/* An interface of the policy, and what stands behind it; no name: the number is nobody's. */
+struct dp_named_port {
+    const char *name;
+    struct dp_port port;
+};
+/*
+ * From now on, frames that were captured at ports are judged as live there (SPEC 7, "At a port"): at interfaces of
+ * these names, or with `at`, the position of an instance's port, all at that one. DP_E_ARGUMENT where there are more
+ * than DP_PORTS_MAX. Ports keep their positions from call to call, and what the switch has learned of them.
+ */
+int dp_replay_set_ports(struct dp_replay *replay, const struct dp_named_port *ports, uint32_t n, int32_t at);
 /* Time of the next packet; 1 if there is one, 0 at the end of all captures, 2 if a capture has to be fed first. */
 int dp_replay_next_time(struct dp_replay *replay, uint64_t *time_ns);
 /*
@@ -934,7 +961,8 @@ enum { DP_NAMED_ARP = 256 };
 /*
  * Names for text: instances by zone, rules and their groups by rule number, captures by their place,
  * protocols by number with ARP behind them, each already quoted for the format. All names stand one behind the other in
- * `text`; `*_offset[i] .. *_offset[i + 1]` is the i-th.
+ * `text`; `*_offset[i] .. *_offset[i + 1]` is the i-th. Those of interfaces, by their number less 1, are in
+ * `interface_text`, since more of them come as captures are read.
  */
 struct dp_names {
     const char *text;
@@ -946,13 +974,15 @@ struct dp_names {
     uint32_t n_zones;
     uint32_t n_rules;
     uint32_t n_captures;
-    uint32_t unused;
+    uint32_t n_interfaces;
+    const char *interface_text;
+    const uint32_t *interface_offset;
 };
 /*
  * Writes records, with flows[i] and seen[i] of records[i], as lines into `out`; the first has the number *packet. Stops
  * before a record that does not fit, sets *used to the bytes written, advances *packet, and returns how many records
  * were written: 0 when `size` is too small for the first. DP_E_ARGUMENT when the first record has an unknown value, or
- * a zone, rule or capture without a name.
+ * a zone, rule, capture or interface without a name.
  */
 int dp_records_text(const struct dp_record *records, const struct dp_flow *flows, const struct dp_seen *seen,
                     uint32_t n, int format, const struct dp_names *names, uint64_t *packet, char *out, uint64_t size,

@@ -72,6 +72,12 @@ bool dp_policy_denies(const struct dp_policy *policy, const struct dp_flow_table
 int dp_engine_process_at(struct dp_engine *engine, const struct dp_frame *frames, const struct dp_place *places,
                          uint32_t n, struct dp_record *records, struct dp_flow *flows);
 
+/*
+ * pipeline.c: judges a copy of the last frame, or of one that waited, at one more place. It is no packet of its own: it
+ * has no number and no verdict, only its checks are counted.
+ */
+void dp_engine_judge_copy(struct dp_engine *engine, const struct dp_frame *frame, const struct dp_place *place);
+
 /* pipeline.c: a fragment that waited has its answer; `owner` is the engine. */
 void dp_engine_answered(void *owner, uint64_t number, const struct dp_packet *packet, const struct dp_record *record);
 

@@ -518,7 +518,7 @@ void dp_fragments_give_up(struct dp_fragments *f, uint64_t number)
 
         next = d->by_age.next;
         /* The first that waits is the oldest of its datagram. */
-        if (d->waiting && f->waiting[d->waiting].number <= number) {
+        if (d->waiting && (f->waiting[d->waiting].number & ~DP_FRAGMENT_OF_COPY) <= number) {
             d->spoiled = true;
             tell(f, index, NULL, DP_CAUSE_FRAGMENT);
         }

@@ -32,6 +32,8 @@
 enum { DP_DATAGRAMS = 4096, DP_DATAGRAM_FRAGMENTS = 128, DP_WAITING_MAX = 4096, DP_WAITING_EACH = 64 };
 /* The port of a fragment that came by none. */
 #define DP_NO_PORT UINT32_MAX
+/* In the number of a copy of a frame, beside the frame's own: who asks for numbers is not told of it. */
+#define DP_FRAGMENT_OF_COPY (UINT64_C(1) << 63)
 
 #define DP_FRAGMENT_LIFE_NS 30000000000u
 

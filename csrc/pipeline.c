@@ -201,10 +201,15 @@ static void count_check(struct dp_engine *engine, const struct dp_packet *packet
         c->consequences[check->cause] += dp_denied_count(engine->denied, packet, check, length);
 }
 
-static void count(struct dp_engine *engine, const struct dp_packet *packet, const struct dp_record *record)
+static void count_checks(struct dp_engine *engine, const struct dp_packet *packet, const struct dp_record *record)
 {
     for (uint32_t i = 0; i < record->checks; i++)
         count_check(engine, packet, &record->check[i], record->length);
+}
+
+static void count(struct dp_engine *engine, const struct dp_packet *packet, const struct dp_record *record)
+{
+    count_checks(engine, packet, record);
     engine->counters.verdict[record->verdict].packets++;
     engine->counters.verdict[record->verdict].bytes += record->length;
 }
@@ -212,8 +217,13 @@ static void count(struct dp_engine *engine, const struct dp_packet *packet, cons
 void dp_engine_answered(void *owner, uint64_t number, const struct dp_packet *packet, const struct dp_record *record)
 {
     struct dp_engine *engine = owner;
-    uint32_t at = (engine->first_resolved + engine->n_resolved++) % DP_RESOLVED_MAX;
+    uint32_t at;
 
+    if (number & DP_FRAGMENT_OF_COPY) {
+        count_checks(engine, packet, record);
+        return;
+    }
+    at = (engine->first_resolved + engine->n_resolved++) % DP_RESOLVED_MAX;
     engine->resolved[at] = (struct dp_resolution){number, *record};
     count(engine, packet, record);
 }
@@ -238,14 +248,15 @@ static void judge_whole(struct dp_engine *engine, const struct dp_job *job, stru
     }
 }
 
-static void judge_fragment(struct dp_engine *engine, const struct dp_job *job, struct dp_record *record)
+static void judge_fragment(struct dp_engine *engine, const struct dp_job *job, uint64_t number,
+                           struct dp_record *record)
 {
     uint32_t datagram, port = job->place ? job->place->port : DP_NO_PORT;
     bool may_wait = dp_fragments_waiting(engine->fragments) + engine->n_resolved < DP_RESOLVED_MAX;
 
     dp_fragments_expire(engine->fragments, engine->conntrack.now);
-    switch (dp_fragments_add(engine->fragments, &job->packet, job->zone, port, engine->conntrack.now, engine->frames,
-                             may_wait, record, &datagram)) {
+    switch (dp_fragments_add(engine->fragments, &job->packet, job->zone, port, engine->conntrack.now, number, may_wait,
+                             record, &datagram)) {
     case DP_FRAGMENT_JUDGE:
         judge_whole(engine, job, record);
         dp_fragments_answer(engine->fragments, datagram, record);
@@ -286,7 +297,8 @@ static bool refuse_sender(struct dp_engine *engine, const struct dp_job *job, st
 }
 
 static inline __attribute__((always_inline)) void judge_packet(struct dp_engine *engine, const struct dp_frame *frame,
-                                                               struct dp_job *job, struct dp_record *record)
+                                                               struct dp_job *job, uint64_t number,
+                                                               struct dp_record *record)
 {
     const struct dp_packet *p = &job->packet;
 
@@ -301,14 +313,18 @@ static inline __attribute__((always_inline)) void judge_packet(struct dp_engine 
         ; /* before all else, so that what is refused leaves no trace */
     else if (p->fragment && p->kind == DP_PACKET_IP &&
              (job->zone[DP_EGRESS] != DP_NO_ZONE || job->zone[DP_INGRESS] != DP_NO_ZONE))
-        judge_fragment(engine, job, record);
+        judge_fragment(engine, job, number, record);
     else
         judge_whole(engine, job, record);
     if (job->tells)
         learn_owners(engine, job, record);
-    if (record->verdict != DP_WAITING)
-        count(engine, p, record);
-    engine->frames++;
+}
+
+static inline bool verifies(const struct dp_engine *engine, const struct dp_place *places)
+{
+    uint8_t verify = engine->conntrack.config.verify_checksums;
+
+    return verify == DP_VERIFY_ALWAYS || (verify && places);
 }
 
 static inline int process(struct dp_engine *engine, const struct dp_frame *frames, const struct dp_place *places,
@@ -320,12 +336,16 @@ static inline int process(struct dp_engine *engine, const struct dp_frame *frame
         burst = n - i < BURST ? n - i : BURST;
         for (uint32_t k = 0; k < burst; k++)
             prepare(engine, &frames[i + k], places ? &places[i + k] : NULL, &jobs[k]);
-        if (engine->conntrack.config.verify_checksums)
+        if (verifies(engine, places))
             verify_checksums(&frames[i], burst, jobs);
         for (uint32_t k = 0; k < burst; k++)
             fetch(engine, &jobs[k]);
-        for (uint32_t k = 0; k < burst; k++)
-            judge_packet(engine, &frames[i + k], &jobs[k], &records[i + k]);
+        for (uint32_t k = 0; k < burst; k++) {
+            judge_packet(engine, &frames[i + k], &jobs[k], engine->frames, &records[i + k]);
+            if (records[i + k].verdict != DP_WAITING)
+                count(engine, &jobs[k].packet, &records[i + k]);
+            engine->frames++;
+        }
         dp_fragments_expire(engine->fragments, engine->conntrack.now);
         for (uint32_t k = 0; flows && k < burst; k++)
             dp_flow_of(&jobs[k].packet, &flows[i + k]);
@@ -343,4 +363,20 @@ int dp_engine_process_at(struct dp_engine *engine, const struct dp_frame *frames
                          uint32_t n, struct dp_record *records, struct dp_flow *flows)
 {
     return process(engine, frames, places, n, records, flows);
+}
+
+void dp_engine_judge_copy(struct dp_engine *engine, const struct dp_frame *frame, const struct dp_place *place)
+{
+    struct dp_record record;
+    struct dp_job job;
+
+    prepare(engine, frame, place, &job);
+    if (verifies(engine, place))
+        verify_checksums(frame, 1, &job);
+    /* A connection is opened by the frame that it is a copy of. */
+    engine->frames--;
+    judge_packet(engine, frame, &job, engine->frames | DP_FRAGMENT_OF_COPY, &record);
+    engine->frames++;
+    if (record.verdict != DP_WAITING)
+        count_checks(engine, &job.packet, &record);
 }

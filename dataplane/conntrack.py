@@ -151,7 +151,7 @@ CONTROL_BURST = 12000
 def settings(conntrack: Conntrack, *, verify_checksums: bool) -> Any:
     """The policy's `conntrack` section and the tables above as a `struct dp_conntrack_config`.
 
-    `verify_checksums` stands in where the section does not say it.
+    `verify_checksums` stands in where the section does not say it: without it they are verified at ports only.
     """
     config = ffi.new("struct dp_conntrack_config *")
     for state in range(lib.DP_CONN_STATES):
@@ -171,7 +171,8 @@ def settings(conntrack: Conntrack, *, verify_checksums: bool) -> Any:
     config.tcp_be_liberal = conntrack.tcp_be_liberal
     config.reevaluate = conntrack.on_change == "reevaluate"
     said = conntrack.verify_checksums
-    config.verify_checksums = verify_checksums if said is None else said
+    unsaid = lib.DP_VERIFY_ALWAYS if verify_checksums else lib.DP_VERIFY_AT_PORTS
+    config.verify_checksums = unsaid if said is None else lib.DP_VERIFY_ALWAYS if said else lib.DP_VERIFY_NEVER
     return config
 
 

@@ -27,6 +27,7 @@ class DataPlane(Engine):
         self,
         *captures: str | Path,
         changes: Sequence[TimedChange] = (),
+        at: str | None = None,
         verdicts: str | Path | None = None,
         flows: str | Path | None = None,
         top: int = 10,
@@ -35,14 +36,16 @@ class DataPlane(Engine):
         """Replays captures, merged by time, through this engine as it stands (SPEC 7).
 
         A directory stands for the captures in it; each other file in it is a UserWarning.
-        `changes` is a schedule as `dataplane.policy.schedule.load_changes` reads it; `verdicts` names a file to write a
-        record a packet to, `flows` one for a record a connection and denied flow (SPEC 8.2; connections that were open
-        before are left out), both put in their place when they are whole; `top` is how many denied flows the summary
-        lists. A capture that cannot be read to its end is told by `Summary.faults`, or, with `raise_faults`, raises
-        CaptureError at the end of the replay. The summary's figures are those of this replay; only the connections that
-        are live at its end, by state, are all of the table, with those of before that live on.
-        Raises, before the first packet, ChangeError for a schedule that is not valid, CaptureError for a capture that
-        cannot be opened, and OutputError where an output is one of the captures, or both are one file.
+        `changes` is a schedule as `dataplane.policy.schedule.load_changes` reads it; `at` is the instance at whose
+        interface the captures were taken, where their interfaces do not say it by the policy's names; `verdicts` names
+        a file to write a record a packet to, `flows` one for a record a connection and denied flow (SPEC 8.2;
+        connections that were open before are left out), both put in their place when they are whole; `top` is how many
+        denied flows the summary lists. A capture that cannot be read to its end is told by `Summary.faults`, or, with
+        `raise_faults`, raises CaptureError at the end of the replay. The summary's figures are those of this replay;
+        only the connections that are live at its end, by state, are all of the table, with those of before that live on.
+        Raises, before the first packet, ChangeError for a schedule that is not valid, ValueError for an instance that
+        the policy does not have, CaptureError for a capture that cannot be opened, and OutputError where an output is
+        one of the captures, or both are one file.
         """
         from dataplane.replay.flows import FlowLog, open_flow_writer
         from dataplane.replay.verdicts import open_writer
@@ -62,13 +65,14 @@ class DataPlane(Engine):
             with ExitStack() as writing:
                 writer = flow_log = None
                 if "verdicts" in outputs:
-                    writer = open_writer(str(verdicts), self.names, opened.paths, outputs["verdicts"])
+                    writer = open_writer(str(verdicts), self.names, opened, outputs["verdicts"])
                     writing.callback(writer.close)
                 if "flows" in outputs:
                     flow_log = FlowLog(self, open_flow_writer(str(flows), outputs["flows"]), name=str(flows))
                     writing.callback(flow_log.close)
                 observers = [flow_log] if flow_log else []
-                run = Replay(self, opened, changes=changes, write=writer.write if writer else None, observers=observers)
+                write = writer.write if writer else None
+                run = Replay(self, opened, changes=changes, at=at, write=write, observers=observers)
                 summary = run.run(top=top)
                 if flow_log:
                     flow_log.finish()

@@ -73,12 +73,22 @@ int dp_capture_open_memory(const uint8_t *data, size_t size, struct dp_capture *
     return 0;
 }
 
+static void forget_interfaces(struct dp_capture *capture)
+{
+    for (uint32_t i = 0; i < capture->n_interfaces; i++)
+        free(capture->interface[i].name);
+    free(capture->interface);
+    capture->interface = NULL;
+    capture->n_interfaces = 0;
+}
+
 void dp_capture_free(struct dp_capture *capture)
 {
     if (!capture)
         return;
     dp_source_close(&capture->source);
     free(capture->pcapng.interfaces);
+    forget_interfaces(capture);
     free(capture);
 }
 
@@ -91,6 +101,7 @@ bool dp_capture_rewind(struct dp_capture *capture)
     capture->status = (struct dp_capture_status){0};
     capture->pcap = (struct dp_pcap_layout){0};
     capture->pcapng = (struct dp_pcapng_section){.interfaces = interfaces, .capacity = capacity};
+    forget_interfaces(capture);
     capture->head = capture->tail = 0;
     capture->starved = capture->concluded = false;
     capture->step = capture_detect;

@@ -48,6 +48,22 @@ struct dp_pcap_layout {
     bool swapped;
 };
 
+/*
+ * An interface as a pcapng file describes it. One that has the same place and name in a later section is the same.
+ * `name` is a word of at most DP_INTERFACE_NAME bytes, NULL where the file tells none.
+ */
+enum { DP_INTERFACE_NAME = 255 };
+struct dp_capture_interface {
+    char *name;
+    uint32_t place; /* in its section, from 0 */
+    bool uplink;    /* dataplane's own capture says that it leads to the world outside */
+    /* The replay's: the number that it has in records, from 1, and what by_port.h knows of it. */
+    uint32_t number;
+    uint32_t side;
+    uint32_t port;
+    uint64_t looked_up;
+};
+
 /* An interface of a pcapng section; `link` is DP_LINKS when its link type is not supported. The clock: see pcapng.c. */
 struct dp_pcapng_interface {
     uint64_t multiplier;
@@ -57,13 +73,17 @@ struct dp_pcapng_interface {
     uint32_t link;
     uint32_t link_type;
     uint32_t snap_length;
+    uint32_t described; /* among the capture's interfaces, from 1 */
 };
 
+/* Behind n_interfaces stand those of sections before, up to `known`. */
 struct dp_pcapng_section {
     struct dp_pcapng_interface *interfaces;
     uint32_t n_interfaces;
+    uint32_t known;
     uint32_t capacity;
     bool swapped;
+    bool ours; /* dataplane wrote it */
     uint64_t last_time_ns;
 };
 
@@ -82,6 +102,9 @@ struct dp_capture {
     struct dp_capture_status status;
     struct dp_pcap_layout pcap;
     struct dp_pcapng_section pcapng;
+    /* interface[i] is the one that frames call i + 1. It stays where it is until the next dp_capture_fill(). */
+    struct dp_capture_interface *interface;
+    uint32_t n_interfaces;
     struct dp_frame queue[DP_FRAME_QUEUE];
 };
 

@@ -29,7 +29,7 @@ void dp_feed_record(struct dp_worker *w, const struct dp_frame *frame, const str
     put(w, &item, NULL);
 }
 
-void dp_feed_frame(struct dp_worker *w, const uint8_t *data, uint32_t length, const struct dp_record *record,
+void dp_feed_frame(struct dp_worker *w, const uint8_t *header, uint32_t length, const struct dp_record *record,
                    uint32_t port, bool sent)
 {
     struct dp_feed_item item;
@@ -37,11 +37,12 @@ void dp_feed_frame(struct dp_worker *w, const uint8_t *data, uint32_t length, co
     memset(&item, 0, sizeof item);
     item.kind = DP_FEED_FRAMES;
     item.sent = sent;
+    item.flags = (uint8_t)dp_port_frame_flags(header);
     item.port = port;
     item.captured = length;
     item.time_ns = record->time_ns;
     item.record = *record;
-    put(w, &item, data);
+    put(w, &item, header + DP_VNET_HEADER);
 }
 
 void dp_feed_connection(void *owner, enum dp_connection_event event, uint32_t entry)

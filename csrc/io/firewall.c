@@ -181,13 +181,6 @@ static bool are_ports(const struct dp_firewall *f, const struct dp_port_update *
     return true;
 }
 
-/* Whether what was heard behind a port is nothing to go by for what stands behind it now. */
-static bool forgets(const struct dp_port *before, const struct dp_port *now)
-{
-    return before->zone != now->zone || before->balancer != now->balancer || now->closed ||
-           (before->has_mac && (!now->has_mac || memcmp(before->mac, now->mac, sizeof now->mac) != 0));
-}
-
 struct update_command {
     struct dp_policy_update update;
     struct dp_policy *policy[DP_WORKERS_MAX]; /* the new ones, then those of before */
@@ -241,7 +234,7 @@ static void put_in_force(struct dp_firewall *f, struct update_command *c)
     for (uint32_t i = 0; i < c->update.n_ports; i++) {
         const struct dp_port_update *port = &c->update.ports[i];
 
-        c->forgotten[port->number] = forgets(&f->worker[0].port[port->number].port, &port->port);
+        c->forgotten[port->number] = dp_port_forgets(&f->worker[0].port[port->number].port, &port->port);
     }
     for (uint32_t i = 0; i < f->workers; i++) {
         dp_worker_call(&f->worker[i], swap, c);

@@ -8,22 +8,9 @@
 
 #include <string.h>
 
-enum { TAG_VLAN = 0x8100, TAG_QINQ = 0x88a8, TAG_QINQ_OLD = 0x9100 };
-
 static const uint8_t *frame_of(const struct dp_passing *passing)
 {
     return passing->header + DP_VNET_HEADER;
-}
-
-/* The id of the outer VLAN tag, 0 for none. */
-static uint16_t vlan_of(const struct dp_frame *frame)
-{
-    const uint8_t *p = frame->data;
-    uint16_t type = (uint16_t)(p[12] << 8 | p[13]);
-
-    if (frame->captured < 16 || (type != TAG_VLAN && type != TAG_QINQ && type != TAG_QINQ_OLD))
-        return 0;
-    return (uint16_t)((p[14] << 8 | p[15]) & 0xfff);
 }
 
 static uint32_t seconds(const struct dp_worker *w)
@@ -59,7 +46,7 @@ static void send_to(struct dp_worker *w, uint8_t *header, uint32_t length, const
     if (w->sending.n && (w->sending_port != port || w->sending.n == DP_SEND_BATCH))
         flush(w);
     if ((w->watch & DP_FEED_FRAMES) && (w->watch_port < 0 || (uint32_t)w->watch_port == port))
-        dp_feed_frame(w, header + DP_VNET_HEADER, length, record, port, true);
+        dp_feed_frame(w, header, length, record, port, true);
     w->sending_port = port;
     w->sending.fd = to->fd;
     w->sending.kind = to->port.kind;
@@ -129,23 +116,18 @@ static uint32_t slot_of(const struct dp_worker *w, uint64_t number)
 /* The ingress checks of a frame for everybody, and sending it where they allow. */
 static void flood(struct dp_worker *w, uint8_t *header, const struct dp_frame *frame, uint32_t in)
 {
-    bool group = frame->data[0] & 1, sent = false;
+    bool sent = false;
 
     for (uint32_t out = 0; out < w->n_ports; out++) {
         const struct dp_worker_port *to = &w->port[out];
-        struct dp_place place = {.zone = {[DP_INGRESS] = (uint32_t)to->port.zone, [DP_EGRESS] = DP_NO_ZONE},
-                                 .balancer = {[DP_INGRESS] = w->port[in].port.balancer},
-                                 .port = in,
-                                 .served = &w->served};
         uint64_t number = dp_engine_frames(w->engine);
+        struct dp_place place;
         struct dp_record record;
         struct dp_flow flow;
 
-        /* A station that the policy tells is not behind another port. */
-        if (out == in || !to->active ||
-            (!group && to->port.has_mac && to->port.zone != DP_ZONE_NONE &&
-             !dp_endpoints_is_virtual_mac(w->engine->policy->endpoints, (uint32_t)to->port.zone, frame->data, 0, NULL)))
+        if (out == in || !to->active || !dp_is_flooded_to(w->engine->policy->endpoints, frame, &to->port))
             continue;
+        dp_place_flood(&place, &w->served, &w->port[in].port, in, &to->port);
         sent = true;
         dp_engine_process_at(w->engine, frame, &place, 1, &record, &flow);
         count_checks(w, &record, in, out);
@@ -216,42 +198,15 @@ void dp_forward_resolved(struct dp_worker *w)
 static void place(struct dp_worker *w, uint32_t i)
 {
     struct dp_passing *passing = &w->passing[i];
-    const struct dp_worker_port *in = &w->port[passing->in], *out = NULL;
-    const struct dp_frame *frame = &w->frame[i];
-    struct dp_place *place = &w->place[i];
+    const struct dp_port *out = NULL;
 
-    passing->out = DP_OUT_ALL;
-    if (!(frame->data[0] & 1)) {
-        const struct dp_served_mac *told = dp_served_find(&w->served, frame->data);
-        uint32_t found = told ? told->port - 1u : dp_switch_find(w->stations, frame->data, vlan_of(frame), seconds(w));
-
-        if (found == passing->in)
-            passing->out = DP_OUT_NONE;
-        else if (found != DP_PORT_UNKNOWN && w->port[found].active)
-            passing->out = found;
-    }
+    passing->out = dp_switch_out(w->stations, &w->served, &w->frame[i], passing->in, seconds(w));
+    if (passing->out < DP_PORTS_MAX && !w->port[passing->out].active)
+        passing->out = DP_OUT_ALL;
     if (passing->out < DP_PORTS_MAX)
-        out = &w->port[passing->out];
-    dp_place_make(place, &w->served, &in->port, out ? &out->port : NULL);
-    place->port = passing->in;
-    if (!place->mac)
-        place->mac_taken = place->guard != DP_GUARD_OPEN &&
-                           dp_switch_is_taken(w->stations, frame->data + 6, vlan_of(frame), passing->in,
-                                              place->guard == DP_GUARD_INSTANCE, seconds(w));
-}
-
-/* A frame that no instance is asked about is denied for its sender alone. */
-static bool is_spoofed(const struct dp_record *record)
-{
-    return record->verdict == DP_DENY && (!record->checks || record->check[0].cause == DP_CAUSE_SPOOFED);
-}
-
-/* What a malformed frame says of an instance's MAC, where the policy does not, is nothing to go by. */
-static bool teaches(const struct dp_place *place, const struct dp_record *record)
-{
-    bool malformed = record->verdict == DP_DENY && record->checks && record->check[0].reason == DP_REASON_MALFORMED;
-
-    return !is_spoofed(record) && !(malformed && place->guard == DP_GUARD_INSTANCE);
+        out = &w->port[passing->out].port;
+    dp_place_enter(&w->place[i], w->stations, &w->served, &w->frame[i], &w->port[passing->in].port, passing->in, out,
+                   seconds(w));
 }
 
 static void finish(struct dp_worker *w, uint32_t i, uint64_t number)
@@ -260,14 +215,9 @@ static void finish(struct dp_worker *w, uint32_t i, uint64_t number)
     const struct dp_frame *frame = &w->frame[i];
     const struct dp_record *record = &w->record[i];
 
-    if (teaches(&w->place[i], record) && !dp_served_find(&w->served, frame->data + 6))
-        dp_switch_learn(w->stations, frame->data + 6, vlan_of(frame), passing->in,
-                        w->place[i].guard == DP_GUARD_INSTANCE &&
-                            !dp_endpoints_is_virtual_mac(w->engine->policy->endpoints, w->place[i].zone[DP_EGRESS],
-                                                         frame->data + 6, 0, NULL),
-                        seconds(w));
+    dp_switch_teach(w->stations, &w->served, w->engine->policy->endpoints, frame, &w->place[i], record, seconds(w));
     if ((w->watch & DP_FEED_FRAMES) && (w->watch_port < 0 || (uint32_t)w->watch_port == passing->in))
-        dp_feed_frame(w, frame->data, frame->length, record, passing->in, false);
+        dp_feed_frame(w, passing->header, frame->length, record, passing->in, false);
     if (record->verdict == DP_WAITING) {
         hold(w, passing->header, frame->length, passing->in, passing->out, number);
         return;

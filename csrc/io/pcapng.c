@@ -4,8 +4,8 @@
  * A file is a chain of blocks: type, total length, body, total length again. A section header block begins a section,
  * which has a byte order and a list of interfaces of its own; interface description blocks fill the list; packets come
  * in enhanced, simple and (obsolete) packet blocks. Every other block is skipped: name resolution, statistics,
- * secrets, journal entries, custom blocks and whatever is yet to come. Options are read only where they change
- * what a packet is, in interface descriptions, and they are checked in section headers too.
+ * secrets, journal entries, custom blocks and whatever is yet to come. Options are read where they change what a
+ * packet is: in section headers and interface descriptions, where they are checked too, and the flags of packets.
  *
  * Clock: an interface counts units of 10^-r or 2^-r seconds since 1970 plus an offset in seconds. In nanoseconds a
  * count is (count * multiplier >> shift) / divisor, taken in 128 bits: 10^-r with r <= 9 multiplies by 10^(9-r), with
@@ -46,8 +46,19 @@ enum {
     INTERFACES_MAX = 65536,
 
     OPTION_END = 0,
+    OPTION_FLAGS = 2,       /* of a packet */
+    OPTION_NAME = 2,        /* of an interface */
+    OPTION_DESCRIPTION = 3, /* of an interface */
+    OPTION_APPLICATION = 4, /* of a section */
     OPTION_TSRESOL = 9,
-    OPTION_TSOFFSET = 14
+    OPTION_TSOFFSET = 14,
+
+    /* Of a packet's flags. */
+    FLAG_DIRECTION = 3,
+    FLAG_RECEIVED = 1,
+    FLAG_SENT = 2,
+    FLAG_CHECKSUM_NOT_READY = 1 << 9,
+    FLAG_CHECKSUM_VALID = 1 << 10
 };
 #define BYTE_ORDER_MAGIC UINT32_C(0x1a2b3c4d)
 #define NS_PER_S UINT64_C(1000000000)
@@ -91,6 +102,11 @@ static int next_option(struct dp_capture *capture, const struct block *block, co
     }
     *place = at + 4 + padded;
     return 1;
+}
+
+static bool begins_with(const struct option *option, const char *word)
+{
+    return option->length >= strlen(word) && memcmp(option->value, word, strlen(word)) == 0;
 }
 
 static void set_resolution(struct dp_pcapng_interface *interface, uint8_t value)
@@ -146,8 +162,11 @@ static void read_section(struct dp_capture *capture, const struct block *block)
     }
     const uint8_t *place = block->at + MIN_SECTION - 4;
     struct option option;
-    while (next_option(capture, block, &place, &option) > 0)
-        continue;
+    capture->pcapng.ours = false;
+    while (next_option(capture, block, &place, &option) > 0) {
+        if (option.code == OPTION_APPLICATION)
+            capture->pcapng.ours = begins_with(&option, "dataplane ");
+    }
     capture->pcapng.n_interfaces = 0;
     capture->status.sections++;
 }
@@ -172,6 +191,45 @@ static struct dp_pcapng_interface *add_interface(struct dp_capture *capture, con
     return &section->interfaces[section->n_interfaces++];
 }
 
+static bool has_name(const struct dp_capture_interface *interface, const char *name)
+{
+    return interface->name && name ? strcmp(interface->name, name) == 0 : interface->name == name;
+}
+
+/*
+ * The number, from 1, of an interface among those of the capture: a new one unless a section before had it at the same
+ * place. `name` is kept or freed. 0 with the fault recorded.
+ */
+static uint32_t describe(struct dp_capture *capture, const struct block *block, char *name, bool uplink)
+{
+    struct dp_pcapng_section *section = &capture->pcapng;
+    uint32_t place = section->n_interfaces, n = capture->n_interfaces;
+    uint32_t before = place < section->known ? section->interfaces[place].described : 0;
+    if (before && has_name(&capture->interface[before - 1], name) && capture->interface[before - 1].uplink == uplink) {
+        free(name);
+        return before;
+    }
+    /* Room for 8, then for twice as many each time. */
+    if (n == 0 || (n >= 8 && (n & (n - 1)) == 0)) {
+        struct dp_capture_interface *grown = realloc(capture->interface, (n ? 2 * (size_t)n : 8) * sizeof *grown);
+        if (!grown) {
+            free(name);
+            dp_capture_fault(capture, DP_E_MEMORY, block->at, "no memory for %" PRIu32 " interfaces", n + 1);
+            return 0;
+        }
+        capture->interface = grown;
+    }
+    capture->interface[n] = (struct dp_capture_interface){.name = name, .place = place, .uplink = uplink};
+    return ++capture->n_interfaces;
+}
+
+/* A name up to its end or its first zero, cut where it is too long; NULL for an empty one. */
+static char *name_of(const struct option *option)
+{
+    size_t length = option->length < DP_INTERFACE_NAME ? option->length : DP_INTERFACE_NAME;
+    return length && option->value[0] ? strndup((const char *)option->value, length) : NULL;
+}
+
 static void read_interface(struct dp_capture *capture, const struct block *block)
 {
     struct dp_pcapng_interface interface = {.link_type = dp_load_u16(block->at + 8, block->swapped),
@@ -179,6 +237,8 @@ static void read_interface(struct dp_capture *capture, const struct block *block
     interface.link = dp_link_of(interface.link_type);
     set_resolution(&interface, 6);
 
+    struct option name = {0};
+    bool uplink = false;
     const uint8_t *place = block->at + MIN_INTERFACE - 4;
     struct option option;
     int found;
@@ -195,14 +255,21 @@ static void read_interface(struct dp_capture *capture, const struct block *block
             uint64_t offset;
             memcpy(&offset, option.value, sizeof offset);
             interface.offset_s = (int64_t)(block->swapped ? __builtin_bswap64(offset) : offset);
+        } else if (option.code == OPTION_NAME) {
+            name = option;
+        } else if (option.code == OPTION_DESCRIPTION) {
+            uplink = capture->pcapng.ours && begins_with(&option, "uplink");
         }
     }
     if (found < 0)
         return;
-    struct dp_pcapng_interface *added = add_interface(capture, block);
+    interface.described = describe(capture, block, name.code ? name_of(&name) : NULL, uplink);
+    struct dp_pcapng_interface *added = interface.described ? add_interface(capture, block) : NULL;
     if (!added)
         return;
     *added = interface;
+    if (capture->pcapng.known < capture->pcapng.n_interfaces)
+        capture->pcapng.known = capture->pcapng.n_interfaces;
     if (capture->status.interfaces++ == 0)
         capture->status.link_type = interface.link_type;
 }
@@ -221,9 +288,31 @@ static const struct dp_pcapng_interface *find_interface(struct dp_capture *captu
     return &section->interfaces[number];
 }
 
+/* What the flags of a packet say, whose data end at `place`, as flags of struct dp_frame. */
+static uint32_t packet_flags(const struct block *block, const uint8_t *place)
+{
+    const uint8_t *end = block->at + block->length - 4;
+    while (end - place >= 8) {
+        uint16_t code = dp_load_u16(place, block->swapped);
+        size_t length = dp_load_u16(place + 2, block->swapped);
+        size_t padded = (length + 3) & ~(size_t)3;
+        if (code == OPTION_END || padded > (size_t)(end - place) - 4)
+            break;
+        if (code == OPTION_FLAGS && length == 4) {
+            uint32_t flags = dp_load_u32(place + 4, block->swapped);
+            return (flags & (FLAG_CHECKSUM_NOT_READY | FLAG_CHECKSUM_VALID) ? DP_FRAME_CHECKSUM_OFFLOADED : 0) |
+                   ((flags & FLAG_DIRECTION) == FLAG_RECEIVED ? DP_FRAME_RECEIVED : 0) |
+                   ((flags & FLAG_DIRECTION) == FLAG_SENT ? DP_FRAME_SENT : 0);
+        }
+        place += 4 + padded;
+    }
+    return 0;
+}
+
 /* Queues a packet whose data begin after `header` bytes of its block, of which the last 4 close it. */
 static void add_packet(struct dp_capture *capture, const struct block *block,
-                       const struct dp_pcapng_interface *interface, uint32_t header, uint32_t captured, uint32_t length)
+                       const struct dp_pcapng_interface *interface, uint32_t header, uint32_t captured, uint32_t length,
+                       bool options)
 {
     uint32_t room = block->length - header - 4;
     if (captured > room) {
@@ -241,7 +330,8 @@ static void add_packet(struct dp_capture *capture, const struct block *block,
         .length = length > captured ? length : captured,
         .link = interface->link,
         .capture = capture->index,
-        .interface = (uint32_t)(interface - capture->pcapng.interfaces) + 1,
+        .flags = options ? packet_flags(block, block->at + header + ((captured + (size_t)3) & ~(size_t)3)) : 0,
+        .interface = interface->described,
     };
 }
 
@@ -257,7 +347,8 @@ static void read_packet(struct dp_capture *capture, const struct block *block)
         return;
     uint64_t count = (uint64_t)dp_load_u32(at + 12, swapped) << 32 | dp_load_u32(at + 16, swapped);
     capture->pcapng.last_time_ns = packet_time(interface, count);
-    add_packet(capture, block, interface, MIN_PACKET - 4, dp_load_u32(at + 20, swapped), dp_load_u32(at + 24, swapped));
+    add_packet(capture, block, interface, MIN_PACKET - 4, dp_load_u32(at + 20, swapped), dp_load_u32(at + 24, swapped),
+               true);
 }
 
 static void read_simple_packet(struct dp_capture *capture, const struct block *block)
@@ -267,7 +358,7 @@ static void read_simple_packet(struct dp_capture *capture, const struct block *b
         return;
     uint32_t length = dp_load_u32(block->at + 8, block->swapped);
     uint32_t snap = interface->snap_length;
-    add_packet(capture, block, interface, MIN_SIMPLE - 4, snap && length > snap ? snap : length, length);
+    add_packet(capture, block, interface, MIN_SIMPLE - 4, snap && length > snap ? snap : length, length, false);
 }
 
 /* Sets the byte order from a section header of which at least 12 bytes are at hand; false with the fault recorded. */

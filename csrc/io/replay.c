@@ -19,6 +19,7 @@
  *   4. Between two calls every capture in the heap but the first has a frame in its queue or has not begun.
  *   5. A capture that has to be fed stops everything until it has been: no frame overtakes one that comes from it.
  */
+#include "by_port.h"
 #include "capture.h"
 #include "hold.h"
 
@@ -40,6 +41,12 @@ struct head {
     uint32_t capture;
 };
 
+/* An interface of a capture, by its number there. */
+struct where {
+    uint32_t capture;
+    uint32_t interface;
+};
+
 struct dp_replay {
     struct dp_capture **captures;
     struct head *heap;
@@ -53,8 +60,11 @@ struct dp_replay {
     struct dp_record records[BATCH]; /* of frames that stand behind held ones */
     struct dp_flow flows[BATCH];
     struct dp_seen seen[BATCH];
-    uint64_t *judged; /* by capture: how many of its frames */
-    uint64_t before;  /* frames that the engine had judged before the replay's first */
+    uint64_t *judged;         /* by capture: how many of its frames */
+    struct dp_by_port *ports; /* NULL until there are any */
+    struct where *where;      /* interfaces by their number, from 1 */
+    uint32_t n_where;
+    uint64_t before; /* frames that the engine had judged before the replay's first */
     bool started;
 };
 
@@ -106,6 +116,8 @@ void dp_replay_free(struct dp_replay *replay)
     free(replay->captures);
     free(replay->heap);
     free(replay->judged);
+    free(replay->where);
+    dp_by_port_free(replay->ports);
     dp_hold_release(&replay->hold);
     free(replay);
 }
@@ -274,9 +286,50 @@ static void resolve(struct dp_replay *replay, struct dp_engine *engine, uint64_t
     struct dp_resolution resolution;
 
     while (dp_engine_resolved(engine, &resolution, 1) == 1) {
+        if (replay->ports)
+            dp_by_port_resolved(replay->ports, engine, &resolution);
         if (!dp_hold_resolve(&replay->hold, &resolution) && resolution.number - base < n)
             records[resolution.number - base] = resolution.record;
     }
+}
+
+static struct dp_capture_interface *interface_of(const struct dp_replay *replay, const struct dp_frame *frame)
+{
+    return frame->interface ? &replay->captures[frame->capture]->interface[frame->interface - 1] : NULL;
+}
+
+/* The number of a frame's interface, a new one for one that has none yet; 0 where there is none, or no memory. */
+static uint32_t number_of(struct dp_replay *replay, const struct dp_frame *frame)
+{
+    struct dp_capture_interface *interface = interface_of(replay, frame);
+    uint32_t n = replay->n_where;
+
+    if (!interface || interface->number)
+        return interface ? interface->number : 0;
+    if ((n & (n - 1)) == 0) {
+        struct where *grown = realloc(replay->where, (n ? 2 * (size_t)n : 1) * sizeof *grown);
+        if (!grown)
+            return 0;
+        replay->where = grown;
+    }
+    replay->where[n] = (struct where){frame->capture, frame->interface};
+    return interface->number = ++replay->n_where;
+}
+
+uint32_t dp_replay_interfaces(const struct dp_replay *replay)
+{
+    return replay->n_where;
+}
+
+struct dp_interface dp_replay_interface(const struct dp_replay *replay, uint32_t number)
+{
+    const struct dp_capture_interface *interface;
+
+    if (number == 0 || number > replay->n_where)
+        return (struct dp_interface){NULL, 0};
+    interface =
+        &replay->captures[replay->where[number - 1].capture]->interface[replay->where[number - 1].interface - 1];
+    return (struct dp_interface){interface->name, interface->place};
 }
 
 /* Where the frames of a run were seen. */
@@ -285,8 +338,44 @@ static void look_where(struct dp_replay *replay, const struct run *run, struct d
     for (uint32_t i = 0; i < run->n; i++) {
         const struct dp_frame *frame = &run->frames[i];
 
-        seen[i] = (struct dp_seen){++replay->judged[frame->capture], frame->capture, frame->interface};
+        seen[i] = (struct dp_seen){++replay->judged[frame->capture], frame->capture, number_of(replay, frame)};
     }
+}
+
+int dp_replay_set_ports(struct dp_replay *replay, const struct dp_named_port *ports, uint32_t n, int32_t at)
+{
+    if (!replay->ports)
+        replay->ports = dp_by_port_new();
+    return replay->ports ? dp_by_port_set(replay->ports, ports, n, at) : DP_E_MEMORY;
+}
+
+/* Judges the frames of a run; `base` is the number of the first. */
+static int judge(struct dp_replay *replay, struct dp_engine *engine, const struct run *run, uint64_t base,
+                 struct dp_record *records, struct dp_flow *flows)
+{
+    uint32_t done = 0, by_address = 0;
+
+    if (!replay->ports)
+        return dp_engine_process(engine, run->frames, run->n, records, flows);
+    /* What is not by port is judged together, before the next that is. */
+    for (; done < run->n; done++) {
+        const struct dp_frame *frame = &run->frames[done];
+        struct dp_flow *flow = flows ? &flows[done] : NULL;
+        int error;
+
+        if (!dp_by_port_concerns(replay->ports, frame, interface_of(replay, frame)))
+            continue;
+        error = dp_engine_process(engine, &run->frames[by_address], done - by_address, &records[by_address],
+                                  flows ? &flows[by_address] : NULL);
+        if (error < 0)
+            return error;
+        dp_by_port_judge(replay->ports, engine, frame, interface_of(replay, frame), &records[done], flow);
+        by_address = done + 1;
+        if (dp_engine_waiting(engine))
+            resolve(replay, engine, base, records, done + 1);
+    }
+    return dp_engine_process(engine, &run->frames[by_address], done - by_address, &records[by_address],
+                             flows ? &flows[by_address] : NULL);
 }
 
 /* Counts from the replay's first frame on. */
@@ -306,7 +395,7 @@ static int judge_into(struct dp_replay *replay, struct dp_engine *engine, const 
 {
     uint64_t base = dp_engine_frames(engine);
     uint32_t decided = 0;
-    int error = dp_engine_process(engine, run->frames, run->n, records, flows);
+    int error = judge(replay, engine, run, base, records, flows);
 
     if (error < 0)
         return error;
@@ -332,7 +421,7 @@ static int judge_behind(struct dp_replay *replay, struct dp_engine *engine, cons
 {
     uint64_t base = dp_engine_frames(engine);
     struct dp_flow *into = flows ? replay->flows : NULL;
-    int error = dp_engine_process(engine, run->frames, run->n, replay->records, into);
+    int error = judge(replay, engine, run, base, replay->records, into);
 
     if (error < 0)
         return error;

@@ -15,7 +15,7 @@
  * Guarantees
  *   1. Nothing is written at or behind out + size, and only whole lines count in *used.
  *   2. A record is refused (DP_E_ARGUMENT when it is the first, otherwise the call stops before it) if it holds a
- *      value that no enumeration has, or a zone, rule or capture without a name.
+ *      value that no enumeration has, or a zone, rule, capture or interface without a name.
  *   3. No library call formats anything: the cost of a line is the copying of its pieces.
  */
 #include "../dp_api.h"
@@ -160,7 +160,8 @@ static bool named(const uint32_t *offset, uint32_t i, uint32_t n)
 static bool record_valid(const struct dp_record *record, const struct dp_seen *seen, const struct dp_names *names)
 {
     if (!named(names->capture_offset, seen->capture, names->n_captures) || record->verdict >= DP_VERDICTS ||
-        record->checks > 2)
+        record->checks > 2 ||
+        (seen->interface && !named(names->interface_offset, seen->interface - 1, names->n_interfaces)))
         return false;
     for (uint32_t i = 0; i < record->checks; i++) {
         const struct dp_check *check = &record->check[i];
@@ -188,6 +189,17 @@ static inline void put_address(struct line *line, const struct dp_flow *flow, co
 static void put_protocol(struct line *line, const struct dp_flow *flow, const struct dp_names *names)
 {
     put_name(line, names, names->protocol_offset, flow->arp ? DP_NAMED_ARP : flow->protocol);
+}
+
+static void put_interface(struct line *line, const struct dp_seen *seen, const struct dp_names *names, const char *none)
+{
+    const uint32_t *offset = names->interface_offset;
+
+    if (seen->interface)
+        put(line, names->interface_text + offset[seen->interface - 1],
+            offset[seen->interface] - offset[seen->interface - 1]);
+    else
+        put(line, none, strlen(none));
 }
 
 enum { ICMP = 1, ICMPV6 = 58 };
@@ -245,7 +257,7 @@ static void put_json_packet(struct line *line, const struct dp_record *record, c
     PUT(line, ", \"capture_packet\": ");
     put_decimal(line, seen->number);
     PUT(line, ", \"interface\": ");
-    put_json_number(line, seen->interface != 0, seen->interface - 1);
+    put_interface(line, seen, names, "null");
     PUT(line, ", \"length\": ");
     put_decimal(line, record->length);
 }
@@ -286,7 +298,8 @@ static void put_csv_packet(struct line *line, const struct dp_record *record, co
     PUT(line, ",");
     put_name(line, names, names->capture_offset, seen->capture);
     put_csv_number(line, true, seen->number);
-    put_csv_number(line, seen->interface != 0, seen->interface - 1);
+    PUT(line, ",");
+    put_interface(line, seen, names, "");
     put_csv_number(line, true, record->length);
 }
 

@@ -20,9 +20,9 @@
 #define DP_IO_WORKER_H
 
 #include "../engine.h"
+#include "place.h"
 #include "port.h"
 #include "ring.h"
-#include "switch.h"
 #include "wait.h"
 
 #include <pthread.h>
@@ -30,7 +30,7 @@
 
 /* A burst is asked for at twice, at most. */
 enum { DP_SLOTS = 31, DP_BURST = 2 * DP_SLOTS };
-enum { DP_HELD_MAX = 256, DP_HELD_SLOTS = DP_HELD_MAX + DP_BURST };
+enum { DP_HELD_SLOTS = DP_HELD_MAX + DP_BURST };
 /* A burst ends behind the frame that fills it up: a super-packet is sent while it is in the nearest cache. */
 enum { DP_BURST_BYTES = 64 * 1024, DP_PACKED_BYTES = DP_BURST_BYTES + 520 * 1024 };
 /*
@@ -75,8 +75,6 @@ struct dp_passing {
     uint32_t in;
     uint32_t out; /* a port, or DP_OUT_ALL, DP_OUT_NONE */
 };
-
-enum { DP_OUT_ALL = 0x10000, DP_OUT_NONE = 0x10001 };
 
 struct dp_worker {
     uint32_t number;
@@ -167,7 +165,7 @@ void dp_forward_resolved(struct dp_worker *worker);
 /* feed.c: what the control thread wants to hear of. */
 void dp_feed_record(struct dp_worker *worker, const struct dp_frame *frame, const struct dp_record *record,
                     const struct dp_flow *flow, uint32_t port);
-void dp_feed_frame(struct dp_worker *worker, const uint8_t *data, uint32_t length, const struct dp_record *record,
+void dp_feed_frame(struct dp_worker *worker, const uint8_t *header, uint32_t length, const struct dp_record *record,
                    uint32_t port, bool sent);
 dp_entry_observer dp_feed_connection;
 

@@ -42,6 +42,10 @@ def replay(
     changes: Annotated[
         Path | None, typer.Option(help="A YAML list of changes of the policy, each with its time `at`.")
     ] = None,
+    at: Annotated[
+        str | None,
+        typer.Option(metavar="INSTANCE", help="The captures were taken at this instance's interface."),
+    ] = None,
     verdicts: Annotated[
         str | None,
         typer.Option(help="Write a record for each packet: .csv, .parquet, else JSON lines; - is standard output."),
@@ -72,6 +76,7 @@ def replay(
     from dataplane.policy.model import Policy
     from dataplane.replay import CaptureError, Captures, Replay
     from dataplane.replay.folder import captures_of
+    from dataplane.replay.ports import UnknownInstanceError
     from dataplane.replay.verdicts import open_writer
 
     verdicts, flows = ("-" if name in _STDOUT else name for name in (verdicts, flows))
@@ -96,12 +101,13 @@ def replay(
             check_outputs({"--verdicts": verdicts, "--flows": flows}, read, force=force)
             opened = stack.enter_context(Captures(captures, follow=follow))
             output, flow_output = (_begin(stack, name) for name in (verdicts, flows))
-            writer = open_writer(verdicts, engine.names, opened.paths, output) if verdicts else None
+            writer = open_writer(verdicts, engine.names, opened, output) if verdicts else None
             flow_log = _flow_log(engine, flows, flow_output) if flows else None
             run = Replay(
                 engine,
                 opened,
                 changes=schedule,
+                at=at,
                 write=writer.write if writer else None,
                 observers=[observer for observer in (expectations, flow_log) if observer],
                 progress=_progress(stack, opened),
@@ -110,6 +116,8 @@ def replay(
             opened.wake_by(interrupt.ask(opened.stop))
         except (PolicyError, ChangeError, OutputError, ModuleNotFoundError) as error:
             _refuse(str(error))
+        except UnknownInstanceError as error:
+            _refuse(f"--at: {error}")
         except CaptureError as error:
             _refuse(str(error), EXIT_CAPTURE)
         except OSError as error:

@@ -9,7 +9,8 @@ from __future__ import annotations
 import time
 from typing import Any
 
-from dataplane.live import pcapng
+from dataplane import pcapng
+from dataplane._core import lib
 from dataplane.live.feed import FRAMES, Subscription, frame_of
 from dataplane.verdict import Verdict, verdict_of
 
@@ -42,13 +43,28 @@ class Capture(Subscription):
         number = self._interfaces.get(item.port)
         if number is None:
             number = self._interfaces[item.port] = len(self._interfaces)
-            blocks = pcapng.interface(self.port_name(item.port))
+            blocks = pcapng.interface(self.port_name(item.port), self._behind(item.port))
         verdict = verdict_of(item.record, self._firewall.names)
         time_ns = self.wall_ns(item.time_ns)
         comment = comment_of(verdict)
         return blocks + pcapng.packet(
-            number, time_ns, frame_of(item), verdict.length, sent=bool(item.sent), comment=comment
+            number,
+            time_ns,
+            frame_of(item),
+            verdict.length,
+            sent=bool(item.sent),
+            comment=comment,
+            offloaded=bool(item.flags & lib.DP_FRAME_CHECKSUM_OFFLOADED),
         )
+
+    def _behind(self, number: int) -> str:
+        """What stands behind a port, in words: a replay knows an uplink by them that its policy does not name."""
+        port = self._firewall.ports.get(number)
+        if port is None:
+            return "gone"
+        if port.instance:
+            return f"instance {port.instance.id}"
+        return f"load balancer {port.balancer.id}" if port.balancer else "uplink"
 
     def ending(self) -> bytes:
         """The last blocks: what was lost, on all interfaces together, counted at the first."""

@@ -18,6 +18,7 @@ from dataplane._core.calls import FIREWALL
 from dataplane._core.errors import check
 from dataplane.enforcement import Disconnected, Enforcement, seed_words
 from dataplane.live import BUSY_POLL
+from dataplane.served import describe_port
 
 if TYPE_CHECKING:
     from dataplane.live.ports import Port
@@ -150,19 +151,13 @@ class Firewall(Enforcement):
 
     def _describe(self, port: Port, policy: Policy) -> Any:
         """What stands behind a port under a policy, as a `struct dp_port`; nobody where the policy does not know it."""
-        c = ffi.new("struct dp_port *", {"zone": lib.DP_ZONE_NONE, "kind": _KINDS[port.kind]})
-        instance = policy.instances_by_id.get(port.instance.id) if port.instance else None
-        balancer = next((b for b in policy.load_balancers if port.balancer and b.id == port.balancer.id), None)
-        c.closed = (port.instance is not None and not instance) or (port.balancer is not None and not balancer)
-        if instance:
-            c.zone = self.names.zone(instance.id)
-            c.guarded = instance.port_security_enabled
-            if instance.mac:
-                c.has_mac, c.mac = 1, bytes.fromhex(instance.mac.replace(":", ""))
-        if balancer:
-            c.balancer = self.names.balancer(balancer.id)
-            if balancer.mac:
-                c.has_mac, c.mac = 1, bytes.fromhex(balancer.mac.replace(":", ""))
+        c = describe_port(
+            policy,
+            self.names,
+            instance=port.instance.id if port.instance else None,
+            balancer=port.balancer.id if port.balancer else None,
+        )
+        c.kind = _KINDS[port.kind]
         return c
 
     # ---- changes ----

@@ -230,6 +230,16 @@ class Captures:
             self._stop()
         return True
 
+    def interfaces(self, known: int) -> list[str | int]:
+        """The interfaces that records have named behind the first `known`: the name that a pcapng file gives, else the
+        number in its section."""
+        found: list[str | int] = []
+        for number in range(known + 1, lib.dp_replay_interfaces(self.handle) + 1):
+            interface = lib.dp_replay_interface(self.handle, number)
+            named = interface.name != ffi.NULL
+            found.append(ffi.string(interface.name).decode(errors="replace") if named else interface.number)
+        return found
+
     def _stop(self) -> None:
         lib.dp_replay_stop(self.handle)
         self._stopped = True

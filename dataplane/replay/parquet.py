@@ -7,7 +7,7 @@ a size that readers are good at, however few come at a time.
 from __future__ import annotations
 
 import socket
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from dataplane._core import ffi
@@ -45,7 +45,6 @@ _TYPES = {
     "icmp_code": pa.uint8(),
     "vlans": pa.list_(pa.uint16()),
     "capture_packet": pa.uint64(),
-    "interface": pa.uint32(),
     "length": pa.uint32(),
 }
 SCHEMA = pa.schema([(name, _TYPES.get(name, _WORD)) for name in COLUMNS])
@@ -103,8 +102,12 @@ _PROTOCOL_WORDS = [*(PROTOCOL_NAMES.get(number, str(number)) for number in range
 class ParquetWriter:
     """Takes a replay's records a batch at a time."""
 
-    def __init__(self, path: str, names: Names, captures: Sequence[str]) -> None:
+    def __init__(
+        self, path: str, names: Names, captures: Sequence[str], interfaces: Callable[[int], Sequence[str | int]]
+    ) -> None:
         self._names = names
+        self._new_interfaces = interfaces
+        self._interfaces: list[str] = []
         self._captures = [name.encode(errors="replace").decode() for name in captures]
         self._packet = 1
         self._kept = tuple(bytearray() for _ in _DTYPES)
@@ -120,6 +123,7 @@ class ParquetWriter:
     def _write_row_group(self) -> None:
         record, flow, seen = (np.frombuffer(k, dtype=d) for k, d in zip(self._kept, _DTYPES, strict=True))
         n = len(record)
+        self._interfaces += map(str, self._new_interfaces(len(self._interfaces)))
         row = np.repeat(np.arange(n), np.maximum(record["checks"], 1))
         second = np.concatenate([[False], row[1:] == row[:-1]]).astype(np.intp)
         packets, checks = record[row], record["check"][row, second]
@@ -130,7 +134,7 @@ class ParquetWriter:
             "length": pa.array(packets["length"]),
             **_checks(checks, packets["checks"] == 0, self._names),
             **_packets(flow[row]),
-            **_places(seen[row], self._captures),
+            **_places(seen[row], self._captures, self._interfaces),
         }
         self._writer.write_table(pa.Table.from_arrays([columns[name] for name in COLUMNS], schema=SCHEMA))
         self._packet += n
@@ -243,10 +247,10 @@ def _addresses(addresses: Any, families: Any) -> Any:
     return _words(indices, texts, families == 0)
 
 
-def _places(seen: Any, captures: Sequence[str]) -> dict[str, Any]:
+def _places(seen: Any, captures: Sequence[str], interfaces: Sequence[str]) -> dict[str, Any]:
     """The columns of where packets were seen."""
     return {
         "capture": _words(seen["capture"], captures),
         "capture_packet": pa.array(seen["number"]),
-        "interface": pa.array(seen["interface"] - 1, mask=seen["interface"] == 0),
+        "interface": _words(seen["interface"].astype(np.int64) - 1, interfaces, seen["interface"] == 0),
     }

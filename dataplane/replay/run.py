@@ -13,6 +13,7 @@ from dataplane.engine import Engine
 from dataplane.policy import times
 from dataplane.replay.busiest import BusiestAddresses
 from dataplane.replay.captures import Captures
+from dataplane.replay.ports import PolicyPorts
 from dataplane.replay.summary import AppliedChange, Baseline, Summary, summarise
 from dataplane.verdict import Names
 
@@ -35,7 +36,8 @@ class Replay:
     """Captures replayed through an engine.
 
     `changes` is a schedule in order of time; all of it is tried on the policy here, so a change that is not valid
-    raises ChangeError before the first packet. `write` takes the records of each batch, their flows, where they were
+    raises ChangeError before the first packet. `at` is the instance at whose interface the captures were taken; captures
+    whose interfaces have the policy's names say so themselves (SPEC 7). Raises UnknownInstanceError. `write` takes the records of each batch, their flows, where they were
     seen, and how many they are; `observers` see the flows too, `progress` is called after each batch, `pause` before
     input is waited for.
     """
@@ -46,6 +48,7 @@ class Replay:
         captures: Captures,
         *,
         changes: Sequence[TimedChange] = (),
+        at: str | None = None,
         write: Callable[[Any, Any, Any, int], None] | None = None,
         observers: Sequence[Observer] = (),
         progress: Callable[[], None] | None = None,
@@ -54,6 +57,7 @@ class Replay:
         self._engine = engine
         self._captures = captures
         self._steps = _schedule(engine.policy, changes)
+        self._ports = PolicyPorts(captures.handle, engine.names, engine.policy, at)
         self._write = write
         self._observers = observers
         self._progress = progress
@@ -95,6 +99,7 @@ class Replay:
             while pending and _due(first, pending[0][0]) <= upcoming:
                 change, policy = pending.pop(0)
                 self._applied.append(AppliedChange(change, self._engine.replace(policy, time_ns=_due(first, change))))
+                self._ports.tell(policy)
         self._applied.extend(AppliedChange(change, None) for change, _ in pending)
         elapsed = time.perf_counter() - started
         busiest = self._busiest.largest() if self._busiest and self._packets else ()

@@ -19,7 +19,7 @@ from dataplane.engine import Engine
 from dataplane.policy import times
 from dataplane.replay.busiest import BusyAddress
 from dataplane.replay.captures import CaptureStatus
-from dataplane.verdict import DIRECTION_WORDS, REASON_WORDS
+from dataplane.verdict import CAUSE_WORDS, DIRECTION_WORDS, REASON_WORDS
 
 if TYPE_CHECKING:
     from dataplane.policy.schedule import TimedChange

@@ -9,7 +9,7 @@ import json
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, BinaryIO, Protocol
+from typing import TYPE_CHECKING, Any, BinaryIO, Protocol
 
 from dataplane._core import ffi, lib
 from dataplane._core.errors import check
@@ -17,6 +17,9 @@ from dataplane.outputs import OutputFile
 from dataplane.policy.fields import PROTOCOL_NAMES
 from dataplane.replay.columns import COLUMNS
 from dataplane.verdict import Names
+
+if TYPE_CHECKING:
+    from dataplane.replay.captures import Captures
 
 # Lines are written while the cache still has them.
 _BUFFER = 1 << 18
@@ -38,10 +41,10 @@ class VerdictWriter(Protocol):
         """Finishes the file."""
 
 
-def open_writer(path: str, names: Names, captures: Sequence[str], output: OutputFile | None) -> VerdictWriter:
+def open_writer(path: str, names: Names, captures: Captures, output: OutputFile | None) -> VerdictWriter:
     """A writer by the ending of `path`: ``.csv``, ``.parquet``, JSON lines for all else and for ``-``.
 
-    `captures` are the names of the captures, `output` is where it writes; None is standard output.
+    `captures` tells where packets were seen, `output` is where it writes; None is standard output.
 
     Raises OSError where the file cannot be written, ModuleNotFoundError for Parquet without pyarrow.
     """
@@ -49,7 +52,7 @@ def open_writer(path: str, names: Names, captures: Sequence[str], output: Output
     if ending == ".parquet":
         from dataplane.replay.parquet import ParquetWriter
 
-        return ParquetWriter(output.path if output else path, names, captures)
+        return ParquetWriter(output.path if output else path, names, captures.paths, captures.interfaces)
     file = output.open() if output else sys.stdout.buffer
     return TextWriter(file, names, captures, csv=ending == ".csv")
 
@@ -57,16 +60,20 @@ def open_writer(path: str, names: Names, captures: Sequence[str], output: Output
 class TextWriter:
     """Records as lines of JSON or CSV."""
 
-    def __init__(self, file: BinaryIO, names: Names, captures: Sequence[str], *, csv: bool) -> None:
+    def __init__(self, file: BinaryIO, names: Names, captures: Captures, *, csv: bool) -> None:
         self._file = file
         self._names = names
-        self._captures = list(captures)
+        self._captures = captures.paths
+        self._new_interfaces = captures.interfaces
+        self._interfaces = bytearray()
+        self._interface_offsets = [0]
         self._format = lib.DP_TEXT_CSV if csv else lib.DP_TEXT_JSON
         self._quote = _csv_quote if csv else json.dumps
         self._buffer = ffi.new("char[]", _BUFFER)
         self._packet = ffi.new("uint64_t *", 1)
         self._known = -1
         self._kept: tuple[Any, ...] = ()
+        self._kept_interfaces: tuple[Any, ...] = ()
         self._c_names = ffi.new("struct dp_names *")
         if csv:
             file.write(",".join(COLUMNS).encode() + b"\n")
@@ -74,6 +81,7 @@ class TextWriter:
     def write(self, records: Any, flows: Any, seen: Any, n: int) -> None:
         """Writes `n` records as lines."""
         self._learn_names()
+        self._learn_interfaces()
         used = ffi.new("uint64_t *")
         done = 0
         while done < n:
@@ -124,6 +132,16 @@ class TextWriter:
         c.text, c.zone_offset, c.rule_offset, c.group_offset, c.capture_offset, c.protocol_offset = self._kept
         c.n_zones, c.n_rules = len(self._names.instances), len(self._names.rules)
         c.n_captures = len(self._captures)
+
+    def _learn_interfaces(self) -> None:
+        known = self._interface_offsets
+        new = self._new_interfaces(len(known) - 1)
+        if not new and self._kept_interfaces:
+            return
+        known += list(self._append(self._interfaces, new))[1:]
+        self._kept_interfaces = (ffi.new("char[]", bytes(self._interfaces)), ffi.new("uint32_t[]", known))
+        self._c_names.interface_text, self._c_names.interface_offset = self._kept_interfaces
+        self._c_names.n_interfaces = len(known) - 1
 
     def _append(self, text: bytearray, words: Sequence[str | int]) -> Any:
         offsets = [len(text)]

@@ -13,8 +13,10 @@ static const uint32_t json_rules[] = {29, 29, 34, 36};
 static const uint32_t json_groups[] = {36, 36, 42, 48};
 static const uint32_t json_captures[] = {48, 56};
 static uint32_t json_protocols[DP_NAMED_ARP + 2];
+static const uint32_t interfaces[] = {0, 1, 8};
 static const struct dp_names json_names = {json_text,      json_zones, json_rules, json_groups, json_captures,
-                                           json_protocols, 3,          3,          1,           0};
+                                           json_protocols, 3,          3,          1,           2,
+                                           "0\"tap-a\"",   interfaces};
 
 static const char csv_text[] = "ecs-aecs-b\"é, \"\"x\"\"\"A01A02sg-asg-bx.pcaptcpicmpv6200";
 static const uint32_t csv_zones[] = {0, 5, 10, 21};
@@ -22,8 +24,9 @@ static const uint32_t csv_rules[] = {21, 21, 24, 27};
 static const uint32_t csv_groups[] = {27, 27, 31, 35};
 static const uint32_t csv_captures[] = {35, 41};
 static uint32_t csv_protocols[DP_NAMED_ARP + 2];
-static const struct dp_names csv_names = {csv_text,      csv_zones, csv_rules, csv_groups, csv_captures,
-                                          csv_protocols, 3,         3,         1,          0};
+static const uint32_t csv_interfaces[] = {0, 1, 6};
+static const struct dp_names csv_names = {csv_text, csv_zones, csv_rules, csv_groups, csv_captures, csv_protocols,
+                                          3,        3,         1,         2,          "0tap-a",     csv_interfaces};
 
 static const struct dp_check ingress_by_rule = {.zone = 0,
                                                 .rule = 1,
@@ -155,12 +158,12 @@ static void what_the_packet_was(void)
                                   .icmp = 1,
                                   .icmp_type = 128,
                                   .vlans = 7},
-                 (struct dp_seen){.number = 1},
+                 (struct dp_seen){.number = 1, .interface = 2},
                  "\"protocol\": \"icmpv6\", \"source\": \"2001:db8::1\", \"destination\": \"::ffff:1.2.3.4\", "
                  "\"source_port\": null, \"destination_port\": null, \"icmp_type\": 128, \"icmp_code\": 0, "
-                 "\"vlans\": [7], \"capture\": \"x.pcap\", \"capture_packet\": 1, \"interface\": null, "
+                 "\"vlans\": [7], \"capture\": \"x.pcap\", \"capture_packet\": 1, \"interface\": \"tap-a\", "
                  "\"length\": 60}\n",
-                 "icmpv6,2001:db8::1,::ffff:1.2.3.4,,,128,0,7,x.pcap,1,,60\n");
+                 "icmpv6,2001:db8::1,::ffff:1.2.3.4,,,128,0,7,x.pcap,1,tap-a,60\n");
     check_packet((struct dp_flow){.destination = {0, 1, [6] = 0, [7] = 2, [12] = 0xab, [13] = 0xcd},
                                   .family = 6,
                                   .protocol = 200},
@@ -270,6 +273,10 @@ static void records_that_cannot_be_told(void)
     CHECK_EQUAL(try_record((struct dp_record){.verdict = DP_VERDICTS}, &packet), DP_E_ARGUMENT);
     CHECK_EQUAL(try_record((struct dp_record){.checks = 3}, &packet), DP_E_ARGUMENT);
     CHECK_EQUAL(packet, 11);
+    uint64_t nothing;
+    CHECK_EQUAL(dp_records_text(&(struct dp_record){.verdict = DP_ALLOW}, not_ip, &(struct dp_seen){.interface = 3}, 1,
+                                DP_TEXT_JSON, &json_names, &packet, out, sizeof out, &nothing),
+                DP_E_ARGUMENT);
 
     uint64_t used;
     CHECK_EQUAL(dp_records_text(NULL, NULL, NULL, 0, DP_TEXT_CSV, &csv_names, &packet, NULL, 0, &used), 0);

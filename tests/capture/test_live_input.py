@@ -350,7 +350,7 @@ def test_parquet_of_live_input_has_few_row_groups(tmp_path: Path) -> None:
     from dataplane._core import ffi
     from dataplane.replay.parquet import ParquetWriter
 
-    writer = ParquetWriter(str(tmp_path / "v.parquet"), DataPlane(Policy.load(POLICY)).names, ["-"])
+    writer = ParquetWriter(str(tmp_path / "v.parquet"), DataPlane(Policy.load(POLICY)).names, ["-"], lambda known: [])
     records, flows, seen = (ffi.new(f"struct dp_{name}[]", 1) for name in ("record", "flow", "seen"))
     for n in range(300):
         records[0].time_ns = n

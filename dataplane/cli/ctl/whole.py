@@ -132,7 +132,7 @@ def capture(
 
     A frame is there once for each port: where it came in, and where it went out.
     """
-    from dataplane.live.pcapng import PACKET, STATISTICS, dropped_of, kind_of
+    from dataplane.pcapng import PACKET, STATISTICS, dropped_of, kind_of
 
     _spare(file, force=force, spare=(CAPTURE, POLICY, STATE))
     packets = lost = 0

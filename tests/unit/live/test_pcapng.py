@@ -6,8 +6,7 @@ import json
 import struct
 from pathlib import Path
 
-from dataplane import Check, DataPlane, Policy, Verdict
-from dataplane.live import pcapng
+from dataplane import Check, DataPlane, Policy, Verdict, pcapng
 from dataplane.live.capture import comment_of
 from tests.property.frames import datagram, ethernet, packet
 
@@ -24,11 +23,11 @@ def frame(data: int) -> bytes:
 def test_our_replay_reads_it_to_the_nanosecond(tmp_path: Path) -> None:
     """Two interfaces, the second described after a packet of the first; frames of all lengths modulo 4."""
     start = 1_700_000_000_123_456_789
-    blocks = [pcapng.section("dataplane x"), pcapng.interface("tap-a")]
+    blocks = [pcapng.section("dataplane x"), pcapng.interface("tap-a", "instance a")]
     frames = [frame(n) + bytes(n) for n in range(4)]
     for n, data in enumerate(frames):
         if n == 2:
-            blocks.append(pcapng.interface("uplink"))
+            blocks.append(pcapng.interface("eth1", "uplink"))
         comment = f"deny: {'é' * n}"
         blocks.append(pcapng.packet(n // 2, start + n, data, len(data), sent=n % 2 == 1, comment=comment))
     blocks.append(pcapng.statistics(0, start + 9, 3))

@@ -5,11 +5,11 @@ from __future__ import annotations
 import struct
 
 SECTION, INTERFACE, STATISTICS, PACKET = 0x0A0D0D0A, 1, 5, 6
-_COMMENT, _APPLICATION, _NAME, _RESOLUTION, _FLAGS, _DROPPED = 1, 4, 2, 9, 2, 5
+_COMMENT, _APPLICATION, _NAME, _DESCRIPTION, _RESOLUTION, _FLAGS, _DROPPED = 1, 4, 2, 3, 9, 2, 5
 _ETHERNET = 1
 #: Behind type, length, interface, time, and the option's own head.
 _DROPPED_AT = 24
-_RECEIVED, _SENT = 1, 2
+_RECEIVED, _SENT, _CHECKSUM_NOT_READY = 1, 2, 1 << 9
 
 
 def section(application: str) -> bytes:
@@ -18,16 +18,23 @@ def section(application: str) -> bytes:
     return _block(SECTION, body + _options((_APPLICATION, application.encode())))
 
 
-def interface(name: str) -> bytes:
+def interface(name: str, description: str) -> bytes:
     """The block that describes an interface; they are numbered from 0 as they come."""
     body = struct.pack("<HHI", _ETHERNET, 0, 0)
-    return _block(INTERFACE, body + _options((_NAME, name.encode()), (_RESOLUTION, b"\x09")))
+    described = (_NAME, name.encode()), (_DESCRIPTION, description.encode())
+    return _block(INTERFACE, body + _options(*described, (_RESOLUTION, b"\x09")))
 
 
-def packet(number: int, time_ns: int, frame: bytes, length: int, *, sent: bool, comment: str) -> bytes:
-    """A frame at interface `number`; `length` is that on the wire."""
+def packet(
+    number: int, time_ns: int, frame: bytes, length: int, *, sent: bool, comment: str, offloaded: bool = False
+) -> bytes:
+    """A frame at interface `number`; `length` is that on the wire.
+
+    `offloaded`: nobody looks at its transport checksum, which is not complete yet or was found right.
+    """
+    flags = (_SENT if sent else _RECEIVED) | (_CHECKSUM_NOT_READY if offloaded else 0)
     head = struct.pack("<IIIII", number, time_ns >> 32, time_ns & 0xFFFFFFFF, len(frame), max(length, len(frame)))
-    options = _options((_COMMENT, comment.encode()), (_FLAGS, struct.pack("<I", _SENT if sent else _RECEIVED)))
+    options = _options((_COMMENT, comment.encode()), (_FLAGS, struct.pack("<I", flags)))
     return _block(PACKET, head + _padded(frame) + options)
 
 

@@ -1,0 +1,417 @@
+/* by_port.c: by_port.h in code. */
+#include "by_port.h"
+
+#include "../engine.h"
+#include "place.h"
+
+#include <stdlib.h>
+
+enum {
+    /* Where all are who are behind no port that the capture was taken at. */
+    ELSEWHERE = DP_PORTS_MAX,
+    NO_PORT = DP_PORTS_MAX + 1,
+    ETHERNET_HEADER = 14
+};
+
+/* From which side of an interface a capture was taken. */
+enum side { SIDE_UNKNOWN, SIDE_HOST, SIDE_INSTANCE };
+
+struct named {
+    char name[DP_INTERFACE_NAME + 1];
+    bool active;
+    struct dp_port port;
+};
+
+/* A fragment for everybody that waits for its datagram's answer. */
+struct held {
+    uint64_t number;
+    uint32_t in;
+    struct dp_frame frame;
+    uint8_t *bytes; /* NULL: the slot is free */
+};
+
+struct dp_by_port {
+    struct named named[DP_PORTS_MAX];
+    uint32_t n; /* ports are below this number, but for those that are learned: these are from DP_PORTS_MAX down */
+    int32_t at;
+    uint64_t version;
+    bool bounded;
+    struct dp_served served;
+    struct dp_served alone; /* the instance at whose port the captures were taken */
+    struct dp_switch stations;
+    struct held held[DP_HELD_MAX];
+    uint32_t n_held;
+};
+
+/* A frame on its way, as far as it was looked at. */
+struct sight {
+    const struct dp_frame *frame;
+    struct dp_packet packet;
+    uint32_t now_s;
+    bool switched; /* Ethernet, with its whole header */
+};
+
+struct dp_by_port *dp_by_port_new(void)
+{
+    struct dp_by_port *ports = calloc(1, sizeof *ports);
+
+    if (ports)
+        ports->at = -1;
+    return ports;
+}
+
+void dp_by_port_free(struct dp_by_port *ports)
+{
+    for (uint32_t i = 0; ports && i < DP_HELD_MAX; i++)
+        free(ports->held[i].bytes);
+    free(ports);
+}
+
+static void let_go(struct dp_by_port *ports, struct held *held)
+{
+    free(held->bytes);
+    held->bytes = NULL;
+    ports->n_held--;
+}
+
+/* ---- the ports ---- */
+
+static void put(struct dp_by_port *ports, uint32_t number, const struct dp_named_port *to)
+{
+    struct named *named = &ports->named[number];
+
+    if (named->active && (!to->name || dp_port_forgets(&named->port, &to->port)))
+        dp_switch_forget(&ports->stations, number);
+    /* An answer of before is none for who is there now. */
+    for (uint32_t i = 0; i < DP_HELD_MAX && named->port.zone != to->port.zone; i++)
+        if (ports->held[i].bytes && ports->held[i].in == number)
+            let_go(ports, &ports->held[i]);
+    *named = (struct named){.active = to->name != NULL, .port = to->port};
+    if (to->name)
+        strcpy(named->name, to->name);
+}
+
+int dp_by_port_set(struct dp_by_port *ports, const struct dp_named_port *named, uint32_t n, int32_t at)
+{
+    static const struct dp_named_port none = {0};
+
+    if (n > DP_PORTS_MAX || at >= (int32_t)n || (at >= 0 && !named[at].name))
+        return DP_E_ARGUMENT;
+    for (uint32_t i = 0; i < n; i++)
+        if (named[i].name && strlen(named[i].name) > DP_INTERFACE_NAME)
+            return DP_E_ARGUMENT;
+    for (uint32_t i = 0; i < n || i < ports->n; i++)
+        put(ports, i, i < n ? &named[i] : &none);
+    ports->n = n;
+    ports->at = at;
+    ports->version++;
+    memset(&ports->served, 0, sizeof ports->served);
+    memset(&ports->alone, 0, sizeof ports->alone);
+    for (uint32_t i = 0; i < n; i++) {
+        if (!ports->named[i].active)
+            continue;
+        dp_served_add(&ports->served, i, &ports->named[i].port);
+    }
+    if (at >= 0)
+        dp_served_add(&ports->alone, (uint32_t)at, &ports->named[at].port);
+    return 0;
+}
+
+static uint32_t port_by_name(const struct dp_by_port *ports, const char *name)
+{
+    for (uint32_t i = 0; i < DP_PORTS_MAX; i++)
+        if (ports->named[i].active && strcmp(ports->named[i].name, name) == 0)
+            return i;
+    return NO_PORT;
+}
+
+/* An uplink that the policy does not name has a port as soon as it is seen; NO_PORT where there are too many. */
+static uint32_t learn_uplink(struct dp_by_port *ports, const char *name)
+{
+    static const struct dp_port outside = {.zone = DP_ZONE_NONE};
+
+    for (uint32_t i = DP_PORTS_MAX; i-- > ports->n;)
+        if (!ports->named[i].active) {
+            put(ports, i, &(struct dp_named_port){name, outside});
+            return i;
+        }
+    return NO_PORT;
+}
+
+/* The port whose name an interface bears. */
+static uint32_t port_of(struct dp_by_port *ports, struct dp_capture_interface *interface)
+{
+    if (!interface || !interface->name)
+        return NO_PORT;
+    if (interface->looked_up != ports->version) {
+        interface->port = port_by_name(ports, interface->name);
+        if (interface->port == NO_PORT && interface->uplink)
+            interface->port = learn_uplink(ports, interface->name);
+        interface->looked_up = ports->version;
+    }
+    return interface->port;
+}
+
+/* The port of the load balancer with this MAC, or if it has none that is known, this address; else NULL. */
+static const struct dp_port *balancer_of(const struct dp_by_port *ports, const struct dp_endpoints *endpoints,
+                                         const uint8_t *mac, uint32_t family, const union dp_address *address)
+{
+    const struct dp_served_mac *found = mac ? dp_served_find(&ports->served, mac) : NULL;
+    uint32_t balancer = found    ? found->balancer
+                        : family ? dp_endpoints_balancer_at_port(endpoints, family, address)
+                                 : 0;
+
+    for (uint32_t i = 0; balancer && i < ports->n; i++)
+        if (ports->named[i].active && ports->named[i].port.balancer == balancer &&
+            (found || !ports->named[i].port.has_mac))
+            return &ports->named[i].port;
+    return NULL;
+}
+
+/* ---- which way ---- */
+
+static bool is_own(const struct dp_endpoints *endpoints, const struct dp_port *port, uint32_t family,
+                   const union dp_address *address)
+{
+    uint32_t zone, nth = 0;
+
+    while (family && (zone = dp_endpoints_own(endpoints, family, address, nth)) != DP_NO_ZONE && nth < DP_PORTS_MAX) {
+        if (zone == (uint32_t)port->zone)
+            return true;
+        nth++;
+    }
+    return false;
+}
+
+/* The number of the port behind which the sender's MAC is known to be. */
+static uint32_t station_of(const struct dp_by_port *ports, const struct sight *sight)
+{
+    const struct dp_served_mac *told = sight->packet.source_mac ? dp_served_find(&ports->served, sight->packet.source_mac)
+                                                                : NULL;
+
+    if (told)
+        return told->port - 1u;
+    if (!sight->switched)
+        return DP_PORT_UNKNOWN;
+    return dp_switch_find(&ports->stations, sight->frame->data + 6, dp_frame_vlan(sight->frame), sight->now_s);
+}
+
+/* Whether a frame is from the instance behind a port, by what it says. */
+static bool is_from_instance(const struct dp_by_port *ports, const struct dp_endpoints *endpoints, uint32_t number,
+                             const struct sight *sight)
+{
+    const struct dp_port *port = &ports->named[number].port;
+    const struct dp_packet *p = &sight->packet;
+    uint32_t station;
+
+    if (port->has_mac && p->source_mac) {
+        if (memcmp(p->source_mac, port->mac, 6) == 0)
+            return true;
+        /* A virtual MAC is where it was last seen; its holder tells by its own address that it has it. */
+        return dp_endpoints_is_virtual_mac(endpoints, (uint32_t)port->zone, p->source_mac, 0, NULL) &&
+               (is_own(endpoints, port, p->family, &p->source) || station_of(ports, sight) == number);
+    }
+    station = station_of(ports, sight);
+    return station != DP_PORT_UNKNOWN ? station == number : is_own(endpoints, port, p->family, &p->source);
+}
+
+/* Whether a frame is from somebody behind another port. */
+static bool is_from_other(const struct dp_by_port *ports, uint32_t number, const struct sight *sight)
+{
+    uint32_t station = station_of(ports, sight);
+
+    return ports->named[number].port.has_mac ? station != number : station != DP_PORT_UNKNOWN && station != number;
+}
+
+/* Whether a frame at a port entered by it. */
+static bool entered(const struct dp_by_port *ports, const struct dp_endpoints *endpoints, uint32_t number,
+                    const struct sight *sight)
+{
+    if (sight->frame->flags & (DP_FRAME_RECEIVED | DP_FRAME_SENT))
+        return sight->frame->flags & DP_FRAME_RECEIVED;
+    return ports->named[number].port.zone != DP_ZONE_NONE ? is_from_instance(ports, endpoints, number, sight)
+                                                          : !is_from_other(ports, number, sight);
+}
+
+/* What a frame with the instance's MAC, or an address of its own where that is not known, tells of its capture. */
+static void look_from_where(const struct dp_by_port *ports, const struct dp_endpoints *endpoints,
+                            const struct sight *sight, struct dp_capture_interface *interface)
+{
+    const struct dp_port *port = &ports->named[ports->at].port;
+    const struct dp_packet *p = &sight->packet;
+    bool received = sight->frame->flags & DP_FRAME_RECEIVED, from, to;
+
+    if (port->has_mac) {
+        from = p->source_mac && memcmp(p->source_mac, port->mac, 6) == 0;
+        to = p->destination_mac && memcmp(p->destination_mac, port->mac, 6) == 0;
+    } else {
+        from = is_own(endpoints, port, p->family, &p->source);
+        to = is_own(endpoints, port, p->family, &p->destination);
+    }
+    if (from != to)
+        interface->side = from == received ? SIDE_HOST : SIDE_INSTANCE;
+}
+
+/* Whether the instance sent a frame that was captured at its port. */
+static bool was_sent(const struct dp_by_port *ports, const struct dp_endpoints *endpoints, const struct sight *sight,
+                     struct dp_capture_interface *interface)
+{
+    const struct dp_port *port = &ports->named[ports->at].port;
+    const struct dp_packet *p = &sight->packet;
+    uint32_t flags = sight->frame->flags;
+
+    if (!interface || !(flags & (DP_FRAME_RECEIVED | DP_FRAME_SENT)))
+        return is_from_instance(ports, endpoints, (uint32_t)ports->at, sight);
+    if (interface->side == SIDE_UNKNOWN && interface->port == (uint32_t)ports->at)
+        interface->side = SIDE_HOST;
+    if (interface->side == SIDE_UNKNOWN)
+        look_from_where(ports, endpoints, sight, interface);
+    return (port->has_mac && p->source_mac && memcmp(p->source_mac, port->mac, 6) == 0) ||
+           flags & (interface->side == SIDE_INSTANCE ? DP_FRAME_SENT : DP_FRAME_RECEIVED);
+}
+
+/* ---- judging ---- */
+
+/* Frames for everybody, at each other instance's port. */
+static void flood(const struct dp_by_port *ports, struct dp_engine *engine, const struct dp_frame *frame, uint32_t in)
+{
+    struct dp_frame copy = *frame;
+    struct dp_place place;
+
+    copy.time_ns = engine->conntrack.now;
+    for (uint32_t out = 0; out < ports->n; out++) {
+        const struct named *to = &ports->named[out];
+
+        if (out == in || !to->active || to->port.zone == DP_ZONE_NONE ||
+            !dp_is_flooded_to(engine->policy->endpoints, frame, &to->port))
+            continue;
+        dp_place_flood(&place, &ports->served, &ports->named[in].port, in, &to->port);
+        dp_engine_judge_copy(engine, &copy, &place);
+    }
+}
+
+static void hold(struct dp_by_port *ports, const struct dp_frame *frame, uint32_t in, uint64_t number)
+{
+    for (uint32_t i = 0; i < DP_HELD_MAX && ports->n_held < DP_HELD_MAX; i++) {
+        struct held *held = &ports->held[i];
+
+        if (held->bytes)
+            continue;
+        held->bytes = malloc(frame->captured);
+        if (!held->bytes)
+            return;
+        memcpy(held->bytes, frame->data, frame->captured);
+        held->number = number;
+        held->in = in;
+        held->frame = *frame;
+        held->frame.data = held->bytes;
+        ports->n_held++;
+        return;
+    }
+}
+
+void dp_by_port_resolved(struct dp_by_port *ports, struct dp_engine *engine, const struct dp_resolution *resolution)
+{
+    for (uint32_t i = 0; i < DP_HELD_MAX && ports->n_held; i++) {
+        struct held *held = &ports->held[i];
+
+        if (!held->bytes || held->number != resolution->number)
+            continue;
+        if (resolution->record.verdict != DP_DENY && ports->named[held->in].active)
+            flood(ports, engine, &held->frame, held->in);
+        let_go(ports, held);
+        return;
+    }
+}
+
+/* A frame that entered by port `in`. */
+static void judge_entered(struct dp_by_port *ports, struct dp_engine *engine, const struct sight *sight, uint32_t in,
+                          struct dp_record *record, struct dp_flow *flow)
+{
+    const struct dp_frame *frame = sight->frame;
+    uint32_t out = dp_switch_out(&ports->stations, &ports->served, frame, in, sight->now_s);
+    uint64_t number = dp_engine_frames(engine);
+    struct dp_place place;
+
+    if (out < DP_PORTS_MAX && !ports->named[out].active)
+        out = DP_OUT_ALL;
+    dp_place_enter(&place, &ports->stations, &ports->served, frame, &ports->named[in].port, in,
+                   out < DP_PORTS_MAX ? &ports->named[out].port : NULL, sight->now_s);
+    dp_engine_process_at(engine, frame, &place, 1, record, flow);
+    dp_switch_teach(&ports->stations, &ports->served, engine->policy->endpoints, frame, &place, record, sight->now_s);
+    if (out == DP_OUT_ALL && record->verdict == DP_WAITING)
+        hold(ports, frame, in, number);
+    else if (out == DP_OUT_ALL && record->verdict != DP_DENY)
+        flood(ports, engine, frame, in);
+}
+
+/* A frame at the port of one instance, which sent it or gets it. */
+static void judge_there(struct dp_by_port *ports, struct dp_engine *engine, const struct sight *sight, bool sent,
+                        struct dp_record *record, struct dp_flow *flow)
+{
+    static const struct dp_port outside = {.zone = DP_ZONE_NONE};
+    const struct dp_endpoints *endpoints = engine->policy->endpoints;
+    const struct dp_port *port = &ports->named[ports->at].port, *other;
+    const struct dp_packet *p = &sight->packet;
+    const struct dp_served *served = sent ? &ports->served : &ports->alone;
+    uint32_t number = sent ? (uint32_t)ports->at : ELSEWHERE;
+    const struct dp_port *in, *out;
+    struct dp_place place;
+
+    other = balancer_of(ports, endpoints, sent ? p->destination_mac : p->source_mac, p->family,
+                        sent ? &p->destination : &p->source);
+    in = sent ? port : other ? other : &outside;
+    out = sent ? other : port;
+    if (sight->switched) {
+        dp_place_enter(&place, &ports->stations, served, sight->frame, in, number, out, sight->now_s);
+    } else {
+        dp_place_make(&place, served, in, out);
+        place.port = number;
+    }
+    dp_engine_process_at(engine, sight->frame, &place, 1, record, flow);
+    if (sight->switched)
+        dp_switch_teach(&ports->stations, &ports->served, endpoints, sight->frame, &place, record, sight->now_s);
+}
+
+/* What is not judged here. */
+static void pass_over(struct dp_engine *engine, const struct dp_frame *frame, struct dp_record *record,
+                      struct dp_flow *flow)
+{
+    static const struct dp_place nowhere = {.zone = {DP_NO_ZONE, DP_NO_ZONE}, .port = ELSEWHERE};
+
+    dp_engine_process_at(engine, frame, &nowhere, 1, record, flow);
+}
+
+static bool is_switched(const struct dp_frame *frame)
+{
+    return frame->link == DP_LINK_ETHERNET && frame->captured >= ETHERNET_HEADER;
+}
+
+bool dp_by_port_concerns(struct dp_by_port *ports, const struct dp_frame *frame, struct dp_capture_interface *interface)
+{
+    return ports->at >= 0 || (port_of(ports, interface) != NO_PORT && is_switched(frame));
+}
+
+void dp_by_port_judge(struct dp_by_port *ports, struct dp_engine *engine, const struct dp_frame *frame,
+                      struct dp_capture_interface *interface, struct dp_record *record, struct dp_flow *flow)
+{
+    uint64_t now_ns = frame->time_ns > engine->conntrack.now ? frame->time_ns : engine->conntrack.now;
+    uint32_t port = port_of(ports, interface);
+    struct sight sight = {.frame = frame, .now_s = (uint32_t)(now_ns / 1000000000u), .switched = is_switched(frame)};
+
+    if (!ports->bounded)
+        dp_fragments_bound(engine->fragments, DP_HELD_MAX);
+    ports->bounded = true;
+    dp_packet_parse(frame, &sight.packet);
+    if (ports->at < 0) {
+        if (entered(ports, engine->policy->endpoints, port, &sight))
+            judge_entered(ports, engine, &sight, port, record, flow);
+        else
+            pass_over(engine, frame, record, flow);
+    } else if ((port != NO_PORT && port != (uint32_t)ports->at) || frame->link == DP_LINKS ||
+               (frame->link == DP_LINK_ETHERNET && !sight.switched)) {
+        pass_over(engine, frame, record, flow);
+    } else {
+        judge_there(ports, engine, &sight, was_sent(ports, engine->policy->endpoints, &sight, interface), record, flow);
+    }
+}
