@@ -123,7 +123,7 @@ void dp_control_heard(struct dp_engine *engine, const struct dp_packet *p)
  */
 static uint64_t cost_of(const struct dp_packet *p)
 {
-    return p->kind == DP_PACKET_ARP ? 1 : 1 + dp_get16(p->network + (p->family == 4 ? 2 : 4)) / 128u;
+    return p->kind != DP_PACKET_IP ? 1 : 1 + dp_get16(p->network + (p->family == 4 ? 2 : 4)) / 128u;
 }
 
 /* Whether the zone may send one more now. `sent_ns` is when the bucket is full again. */

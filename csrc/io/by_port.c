@@ -186,8 +186,8 @@ static bool is_own(const struct dp_endpoints *endpoints, const struct dp_port *p
 /* The number of the port behind which the sender's MAC is known to be. */
 static uint32_t station_of(const struct dp_by_port *ports, const struct sight *sight)
 {
-    const struct dp_served_mac *told = sight->packet.source_mac ? dp_served_find(&ports->served, sight->packet.source_mac)
-                                                                : NULL;
+    const struct dp_served_mac *told =
+        sight->packet.source_mac ? dp_served_find(&ports->served, sight->packet.source_mac) : NULL;
 
     if (told)
         return told->port - 1u;
