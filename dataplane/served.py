@@ -12,8 +12,10 @@ if TYPE_CHECKING:
 
 
 def describe_port(policy: Policy, names: Names, *, instance: str | None = None, balancer: str | None = None) -> Any:
-    """A `struct dp_port` for an instance or a load balancer by id, closed where the policy does not have it; for neither
-    that of the world outside."""
+    """A `struct dp_port` for an instance or a load balancer by id, closed where the policy does not have it.
+
+    For neither it is that of the world outside.
+    """
     c = ffi.new("struct dp_port *", {"zone": lib.DP_ZONE_NONE})
     found = policy.instances_by_id.get(instance) if instance is not None else None
     known = next((known for known in policy.load_balancers if known.id == balancer), None)

@@ -19,6 +19,7 @@ enum side { SIDE_UNKNOWN, SIDE_HOST, SIDE_INSTANCE };
 struct named {
     char name[DP_INTERFACE_NAME + 1];
     bool active;
+    bool seen; /* a frame was captured there */
     struct dp_port port;
 };
 
@@ -86,7 +87,7 @@ static void put(struct dp_by_port *ports, uint32_t number, const struct dp_named
     for (uint32_t i = 0; i < DP_HELD_MAX && named->port.zone != to->port.zone; i++)
         if (ports->held[i].bytes && ports->held[i].in == number)
             let_go(ports, &ports->held[i]);
-    *named = (struct named){.active = to->name != NULL, .port = to->port};
+    *named = (struct named){.active = to->name != NULL, .seen = to->name && named->seen, .port = to->port};
     if (to->name)
         strcpy(named->name, to->name);
 }
@@ -373,6 +374,35 @@ static void judge_there(struct dp_by_port *ports, struct dp_engine *engine, cons
         dp_switch_teach(&ports->stations, &ports->served, endpoints, sight->frame, &place, record, sight->now_s);
 }
 
+/* Whether a copy entered where the captures were not taken, as far as its sender's MAC tells. */
+static bool entered_unseen(const struct dp_by_port *ports, uint32_t from, uint32_t out)
+{
+    if (from < DP_PORTS_MAX)
+        return from != out && !ports->named[from].seen;
+    for (uint32_t i = 0; i < DP_PORTS_MAX; i++)
+        if (i != out && ports->named[i].active && ports->named[i].seen)
+            return false;
+    return true;
+}
+
+/* A copy that left by port `out`. What it leaves behind is not known from elsewhere if it entered unseen. */
+static void judge_left(struct dp_by_port *ports, struct dp_engine *engine, const struct sight *sight, uint32_t out)
+{
+    static const struct dp_port outside = {.zone = DP_ZONE_NONE};
+    uint32_t from = station_of(ports, sight);
+    struct dp_frame copy = *sight->frame;
+    struct dp_place place;
+
+    if (!entered_unseen(ports, from, out))
+        return;
+    dp_place_make(&place, &ports->served, from < DP_PORTS_MAX ? &ports->named[from].port : &outside,
+                  &ports->named[out].port);
+    place.port = from;
+    place.guard = DP_GUARD_NONE;
+    copy.time_ns = engine->conntrack.now;
+    dp_engine_judge_copy(engine, &copy, &place);
+}
+
 /* What is not judged here. */
 static void pass_over(struct dp_engine *engine, const struct dp_frame *frame, struct dp_record *record,
                       struct dp_flow *flow)
@@ -404,10 +434,13 @@ void dp_by_port_judge(struct dp_by_port *ports, struct dp_engine *engine, const 
     ports->bounded = true;
     dp_packet_parse(frame, &sight.packet);
     if (ports->at < 0) {
-        if (entered(ports, engine->policy->endpoints, port, &sight))
+        ports->named[port].seen = true;
+        if (entered(ports, engine->policy->endpoints, port, &sight)) {
             judge_entered(ports, engine, &sight, port, record, flow);
-        else
+        } else {
             pass_over(engine, frame, record, flow);
+            judge_left(ports, engine, &sight, port);
+        }
     } else if ((port != NO_PORT && port != (uint32_t)ports->at) || frame->link == DP_LINKS ||
                (frame->link == DP_LINK_ETHERNET && !sight.switched)) {
         pass_over(engine, frame, record, flow);

@@ -17,9 +17,10 @@
  *
  * WHAT COMES OF IT. By name: both checks, as the switch passes the frame on; one that left is `bypass`. Copies of a
  * frame for everybody are judged where they enter, for what they leave behind; the frame's verdict is that of its
- * sender's check, as live. At one port: the check there; what goes to the instance comes from outside, where nobody is
- * whom the instance is, and from a balancer's port if it has that MAC. Other EtherTypes are denied. Fragments wait
- * within the bounds of a live worker.
+ * sender's check, as live. So is one that left and whose sender is behind a port where nothing was captured: else a
+ * capture at one port would have one side of each connection only. At one port: the check there; what goes to the
+ * instance comes from outside, where nobody is whom the instance is, and from a balancer's port if it has that MAC.
+ * Other EtherTypes are denied. Fragments wait within the bounds of a live worker.
  *
  * What is no Ethernet frame has no port in a switch: by name it is judged by its addresses. With `at`, what is of a
  * link type that is not supported, or has no whole Ethernet header, is passed over.

@@ -36,10 +36,10 @@ class Replay:
     """Captures replayed through an engine.
 
     `changes` is a schedule in order of time; all of it is tried on the policy here, so a change that is not valid
-    raises ChangeError before the first packet. `at` is the instance at whose interface the captures were taken; captures
-    whose interfaces have the policy's names say so themselves (SPEC 7). Raises UnknownInstanceError. `write` takes the records of each batch, their flows, where they were
-    seen, and how many they are; `observers` see the flows too, `progress` is called after each batch, `pause` before
-    input is waited for.
+    raises ChangeError before the first packet. `at` is the instance at whose interface the captures were taken; those
+    whose interfaces have the policy's names say it themselves (SPEC 7). Raises UnknownInstanceError. `write` takes the
+    records of each batch, their flows, where they were seen, and how many they are; `observers` see the flows too,
+    `progress` is called after each batch, `pause` before input is waited for.
     """
 
     def __init__(

@@ -70,18 +70,22 @@ def show(value: Any, output: Output, text: Callable[[Any], None]) -> None:
 
 
 @contextmanager
-def ending_on_interrupt(client: ControlClient) -> Iterator[None]:
-    """The first Ctrl-C asks the firewall to end a stream, which then comes to its proper end; the second breaks it."""
+def ending_on_interrupt(client: ControlClient, *others: signal.Signals) -> Iterator[None]:
+    """The first Ctrl-C asks the firewall to end a stream, which then comes to its proper end; the second breaks it.
+
+    `others` are signals that do the same.
+    """
 
     def end(number: int, frame: object) -> None:
-        signal.signal(number, before)
+        signal.signal(number, before[signal.Signals(number)])
         client.stop()
 
-    before = signal.signal(signal.SIGINT, end)
+    before = {number: signal.signal(number, end) for number in (signal.SIGINT, *others)}
     try:
         yield
     finally:
-        signal.signal(signal.SIGINT, before)
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 def _as_json(item: Any) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import signal
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -24,7 +25,7 @@ from dataplane.cli.ctl.asking import (
     stream,
 )
 from dataplane.cli.output import say
-from dataplane.outputs import CAPTURE, POLICY, STATE, OutputError, check_outputs
+from dataplane.outputs import CAPTURE, POLICY, STATE, OutputError, OutputFile, check_outputs
 
 ForceOption = Annotated[bool, typer.Option("--force", help="Overwrite a file even if it is a capture or a policy.")]
 
@@ -130,7 +131,8 @@ def capture(
 ) -> None:
     """Write frames with their verdicts to a pcapng file until Ctrl-C.
 
-    A frame is there once for each port: where it came in, and where it went out.
+    A frame is there once for each port: where it came in, and where it went out. The file is in its place when the
+    capture ends.
     """
     from dataplane.pcapng import PACKET, STATISTICS, dropped_of, kind_of
 
@@ -139,7 +141,7 @@ def capture(
     with connected(context) as client:
         # Only a capture that has begun may take the place of a file.
         blocks = client.capture(port=port)
-        with _opened(file) as target, ending_on_interrupt(client):
+        with _opened(file) as target, ending_on_interrupt(client, signal.SIGTERM, signal.SIGHUP):
             for block in blocks:
                 _write(target, block, file)
                 packets += kind_of(block) == PACKET
@@ -154,16 +156,29 @@ def capture(
 
 @contextmanager
 def _opened(file: str) -> Iterator[BinaryIO]:
-    """A file to write without a buffer, which would fail once more when it is closed; - is standard output."""
+    """A file to write without a buffer, which would fail once more when it is closed; - is standard output.
+
+    However the capture ends, what came is put in its place; but a file of before stays where this one is not whole.
+    """
     if file == "-":
         yield sys.stdout.buffer
         return
     try:
-        target: BinaryIO = Path(file).open("wb", buffering=0)
+        output = OutputFile(file)
+        replaces = Path(file).exists()
+        target: BinaryIO = Path(output.path).open("wb", buffering=0)
     except OSError as error:
         raise _unwritable(file, error) from None
-    with target:
-        yield target
+    try:
+        with target:
+            yield target
+    except typer.Exit:
+        if replaces:
+            output.discard()
+        raise
+    finally:
+        # Does nothing where it was discarded.
+        output.keep()
 
 
 def _write(target: BinaryIO, block: bytes, file: str) -> None:

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import os
 import shlex
+import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 from typing import Any
 
@@ -48,6 +50,28 @@ def test_a_capture_that_is_refused_leaves_the_file_as_it_was(served: Served, tmp
     assert done.returncode == 2
     assert b"there is no port none" in done.stderr
     assert file.read_bytes() == b"of yesterday"
+
+
+@pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+def test_a_capture_takes_its_place_when_it_ends(served: Served, tmp_path: Path, how: signal.Signals) -> None:
+    """Until then the file of before is there; nothing is left beside it."""
+    file = tmp_path / "capture.pcapng"
+    pcapng = b"\x0a\x0d\x0d\x0a"
+    file.write_bytes(pcapng + b" of yesterday")
+    words = ("capture", str(file), "--force")
+    command = [sys.executable, "-m", "dataplane", "ctl", "--socket", str(served.socket), *words]
+    with subprocess.Popen(command, stderr=subprocess.PIPE, cwd=ROOT) as running:
+        end = time.monotonic() + 20
+        while not any(path.stat().st_size for path in tmp_path.glob(".capture.pcapng.*")):
+            assert time.monotonic() < end, "the capture does not begin"
+            time.sleep(0.01)
+        assert file.read_bytes() == pcapng + b" of yesterday"
+        running.send_signal(how)
+        _, said = running.communicate(timeout=20)
+    assert (running.returncode, said) == (0, b"0 frames captured\n")
+    assert file.read_bytes().startswith(pcapng)
+    assert b"yesterday" not in file.read_bytes()
+    assert not list(tmp_path.glob(".capture*"))
 
 
 def test_a_field_that_is_given_twice(served: Served) -> None:
