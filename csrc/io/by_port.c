@@ -374,6 +374,23 @@ static void judge_there(struct dp_by_port *ports, struct dp_engine *engine, cons
         dp_switch_teach(&ports->stations, &ports->served, endpoints, sight->frame, &place, record, sight->now_s);
 }
 
+/* The port that the sender of a copy is behind: by its MAC, or where the policy tells none, by an address of its own.
+ */
+static uint32_t sender_of(const struct dp_by_port *ports, const struct dp_endpoints *endpoints,
+                          const struct sight *sight)
+{
+    uint32_t from = station_of(ports, sight);
+
+    for (uint32_t i = 0; i < ports->n && from == DP_PORT_UNKNOWN; i++) {
+        const struct named *named = &ports->named[i];
+
+        if (named->active && named->port.zone != DP_ZONE_NONE && !named->port.has_mac &&
+            is_own(endpoints, &named->port, sight->packet.family, &sight->packet.source))
+            from = i;
+    }
+    return from;
+}
+
 /* Whether a copy entered where the captures were not taken, as far as its sender's MAC tells. */
 static bool entered_unseen(const struct dp_by_port *ports, uint32_t from, uint32_t out)
 {
@@ -389,12 +406,15 @@ static bool entered_unseen(const struct dp_by_port *ports, uint32_t from, uint32
 static void judge_left(struct dp_by_port *ports, struct dp_engine *engine, const struct sight *sight, uint32_t out)
 {
     static const struct dp_port outside = {.zone = DP_ZONE_NONE};
-    uint32_t from = station_of(ports, sight);
+    uint32_t from = sender_of(ports, engine->policy->endpoints, sight);
     struct dp_frame copy = *sight->frame;
     struct dp_place place;
 
     if (!entered_unseen(ports, from, out))
         return;
+    if (from < DP_PORTS_MAX && !ports->named[from].port.has_mac)
+        dp_switch_learn(&ports->stations, copy.data + 6, dp_frame_vlan(&copy), from, ports->named[from].port.guarded,
+                        sight->now_s);
     dp_place_make(&place, &ports->served, from < DP_PORTS_MAX ? &ports->named[from].port : &outside,
                   &ports->named[out].port);
     place.port = from;

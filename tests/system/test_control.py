@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from scapy.utils import rdpcap
 
 from dataplane import DataPlane, Policy
 from dataplane.live.client import ControlClient
@@ -341,13 +342,18 @@ def test_drops_are_told_as_they_come(running: Running) -> None:
 def test_a_capture_has_frames_and_verdicts(running: Running) -> None:
     """Our own replay reads it; each frame of one port is in it once, and what is denied too."""
     running.start()
-    path = running.folder / "capture.pcapng"
-    with running.watching("capture", str(path), "--port", "to-out") as capture:
+    path, every = running.folder / "capture.pcapng", running.folder / "every.pcapng"
+    with (
+        running.watching("capture", str(path), "--port", "to-out") as capture,
+        running.watching("capture", str(every)) as of_all,
+    ):
         assert running.ping(running.out, INSIDE, count=3)
         with contextlib.suppress(OSError), standing_in(running.out):
             socket.create_connection((INSIDE, 22), timeout=0.5)
         capture.send_signal(signal.SIGINT)
         assert "frames captured" in capture.communicate(timeout=10)[1]
+        of_all.send_signal(signal.SIGINT)
+        assert "frames captured" in of_all.communicate(timeout=10)[1]
     summary = DataPlane(Policy.parse(POLICY)).replay(path)
     assert not summary.faults
     rules = {rule.rule: rule for rule in summary.rules}
@@ -356,6 +362,15 @@ def test_a_capture_has_frames_and_verdicts(running: Running) -> None:
     data = path.read_bytes()
     assert b"allow: ingress a allow rule rule ping group sg" in data
     assert b"deny: ingress a deny no-rule-matched" in data
+    verdicts = running.folder / "v.jsonl"
+    assert not DataPlane(Policy.parse(POLICY)).replay(every, verdicts=verdicts).faults
+    records = [json.loads(line) for line in verdicts.read_text().splitlines()]
+    frames = list(rdpcap(str(every)))
+    assert len(frames) == len(records) > 10
+    for frame, record in zip(frames, records, strict=True):
+        live = frame.comment.decode().partition(":")[0]
+        assert record["verdict"] == ("bypass" if frame.direction == 2 else live), frame.comment
+        assert record["interface"] == frame.sniffed_on
 
 
 @pytest.mark.parametrize("workers", ["1", "2"])

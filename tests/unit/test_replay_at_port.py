@@ -403,6 +403,24 @@ def test_a_capture_at_one_port_has_both_sides_of_a_connection(tmp_path: Path, po
     assert next(rule for rule in summary.rules if rule.rule == "web").packets == 3
 
 
+def test_in_a_capture_at_one_port_an_instance_without_a_mac_is_where_its_address_is(tmp_path: Path) -> None:
+    """What left tells where it is: what enters for it then is checked there."""
+    frames: list[Seen] = [
+        (arp("10.0.0.3", OUTSIDE, (C, GATEWAY), operation=2), 0, False),
+        (segment(OUTSIDE, "10.0.0.3", (4000, 80), SYN, (GATEWAY, C)), 0, True),
+        (segment("10.0.0.3", OUTSIDE, (80, 4000), SYN_ACK, (C, GATEWAY)), 0, False),
+        (segment(OUTSIDE, "10.0.0.3", (4000, 80), ACK, (GATEWAY, C)), 0, True),
+        (segment(OUTSIDE, "10.0.0.3", (4000, 22), SYN, (GATEWAY, C)), 0, True),
+    ]
+    assert [told(record) for record in replay(tmp_path, capture(tmp_path / "live.pcapng", frames, ("eth0", "")))] == [
+        (BYPASS,),
+        (ALLOW, "c", "ingress", "rule"),
+        (BYPASS,),
+        (ALLOW, "c", "ingress", "connection"),
+        (DENY, "c", "ingress", "no-rule-matched"),
+    ]
+
+
 def test_an_uplink_that_only_the_capture_knows(tmp_path: Path) -> None:
     """`dataplane run --uplink`: `ctl capture` says that such a port is one. Others' words say nothing."""
     frames: list[Seen] = [
