@@ -88,6 +88,21 @@ class Step(NamedTuple):
     vlan: int
     header: int
     together: bool  # with the next one, if that comes by the same port
+    answered: bool = False
+
+    @property
+    def answer(self) -> Step:
+        """The same back, by the port of whom it was for; a SYN is acknowledged."""
+        variant = self.variant + 2 if self.variant % 8 < 2 else self.variant
+        return self._replace(
+            port=self.destination_mac % len(PORTS),
+            destination_mac=self.port,
+            source=0,
+            destination=0,
+            source_mac=0,
+            variant=variant,
+            answered=False,
+        )
 
 
 def of(choices: list[str], number: int) -> str:
@@ -178,13 +193,14 @@ STEPS = st.builds(
     port=st.sampled_from([0, 0, 1, 1, 2, 3, 4, 5, 6, 6, 7]),
     kind=st.sampled_from([*[0] * 20, *[1] * 8, *[40] * 8, *range(60)]),
     source_mac=st.sampled_from([*[0] * 20, *range(len(SOURCES))]),
-    destination_mac=st.sampled_from([0, 0, 1, 1, 6, 6, *range(len(DESTINATIONS))]),
+    destination_mac=st.sampled_from([0, 0, 1, 1, 2, 2, 6, 6, *range(len(DESTINATIONS))]),
     source=st.sampled_from([*[0] * 12, *range(12)]),
     destination=st.sampled_from([*[0] * 12, *range(12)]),
     variant=st.integers(0, 31),
     vlan=st.integers(0, 7),
     header=st.sampled_from([0, 0, 0, 1, 2]),
     together=st.booleans(),
+    answered=st.booleans(),
 )
 
 
@@ -276,18 +292,19 @@ def replayed(policy: Policy, capture: bytes, at: str | None = None) -> list[Verd
 
 
 def plain(**fields: int) -> Step:
-    return Step(**{**dict.fromkeys(Step._fields, 0), "together": False, **fields})  # type: ignore[arg-type]
+    return Step(**{**dict.fromkeys(Step._fields, 0), **fields})  # type: ignore[arg-type]
 
 
 @settings(max_examples=EXAMPLES, deadline=None, derandomize=EXAMPLES < 1000)
-@given(st.lists(STEPS, min_size=1, max_size=40))
+@given(st.lists(STEPS, min_size=1, max_size=80))
 @example([plain(destination_mac=1, variant=8), plain(kind=48, variant=7, destination_mac=10)])
+@example([plain(kind=1, destination_mac=2, answered=True)])
 def test_a_live_capture_gets_the_same_verdicts(steps: list[Step]) -> None:
     """SPEC 7: frames that entered by a port get the verdict, checks, reason, cause and rule that they got live; copies
     that left by one are `bypass`."""
     live = Live()
     try:
-        live.receive(steps)
+        live.receive([one for step in steps for one in ((step, step.answer) if step.answered else (step,))])
         verdicts = replayed(live.policy, live.capture.take() + live.capture.ending())
         assert len(verdicts) == len(live.capture.told)
         for (sent, was), now in zip(live.capture.told, verdicts, strict=True):
