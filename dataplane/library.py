@@ -42,7 +42,7 @@ class DataPlane(Engine):
         connections that were open before are left out), both put in their place when they are whole; `top` is how many
         denied flows the summary lists. A capture that cannot be read to its end is told by `Summary.faults`, or, with
         `raise_faults`, raises CaptureError at the end of the replay. The summary's figures are those of this replay;
-        only the connections that are live at its end, by state, are all of the table, with those of before that live on.
+        only the connections that are live at its end, by state, are all of the table: those of before that live on too.
         Raises, before the first packet, ChangeError for a schedule that is not valid, ValueError for an instance that
         the policy does not have, CaptureError for a capture that cannot be opened, and OutputError where an output is
         one of the captures, or both are one file.

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from dataplane._core import lib
 from dataplane.connections import PROTOCOLS, address_text, flow_protocol
 from dataplane.counters import record
-from dataplane.verdict import DIRECTION_WORDS, REASON_WORDS, VERDICT_WORDS
+from dataplane.verdict import CAUSE_WORDS, DIRECTION_WORDS, REASON_WORDS, VERDICT_WORDS
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
