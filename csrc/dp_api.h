@@ -654,6 +654,39 @@ int dp_flow_log_add(struct dp_flow_log *log, const struct dp_record *records, co
 int dp_flow_log_finish(struct dp_flow_log *log);
 /* Takes at most `n` flows that are given out; returns how many. */
 int dp_flow_log_take(struct dp_flow_log *log, struct dp_flow_record *out, uint32_t n);
+/* ---- the history of single connections, for an explanation (history.h) ---- */
+
+/*
+ * A connection by its zone, the frame that opened it, counted from 1 over the life of the engine, and its origin: a
+ * packet of an instance to itself opens one of each.
+ */
+struct dp_watched {
+    uint64_t opened_by;
+    uint32_t zone;
+    uint32_t origin; /* enum dp_origin */
+};
+/*
+ * What happened to it, and how it stood then: by the frame `frame`, or, where that is only the next to be judged, by a
+ * change before it.
+ */
+struct dp_history_event {
+    uint64_t frame;
+    uint64_t time_ns;
+    struct dp_connection connection;
+    uint32_t event; /* enum dp_connection_event */
+    uint32_t unused;
+};
+struct dp_history;
+/* So many of each connection are kept, the first ones. */
+enum { DP_HISTORY_EVENTS = 256 };
+/* Notes from now on what happens to `n` connections, DP_DIRECTIONS at most. The engine is freed after its history. */
+int dp_history_new(struct dp_engine *engine, const struct dp_watched *watched, uint32_t n, struct dp_history **history);
+void dp_history_free(struct dp_history *history);
+/* Has the connections meet all changes so far, so that what these disconnected is noted before the next frame. */
+void dp_history_look(struct dp_history *history);
+/* The first `n` events of connection `which`, in order; returns how many. `lost` is how many more were not kept. */
+uint32_t dp_history_events(const struct dp_history *history, uint32_t which, struct dp_history_event *events,
+                           uint32_t n, uint64_t *lost);
 
 /* ---- live traffic (io): ports, a learning switch between them, one thread a worker ---- */
 

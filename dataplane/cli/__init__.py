@@ -9,7 +9,7 @@ from typing import Annotated, Any
 import typer
 from typer.core import TyperGroup
 
-from dataplane.cli import check, interchange, output, replay, schema
+from dataplane.cli import check, explain, interchange, output, replay, schema
 
 
 class _Commands(TyperGroup):
@@ -57,6 +57,7 @@ def dataplane(
 app.command()(check.check)
 app.command()(schema.schema)
 app.command()(replay.replay)
+app.command()(explain.explain)
 app.command("import")(interchange.import_)
 app.command()(interchange.export)
 

@@ -49,6 +49,7 @@ ARROWS: dict[str, set[str]] = {
     "connections": {"engine"},
     "flow_log": {"engine"},
     "retired": {"engine", "connections"},
+    "history": {"connections"},
     "spoof": {"endpoints", "served"},
     "judge": {"engine", "tcp"},
     "control": {"judge", "bytes", "discovery"},

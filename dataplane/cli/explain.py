@@ -1,0 +1,144 @@
+"""`dataplane explain`: why a packet gets its verdict, and what change would turn it (SPEC 8.3)."""
+
+from __future__ import annotations
+
+import gc
+import json
+import shutil
+import signal
+import sys
+import tempfile
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, NoReturn
+
+import typer
+
+from dataplane.cli.output import leave, reader_may_leave, say
+
+if TYPE_CHECKING:
+    from dataplane.insight.judged import NoSuchPacketError
+
+EXIT_USAGE, EXIT_CAPTURE = 2, 3
+
+
+def explain(
+    policy: Annotated[Path, typer.Argument(help="The policy document (YAML or JSON).")],
+    what: Annotated[
+        list[str],
+        typer.Argument(
+            metavar="PACKET|CAPTURE...",
+            help="A packet in quotes, PROTOCOL SRC[:PORT] > DST[:PORT] [FLAGS|TYPE[/CODE]]; or captures as for replay,"
+            " with --packet.",
+        ),
+    ],
+    packet: Annotated[
+        int | None, typer.Option(min=1, help="Explain this packet of the captures, counted from 1 as in --verdicts.")
+    ] = None,
+    changes: Annotated[Path | None, typer.Option(help="A YAML list of changes of the policy, as for replay.")] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print the explanation as JSON.")] = False,
+) -> None:
+    """Explain a packet's verdict: the rules tried, the connection's history, and what change would turn it.
+
+    A packet that is written out is judged as the first that the firewall sees; one of a capture as in its replay.
+
+    \b
+    Examples:
+      dataplane explain policy.yaml "tcp 10.0.0.5:4000 > 192.168.0.10:22 S"
+      dataplane explain policy.yaml capture.pcap --packet 12 --changes changes.yaml
+    """
+    # The policy lives as long as the process: looking for garbage in it only takes time.
+    gc.disable()
+    from dataplane.insight.explain import as_capture
+    from dataplane.insight.explain import explain as explanation_of
+    from dataplane.insight.judged import NoSuchPacketError, Replayed
+    from dataplane.insight.packet_text import PacketTextError, parse_packet
+    from dataplane.policy.mistakes import ChangeError, PolicyError
+    from dataplane.policy.model import Policy
+    from dataplane.replay import CaptureError
+
+    if signal.getsignal(signal.SIGINT) is not signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.SIG_DFL)
+    if what.count("-") > 1:
+        _refuse("-: standard input can be read only once: name it once")
+    if packet is None:
+        _refuse_captures(what, changes)
+    with ExitStack() as stack:
+        try:
+            if packet is None:
+                written = parse_packet(" ".join(what))
+                paths = [stack.enter_context(as_capture([written], [0]))]
+            loaded = Policy.load(policy)
+            schedule = []
+            if packet is not None:
+                paths = stack.enter_context(_repeatable(what))
+                if changes:
+                    from dataplane.policy.schedule import load_changes
+
+                    schedule = load_changes(changes, loaded)
+            explanation = explanation_of(Replayed(loaded, paths, schedule), packet or 1)
+        except (PacketTextError, PolicyError, ChangeError, ModuleNotFoundError) as error:
+            _refuse(str(error))
+        except NoSuchPacketError as error:
+            _refuse_number(error, packet or 1)
+        except CaptureError as error:
+            _refuse(str(error), EXIT_CAPTURE)
+        except OSError as error:
+            _refuse(f"{error.filename}: {error.strerror}")
+        with reader_may_leave():
+            if as_json:
+                typer.echo(json.dumps(explanation.to_dict(), indent=2))
+            else:
+                from dataplane.cli.explanation import print_explanation
+
+                print_explanation(explanation, str(written) if packet is None else None, sys.stdout)
+    leave(0)
+
+
+def _refuse(text: str, status: int = EXIT_USAGE) -> NoReturn:
+    # A policy's mistakes are a line each.
+    for line in text.splitlines():
+        say(line, err=True)
+    raise typer.Exit(status)
+
+
+def _refuse_captures(what: Sequence[str], changes: Path | None) -> None:
+    """Captures need the number of a packet, and changes need captures."""
+    for name in what:
+        if name == "-" or Path(name).exists():
+            _refuse(f"{name}: which packet of it? Give its number, as --packet 12")
+    if changes:
+        _refuse(f"{changes}: --changes goes with captures: name them, and the number of a packet with --packet")
+
+
+def _refuse_number(error: NoSuchPacketError, packet: int) -> NoReturn:
+    for capture in error.faults:
+        say(f"{capture.name}: {capture.words}", err=True)
+    have = "1 packet" if error.packets == 1 else f"{error.packets:,} packets"
+    _refuse(
+        f"--packet {packet}: the captures have {have}: give a number from 1 to {error.packets}"
+        if error.packets
+        else f"--packet {packet}: the captures have no packet",
+        EXIT_CAPTURE if error.faults else EXIT_USAGE,
+    )
+
+
+@contextmanager
+def _repeatable(captures: Sequence[str]) -> Iterator[list[str]]:
+    """Paths of captures that can be read more than once: standard input is copied. Raises CaptureError."""
+    from dataplane.replay.folder import captures_of
+
+    found, passed = captures_of(captures)
+    for sentence in passed:
+        say(sentence, err=True)
+    with ExitStack() as stack:
+        paths = []
+        for path in found:
+            if path == "-":
+                copy = stack.enter_context(tempfile.NamedTemporaryFile(prefix="dataplane-"))
+                shutil.copyfileobj(sys.stdin.buffer, copy)
+                copy.flush()
+                path = copy.name
+            paths.append(path)
+        yield paths

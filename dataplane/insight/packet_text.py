@@ -1,0 +1,352 @@
+"""Packets as people write them (SPEC 8), read and made into a real frame, and flows written in the same way.
+
+PROTOCOL SRC[:PORT] > DST[:PORT] [FLAGS|TYPE[/CODE]] [id NUMBER]
+
+tcp 10.0.0.5:4000 > 192.168.0.10:22 S
+icmp 10.0.0.5 > 192.168.0.10 echo-request id 7
+udp [2001:db8::1]:53 > [2001:db8::2]:4000
+"""
+
+from __future__ import annotations
+
+import re
+import socket
+import struct
+from dataclasses import dataclass
+from typing import Any, NoReturn
+
+from dataplane.policy import icmp
+from dataplane.policy.fields import PORT_MAX, PROTOCOL_NUMBERS, PROTOCOLS_WITH_PORTS
+from dataplane.policy.mistakes import alternatives, nearest, shown
+
+PROTOCOLS = PROTOCOL_NUMBERS | {"igmp": 2, "esp": 50, "ah": 51}
+NAMES = {number: name for name, number in PROTOCOLS.items()}
+PORTED = frozenset(PROTOCOL_NUMBERS[name] for name in PROTOCOLS_WITH_PORTS)
+TCP, UDP, ICMP, ICMPV6 = (PROTOCOLS[name] for name in ("tcp", "udp", "icmp", "icmpv6"))
+#: Headers that stand before the transport header of IPv6, by number: no protocol of a packet.
+_EXTENSIONS = {
+    0: "hop-by-hop options",
+    43: "routing",
+    44: "fragment",
+    51: "authentication",
+    60: "destination options",
+    135: "mobility",
+}
+_FLAGS = {"F": 0x01, "S": 0x02, "R": 0x04, "P": 0x08, "A": 0x10, "U": 0x20, "E": 0x40, "C": 0x80}
+
+_FORM = "PROTOCOL SRC[:PORT] > DST[:PORT] [FLAGS|TYPE[/CODE]]"
+EXAMPLE = "tcp 10.0.0.5:4000 > 192.168.0.10:22 S"
+
+
+class PacketTextError(ValueError):
+    """A packet that is not written as it should be: the sentence says where, what was found, and what is allowed."""
+
+
+@dataclass(frozen=True, slots=True)
+class Packet:
+    """A packet by what rules and connections know it by. Addresses are 4 or 16 bytes; ports are 0 where there is none.
+
+    `flags` are those of a TCP header; `icmp_id` is the identifier of an ICMP query.
+    """
+
+    protocol: int
+    source: bytes
+    destination: bytes
+    source_port: int = 0
+    destination_port: int = 0
+    flags: int = 0
+    icmp_type: int = 0
+    icmp_code: int = 0
+    icmp_id: int = 0
+
+    def __str__(self) -> str:
+        words = [NAMES.get(self.protocol, str(self.protocol)), self._end(self.source, self.source_port), ">"]
+        words.append(self._end(self.destination, self.destination_port))
+        if self.protocol == TCP:
+            words.append("".join(letter for letter, bit in _FLAGS.items() if self.flags & bit) or "none")
+        if self.is_icmp:
+            words.append(icmp_words(NAMES[self.protocol], self.icmp_type, self.icmp_code))
+            words += ["id", str(self.icmp_id)] if self.icmp_id else []
+        return " ".join(words)
+
+    def _end(self, address: bytes, port: int) -> str:
+        return end_words(address, port if self.protocol in PORTED else None)
+
+    @property
+    def is_icmp(self) -> bool:
+        """Whether it is a message of its family's ICMP."""
+        return self.protocol == (ICMP if len(self.source) == 4 else ICMPV6)
+
+    def ip(self) -> bytes:
+        """The packet from its IP header on, with right lengths and checksums.
+
+        Control traffic (neighbour discovery, MLD, DHCP) is made well-formed, and an ICMP error quotes a packet.
+        """
+        body, hops = _body(self)
+        if len(self.source) == 4:
+            head = struct.pack("!BBHHHBBH", 0x45, 0, 20 + len(body), 1, 0, hops, self.protocol, 0)
+            head += self.source + self.destination
+            return head[:10] + struct.pack("!H", _checksum(head)) + head[12:] + body
+        return struct.pack("!IHBB", 6 << 28, len(body), self.protocol, hops) + self.source + self.destination + body
+
+
+# ---- reading ----
+
+
+def parse_packet(text: str) -> Packet:
+    """Reads a packet. Raises PacketTextError.
+
+    Without FLAGS a TCP packet is a SYN, without TYPE an ICMP one is an echo-request.
+    """
+    return _Reader(text).packet()
+
+
+class _Reader:
+    """The words of a text, one after the other, with their columns."""
+
+    def __init__(self, text: str) -> None:
+        self._words = [(found.group(), found.start() + 1) for found in re.finditer(r">|[^\s>]+", text)]
+        self._end = len(text.rstrip()) + 1
+        self._at = 0
+
+    def packet(self) -> Packet:
+        number, ports = self._protocol()
+        source, source_port = self._address("the source", ports)
+        word, column = self._next('">" and the destination')
+        if word != ">":
+            self._fail(column, f'{shown(word)} stands where ">" is needed')
+        destination, destination_port = self._address("the destination", ports)
+        if len(source) != len(destination):
+            self._fail(column, "the addresses are of two families: write both as IPv4 or both as IPv6")
+        packet = Packet(number, source, destination, source_port, destination_port)
+        self._check_family(packet)
+        values = self._tcp() if number == TCP else self._icmp(NAMES[number]) if packet.is_icmp else {}
+        if self._at < len(self._words):
+            word, column = self._words[self._at]
+            self._fail(column, f"{shown(word)} is one word too many: the packet ends before it")
+        return Packet(number, source, destination, source_port, destination_port, **values)
+
+    def _fail(self, column: int, message: str) -> NoReturn:
+        raise PacketTextError(f"packet, column {column}: {message}")
+
+    def _next(self, needed: str) -> tuple[str, int]:
+        if self._at == len(self._words):
+            self._fail(self._end, f"the text ends where {needed} should follow: write {_FORM}, as {EXAMPLE!r}")
+        self._at += 1
+        return self._words[self._at - 1]
+
+    def _more(self) -> str | None:
+        return self._words[self._at][0] if self._at < len(self._words) else None
+
+    def _protocol(self) -> tuple[int, bool]:
+        word, column = self._next("a protocol")
+        name = word.lower()
+        number = PROTOCOLS.get(name, -1)
+        if name.isascii() and name.isdecimal() and len(name) <= 3:
+            number = int(name)
+        if not 0 <= number <= 255:
+            near = nearest(name, PROTOCOLS)
+            names = alternatives([*PROTOCOLS, "a number 0..255"])
+            self._fail(
+                column, f"protocol {shown(word)} is not known: write {names}{f'; did you mean {near}?' if near else ''}"
+            )
+        return number, number in PORTED
+
+    def _address(self, which: str, ports: bool) -> tuple[bytes, int]:
+        word, column = self._next(which)
+        bracketed = re.fullmatch(r"\[([^\]]*)\](?::(.*))?", word)
+        if bracketed:
+            address, port = bracketed.group(1), bracketed.group(2)
+        elif word.count(":") > 1:
+            address, port = word, None
+        else:
+            address, colon, behind = word.partition(":")
+            port = behind if colon else None
+        try:
+            packed = socket.inet_pton(socket.AF_INET6 if ":" in address else socket.AF_INET, address)
+        except OSError:
+            self._fail(column, f"{shown(address)} is no address: write {which} as 10.0.0.5:4000 or [2001:db8::5]:4000")
+        if ports and port is None:
+            inner = f"[{address}]" if ":" in address else address
+            self._fail(column, f"{which} {shown(word)} has no port: write it behind the address, as {inner}:4000")
+        if not ports and port is not None:
+            self._fail(
+                column, f"{which} {shown(word)} has a port, which this protocol has not: write the address alone"
+            )
+        if port is None:
+            return packed, 0
+        if not (port.isascii() and port.isdecimal() and len(port) <= 5 and int(port) <= PORT_MAX):
+            self._fail(column, f"port {shown(port)} of {which} is not allowed: 0..65535 is")
+        return packed, int(port)
+
+    def _check_family(self, packet: Packet) -> None:
+        column, six = self._words[0][1], len(packet.source) == 16
+        if packet.protocol == ICMP and six:
+            self._fail(column, "icmp belongs to IPv4, and the addresses are IPv6: write icmpv6")
+        if packet.protocol == ICMPV6 and not six:
+            self._fail(column, "icmpv6 belongs to IPv6, and the addresses are IPv4: write icmp")
+        if six and packet.protocol in _EXTENSIONS:
+            name = _EXTENSIONS[packet.protocol]
+            self._fail(column, f"{packet.protocol} is IPv6's {name} header and no protocol: write what is behind it")
+
+    def _tcp(self) -> dict[str, int]:
+        if self._more() is None:
+            return {"flags": _FLAGS["S"]}
+        word, column = self._next("flags")
+        letters = "" if word.lower() == "none" else word.upper().replace(".", "A")
+        if not set(letters) <= _FLAGS.keys():
+            self._fail(column, f"flags {shown(word)} are not known: write letters of {''.join(_FLAGS)}, as S, SA or PA")
+        return {"flags": sum(_FLAGS[letter] for letter in set(letters))}
+
+    def _icmp(self, protocol: str) -> dict[str, int]:
+        types = icmp.type_names(protocol)
+        kind, code, identifier = types["echo-request"], 0, 0
+        if self._more() not in (None, "id"):
+            word, column = self._next("a type")
+            name, slash, behind = word.partition("/")
+            kind = self._number(column, "type", name, types)
+            codes = icmp.code_names(protocol, kind)
+            code = self._number(column + len(name) + 1, "code", behind, codes) if slash else 0
+        if self._more() == "id":
+            self._next("id")
+            word, column = self._next("the identifier")
+            if not (word.isascii() and word.isdecimal() and len(word) <= 5 and int(word) <= 0xFFFF):
+                self._fail(column, f"identifier {shown(word)} is not allowed: 0..65535 is")
+            identifier = int(word)
+        return {"icmp_type": kind, "icmp_code": code, "icmp_id": identifier}
+
+    def _number(self, column: int, what: str, word: str, known: dict[str, int]) -> int:
+        if word.lower() in known:
+            return known[word.lower()]
+        if word.isascii() and word.isdecimal() and len(word) <= 3 and int(word) <= 255:
+            return int(word)
+        near = nearest(word, known)
+        words = alternatives([*known, "a number 0..255"])
+        self._fail(
+            column, f"{what} {shown(word)} is not known: write {words}{f'; did you mean {near}?' if near else ''}"
+        )
+
+
+# ---- making ----
+
+
+def _checksum(data: bytes) -> int:
+    """The Internet checksum (RFC 1071)."""
+    data += b"\0" * (len(data) % 2)
+    total: int = sum(struct.unpack(f"!{len(data) // 2}H", data))
+    while total >> 16:
+        total = (total & 0xFFFF) + (total >> 16)
+    return ~total & 0xFFFF
+
+
+#: Where the checksum over the pseudo-header stands, by protocol.
+_SUM_AT = {TCP: 16, UDP: 6, PROTOCOLS["udplite"]: 6, PROTOCOLS["dccp"]: 6, ICMPV6: 2}
+#: ICMP's queries by type, and how long the message is; ICMPv6 has the echo alone.
+_QUERIES = {0: 8, 8: 8, 13: 20, 14: 20, 15: 8, 16: 8, 17: 12, 18: 12}
+_HOPS, _DISCOVERY_HOPS, _MLD_HOPS = 64, 255, 1
+
+
+def _body(packet: Packet) -> tuple[bytes, int]:
+    """What stands behind the IP header, and the hop limit."""
+    hops = _HOPS
+    ports = struct.pack("!HH", packet.source_port, packet.destination_port)
+    if packet.protocol == TCP:
+        body = ports + struct.pack("!IIBBHHH", 0, 0, 0x50, packet.flags, 64240, 0, 0)
+    elif packet.protocol in (UDP, PROTOCOLS["udplite"]):
+        data = _dhcp(packet)
+        body = ports + struct.pack("!HH", 8 + len(data), 0) + data
+    elif packet.protocol == PROTOCOLS["dccp"]:
+        # A request (RFC 4340, 5.1): header of 20 bytes, long sequence number.
+        body = ports + struct.pack("!BBHBBHII", 5, 0, 0, 1, 0, 0, 1, 0)
+    elif packet.protocol == PROTOCOLS["sctp"]:
+        # An INIT (RFC 9260, 3.3.2); a checksum of 0 says that there is none.
+        body = ports + struct.pack("!IIBBHIIHHI", 0, 0, 1, 0, 20, 1, 1500, 1, 1, 1)
+    elif packet.is_icmp:
+        body, hops = _icmp_message(packet)
+    else:
+        body = bytes(16)
+    at = _SUM_AT.get(packet.protocol)
+    if packet.protocol == ICMP and packet.is_icmp:
+        body = body[:2] + struct.pack("!H", _checksum(body)) + body[4:]
+    elif at is not None:
+        form = "!HH" if len(packet.source) == 4 else "!IHH"
+        ends = packet.source + packet.destination
+        tail = (packet.protocol, len(body)) if len(packet.source) == 4 else (len(body), 0, packet.protocol)
+        total = _checksum(ends + struct.pack(form, *tail) + body)
+        body = body[:at] + struct.pack("!H", total or 0xFFFF) + body[at + 2 :]
+    return body, hops
+
+
+def _icmp_message(packet: Packet) -> tuple[bytes, int]:
+    head = struct.pack("!BBHHH", packet.icmp_type, packet.icmp_code, 0, packet.icmp_id, 0)
+    if packet.protocol == ICMP:
+        length = _QUERIES.get(packet.icmp_type)
+        return (head + _quoted(packet) if length is None else head.ljust(length, b"\0")), _HOPS
+    if packet.icmp_type < 128:
+        return head + _quoted(packet), _HOPS
+    if packet.icmp_type in (130, 131, 132):
+        return head + packet.destination, _MLD_HOPS
+    if 133 <= packet.icmp_type <= 137:
+        # What is asked for by a solicited-node address ends like it (RFC 4291, 2.7.1).
+        asked = packet.destination
+        asked = b"\xfe\x80" + bytes(11) + asked[13:] if asked[0] == 0xFF else asked
+        targets = {135: asked, 136: packet.source, 137: packet.source + packet.destination}
+        return head + targets.get(packet.icmp_type, bytes(8) * (packet.icmp_type == 134)), _DISCOVERY_HOPS
+    return head, _HOPS
+
+
+def _quoted(packet: Packet) -> bytes:
+    """A packet that an ICMP error could be about: it went from the error's receiver to its sender."""
+    quoted = Packet(UDP, packet.destination, packet.source, 1, 1)
+    return quoted.ip()
+
+
+def _dhcp(packet: Packet) -> bytes:
+    """What a client of DHCP or DHCPv6 asks, or a server answers, between their ports; nothing elsewhere."""
+    ports = packet.source_port, packet.destination_port
+    if len(packet.source) == 4 and ports in ((68, 67), (67, 68)):
+        asks = ports == (68, 67)
+        head = struct.pack("!BBBBI", 1 if asks else 2, 1, 6, 0, 1)
+        return head.ljust(236, b"\0") + b"\x63\x82\x53\x63" + bytes([53, 1, 1 if asks else 2, 255])
+    if len(packet.source) == 16 and ports[1] in (546, 547):
+        return bytes([1 if ports[1] == 547 else 2, 0, 0, 1])
+    return b""
+
+
+# ---- words ----
+
+
+def address_words(address: bytes) -> str:
+    """4 or 16 bytes as an address."""
+    return socket.inet_ntop(socket.AF_INET if len(address) == 4 else socket.AF_INET6, address)
+
+
+def end_words(address: bytes, port: int | None) -> str:
+    """One side of a packet; `port` is None where the protocol has none."""
+    text = address_words(address)
+    if port is None:
+        return text
+    return f"[{text}]:{port}" if len(address) == 16 else f"{text}:{port}"
+
+
+def icmp_words(protocol: str, kind: int, code: int) -> str:
+    """A type and code: names where there are some, and no code where it is 0 and has none."""
+    kinds = {number: name for name, number in reversed(icmp.type_names(protocol).items())}
+    codes = {number: name for name, number in reversed(icmp.code_names(protocol, kind).items())}
+    text = kinds.get(kind, str(kind))
+    return f"{text}/{codes.get(code, code)}" if code or code in codes else text
+
+
+def flow_words(flow: Any) -> str:
+    """A `struct dp_flow` of a packet of IP or ARP in the same notation, without FLAGS; ``no IP`` for all else."""
+    size = {4: 4, 6: 16}.get(flow.family)
+    if size is None:
+        return "no IP"
+    source, destination = bytes(flow.source)[:size], bytes(flow.destination)[:size]
+    if flow.arp:
+        return f"arp {address_words(source)} > {address_words(destination)}"
+    name = NAMES.get(flow.protocol, str(flow.protocol))
+    ported = flow.protocol in PORTED and (flow.source_port or flow.destination_port)
+    ports = (flow.source_port, flow.destination_port) if ported else (None, None)
+    text = f"{name} {end_words(source, ports[0])} > {end_words(destination, ports[1])}"
+    return f"{text} {icmp_words(name, flow.icmp_type, flow.icmp_code)}" if flow.icmp else text
