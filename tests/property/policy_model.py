@@ -217,12 +217,13 @@ def first_match(
             key=lambda rule: (rule["priority"], rule["action"] != "deny"),
         )
         for rule in ranked:
-            if rule["enabled"] and rule["direction"] == direction and _matches(document, rule, packet):
+            if rule["enabled"] and rule["direction"] == direction and matches(document, rule, packet):
                 return rule, group_id
     return None
 
 
-def _matches(document: Document, rule: dict[str, Any], packet: Packet) -> bool:
+def matches(document: Document, rule: dict[str, Any], packet: Packet) -> bool:
+    """Whether a rule matches, whatever its direction and whether or not it is enabled (SPEC 3.2, 3.3)."""
     if rule["ethertype"] != f"IPv{packet.family}":
         return False
     if rule["protocol"] is not None and protocol_number(rule["protocol"]) != packet.protocol:

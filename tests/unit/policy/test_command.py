@@ -151,6 +151,7 @@ def test_help_names_the_commands() -> None:
         "check",
         "schema",
         "replay",
+        "explain",
         "import",
         "export",
         "run",
