@@ -35,7 +35,8 @@ class FlowRecord(NamedTuple):
     `protocol` is a name, else the number; None, as the addresses, where a frame was no IP. Ports are None where the
     protocol has none. `community_id` is that of version 1 with seed 0. `first` and `last` are nanoseconds. Packets and
     bytes are of what passed into and out of the instance; denied packets are counted apart. `rule` and `reason` say
-    what admitted it, or denied the first packet; `state` and `end` are None for a flow that was never admitted.
+    what admitted it, or denied the first packet; `state` and `end` are None for a flow that was never admitted. The
+    ICMP type and code are those of the packet that opened it, or was denied first.
     """
 
     instance: str
@@ -60,6 +61,12 @@ class FlowRecord(NamedTuple):
     security_group: str | None
     state: str | None
     end: str | None
+    icmp_type: int | None
+    icmp_code: int | None
+
+
+#: The fields that are public as a record (SPEC 8.2), in their order.
+FIELDS = FlowRecord._fields[:22]
 
 
 def community_id(
@@ -148,6 +155,8 @@ def _flow_record(record: tuple[Any, ...], names: Names) -> FlowRecord:
         security_group=named[1],
         state=CONN_STATE_WORDS[state] if admitted else None,
         end=FLOW_END_WORDS[end] if admitted else None,
+        icmp_type=icmp_type if icmp else None,
+        icmp_code=icmp_code if icmp else None,
     )
 
 
@@ -159,7 +168,7 @@ def time_text(time_ns: int) -> str:
 
 def flow_json(record: FlowRecord, quote: Callable[[Any], str]) -> str:
     """A record as one line of JSON; `quote` is `json.dumps`, or as good."""
-    fields: Iterator[tuple[str, Any]] = zip(record._fields, record, strict=True)
+    fields: Iterator[tuple[str, Any]] = zip(FIELDS, record, strict=False)
     return "{" + ", ".join(f'"{k}": {quote(v) if k not in TIMES else time_text(v)}' for k, v in fields) + "}\n"
 
 

@@ -9,7 +9,7 @@ from typing import Annotated, Any
 import typer
 from typer.core import TyperGroup
 
-from dataplane.cli import check, explain, interchange, output, replay, schema
+from dataplane.cli import check, explain, interchange, learn, output, replay, schema
 
 
 class _Commands(TyperGroup):
@@ -60,6 +60,7 @@ app.command()(replay.replay)
 app.command()(explain.explain)
 app.command("import")(interchange.import_)
 app.command()(interchange.export)
+app.command()(learn.learn)
 
 
 def main() -> None:

@@ -18,7 +18,7 @@ from typing import Any, BinaryIO, Protocol
 from dataplane._core import ffi, lib
 from dataplane._core.errors import check
 from dataplane.engine import Engine
-from dataplane.flow import TIMES, FlowRecord, flow_json, flow_records, time_text
+from dataplane.flow import FIELDS, TIMES, FlowRecord, flow_json, flow_records, time_text
 from dataplane.outputs import OutputFile
 from dataplane.verdict import Names
 
@@ -125,7 +125,7 @@ class CsvWriter:
 
     def __init__(self, file: BinaryIO) -> None:
         self._file = file
-        self._write([FlowRecord._fields])
+        self._write([FIELDS])
 
     def write(self, flows: Sequence[FlowRecord]) -> None:
         """Writes a row for each."""
@@ -142,7 +142,7 @@ class CsvWriter:
 
 
 def _texts(flow: FlowRecord) -> list[Any]:
-    fields: Iterator[tuple[str, Any]] = zip(flow._fields, flow, strict=True)
+    fields: Iterator[tuple[str, Any]] = zip(FIELDS, flow, strict=False)
     return [time_text(value) if name in TIMES else value for name, value in fields]
 
 

@@ -11,7 +11,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from dataplane._core import ffi
-from dataplane.flow import FlowRecord
+from dataplane.flow import FIELDS, FlowRecord
 from dataplane.installation import how_to_install
 from dataplane.policy.fields import PROTOCOL_NAMES, PROTOCOL_NUMBERS
 from dataplane.replay.columns import COLUMNS
@@ -157,7 +157,7 @@ _FLOW_TYPES = {
     **dict.fromkeys(_COUNTS, pa.uint64()),
     **dict.fromkeys(("local", "remote", "community_id"), pa.string()),
 }
-FLOW_SCHEMA = pa.schema([(name, _FLOW_TYPES.get(name, _WORD)) for name in FlowRecord._fields])
+FLOW_SCHEMA = pa.schema([(name, _FLOW_TYPES.get(name, _WORD)) for name in FIELDS])
 
 
 class FlowParquetWriter:
@@ -176,10 +176,8 @@ class FlowParquetWriter:
             self._write_row_group()
 
     def _write_row_group(self) -> None:
-        columns = [
-            pa.array(values, field.type)
-            for values, field in zip(zip(*self._kept, strict=True), FLOW_SCHEMA, strict=True)
-        ]
+        rows = zip(*self._kept, strict=True)
+        columns = [pa.array(values, field.type) for values, field in zip(rows, FLOW_SCHEMA, strict=False)]
         self._writer.write_table(pa.Table.from_arrays(columns, schema=FLOW_SCHEMA))
         self._kept = []
 
