@@ -154,6 +154,7 @@ def test_help_names_the_commands() -> None:
         "explain",
         "import",
         "export",
+        "learn",
         "run",
         "ctl",
     ]
