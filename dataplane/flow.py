@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import hashlib
+import json
+import re
 import socket
 from base64 import b64encode
-from collections.abc import Callable, Iterator
-from functools import lru_cache
+from collections.abc import Iterator
 from struct import Struct
 from typing import Any, NamedTuple
 
@@ -92,11 +93,6 @@ def icmp_ports(protocol: int, icmp_type: int, icmp_code: int) -> tuple[tuple[int
     return ((icmp_type, icmp_code), True) if counterpart is None else ((icmp_type, counterpart), False)
 
 
-@lru_cache(1 << 16)
-def _address(family: int, address: bytes) -> str:
-    return socket.inet_ntop(socket.AF_INET if family == 4 else socket.AF_INET6, address)
-
-
 def flow_records(array: Any, n: int, names: Names) -> Iterator[FlowRecord]:
     """The first `n` of an array of `struct dp_flow_record` as values."""
     for record in _RECORD.iter_unpack(ffi.buffer(array, n * _RECORD.size)):
@@ -107,57 +103,53 @@ def _flow_record(record: tuple[Any, ...], names: Names) -> FlowRecord:
     source, destination, source_port, destination_port, family, protocol, arp, icmp, icmp_type, icmp_code = record[:10]
     first, last, first_packet, packets_in, bytes_in, packets_out, bytes_out, denied, zone, rule = record[12:22]
     origin, direction, verdict, reason, state, end = record[22:]
-    named = names.rules[rule] or (None, None)
-    word: str | int | None = "arp" if arp else PROTOCOL_NAMES.get(protocol, protocol)
+    if family == 4:
+        source, destination = source[:4], destination[:4]
+    has_ports = (source_port or destination_port) and protocol not in _COUNTERPARTS
+    word: str | int | None = PROTOCOL_NAMES.get(protocol, protocol)
     identifier = None
-    sides: tuple[str | None, str | None] = (None, None)
-    ports: tuple[int | None, int | None] = (None, None)
-    if family:
-        size = 4 if family == 4 else 16
-        source, destination = source[:size], destination[:size]
-        sides = _address(family, source), _address(family, destination)
+    if arp or not family:
+        word = "arp" if arp else None
+    elif icmp:
+        ports, one_way = icmp_ports(protocol, icmp_type, icmp_code)
+        identifier = community_id(protocol, source, destination, ports, one_way=one_way)
     else:
-        word = None
-    if protocol not in _COUNTERPARTS and (source_port or destination_port):
-        ports = source_port, destination_port
-    if family and not arp:
-        if icmp:
-            numbers, one_way = icmp_ports(protocol, icmp_type, icmp_code)
-            identifier = community_id(protocol, source, destination, numbers, one_way=one_way)
-        else:
-            known = (
-                (source_port, destination_port) if protocol in _COMMUNITY_ID_PORTS and ports[0] is not None else None
-            )
-            identifier = community_id(protocol, source, destination, known)
+        known = (source_port, destination_port) if has_ports and protocol in _COMMUNITY_ID_PORTS else None
+        identifier = community_id(protocol, source, destination, known)
+    here: tuple[str | None, int | None]
+    here = _address(family, source), source_port if has_ports else None
+    there = _address(family, destination), destination_port if has_ports else None
     if direction == lib.DP_INGRESS:
-        sides, ports = sides[::-1], ports[::-1]
+        here, there = there, here
+    named: tuple[str | None, str | None] = names.rules[rule] or (None, None)
     admitted = end != lib.DP_FLOW_NOT_ADMITTED
     return FlowRecord(
-        instance=names.instances[zone],
-        origin=ORIGIN_WORDS[origin],
-        protocol=word,
-        local=sides[0],
-        local_port=ports[0],
-        remote=sides[1],
-        remote_port=ports[1],
-        community_id=identifier,
-        first=first,
-        last=last,
-        first_packet=first_packet,
-        packets_in=packets_in,
-        packets_out=packets_out,
-        bytes_in=bytes_in,
-        bytes_out=bytes_out,
-        packets_denied=denied,
-        verdict=VERDICT_WORDS[verdict],
-        reason=REASON_WORDS[reason],
-        rule=named[0],
-        security_group=named[1],
-        state=CONN_STATE_WORDS[state] if admitted else None,
-        end=FLOW_END_WORDS[end] if admitted else None,
-        icmp_type=icmp_type if icmp else None,
-        icmp_code=icmp_code if icmp else None,
+        names.instances[zone],
+        ORIGIN_WORDS[origin],
+        word,
+        *here,
+        *there,
+        identifier,
+        first,
+        last,
+        first_packet,
+        packets_in,
+        packets_out,
+        bytes_in,
+        bytes_out,
+        denied,
+        VERDICT_WORDS[verdict],
+        REASON_WORDS[reason],
+        *named,
+        CONN_STATE_WORDS[state] if admitted else None,
+        FLOW_END_WORDS[end] if admitted else None,
+        icmp_type if icmp else None,
+        icmp_code if icmp else None,
     )
+
+
+def _address(family: int, address: bytes) -> str | None:
+    return socket.inet_ntop(socket.AF_INET if family == 4 else socket.AF_INET6, address) if family else None
 
 
 def time_text(time_ns: int) -> str:
@@ -166,11 +158,21 @@ def time_text(time_ns: int) -> str:
     return f"{seconds}.{rest:09}" if rest % 1000 else f"{seconds}.{rest // 1000:06}"
 
 
-def flow_json(record: FlowRecord, quote: Callable[[Any], str]) -> str:
-    """A record as one line of JSON; `quote` is `json.dumps`, or as good."""
-    fields: Iterator[tuple[str, Any]] = zip(FIELDS, record, strict=False)
-    return "{" + ", ".join(f'"{k}": {quote(v) if k not in TIMES else time_text(v)}' for k, v in fields) + "}\n"
+def flow_json(record: FlowRecord) -> str:
+    """A record as one line of JSON, in the form of verdict records."""
+    fields = [value if type(value) is int else _quoted(value) for value in record[:22]]
+    fields[8], fields[9] = time_text(record.first), time_text(record.last)
+    return _LINE % tuple(fields)
 
 
+def _quoted(value: Any) -> str:
+    if value is None:
+        return "null"
+    # Most words have nothing in them that JSON escapes.
+    return f'"{value}"' if _PLAIN(value) else json.dumps(value)
+
+
+_PLAIN = re.compile(r"[ !#-\[\]-~]*").fullmatch
+_LINE = "{" + ", ".join(f'"{name}": %s' for name in FIELDS) + "}\n"
 #: The fields that are times.
 TIMES = ("first", "last")
