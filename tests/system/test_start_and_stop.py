@@ -6,6 +6,7 @@ signal comes, or an interface goes. The command itself knows nothing of it.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import signal
@@ -13,6 +14,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -160,12 +162,28 @@ class Start:
             self._process.stdout.close()
 
 
-@pytest.fixture
-def start(tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[Start]:
+@contextlib.contextmanager
+def starts(folder: Path, action: str) -> Iterator[Start]:
+    """A namespace in which a firewall is started again and again."""
     with network() as net:
-        made = Start(net, tmp_path, str(int(request.param)) if isinstance(request.param, int) else request.param)
-        yield made
-        made.close()
+        made = Start(net, folder, action)
+        try:
+            yield made
+        finally:
+            made.close()
+
+
+@pytest.fixture(scope="module")
+def begun(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, Future[None]]]:
+    """All that is tried at the steps of a start, at the same time, each in its own namespace: the kernel makes most of
+    it wait."""
+    with ThreadPoolExecutor(4) as pool:
+        tried = {
+            str(int(number)): pool.submit(stopped_at_any_step, tmp_path_factory.mktemp("signal"), str(int(number)))
+            for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
+        }
+        tried["vanish"] = pool.submit(vanishing_at_any_step, tmp_path_factory.mktemp("vanish"))
+        yield tried
 
 
 def steps(start: Start) -> int:
@@ -175,40 +193,49 @@ def steps(start: Start) -> int:
     return int(line.split()[1])
 
 
-@pytest.mark.parametrize("start", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP], indirect=True)
-def test_a_signal_at_any_step_of_the_start_leaves_no_trace(start: Start) -> None:
+def stopped_at_any_step(folder: Path, action: str) -> None:
+    with starts(folder, action) as start:
+        start.at(STAYS)
+        before = start.facts("to-a", "to-out")
+        assert "fd00" in before[0]
+        total = steps(start)
+        assert total > 60
+        assert start.facts("to-a", "to-out") == before
+        assert not start.left()
+        # The steps of one interface are like those of another: of all some, at other places for each signal.
+        for number in range(1 + int(action) % 5, total + 1, 5):
+            status = start.at(number)
+            assert status == 0, (number, start.log)
+            assert start.facts("to-a", "to-out") == before, (number, start.log)
+            assert not start.left(), (number, start.log)
+            assert "Traceback" not in start.log
+            if int(action) == signal.SIGHUP:
+                assert "STEPS" in start.log
+
+
+def vanishing_at_any_step(folder: Path) -> None:
+    with starts(folder, "vanish") as start:
+        start.at(STAYS)
+        before = start.facts("to-a")
+        total = steps(start)
+        for number in range(1, total + 1, 5):
+            status = start.at(number)
+            assert status in (0, 1), (number, start.log)
+            assert "Traceback" not in start.log, (number, start.log)
+            assert start.facts("to-a") == before, (number, start.log)
+            assert not start.left(), (number, start.log)
+            start.wires("to-out")
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP])
+def test_a_signal_at_any_step_of_the_start_leaves_no_trace(begun: dict[str, Future[None]], number: int) -> None:
     """SIGTERM and SIGINT end it, with status 0; SIGHUP is a reload once it runs."""
-    start.at(STAYS)
-    before = start.facts("to-a", "to-out")
-    assert "fd00" in before[0]
-    total = steps(start)
-    assert total > 60
-    assert start.facts("to-a", "to-out") == before
-    assert not start.left()
-    # The steps of one interface are like those of another: of all some, at other places for each signal.
-    for number in range(1 + int(start.action) % 5, total + 1, 5):
-        status = start.at(number)
-        assert status == 0, (number, start.log)
-        assert start.facts("to-a", "to-out") == before, (number, start.log)
-        assert not start.left(), (number, start.log)
-        assert "Traceback" not in start.log
-        if int(start.action) == signal.SIGHUP:
-            assert "STEPS" in start.log
+    begun[str(int(number))].result()
 
 
-@pytest.mark.parametrize("start", ["vanish"], indirect=True)
-def test_an_interface_that_goes_at_any_step_takes_no_other_with_it(start: Start) -> None:
+def test_an_interface_that_goes_at_any_step_takes_no_other_with_it(begun: dict[str, Future[None]]) -> None:
     """The start fails in a sentence, or goes on without it; the others are as they were."""
-    start.at(STAYS)
-    before = start.facts("to-a")
-    total = steps(start)
-    for number in range(1, total + 1, 5):
-        status = start.at(number)
-        assert status in (0, 1), (number, start.log)
-        assert "Traceback" not in start.log, (number, start.log)
-        assert start.facts("to-a") == before, (number, start.log)
-        assert not start.left(), (number, start.log)
-        start.wires("to-out")
+    begun["vanish"].result()
 
 
 def test_a_limit_of_open_files_that_is_too_low_is_told(tmp_path: Path) -> None:
