@@ -9,7 +9,7 @@ from typing import Annotated, Any
 import typer
 from typer.core import TyperGroup
 
-from dataplane.cli import check, explain, interchange, learn, output, replay, schema
+from dataplane.cli import check, explain, interchange, learn, output, replay, schema, suite
 
 
 class _Commands(TyperGroup):
@@ -61,6 +61,7 @@ app.command()(explain.explain)
 app.command("import")(interchange.import_)
 app.command()(interchange.export)
 app.command()(learn.learn)
+app.command("test")(suite.run_cases)
 
 
 def main() -> None:

@@ -15,19 +15,20 @@ class Format(StrEnum):
     policy = "policy"
     changes = "changes"
     expect = "expect"
+    suite = "suite"
 
 
 def schema(
     of: Annotated[
         Format,
         typer.Argument(
-            metavar="[policy|changes|expect]",
-            help="Of policy documents, of what `replay --changes` reads, or of what `replay --expect` reads.",
+            metavar="[policy|changes|expect|suite]",
+            help="Of policy documents, of what `replay --changes` and `replay --expect` read, or of `*.test.yaml`.",
             show_default=True,
         ),
     ] = Format.policy,
 ) -> None:
-    """Print the JSON Schema of policy documents, or of the files of changes and expectations."""
+    """Print the JSON Schema of policy documents, or of the files of changes, expectations and cases."""
     described = {"$schema": "https://json-schema.org/draft/2020-12/schema", **_described(of)}
     typer.echo(json.dumps(described, indent=2, ensure_ascii=False))
 
@@ -43,6 +44,10 @@ def _described(of: Format) -> dict[str, Any]:
         from dataplane.policy.schedule import TimedItem
 
         return TypeAdapter(list[TimedItem]).json_schema()
+    if of is Format.suite:
+        from dataplane.insight.cases import WrittenSuite
+
+        return WrittenSuite.model_json_schema()
     from dataplane.replay.expectations import Expectation
 
     return TypeAdapter(list[Expectation]).json_schema()

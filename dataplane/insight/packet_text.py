@@ -46,7 +46,7 @@ class PacketTextError(ValueError):
 class Packet:
     """A packet by what rules and connections know it by. Addresses are 4 or 16 bytes; ports are 0 where there is none.
 
-    `flags` are those of a TCP header; `icmp_id` is the identifier of an ICMP query.
+    `flags`, `sequence` and `acknowledgement` are those of a TCP header, `icmp_id` is the identifier of an ICMP query.
     """
 
     protocol: int
@@ -58,6 +58,8 @@ class Packet:
     icmp_type: int = 0
     icmp_code: int = 0
     icmp_id: int = 0
+    sequence: int = 0
+    acknowledgement: int = 0
 
     def __str__(self) -> str:
         words = [NAMES.get(self.protocol, str(self.protocol)), self._end(self.source, self.source_port), ">"]
@@ -251,7 +253,7 @@ def _body(packet: Packet) -> tuple[bytes, int]:
     hops = _HOPS
     ports = struct.pack("!HH", packet.source_port, packet.destination_port)
     if packet.protocol == TCP:
-        body = ports + struct.pack("!IIBBHHH", 0, 0, 0x50, packet.flags, 64240, 0, 0)
+        body = ports + struct.pack("!IIBBHHH", packet.sequence, packet.acknowledgement, 0x50, packet.flags, 64240, 0, 0)
     elif packet.protocol in (UDP, PROTOCOLS["udplite"]):
         data = _dhcp(packet)
         body = ports + struct.pack("!HH", 8 + len(data), 0) + data

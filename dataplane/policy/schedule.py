@@ -69,33 +69,39 @@ def load_changes(path: str | Path, policy: Policy | None = None) -> list[TimedCh
     policies that it names. Whether the changes fit the policy that they are made to is seen by `scheduled`; given that
     policy, a PolicyError has those mistakes too, up to the first change that cannot be made.
     """
-    data, name = read_file(path)
-    source = read(data, name)
-    if not isinstance(source.value, list):
-        what = "is empty" if source.value is None else f"is {shown(source.value)}"
-        raise PolicyError([source.mistake((), f"the document {what}: a list of changes is needed")])
-    base = Path() if str(path) == "-" else Path(path).parent
+    source = read(*read_file(path))
+    return read_changes(source, (), source.value, Path() if str(path) == "-" else Path(path).parent, policy)
+
+
+def read_changes(
+    source: Source, where: Location, value: Any, base: Path, policy: Policy | None = None
+) -> list[TimedChange]:
+    """`load_changes` of a list that stands at a place of a document; `base` is what file names are relative to."""
+    if not isinstance(value, list):
+        what = "is empty" if value is None else f"is {shown(value)}"
+        raise PolicyError([source.mistake(where, f"the document {what}: a list of changes is needed")])
     mistakes, elsewhere = list(source.mistakes), list[Mistake]()
     changes, broken = list[TimedChange](), list[_Broken]()
     # Which comes first, of a moment and of seconds after the first packet, is known only once that is there.
-    written = set[bool]()
-    for index, value in enumerate(source.value):
-        locate = partial(_located, source, (index,))
+    kinds = set[bool]()
+    for index, written in enumerate(value):
+        at = (*where, index)
+        locate = partial(_located, source, at)
         try:
-            item = TimedItem.model_validate(value)
+            item = TimedItem.model_validate(written)
             here = locate(Conflict((), ""))
             place = f"{here.file}:{here.line}:{here.column}"
-            within = partial(_located, source, (index, item.kind))
-            if len(written) == 1 and isinstance(item.at, times.Moment) not in written:
+            within = partial(_located, source, (*at, item.kind))
+            if len(kinds) == 1 and isinstance(item.at, times.Moment) not in kinds:
                 mistakes.append(locate(Conflict(("at",), _MIXED)))
-            written.add(isinstance(item.at, times.Moment))
+            kinds.add(isinstance(item.at, times.Moment))
             changes.append(TimedChange(item.at, item.change(base), place, within))
         except ValidationError as error:
-            mistakes.extend(map(locate, diagnose(TimedItem, value, error, "the change")))
-            broken.append(_Broken(value, locate))
+            mistakes.extend(map(locate, diagnose(TimedItem, written, error, "the change")))
+            broken.append(_Broken(written, locate))
         except PolicyError as error:
             elsewhere.extend(error.mistakes)
-            broken.append(_Broken(value, locate))
+            broken.append(_Broken(written, locate))
     changes.sort(key=lambda change: change.at)
     if mistakes or elsewhere:
         if policy is not None:

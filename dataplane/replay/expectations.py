@@ -42,9 +42,9 @@ from dataplane._core.errors import check as raise_on_error
 from dataplane.connections import flow_protocol
 from dataplane.policy import fields
 from dataplane.policy.load import diagnose, in_order
-from dataplane.policy.mistakes import Conflict, PolicyError, alternatives, shown
+from dataplane.policy.mistakes import Conflict, Location, PolicyError, alternatives, shown
 from dataplane.policy.parts import CheckedModel
-from dataplane.policy.source import read, read_file
+from dataplane.policy.source import Source, read, read_file
 from dataplane.terminal import console as terminal
 from dataplane.verdict import (
     DIRECTION_WORDS,
@@ -220,6 +220,31 @@ class Expectation(CheckedModel):
         return differences
 
 
+def read_expectations(source: Source, where: Location, value: Any) -> list[tuple[str, Expectation]]:
+    """A list of expectations that stands at a place of a document, with the place of each as file:line.
+
+    Raises PolicyError with every mistake in it.
+    """
+    if not isinstance(value, list):
+        what = "the file is not a list" if not where else f"{shown(value)} is no list"
+        raise PolicyError([source.mistake(where, f"{what}: write an item for each expectation")])
+    if not value and not source.mistakes:
+        raise PolicyError([source.mistake(where, "nothing is expected: write an item for each expectation")])
+    items: list[tuple[str, Expectation]] = []
+    mistakes = list(source.mistakes)
+    for index, written in enumerate(value):
+        at = (*where, index)
+        here = source.mistake(at, f"expectation {shown(written)} is not allowed: write a mapping")
+        try:
+            items.append((f"{here.file}:{here.line}", Expectation.model_validate(written)))
+        except ValidationError as error:
+            found = diagnose(Expectation, written, error) if isinstance(written, dict) else ()
+            mistakes += [source.mistake((*at, *c.location), c.message, at_key=c.at_key) for c in found] or [here]
+    if mistakes:
+        raise PolicyError(in_order(mistakes))
+    return items
+
+
 @dataclass(frozen=True, slots=True)
 class Difference:
     """One field that is not as expected; None stands for none."""
@@ -287,22 +312,7 @@ class Expectations:
     def load(cls, path: str | Path) -> Self:
         """Reads a file of expectations, YAML or JSON. Raises PolicyError with every mistake in it."""
         source = read(*read_file(path))
-        if not isinstance(source.value, list):
-            raise PolicyError([source.mistake((), "the file is not a list: write an item for each expectation")])
-        if not source.value and not source.mistakes:
-            raise PolicyError([source.mistake((), "nothing is expected: write an item for each expectation")])
-        items: list[tuple[str, Expectation]] = []
-        mistakes = list(source.mistakes)
-        for index, value in enumerate(source.value):
-            here = source.mistake((index,), f"expectation {shown(value)} is not allowed: write a mapping")
-            try:
-                items.append((f"{here.file}:{here.line}", Expectation.model_validate(value)))
-            except ValidationError as error:
-                found = diagnose(Expectation, value, error) if isinstance(value, dict) else ()
-                mistakes += [source.mistake((index, *c.location), c.message, at_key=c.at_key) for c in found] or [here]
-        if mistakes:
-            raise PolicyError(in_order(mistakes))
-        return cls(items)
+        return cls(read_expectations(source, (), source.value))
 
     @property
     def total(self) -> int:

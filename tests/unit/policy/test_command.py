@@ -154,7 +154,13 @@ def test_help_names_the_commands() -> None:
         "explain",
         "import",
         "export",
+    assert re.findall(r"^  (\w+)  +\w", finished.stdout, re.MULTILINE) == [
         "learn",
+        "explain",
+        "test",
+        "run",
+        "ctl",
+    ]
         "run",
         "ctl",
     ]

@@ -1,0 +1,164 @@
+"""`dataplane test`: cases of what a policy should do, run (SPEC 8.6)."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, NoReturn
+
+import typer
+
+from dataplane.cli.output import say
+
+if TYPE_CHECKING:
+    from dataplane.insight.suite import Result
+
+EXIT_USAGE = 2
+_COLOURS = {"passed": typer.colors.GREEN, "failed": typer.colors.RED, "error": typer.colors.YELLOW}
+
+
+def run_cases(
+    paths: Annotated[
+        list[str],
+        typer.Argument(metavar="PATH...", help="Files *.test.yaml, and folders: all such files and cases in them."),
+    ],
+    keyword: Annotated[
+        list[str] | None,
+        typer.Option("-k", metavar="TEXT", help="Only cases with this in their name; may be repeated."),
+    ] = None,
+    stop: Annotated[bool, typer.Option("-x", help="Stop at the first case that does not pass.")] = False,
+    junit: Annotated[str | None, typer.Option(metavar="FILE", help="Write a report in JUnit's XML.")] = None,
+    watch: Annotated[bool, typer.Option("--watch", help="Run again whenever a file changes, until Ctrl-C.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print the results as JSON.")] = False,
+) -> None:
+    """Run cases of what a policy should do; exit status 1 when one fails, with what came instead and why.
+
+    A folder with policy.yaml and expect.yaml is a case, and so is a file *.test.yaml: a policy, packets one a line or a
+    capture, changes, expectations. Exit status 2: a case cannot be read; 3: a capture cannot.
+
+    \b
+    Examples:
+      dataplane test tests/ --junit report.xml
+      dataplane test ssh.test.yaml -k office -x --watch
+    """
+    _check_paths(paths, junit)
+    status = _run(paths, keyword or (), stop=stop, junit=junit, as_json=as_json)
+    if watch:
+        for _ in _changes(paths):
+            say("")
+            status = _run(paths, keyword or (), stop=stop, junit=junit, as_json=as_json)
+    raise typer.Exit(status)
+
+
+def _check_paths(paths: Sequence[str], junit: str | None) -> None:
+    from dataplane.outputs import OutputError, check_outputs
+
+    for path in paths:
+        if not Path(path).exists():
+            _refuse(f"{path}: there is no such file or folder: name files *.test.yaml, or folders of them")
+    try:
+        check_outputs({"--junit": junit}, paths)
+    except OutputError as error:
+        _refuse(str(error))
+    if junit:
+        _junit_library()
+
+
+def _run(paths: Sequence[str], keywords: Sequence[str], *, stop: bool, junit: str | None, as_json: bool) -> int:
+    from dataplane.insight.cases import find_cases
+    from dataplane.insight.suite import run_case
+
+    results: list[Result] = []
+    left_out = 0
+    for case in find_cases(paths):
+        if keywords and not any(keyword.lower() in case.name.lower() for keyword in keywords):
+            left_out += 1
+            continue
+        result = run_case(case)
+        results.append(result)
+        if not as_json:
+            _print(result)
+        if stop and result.status:
+            break
+    counts = {outcome: sum(r.outcome == outcome for r in results) for outcome in _COLOURS}
+    if as_json:
+        typer.echo(json.dumps({"cases": [r.to_dict() for r in results], **counts}, indent=2))
+    else:
+        _print_counts(counts, left_out, sum(r.seconds for r in results))
+    if junit:
+        _write_junit(results, junit)
+    if not results:
+        say("no case was run" + (f": none of {left_out} has {' or '.join(keywords)} in its name" if keywords else ""))
+        return EXIT_USAGE
+    # A case that could not be read is worse than one that failed (SPEC 7).
+    return next((status for status in (2, 3, 1) if any(r.status == status for r in results)), 0)
+
+
+def _print(result: Result) -> None:
+    typer.secho(result.outcome, fg=_COLOURS[result.outcome], nl=False)
+    say(f" {result.name}")
+    for line in result.told.splitlines():
+        say(f"  {line}")
+
+
+def _print_counts(counts: dict[str, int], left_out: int, seconds: float) -> None:
+    errors = counts["error"]
+    words = [f"{counts['passed']} passed", *([f"{counts['failed']} failed"] if counts["failed"] else [])]
+    words += [f"{errors} {'error' if errors == 1 else 'errors'}"] if errors else []
+    words += [f"{left_out} left out"] if left_out else []
+    say(f"{', '.join(words)} in {seconds:.2f} s")
+
+
+def _junit_library() -> None:
+    from dataplane.installation import how_to_install
+
+    try:
+        import junitparser  # noqa: F401
+    except ModuleNotFoundError:
+        _refuse(f"--junit needs junitparser: {how_to_install('test')}")
+
+
+def _write_junit(results: Iterable[Result], path: str) -> None:
+    from junitparser import Error, Failure, JUnitXml, TestCase, TestSuite
+
+    from dataplane.outputs import OutputFile
+
+    suite = TestSuite("dataplane")
+    for result in results:
+        file, _, name = result.name.partition("::")
+        case = TestCase(name or file, classname=file, time=result.seconds)
+        if result.status:
+            kind = Failure if result.outcome == "failed" else Error
+            told = kind(result.told.partition("\n")[0])
+            told.text = result.told
+            case.result = [told]
+        suite.add_testcase(case)
+    report = JUnitXml("dataplane")
+    report.add_testsuite(suite)
+    report.update_statistics()  # type: ignore[no-untyped-call]
+    try:
+        file_made = OutputFile(path)
+        report.write(file_made.path, pretty=True)
+        file_made.keep()
+    except OSError as error:
+        _refuse(f"{path}: it cannot be written: {error.strerror}")
+
+
+def _changes(paths: Sequence[str]) -> Iterable[object]:
+    """Each time that something changed beside the cases."""
+    from dataplane.installation import how_to_install
+
+    try:
+        from watchfiles import watch
+    except ModuleNotFoundError:
+        _refuse(f"--watch needs watchfiles: {how_to_install('test')}")
+    folders = {str(path if path.is_dir() else path.parent) for path in map(Path, paths)}
+    sys.stdout.flush()
+    return watch(*sorted(folders), raise_interrupt=False)
+
+
+def _refuse(sentence: str) -> NoReturn:
+    say(sentence, err=True)
+    raise typer.Exit(EXIT_USAGE)
