@@ -159,6 +159,7 @@ class Summary:
     reasons: Sequence[ReasonCount]
     states: dict[str, Traffic]
     causes: dict[str, Traffic]
+    consequences: dict[str, int]
     time_backwards: int
     connections: ConnectionCount
     floods: dict[str, FloodCount]
@@ -202,6 +203,7 @@ class Summary:
             "reasons": [asdict(reason) for reason in self.reasons],
             "states": {word: asdict(traffic) for word, traffic in self.states.items()},
             "causes": {word: asdict(traffic) for word, traffic in self.causes.items()},
+            "consequences": self.consequences,
             "time_backwards": self.time_backwards,
             "connections": asdict(self.connections),
             "floods": {word: asdict(flood) for word, flood in self.floods.items()},
@@ -257,6 +259,7 @@ def summarise(
         reasons=_reasons(told["checks"]),
         states=_traffics(told["states"]),
         causes=_traffics(told["causes"]),
+        consequences=told["consequences"],
         time_backwards=told["time_backwards"],
         connections=_connections(engine, told["connections"]),
         floods={word: FloodCount(**found) for word, found in told["floods"].items()},

@@ -112,10 +112,11 @@ def print_counters(counters: Mapping[str, Any]) -> None:
         ("verdict", "reason", "packets", "bytes"),
         [(c["verdict"], c["reason"], c["packets"], c["bytes"]) for c in counters["checks"]],
     )
+    before = counters.get("consequences", {})
     table(
         "Invalid or malformed because of",
-        ("cause", "packets", "bytes"),
-        [(word, c["packets"], c["bytes"]) for word, c in counters["causes"].items()],
+        ("cause", "packets", "bytes", "of flows denied before"),
+        [(word, c["packets"], c["bytes"], before.get(word, 0)) for word, c in counters["causes"].items()],
     )
     table(
         "Checks by state",
