@@ -215,6 +215,17 @@ def test_the_size_of_a_datagram_counts_the_header_of_its_first_fragment(
     assert answers(firewall, [again[1], again[0]])[1] in (expected, KNOWN if expected == ALLOWED else expected)
 
 
+@pytest.mark.parametrize(("size", "expected"), [(23, ("allow", "rule", "dns6")), (24, INVALID)])
+def test_the_size_of_a_datagram_counts_the_extension_headers_before_its_fragments(
+    firewall: DataPlane, size: int, expected: tuple[str, str, str | None]
+) -> None:
+    """SPEC 4.6, 4.7: of IPv6 what stands before the fragment header counts, 8 bytes here, and payload behind 65,504."""
+    hop_by_hop = bytes([44, 0, 1, 4, 0, 0, 0, 0])
+    begin = datagram(CLIENT6, SERVER6, 17, (4000, 53), bytes(100))[:96]
+    frames = [chained(0, begin, True, 17, hop_by_hop), chained(65504, bytes(size), False, 17, hop_by_hop)]
+    assert answers(firewall, frames) == [("allow", "rule", "dns6"), expected]
+
+
 def test_a_fragment_behind_the_end_is_invalid(firewall: DataPlane) -> None:
     """SPEC 4.6."""
     frames = parts(53)
