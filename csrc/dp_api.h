@@ -654,6 +654,13 @@ int dp_flow_log_add(struct dp_flow_log *log, const struct dp_record *records, co
 int dp_flow_log_finish(struct dp_flow_log *log);
 /* Takes at most `n` flows that are given out; returns how many. */
 int dp_flow_log_take(struct dp_flow_log *log, struct dp_flow_record *out, uint32_t n);
+/*
+ * The Community ID (version 1, seed 0) of each flow, by which other programs know it: of DP_COMMUNITY_ID_SIZE bytes the
+ * first 30, and zeros behind them; all zeros for ARP and what is no IP.
+ */
+enum { DP_COMMUNITY_ID_SIZE = 32 };
+void dp_community_ids(const struct dp_flow_record *records, uint32_t n, char *out);
+
 /* ---- the history of single connections, for an explanation (history.h) ---- */
 
 /*

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import re
 import socket
-from base64 import b64encode
 from collections.abc import Iterator
 from struct import Struct
 from typing import Any, NamedTuple
@@ -15,18 +13,10 @@ from dataplane._core import ffi, lib
 from dataplane.policy.fields import PROTOCOL_NAMES, PROTOCOL_NUMBERS
 from dataplane.verdict import CONN_STATE_WORDS, FLOW_END_WORDS, ORIGIN_WORDS, REASON_WORDS, VERDICT_WORDS, Names
 
-_ICMP, _ICMPV6 = PROTOCOL_NUMBERS["icmp"], PROTOCOL_NUMBERS["icmpv6"]
-_COMMUNITY_ID_PORTS = {PROTOCOL_NUMBERS[name] for name in ("tcp", "udp", "sctp")}
-#: The reply of a request and the other way round, as the specification of Community ID pairs them.
-_COUNTERPARTS = {
-    protocol: {a: b for pair in pairs for a, b in (pair, pair[::-1])}
-    for protocol, pairs in (
-        (_ICMP, ((8, 0), (10, 9), (13, 14), (15, 16), (17, 18))),
-        (_ICMPV6, ((128, 129), (130, 131), (133, 134), (135, 136), (139, 140), (144, 145))),
-    )
-}
+_WITHOUT_PORTS = (PROTOCOL_NUMBERS["icmp"], PROTOCOL_NUMBERS["icmpv6"])
 #: A `struct dp_flow_record`.
 _RECORD = Struct("=16s16s2H6BHI3Q5Q2I6B2x")
+_ID = Struct(f"{lib.DP_COMMUNITY_ID_SIZE}s")
 assert _RECORD.size == ffi.sizeof("struct dp_flow_record")
 
 
@@ -70,52 +60,25 @@ class FlowRecord(NamedTuple):
 FIELDS = FlowRecord._fields[:22]
 
 
-def community_id(
-    protocol: int, source: bytes, destination: bytes, ports: tuple[int, int] | None, *, one_way: bool = False
-) -> str:
-    """The Community ID (version 1, seed 0) of a flow, the same for both directions unless it is `one_way`.
-
-    `source` and `destination` are 4 or 16 bytes; `ports` are those of TCP, UDP and SCTP, or what `icmp_ports` gives,
-    None for all else.
-    """
-    low, high = ports or (0, 0)
-    if not one_way and (destination, high) < (source, low):
-        source, destination, low, high = destination, source, high, low
-    data = b"\0\0" + source + destination + bytes((protocol, 0))
-    if ports is not None:
-        data += low.to_bytes(2) + high.to_bytes(2)
-    return "1:" + b64encode(hashlib.sha1(data, usedforsecurity=False).digest()).decode()
-
-
-def icmp_ports(protocol: int, icmp_type: int, icmp_code: int) -> tuple[tuple[int, int], bool]:
-    """What stands for the ports of an ICMP message in its Community ID, and whether it is one-way."""
-    counterpart = _COUNTERPARTS[protocol].get(icmp_type)
-    return ((icmp_type, icmp_code), True) if counterpart is None else ((icmp_type, counterpart), False)
-
-
 def flow_records(array: Any, n: int, names: Names) -> Iterator[FlowRecord]:
     """The first `n` of an array of `struct dp_flow_record` as values."""
-    for record in _RECORD.iter_unpack(ffi.buffer(array, n * _RECORD.size)):
-        yield _flow_record(record, names)
+    ids = ffi.new("char[]", n * lib.DP_COMMUNITY_ID_SIZE)
+    lib.dp_community_ids(array, n, ids)
+    records = _RECORD.iter_unpack(ffi.buffer(array, n * _RECORD.size))
+    for record, (identifier,) in zip(records, _ID.iter_unpack(ffi.buffer(ids)), strict=False):
+        yield _flow_record(record, identifier.rstrip(b"\0").decode() or None, names)
 
 
-def _flow_record(record: tuple[Any, ...], names: Names) -> FlowRecord:
+def _flow_record(record: tuple[Any, ...], identifier: str | None, names: Names) -> FlowRecord:
     source, destination, source_port, destination_port, family, protocol, arp, icmp, icmp_type, icmp_code = record[:10]
     first, last, first_packet, packets_in, bytes_in, packets_out, bytes_out, denied, zone, rule = record[12:22]
     origin, direction, verdict, reason, state, end = record[22:]
     if family == 4:
         source, destination = source[:4], destination[:4]
-    has_ports = (source_port or destination_port) and protocol not in _COUNTERPARTS
+    has_ports = (source_port or destination_port) and protocol not in _WITHOUT_PORTS
     word: str | int | None = PROTOCOL_NAMES.get(protocol, protocol)
-    identifier = None
     if arp or not family:
         word = "arp" if arp else None
-    elif icmp:
-        ports, one_way = icmp_ports(protocol, icmp_type, icmp_code)
-        identifier = community_id(protocol, source, destination, ports, one_way=one_way)
-    else:
-        known = (source_port, destination_port) if has_ports and protocol in _COMMUNITY_ID_PORTS else None
-        identifier = community_id(protocol, source, destination, known)
     here: tuple[str | None, int | None]
     here = _address(family, source), source_port if has_ports else None
     there = _address(family, destination), destination_port if has_ports else None

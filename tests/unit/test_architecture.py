@@ -50,6 +50,7 @@ ARROWS: dict[str, set[str]] = {
     "flow_log": {"engine"},
     "retired": {"engine", "connections"},
     "history": {"connections"},
+    "community_id": {"packet"},
     "spoof": {"endpoints", "served"},
     "judge": {"engine", "tcp"},
     "control": {"judge", "bytes", "discovery"},
