@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from dataplane.cli.lint import EXIT_FOUND, Format, kinds, print_findings
 from dataplane.cli.output import reader_may_leave, say
 from dataplane.terminal import console as terminal
 
@@ -26,16 +27,44 @@ def check(
         list[str] | None, typer.Option(help="With --live: an uplink besides the policy's; may be repeated.")
     ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print the report as JSON.")] = False,
+    lint: Annotated[
+        bool, typer.Option("--lint", help="Report rules and groups that do nothing, and what is open to everybody.")
+    ] = False,
+    how: Annotated[
+        Format | None, typer.Option("--format", help="With --lint: text (the default), json, sarif or github.")
+    ] = None,
+    fail_on: Annotated[
+        str | None,
+        typer.Option(metavar="KIND,...", help="With --lint: exit status 1 where there is a finding of these kinds."),
+    ] = None,
 ) -> None:
-    """Check a policy document: report every mistake in it, or what is in it and how much of its quotas it uses."""
-    from dataplane.policy import Policy, PolicyError
+    """Check a policy document: report every mistake in it, or what is in it and how much of its quotas it uses.
 
+    \b
+    dataplane check policy.yaml
+    dataplane check policy.yaml --lint --fail-on shadowed,open-to-any
+    """
+    from dataplane.policy import Policy, PolicyError
+    from dataplane.policy.load import load_document
+
+    if not lint and (how is not None or fail_on is not None):
+        raise typer.BadParameter("--format and --fail-on are for findings: add --lint")
+    failing = kinds(fail_on)
+    how = how or (Format.json if as_json else Format.text)
     try:
-        loaded = Policy.load(policy)
+        loaded, source = load_document(Policy, policy)
     except PolicyError as error:
-        _print_mistakes(error, as_json=as_json)
+        _print_mistakes(error, as_json=as_json or how is Format.json)
         raise typer.Exit(EXIT_INVALID) from None
-    report = _report("<stdin>" if policy == "-" else policy, loaded)
+    name = "<stdin>" if policy == "-" else policy
+    if lint:
+        from dataplane.insight.lint import lint_document
+
+        found = lint_document(loaded, source)
+        with reader_may_leave():
+            print_findings(name, found, how)
+        raise typer.Exit(EXIT_FOUND if any(located.finding.kind in failing for located in found) else 0)
+    report = _report(name, loaded)
     missing = _missing(loaded, uplink or []) if live else []
     if live:
         report["missing"] = missing

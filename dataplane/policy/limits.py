@@ -10,7 +10,7 @@ from dataplane.policy.fields import address_text
 from dataplane.policy.mistakes import Conflict, shown
 
 if TYPE_CHECKING:
-    from dataplane.policy.model import Policy, SecurityGroup
+    from dataplane.policy.model import Instance, Policy, SecurityGroup
     from dataplane.policy.rule import SecurityGroupRule
 
 #: The most counted rules of one security group, direction and ethertype.
@@ -49,7 +49,12 @@ def quota_conflicts(group: SecurityGroup) -> Iterator[Conflict]:
 
 def warnings(policy: Policy) -> tuple[str, ...]:
     """What is allowed and better avoided, one sentence each."""
-    return (*_crowded(policy), *_unused_groups(policy), *_without_rules(policy), *_open_logins(policy))
+    return (
+        *_crowded(policy),
+        *map(unused_words, unused_groups(policy)),
+        *_without_rules(policy),
+        *_open_logins(policy),
+    )
 
 
 def _crowded(policy: Policy) -> Iterator[str]:
@@ -67,30 +72,51 @@ def _crowded(policy: Policy) -> Iterator[str]:
             )
 
 
-def _unused_groups(policy: Policy) -> Iterator[str]:
+def unused_groups(policy: Policy) -> Iterator[SecurityGroup]:
+    """Groups that no instance is in and that no rule of another group names."""
     used = set(policy.members_by_group)
     for group in policy.security_groups:
         used.update(remote for remote in group.remote_groups if remote != group.id)
-    for group in policy.security_groups:
-        if group.id not in used:
-            yield f"security group {shown(group.id)} is not used: no instance is in it and no rule elsewhere names it"
+    return (group for group in policy.security_groups if group.id not in used)
 
 
-def _without_rules(policy: Policy) -> Iterator[str]:
-    """Addresses that nothing can come to or from: no rule of the instance's groups is of their family."""
+def unused_words(group: SecurityGroup) -> str:
+    """What is said of one of `unused_groups`."""
+    return f"security group {shown(group.id)} is not used: no instance is in it and no rule elsewhere names it"
+
+
+def without_rules(policy: Policy) -> Iterator[tuple[Instance, str]]:
+    """Addresses that nothing can come to or from: no rule of their instance's groups is of their family."""
     families = {
         group.id: {rule.ethertype for rule in group.security_group_rules if rule.enabled}
         for group in policy.security_groups
     }
     for instance in policy.instances:
         missing = _FAMILIES.difference(*(families[group] for group in instance.security_groups))
-        for ethertype in sorted(missing):
-            address = next((a for a in instance.addresses if (":" in a) == (ethertype == "IPv6")), None)
-            if address is not None:
-                yield (
-                    f"instance {shown(instance.id)} has the address {address}, and its security groups have no"
-                    f" {ethertype} rule: nothing passes to or from it"
-                )
+        for address in instance.addresses if missing else ():
+            if _family(address) in missing:
+                yield instance, address
+
+
+def without_rules_words(instance: Instance, address: str) -> str:
+    """What is said of one of `without_rules`."""
+    return (
+        f"instance {shown(instance.id)} has the address {address}, and its security groups have no"
+        f" {_family(address)} rule: nothing passes to or from it"
+    )
+
+
+def _family(address: str) -> str:
+    return "IPv6" if ":" in address else "IPv4"
+
+
+def _without_rules(policy: Policy) -> Iterator[str]:
+    """One warning for all addresses of an instance and a family."""
+    warned = set[tuple[str, str]]()
+    for instance, address in without_rules(policy):
+        if (instance.id, _family(address)) not in warned:
+            warned.add((instance.id, _family(address)))
+            yield without_rules_words(instance, address)
 
 
 def _open_logins(policy: Policy) -> Iterator[str]:

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
     Part = Model | SecurityGroupRule
 
-__all__ = ["PolicyError", "diagnose", "load", "parse", "salvaged", "validated"]
+__all__ = ["PolicyError", "diagnose", "load", "load_document", "parse", "parse_document", "salvaged", "validated"]
 
 P = TypeVar("P", bound="Policy")
 M = TypeVar("M", bound="Model")
@@ -43,11 +43,21 @@ def load(model: type[P], path: str | Path) -> P:
 
 def parse(model: type[P], data: str | bytes, name: str) -> P:
     """`Policy.parse`."""
+    return parse_document(model, data, name)[0]
+
+
+def load_document(model: type[P], path: str | Path) -> tuple[P, Source]:
+    """As `load`, with the document, which knows the place of everything in it."""
+    return parse_document(model, *read_file(path))
+
+
+def parse_document(model: type[P], data: str | bytes, name: str) -> tuple[P, Source]:
+    """As `parse`, with the document."""
     with _no_collection():
         source = read(data, name)
         if source.value is None:
             raise PolicyError([source.mistake((), "the document is empty: write security_groups and instances")])
-        return validated(source, model)
+        return validated(source, model), source
 
 
 def validated(source: Source, model: type[M]) -> M:

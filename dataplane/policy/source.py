@@ -83,6 +83,15 @@ class Source:
         line, column = position or (place.line, place.column)
         return Mistake(self.name, line, column, dotted(location), message)
 
+    def line(self, location: Location) -> int:
+        """The line, from 1, of a value; of the nearest one around it where there is no such value."""
+        place = self._places()
+        for part in location:
+            if part not in place.parts:
+                break
+            place = place.parts[part]
+        return place.line
+
     def _places(self) -> Place:
         """The place of the whole document; those of a JSON text are looked for when somebody asks."""
         if self._root is None:
