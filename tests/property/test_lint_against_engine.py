@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import json
 import os
-import re
 from collections.abc import Iterable, Iterator
 from ipaddress import ip_address
 from typing import Any
@@ -211,9 +210,8 @@ def read(packet: str, direction: str) -> Point:
     remote = source if direction == "ingress" else destination
     selector = number << 16
     if number in (6, 17, 33, 132, 136):
-        remote, port = (re.fullmatch(r"(.+):(\d+)", end)[1] for end in (remote, destination))  # type: ignore[index]
         selector |= int(destination.rpartition(":")[2])
-        remote = remote.strip("[]")
+        remote = remote.rpartition(":")[0].strip("[]")
     elif number in (1, 58):
         kind, _, code = rest[0].partition("/")
         names = ICMP_TYPES if number == 1 else ICMPV6_TYPES
