@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 
 import pytest
 from pydantic_sarif.model import StaticAnalysisResultsFormatSarifVersion210JsonSchema as Sarif
 
+from dataplane.insight.exposure import PORTS
 from dataplane.insight.lint import KINDS
-from tests.unit.policy.test_command import run
+from tests.unit.policy.test_command import ROOT, run
 
 POLICY = """\
 security_groups:
@@ -86,7 +88,16 @@ def test_text_has_a_place_a_sentence_and_a_packet_at_80_columns(policy: Path) ->
         '  tcp 10.0.0.1:40000 > 192.168.0.10:22 S: taken by rule "A01"',
     ]
     assert max(map(len, lines)) <= 80
-    assert " ".join(lines[-2:]).startswith("policy.yaml: 8 findings: 3 shadowed, 1 empty-remote,")
+    assert "policy.yaml: 8 findings: 3 shadowed, 1 empty-remote," in " ".join(lines)
+
+
+def test_the_page_has_every_kind_and_every_port() -> None:
+    page = (ROOT / "docs/lint.md").read_text()
+    assert [kind for kind in KINDS if f"| `{kind}` |" not in page] == []
+    listed = page.partition("| remote login |")[2].partition("\n\n")[0]
+    numbers = {int(number) for number in re.findall(r"\b\d+\b", listed)}
+    assert numbers == {number for _, number, _ in PORTS}
+    assert [service for _, _, service in PORTS if service not in listed] == []
 
 
 def test_a_policy_without_findings_says_so(tmp_path: Path) -> None:
