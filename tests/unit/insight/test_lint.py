@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from dataplane import DataPlane
-from dataplane.insight.judged import never_judged
+from dataplane.insight.never_judged import never_judged
 from dataplane.insight.lint import Finding, lint
 from dataplane.policy import Policy
 from tests.property.frames import datagram, ethernet, icmp, packet, tcp
