@@ -262,8 +262,10 @@ static enum dp_flow_end end_of(struct dp_flow_log *log, const struct dp_entry *e
         return DP_FLOW_EXPIRED;
     if (evicted)
         return DP_FLOW_EVICTED;
-    /* A new SYN took its place; else it was taken out with its instance, or by hand. */
-    return ct->config.reopens[e->state] ? DP_FLOW_CLOSED : DP_FLOW_DISCONNECTED;
+    /* A new SYN took its place; or it is taken out with its instance, or by hand. */
+    if (ct->zones[e->zone_protocol >> 8].present && ct->config.reopens[e->state])
+        return DP_FLOW_CLOSED;
+    return DP_FLOW_DISCONNECTED;
 }
 
 static struct ended ended_of(const struct dp_flow_log *log, uint32_t entry, enum dp_flow_end end)

@@ -14,7 +14,7 @@ for it, as in the engine.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass
 from ipaddress import ip_address
 from typing import Any
@@ -27,6 +27,8 @@ from dataplane.policy.write import document
 from dataplane.replay import Captures, Replay, Summary
 from dataplane.replay.flows import FlowLog
 
+#: Of what a flow is known by: all but the kind of an ICMP message.
+_SIDES = 6
 #: How often rules are completed by what the captures show under them.
 _ROUNDS = 8
 
@@ -72,19 +74,35 @@ def learn(policy: Policy, captures: Sequence[str], *, progress: Callable[[], Non
 
 
 class _Flows:
-    """The flows of one replay, as a writer of a flow log."""
+    """What of the flows of one replay matters, as a writer of a flow log: floods leave little here.
 
-    def __init__(self) -> None:
-        self.all: list[FlowRecord] = []
+    `answered` are all answered connections; `opened` the ends of all TCP connections; `refused` denied flows whose
+    addresses and ports are among `wanted`, that no rule matched.
+    """
+
+    def __init__(self, wanted: Collection[tuple[Any, ...]] = ()) -> None:
+        self.answered: list[FlowRecord] = []
+        self.opened: set[tuple[Any, ...]] = set()
+        self.refused: list[FlowRecord] = []
+        self.connections = 0
+        self.denied_tcp = False
+        self._wanted = wanted
 
     def write(self, flows: Sequence[FlowRecord]) -> None:
-        self.all += flows
+        for flow in flows:
+            if flow.verdict == "allow":
+                self.connections += 1
+                if flow.protocol == "tcp":
+                    self.opened.add(_ends(flow))
+                if flow.packets_in and flow.packets_out:
+                    self.answered.append(flow)
+            else:
+                self.denied_tcp = self.denied_tcp or flow.protocol == "tcp"
+                if flow.reason == "no-rule-matched" and _ends(flow)[:_SIDES] in self._wanted:
+                    self.refused.append(flow)
 
     def close(self) -> None:
         """All is in memory."""
-
-    def answered(self) -> list[FlowRecord]:
-        return [flow for flow in self.all if flow.packets_in and flow.packets_out]
 
 
 def _ends(flow: FlowRecord) -> tuple[Any, ...]:
@@ -129,9 +147,9 @@ class _Learning:
 
     # ---- replays ----
 
-    def _replayed(self, values: dict[str, Any]) -> tuple[_Flows, Summary]:
+    def _replayed(self, values: dict[str, Any], wanted: Collection[tuple[Any, ...]] = ()) -> tuple[_Flows, Summary]:
         engine = Engine(Policy.model_validate(values))
-        flows = _Flows()
+        flows = _Flows(wanted)
         with Captures(self._captures) as opened:
             log = FlowLog(engine, flows)
             summary = Replay(engine, opened, observers=[log], progress=self._progress).run()
@@ -173,24 +191,21 @@ class _Learning:
 
     def learned(self) -> Learned:
         flows, summary = self._open(loose=False)
-        answered = flows.answered()
+        answered = flows.answered
         mid_stream: list[FlowRecord] = []
         loose = self._policy.conntrack.tcp_loose
-        if not loose and any(flow.verdict == "deny" and flow.protocol == "tcp" for flow in flows.all):
-            opened = {_ends(flow) for flow in flows.all if flow.verdict == "allow"}
+        if not loose and flows.denied_tcp:
             again, _ = self._open(loose=True)
-            mid_stream = [flow for flow in again.answered() if flow.protocol == "tcp" and _ends(flow) not in opened]
+            mid_stream = [flow for flow in again.answered if flow.protocol == "tcp" and _ends(flow) not in flows.opened]
             loose = bool(mid_stream)
             if loose:
                 # With tcp_loose late segments pass too, and count.
-                whole = {(*_ends(flow), flow.origin): flow for flow in again.answered()}
+                whole = {(*_ends(flow), flow.origin): flow for flow in again.answered}
                 answered = [*(whole.get((*_ends(flow), flow.origin), flow) for flow in answered), *mid_stream]
-        needs = _needs(answered)
-        return self._completed(needs, flows, summary, answered, mid_stream, loose=loose)
+        return self._completed(flows, summary, answered, mid_stream, loose=loose)
 
     def _completed(
         self,
-        needs: dict[Need, Evidence],
         flows: _Flows,
         summary: Summary,
         answered: list[FlowRecord],
@@ -198,48 +213,34 @@ class _Learning:
         *,
         loose: bool,
     ) -> Learned:
-        """The rules for `needs`, and for what the answered connections turn out to need besides."""
-        wanted = {_ends(flow) for flow in answered}
+        """The rules for the answered connections, and for what these turn out to need besides."""
+        needs: dict[Need, Evidence] = {}
+        for flow in answered:
+            needs.setdefault(_need(flow), Evidence()).add(1, flow.first_packet)
         instances = [instance.id for instance in self._policy.instances]
+        wanted = {_ends(flow)[:_SIDES] for flow in answered}
         for _ in range(_ROUNDS):
             rules, groups, notes = learned_rules(needs, instances)
             values = self._document(rules, groups, loose=loose)
-            under, _ = self._replayed(values)
-            missing = Counter(map(_passed, answered)) - Counter(map(_passed, under.all))
-            lost = {key[:7] for key in missing}
-            more = [
-                flow
-                for flow in under.all
-                if flow.verdict == "deny"
-                and flow.reason == "no-rule-matched"
-                and flow.protocol is not None
-                and flow.packets_denied
-                and _ends(flow)[:6] in {ends[:6] for ends in lost & wanted}
-                and _need(flow) not in needs
-            ]
+            under, _summary = self._replayed(values, wanted)
+            missing = Counter(map(_passed, answered)) - Counter(map(_passed, under.answered))
+            lost = {key[:_SIDES] for key in missing}
+            more = [flow for flow in under.refused if _ends(flow)[:_SIDES] in lost and _need(flow) not in needs]
             if not more:
                 break
             for flow in more:
                 needs.setdefault(_need(flow), Evidence()).add(1, flow.first_packet)
         notes = [*notes, *_sentences(answered, mid_stream, missing)]
-        connections = sum(flow.verdict == "allow" for flow in flows.all)
         return Learned(
             policy=Policy.model_validate(values),
             document=values,
             summary=summary,
             answered=len(answered),
-            left_out=max(connections + len(mid_stream) - len(answered), 0),
+            left_out=max(flows.connections + len(mid_stream) - len(answered), 0),
             mid_stream=len(mid_stream),
             rules=sum(map(len, rules.values())),
             notes=notes,
         )
-
-
-def _needs(answered: Iterable[FlowRecord]) -> dict[Need, Evidence]:
-    needs: dict[Need, Evidence] = {}
-    for flow in answered:
-        needs.setdefault(_need(flow), Evidence()).add(1, flow.first_packet)
-    return needs
 
 
 def _sentences(

@@ -116,6 +116,17 @@ def test_a_port_used_again_is_another_connection(tmp_path: Path) -> None:
     assert one["community_id"] == other["community_id"]
 
 
+def test_an_instance_that_is_taken_out_loses_its_connections(tmp_path: Path) -> None:
+    """SPEC 8.2, `end` disconnected: also of one that was closing."""
+    (tmp_path / "other.yaml").write_text("instances: [{id: another, addresses: [10.0.0.2]}]\n")
+    packets = timed((0, [*handshake(4000), segment(4000, "FA", 101, 901), *handshake(4001)]), (9, handshake(4002)))
+    flows = flows_of(tmp_path, packets, changes=f"- {{at: 5, apply_policy: {tmp_path / 'other.yaml'}}}\n")
+    assert [(flow["instance"], flow["state"], flow["end"]) for flow in flows] == [
+        ("server", "FIN_WAIT", "disconnected"),
+        ("server", "ESTABLISHED", "disconnected"),
+    ]
+
+
 def test_a_full_table_evicts(tmp_path: Path) -> None:
     """SPEC 8.2 and 4.9: `evicted` is who had to make room."""
     packets = timed((0, [segment(port, "S", 1, 0) for port in range(4000, 4005)]))
