@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 
 from dataplane import DataPlane
-from dataplane.insight.never_judged import never_judged
 from dataplane.insight.lint import Finding, lint
+from dataplane.insight.never_judged import never_judged
 from dataplane.policy import Policy
 from tests.property.frames import datagram, ethernet, icmp, packet, tcp
 
