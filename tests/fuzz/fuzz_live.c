@@ -10,7 +10,11 @@
  * other; nothing leaves by the port that it came by, nor under another's MAC or address; fragments wait within their
  * bounds; of each copy of it, one for the port that its MAC leads to, or one for every port, exactly one is true: it
  * was sent, was dropped with a cause, was denied, or is held.
+ *
+ * A REPLAY goes on beside it: the same frame, as one of a capture by port, must meet the same, to the last byte of its
+ * record (SPEC 7, "At a port").
  */
+#include "../../csrc/io/by_port.h"
 #include "../../csrc/io/firewall.h"
 #include "arena.h"
 
@@ -56,7 +60,7 @@ static void make(struct parts *parts)
     struct dp_balancer_address balancer = {.address = {10, 0, 0, 14}, .family = 4, .balancer = 1, .has_port = 1};
     struct dp_backend backend = {1, 0};
 
-    parts->config = (struct dp_conntrack_config){.max_entries = 64};
+    parts->config = (struct dp_conntrack_config){.max_entries = 64, .control_rate = 10, .control_burst = 20};
     for (int s = 0; s < DP_CONN_STATES; s++)
         parts->config.timeout_ns[s] = 30000000000u;
     for (int i = 0; i < 3; i++)
@@ -74,11 +78,21 @@ static void make(struct parts *parts)
     }
 }
 
-static struct dp_firewall *start(const struct parts *parts)
+/* A firewall, and what replays its frames. */
+struct both {
+    struct dp_firewall *firewall;
+    struct dp_engine *engine;
+    struct dp_by_port *ports;
+    struct dp_capture_interface interface[PORTS];
+};
+
+static struct both start(const struct parts *parts)
 {
     static const uint64_t seed[2] = {1, 2};
-    struct dp_zone_tables zones[2];
-    struct dp_firewall *firewall;
+    static char *const names[PORTS] = {"tap-a", "tap-b", "eth0", "elb0"};
+    struct dp_zone_tables zones[2] = {{.zone = 0}};
+    struct dp_named_port named[PORTS];
+    struct both both = {.ports = dp_by_port_new()};
 
     for (uint32_t z = 0; z < 2; z++) {
         zones[z].zone = z;
@@ -86,16 +100,21 @@ static struct dp_firewall *start(const struct parts *parts)
     }
     struct dp_policy_update update = {
         .zones = zones, .n_zones = 2, .endpoints = parts->endpoints, .config = &parts->config};
-    must(dp_firewall_new(&parts->config, seed, 1, &firewall) == 0);
-    must(dp_firewall_update(firewall, &update) == 0);
+    must(both.ports && dp_engine_new(&parts->config, seed, &both.engine) == 0);
+    must(dp_engine_update(both.engine, &update) == 0);
+    must(dp_firewall_new(&parts->config, seed, 1, &both.firewall) == 0);
+    must(dp_firewall_update(both.firewall, &update) == 0);
     for (int p = 0; p < PORTS; p++) {
         struct dp_port port = {
             .zone = p <= B ? p : DP_ZONE_NONE, .balancer = p == BALANCER, .guarded = p <= B, .has_mac = p != UPLINK};
 
         memcpy(port.mac, macs[p], 6);
-        must(dp_firewall_add_port(firewall, &port, &parts->theirs[p]) == p);
+        must(dp_firewall_add_port(both.firewall, &port, &parts->theirs[p]) == p);
+        named[p] = (struct dp_named_port){names[p], port};
+        both.interface[p] = (struct dp_capture_interface){.name = names[p]};
     }
-    return firewall;
+    must(dp_by_port_set(both.ports, named, PORTS, -1) == 0);
+    return both;
 }
 
 /* ---- what holds after each frame ---- */
@@ -239,13 +258,44 @@ static void check_held(const struct dp_worker *w)
     must(used == w->n_held && dp_fragments_waiting(w->engine->fragments) <= DP_HELD_MAX && w->engine->n_resolved == 0);
 }
 
+/* ---- the replay ---- */
+
+static void resolve(struct both *both)
+{
+    struct dp_resolution resolution;
+
+    while (dp_engine_resolved(both->engine, &resolution, 1) == 1)
+        dp_by_port_resolved(both->ports, both->engine, &resolution);
+}
+
+static void check_replay(struct both *both, uint32_t in, const uint8_t *data, uint32_t length)
+{
+    const struct dp_worker *w = &both->firewall->worker[0];
+    struct dp_frame frame = {.time_ns = w->now_ns,
+                             .data = data,
+                             .captured = length,
+                             .length = length,
+                             .link = DP_LINK_ETHERNET,
+                             .flags = DP_FRAME_RECEIVED,
+                             .interface = in + 1};
+    struct dp_record record;
+
+    /* It is not taken from its port. */
+    if (length < 14)
+        return;
+    must(dp_by_port_concerns(both->ports, &frame, &both->interface[in]));
+    dp_by_port_judge(both->ports, both->engine, &frame, &both->interface[in], &record, NULL);
+    must(memcmp(&record, &w->record[0], sizeof record) == 0);
+    resolve(both);
+}
+
 /* ---- one step ---- */
 
-static size_t pass(const struct parts *parts, struct dp_firewall *firewall, const uint8_t *data, size_t size)
+static size_t pass(const struct parts *parts, struct both *both, const uint8_t *data, size_t size)
 {
     static uint8_t frame[DP_VNET_HEADER + LENGTH_MAX];
     static const uint8_t everybody[6] = {255, 255, 255, 255, 255, 255};
-    struct dp_worker *w = &firewall->worker[0];
+    struct dp_worker *w = &both->firewall->worker[0];
     size_t length = (size_t)(data[2] << 8 | data[3]) % LENGTH_MAX;
     uint32_t in = data[0] % PORTS, to = data[1] >> 1 & 7, held;
     uint64_t numbers[DP_HELD_SLOTS], copies, counted;
@@ -262,11 +312,13 @@ static size_t pass(const struct parts *parts, struct dp_firewall *firewall, cons
     w->now_ns += steps_ns[data[0] >> 5];
     dp_engine_advance(w->engine, w->now_ns);
     dp_forward_resolved(w);
+    dp_engine_advance(both->engine, w->now_ns);
+    resolve(both);
     before = account_of(w);
     held = w->n_held;
     for (uint32_t slot = 0; slot < DP_HELD_SLOTS; slot++)
         numbers[slot] = w->held[slot].used ? w->held[slot].number : UINT64_MAX;
-    copies = copies_of(firewall, frame + DP_VNET_HEADER, length, in);
+    copies = copies_of(both->firewall, frame + DP_VNET_HEADER, length, in);
     must(write(parts->ours[in], frame, DP_VNET_HEADER + length) == (ssize_t)(DP_VNET_HEADER + length));
     dp_receive(w, in);
     after = account_of(w);
@@ -278,28 +330,31 @@ static size_t pass(const struct parts *parts, struct dp_firewall *firewall, cons
         must(counted == copies || (counted == 1 && after.verdicts - before.verdicts <= 1));
     else
         must(after.sent + after.gone > before.sent + before.gone || w->n_held > held);
-    check_sender(firewall, frame + DP_VNET_HEADER, length);
+    check_sender(both->firewall, frame + DP_VNET_HEADER, length);
     check_held(w);
+    check_replay(both, in, frame + DP_VNET_HEADER, (uint32_t)length);
     return 4 + length;
 }
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
     static struct parts parts;
-    struct dp_firewall *firewall;
+    struct both both;
 
     if (!parts.endpoints)
         make(&parts);
-    firewall = start(&parts);
-    firewall->worker[0].now_ns = UINT64_C(2000000000000000000);
+    both = start(&parts);
+    both.firewall->worker[0].now_ns = UINT64_C(2000000000000000000);
     for (int n = 0; size >= 4 && n < FRAMES_MAX; n++) {
-        size_t used = pass(&parts, firewall, data, size);
+        size_t used = pass(&parts, &both, data, size);
 
         data += used;
         size -= used;
     }
-    check_stations(firewall);
-    dp_firewall_free(firewall);
+    check_stations(both.firewall);
+    dp_firewall_free(both.firewall);
+    dp_engine_free(both.engine);
+    dp_by_port_free(both.ports);
     arena_reset();
     return 0;
 }
