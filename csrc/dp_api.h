@@ -109,9 +109,9 @@ uint32_t dp_link_of(uint32_t link_type);
 
 /*
  * What is known of a frame besides its bytes: its transport checksum is not complete yet, or was found right; it was
- * received by the interface at which it was seen, or sent by it.
+ * received by the interface at which it was seen, or sent by it; it stands in an enhanced packet block of pcapng.
  */
-enum { DP_FRAME_CHECKSUM_OFFLOADED = 1, DP_FRAME_RECEIVED = 2, DP_FRAME_SENT = 4 };
+enum { DP_FRAME_CHECKSUM_OFFLOADED = 1, DP_FRAME_RECEIVED = 2, DP_FRAME_SENT = 4, DP_FRAME_IN_BLOCK = 8 };
 
 /* One frame as it was seen; `captured` bytes of its `length` on the wire are at `data`. */
 struct dp_frame {
@@ -936,14 +936,53 @@ struct dp_replay;
 /* Merges distinct captures by time, ties in the order given; they stay the caller's and must outlive the replay. */
 int dp_replay_new(struct dp_capture **captures, uint32_t n, struct dp_replay **replay);
 void dp_replay_free(struct dp_replay *replay);
-/* An interface as a pcapng capture tells of it: its name, NULL where it has none, and its number in its section. */
+/*
+ * An interface as a pcapng capture tells of it: its name, NULL where it has none, its number in its section, and the
+ * body of the block that describes it, in the byte order of the machine or (`swapped`) the other one.
+ */
 struct dp_interface {
     const char *name;
+    const uint8_t *body;
+    uint32_t size;
     uint32_t number;
+    uint32_t swapped;
 };
 /* The interfaces that struct dp_seen has named so far: how many, and the one of that number; names last as captures. */
 uint32_t dp_replay_interfaces(const struct dp_replay *replay);
 struct dp_interface dp_replay_interface(const struct dp_replay *replay, uint32_t number);
+
+/*
+ * A frame as it was captured, followed by its `captured` bytes and `options` bytes of pcapng's options, filled up to
+ * `size` in all, a multiple of 8. `interface` as in struct dp_seen; `timestamp` is in the interface's units, where the
+ * frame stood in a block that has one (`in_block`).
+ */
+struct dp_kept_frame {
+    uint64_t time_ns;
+    uint64_t timestamp;
+    uint32_t size;
+    uint32_t captured;
+    uint32_t length;
+    uint32_t options;
+    uint32_t capture;
+    uint32_t interface;
+    uint32_t link_type;
+    uint16_t in_block;
+    uint16_t swapped;
+};
+/* A block of pcapng that is no frame's and no interface's (a section's head, names), followed by its body. */
+struct dp_kept_block {
+    uint32_t size; /* in all, a multiple of 8 */
+    uint32_t type;
+    uint32_t body;
+    uint32_t swapped;
+};
+/* From now on frames and such blocks are kept until they are taken; to be called before anything is read. */
+void dp_replay_keep(struct dp_replay *replay);
+/* The frames of the next `n` records, one behind the other, until the next call of any function; `seen` was asked for.
+ */
+const uint8_t *dp_replay_kept_frames(struct dp_replay *replay, uint32_t n, uint64_t *size);
+/* The blocks of a capture that were read since this was asked last. */
+const uint8_t *dp_replay_kept_blocks(struct dp_replay *replay, uint32_t capture, uint64_t *size);
 
 /* An interface of the policy, and what stands behind it; no name: the number is nobody's. */
 struct dp_named_port {

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Sequence
-from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from dataplane.engine import Engine
-from dataplane.outputs import OutputFile, check_outputs
+from dataplane.outputs import check_outputs
 from dataplane.replay import CaptureError, Captures, Replay, Summary
 from dataplane.replay.folder import captures_of
+from dataplane.replay.outputs import Outputs
 
 if TYPE_CHECKING:
     from dataplane.policy.schedule import TimedChange
@@ -30,6 +30,9 @@ class DataPlane(Engine):
         at: str | None = None,
         verdicts: str | Path | None = None,
         flows: str | Path | None = None,
+        annotate: str | Path | None = None,
+        allowed: str | Path | None = None,
+        denied: str | Path | None = None,
         top: int = 10,
         raise_faults: bool = False,
     ) -> Summary:
@@ -39,45 +42,32 @@ class DataPlane(Engine):
         `changes` is a schedule as `dataplane.policy.schedule.load_changes` reads it; `at` is the instance at whose
         interface the captures were taken, where their interfaces do not say it by the policy's names; `verdicts` names
         a file to write a record a packet to, `flows` one for a record a connection and denied flow (SPEC 8.2;
-        connections that were open before are left out), both put in their place when they are whole; `top` is how many
-        denied flows the summary lists. A capture that cannot be read to its end is told by `Summary.faults`, or, with
-        `raise_faults`, raises CaptureError at the end of the replay. The summary's figures are those of this replay;
-        only the connections that are live at its end, by state, are all of the table: those of before that live on too.
+        connections that were open before are left out), `annotate` a pcapng file of all frames with what each met as a
+        comment, `allowed` and `denied` such files of those that were; each is put in its place when all are whole.
+        `top` is how many denied flows the summary lists. A capture that cannot be read to its end is told by
+        `Summary.faults`, or, with `raise_faults`, raises CaptureError at the end of the replay. The summary's figures
+        are those of this replay; only the connections that are live at its end, by state, are all of the table: those
+        of before that live on too.
         Raises, before the first packet, ChangeError for a schedule that is not valid, ValueError for an instance that
         the policy does not have, CaptureError for a capture that cannot be opened, and OutputError where an output is
         one of the captures, or both are one file.
         """
-        from dataplane.replay.flows import FlowLog, open_flow_writer
-        from dataplane.replay.verdicts import open_writer
-
         paths, passed = captures_of(captures)
         for sentence in passed:
             warnings.warn(sentence, stacklevel=2)
+        given = {"annotate": annotate, "allowed": allowed, "denied": denied}
+        frames = {key: str(path) if path is not None else None for key, path in given.items()}
         named = {"verdicts": str(verdicts) if verdicts else None, "flows": str(flows) if flows else None}
-        check_outputs(named, paths, stdout=False, spare=())
-        with ExitStack() as stack:
-            opened = stack.enter_context(Captures(paths))
-            outputs = {}
-            for name, path in named.items():
-                if path is not None:
-                    outputs[name] = OutputFile(path)
-                    stack.callback(outputs[name].discard)
-            with ExitStack() as writing:
-                writer = flow_log = None
-                if "verdicts" in outputs:
-                    writer = open_writer(str(verdicts), self.names, opened, outputs["verdicts"])
-                    writing.callback(writer.close)
-                if "flows" in outputs:
-                    flow_log = FlowLog(self, open_flow_writer(str(flows), outputs["flows"]), name=str(flows))
-                    writing.callback(flow_log.close)
-                observers = [flow_log] if flow_log else []
-                write = writer.write if writer else None
-                run = Replay(self, opened, changes=changes, at=at, write=write, observers=observers)
+        check_outputs(named | frames, paths, stdout=False, spare=())
+        with Captures(paths) as opened:
+            outputs = Outputs(self, opened, **named, frames=frames)
+            try:
+                write = outputs.write if outputs else None
+                run = Replay(self, opened, changes=changes, at=at, write=write, observers=outputs.observers)
                 summary = run.run(top=top)
-                if flow_log:
-                    flow_log.finish()
-            for output in outputs.values():
-                output.keep()
+                outputs.keep()
+            finally:
+                outputs.discard()
         if raise_faults and summary.faults:
             raise CaptureError(None, summary.faults[0].words, summary.faults[0].name)
         return summary

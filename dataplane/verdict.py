@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Container, Iterable, Sequence
 from dataclasses import dataclass
-from itertools import chain, compress, count
+from itertools import chain, compress, count, zip_longest
 from typing import Any
 
 from dataplane._core import ffi, lib
@@ -176,6 +176,26 @@ class Verdict:
     def allowed(self) -> bool:
         """True unless the packet was denied."""
         return self.verdict != "deny"
+
+
+def comment_of(verdict: Verdict, opened_by: Sequence[int] = ()) -> str:
+    """What a packet met, for the comment of a capture (SPEC 8.1): ``deny no-rule-matched``, then a line for each check.
+
+    `opened_by` are the packets that opened the connections of its checks, 0 where none is known.
+    """
+    words = [verdict.verdict]
+    if verdict.checks:
+        words.append(verdict.checks[-1].reason)
+    elif verdict.verdict == "deny":
+        # Nobody is asked about what comes from outside under the name of who is here.
+        words.append("invalid")
+    lines = [" ".join(words)]
+    for check, packet in zip_longest(verdict.checks, opened_by[: len(verdict.checks)]):
+        named = (("rule", check.rule), ("group", check.security_group), ("connection", check.connection))
+        words = [check.direction, f"{check.instance}:", check.verdict, check.state, check.reason, check.cause or ""]
+        words += [f"{name}={value}" for name, value in (*named, ("opened-by", packet)) if value]
+        lines.append(" ".join(word for word in words if word))
+    return "\n".join(lines)
 
 
 def check_of(check: Any, names: Names) -> Check:

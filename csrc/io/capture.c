@@ -75,8 +75,11 @@ int dp_capture_open_memory(const uint8_t *data, size_t size, struct dp_capture *
 
 static void forget_interfaces(struct dp_capture *capture)
 {
-    for (uint32_t i = 0; i < capture->n_interfaces; i++)
+    for (uint32_t i = 0; i < capture->n_interfaces; i++) {
         free(capture->interface[i].name);
+        free(capture->interface[i].body);
+    }
+    dp_kept_release(&capture->kept);
     free(capture->interface);
     capture->interface = NULL;
     capture->n_interfaces = 0;

@@ -18,6 +18,7 @@
 #define DP_IO_CAPTURE_H
 
 #include "../dp_api.h"
+#include "kept.h"
 #include "source.h"
 
 #include <stdbool.h>
@@ -49,14 +50,17 @@ struct dp_pcap_layout {
 };
 
 /*
- * An interface as a pcapng file describes it. One that has the same place and name in a later section is the same.
- * `name` is a word of at most DP_INTERFACE_NAME bytes, NULL where the file tells none.
+ * An interface as a pcapng file describes it. One that has the same place and description in a later section is the
+ * same. `name` is a word of at most DP_INTERFACE_NAME bytes, NULL where the file tells none.
  */
 enum { DP_INTERFACE_NAME = 255 };
 struct dp_capture_interface {
     char *name;
     uint32_t place; /* in its section, from 0 */
     bool uplink;    /* dataplane's own capture says that it leads to the world outside */
+    uint8_t *body;  /* of the block that describes it */
+    uint32_t size;
+    bool swapped;
     /* The replay's: the number that it has in records, from 1, and what by_port.h knows of it. */
     uint32_t number;
     uint32_t side;
@@ -105,6 +109,9 @@ struct dp_capture {
     /* interface[i] is the one that frames call i + 1. It stays where it is until the next dp_capture_fill(). */
     struct dp_capture_interface *interface;
     uint32_t n_interfaces;
+    /* Heads of sections and names, if they are to be kept, as struct dp_kept_block. */
+    bool keeps;
+    struct dp_kept kept;
     struct dp_frame queue[DP_FRAME_QUEUE];
 };
 

@@ -33,6 +33,7 @@ enum {
     BLOCK_INTERFACE = 1,
     BLOCK_OBSOLETE_PACKET = 2,
     BLOCK_SIMPLE_PACKET = 3,
+    BLOCK_NAMES = 4,
     BLOCK_ENHANCED_PACKET = 6,
 
     /* Sizes of whole blocks without data and options. */
@@ -191,9 +192,10 @@ static struct dp_pcapng_interface *add_interface(struct dp_capture *capture, con
     return &section->interfaces[section->n_interfaces++];
 }
 
-static bool has_name(const struct dp_capture_interface *interface, const char *name)
+static bool is_described(const struct dp_capture_interface *interface, const struct block *block, bool uplink)
 {
-    return interface->name && name ? strcmp(interface->name, name) == 0 : interface->name == name;
+    return interface->size == block->length - MIN_BLOCK && interface->swapped == block->swapped &&
+           interface->uplink == uplink && memcmp(interface->body, block->at + 8, interface->size) == 0;
 }
 
 /*
@@ -205,21 +207,29 @@ static uint32_t describe(struct dp_capture *capture, const struct block *block, 
     struct dp_pcapng_section *section = &capture->pcapng;
     uint32_t place = section->n_interfaces, n = capture->n_interfaces;
     uint32_t before = place < section->known ? section->interfaces[place].described : 0;
-    if (before && has_name(&capture->interface[before - 1], name) && capture->interface[before - 1].uplink == uplink) {
+    if (before && is_described(&capture->interface[before - 1], block, uplink)) {
         free(name);
         return before;
     }
+    uint32_t size = block->length - MIN_BLOCK;
+    uint8_t *body = malloc(size);
     /* Room for 8, then for twice as many each time. */
     if (n == 0 || (n >= 8 && (n & (n - 1)) == 0)) {
         struct dp_capture_interface *grown = realloc(capture->interface, (n ? 2 * (size_t)n : 8) * sizeof *grown);
+        capture->interface = grown ? grown : capture->interface;
         if (!grown) {
-            free(name);
-            dp_capture_fault(capture, DP_E_MEMORY, block->at, "no memory for %" PRIu32 " interfaces", n + 1);
-            return 0;
+            free(body);
+            body = NULL;
         }
-        capture->interface = grown;
     }
-    capture->interface[n] = (struct dp_capture_interface){.name = name, .place = place, .uplink = uplink};
+    if (!body) {
+        free(name);
+        dp_capture_fault(capture, DP_E_MEMORY, block->at, "no memory for %" PRIu32 " interfaces", n + 1);
+        return 0;
+    }
+    memcpy(body, block->at + 8, size);
+    capture->interface[n] = (struct dp_capture_interface){
+        .name = name, .place = place, .uplink = uplink, .body = body, .size = size, .swapped = block->swapped};
     return ++capture->n_interfaces;
 }
 
@@ -330,7 +340,9 @@ static void add_packet(struct dp_capture *capture, const struct block *block,
         .length = length > captured ? length : captured,
         .link = interface->link,
         .capture = capture->index,
-        .flags = options ? packet_flags(block, block->at + header + ((captured + (size_t)3) & ~(size_t)3)) : 0,
+        .flags = options ? DP_FRAME_IN_BLOCK |
+                               packet_flags(block, block->at + header + ((captured + (size_t)3) & ~(size_t)3))
+                         : 0,
         .interface = interface->described,
     };
 }
@@ -390,8 +402,22 @@ static uint32_t min_length(uint32_t type)
     }
 }
 
+/* Keeps the head of a section, and names; without memory they are not kept. */
+static void keep(struct dp_capture *capture, const struct block *block)
+{
+    struct dp_kept_block head = {.type = block->type, .body = block->length - MIN_BLOCK, .swapped = block->swapped};
+    head.size = (uint32_t)((sizeof head + head.body + 7) & ~(size_t)7);
+    uint8_t *at = dp_kept_add(&capture->kept, head.size);
+    if (!at)
+        return;
+    memcpy(at, &head, sizeof head);
+    memcpy(at + sizeof head, block->at + 8, head.body);
+}
+
 static void read_block(struct dp_capture *capture, const struct block *block)
 {
+    if (capture->keeps && (block->type == BLOCK_SECTION || block->type == BLOCK_NAMES))
+        keep(capture, block);
     switch (block->type) {
     case BLOCK_SECTION:
         read_section(capture, block);

@@ -63,6 +63,8 @@ struct dp_replay {
     uint64_t *judged;         /* by capture: how many of its frames */
     struct dp_by_port *ports; /* NULL until there are any */
     struct where *where;      /* interfaces by their number, from 1 */
+    bool keeps;
+    struct dp_kept kept; /* frames, as struct dp_kept_frame */
     uint32_t n_where;
     uint64_t before; /* frames that the engine had judged before the replay's first */
     bool started;
@@ -117,6 +119,7 @@ void dp_replay_free(struct dp_replay *replay)
     free(replay->heap);
     free(replay->judged);
     free(replay->where);
+    dp_kept_release(&replay->kept);
     dp_by_port_free(replay->ports);
     dp_hold_release(&replay->hold);
     free(replay);
@@ -326,20 +329,87 @@ struct dp_interface dp_replay_interface(const struct dp_replay *replay, uint32_t
     const struct dp_capture_interface *interface;
 
     if (number == 0 || number > replay->n_where)
-        return (struct dp_interface){NULL, 0};
+        return (struct dp_interface){.name = NULL};
     interface =
         &replay->captures[replay->where[number - 1].capture]->interface[replay->where[number - 1].interface - 1];
-    return (struct dp_interface){interface->name, interface->place};
+    return (struct dp_interface){.name = interface->name,
+                                 .body = interface->body,
+                                 .size = interface->size,
+                                 .number = interface->place,
+                                 .swapped = interface->swapped};
 }
 
-/* Where the frames of a run were seen. */
-static void look_where(struct dp_replay *replay, const struct run *run, struct dp_seen *seen)
+/* ---- frames that are kept ---- */
+
+void dp_replay_keep(struct dp_replay *replay)
 {
-    for (uint32_t i = 0; i < run->n; i++) {
+    replay->keeps = true;
+    for (uint32_t i = 0; i < replay->n; i++)
+        replay->captures[i]->keeps = true;
+}
+
+/* Where the block of a frame begins whose data stand at `data`. */
+enum { BEFORE_DATA = 28 };
+
+static int keep(struct dp_replay *replay, const struct dp_frame *frame, uint32_t interface)
+{
+    const struct dp_capture_interface *described = interface_of(replay, frame);
+    struct dp_kept_frame head = {.time_ns = frame->time_ns,
+                                 .captured = frame->captured,
+                                 .length = frame->length,
+                                 .capture = frame->capture,
+                                 .interface = interface,
+                                 .link_type = replay->captures[frame->capture]->status.link_type,
+                                 .in_block = (frame->flags & DP_FRAME_IN_BLOCK) != 0,
+                                 .swapped = described && described->swapped};
+    const uint8_t *block = frame->data - BEFORE_DATA, *options = NULL;
+    uint8_t *at;
+
+    if (head.in_block) {
+        options = frame->data + ((frame->captured + (size_t)3) & ~(size_t)3);
+        head.options = (uint32_t)(block + dp_load_u32(block + 4, head.swapped) - 4 - options);
+        head.timestamp = (uint64_t)dp_load_u32(block + 12, head.swapped) << 32 | dp_load_u32(block + 16, head.swapped);
+    }
+    head.size = (uint32_t)((sizeof head + frame->captured + head.options + 7) & ~(size_t)7);
+    at = dp_kept_add(&replay->kept, head.size);
+    if (!at)
+        return DP_E_MEMORY;
+    memcpy(at, &head, sizeof head);
+    memcpy(at + sizeof head, frame->data, frame->captured);
+    if (head.options)
+        memcpy(at + sizeof head + frame->captured, options, head.options);
+    return 0;
+}
+
+const uint8_t *dp_replay_kept_frames(struct dp_replay *replay, uint32_t n, uint64_t *size)
+{
+    struct dp_kept *kept = &replay->kept;
+    struct dp_kept_frame head;
+
+    for (*size = 0; n-- && *size + sizeof head <= dp_kept_size(kept); *size += head.size)
+        memcpy(&head, kept->bytes + kept->first + *size, sizeof head);
+    return dp_kept_take(kept, *size);
+}
+
+const uint8_t *dp_replay_kept_blocks(struct dp_replay *replay, uint32_t capture, uint64_t *size)
+{
+    *size = capture < replay->n ? dp_kept_size(&replay->captures[capture]->kept) : 0;
+    return *size ? dp_kept_take(&replay->captures[capture]->kept, *size) : NULL;
+}
+
+/* Where the frames of a run were seen; 0 or DP_E_MEMORY. */
+static int look_where(struct dp_replay *replay, const struct run *run, struct dp_seen *seen)
+{
+    int error = 0;
+
+    for (uint32_t i = 0; i < run->n && !error; i++) {
         const struct dp_frame *frame = &run->frames[i];
 
         seen[i] = (struct dp_seen){++replay->judged[frame->capture], frame->capture, number_of(replay, frame)};
+        if (replay->keeps)
+            error = keep(replay, frame, seen[i].interface);
     }
+    return error;
 }
 
 int dp_replay_set_ports(struct dp_replay *replay, const struct dp_named_port *ports, uint32_t n, int32_t at)
@@ -397,10 +467,10 @@ static int judge_into(struct dp_replay *replay, struct dp_engine *engine, const 
     uint32_t decided = 0;
     int error = judge(replay, engine, run, base, records, flows);
 
+    if (!error && seen)
+        error = look_where(replay, run, seen);
     if (error < 0)
         return error;
-    if (seen)
-        look_where(replay, run, seen);
     if (dp_engine_waiting(engine) == 0)
         return (int)run->n;
     resolve(replay, engine, base, records, run->n);
@@ -423,10 +493,10 @@ static int judge_behind(struct dp_replay *replay, struct dp_engine *engine, cons
     struct dp_flow *into = flows ? replay->flows : NULL;
     int error = judge(replay, engine, run, base, replay->records, into);
 
+    if (!error && seen)
+        error = look_where(replay, run, replay->seen);
     if (error < 0)
         return error;
-    if (seen)
-        look_where(replay, run, replay->seen);
     dp_hold_put(&replay->hold, base, replay->records, into, seen ? replay->seen : NULL, run->n);
     resolve(replay, engine, base, replay->records, 0);
     return 0;

@@ -19,13 +19,10 @@ from dataplane.terminal import console
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from dataplane.engine import Engine
-    from dataplane.outputs import OutputFile
     from dataplane.policy import Policy
     from dataplane.policy.schedule import TimedChange
     from dataplane.replay import Captures, Summary
     from dataplane.replay.expectations import Expectations
-    from dataplane.replay.flows import FlowLog
 
 _STDOUT = ("/dev/stdout", "/dev/fd/1", "/proc/self/fd/1")
 EXIT_EXPECTATION, EXIT_USAGE, EXIT_CAPTURE = 1, 2, 3
@@ -57,6 +54,11 @@ def replay(
             "output."
         ),
     ] = None,
+    annotate: Annotated[
+        str | None, typer.Option(help="Write a pcapng file of all frames, each with a comment that says what it met.")
+    ] = None,
+    allowed: Annotated[str | None, typer.Option(help="Write such a file of the frames that were allowed.")] = None,
+    denied: Annotated[str | None, typer.Option(help="Write such a file of the frames that were denied.")] = None,
     expect: Annotated[
         Path | None, typer.Option(help="A YAML list of expectations; exit status 1 if one fails.")
     ] = None,
@@ -76,12 +78,11 @@ def replay(
     from dataplane.policy.model import Policy
     from dataplane.replay import CaptureError, Captures, Replay
     from dataplane.replay.folder import captures_of
+    from dataplane.replay.outputs import Outputs
     from dataplane.replay.ports import UnknownInstanceError
-    from dataplane.replay.verdicts import open_writer
 
-    verdicts, flows = ("-" if name in _STDOUT else name for name in (verdicts, flows))
-    if verdicts == flows == "-":
-        _refuse("-: --verdicts and --flows would both write to standard output: name a file for one of them")
+    verdicts, flows = _standard(verdicts), _standard(flows)
+    frames = {"annotate": _standard(annotate), "allowed": _standard(allowed), "denied": _standard(denied)}
     if captures.count("-") > 1:
         _refuse("-: standard input can be read only once: name it once")
     # Until something is written, Ctrl-C ends the process here and now.
@@ -98,20 +99,20 @@ def replay(
                 say(sentence, err=True)
             read: list[str | Path] = [policy, *captures, *(path for path in (changes, expect) if path)]
             read += _named_policies(schedule) if schedule else []
-            check_outputs({"--verdicts": verdicts, "--flows": flows}, read, force=force)
+            named = {"--verdicts": verdicts, "--flows": flows} | {f"--{key}": path for key, path in frames.items()}
+            check_outputs(named, read, force=force)
             opened = stack.enter_context(Captures(captures, follow=follow))
-            output, flow_output = (_begin(stack, name) for name in (verdicts, flows))
-            writer = open_writer(verdicts, engine.names, opened, output) if verdicts else None
-            flow_log = _flow_log(engine, flows, flow_output) if flows else None
+            outputs = Outputs(engine, opened, verdicts=verdicts, flows=flows, frames=frames)
+            stack.callback(outputs.discard)
             run = Replay(
                 engine,
                 opened,
                 changes=schedule,
                 at=at,
-                write=writer.write if writer else None,
-                observers=[observer for observer in (expectations, flow_log) if observer],
+                write=outputs.write if outputs else None,
+                observers=[*([expectations] if expectations else []), *outputs.observers],
                 progress=_progress(stack, opened),
-                pause=writer.flush if writer else None,
+                pause=outputs.flush if outputs else None,
             )
             opened.wake_by(interrupt.ask(opened.stop))
         except (PolicyError, ChangeError, OutputError, ModuleNotFoundError) as error:
@@ -124,41 +125,21 @@ def replay(
             _refuse(f"{error.filename}: {error.strerror}")
         try:
             summary = run.run(top=top)
-            if writer:
-                writer.close()
-            if flow_log:
-                flow_log.finish()
-                flow_log.close()
-            for one in (output, flow_output):
-                if one:
-                    one.keep()
+            outputs.keep()
         except OSError as error:
-            what = f"{flows}: {error.strerror}: the flows" if error.filename == flows else None
-            _refuse(f"{what or f'{verdicts}: {error.strerror}: the verdicts'} could not be written")
+            what = "flows" if error.filename == flows else "verdicts" if error.filename == verdicts else "frames"
+            _refuse(f"{error.filename}: {error.strerror}: the {what} could not be written")
     with reader_may_leave():
-        _print_summary(summary, as_json=as_json, to_stderr="-" in (verdicts, flows), top=top)
+        _print_summary(summary, as_json=as_json, to_stderr="-" in (verdicts, flows, *frames.values()), top=top)
     status = _conclude(summary, expectations)
     leave(interrupt.status or status)
 
 
-def _begin(stack: ExitStack, name: str | None) -> OutputFile | None:
-    """The file to write for an option, undone unless it is kept; None for no file and for standard output."""
-    from dataplane.outputs import OutputFile
-
-    if name is None or name == "-":
-        return None
-    output = OutputFile(name)
-    stack.callback(output.discard)
-    return output
+def _standard(path: str | None) -> str | None:
+    return "-" if path in _STDOUT else path
 
 
-# What takes a while to load: only who asks for it waits for it.
-
-
-def _flow_log(engine: Engine, name: str, output: OutputFile | None) -> FlowLog:
-    from dataplane.replay.flows import FlowLog, open_flow_writer
-
-    return FlowLog(engine, open_flow_writer(name, output), name=name)
+# Their models take a while to load: only who gives such a file waits for it.
 
 
 def _load_changes(path: Path, policy: Policy) -> list[TimedChange]:

@@ -12,18 +12,7 @@ from typing import Any
 from dataplane import pcapng
 from dataplane._core import lib
 from dataplane.live.feed import FRAMES, Subscription, frame_of
-from dataplane.verdict import Verdict, verdict_of
-
-
-def comment_of(verdict: Verdict) -> str:
-    """What a packet met, in words: ``deny: ingress web-1 deny no-rule-matched``."""
-    said = []
-    for check in verdict.checks:
-        words = [check.direction, check.instance, check.verdict, check.reason, check.cause]
-        if check.rule is not None:
-            words += ["rule", check.rule, "group", check.security_group]
-        said.append(" ".join(word for word in words if word))
-    return f"{verdict.verdict}: {'; '.join(said)}" if said else verdict.verdict
+from dataplane.verdict import comment_of, verdict_of
 
 
 class Capture(Subscription):

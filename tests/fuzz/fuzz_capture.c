@@ -74,6 +74,7 @@ static void read_memory(const uint8_t *data, size_t size, struct reading *readin
 {
     struct dp_capture *capture;
     must(dp_capture_open_memory(data, size, &capture) == 0);
+    capture->keeps = true;
     read_all(capture, NULL, reading);
     must(reading->status.offset <= size && reading->status.position <= size);
     dp_capture_free(capture);

@@ -360,15 +360,15 @@ def test_a_capture_has_frames_and_verdicts(running: Running) -> None:
     assert (rules["ping"].hits, rules["ping"].packets) == (1, 6)
     assert summary.verdicts["deny"].packets == 1
     data = path.read_bytes()
-    assert b"allow: ingress a allow rule rule ping group sg" in data
-    assert b"deny: ingress a deny no-rule-matched" in data
+    assert b"allow rule\ningress a: allow new rule rule=ping group=sg connection=inbound" in data
+    assert b"deny no-rule-matched\ningress a: deny new no-rule-matched" in data
     verdicts = running.folder / "v.jsonl"
     assert not DataPlane(Policy.parse(POLICY)).replay(every, verdicts=verdicts).faults
     records = [json.loads(line) for line in verdicts.read_text().splitlines()]
     frames = list(rdpcap(str(every)))
     assert len(frames) == len(records) > 10
     for frame, record in zip(frames, records, strict=True):
-        live = frame.comment.decode().partition(":")[0]
+        live = frame.comment.decode().split()[0]
         assert record["verdict"] == ("bypass" if frame.direction == 2 else live), frame.comment
         assert record["interface"] == frame.sniffed_on
 

@@ -7,7 +7,7 @@ import struct
 from pathlib import Path
 
 from dataplane import Check, DataPlane, Policy, Verdict, pcapng
-from dataplane.live.capture import comment_of
+from dataplane.verdict import comment_of
 from tests.property.frames import datagram, ethernet, packet
 
 from .scene import POLICY, UDP
@@ -54,10 +54,17 @@ def test_a_frame_that_was_cut_says_how_long_it_was() -> None:
 def test_a_comment_says_what_the_packet_met() -> None:
     out = Check("a", "egress", "allow", "established", "connection", "out", "sg", "outbound")
     into = Check("b", "ingress", "deny", "invalid", "invalid", None, None, None, "tcp-window")
-    assert comment_of(Verdict("deny", 0, 60, (out, into))) == (
-        "deny: egress a allow connection rule out group sg; ingress b deny invalid tcp-window"
+    assert comment_of(Verdict("deny", 0, 60, (out, into)), (12, 0)) == (
+        "deny invalid\n"
+        "egress a: allow established connection rule=out group=sg connection=outbound opened-by=12\n"
+        "ingress b: deny invalid invalid tcp-window"
     )
+    assert comment_of(Verdict("allow", 0, 60, (out,))).splitlines() == [
+        "allow connection",
+        "egress a: allow established connection rule=out group=sg connection=outbound",
+    ]
     assert comment_of(Verdict("bypass", 0, 60, ())) == "bypass"
+    assert comment_of(Verdict("deny", 0, 60, ())) == "deny invalid"
 
 
 def test_lost_frames_are_read_back() -> None:
