@@ -8,6 +8,7 @@ says.
 from __future__ import annotations
 
 import struct
+import sys
 from collections.abc import Callable, Sequence
 from typing import Any, BinaryIO
 
@@ -151,7 +152,9 @@ class _File:
         self._file.flush()
 
     def close(self) -> None:
-        self._file.close()
+        self._file.flush()
+        if self._file is not sys.stdout.buffer:
+            self._file.close()
 
     def interface(self, key: int, describe: Callable[[], tuple[bytes, Callable[[int], int]]]) -> tuple[int, bytes]:
         """The number of an interface, and the block that describes it where it is new."""

@@ -102,6 +102,7 @@ class Outputs:
                 writer.close()
             except OSError as error:
                 raise OSError(error.errno, error.strerror, path) from None
+        self._writers.clear()
         if self._flow_log:
             self._flow_log.finish()
             self._leave()
@@ -112,6 +113,10 @@ class Outputs:
         """Leaves what was there before as it was; does nothing after `keep`."""
         with suppress(OSError):
             self._leave()
+        for path, writer in self._writers:
+            if path != "-":
+                with suppress(OSError):
+                    writer.close()
         for file in self._files:
             file.discard()
 
