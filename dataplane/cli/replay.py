@@ -127,8 +127,9 @@ def replay(
             summary = run.run(top=top)
             outputs.keep()
         except OSError as error:
-            what = "flows" if error.filename == flows else "verdicts" if error.filename == verdicts else "frames"
-            _refuse(f"{error.filename}: {error.strerror}: the {what} could not be written")
+            name = error.filename or verdicts or flows
+            what = "flows" if name == flows else "verdicts" if name == verdicts else "frames"
+            _refuse(f"{name}: {error.strerror}: the {what} could not be written")
     with reader_may_leave():
         _print_summary(summary, as_json=as_json, to_stderr="-" in (verdicts, flows, *frames.values()), top=top)
     status = _conclude(summary, expectations)
