@@ -13,6 +13,7 @@ import pytest
 
 from dataplane import DataPlane, Policy
 from dataplane.outputs import OutputError
+from dataplane.policy.schedule import load_changes
 from dataplane.replay import CaptureError
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -56,6 +57,14 @@ def contents(folder: Path) -> dict[str, bytes]:
         (["--verdicts", "y.pcap", "x.pcap"], "would overwrite a capture"),
         (["x.pcap", "--verdicts", "other"], "would overwrite a policy"),
         (["x.pcap", "--verdicts", "packed"], "would overwrite a capture"),
+        (["x.pcap", "--annotate", "x.pcap", "--force"], "would overwrite x.pcap, which is read"),
+        (["x.pcap", "--denied", "y.pcap"], "would overwrite a capture"),
+        (
+            ["x.pcap", "--allowed", "n.pcapng", "--denied", "n.pcapng"],
+            "--denied and --allowed would write the same file",
+        ),
+        (["x.pcap", "--annotate", "/dev/full"], "/dev/full: No space left on device: the frames could not be written"),
+        (["x.pcap", "--at", "nobody", "--annotate", "n.pcapng"], "--at: the policy has no instance nobody: it has "),
     ],
 )
 def test_an_output_that_would_destroy_something_is_refused(folder: Path, arguments: list[str], words: str) -> None:
@@ -144,6 +153,18 @@ def test_a_fifo_is_written_straight(folder: Path) -> None:
         assert reader.stdout is not None
         assert json.loads(reader.stdout.readline())["packet"] == 1
     assert (folder / "fifo").is_fifo()
+
+
+def test_frames_go_to_standard_output(folder: Path) -> None:
+    """SPEC 8.1: of what is denied, as another replay reads it; the summary is on standard error."""
+    command = [sys.executable, "-m", "dataplane", "replay", "p.yaml", "x.pcap", "--changes", "c.yaml", "--denied", "-"]
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    done = subprocess.run(command, cwd=folder, env=environment, capture_output=True, check=True, timeout=60)
+    (folder / "denied.pcapng").write_bytes(done.stdout)
+    assert b"verdict" in done.stderr
+    policy, (change,) = Policy.load(folder / "p.yaml"), [folder / "c.yaml"]
+    whole = DataPlane(policy).replay(folder / "x.pcap", changes=load_changes(change, policy))
+    assert DataPlane(policy).replay(folder / "denied.pcapng").packets == whole.verdicts["deny"].packets > 0
 
 
 def test_nothing_expected_is_refused(folder: Path) -> None:

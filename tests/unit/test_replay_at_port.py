@@ -290,6 +290,23 @@ def test_an_instance_that_leaves_passes_nothing(tmp_path: Path) -> None:
     assert [record["verdict"] for record in records] == [ALLOW, DENY]
 
 
+def test_what_is_not_ethernet_is_from_the_instance_by_its_address(tmp_path: Path) -> None:
+    """Raw IP has no MAC: an address of its own tells; an unsupported link type is `bypass`."""
+    packets = [
+        packet("10.0.0.1", OUTSIDE, 17, datagram("10.0.0.1", OUTSIDE, 17, (4000, 5000), b"x")),
+        packet(OUTSIDE, "10.0.0.9", 17, datagram(OUTSIDE, "10.0.0.9", 17, (4000, 5001), b"x")),
+    ]
+    path = pcap(tmp_path / "raw.pcap", packets)
+    raw = path.read_bytes()
+    path.write_bytes(raw[:20] + struct.pack("<I", 101) + raw[24:])
+    assert [told(record) for record in replay(tmp_path, path, at="a")] == [
+        (ALLOW, "a", "egress", "rule"),
+        (DENY, "a", "ingress", "no-rule-matched"),
+    ]
+    path.write_bytes(raw[:20] + struct.pack("<I", 147) + raw[24:])
+    assert [told(record) for record in replay(tmp_path, path, at="a")] == [(BYPASS,), (BYPASS,)]
+
+
 @pytest.mark.parametrize(
     ("at", "words"),
     [
