@@ -250,13 +250,14 @@ def summarise(
     counted, idle = _rules(engine, before)
     told = record(engine.counters(), before.counters)
     verdicts = _traffics(told["verdicts"])
+    reasons = _reasons(told["checks"])
     return Summary(
         captures=captures,
         packets=sum(traffic.packets for traffic in verdicts.values()),
         bytes=sum(traffic.bytes for traffic in verdicts.values()),
         elapsed=elapsed,
         verdicts=verdicts,
-        reasons=_reasons(told["checks"]),
+        reasons=reasons,
         states=_traffics(told["states"]),
         causes=_traffics(told["causes"]),
         consequences=told["consequences"],
@@ -269,7 +270,7 @@ def summarise(
         denied_flows=_denied_flows(engine, before, top),
         changes=changes,
         busiest_addresses=busiest,
-        advice=[*_untouched(verdicts, busiest), *_advice(engine, told)],
+        advice=[*(() if reasons else _untouched(verdicts, busiest)), *_advice(engine, told)],
     )
 
 

@@ -420,6 +420,14 @@ def test_a_capture_at_one_port_has_both_sides_of_a_connection(tmp_path: Path, po
     assert next(rule for rule in summary.rules if rule.rule == "web").packets == 3
 
 
+def test_a_capture_of_copies_alone_touches_instances(tmp_path: Path) -> None:
+    """All of it is `bypass`, and yet it is not from elsewhere: the summary does not say so."""
+    frames: list[Seen] = [(udp("10.0.0.1", OUTSIDE, 5000, (A, GATEWAY)), 0, False)]
+    records, summary = replayed(tmp_path, capture(tmp_path / "live.pcapng", frames, ("eth0", "")))
+    assert [told(record) for record in records] == [(BYPASS,)]
+    assert not summary.advice
+
+
 def test_in_a_capture_at_one_port_an_instance_without_a_mac_is_where_its_address_is(tmp_path: Path) -> None:
     """What left tells where it is: what enters for it then is checked there."""
     frames: list[Seen] = [
