@@ -118,6 +118,7 @@ def _print_mistakes(error: PolicyError, *, as_json: bool) -> None:
 
 
 def _report(name: str, policy: Policy) -> dict[str, Any]:
+    from dataplane.insight.exposure import open_logins
     from dataplane.policy import limits
 
     return {
@@ -141,7 +142,7 @@ def _report(name: str, policy: Policy) -> dict[str, Any]:
             for group in policy.security_groups
             for (direction, ethertype), used in sorted(limits.used_quota(group).items())
         ],
-        "warnings": list(limits.warnings(policy)),
+        "warnings": [*limits.warnings(policy), *open_logins(policy)],
     }
 
 

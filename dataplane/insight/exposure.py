@@ -9,8 +9,10 @@ from typing import TYPE_CHECKING
 from dataplane.insight.cells import Box, Match, kept, uncovered, whole
 from dataplane.insight.tables import BITS, Membership, NumberedRule, Tables
 from dataplane.policy.fields import PROTOCOL_NUMBERS
+from dataplane.policy.mistakes import shown
 
 if TYPE_CHECKING:
+    from dataplane.policy.model import Policy
     from dataplane.policy.rule import SecurityGroupRule
 
 #: Protocol, number, and what listens there.
@@ -49,7 +51,7 @@ PORTS: tuple[Port, ...] = (
 
 @dataclass(slots=True)
 class Exposure:
-    """A rule that lets every address of its family in to some of `PORTS`, and where some of them come through."""
+    """A rule that lets every address of its family in to some ports, and where some of them come through."""
 
     item: NumberedRule
     ports: list[Port]
@@ -57,8 +59,17 @@ class Exposure:
     through: Box
 
 
-def exposures(tables: Tables) -> Iterator[Exposure]:
-    """The rules that are open to every address on a port of `PORTS` where no deny rule before them shuts it.
+def open_logins(policy: Policy) -> tuple[str, ...]:
+    """A warning for each rule that opens port 22, which the source advises never to do, one sentence each."""
+    return tuple(
+        f"rule {shown(found.item.rule.id)} of security group {shown(found.item.group.id)} opens TCP port 22 to every"
+        f" {found.item.rule.ethertype} address: name the addresses that may log in"
+        for found in exposures(Tables(policy), PORTS[:1])
+    )
+
+
+def exposures(tables: Tables, ports: tuple[Port, ...] = PORTS) -> Iterator[Exposure]:
+    """The rules that are open to every address on one of the ports where no deny rule before them shuts it.
 
     Shut is a port whose every source is denied, at each instance of the group, by rules that are tried before.
     """
@@ -67,7 +78,7 @@ def exposures(tables: Tables) -> Iterator[Exposure]:
         everybody = whole(BITS[ethertype])
         everyone = ((everybody.remote_low, everybody.remote_high),)
         opening = {
-            item.number: tuple(port for port in PORTS if _selects(item.rule, _selector(port)))
+            item.number: tuple(port for port in ports if _selects(item.rule, _selector(port)))
             for item in tables.rules
             if item.rule.direction == "ingress"
             and item.rule.ethertype == ethertype

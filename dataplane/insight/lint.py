@@ -12,9 +12,9 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from dataplane.insight.cells import Box, Kept, Match, kept, uncovered, walk, whole
+from dataplane.insight.examples import example
 from dataplane.insight.exposure import Exposure, exposures
 from dataplane.insight.idle import IdleRule, idle_rules
-from dataplane.insight.packets import example
 from dataplane.insight.tables import BITS, TABLES, Membership, NumberedRule, Table, Tables
 from dataplane.policy import limits
 from dataplane.policy.mistakes import Location, shown

@@ -8,7 +8,7 @@ from functools import cached_property
 from typing import TYPE_CHECKING
 
 from dataplane.insight.cells import SELECTOR_MAX, Interval, Intervals, Match, match, merged
-from dataplane.insight.never_judged import never_judged
+from dataplane.insight.unjudged import never_judged
 from dataplane.policy.fields import packed_address
 from dataplane.policy.rule import SecurityGroupRule
 
@@ -60,11 +60,10 @@ class Tables:
         self.rules = [NumberedRule(number, group, rule) for number, (group, rule) in enumerate(enabled)]
         self._addresses: dict[tuple[str, str], Intervals] = {}
         self._matches: dict[tuple[str, Table], list[Match]] = {}
+        self._in_order: dict[tuple[str, Table], list[NumberedRule]] = {}
         for item in sorted(self.rules, key=lambda item: (item.rule.priority, item.allows)):
             table = item.rule.direction, item.rule.ethertype
-            if remotes := self.remotes(item.rule):
-                found = match(item.number, remotes, merged(item.rule.selectors))
-                self._matches.setdefault((item.group.id, table), []).append(found)
+            self._in_order.setdefault((item.group.id, table), []).append(item)
 
     @cached_property
     def memberships(self) -> tuple[Membership, ...]:
@@ -96,11 +95,19 @@ class Tables:
 
     def of_groups(self, groups: Iterable[str], table: Table) -> list[Match]:
         """The rules of groups, in the order in which they are tried."""
-        return [found for group in groups for found in self._matches.get((group, table), ())]
+        return [found for group in groups for found in self._of_group(group, table)]
 
     def has_rules(self, group: str, table: Table) -> bool:
         """Whether a rule of the group matches anything there."""
-        return (group, table) in self._matches
+        return bool(self._of_group(group, table))
+
+    def _of_group(self, group: str, table: Table) -> list[Match]:
+        key = group, table
+        if key not in self._matches:
+            named = ((item, self.remotes(item.rule)) for item in self._in_order.get(key, ()))
+            found = [match(item.number, remotes, merged(item.rule.selectors)) for item, remotes in named if remotes]
+            self._matches[key] = found
+        return self._matches[key]
 
     def before_rules(self, membership: Membership, table: Table) -> Iterator[Match]:
         """What rules never decide about."""

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Iterator
-from typing import TYPE_CHECKING, Any
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
 
-from dataplane.policy.fields import address_text
 from dataplane.policy.mistakes import Conflict, shown
 
 if TYPE_CHECKING:
@@ -18,7 +17,6 @@ QUOTA = 120
 GROUPS_PER_INSTANCE = 5
 INSTANCES_PER_GROUP = 6000
 
-_SSH = 6 << 16 | 22
 _FAMILIES = frozenset(("IPv4", "IPv6"))
 
 
@@ -53,7 +51,6 @@ def warnings(policy: Policy) -> tuple[str, ...]:
         *_crowded(policy),
         *map(unused_words, unused_groups(policy)),
         *_without_rules(policy),
-        *_open_logins(policy),
     )
 
 
@@ -93,9 +90,8 @@ def without_rules(policy: Policy) -> Iterator[tuple[Instance, str]]:
     }
     for instance in policy.instances:
         missing = _FAMILIES.difference(*(families[group] for group in instance.security_groups))
-        for address in instance.addresses if missing else ():
-            if _family(address) in missing:
-                yield instance, address
+        if missing:
+            yield from ((instance, address) for address in instance.addresses if _family(address) in missing)
 
 
 def without_rules_words(instance: Instance, address: str) -> str:
@@ -117,68 +113,3 @@ def _without_rules(policy: Policy) -> Iterator[str]:
         if (instance.id, _family(address)) not in warned:
             warned.add((instance.id, _family(address)))
             yield without_rules_words(instance, address)
-
-
-def _open_logins(policy: Policy) -> Iterator[str]:
-    """The source advises never to open remote login over port 22 to all addresses."""
-    for group in policy.security_groups:
-        for rule in group.security_group_rules:
-            if _admits_everybody(rule) and _selects_ssh(rule) and not _shut_everywhere(policy, group, rule):
-                yield (
-                    f"rule {shown(rule.id)} of security group {shown(group.id)} opens TCP port 22 to every"
-                    f" {rule.ethertype} address: name the addresses that may log in"
-                )
-
-
-def _selects_ssh(rule: SecurityGroupRule) -> bool:
-    return any(low <= _SSH <= high for low, high in rule.selectors)
-
-
-def _shut_everywhere(policy: Policy, group: SecurityGroup, rule: SecurityGroupRule) -> bool:
-    """Whether, at each instance of the group, deny rules that are tried first leave the rule nobody who logs in."""
-    before = [
-        other
-        for other in group.security_group_rules
-        if (other.priority, other.action == "allow") < (rule.priority, rule.action == "allow")
-    ]
-    if _shuts(policy, rule.ethertype, before):
-        return True
-    members = policy.members(group.id)
-    # Members of the same groups in the same order are alike.
-    ahead = {member.security_groups[: member.security_groups.index(group.id)] for member in members}
-    return bool(members) and all(
-        any(_shuts(policy, rule.ethertype, policy.groups_by_id[g].security_group_rules) for g in groups)
-        for groups in ahead
-    )
-
-
-def _shuts(policy: Policy, ethertype: str, rules: Iterable[SecurityGroupRule]) -> bool:
-    """Whether deny rules among these, together, leave no address that could log in."""
-    from ipaddress import collapse_addresses, ip_network
-
-    shut: list[str] = []
-    for rule in rules:
-        denies = rule.direction == "ingress" and rule.action == "deny" and rule.enabled and rule.ethertype == ethertype
-        if not denies or not _selects_ssh(rule) or rule.remote_group_id is not None:
-            continue
-        if rule.remote_address_group_id is not None:
-            shut.extend(_texts(policy.address_group(rule.remote_address_group_id).prefixes))
-        elif rule.remote_ip_prefix is None or rule.remote_ip_prefix.endswith("/0"):
-            return True
-        else:
-            shut.append(rule.remote_ip_prefix)
-    networks: list[Any] = [ip_network(prefix) for prefix in shut]
-    collapsed = list(collapse_addresses(networks))
-    return bool(collapsed) and collapsed[0].prefixlen == 0
-
-
-def _texts(prefixes: Iterable[tuple[bytes, int]]) -> Iterator[str]:
-    return (f"{address_text(packed)}/{bits}" for packed, bits in prefixes)
-
-
-def _admits_everybody(rule: SecurityGroupRule) -> bool:
-    if rule.direction != "ingress" or rule.action != "allow" or not rule.enabled:
-        return False
-    if rule.remote_group_id is not None or rule.remote_address_group_id is not None:
-        return False
-    return rule.remote_prefix is None or rule.remote_prefix[1] == 0

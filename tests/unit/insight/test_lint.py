@@ -6,7 +6,7 @@ import pytest
 
 from dataplane import DataPlane
 from dataplane.insight.lint import Finding, lint
-from dataplane.insight.never_judged import never_judged
+from dataplane.insight.unjudged import never_judged
 from dataplane.policy import Policy
 from tests.property.frames import datagram, ethernet, icmp, packet, tcp
 
