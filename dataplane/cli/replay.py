@@ -19,9 +19,11 @@ from dataplane.terminal import console
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from dataplane.outputs import OutputFile
     from dataplane.policy import Policy
     from dataplane.policy.schedule import TimedChange
     from dataplane.replay import Captures, Summary
+    from dataplane.replay.coverage import Coverage
     from dataplane.replay.expectations import Expectations
 
 _STDOUT = ("/dev/stdout", "/dev/fd/1", "/proc/self/fd/1")
@@ -59,6 +61,12 @@ def replay(
     ] = None,
     allowed: Annotated[str | None, typer.Option(help="Write such a file of the frames that were allowed.")] = None,
     denied: Annotated[str | None, typer.Option(help="Write such a file of the frames that were denied.")] = None,
+    coverage: Annotated[
+        str | None,
+        typer.Option(
+            help="Write which rules, groups and instances the captures never hit, as JSON; - is standard output."
+        ),
+    ] = None,
     expect: Annotated[
         Path | None, typer.Option(help="A YAML list of expectations; exit status 1 if one fails.")
     ] = None,
@@ -81,8 +89,13 @@ def replay(
     from dataplane.replay.outputs import Outputs
     from dataplane.replay.ports import UnknownInstanceError
 
-    verdicts, flows = _standard(verdicts), _standard(flows)
+    verdicts, flows, coverage = map(_standard, (verdicts, flows, coverage))
     frames = {"annotate": _standard(annotate), "allowed": _standard(allowed), "denied": _standard(denied)}
+    named = {"--verdicts": verdicts, "--flows": flows, "--coverage": coverage}
+    named |= {f"--{key}": path for key, path in frames.items()}
+    printed = [option for option, name in named.items() if name == "-"]
+    if len(printed) > 1:
+        _refuse(f"-: {printed[0]} and {printed[1]} would both write to standard output: name a file for one of them")
     if captures.count("-") > 1:
         _refuse("-: standard input can be read only once: name it once")
     # Until something is written, Ctrl-C ends the process here and now.
@@ -99,18 +112,19 @@ def replay(
                 say(sentence, err=True)
             read: list[str | Path] = [policy, *captures, *(path for path in (changes, expect) if path)]
             read += _named_policies(schedule) if schedule else []
-            named = {"--verdicts": verdicts, "--flows": flows} | {f"--{key}": path for key, path in frames.items()}
             check_outputs(named, read, force=force)
             opened = stack.enter_context(Captures(captures, follow=follow))
             outputs = Outputs(engine, opened, verdicts=verdicts, flows=flows, frames=frames)
             stack.callback(outputs.discard)
+            covered = _coverage(engine.policy) if coverage else None
+            coverage_output = _begin(stack, coverage)
             run = Replay(
                 engine,
                 opened,
                 changes=schedule,
                 at=at,
                 write=outputs.write if outputs else None,
-                observers=[*([expectations] if expectations else []), *outputs.observers],
+                observers=[*(observer for observer in (expectations, covered) if observer), *outputs.observers],
                 progress=_progress(stack, opened),
                 pause=outputs.flush if outputs else None,
             )
@@ -125,13 +139,17 @@ def replay(
             _refuse(f"{error.filename}: {error.strerror}")
         try:
             summary = run.run(top=top)
+            if coverage and covered:
+                _write_json(covered.report(engine.policy, summary), coverage, coverage_output)
             outputs.keep()
+            if coverage_output:
+                coverage_output.keep()
         except OSError as error:
             name = error.filename or verdicts or flows
-            what = "flows" if name == flows else "verdicts" if name == verdicts else "frames"
+            what = {coverage: "coverage", flows: "flows", verdicts: "verdicts"}.get(name, "frames")
             _refuse(f"{name}: {error.strerror}: the {what} could not be written")
     with reader_may_leave():
-        _print_summary(summary, as_json=as_json, to_stderr="-" in (verdicts, flows, *frames.values()), top=top)
+        _print_summary(summary, as_json=as_json, to_stderr=bool(printed), top=top)
     status = _conclude(summary, expectations)
     leave(interrupt.status or status)
 
@@ -140,7 +158,37 @@ def _standard(path: str | None) -> str | None:
     return "-" if path in _STDOUT else path
 
 
+def _begin(stack: ExitStack, name: str | None) -> OutputFile | None:
+    """The file to write for an option, undone unless it is kept; None for no file and for standard output."""
+    from dataplane.outputs import OutputFile
+
+    if name is None or name == "-":
+        return None
+    output = OutputFile(name)
+    stack.callback(output.discard)
+    return output
+
+
 # Their models take a while to load: only who gives such a file waits for it.
+
+
+def _coverage(policy: Policy) -> Coverage:
+    from dataplane.replay.coverage import Coverage
+
+    return Coverage(policy)
+
+
+def _write_json(values: dict[str, Any], name: str, output: OutputFile | None) -> None:
+    """Writes values to the file of an option, or to standard output; an OSError has its name."""
+    text = json.dumps(values, indent=2) + "\n"
+    if output is None:
+        sys.stdout.write(text)
+        return
+    try:
+        with output.open() as file:
+            file.write(text.encode())
+    except OSError as error:
+        raise OSError(error.errno, error.strerror, name) from None
 
 
 def _load_changes(path: Path, policy: Policy) -> list[TimedChange]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
 from dataplane._core import ffi
@@ -29,7 +29,8 @@ _ZONES = [
 class Coverage:
     """Sees which instances were checked; an observer of `Replay`. What rules were hit, its summary knows."""
 
-    def __init__(self) -> None:
+    def __init__(self, policy: Policy) -> None:
+        self._before = policy
         self._checked: set[str] = set()
 
     def observe(self, first_packet: int, n: int, records: Any, flows: Any, names: Names) -> None:
@@ -40,12 +41,13 @@ class Coverage:
         for checks, egress, ingress in set(zip(view[_CHECKS::_RECORD].tolist(), first, second, strict=True)):
             self._checked.update(names.instances[zone] for zone in (egress, ingress)[:checks])
 
-    def report(self, policies: Sequence[Policy], summary: Summary) -> dict[str, Any]:
-        """What was hit, as JSON values, of all that the policies hold; rules that are not enabled are left out.
+    def report(self, policy: Policy, summary: Summary) -> dict[str, Any]:
+        """What was hit of the policy before the replay and of `policy`, that of its end, as JSON values.
 
         A rule is hit when it decides about the first packet of a connection, a group when one of its rules is, and an
-        instance when a packet is checked at it.
+        instance when a packet is checked at it. Rules that are not enabled are left out.
         """
+        policies = (self._before, policy)
         rules = dict.fromkeys(
             (rule.id, group.id)
             for policy in policies
