@@ -20,9 +20,11 @@ from typing import TYPE_CHECKING, NoReturn
 
 from dataplane._core.errors import DataPlaneError
 from dataplane.atomic import is_replaceable
+from dataplane.control import requests
+from dataplane.control.audit import Asker
+from dataplane.control.service import Service
+from dataplane.control.unix import ControlError, ControlServer, control_socket
 from dataplane.live import BUSY_POLL, metrics, privileges, readiness, seccomp, state
-from dataplane.live.audit import Asker
-from dataplane.live.control import ControlError, ControlServer, control_socket
 from dataplane.live.firewall import WORKERS_MAX, Firewall
 from dataplane.live.notify import notify
 from dataplane.live.operations import Operations
@@ -31,11 +33,15 @@ from dataplane.live.scraping import ScrapeServer
 from dataplane.live.signals import Signals, StoppedError
 from dataplane.live.wanted import wanted_by
 from dataplane.policy import Policy, PolicyError
+from dataplane.store.file import PolicyFile
 
 if TYPE_CHECKING:
     from dataplane.live.state import State
 
 log = logging.getLogger("dataplane")
+
+#: What can happen although what is asked for is valid.
+FAILURES = (DataPlaneError, PortError, state.StateError)
 
 _REFRESH_SECONDS = 2.0
 #: How long the control thread may take to end what it does when the firewall stops.
@@ -107,7 +113,7 @@ def _run(policy: Policy, options: Options, stack: contextlib.ExitStack, signals:
     for port in opened:
         signals.check()
         firewall.add_port(port)
-    operations = Operations(firewall, ports, options.policy, state_path=options.state)
+    operations = Operations(firewall, ports, state_path=options.state)
     # Threads that are started from here on have no other rights.
     privileges.keep_only()
     asyncio.run(_Daemon(operations, ports, options, signals).run(listening, scraped))
@@ -174,7 +180,8 @@ class _Daemon:
         self._ports = ports
         self._options = options
         self._control = ThreadPoolExecutor(1, thread_name_prefix="control")
-        self._server = ControlServer(operations, self._control)
+        self._service = Service(operations, PolicyFile(options.policy), self._control, failures=FAILURES)
+        self._server = ControlServer(self._service)
         self._stopping = asyncio.Event()
         self._tasks: set[asyncio.Task[None]] = set()
         self._io_uring = "off"
@@ -182,7 +189,7 @@ class _Daemon:
     async def run(self, listening: socket.socket | None, scraped: socket.socket | None) -> None:
         """Starts everything, waits for the end, stops everything."""
         loop = asyncio.get_running_loop()
-        scrapes = ScrapeServer(metrics.app(self._operations, self._control))
+        scrapes = ScrapeServer(metrics.app(self._operations, self._service, self._control))
         try:
             self._signals.tell(lambda: loop.call_soon_threadsafe(self._heed))
             await self._do(self._start)
@@ -201,6 +208,7 @@ class _Daemon:
             for task in self._tasks:
                 task.cancel()
             await self._server.close()
+            await self._service.close()
             await scrapes.close()
             try:
                 async with asyncio.timeout(_STOP_SECONDS):
@@ -273,7 +281,7 @@ class _Daemon:
         """SIGHUP: as `ctl reload`; what is wrong goes to the log, and the old policy stays."""
         # What came of it, and why, is in the log already.
         with contextlib.suppress(PolicyError, PortError, DataPlaneError, OSError, ValueError):
-            await self._server.do(lambda: self._operations.reload(asker=Asker(signal="SIGHUP")))
+            await self._service.answer(requests.Reload(command="reload"), Asker(signal="SIGHUP"))
 
     async def _follow_interfaces(self) -> None:
         """Closes ports whose interface goes, and opens them when it comes back."""
@@ -296,6 +304,6 @@ class _Daemon:
 
     async def _save(self) -> None:
         try:
-            await self._server.save()
+            await self._service.save()
         except Exception as error:
             log.error("%s", error)

@@ -5,7 +5,8 @@ from __future__ import annotations
 import resource
 from contextlib import suppress
 
-from dataplane.live import control, scraping
+from dataplane.control import unix
+from dataplane.live import scraping
 
 #: Of an interface besides one for each worker: its claim, and what it takes to put its settings back.
 _OF_A_PORT = 3
@@ -25,5 +26,5 @@ def allow() -> int:
 
 def needed(ports: int, workers: int) -> int:
     """How many descriptors there may be with so many ports and workers, and with all clients that are served."""
-    clients = control.CLIENTS_MAX + scraping.CLIENTS_MAX + 2
+    clients = unix.CLIENTS_MAX + scraping.CLIENTS_MAX + 2
     return ports * (workers + _OF_A_PORT) + workers * _OF_A_WORKER + clients + _OF_ITS_OWN

@@ -86,6 +86,10 @@ class Subscription(ABC):
             self._queued = 0
         return data
 
+    def ending(self) -> bytes:
+        """What comes behind all that was taken."""
+        return b""
+
     def wall_ns(self, time_ns: int) -> int:
         """A time of the firewall's clock as nanoseconds since 1970."""
         return time_ns + self._to_wall

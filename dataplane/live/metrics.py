@@ -21,6 +21,7 @@ from dataplane.live.records import DROP_WORDS, checks_of
 from dataplane.verdict import DIRECTION_WORDS
 
 if TYPE_CHECKING:
+    from dataplane.control.service import Service
     from dataplane.live.operations import Operations
     from dataplane.live.scraping import App
 
@@ -93,7 +94,8 @@ class MetricsError(Exception):
 class FirewallCollector(Collector):
     """All metrics of a firewall; `control` runs what it is given in the control thread."""
 
-    def __init__(self, operations: Operations, control: Executor) -> None:
+    def __init__(self, operations: Operations, service: Service, control: Executor) -> None:
+        self._service = service
         self._operations = operations
         self._control = control
 
@@ -103,7 +105,7 @@ class FirewallCollector(Collector):
 
     def collect(self) -> Iterator[Metric]:
         """Reads everything in the control thread. Raises TimeoutError when that is busy for too long."""
-        yield from self._control.submit(lambda: list(_metrics(self._operations))).result(_SCRAPE_SECONDS)
+        yield from self._control.submit(lambda: list(_metrics(self._operations, self._service))).result(_SCRAPE_SECONDS)
 
 
 def place(address: str) -> tuple[str, int]:
@@ -127,10 +129,10 @@ def listening(address: str) -> socket.socket:
     return made
 
 
-def app(operations: Operations, control: Executor) -> App:
+def app(operations: Operations, service: Service, control: Executor) -> App:
     """What answers a scrape; it waits for `control`, 30 seconds at most."""
     registry = CollectorRegistry()
-    registry.register(FirewallCollector(operations, control))
+    registry.register(FirewallCollector(operations, service, control))
     made: App = make_wsgi_app(registry)
     return made
 
@@ -163,10 +165,10 @@ class _Traffic:
         return iter((self._packets, self._bytes))
 
 
-def _metrics(operations: Operations) -> Iterator[Metric]:
+def _metrics(operations: Operations, service: Service) -> Iterator[Metric]:
     yield from _ports(operations)
     yield from _table(operations)
-    yield from _policy(operations)
+    yield from _policy(service)
     yield from _workers(operations)
 
 
@@ -214,9 +216,9 @@ def _table(operations: Operations) -> Iterator[Metric]:
     yield live
 
 
-def _policy(operations: Operations) -> Iterator[Metric]:
-    policy, reloads = operations.firewall.policy, operations.reloads
-    yield _value("policy_generation", operations.generation)
+def _policy(service: Service) -> Iterator[Metric]:
+    policy, reloads = service.operations.policy, service.reloads
+    yield _value("policy_generation", service.generation)
     yield _value("policy_instances", len(policy.instances))
     yield _value("policy_rules", len(policy.rules_by_id))
     yield _value("policy_loaded_timestamp_seconds", reloads.loaded_at)

@@ -1,35 +1,35 @@
-"""What can be asked of a running firewall, and told it: the one place where live changes are made, one after the other.
+"""The firewall and its ports as one thing that is asked and changed: the one place where live changes are made, one
+after the other.
 
-Everything here runs in the control thread and answers with JSON values. A change is valid and in force, as a whole, or
-refused and nothing has happened (SPEC 5.1, 5.6); the answer comes when it is in force.
+Everything here runs in the control thread and answers with JSON values. A policy is in force, as a whole, or nothing
+has happened (SPEC 5.1, 5.6).
 """
 
 from __future__ import annotations
 
-import json
 import logging
 import os
 import time
 from collections import Counter
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterator, Mapping
 from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from dataplane.atomic import is_replaceable
-from dataplane.live import audit, state
-from dataplane.live.audit import NOBODY, Asker
+from dataplane.control import requests
+from dataplane.control.service import Effect
+from dataplane.live import state
+from dataplane.live.capture import Capture
+from dataplane.live.feed import ConnectionEvents, Drops, Feed, Subscription
 from dataplane.live.records import counters_record, disconnected_record, row_record
-from dataplane.policy import Policy, PolicyError
-from dataplane.policy.mistakes import Mistake
-from dataplane.terminal import printable
 
 if TYPE_CHECKING:
-    from dataplane.enforcement import Disconnected
+    from dataplane.control.answers import Saved
+    from dataplane.control.requests import Streaming
+    from dataplane.control.selection import Selection
     from dataplane.live.firewall import Firewall
     from dataplane.live.ports import Changes, Port, Ports
-    from dataplane.live.selection import Selection
+    from dataplane.policy import Policy
 
 log = logging.getLogger("dataplane")
 
@@ -38,130 +38,49 @@ _LISTED_AT_ONCE = 512
 NO_CARRIER = "no carrier (nobody holds the TAP, or its other end is down)"
 
 
-@dataclass(slots=True)
-class Reloads:
-    """What became of the policy file since the start."""
-
-    succeeded: int = 0
-    failed: int = 0
-    seconds: float = 0.0
-    loaded_at: float = field(default_factory=time.time)
-
-
 class Operations:
-    """A firewall, its ports and its policy file `policy_path`, with all that the control socket offers.
+    """A firewall and its ports, with all that the service offers of them."""
 
-    `warnings` of an answer are sentences about what a policy says of interfaces and they did not, or would not, get.
-    """
-
-    def __init__(self, firewall: Firewall, ports: Ports, policy_path: Path, *, state_path: Path | None = None) -> None:
+    def __init__(self, firewall: Firewall, ports: Ports, *, state_path: Path | None = None) -> None:
         self.firewall = firewall
-        self.generation = 1
-        self.reloads = Reloads()
+        self.feed = Feed(firewall)
         #: System calls that the kernel refuses to this process; none for a reason.
         self.refused_calls = 0
         self.unfiltered_because: str | None = None
         self._ports = ports
-        self._policy_path = policy_path
         self._state_path = state_path
         self._started = time.time()
-        self._unsaved = 0
         # Of each port, by its descriptors: the errno with which it fails, and how many times it began to.
         self._failures: dict[tuple[int, ...], tuple[int, int]] = {}
         self._without_carrier: dict[tuple[int, ...], str] = {}
 
     # ---- the policy ----
 
-    def reload(self, *, dry_run: bool = False, asker: Asker = NOBODY) -> dict[str, Any]:
-        """Reads the policy file again and puts it in force. On a PolicyError, with every mistake, the old one stays."""
-        started = time.perf_counter()
-        try:
-            policy = self.firewall.changed({"apply_policy": self._read_policy()})
-            answer = self._change_to(policy, asker, dry_run=dry_run)
-        except Exception as error:
-            if not dry_run:
-                self.reloads.failed += 1
-                reasons = error.mistakes if isinstance(error, PolicyError) else [error]
-                for reason in reasons[: audit.SHOWN_MAX]:
-                    audit.refused(
-                        f"reload of {self._policy_path}, the policy before stays in force", str(reason), asker
-                    )
-            raise
-        if not dry_run:
-            self.reloads.succeeded += 1
-            self.reloads.seconds = time.perf_counter() - started
-            self.reloads.loaded_at = time.time()
-            self._unsaved = 0
-            audit.done(
-                "policy reloaded" if answer["changed"] else "policy reloaded, nothing changed",
-                asker,
-                file=str(self._policy_path),
-                disconnected=answer["disconnected"]["total"],
-            )
-        return {"policy": str(self._policy_path), **answer, "seconds": time.perf_counter() - started}
+    @property
+    def policy(self) -> Policy:
+        """The policy in force."""
+        return self.firewall.policy
 
-    def _read_policy(self) -> Policy:
-        # A FIFO or a device may never end, and nothing else would be answered meanwhile.
-        if not is_replaceable(self._policy_path):
-            text = "it is no regular file: put the policy there"
-            raise PolicyError([Mistake(printable(str(self._policy_path)), None, None, "", text)])
-        return Policy.load(self._policy_path)
+    def changed(self, change: Mapping[str, Any]) -> Policy:
+        """The policy in force with a change made, which is not in force yet. Raises ChangeError."""
+        return self.firewall.changed(change)
 
-    def change(self, change: Mapping[str, Any], *, dry_run: bool = False, asker: Asker = NOBODY) -> dict[str, Any]:
-        """Makes one change of SPEC 7 in memory: the policy file stays as it is. Raises ChangeError.
-
-        `unsaved_changes` of the answer are those that the next reload takes back.
-        """
-        before = self.firewall.policy
-        try:
-            if "apply_policy" in change:
-                raise ValueError("apply_policy is no change of a running firewall: use reload")
-            policy = self.firewall.changed(change)
-            answer = self._change_to(policy, asker, dry_run=dry_run)
-        except Exception as error:
-            if not dry_run:
-                audit.refused(f"change {json.dumps(change)}", error, asker)
-            raise
-        if answer["changed"] and not dry_run:
-            self._unsaved += 1
-        elif not dry_run:
-            audit.done(f"nothing changed by {json.dumps(change)}", asker)
-        return answer | {
-            "new_rules": sorted(policy.rules_by_id.keys() - before.rules_by_id.keys()),
-            "unsaved_changes": self._unsaved,
-            "policy_file": str(self._policy_path),
-        }
-
-    def _change_to(self, policy: Policy, asker: Asker, *, dry_run: bool) -> dict[str, Any]:
-        changed = policy is not self.firewall.policy
-        result, warnings = self._rehearse(policy) if dry_run else self._put_in_force(policy, asker)
-        return {
-            "changed": changed,
-            "dry_run": dry_run,
-            "generation": self.generation,
-            "disconnected": disconnected_record(result),
-            "warnings": list(warnings),
-        }
-
-    def _rehearse(self, policy: Policy) -> tuple[Disconnected, tuple[str, ...]]:
+    def rehearse(self, policy: Policy) -> Effect:
+        """What putting a policy in force would do. Raises PortError for an interface that it would find missing."""
         warnings = self._ports.rehearse(policy)
-        return self.firewall.rehearse(policy), warnings
+        return Effect(disconnected_record(self.firewall.rehearse(policy)), warnings)
 
-    def _put_in_force(self, policy: Policy, asker: Asker) -> tuple[Disconnected, tuple[str, ...]]:
+    def put_in_force(self, policy: Policy) -> Effect:
         """Interfaces that a policy newly names are opened before it is in force: where that fails, all stays."""
-        before = self.firewall.policy
         ports = self._ports.update(policy)
         try:
-            result = self.firewall.replace(policy, changed=ports.changed, closed=ports.removed)
+            result = self.firewall.replace(policy)
         except BaseException:
             self._follow(ports)
             self._follow(self._ports.update(self.firewall.policy))
             raise
         self._follow(ports)
-        if policy is not before:
-            self.generation += 1
-            audit.changed(before, policy, asker, generation=self.generation, disconnected=disconnected_record(result))
-        return result, ports.warnings
+        return Effect(disconnected_record(result), ports.warnings)
 
     def refresh_ports(self) -> None:
         """Takes out ports whose interface is gone, and serves those whose interface is back."""
@@ -233,22 +152,17 @@ class Operations:
         counters = self.firewall.counters()
         return {"count": sum(by_state.values()), "by_state": by_state, "limit": counters.max_entries}
 
-    def delete(self, selection: Selection, *, asker: Asker = NOBODY) -> dict[str, Any]:
-        """Takes the chosen connections out of the table; their next packets are new."""
+    def delete(self, selection: Selection) -> tuple[int, dict[str, int]]:
+        """Takes the chosen connections out of the table; their next packets are new.
+
+        How many, and how many of each instance there were.
+        """
         by_instance: Counter[str] = Counter()
-        chosen = selection.model_dump(exclude_none=True)
-        what = ", ".join(f"{name} {value}" for name, value in chosen.items()) or "all"
-        try:
-            views = selection.views(self.firewall.connections)
-            for view in views:
-                for (instance, _), number in view.census().items():
-                    by_instance[instance] += number
-            deleted = sum(view.flush() for view in views)
-        except Exception as error:
-            audit.refused(f"deletion of connections: {what}", error, asker)
-            raise
-        audit.done(f"connections deleted: {what}", asker, deleted=deleted, by_instance=dict(by_instance))
-        return {"deleted": deleted}
+        views = selection.views(self.firewall.connections)
+        for view in views:
+            for (instance, _), number in view.census().items():
+                by_instance[instance] += number
+        return sum(view.flush() for view in views), dict(by_instance)
 
     # ---- state ----
 
@@ -258,10 +172,36 @@ class Operations:
             raise ValueError("there is no state file: start the firewall with --state FILE")
         return state.taken(self.firewall)
 
-    @property
-    def state_path(self) -> Path | None:
-        """The state file."""
-        return self._state_path
+    def write(self, taken: state.State) -> Saved:
+        """Writes the state file; for any thread. Raises StateError."""
+        assert self._state_path
+        try:
+            state.write(self._state_path, taken)
+        except OSError as error:
+            raise state.StateError(f"{self._state_path}: the state cannot be written: {error.strerror}") from None
+        return {"file": str(self._state_path), "connections": taken.connections}
+
+    # ---- what it tells while somebody wants to know ----
+
+    def port_number(self, name: str | None) -> int:
+        """The number of a port by its interface's name; -1 for None. Raises ValueError for one that is not there."""
+        if name is None:
+            return -1
+        number = self.firewall.port_number(name)
+        if number is None:
+            known = ", ".join(port.name for port in self.firewall.ports.values())
+            raise ValueError(f"there is no port {name}: the ports are {known or 'none'}")
+        return number
+
+    def subscription(self, request: Streaming, notify: Callable[[], None]) -> Subscription:
+        """A subscription for what a request wants to be told of; the feed does not know it yet. Raises ValueError."""
+        match request:
+            case requests.Events():
+                return ConnectionEvents(self.firewall, notify)
+            case requests.Drops():
+                return Drops(self.firewall, notify, port=self.port_number(request.port), rate=request.rate)
+            case requests.Capture():
+                return Capture(self.firewall, notify, port=self.port_number(request.port))
 
     # ---- what it does ----
 
@@ -280,10 +220,6 @@ class Operations:
             "io_uring": io_uring,
             "io_uring_error": io_uring_error,
             "busy_poll": self.firewall.busy_poll,
-            "policy": str(self._policy_path),
-            "generation": self.generation,
-            "loaded": self.reloads.loaded_at,
-            "unsaved_changes": self._unsaved,
             "refused_system_calls": self.refused_calls,
             "unfiltered_because": self.unfiltered_because,
             "state_file": str(self._state_path) if self._state_path else None,

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from dataplane.connections import Connection, Row
+    from dataplane.control.answers import Disconnected as DisconnectedRecord
     from dataplane.enforcement import Disconnected
     from dataplane.live.firewall import Firewall
 
@@ -59,7 +60,7 @@ def row_record(row: Row, now_ns: int) -> dict[str, Any]:
     }
 
 
-def disconnected_record(result: Disconnected) -> dict[str, Any]:
+def disconnected_record(result: Disconnected) -> DisconnectedRecord:
     """What a change disconnected, or would."""
     return {"total": result.total, "by_instance": dict(result.by_instance), "revoked": result.revoked}
 

@@ -255,9 +255,10 @@ def test_a_limit_of_open_files_that_is_too_low_is_told(tmp_path: Path) -> None:
 HANGS = """
 import sys, time
 from pathlib import Path
-from dataplane.live import daemon, log, operations
+from dataplane.live import daemon, log
+from dataplane.store.file import PolicyFile
 daemon._STOP_SECONDS = 1
-operations.Operations._read_policy = lambda self: time.sleep(1000)
+PolicyFile.load = lambda self: time.sleep(1000)
 log.set_up("text")
 folder = Path(sys.argv[1])
 daemon.run(daemon.Options(folder / "policy.yaml", control=folder / "control"))

@@ -19,7 +19,7 @@ from dataplane.live.operations import Operations
 from dataplane.live.records import counters_record
 from tests.property.frames import datagram, ethernet, packet
 from tests.unit.live.scene import filled
-from tests.unit.live.served import NoPorts
+from tests.unit.live.served import NoPorts, service_of
 
 DOCUMENT = (Path(__file__).parents[2] / "docs/control.md").read_text()
 POLICY = """
@@ -113,9 +113,9 @@ def test_ctl_counters_has_every_number(capsys: pytest.CaptureFixture[str]) -> No
 def test_metrics_have_every_number(tmp_path: Path) -> None:
     """Under names that the page has."""
     ports, firewall = NoPorts(), Counting()
-    operations = Operations(firewall, ports, tmp_path / "policy.yaml")  # type: ignore[arg-type]
+    operations = Operations(firewall, ports)  # type: ignore[arg-type]
     with ThreadPoolExecutor(1) as control:
-        found: list[Metric] = list(FirewallCollector(operations, control).collect())
+        found: list[Metric] = list(FirewallCollector(operations, service_of(operations, control), control).collect())
     values = {sample.value for family in found for sample in family.samples}
     assert set(all_numbers()) <= values
     for counter in COUNTERS:

@@ -32,6 +32,12 @@ class Output(StrEnum):
 
 OutputOption = Annotated[Output, typer.Option("--output", "-o", help="text, or json for machines.")]
 DryRun = Annotated[bool, typer.Option("--dry-run", help="Only tell what would be disconnected.")]
+Expected = Annotated[
+    int | None,
+    typer.Option(
+        "--expected-generation", min=1, help="Refuse it when the policy in force is of another generation (ctl status)."
+    ),
+]
 CountOption = Annotated[int | None, typer.Option("--count", min=1, help="End after so many.")]
 PortOption = Annotated[str | None, typer.Option("--port", help="Only this port, by its interface's name.")]
 

@@ -12,7 +12,7 @@ from typing import Annotated, Any, Literal, Union, get_args, get_origin
 import typer
 
 from dataplane.cli.ctl import listed
-from dataplane.cli.ctl.asking import EXIT_USAGE, DryRun, Output, OutputOption, connected, show
+from dataplane.cli.ctl.asking import EXIT_USAGE, DryRun, Expected, Output, OutputOption, connected, show
 from dataplane.cli.output import say
 from dataplane.policy.changes import KINDS, Change
 from dataplane.policy.changes.kind import Update
@@ -43,11 +43,14 @@ apps["rule"].command("list")(listed.rules)
 apps["group"].command("list")(listed.groups)
 
 
-def _change(context: typer.Context, change: dict[str, Any], dry_run: bool, output: Output) -> None:
+def _change(
+    context: typer.Context, change: dict[str, Any], dry_run: bool, output: Output, expected: int | None
+) -> None:
     from dataplane.cli.ctl.text import print_change
 
     with connected(context) as client:
-        show(client.call("change", change=change, dry_run=dry_run), output, print_change)
+        answer = client.call("change", change=change, dry_run=dry_run, expected_generation=expected)
+        show(answer, output, print_change)
 
 
 # ---- FIELD=VALUE ----
@@ -128,7 +131,7 @@ def _command(kind: type[Change]) -> Any:
         values = _values(kind, given["fields"] or []) if fields else {}
         placed = {name: given[name] for name in kind.placed}
         change = {**placed, kind.within: values} if kind.within else {**values, **placed}
-        _change(given["context"], {kind.kind: change}, given["dry_run"], given["output"])
+        _change(given["context"], {kind.kind: change}, given["dry_run"], given["output"], given["expected"])
 
     parameters = [_parameter("context", typer.Context)]
     for name in kind.placed:
@@ -143,7 +146,8 @@ def _command(kind: type[Change]) -> Any:
             if required
             else _parameter("fields", Annotated[list[str] | None, words], None)
         )
-    parameters += [_parameter("dry_run", DryRun, False), _parameter("output", OutputOption, Output.text)]
+    parameters += [_parameter("dry_run", DryRun, False), _parameter("expected", Expected, None)]
+    parameters += [_parameter("output", OutputOption, Output.text)]
     command.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
     command.__annotations__ = {parameter.name: parameter.annotation for parameter in parameters}
     command.__doc__ = inspect.getdoc(kind)
@@ -164,7 +168,8 @@ def address_group_set(
         list[str] | None, typer.Argument(help="Addresses, CIDR blocks and ranges first-last: all of the set.")
     ] = None,
     dry_run: DryRun = False,
+    expected: Expected = None,
     output: OutputOption = Output.text,
 ) -> None:
     """Give an address group another set of addresses."""
-    _change(context, {"update_address_group": {"id": group, "ip_set": entries or []}}, dry_run, output)
+    _change(context, {"update_address_group": {"id": group, "ip_set": entries or []}}, dry_run, output, expected)

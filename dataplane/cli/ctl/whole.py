@@ -16,6 +16,7 @@ from dataplane.cli.ctl.asking import (
     EXIT_USAGE,
     CountOption,
     DryRun,
+    Expected,
     Output,
     OutputOption,
     PortOption,
@@ -46,12 +47,14 @@ def status(context: typer.Context, output: OutputOption = Output.text) -> None:
         show(client.call("status"), output, print_status)
 
 
-def reload(context: typer.Context, dry_run: DryRun = False, output: OutputOption = Output.text) -> None:
+def reload(
+    context: typer.Context, dry_run: DryRun = False, expected: Expected = None, output: OutputOption = Output.text
+) -> None:
     """Read the policy file again; print what that disconnects once it is in force. With mistakes nothing changes."""
     from dataplane.cli.ctl.text import print_change
 
     with connected(context) as client:
-        show(client.call("reload", dry_run=dry_run), output, print_change)
+        show(client.call("reload", dry_run=dry_run, expected_generation=expected), output, print_change)
 
 
 def policy(

@@ -12,13 +12,16 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from dataplane.control.service import Service
+from dataplane.control.unix import ControlServer, control_socket
 from dataplane.live.client import ControlClient
-from dataplane.live.control import ControlServer, control_socket
+from dataplane.live.daemon import FAILURES
 from dataplane.live.firewall import Firewall
 from dataplane.live.operations import Operations
 from dataplane.live.ports import Changes, Port
 from dataplane.live.scraping import App, ScrapeServer
 from dataplane.policy import Policy
+from dataplane.store.file import PolicyFile
 
 from .scene import POLICY
 
@@ -40,12 +43,18 @@ class NoPorts:
         """There is none."""
 
 
+def service_of(operations: Operations, control: ThreadPoolExecutor, policy: Path = Path("policy.yaml")) -> Service:
+    """A service over a firewall whose policy is kept in a file."""
+    return Service(operations, PolicyFile(policy), control, failures=FAILURES)
+
+
 @dataclass(frozen=True)
 class Served:
     """A firewall that answers at `socket`; its policy is in `policy`, its state goes to `state`."""
 
     firewall: Firewall
     operations: Operations
+    service: Service
     socket: Path
     policy: Path
     state: Path
@@ -67,23 +76,25 @@ def serving(folder: Path, firewall: Firewall) -> Iterator[Served]:
     policy.write_text(POLICY)
     control = ThreadPoolExecutor(1)
     ports: Any = NoPorts()
-    operations = Operations(firewall, ports, policy, state_path=folder / "state")
+    operations = Operations(firewall, ports, state_path=folder / "state")
+    service = service_of(operations, control, policy)
     loop, ready, stopping = asyncio.new_event_loop(), threading.Event(), asyncio.Event()
 
     async def serve() -> None:
-        server = ControlServer(operations, control)
+        server = ControlServer(service)
         with control_socket(folder / "control") as listening:
             await server.start(listening)
             ready.set()
             await stopping.wait()
             await server.close()
+            await service.close()
 
     firewall.start()
     thread = threading.Thread(target=loop.run_until_complete, args=[serve()])
     thread.start()
     try:
         assert ready.wait(10)
-        yield Served(firewall, operations, folder / "control", policy, folder / "state")
+        yield Served(firewall, operations, service, folder / "control", policy, folder / "state")
     finally:
         loop.call_soon_threadsafe(stopping.set)
         thread.join(10)

@@ -12,7 +12,8 @@ from typing import Any
 
 import pytest
 
-from dataplane.live.audit import Asker
+from dataplane.control import requests
+from dataplane.control.audit import Asker
 from dataplane.live.client import RefusedError
 
 from .scene import POLICY
@@ -166,7 +167,7 @@ def test_connections_that_are_deleted_and_a_state_that_is_saved(
 
 def test_a_signal_asks_too(served: Served, caplog: pytest.LogCaptureFixture) -> None:
     served.policy.write_text(POLICY.replace('"80"', '"81"'))
-    served.operations.reload(asker=Asker(signal="SIGHUP"))
+    served.service.reload(requests.Reload(command="reload"), Asker(signal="SIGHUP"))
     assert {record.__dict__["signal"] for record in caplog.records} == {"SIGHUP"}
 
 

@@ -1,4 +1,4 @@
-"""The control socket and its protocol."""
+"""The control socket and its requests."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ import socket
 import stat
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -19,9 +20,10 @@ import pytest
 
 from dataplane import Policy
 from dataplane._core import lib
-from dataplane.live import protocol, state
+from dataplane.control import requests
+from dataplane.control.unix import CLIENTS_MAX, ControlError, control_socket
+from dataplane.live import state
 from dataplane.live.client import ControlClient, RefusedError, UnreachableError
-from dataplane.live.control import CLIENTS_MAX, ControlError, control_socket
 from dataplane.live.firewall import Firewall
 from dataplane.live.listing import event_line
 from dataplane.policy.write import as_yaml
@@ -115,13 +117,13 @@ def test_a_socket_where_nobody_answers(tmp_path: Path, waiting: int) -> None:
 @pytest.mark.usefixtures("impatient")
 def test_a_long_operation_is_waited_for(served: Served, monkeypatch: pytest.MonkeyPatch) -> None:
     """What is asked may take its time, also where another client has to wait for it."""
-    reload = served.operations.reload
+    reload = served.service.reload
 
-    def slow(**arguments: Any) -> Any:
+    def slow(*arguments: Any) -> Any:
         time.sleep(1)
-        return reload(**arguments)
+        return reload(*arguments)
 
-    monkeypatch.setattr(served.operations, "reload", slow)
+    monkeypatch.setattr(served.service, "reload", slow)
     with ThreadPoolExecutor(1) as other:
         answer = other.submit(served.call, "reload")
         time.sleep(0.1)
@@ -155,7 +157,7 @@ def test_another_program_at_the_socket(tmp_path: Path, answer: bytes, reason: st
 
 def test_a_firewall_that_does_not_know_the_first_question(served: Served, monkeypatch: pytest.MonkeyPatch) -> None:
     """One of an older version goes on running while the command is new already."""
-    monkeypatch.delitem(protocol.REQUESTS, "ping")
+    monkeypatch.delitem(requests.REQUESTS, "ping")
     assert served.call("status")["instances"] == 2
 
 
@@ -240,7 +242,7 @@ def test_reload_with_mistakes_tells_all_and_keeps_the_old(served: Served) -> Non
         assert told.value.invalid
         assert [m.split(": ")[0] for m in told.value.mistakes] == [f"{served.policy}:5:65", f"{served.policy}:7:50"]
     assert served.call("status")["generation"] == 1
-    assert (served.operations.reloads.succeeded, served.operations.reloads.failed) == (0, 1)
+    assert (served.service.reloads.succeeded, served.service.reloads.failed) == (0, 1)
     served.policy.unlink()
     with pytest.raises(RefusedError) as told:
         served.call("reload")
@@ -282,6 +284,46 @@ def test_a_clone_has_rules_of_its_own_and_disconnects_nothing(served: Served) ->
     assert answer["disconnected"]["total"] == 0
     assert answer["new_rules"] == ["copy/1", "copy/2", "copy/3", "copy/4"]
     assert served.firewall.policy.rule("copy/3").remote_group_id == "copy"
+
+
+@pytest.mark.parametrize("request_of", ["change", "reload"])
+def test_what_expects_another_generation_is_refused(served: Served, request_of: str) -> None:
+    """SPEC 5.6: whole, with the reason; also as a dry run. What expects the one of now is done."""
+    add = {"add_rule": {"security_group": "sg", "rule": {"id": "gre", "direction": "ingress", "protocol": "gre"}}}
+    assert served.change(add, expected_generation=1)["generation"] == 2
+    wanted = {"change": {"delete_rule": {"id": "gre"}}} if request_of == "change" else {}
+    before = served.firewall.policy
+    for expected, dry_run in ((1, False), (3, False), (1, True)):
+        with pytest.raises(RefusedError) as caught:
+            served.call(request_of, expected_generation=expected, dry_run=dry_run, **wanted)
+        assert caught.value.invalid
+        assert str(caught.value) == (
+            f"the policy in force is of generation 2, and {expected} was expected: it has been changed since then; look"
+            " at it again (dataplane ctl policy) before you change it"
+        )
+        assert served.firewall.policy is before
+    assert served.call(request_of, expected_generation=2, **wanted)["generation"] == 3
+    assert "gre" not in served.firewall.policy.rules_by_id
+
+
+def test_of_two_who_expect_the_same_generation_one_is_refused(served: Served) -> None:
+    """Whoever comes second has not seen what the first has made."""
+    gate = threading.Barrier(4)
+
+    def add(number: int) -> str:
+        rule = {"id": f"r{number}", "direction": "ingress"}
+        gate.wait()
+        try:
+            served.change({"add_rule": {"security_group": "sg", "rule": rule}}, expected_generation=1)
+        except RefusedError as error:
+            return str(error)
+        return "done"
+
+    with ThreadPoolExecutor(4) as askers:
+        answers = list(askers.map(add, range(4)))
+    assert answers.count("done") == 1
+    assert all("and 1 was expected" in answer for answer in answers if answer != "done")
+    assert served.call("status")["generation"] == 2
 
 
 def test_changes_are_made_one_after_the_other(served: Served) -> None:

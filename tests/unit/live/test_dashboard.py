@@ -14,7 +14,7 @@ from dataplane.live.metrics import FirewallCollector
 from dataplane.live.operations import Operations
 
 from .scene import filled
-from .served import NoPorts
+from .served import NoPorts, service_of
 
 DASHBOARD = json.loads((Path(__file__).parents[3] / "grafana" / "dataplane.json").read_text())
 METRIC = re.compile(r"\b(dataplane_\w+)(?:\{([^}]*)\})?")
@@ -38,10 +38,10 @@ def labels_by_metric(tmp_path: Path) -> dict[str, set[str]]:
     """The labels of each sample that a scrape brings, by its name."""
     firewall = filled()
     ports: object = NoPorts()
-    operations = Operations(firewall, ports, tmp_path / "policy.yaml")  # type: ignore[arg-type]
+    operations = Operations(firewall, ports)  # type: ignore[arg-type]
     with ThreadPoolExecutor(1) as control:
         found: dict[str, set[str]] = {}
-        for family in FirewallCollector(operations, control).collect():
+        for family in FirewallCollector(operations, service_of(operations, control), control).collect():
             names = getattr(family, "_labelnames", ())
             ends = {"counter": ("_total",), "histogram": ("_bucket", "_count")}.get(family.type, ("",))
             for end in ends:

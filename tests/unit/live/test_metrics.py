@@ -17,7 +17,7 @@ from dataplane.live.operations import Operations
 from dataplane.live.records import DROP_WORDS
 
 from .scene import filled
-from .served import NoPorts, scraped
+from .served import NoPorts, scraped, service_of
 
 Families = dict[str, Metric]
 
@@ -32,11 +32,11 @@ def scrape(tmp_path: Path, query: str = "") -> Families:
     """What one scrape brings, perhaps only some of all."""
     firewall = filled()
     ports: object = NoPorts()
-    operations = Operations(firewall, ports, tmp_path / "policy.yaml")  # type: ignore[arg-type]
+    operations = Operations(firewall, ports)  # type: ignore[arg-type]
     firewall.apply({"add_rule": {"security_group": "sg", "rule": {"direction": "ingress", "protocol": "gre"}}})
     with (
         ThreadPoolExecutor(1) as control,
-        scraped(metrics.app(operations, control)) as port,
+        scraped(metrics.app(operations, service_of(operations, control), control)) as port,
         urlopen(f"http://127.0.0.1:{port}/metrics{query}", timeout=10) as answer,
     ):
         text = answer.read().decode()
@@ -70,7 +70,7 @@ def test_what_is_there(families: Families) -> None:
 
 
 def test_every_name_is_known_beforehand(families: Families) -> None:
-    assert {family.name for family in metrics.FirewallCollector(None, None).describe()} == families.keys()  # type: ignore[arg-type]
+    assert {family.name for family in metrics.FirewallCollector(None, None, None).describe()} == families.keys()  # type: ignore[arg-type]
 
 
 def test_some_can_be_asked_for_by_name(tmp_path: Path) -> None:

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 
-from dataplane.live.selection import Selection
+from dataplane.control.selection import Selection
 
 from .scene import filled
 

@@ -1,12 +1,5 @@
-"""The control protocol: JSON, a value a line, over a Unix socket.
-
-A request is an object with the key `command` and that command's arguments. The answer is
-``{"ok": true, "result": ...}`` or ``{"ok": false, "kind": ..., "error": ..., "mistakes": [...]}``, where `kind` is
-``refused`` (the request, a policy or a change is not valid), or ``failed`` (it could not be carried out).
-
-Commands that go on first answer ``{"ok": true, "stream": "items"}``, then send ``{"item": ...}`` or
-``{"items": [...]}`` as often as there is something, and at the end an answer; ``"stream": "pcapng"`` is followed by a
-pcapng file until the connection ends. A client ends a stream by closing its side for writing.
+"""What can be asked of a running firewall, as values with types: a request is a JSON object with the key `command` and
+that command's arguments.
 """
 
 from __future__ import annotations
@@ -15,12 +8,7 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from dataplane.live.selection import Selection
-
-#: A longer request is refused.
-REQUEST_BYTES = 1 << 20
-
-REFUSED, FAILED = "refused", "failed"
+from dataplane.control.selection import Selection
 
 
 class Request(BaseModel):
@@ -55,19 +43,28 @@ class Stations(Request):
     command: Literal["stations"]
 
 
-class Reload(Request):
-    """The policy file is read again; `dry_run` tells only what that would disconnect."""
+class _OfPolicy(Request):
+    """What changes the policy in force, or with `dry_run` tells only what that would disconnect.
+
+    `expected_generation` is that of the policy which the asker has seen: the request is refused when another one is in
+    force by now.
+    """
+
+    dry_run: bool = False
+    expected_generation: int | None = Field(default=None, ge=1)
+
+
+class Reload(_OfPolicy):
+    """The policy is loaded again from where it is kept."""
 
     command: Literal["reload"]
-    dry_run: bool = False
 
 
-class ChangePolicy(Request):
+class ChangePolicy(_OfPolicy):
     """One change as SPEC 7 writes it."""
 
     command: Literal["change"]
     change: dict[str, Any]
-    dry_run: bool = False
 
 
 class CurrentPolicy(Request):
@@ -110,6 +107,9 @@ class Capture(Request):
     command: Literal["capture"]
     port: str | None = None
 
+
+#: Those that go on until the asker has enough.
+Streaming = Events | Drops | Capture
 
 REQUESTS: dict[str, type[Request]] = {
     "status": Status,

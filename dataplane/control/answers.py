@@ -1,0 +1,68 @@
+"""What a running firewall answers: JSON values, whose names outside programs know."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, Literal, NotRequired, TypedDict
+
+REFUSED: Literal["refused"] = "refused"
+FAILED: Literal["failed"] = "failed"
+
+
+class Disconnected(TypedDict):
+    """What a change cut: inbound connections by instance, and `revoked` because a remote group changed (SPEC 5.4)."""
+
+    total: int
+    by_instance: dict[str, int]
+    revoked: int
+
+
+class Changed(TypedDict):
+    """What a change did, or would do.
+
+    `generation` is that of the policy in force afterwards; `warnings` are sentences about what the policy says of
+    interfaces and they did not, or would not, get. `new_rules` are ids; `unsaved_changes` are those that the next
+    reload from `policy_file` takes back.
+    """
+
+    changed: bool
+    dry_run: bool
+    generation: int
+    disconnected: Disconnected
+    warnings: list[str]
+    new_rules: NotRequired[list[str]]
+    unsaved_changes: NotRequired[int]
+    policy_file: NotRequired[str]
+
+
+class Reloaded(Changed):
+    """What loading the policy again did, or would do; `policy` is where it was loaded from."""
+
+    policy: str
+    seconds: float
+
+
+class Saved(TypedDict):
+    """The state file, and how many connections are in it."""
+
+    file: str
+    connections: int
+
+
+class Deleted(TypedDict):
+    """How many connections were taken out of the table."""
+
+    deleted: int
+
+
+@dataclass(frozen=True, slots=True)
+class Refusal:
+    """Why something is not done.
+
+    `kind` is ``refused`` where the request, a policy or a change is not valid, ``failed`` where it could not be carried
+    out; `mistakes` are those of a policy.
+    """
+
+    kind: Literal["refused", "failed"]
+    error: str
+    mistakes: tuple[dict[str, Any], ...] = ()

@@ -1,0 +1,404 @@
+"""The service: what can be asked of a running firewall and told it, whatever brings the request.
+
+There is one policy in force and one number for it, its generation, which each change makes one more. What reads or
+changes the firewall runs in the one control thread, in the order of the requests, so that nobody else changes anything
+between a request's look at the generation and its change; the event loop waits for none of it. A change is valid and in
+force, as a whole, or refused and nothing has happened (SPEC 5.1, 5.6); the answer comes when it is in force.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import logging
+import time
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator, Mapping
+from concurrent.futures import Executor
+from dataclasses import asdict, dataclass, field
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar
+
+from dataplane.control import audit, requests
+from dataplane.control.answers import FAILED, REFUSED, Changed, Deleted, Disconnected, Refusal, Reloaded, Saved
+from dataplane.control.audit import NOBODY, Asker
+from dataplane.policy import PolicyError
+from dataplane.policy.write import document
+
+if TYPE_CHECKING:
+    from dataplane.control.requests import Request, Streaming
+    from dataplane.control.selection import Selection
+    from dataplane.policy import Policy
+    from dataplane.store import Store
+
+log = logging.getLogger("dataplane")
+T = TypeVar("T")
+
+#: Pause between two readings of a feed of drops, so that a flood of them costs little.
+_PAUSE_SECONDS = 0.05
+
+
+@dataclass(frozen=True, slots=True)
+class Effect:
+    """What a policy does when it comes into force; `warnings` are sentences about interfaces."""
+
+    disconnected: Disconnected
+    warnings: tuple[str, ...] = ()
+
+
+class Subscription(Protocol):
+    """One reader of the feed, who loses what he does not take in time."""
+
+    lost: int
+
+    def take(self) -> bytes:
+        """All that is queued, as the reader gets it."""
+
+    def ending(self) -> bytes:
+        """What comes behind the last of it."""
+
+
+class Feed(Protocol):
+    """What workers tell while somebody wants to know; called in the control thread, but for `fd` and `is_dense`."""
+
+    @property
+    def fd(self) -> int:
+        """A descriptor that is readable while there are items."""
+
+    @property
+    def is_dense(self) -> bool:
+        """Whether somebody wants all that there is."""
+
+    def subscribe(self, subscription: Any) -> None:
+        """Gives a subscription what it wants from now on."""
+
+    def unsubscribe(self, subscription: Any) -> None:
+        """The subscription gets nothing more."""
+
+    def pump(self) -> int | None:
+        """Hands out some of what there is; None while no reader keeps up."""
+
+    def look_for_losses(self) -> None:
+        """Counts what could not be told."""
+
+
+class Operations(Protocol):
+    """The firewall as the service drives it; all runs in the control thread, but for `write`."""
+
+    @property
+    def feed(self) -> Feed:
+        """Its feed."""
+
+    @property
+    def policy(self) -> Policy:
+        """The policy in force."""
+
+    def changed(self, change: Mapping[str, Any]) -> Policy:
+        """The policy in force with a change made, which is not in force yet. Raises ChangeError."""
+
+    def rehearse(self, policy: Policy) -> Effect:
+        """What putting a policy in force would do."""
+
+    def put_in_force(self, policy: Policy) -> Effect:
+        """Puts a policy in force; where that fails, all stays as it was."""
+
+    def status(self) -> dict[str, Any]:
+        """What it does, at a glance."""
+
+    def counters(self) -> dict[str, Any]:
+        """All counters."""
+
+    def stations(self) -> list[dict[str, Any]]:
+        """The MACs that the switch knows."""
+
+    def connections(self, selection: Selection) -> Iterator[list[dict[str, Any]]]:
+        """The chosen connections, some at a time. Raises ValueError for a selection that cannot be meant."""
+
+    def count(self, selection: Selection) -> dict[str, Any]:
+        """How many of the chosen connections there are."""
+
+    def delete(self, selection: Selection) -> tuple[int, dict[str, int]]:
+        """Takes the chosen connections out of the table; how many, and how many of each instance there were."""
+
+    def save(self) -> Any:
+        """The state to be written. Raises ValueError where there is no place for it."""
+
+    def write(self, taken: Any) -> Saved:
+        """Writes the state."""
+
+    def subscription(self, request: Streaming, notify: Callable[[], None]) -> Subscription:
+        """A subscription that the feed does not know yet. Raises ValueError."""
+
+
+class GenerationError(ValueError):
+    """Another policy is in force than the asker has seen."""
+
+
+@dataclass(slots=True)
+class Reloads:
+    """What became of the policy in its store since the start."""
+
+    succeeded: int = 0
+    failed: int = 0
+    seconds: float = 0.0
+    loaded_at: float = field(default_factory=time.time)
+
+
+class Service:
+    """A firewall that is asked and told things; `store` is where its policy is kept.
+
+    `control` runs what it is given in the control thread. `failures` are the exceptions that mean that something could
+    not be carried out.
+    """
+
+    def __init__(
+        self, operations: Operations, store: Store, control: Executor, *, failures: tuple[type[Exception], ...] = ()
+    ) -> None:
+        self.operations = operations
+        self.generation = 1
+        self.reloads = Reloads()
+        self._store = store
+        self._control = control
+        self._failures = failures
+        self._unsaved = 0
+        self._pump: asyncio.Task[None] | None = None
+        self._readers = 0
+
+    async def do(self, function: Callable[..., T], *arguments: Any) -> T:
+        """Runs a function in the control thread."""
+        return await asyncio.get_running_loop().run_in_executor(self._control, function, *arguments)
+
+    async def close(self) -> None:
+        """Ends what goes on by itself."""
+        if self._pump:
+            self._pump.cancel()
+            await asyncio.gather(self._pump, return_exceptions=True)
+
+    # ---- what has one answer ----
+
+    async def answer(self, request: Request, asker: Asker = NOBODY) -> Any:
+        """The answer to a request. Raises an exception that `refusal` tells in words."""
+        operations = self.operations
+        match request:
+            case requests.Ping():
+                return {}
+            case requests.Status():
+                return await self.do(self.status)
+            case requests.Counters():
+                return await self.do(operations.counters)
+            case requests.Stations():
+                return await self.do(operations.stations)
+            case requests.Reload():
+                return await self.do(lambda: self.reload(request, asker))
+            case requests.ChangePolicy():
+                return await self.do(lambda: self.change(request, asker))
+            case requests.CurrentPolicy():
+                # It cannot change, so that writing it keeps nobody else waiting.
+                return await asyncio.to_thread(document, operations.policy)
+            case requests.Save():
+                return await self.save(asker)
+            case requests.Connections(action="count"):
+                return await self.do(operations.count, request.selection)
+            case requests.Connections(action="delete" | "flush"):
+                return await self.do(lambda: self.delete(request, asker))
+        raise ValueError(f"command {request.command} is not served")
+
+    def refusal(self, error: Exception) -> Refusal:
+        """Why something is not done, in words; what nobody thought of goes to the log."""
+        if isinstance(error, PolicyError):
+            mistakes = tuple(asdict(mistake) | {"text": str(mistake)} for mistake in error.mistakes)
+            number = f"{len(mistakes)} mistake{'' if len(mistakes) == 1 else 's'}"
+            return Refusal(REFUSED, f"the policy is not valid, and the one before stays in force: {number}", mistakes)
+        # Some of them are ValueErrors too.
+        if isinstance(error, self._failures):
+            return Refusal(FAILED, str(error))
+        if isinstance(error, ValueError):
+            return Refusal(REFUSED, str(error))
+        log.error("a request failed", exc_info=error)
+        return Refusal(FAILED, "the request failed by a fault of dataplane: its log says more")
+
+    def status(self) -> dict[str, Any]:
+        """The firewall at a glance."""
+        return {
+            **self.operations.status(),
+            "policy": self._store.name,
+            "generation": self.generation,
+            "loaded": self.reloads.loaded_at,
+            "unsaved_changes": self._unsaved,
+        }
+
+    # ---- the policy; in the control thread ----
+
+    def reload(self, request: requests.Reload, asker: Asker = NOBODY) -> Reloaded:
+        """Loads the policy again and puts it in force. On a PolicyError, with every mistake, the old one stays."""
+        started, name = time.perf_counter(), self._store.name
+        try:
+            self._expect(request.expected_generation)
+            policy = self.operations.changed({"apply_policy": self._store.load()})
+            answer = self._change_to(policy, asker, dry_run=request.dry_run)
+        except Exception as error:
+            if not request.dry_run:
+                self.reloads.failed += 1
+                reasons = error.mistakes if isinstance(error, PolicyError) else [error]
+                for reason in reasons[: audit.SHOWN_MAX]:
+                    audit.refused(f"reload of {name}, the policy before stays in force", str(reason), asker)
+            raise
+        if not request.dry_run:
+            self.reloads.succeeded += 1
+            self.reloads.seconds = time.perf_counter() - started
+            self.reloads.loaded_at = time.time()
+            self._unsaved = 0
+            audit.done(
+                "policy reloaded" if answer["changed"] else "policy reloaded, nothing changed",
+                asker,
+                file=name,
+                disconnected=answer["disconnected"]["total"],
+            )
+        return {"policy": name, **answer, "seconds": time.perf_counter() - started}
+
+    def change(self, request: requests.ChangePolicy, asker: Asker = NOBODY) -> Changed:
+        """Makes one change of SPEC 7 in memory: what is kept in the store stays as it is. Raises ChangeError."""
+        before, dry_run = self.operations.policy, request.dry_run
+        told = json.dumps(request.change)
+        try:
+            self._expect(request.expected_generation)
+            if "apply_policy" in request.change:
+                raise ValueError("apply_policy is no change of a running firewall: use reload")
+            policy = self.operations.changed(request.change)
+            answer = self._change_to(policy, asker, dry_run=dry_run)
+        except Exception as error:
+            if not dry_run:
+                audit.refused(f"change {told}", error, asker)
+            raise
+        if answer["changed"] and not dry_run:
+            self._unsaved += 1
+        elif not dry_run:
+            audit.done(f"nothing changed by {told}", asker)
+        return {
+            **answer,
+            "new_rules": sorted(policy.rules_by_id.keys() - before.rules_by_id.keys()),
+            "unsaved_changes": self._unsaved,
+            "policy_file": self._store.name,
+        }
+
+    def _expect(self, generation: int | None) -> None:
+        if generation not in (None, self.generation):
+            raise GenerationError(
+                f"the policy in force is of generation {self.generation}, and {generation} was expected: it has been"
+                " changed since then; look at it again (dataplane ctl policy) before you change it"
+            )
+
+    def _change_to(self, policy: Policy, asker: Asker, *, dry_run: bool) -> Changed:
+        before = self.operations.policy
+        changed = policy is not before
+        effect = self.operations.rehearse(policy) if dry_run else self.operations.put_in_force(policy)
+        if changed and not dry_run:
+            self.generation += 1
+            audit.changed(before, policy, asker, generation=self.generation, disconnected=effect.disconnected)
+        return {
+            "changed": changed,
+            "dry_run": dry_run,
+            "generation": self.generation,
+            "disconnected": effect.disconnected,
+            "warnings": list(effect.warnings),
+        }
+
+    # ---- connections and state ----
+
+    def delete(self, request: requests.Connections, asker: Asker = NOBODY) -> Deleted:
+        """Takes chosen connections out of the table, or with `flush` all that pass; in the control thread."""
+        if request.action == "delete" and request.selection.is_empty:
+            error = ValueError("delete needs at least one filter: flush deletes all connections")
+            audit.refused("deletion of connections", error, asker)
+            raise error
+        chosen = request.selection.model_dump(exclude_none=True)
+        what = ", ".join(f"{name} {value}" for name, value in chosen.items()) or "all"
+        try:
+            deleted, by_instance = self.operations.delete(request.selection)
+        except Exception as error:
+            audit.refused(f"deletion of connections: {what}", error, asker)
+            raise
+        audit.done(f"connections deleted: {what}", asker, deleted=deleted, by_instance=by_instance)
+        return {"deleted": deleted}
+
+    async def listed(self, selection: Selection) -> AsyncGenerator[list[dict[str, Any]]]:
+        """The chosen connections, some at a time; the table goes on changing meanwhile."""
+        batches = self.operations.connections(selection)
+        while (batch := await self.do(next, batches, None)) is not None:
+            yield batch
+
+    async def save(self, asker: Asker = NOBODY) -> Saved:
+        """Writes the state; the control thread is only needed to read the table."""
+        try:
+            taken = await self.do(self.operations.save)
+            saved = await asyncio.to_thread(self.operations.write, taken)
+        except Exception as error:
+            audit.refused("save of the state", error, asker)
+            raise
+        audit.done("state saved", asker, **saved)
+        return saved
+
+    # ---- what goes on ----
+
+    @contextlib.asynccontextmanager
+    async def following(self, request: Streaming) -> AsyncIterator[Following]:
+        """What a request wants to be told of, from now on. Raises ValueError."""
+        loop, ready = asyncio.get_running_loop(), asyncio.Event()
+
+        def notify() -> None:
+            loop.call_soon_threadsafe(ready.set)
+
+        subscription = self.operations.subscription(request, notify)
+        feed = self.operations.feed
+        await self.do(feed.subscribe, subscription)
+        self._readers += 1
+        if self._pump is None:
+            self._pump = asyncio.create_task(self._pump_feed(feed))
+        try:
+            yield Following(self, subscription, ready)
+        finally:
+            self._readers -= 1
+            self._control.submit(feed.unsubscribe, subscription)
+
+    async def _pump_feed(self, feed: Feed) -> None:
+        """Moves items from the workers to the subscriptions as long as there are any."""
+        loop, readable = asyncio.get_running_loop(), asyncio.Event()
+        fd = feed.fd
+
+        def on_readable() -> None:
+            loop.remove_reader(fd)
+            readable.set()
+
+        try:
+            while self._readers:
+                readable.clear()
+                loop.add_reader(fd, on_readable)
+                with contextlib.suppress(TimeoutError):
+                    await asyncio.wait_for(readable.wait(), 1)
+                taken = await self.do(feed.pump)
+                if taken is None or not feed.is_dense:
+                    await asyncio.sleep(_PAUSE_SECONDS)
+        except self._failures:
+            log.exception("the feed cannot be read: events, drops and captures get nothing more")
+        finally:
+            loop.remove_reader(fd)
+            self._pump = None
+
+
+class Following:
+    """A subscription as its reader has it."""
+
+    def __init__(self, service: Service, subscription: Subscription, ready: asyncio.Event) -> None:
+        self._service = service
+        self._subscription = subscription
+        self._ready = ready
+
+    async def take(self) -> bytes:
+        """Waits until there is something, and takes it."""
+        await self._ready.wait()
+        self._ready.clear()
+        return self._subscription.take()
+
+    async def end(self) -> tuple[bytes, int]:
+        """What is left, with the ending, and how many items were lost."""
+        await self._service.do(self._service.operations.feed.look_for_losses)
+        return self._subscription.take() + self._subscription.ending(), self._subscription.lost

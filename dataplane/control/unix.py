@@ -1,0 +1,279 @@
+"""The Unix socket: a thin transport of the service. JSON, a value a line.
+
+A request is an object with the key `command` and that command's arguments. The answer is
+``{"ok": true, "result": ...}`` or ``{"ok": false, "kind": ..., "error": ..., "mistakes": [...]}``, where `kind` is
+``refused`` (the request, a policy or a change is not valid), or ``failed`` (it could not be carried out).
+
+Commands that go on first answer ``{"ok": true, "stream": "items"}``, then send ``{"item": ...}`` or
+``{"items": [...]}`` as often as there is something, and at the end an answer; ``"stream": "pcapng"`` is followed by a
+pcapng file until the connection ends. A client ends a stream by closing its side for writing.
+
+The event loop never waits for a client: what one does not read in time is lost to it alone, and a client that reads
+nothing at all is cut off.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import errno
+import grp
+import json
+import os
+import socket
+import stat
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from pydantic_core import to_json
+
+from dataplane.control import audit, requests
+from dataplane.control.answers import FAILED, REFUSED, Refusal
+from dataplane.control.audit import Asker
+
+if TYPE_CHECKING:
+    from dataplane.control.requests import Request
+    from dataplane.control.service import Following, Service
+
+CLIENTS_MAX = 64
+#: A longer request is refused.
+REQUEST_BYTES = 1 << 20
+_IDLE_SECONDS = 60.0
+_WRITE_SECONDS = 30.0
+
+
+class ControlError(Exception):
+    """The control socket cannot be made: one sentence that says why."""
+
+
+def control_socket(path: Path, group: str | None = None) -> socket.socket:
+    """A listening socket at `path`, for root alone or also for the members of a group.
+
+    One that a firewall left behind is replaced. Raises ControlError.
+    """
+    made = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_NONBLOCK)
+    is_there = False
+    try:
+        gid = grp.getgrnam(group).gr_gid if group else -1
+        _remove_stale(path)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        before = os.umask(0o177)
+        try:
+            made.bind(str(path))
+        finally:
+            os.umask(before)
+        is_there = True
+        if group:
+            os.chown(path, -1, gid)
+            path.chmod(0o660)
+        made.listen(CLIENTS_MAX)
+    except KeyError:
+        made.close()
+        raise ControlError(f"there is no group {group}: name one of /etc/group with --group") from None
+    except OSError as error:
+        made.close()
+        if is_there:
+            path.unlink(missing_ok=True)
+        raise ControlError(f"{path}: the control socket cannot be made: {error.strerror or error}") from None
+    except ControlError:
+        made.close()
+        raise
+    return made
+
+
+def _remove_stale(path: Path) -> None:
+    """Takes away the socket of a firewall that is gone. Raises ControlError when it is not gone, or no socket."""
+    try:
+        if not stat.S_ISSOCK(path.lstat().st_mode):
+            raise ControlError(f"{path} exists and is no socket: name another place with --control")
+    except FileNotFoundError:
+        return
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
+        probe.settimeout(1)
+        try:
+            probe.connect(str(path))
+        except OSError as error:
+            if error.errno == errno.ECONNREFUSED:
+                path.unlink(missing_ok=True)
+                return
+            # A queue of clients that is full: somebody listens, and is slow.
+            if error.errno != errno.EAGAIN:
+                raise
+    raise ControlError(f"another firewall listens at {path}: stop it, or name another place with --control")
+
+
+class ControlServer:
+    """Serves the control socket in the running event loop."""
+
+    def __init__(self, service: Service) -> None:
+        self._service = service
+        self._server: asyncio.Server | None = None
+        self._clients: set[asyncio.Task[None]] = set()
+
+    async def start(self, listening: socket.socket) -> None:
+        """Begins to serve clients."""
+        self._server = await asyncio.start_unix_server(self._accepted, sock=listening, limit=REQUEST_BYTES)
+
+    async def close(self) -> None:
+        """Ends all clients and the server."""
+        if self._server:
+            self._server.close()
+        for task in self._clients:
+            task.cancel()
+        await asyncio.gather(*self._clients, return_exceptions=True)
+
+    # ---- one client ----
+
+    async def _accepted(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        task = asyncio.current_task()
+        assert task
+        self._clients.add(task)
+        client = _Client(reader, writer)
+        try:
+            if len(self._clients) > CLIENTS_MAX:
+                full = f"{CLIENTS_MAX} clients are served already: try later"
+                await client.send(_refused(Refusal(FAILED, full)))
+            else:
+                await self._serve(client)
+        except (OSError, TimeoutError, asyncio.CancelledError):
+            # It is gone, or does not read.
+            pass
+        finally:
+            self._clients.discard(task)
+            if client.is_stuck:
+                writer.transport.abort()
+            else:
+                writer.close()
+            with contextlib.suppress(OSError, asyncio.CancelledError):
+                await writer.wait_closed()
+
+    async def _serve(self, client: _Client) -> None:
+        while True:
+            try:
+                line = await client.line()
+            except ValueError:
+                sentence = f"the request is longer than {REQUEST_BYTES:,} bytes"
+                audit.refused("request", sentence, client.asker)
+                await client.send(_refused(Refusal(REFUSED, sentence)))
+                return
+            if not line:
+                return
+            try:
+                request = requests.parse_request(line)
+            except ValueError as error:
+                audit.refused(f"request {line.rstrip().decode(errors='replace')}", error, client.asker)
+                await client.send(_refused(self._service.refusal(error)))
+                continue
+            try:
+                await client.send(await self._answer(request, client))
+            except _StreamEndedError:
+                return
+            except (OSError, TimeoutError, asyncio.CancelledError):
+                raise
+            except Exception as error:
+                await client.send(_refused(self._service.refusal(error)))
+
+    async def _answer(self, request: Request, client: _Client) -> dict[str, Any]:
+        match request:
+            case requests.Connections(action="list"):
+                return await self._list(request, client)
+            case requests.Events() | requests.Drops():
+                async with self._service.following(request) as following:
+                    await client.send({"ok": True, "stream": "items"})
+                    return _result({"lost": await _forward(client, following)})
+            case requests.Capture():
+                async with self._service.following(request) as following:
+                    await client.send({"ok": True, "stream": "pcapng"})
+                    await _forward(client, following)
+                raise _StreamEndedError
+        return _result(await self._service.answer(request, client.asker))
+
+    async def _list(self, request: requests.Connections, client: _Client) -> dict[str, Any]:
+        listed = 0
+        async with contextlib.aclosing(self._service.listed(request.selection)) as batches:
+            # The first batch says whether the selection is valid, before the stream begins.
+            batch = await anext(batches, None)
+            await client.send({"ok": True, "stream": "items"})
+            while batch is not None:
+                if batch:
+                    listed += len(batch)
+                    await client.send({"items": batch})
+                batch = await anext(batches, None)
+        return _result({"listed": listed})
+
+
+async def _forward(client: _Client, following: Following) -> int:
+    """Sends what there is until the client has enough of it; returns how many items are lost to it."""
+    ended = asyncio.create_task(client.end())
+    taking: asyncio.Task[bytes] | None = None
+    try:
+        while not ended.done():
+            taking = asyncio.create_task(following.take())
+            await asyncio.wait({ended, taking}, return_when=asyncio.FIRST_COMPLETED)
+            if taking.done():
+                await client.write(taking.result())
+    finally:
+        ended.cancel()
+        if taking:
+            taking.cancel()
+    rest, lost = await following.end()
+    await client.write(rest)
+    return lost
+
+
+class _Client:
+    """One connection of the socket."""
+
+    def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self._reader = reader
+        self._writer = writer
+        self.is_stuck = False
+        self.asker = Asker.at(writer.get_extra_info("socket"))
+
+    async def line(self) -> bytes:
+        """The next line, empty at the end. Raises ValueError for one that is too long, TimeoutError for none."""
+        async with asyncio.timeout(_IDLE_SECONDS):
+            return await self._reader.readline()
+
+    async def end(self) -> None:
+        """Waits until the client has closed its side; what it sends until then is not looked at."""
+        with contextlib.suppress(OSError):
+            while await self._reader.read(4096):
+                pass
+
+    async def send(self, value: dict[str, Any]) -> None:
+        """Sends a value as a line."""
+        await self.write(_json(value) + b"\n")
+
+    async def write(self, data: bytes) -> None:
+        """Sends bytes. Raises TimeoutError for a client that does not read."""
+        if not data:
+            return
+        self._writer.write(data)
+        try:
+            async with asyncio.timeout(_WRITE_SECONDS):
+                await self._writer.drain()
+        except TimeoutError:
+            self.is_stuck = True
+            raise
+
+
+def _json(value: Any) -> bytes:
+    try:
+        return to_json(value, ensure_ascii=True)
+    except ValueError:
+        # It takes no halves of surrogate pairs, which a file's name may have.
+        return json.dumps(value, separators=(",", ":")).encode()
+
+
+class _StreamEndedError(Exception):
+    """The connection was a stream and ends with it."""
+
+
+def _result(value: Any) -> dict[str, Any]:
+    return {"ok": True, "result": value}
+
+
+def _refused(refusal: Refusal) -> dict[str, Any]:
+    return {"ok": False, **asdict(refusal)}

@@ -1,0 +1,30 @@
+"""A policy kept in a file."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from dataplane.atomic import is_replaceable
+from dataplane.policy import Policy, PolicyError
+from dataplane.policy.mistakes import Mistake
+from dataplane.terminal import printable
+
+
+class PolicyFile:
+    """A YAML or JSON file, read anew each time."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+
+    @property
+    def name(self) -> str:
+        """The file's name as it was given."""
+        return str(self._path)
+
+    def load(self) -> Policy:
+        """The policy in the file. Raises PolicyError with every mistake."""
+        # A FIFO or a device may never end, and who loads a policy keeps others waiting.
+        if not is_replaceable(self._path):
+            text = "it is no regular file: put the policy there"
+            raise PolicyError([Mistake(printable(self.name), None, None, "", text)])
+        return Policy.load(self._path)

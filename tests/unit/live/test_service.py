@@ -1,0 +1,103 @@
+"""The service without a transport, over a policy that is kept in no file."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import Any
+
+import pytest
+
+from dataplane.control import requests
+from dataplane.control.answers import FAILED, REFUSED
+from dataplane.control.service import GenerationError, Service
+from dataplane.live.daemon import FAILURES
+from dataplane.live.operations import Operations
+from dataplane.live.ports import PortError
+from dataplane.policy import ChangeError, Policy, PolicyError
+
+from .scene import POLICY, filled
+from .served import NoPorts
+
+
+@dataclass
+class Memory:
+    """A policy that is kept here."""
+
+    text: str = POLICY
+    name: str = "memory"
+
+    def load(self) -> Policy:
+        """What the text says now."""
+        return Policy.parse(self.text, self.name)
+
+
+@pytest.fixture
+def store() -> Memory:
+    return Memory()
+
+
+@pytest.fixture
+def service(store: Memory) -> Iterator[Service]:
+    ports: Any = NoPorts()
+    with ThreadPoolExecutor(1) as control:
+        yield Service(Operations(filled(), ports), store, control, failures=FAILURES)
+
+
+def ask(service: Service, **request: Any) -> Any:
+    """The answer to a request of the control protocol."""
+    kind = requests.REQUESTS[request["command"]]
+    return asyncio.run(service.answer(kind.model_validate(request)))
+
+
+def test_a_policy_is_loaded_from_wherever_it_is_kept(service: Service, store: Memory) -> None:
+    assert ask(service, command="status")["policy"] == "memory"
+    store.text = POLICY.replace("protocol: tcp", "protocol: udp", 1)
+    rehearsed = ask(service, command="reload", dry_run=True)
+    assert (rehearsed["changed"], rehearsed["generation"]) == (True, 1)
+    told = ask(service, command="reload", expected_generation=1)
+    assert (told["policy"], told["changed"], told["generation"]) == ("memory", True, 2)
+    assert told["disconnected"] == rehearsed["disconnected"]
+    assert (service.reloads.succeeded, service.reloads.failed) == (1, 0)
+
+
+def test_a_change_says_what_it_did(service: Service) -> None:
+    """SPEC 5.1, 5.2: and that the store does not have it."""
+    told = ask(
+        service,
+        command="change",
+        change={"create_group": {"id": "g", "security_group_rules": [{"direction": "egress"}]}},
+    )
+    assert told == {
+        "changed": True,
+        "dry_run": False,
+        "generation": 2,
+        "disconnected": {"total": 0, "by_instance": {}, "revoked": 0},
+        "warnings": [],
+        "new_rules": ["g/1"],
+        "unsaved_changes": 1,
+        "policy_file": "memory",
+    }
+    ask(service, command="reload")
+    assert "g" not in service.operations.policy.groups_by_id
+    assert ask(service, command="status")["unsaved_changes"] == 0
+
+
+def test_what_is_refused_and_what_fails(service: Service, store: Memory) -> None:
+    """SPEC 5.6: nothing happens, and the reason is told as what it is."""
+    store.text = "instances: 5\nregion: [a]\n"
+    with pytest.raises(PolicyError) as mistaken:
+        ask(service, command="reload")
+    refusal = service.refusal(mistaken.value)
+    assert (refusal.kind, len(refusal.mistakes)) == (REFUSED, 2)
+    assert refusal.error == "the policy is not valid, and the one before stays in force: 2 mistakes"
+    with pytest.raises(ChangeError) as unknown:
+        ask(service, command="change", change={"delete_group": {"id": "none"}})
+    assert service.refusal(unknown.value).kind == REFUSED
+    with pytest.raises(GenerationError) as late:
+        ask(service, command="change", change={"delete_group": {"id": "none"}}, expected_generation=7)
+    assert service.refusal(late.value).kind == REFUSED
+    assert service.refusal(PortError("interface x is gone")).kind == FAILED
+    assert service.generation == 1
