@@ -181,6 +181,84 @@ def test_an_instance_that_is_gone_and_comes_back_has_no_connections(firewall: Da
     assert reasons(firewall, udp(A, OUT), 4) == ["rule"]
 
 
+def test_an_instance_that_is_created_joins_and_cuts_as_joining_does(firewall: DataPlane) -> None:
+    """SPEC 5.2: the groups that it joins; SPEC 5.4: what came from its address by a rule that names such a group."""
+    assert reasons(firewall, udp(OUT, A), 0) == ["rule"]
+    assert reasons(firewall, udp(OUT, B), 0) == ["rule"]
+    new = {"id": "n", "addresses": ["10.0.0.9"], "security_groups": ["sg-c", "sg-a"]}
+    assert firewall.apply({"create_instance": new}, 1).by_instance == {"a": 1}
+    assert reasons(firewall, udp(OUT, B), 2) == ["connection"]
+    # Its address is now among those that sg-c stands for.
+    assert reasons(firewall, udp("10.0.0.9", B), 2) == ["rule", "rule"]
+    result = firewall.apply({"update_instance": {"id": "n", "security_groups": ["sg-a"]}}, 3)
+    assert (result.by_instance, result.revoked) == ({}, 1)
+
+
+def test_an_instance_that_is_deleted_ends_with_its_connections(firewall: DataPlane) -> None:
+    """SPEC 1, 5.2: its zone ends, and the others of its groups lose their inbound connections."""
+    firewall.apply({"add_instance": {"security_group": "sg-b", "instance": "a"}}, 0)
+    assert reasons(firewall, udp(OUT, A), 1) == ["rule"]
+    assert reasons(firewall, udp(OUT, B), 1) == ["rule"]
+    assert firewall.apply({"delete_instance": {"id": "a"}}, 2).by_instance == {"b": 1}
+    assert firewall.process(udp(OUT, A), 3).verdict == "bypass"
+    assert [c.instance for c in firewall.connections] == ["b"]
+    again = {"id": "a", "addresses": [A], "security_groups": ["sg-a"]}
+    firewall.apply({"create_instance": again}, 4)
+    assert reasons(firewall, udp(OUT, A), 5) == ["rule"]
+
+
+@pytest.mark.parametrize(
+    ("update", "cut"),
+    [
+        ({"addresses": [A, "10.0.0.99"]}, {"a": 1}),
+        ({"security_groups": ["sg-d", "sg-a"]}, {"a": 1}),
+        ({"addresses": ["10.0.0.1"], "security_groups": ["sg-a", "sg-d"]}, {}),
+        ({"mac": "fa:16:3e:00:00:01", "allowed_address_pairs": ["10.0.0.77"], "interface": "tap-a"}, {}),
+        ({"name": "A", "description": "text", "port_security_enabled": False}, {}),
+    ],
+)
+def test_what_an_update_of_an_instance_cuts(firewall: DataPlane, update: dict[str, Any], cut: dict[str, int]) -> None:
+    """SPEC 5.5: addresses and the order of groups count, what a packet is known by otherwise does not."""
+    assert reasons(firewall, udp(OUT, A), 0) == ["rule"]
+    assert firewall.apply({"update_instance": {"id": "a", **update}}, 1).by_instance == cut
+    assert reasons(firewall, udp(OUT, A), 2) == ["disconnected" if cut else "connection"]
+
+
+def test_a_group_that_is_created_renamed_or_deleted_cuts_nothing(firewall: DataPlane) -> None:
+    """SPEC 5.5; its rules given anew cut its instances, where they are others (SPEC 5.2)."""
+    assert reasons(firewall, udp(OUT, A), 0) == ["rule"]
+    rules = [{"direction": "ingress"}]
+    for change in (
+        {"create_group": {"id": "sg-n", "security_group_rules": rules}},
+        {"update_group": {"id": "sg-a", "name": "A", "description": "text"}},
+        {"update_group": {"id": "sg-n", "security_group_rules": []}},
+        {"delete_group": {"id": "sg-n"}},
+        {"create_address_group": {"id": "n", "ip_version": 4, "ip_set": []}},
+        {"update_address_group": {"id": "list", "name": "L"}},
+        {"delete_address_group": {"id": "n"}},
+    ):
+        assert firewall.apply(change, 1).total == 0, change
+    written = [rule.model_dump() for rule in firewall.policy.group("sg-a").security_group_rules]
+    assert firewall.apply({"update_group": {"id": "sg-a", "security_group_rules": written[::-1]}}, 2).total == 0
+    assert reasons(firewall, udp(OUT, A), 3) == ["connection"]
+    assert firewall.apply({"update_group": {"id": "sg-a", "security_group_rules": written[:2]}}, 4).by_instance == {
+        "a": 1
+    }
+
+
+def test_a_load_balancer_that_comes_and_goes(firewall: DataPlane) -> None:
+    """SPEC 3.5: its packets pass without rules while it is there, and nothing is disconnected."""
+    balancer = {"id": "elb", "addresses": [OUT2], "backends": ["c"], "transfer_client_ip": True}
+    assert reasons(firewall, udp(OUT2, C), 0) == ["no-rule-matched"]
+    assert firewall.apply({"create_load_balancer": balancer}, 1).total == 0
+    assert reasons(firewall, udp(OUT2, C), 2) == ["load-balancer"]
+    firewall.apply({"update_load_balancer": {"id": "elb", "backends": ["b"]}}, 3)
+    assert reasons(firewall, udp(OUT2, C), 4) == ["no-rule-matched"]
+    assert reasons(firewall, udp(OUT2, B, 99), 4) == ["load-balancer"]
+    firewall.apply({"delete_load_balancer": {"id": "elb"}}, 5)
+    assert reasons(firewall, udp(OUT2, B, 99), 6) == ["rule"]
+
+
 def test_a_change_that_is_not_valid_is_refused_whole(firewall: DataPlane) -> None:
     """SPEC 5.6."""
     assert reasons(firewall, udp(OUT, A), 0) == ["rule"]

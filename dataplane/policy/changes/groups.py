@@ -1,7 +1,7 @@
 """Changes of security groups, and of who is in them."""
 
-from collections.abc import Iterator
-from typing import Any
+from collections.abc import Iterable, Iterator
+from typing import cast
 
 from pydantic import Field
 
@@ -10,46 +10,33 @@ from dataplane.policy.changes.kind import (
     GROUPS,
     INSTANCES,
     Change,
+    Create,
+    Delete,
     Use,
     id_conflicts,
-    item_conflicts,
     part_of,
     replaced,
-    still_used,
     updating,
-    without,
 )
 from dataplane.policy.changes.rules import rule_id_conflicts
-from dataplane.policy.completion import completed, free_id, with_generated_id, with_kept_ids
+from dataplane.policy.completion import free_id, with_generated_id, with_kept_ids
 from dataplane.policy.mistakes import Conflict, shown
-from dataplane.policy.model import Instance, Policy, SecurityGroup
+from dataplane.policy.model import Policy, SecurityGroup
 from dataplane.policy.sharing import following, with_shared_rules
 
 
-class CreateGroup(SecurityGroup, Change):
+class CreateGroup(SecurityGroup, Create):
     """A new security group, with the rules that it begins with; no instance is in it."""
 
     kind = "create_group"
     command = ("group", "create")
     example = 'sg-web name=Web security_group_rules="[{direction: egress}, {direction: ingress, protocol: tcp}]"'
-
-    @property
-    def summary(self) -> str:
-        """The change in a few words."""
-        return f"create security group {self.id}"
+    section = GROUPS
+    part = SecurityGroup
 
     def _misfits(self, policy: Policy) -> Iterator[Conflict]:
-        taken = [*id_conflicts(policy, GROUPS, self.id)]
-        yield from taken
-        if not taken:
-            group = part_of(self, SecurityGroup)
-            yield from _rule_ids(policy, group)
-            yield from item_conflicts(policy, GROUPS, group)
-
-    def made(self, policy: Policy) -> Policy:
-        groups = (*policy.security_groups, part_of(self, SecurityGroup))
-        sections: dict[str, Any] = {"security_groups": groups}
-        return following(policy, **sections | completed(policy.model_copy(update=sections)))
+        yield from _rule_ids(policy, part_of(self, SecurityGroup))
+        yield from super()._misfits(policy)
 
 
 class UpdateGroup(updating(SecurityGroup)):  # type: ignore[misc]
@@ -59,56 +46,45 @@ class UpdateGroup(updating(SecurityGroup)):  # type: ignore[misc]
     command = ("group", "update")
     example = 'sg-web name="Web servers" description=""'
     references = (GROUPS.named_by("id"),)
-    thing = "security group"
+    thing = GROUPS.thing
+    section = GROUPS
     part = SecurityGroup
 
     id: fields.Id = Field(description="Id of the security group.")
 
     def _misfits(self, policy: Policy) -> Iterator[Conflict]:
-        updated = policy.group(self.id).model_copy(update=self.named)
-        if {"region", "security_group_rules"} & self.named.keys():
-            yield from _rule_ids(policy, updated)
-            yield from item_conflicts(policy, GROUPS, updated)
+        yield from _rule_ids(policy, self.with_named(policy))
+        yield from super()._misfits(policy)
 
-    def made(self, policy: Policy) -> Policy:
-        group = policy.group(self.id)
-        updated = group.model_copy(update=self.named)
+    def completed(self, policy: Policy) -> SecurityGroup:
+        """The group with ids for all rules; those that stay keep theirs."""
+        group, updated = policy.group(self.id), self.with_named(policy)
         if "security_group_rules" in self.named:
             groups = with_kept_ids(policy.groups_by_id, replaced(GROUPS, policy, group, updated)[GROUPS.name])
             updated = with_shared_rules(policy, next(g for g in groups if g.id == group.id))
-        return policy if updated == group else following(policy, **replaced(GROUPS, policy, group, updated))
+        return cast("SecurityGroup", updated)
 
 
-class DeleteGroup(Change):
+class DeleteGroup(Delete):
     """A security group is deleted with its rules; refused while an instance is in it or a rule elsewhere names it."""
 
     kind = "delete_group"
     command = ("group", "delete")
     example = "sg-web"
     references = (GROUPS.named_by("id"),)
+    section = GROUPS
 
     id: fields.Id = Field(description="Id of the security group.")
 
-    @property
-    def summary(self) -> str:
-        """The change in a few words."""
-        return f"delete security group {self.id}"
-
-    def _misfits(self, policy: Policy) -> Iterator[Conflict]:
+    def uses(self, policy: Policy) -> Iterator[Use]:
+        """Instances in it, and rules of other groups."""
+        yield Use("instance", "is in it", "are in it", [instance.id for instance in policy.members(self.id)])
         rules = [
             rule.id
             for group, rule in policy.rules_by_id.values()
             if rule.remote_group_id == self.id and group.id != self.id
         ]
-        yield from still_used(
-            "security group",
-            self.id,
-            Use("instance", "is in it", "are in it", [instance.id for instance in policy.members(self.id)]),
-            Use("rule", "names it as remote_group_id", "name it as remote_group_id", rules),
-        )
-
-    def made(self, policy: Policy) -> Policy:
-        return following(policy, **without(GROUPS, policy, policy.group(self.id)))
+        yield Use("rule", "names it as remote_group_id", "name it as remote_group_id", rules)
 
 
 class CloneGroup(Change):
@@ -165,17 +141,28 @@ def _rule_ids(policy: Policy, group: SecurityGroup) -> Iterator[Conflict]:
 # ---- who is in them ----
 
 
-class AddInstance(Change):
-    """An instance joins a security group, which comes last in its list."""
+class _Membership(Change):
+    """An instance and a security group."""
 
-    kind = "add_instance"
-    command = ("group", "add-instance")
     placed = ("security_group", "instance")
     example = "sg-web ecs-a"
     references = (GROUPS.named_by("security_group"), INSTANCES.named_by("instance"))
 
     security_group: fields.Id = Field(description="Id of the security group.")
     instance: fields.Id = Field(description="Id of the instance.")
+
+    def _with_groups(self, policy: Policy, groups: Iterable[str]) -> Policy:
+        """The policy with other groups for the instance."""
+        instance = policy.instance(self.instance)
+        changed = instance.model_copy(update={"security_groups": tuple(groups)})
+        return following(policy, **replaced(INSTANCES, policy, instance, changed))
+
+
+class AddInstance(_Membership):
+    """An instance joins a security group, which comes last in its list."""
+
+    kind = "add_instance"
+    command = ("group", "add-instance")
 
     @property
     def summary(self) -> str:
@@ -188,21 +175,14 @@ class AddInstance(Change):
             yield Conflict(_GROUP, f"instance {instance} is in security group {group} already")
 
     def made(self, policy: Policy) -> Policy:
-        instance = policy.instance(self.instance)
-        return _with_groups(policy, instance, (*instance.security_groups, self.security_group))
+        return self._with_groups(policy, (*policy.instance(self.instance).security_groups, self.security_group))
 
 
-class RemoveInstance(Change):
+class RemoveInstance(_Membership):
     """An instance leaves a security group."""
 
     kind = "remove_instance"
     command = ("group", "remove-instance")
-    placed = ("security_group", "instance")
-    example = "sg-web ecs-a"
-    references = (GROUPS.named_by("security_group"), INSTANCES.named_by("instance"))
-
-    security_group: fields.Id = Field(description="Id of the security group.")
-    instance: fields.Id = Field(description="Id of the instance.")
 
     @property
     def summary(self) -> str:
@@ -221,13 +201,8 @@ class RemoveInstance(Change):
             )
 
     def made(self, policy: Policy) -> Policy:
-        instance = policy.instance(self.instance)
-        return _with_groups(policy, instance, tuple(g for g in instance.security_groups if g != self.security_group))
+        groups = policy.instance(self.instance).security_groups
+        return self._with_groups(policy, (group for group in groups if group != self.security_group))
 
 
 _GROUP = ("security_group",)
-
-
-def _with_groups(policy: Policy, instance: Instance, groups: tuple[str, ...]) -> Policy:
-    changed = instance.model_copy(update={"security_groups": groups})
-    return following(policy, **replaced(INSTANCES, policy, instance, changed))

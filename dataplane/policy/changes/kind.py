@@ -14,10 +14,13 @@ from typing import Annotated, Any, ClassVar, TypeVar, cast
 
 from pydantic import Field, create_model
 
+from dataplane.policy import fields
+from dataplane.policy.completion import completed
 from dataplane.policy.consistency import fitting_conflicts
 from dataplane.policy.mistakes import Conflict, shown, unknown
 from dataplane.policy.model import Policy
 from dataplane.policy.parts import CheckedModel, Model, fields_of, without_default
+from dataplane.policy.sharing import following
 from dataplane.policy.wording import is_list
 
 #: How many of those that use something are named one by one.
@@ -55,6 +58,23 @@ class Section:
     def item(self, policy: Policy, item_id: str) -> Any:
         """The item with this id. Raises KeyError."""
         return getattr(policy, self.lookup)[item_id]
+
+
+@dataclass(frozen=True, slots=True)
+class Use:
+    """Who uses something: what they are, what one of them does with it, and what several do."""
+
+    noun: str
+    one: str
+    many: str
+    users: list[str]
+
+    def __str__(self) -> str:
+        if len(self.users) == 1:
+            return f"{self.noun} {shown(self.users[0])} {self.one}"
+        more = len(self.users) - _USERS_SHOWN
+        named = ", ".join(map(shown, self.users[:_USERS_SHOWN])) + (f" and {more:,} more" if more > 0 else "")
+        return f"{self.noun}s {named} {self.many}"
 
 
 GROUPS = Section("security_groups", "security group", "groups_by_id")
@@ -104,6 +124,56 @@ class Change(CheckedModel):
                 yield Conflict((reference.field,), f"{shown(name)} {unknown(reference.thing, name, known)}")
 
 
+class Create(Change):
+    """A new item at the end of a section, as the document would have it."""
+
+    section: ClassVar[Section]
+    part: ClassVar[type[Model]]
+
+    @property
+    def summary(self) -> str:
+        """The change in a few words."""
+        return f"create {self.section.thing} {self.__dict__['id']}"
+
+    def _misfits(self, policy: Policy) -> Iterator[Conflict]:
+        item: Any = part_of(self, self.part)
+        taken = [*id_conflicts(policy, self.section, item.id)]
+        yield from taken or item_conflicts(policy, self.section, item)
+
+    def made(self, policy: Policy) -> Policy:
+        items = (*self.section.items(policy), part_of(self, self.part))
+        sections: dict[str, Any] = {self.section.name: items}
+        return following(policy, **sections | completed(policy.model_copy(update=sections)))
+
+
+class Delete(Change):
+    """An item is taken out of its section; refused while it is used."""
+
+    section: ClassVar[Section]
+
+    id: fields.Id = Field(description="Its id.")
+
+    @property
+    def summary(self) -> str:
+        """The change in a few words."""
+        return f"delete {self.section.thing} {self.id}"
+
+    def uses(self, policy: Policy) -> Iterable[Use]:
+        """Who uses it."""
+        return ()
+
+    def _misfits(self, policy: Policy) -> Iterator[Conflict]:
+        if found := [str(use) for use in self.uses(policy) if use.users]:
+            text = (
+                f"{self.section.thing} {shown(self.id)} is still used: {', and '.join(found)}: take it out there first"
+            )
+            yield Conflict(("id",), text)
+
+    def made(self, policy: Policy) -> Policy:
+        item = self.section.item(policy, self.id)
+        return following(policy, **{self.section.name: tuple(i for i in self.section.items(policy) if i is not item)})
+
+
 class Update(Change):
     """New values for the named fields of something; the others stay."""
 
@@ -119,32 +189,56 @@ class Update(Change):
     @property
     def named(self) -> dict[str, Any]:
         """The fields that are given another value."""
-        fields = fields_of(self.part)
+        known = fields_of(self.part)
         # An empty text where one is needed is told as that, and else is as if the field were not named.
         return {
             name: value
-            for name in fields
+            for name in known
             if name in self.model_fields_set and name != "id"
             for value in [self.__dict__[name]]
-            if value is not None or fields[name].default is None
+            if value is not None or known[name].default is None
         }
 
 
-def updating(part: type) -> Any:
+class UpdateItem(Update):
+    """An update of an item of a section."""
+
+    section: ClassVar[Section]
+
+    def with_named(self, policy: Policy) -> Any:
+        """The item with the named fields."""
+        return self.section.item(policy, self.__dict__["id"]).model_copy(update=self.named)
+
+    def completed(self, policy: Policy) -> Any:
+        """The same with what its author may leave out."""
+        return self.with_named(policy)
+
+    def _misfits(self, policy: Policy) -> Iterator[Conflict]:
+        updated = self.with_named(policy)
+        yield from updated.conflicts()
+        if self.named.keys() - {"name", "description"}:
+            yield from item_conflicts(policy, self.section, updated)
+
+    def made(self, policy: Policy) -> Policy:
+        item, updated = self.section.item(policy, self.__dict__["id"]), self.completed(policy)
+        return policy if updated == item else following(policy, **replaced(self.section, policy, item, updated))
+
+
+def updating(part: type, base: type[Update] = UpdateItem) -> Any:
     """The base of updates of a part of the document: its fields, of which none need be named.
 
-    It is an `Update`, which a type checker cannot see: classes are made from it with `type: ignore[misc]`.
+    It is a `base`, which a type checker cannot see: classes are made from it with `type: ignore[misc]`.
     """
-    fields: dict[str, Any] = {}
+    made: dict[str, Any] = {}
     for name, field in fields_of(part).items():
         annotation: Any = Annotated[field.annotation, *field.metadata] if field.metadata else field.annotation
         # The default is never a value: whether a field is named is known.
         default = () if is_list(field) else None
-        fields[name] = (
+        made[name] = (
             annotation,
             Field(default=default, description=field.description, json_schema_extra=without_default),
         )
-    return create_model(f"_{part.__name__}Fields", __base__=Update, **fields)
+    return create_model(f"_{part.__name__}Fields", __base__=base, **made)
 
 
 def part_of(change: Model, part: type[P]) -> P:
@@ -194,33 +288,3 @@ def _whose(policy: Policy, conflict: Conflict) -> str:
 def replaced(section: Section, policy: Policy, item: Any, by: Any) -> Mapping[str, tuple[Any, ...]]:
     """A section with another item in the place of one."""
     return {section.name: tuple(by if other is item else other for other in section.items(policy))}
-
-
-def without(section: Section, policy: Policy, item: Any) -> Mapping[str, tuple[Any, ...]]:
-    """A section without an item."""
-    return {section.name: tuple(other for other in section.items(policy) if other is not item)}
-
-
-@dataclass(frozen=True, slots=True)
-class Use:
-    """Who uses something: what they are, what one of them does with it, and what several do."""
-
-    noun: str
-    one: str
-    many: str
-    users: list[str]
-
-    def __str__(self) -> str:
-        if len(self.users) == 1:
-            return f"{self.noun} {shown(self.users[0])} {self.one}"
-        more = len(self.users) - _USERS_SHOWN
-        named = ", ".join(map(shown, self.users[:_USERS_SHOWN])) + (f" and {more:,} more" if more > 0 else "")
-        return f"{self.noun}s {named} {self.many}"
-
-
-def still_used(thing: str, item_id: str, *uses: Use) -> Iterator[Conflict]:
-    """What is used may not be deleted."""
-    found = [str(use) for use in uses if use.users]
-    if found:
-        text = f"{thing} {shown(item_id)} is still used: {', and '.join(found)}: take it out there first"
-        yield Conflict(("id",), text)

@@ -11,19 +11,8 @@ from typing import Any
 from pydantic import ValidationError, create_model
 
 from dataplane.policy import fields
-from dataplane.policy.changes.address_groups import CreateAddressGroup, DeleteAddressGroup, UpdateAddressGroup
-from dataplane.policy.changes.groups import (
-    AddInstance,
-    CloneGroup,
-    CreateGroup,
-    DeleteGroup,
-    RemoveInstance,
-    UpdateGroup,
-)
-from dataplane.policy.changes.instances import CreateInstance, DeleteInstance, UpdateInstance
+from dataplane.policy.changes import address_groups, groups, instances, load_balancers, rules
 from dataplane.policy.changes.kind import Change
-from dataplane.policy.changes.load_balancers import CreateLoadBalancer, DeleteLoadBalancer, UpdateLoadBalancer
-from dataplane.policy.changes.rules import AddRule, DeleteRule, UpdateRule
 from dataplane.policy.changes.whole import ApplyPolicy
 from dataplane.policy.load import diagnose, salvaged
 from dataplane.policy.mistakes import ChangeError, Conflict, alternatives
@@ -34,24 +23,24 @@ from dataplane.policy.parts import CheckedModel
 KINDS: dict[str, type[Change]] = {
     kind.kind: kind
     for kind in (
-        AddRule,
-        UpdateRule,
-        DeleteRule,
-        CreateGroup,
-        UpdateGroup,
-        DeleteGroup,
-        CloneGroup,
-        AddInstance,
-        RemoveInstance,
-        CreateAddressGroup,
-        UpdateAddressGroup,
-        DeleteAddressGroup,
-        CreateInstance,
-        UpdateInstance,
-        DeleteInstance,
-        CreateLoadBalancer,
-        UpdateLoadBalancer,
-        DeleteLoadBalancer,
+        rules.AddRule,
+        rules.UpdateRule,
+        rules.DeleteRule,
+        groups.CreateGroup,
+        groups.UpdateGroup,
+        groups.DeleteGroup,
+        groups.CloneGroup,
+        groups.AddInstance,
+        groups.RemoveInstance,
+        address_groups.CreateAddressGroup,
+        address_groups.UpdateAddressGroup,
+        address_groups.DeleteAddressGroup,
+        instances.CreateInstance,
+        instances.UpdateInstance,
+        instances.DeleteInstance,
+        load_balancers.CreateLoadBalancer,
+        load_balancers.UpdateLoadBalancer,
+        load_balancers.DeleteLoadBalancer,
         ApplyPolicy,
     )
 }

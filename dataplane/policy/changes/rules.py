@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from pydantic import Field
 
 from dataplane.policy import consistency, fields, limits
-from dataplane.policy.changes.kind import GROUPS, Change, Reference, replaced, updating
+from dataplane.policy.changes.kind import GROUPS, Change, Reference, Update, replaced, updating
 from dataplane.policy.completion import free_id, with_generated_id
 from dataplane.policy.consistency import BAD, References
 from dataplane.policy.mistakes import Conflict, shown
@@ -52,7 +52,7 @@ class AddRule(Change):
         return _with_rules(policy, group, (*rules, rule))
 
 
-class UpdateRule(updating(SecurityGroupRule)):  # type: ignore[misc]
+class UpdateRule(updating(SecurityGroupRule, Update)):  # type: ignore[misc]
     """New values for the named fields of a rule; null takes an optional one away, and the other fields stay."""
 
     kind = "update_rule"
