@@ -237,7 +237,7 @@ def test_the_same_values_change_nothing(policy: Policy, change: dict[str, Any]) 
         ),
         (
             {"update_instance": {"id": "ecs-x", "name": "x"}},
-            '"ecs-x" is no instance of this policy; did you mean "ecs-a"?',
+            '"ecs-x" is no instance of this policy; did you mean "ecs-b"?',
         ),
         (
             {"update_load_balancer": {"id": "elb", "addresses": []}},
