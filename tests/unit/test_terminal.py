@@ -101,6 +101,25 @@ def test_a_terminal_gets_colours_and_no_more(folder: Path) -> None:
     assert not FORBIDDEN.search(re.sub(r"\x1b\[[0-9;]*m", "", text))
 
 
+def test_a_pipe_gets_whole_rows(tmp_path: Path) -> None:
+    """Lines are wrapped at a terminal only, whatever its width is said to be."""
+    name = "g" * 200
+    rule = {
+        "id": "r",
+        "direction": "ingress",
+        "protocol": "tcp",
+        "multiport": "22,23",
+        "remote_ip_prefix": "10.0.0.0/8",
+    }
+    policy = {"security_groups": [{"id": name, "security_group_rules": [rule]}]}
+    (tmp_path / "policy.yaml").write_text(json.dumps(policy))
+    command = [sys.executable, "-m", "dataplane", "check", str(tmp_path / "policy.yaml")]
+    env = {**os.environ, "COLUMNS": "80"}
+    done = subprocess.run(command, cwd=ROOT, env=env, capture_output=True, text=True, check=True, timeout=60)
+    (row,) = (line for line in done.stdout.splitlines() if "/120" in line)
+    assert row.split() == [name, "ingress", "IPv4", "1/120"]
+
+
 def test_a_console_measures_what_it_shows() -> None:
     """Columns stand straight whatever is in them."""
     out = io.StringIO()
