@@ -1,46 +1,39 @@
-"""Packets as people write them (SPEC 8), and which packet of many serves best as an example."""
+"""Which packet of many serves best as an example."""
 
 from __future__ import annotations
 
 from collections.abc import Container, Iterable
+from dataclasses import replace
 from ipaddress import IPv4Address, IPv6Address
 
 from dataplane.insight.cells import COMMON_REMOTES, COMMON_SELECTORS, Box
-from dataplane.policy.fields import PROTOCOL_NAMES, PROTOCOL_NUMBERS, PROTOCOLS_WITH_PORTS
-from dataplane.policy.icmp import ICMP_TYPES, ICMPV6_TYPES
+from dataplane.insight.packet_text import PORTED, TCP, Packet
+from dataplane.policy.fields import packed_address
 
 #: Who stands for an instance where none has an address of the family.
 _LOCAL = {"IPv4": "192.0.2.1", "IPv6": "2001:db8:ffff::1"}
 _SOURCE_PORT = 40000
-_FIRST = tuple((PROTOCOL_NUMBERS[name], PROTOCOL_NUMBERS[name] << 16 | 1) for name in PROTOCOLS_WITH_PORTS)
+_SYN = 0x02
 
 
 def example(box: Box, direction: str, ethertype: str, own: Iterable[str], others: Container[str]) -> str:
-    """A packet of a box, to one of an instance's `own` addresses or from it.
+    """A packet of a box in the notation of SPEC 8, to one of an instance's `own` addresses or from it.
 
     The other side has an address of its own, and if that can be none of the `others`.
     """
     there = _remote(box, ethertype, others)
     here = next((text for text in own if text != there), _LOCAL[ethertype])
-    return written(_selector(box), *((there, here) if direction == "ingress" else (here, there)))
+    ends = (there, here) if direction == "ingress" else (here, there)
+    return str(_packet(_selector(box), *map(packed_address, ends)))
 
 
-def written(selector: int, source: str, destination: str) -> str:
-    """``tcp 10.0.0.5:40000 > 192.168.0.10:22 S``: a first packet with this selector."""
+def _packet(selector: int, source: bytes, destination: bytes) -> Packet:
+    """A first packet with a selector."""
     number, rest = selector >> 16, selector & 0xFFFF
-    protocol = PROTOCOL_NAMES.get(number, str(number))
-    if protocol in PROTOCOLS_WITH_PORTS:
-        flags = " S" if protocol == "tcp" else ""
-        return f"{protocol} {_end(source)}:{_SOURCE_PORT} > {_end(destination)}:{rest}{flags}"
-    if protocol in ("icmp", "icmpv6"):
-        kind, code = rest >> 8, rest & 0xFF
-        names = {number: name for name, number in (ICMP_TYPES if protocol == "icmp" else ICMPV6_TYPES).items()}
-        return f"{protocol} {source} > {destination} {names.get(kind, kind)}{f'/{code}' if code else ''}"
-    return f"{protocol} {source} > {destination}"
-
-
-def _end(address: str) -> str:
-    return f"[{address}]" if ":" in address else address
+    packet = Packet(number, source, destination)
+    if number in PORTED:
+        return replace(packet, source_port=_SOURCE_PORT, destination_port=rest, flags=_SYN if number == TCP else 0)
+    return replace(packet, icmp_type=rest >> 8, icmp_code=rest & 0xFF) if packet.is_icmp else packet
 
 
 def _remote(box: Box, ethertype: str, taken: Container[str]) -> str:
@@ -57,7 +50,8 @@ def _selector(box: Box) -> int:
     for selector in COMMON_SELECTORS:
         if low <= selector <= high:
             return selector
-    for number, first in _FIRST:
-        if max(low, first) <= min(high, number << 16 | 0xFFFF):
-            return max(low, first)
+    for number in (TCP, *sorted(PORTED)):
+        first = max(low, number << 16 | 1)
+        if first <= min(high, number << 16 | 0xFFFF):
+            return first
     return low

@@ -9,8 +9,11 @@ from pathlib import Path
 import pytest
 from pydantic_sarif.model import StaticAnalysisResultsFormatSarifVersion210JsonSchema as Sarif
 
+from dataplane import DataPlane
 from dataplane.insight.exposure import PORTS
-from dataplane.insight.lint import KINDS
+from dataplane.insight.lint import KINDS, lint
+from dataplane.insight.packet_text import parse_packet
+from dataplane.policy import Policy
 from tests.unit.policy.test_command import ROOT, run
 
 POLICY = """\
@@ -75,6 +78,16 @@ def test_json_has_the_fields_of_the_specification_and_no_others(policy: Path) ->
         ]
     }
     assert run("check", "--json", "--lint", policy).stdout == done.stdout
+
+
+def test_examples_are_what_the_engine_says_of_them(policy: Path) -> None:
+    """Each packet is one that `explain` takes, and the rule named with it decides about it."""
+    loaded = Policy.load(policy)
+    shown = [(f.kind, f.rule, f.example) for f in lint(loaded) if f.example]
+    assert len(shown) == 5
+    for kind, rule, example in shown:
+        checks = DataPlane(loaded).process(parse_packet(example.packet).ip(), time=1.0, link="raw").checks
+        assert [check.rule for check in checks] == [rule if kind == "redundant" else example.rule], example
 
 
 def test_text_has_a_place_a_sentence_and_a_packet_at_80_columns(policy: Path) -> None:
