@@ -1032,6 +1032,42 @@ int64_t dp_replay_starved(const struct dp_replay *replay);
  */
 void dp_replay_stop(struct dp_replay *replay);
 
+/* ---- two engines that judge the same packets, compared (difference.h) ---- */
+
+/* What decided about a packet; reason and rule are of no meaning where it was not `checked`. */
+struct dp_judgement {
+    uint32_t rule;
+    uint8_t verdict;
+    uint8_t reason;
+    uint8_t checked;
+    uint8_t unused;
+};
+/* A flow with packets that are judged differently: the first one's flow and number, from 1, and what decided about it;
+ * how many there are, in both directions. */
+struct dp_flow_difference {
+    struct dp_flow flow;
+    uint64_t first_packet;
+    uint64_t packets;
+    struct dp_judgement before;
+    struct dp_judgement after;
+};
+/* `packets_not_kept` of those changed are of flows for which there was no place. */
+struct dp_difference_count {
+    uint64_t packets_same;
+    uint64_t packets_changed;
+    uint64_t packets_not_kept;
+    uint64_t flows;
+};
+struct dp_difference;
+int dp_difference_new(struct dp_difference **difference);
+void dp_difference_free(struct dp_difference *difference);
+/* Compares the records of `n` packets, whose flows are the same in both, with those added before them. */
+void dp_difference_add(struct dp_difference *difference, const struct dp_record *before, const struct dp_record *after,
+                       const struct dp_flow *flows, uint32_t n);
+void dp_difference_count(const struct dp_difference *difference, struct dp_difference_count *count);
+/* All flows if `n` is their number, those with most packets first; returns how many. */
+uint64_t dp_difference_flows(const struct dp_difference *difference, struct dp_flow_difference *flows, uint64_t n);
+
 /* ---- verdicts as text (io) ---- */
 
 enum dp_text_format { DP_TEXT_JSON, DP_TEXT_CSV };

@@ -9,7 +9,7 @@ from typing import Annotated, Any
 import typer
 from typer.core import TyperGroup
 
-from dataplane.cli import check, explain, interchange, learn, output, replay, schema, suite
+from dataplane.cli import check, diff, explain, interchange, learn, output, replay, schema, suite
 
 
 class _Commands(TyperGroup):
@@ -58,6 +58,7 @@ app.command()(check.check)
 app.command()(schema.schema)
 app.command()(replay.replay)
 app.command()(explain.explain)
+app.command()(diff.diff)
 app.command("import")(interchange.import_)
 app.command()(interchange.export)
 app.command()(learn.learn)

@@ -4,12 +4,10 @@ from __future__ import annotations
 
 import gc
 import json
-import shutil
 import signal
 import sys
-import tempfile
-from collections.abc import Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from collections.abc import Sequence
+from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, NoReturn
 
@@ -50,6 +48,7 @@ def explain(
     """
     # The policy lives as long as the process: looking for garbage in it only takes time.
     gc.disable()
+    from dataplane.cli.repeatable import repeatable
     from dataplane.insight.explain import as_capture
     from dataplane.insight.explain import explain as explanation_of
     from dataplane.insight.judged import NoSuchPacketError, Replayed
@@ -72,7 +71,7 @@ def explain(
             loaded = Policy.load(policy)
             schedule = []
             if packet is not None:
-                paths = stack.enter_context(_repeatable(what))
+                paths = stack.enter_context(repeatable(what))
                 if changes:
                     from dataplane.policy.schedule import load_changes
 
@@ -122,23 +121,3 @@ def _refuse_number(error: NoSuchPacketError, packet: int) -> NoReturn:
         else f"--packet {packet}: the captures have no packet",
         EXIT_CAPTURE if error.faults else EXIT_USAGE,
     )
-
-
-@contextmanager
-def _repeatable(captures: Sequence[str]) -> Iterator[list[str]]:
-    """Paths of captures that can be read more than once: standard input is copied. Raises CaptureError."""
-    from dataplane.replay.folder import captures_of
-
-    found, passed = captures_of(captures)
-    for sentence in passed:
-        say(sentence, err=True)
-    with ExitStack() as stack:
-        paths = []
-        for path in found:
-            if path == "-":
-                copy = stack.enter_context(tempfile.NamedTemporaryFile(prefix="dataplane-"))
-                shutil.copyfileobj(sys.stdin.buffer, copy)
-                copy.flush()
-                path = copy.name
-            paths.append(path)
-        yield paths

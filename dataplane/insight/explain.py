@@ -8,14 +8,13 @@ remedy is told only after it was tried.
 from __future__ import annotations
 
 import os
-import struct
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
 from dataplane.insight.judged import ConnectionHistory, Judged, Replayed
-from dataplane.insight.packet_text import Packet
+from dataplane.insight.packet_text import Packet, as_capture_bytes
 from dataplane.insight.remedies import Remedy, remedies
 from dataplane.insight.rules_tried import GroupTried, Question, groups_tried
 from dataplane.insight.same_flow import Earlier, earlier, first_fragment, is_later_fragment
@@ -110,14 +109,11 @@ def _question(replayed: Replayed, judged: Judged, number: int, check: Check) -> 
 
 @contextmanager
 def as_capture(packets: Sequence[Packet], times_ns: Sequence[int]) -> Iterator[str]:
-    """Packets as a capture (pcap, LINKTYPE_RAW), by its path for as long as the context lasts."""
+    """Packets as a capture, by its path for as long as the context lasts."""
     descriptor = os.memfd_create("packets")
     try:
         with open(descriptor, "wb", closefd=False) as file:
-            file.write(struct.pack("<IHHiIII", 0xA1B23C4D, 2, 4, 0, 0, 0xFFFF, 101))
-            for packet, time_ns in zip(packets, times_ns, strict=True):
-                data = packet.ip()
-                file.write(struct.pack("<IIII", *divmod(time_ns, 1_000_000_000), len(data), len(data)) + data)
+            file.write(as_capture_bytes(packets, times_ns))
         yield f"/proc/self/fd/{descriptor}"
     finally:
         os.close(descriptor)

@@ -12,6 +12,7 @@ from __future__ import annotations
 import re
 import socket
 import struct
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, NoReturn
 
@@ -193,12 +194,12 @@ class _Reader:
 
     def _tcp(self) -> dict[str, int]:
         if self._more() is None:
-            return {"flags": _FLAGS["S"]}
+            return _numbered(_FLAGS["S"])
         word, column = self._next("flags")
         letters = "" if word.lower() == "none" else word.upper().replace(".", "A")
         if not set(letters) <= _FLAGS.keys():
             self._fail(column, f"flags {shown(word)} are not known: write letters of {''.join(_FLAGS)}, as S, SA or PA")
-        return {"flags": sum(_FLAGS[letter] for letter in set(letters))}
+        return _numbered(sum(_FLAGS[letter] for letter in set(letters)))
 
     def _icmp(self, protocol: str) -> dict[str, int]:
         types = icmp.type_names(protocol)
@@ -227,6 +228,15 @@ class _Reader:
         self._fail(
             column, f"{what} {shown(word)} is not known: write {words}{f'; did you mean {near}?' if near else ''}"
         )
+
+
+def _numbered(flags: int) -> dict[str, int]:
+    """Flags of a segment with numbers from 0 on, so that S, SA and A are a handshake."""
+    return {
+        "flags": flags,
+        "sequence": int(not flags & _FLAGS["S"]),
+        "acknowledgement": int(bool(flags & _FLAGS["A"])),
+    }
 
 
 # ---- making ----
@@ -313,6 +323,15 @@ def _dhcp(packet: Packet) -> bytes:
     if len(packet.source) == 16 and ports[1] in (546, 547):
         return bytes([1 if ports[1] == 547 else 2, 0, 0, 1])
     return b""
+
+
+def as_capture_bytes(packets: Sequence[Packet], times_ns: Sequence[int]) -> bytes:
+    """Packets as a capture: pcap with nanoseconds, LINKTYPE_RAW."""
+    data = [struct.pack("<IHHiIII", 0xA1B23C4D, 2, 4, 0, 0, 0xFFFF, 101)]
+    for packet, time_ns in zip(packets, times_ns, strict=True):
+        ip = packet.ip()
+        data += [struct.pack("<IIII", *divmod(time_ns, 1_000_000_000), len(ip), len(ip)), ip]
+    return b"".join(data)
 
 
 # ---- words ----

@@ -36,6 +36,7 @@ ARROWS: dict[str, set[str]] = {
     "checksum": {"packet", "bytes"},
     "denied": {"packet", "memory"},
     "busiest": {"dp_api"},
+    "difference": {"dp_api", "memory"},
     "shares": {"memory"},
     "served": {"dp_api"},
     "fragment": {"flow_key", "shares"},

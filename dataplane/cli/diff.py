@@ -1,0 +1,147 @@
+"""`dataplane diff`: what another policy does to the traffic of captures (SPEC 8.4)."""
+
+from __future__ import annotations
+
+import gc
+import json
+import signal
+import sys
+from contextlib import ExitStack
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, NoReturn, TextIO
+
+import typer
+
+from dataplane.cli.output import leave, reader_may_leave, say
+
+if TYPE_CHECKING:
+    from dataplane.insight.diff import Difference, Judgement
+    from dataplane.policy import Policy
+
+EXIT_CHANGED, EXIT_USAGE, EXIT_CAPTURE = 1, 2, 3
+
+
+def diff(
+    old: Annotated[Path, typer.Argument(help="The policy document to compare with.")],
+    new: Annotated[Path, typer.Argument(help="The policy document that may take its place.")],
+    captures: Annotated[
+        list[str],
+        typer.Argument(
+            help="pcap or pcapng files, also compressed, or directories of them; - is standard input. Merged by time."
+        ),
+    ],
+    changes: Annotated[
+        Path | None, typer.Option(help="A YAML list of changes, made in both policies at their time.")
+    ] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print the differences as JSON, all flows.")] = False,
+    top: Annotated[int, typer.Option(min=0, max=100000, help="How many flows to list as text.")] = 20,
+) -> None:
+    """Compare two policies over captures: which flows get another verdict, and which connections the change would cut.
+
+    The exit status is 0 when every packet gets the same verdict, and 1 when one does not.
+
+    \b
+    Examples:
+      dataplane diff policy.yaml new.yaml capture.pcap
+      dataplane diff policy.yaml new.yaml captures/ --changes changes.yaml --json
+    """
+    gc.disable()
+    from dataplane.cli.repeatable import repeatable
+    from dataplane.insight.diff import diff as difference_of
+    from dataplane.policy.mistakes import ChangeError, PolicyError
+    from dataplane.replay import CaptureError
+
+    if signal.getsignal(signal.SIGINT) is not signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.SIG_DFL)
+    if captures.count("-") > 1:
+        _refuse("-: standard input can be read only once: name it once")
+    with ExitStack() as stack:
+        try:
+            before, after = _loaded(old, new)
+            paths = stack.enter_context(repeatable(captures))
+            schedule = []
+            if changes:
+                from dataplane.policy.schedule import load_changes
+
+                schedule = load_changes(changes, before)
+            found = difference_of(before, after, paths, schedule)
+        except (PolicyError, ChangeError, ModuleNotFoundError) as error:
+            _refuse(str(error))
+        except CaptureError as error:
+            _refuse(str(error), EXIT_CAPTURE)
+        except OSError as error:
+            _refuse(f"{error.filename}: {error.strerror}")
+        with reader_may_leave():
+            if as_json:
+                typer.echo(json.dumps(found.to_dict(), indent=2))
+            else:
+                _print(found, sys.stdout, top)
+        for capture in found.faults:
+            say(f"{capture.name}: {capture.words}", err=True)
+    leave(EXIT_CAPTURE if found.faults else EXIT_CHANGED if found.changed else 0)
+
+
+def _loaded(*paths: Path) -> list[Policy]:
+    """The policies; raises one PolicyError with the mistakes of all."""
+    from dataplane.policy.mistakes import Mistake, PolicyError
+    from dataplane.policy.model import Policy
+
+    policies, mistakes = list[Policy](), list[Mistake]()
+    for path in paths:
+        try:
+            policies.append(Policy.load(path))
+        except PolicyError as error:
+            mistakes += error.mistakes
+    if mistakes:
+        raise PolicyError(mistakes)
+    return policies
+
+
+def _refuse(text: str, status: int = EXIT_USAGE) -> NoReturn:
+    # A policy's mistakes are a line each.
+    for line in text.splitlines():
+        say(line, err=True)
+    raise typer.Exit(status)
+
+
+def _print(found: Difference, stream: TextIO, top: int) -> None:
+    from rich.text import Text
+
+    from dataplane.terminal import console as terminal
+
+    console = terminal(stream)
+
+    def say_line(line: str | Text) -> None:
+        console.print(line, soft_wrap=True)
+
+    total = found.same + found.changed
+    style = "bold red" if found.changed else "bold green"
+    say_line(
+        Text(
+            f"{found.changed:,} of {_packets(total)} {'get' if found.changed != 1 else 'gets'} another verdict.", style
+        )
+    )
+    for flow in found.flows[:top]:
+        say_line("")
+        say_line(Text(flow.flow, "bold"))
+        say_line(f"  {_packets(flow.packets)}, the first is {flow.first_packet:,}")
+        say_line(f"  old {_judgement(flow.old)}")
+        say_line(f"  new {_judgement(flow.new)}")
+    if found.flows:
+        say_line("")
+    if len(found.flows) > top:
+        say_line(f"{len(found.flows) - top:,} more flows: --top lists more, --json all")
+    if found.not_kept:
+        say_line(f"{_packets(found.not_kept)} more are of flows beyond those that are kept")
+    cut = sum(found.disconnected.values())
+    by = ", ".join(f"{instance}: {n:,}" for instance, n in found.disconnected.items())
+    words = f"{cut:,} inbound connection{'' if cut == 1 else 's'}{f' ({by})' if by else ''}"
+    say_line(f"To change from the old to the new policy at the end would cut {words}.")
+
+
+def _packets(n: int) -> str:
+    return f"{n:,} packet{'' if n == 1 else 's'}"
+
+
+def _judgement(judgement: Judgement) -> str:
+    return " ".join(word for word in (judgement.verdict, judgement.reason, judgement.rule) if word)
