@@ -117,7 +117,10 @@ def _print_remedies(page: _Page, explanation: Explanation) -> None:
         return
     other = explanation.remedies[0].verdict
     page.print("")
-    page.say(f"Any of these changes makes it {other} (each was tried; the narrowest first):")
+    if len(explanation.remedies) == 1:
+        page.say(f"This change makes it {other} (it was tried):")
+    else:
+        page.say(f"Any of these changes makes it {other} (each was tried; the narrowest first):")
     for remedy in explanation.remedies:
         for line in _yaml(remedy.change, page.width - 2):
             page.print(f"  {line}")

@@ -70,6 +70,8 @@ def remedies(replayed: Replayed, judged: Judged, checks: Sequence[ExplainedCheck
         if check.check.verdict == verdict and check.check.reason not in _BEYOND_RULES:
             of = _allowing if verdict == "deny" else _denying
             candidates += of(judged.policy, check)
+        elif check.check.reason == "disconnected" and judged.policy.conntrack.on_change == "reevaluate":
+            candidates += _keeping(judged.policy, check)
     candidates.sort(key=lambda candidate: candidate.size)
     wanted = _OTHER[verdict]
     tried = [(c.change, _from_the_beginning(replayed, judged.packet, c.change)) for c in candidates[:TRIED_MAX]]
@@ -187,6 +189,15 @@ def _allowing(policy: Policy, check: ExplainedCheck) -> Iterator[_Candidate]:
                 yield from _fitting(policy, group.id, tried.rule, tried.mismatch[0], question)
     if decider:
         yield _disable(policy, decider[0], decider[1].rule)
+
+
+def _keeping(policy: Policy, check: ExplainedCheck) -> Iterator[_Candidate]:
+    """What may keep a connection that was cut, where the rules of now judge its initiator's packets (SPEC 5.7)."""
+    if check.connection:
+        rule = _exact(_opening(check.check.instance, check.connection), "allow")
+        rule.pop("icmp_code", None)
+        for group in policy.instance(check.check.instance).security_groups:
+            yield _add(policy, group, rule)
 
 
 def _fitting(

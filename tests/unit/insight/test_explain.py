@@ -359,6 +359,17 @@ def test_an_outbound_connection_is_denied_from_its_first_packet_on(tmp_path: Pat
     assert remedies[0]["verdict"] == "deny"
 
 
+def test_reevaluated_connection_that_the_rules_deny_now(tmp_path: Path) -> None:
+    """SPEC 5.7, 8.3: a rule that allows it keeps it; where connections are held no change does."""
+    changes = (1, {"update_rule": {"id": "A01", "remote_ip_prefix": "172.18.0.0/24"}})
+    scene = Scene(tmp_path, [*HANDSHAKE, segment(5, "A", 101, 501)], changes)
+    assert scene.explain(4).remedies == ()
+    policy = Policy.parse(POLICY + "conntrack: {on_change: reevaluate}\n")
+    explanation = explain(Replayed(policy, scene.replayed.paths, scene.replayed.changes), 4)
+    assert explanation.checks[0].check.reason == "disconnected"
+    assert explanation.remedies[0].change["add_rule"]["rule"]["remote_ip_prefix"] == f"{PEER}/32"
+
+
 def test_where_the_schedule_undoes_a_change_it_is_made_before_the_packet(tmp_path: Path) -> None:
     """SPEC 8.3: a policy put in force on the way leaves nothing of a change made before the first packet."""
     (tmp_path / "other.yaml").write_text(POLICY.replace("A01", "A99"))
