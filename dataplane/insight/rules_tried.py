@@ -1,7 +1,7 @@
 """Which rules were tried about a first packet, in their order, and which fields of those that did not match misfit.
 
-All of it is asked of the classifier that judges packets (csrc/classifier.h), by tables of one rule each: the rule as it
-stands, and for each field one in which all else fits.
+All of it is asked of the classifier that judges packets (csrc/classifier.h), by tables of one rule each: for each
+field one in which all else fits, and the rule as it stands.
 """
 
 from __future__ import annotations
@@ -20,6 +20,9 @@ from dataplane.verdict import Names
 
 if TYPE_CHECKING:
     from dataplane.policy.model import Policy
+
+#: So many rules are asked at a time.
+_AT_ONCE = 1024
 
 REMOTES = ("remote_ip_prefix", "remote_group_id", "remote_address_group_id")
 
@@ -108,24 +111,35 @@ def groups_tried(policy: Policy, question: Question) -> tuple[GroupTried, ...]:
     """
     groups = [policy.group(group) for group in policy.instance(question.instance).security_groups]
     rules = list(_in_order(groups, question))
-    matched = _ask(policy, question, [rule for _, rule in rules])
-    if True in matched:
-        del rules[matched.index(True) + 1 :]
-    asked = [(n, field, alone) for n, (_, rule) in enumerate(rules) for field, alone in _alone(rule, question)]
-    answers = iter(_ask(policy, question, [alone for _, _, alone in asked if alone is not None]))
-    misfits: list[list[str]] = [[] for _ in rules]
-    for n, field, alone in asked:
-        if alone is None or not next(answers):
-            misfits[n].append(field)
-    tried = [RuleTried(rule, matched[n], tuple(misfits[n])) for n, (_, rule) in enumerate(rules)]
-    last = rules[-1][0] if True in matched else groups[-1].id
+    tried: list[RuleTried] = []
+    decided = False
+    while len(tried) < len(rules) and not decided:
+        part = [rule for _, rule in rules[len(tried) : len(tried) + _AT_ONCE]]
+        for rule in _try(policy, question, part):
+            tried.append(rule)
+            decided = rule.matched
+            if decided:
+                break
+    of_groups = [group_id for group_id, _ in rules[: len(tried)]]
+    last = of_groups[-1] if decided else groups[-1].id
     found = []
     for group in groups:
-        of_group = tuple(t for (group_id, _), t in zip(rules, tried, strict=True) if group_id == group.id)
-        found.append(GroupTried(group.id, of_group))
+        own = (rule for group_id, rule in zip(of_groups, tried, strict=True) if group_id == group.id)
+        found.append(GroupTried(group.id, tuple(own)))
         if group.id == last:
             break
     return tuple(found)
+
+
+def _try(policy: Policy, question: Question, rules: Sequence[SecurityGroupRule]) -> list[RuleTried]:
+    """Rules, each by itself."""
+    asked = [[(field, alone) for field, alone in _alone(rule, question)] for rule in rules]
+    unlike = list(dict.fromkeys(alone for fields in asked for _, alone in fields if alone is not None))
+    fits = dict(zip(unlike, _ask(policy, question, unlike), strict=True))
+    misfits = [tuple(field for field, alone in fields if alone is None or not fits[alone]) for fields in asked]
+    fitting = [rule for rule, unfit in zip(rules, misfits, strict=True) if not unfit]
+    matched = dict(zip((rule.id for rule in fitting), _ask(policy, question, fitting), strict=True))
+    return [RuleTried(rule, matched.get(rule.id, False), unfit) for rule, unfit in zip(rules, misfits, strict=True)]
 
 
 def _in_order(groups: Sequence[SecurityGroup], question: Question) -> Iterator[tuple[str, SecurityGroupRule]]:
