@@ -1103,6 +1103,10 @@ int dp_records_text(const struct dp_record *records, const struct dp_flow *flows
                     uint32_t n, int format, const struct dp_names *names, uint64_t *packet, char *out, uint64_t size,
                     uint64_t *used);
 
+/* As dp_records_text, of flow records; captures need no names. */
+int dp_flow_records_text(const struct dp_flow_record *records, uint32_t n, int format, const struct dp_names *names,
+                         char *out, uint64_t size, uint64_t *used);
+
 /* Which of `flows` match: addresses and ports on either side. */
 struct dp_flow_filter {
     struct dp_prefix address;

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import json
-import re
 import socket
 from collections.abc import Iterator
 from struct import Struct
@@ -113,29 +111,3 @@ def _flow_record(record: tuple[Any, ...], identifier: str | None, names: Names) 
 
 def _address(family: int, address: bytes) -> str | None:
     return socket.inet_ntop(socket.AF_INET if family == 4 else socket.AF_INET6, address) if family else None
-
-
-def time_text(time_ns: int) -> str:
-    """Seconds with 6 digits behind the point, or 9 where microseconds do not tell it all, as in verdict records."""
-    seconds, rest = divmod(time_ns, 1_000_000_000)
-    return f"{seconds}.{rest:09}" if rest % 1000 else f"{seconds}.{rest // 1000:06}"
-
-
-def flow_json(record: FlowRecord) -> str:
-    """A record as one line of JSON, in the form of verdict records."""
-    fields = [value if type(value) is int else _quoted(value) for value in record[:22]]
-    fields[8], fields[9] = time_text(record.first), time_text(record.last)
-    return _LINE % tuple(fields)
-
-
-def _quoted(value: Any) -> str:
-    if value is None:
-        return "null"
-    # Most words have nothing in them that JSON escapes.
-    return f'"{value}"' if _PLAIN(value) else json.dumps(value)
-
-
-_PLAIN = re.compile(r"[ !#-\[\]-~]*").fullmatch
-_LINE = "{" + ", ".join(f'"{name}": %s' for name in FIELDS) + "}\n"
-#: The fields that are times.
-TIMES = ("first", "last")

@@ -20,12 +20,13 @@ from ipaddress import ip_address
 from typing import Any
 
 from dataplane.engine import Engine
-from dataplane.flow import FlowRecord
+from dataplane.flow import FlowRecord, flow_records
 from dataplane.insight.learned_rules import Cell, Evidence, Need, learned_rules
 from dataplane.policy.model import Policy
 from dataplane.policy.write import document
 from dataplane.replay import Captures, Replay, Summary
 from dataplane.replay.flows import FlowLog
+from dataplane.verdict import Names
 
 #: Of what a flow is known by: all but the kind of an ICMP message.
 _SIDES = 6
@@ -88,8 +89,8 @@ class _Flows:
         self.denied_tcp = False
         self._wanted = wanted
 
-    def write(self, flows: Sequence[FlowRecord]) -> None:
-        for flow in flows:
+    def write_flows(self, flows: Any, n: int, names: Names) -> None:
+        for flow in flow_records(flows, n, names):
             if flow.verdict == "allow":
                 self.connections += 1
                 if flow.protocol == "tcp":

@@ -5,10 +5,8 @@ The packets are gathered by flow in C, a batch at a time; Python sees flows.
 
 from __future__ import annotations
 
-import csv
-import io
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
@@ -17,8 +15,9 @@ from typing import Any, BinaryIO, Protocol
 from dataplane._core import ffi, lib
 from dataplane._core.errors import check
 from dataplane.engine import Engine
-from dataplane.flow import FIELDS, TIMES, FlowRecord, flow_json, flow_records, time_text
+from dataplane.flow import FIELDS
 from dataplane.outputs import OutputFile
+from dataplane.replay.verdicts import TextWriter
 from dataplane.verdict import Names
 
 #: Denied flows and ended connections that are kept: up to so many, all flows are written in the order of their first
@@ -30,8 +29,8 @@ _BATCH = 4096
 class FlowWriter(Protocol):
     """Takes records as they are given out."""
 
-    def write(self, flows: Sequence[FlowRecord]) -> None:
-        """Writes records."""
+    def write_flows(self, flows: Any, n: int, names: Names) -> None:
+        """Writes the first `n` of an array of `struct dp_flow_record`."""
 
     def close(self) -> None:
         """Finishes the file."""
@@ -79,7 +78,7 @@ class FlowLog:
     def _write(self) -> None:
         while n := check(lib.dp_flow_log_take(self._handle, self._array, _BATCH), "taking flows"):
             with self._named():
-                self._writer.write(list(flow_records(self._array, n, self._names)))
+                self._writer.write_flows(self._array, n, self._names)
 
     @contextmanager
     def _named(self) -> Iterator[None]:
@@ -89,7 +88,7 @@ class FlowLog:
             raise OSError(error.errno, error.strerror, self._name) from None
 
 
-def open_flow_writer(path: str, output: OutputFile | None) -> FlowWriter:
+def open_flow_writer(path: str, names: Names, output: OutputFile | None) -> FlowWriter:
     """A writer by the ending of `path`: ``.csv``, ``.parquet``, JSON lines for all else and for ``-``.
 
     `output` is where it writes; None is standard output. Raises OSError where the file cannot be written,
@@ -101,51 +100,27 @@ def open_flow_writer(path: str, output: OutputFile | None) -> FlowWriter:
 
         return FlowParquetWriter(output.path if output else path)
     file = output.open() if output else sys.stdout.buffer
-    return CsvWriter(file) if ending == ".csv" else JsonWriter(file)
+    return FlowTextWriter(file, names, csv=ending == ".csv")
 
 
-class JsonWriter:
-    """Records as lines of JSON."""
+class FlowTextWriter(TextWriter):
+    """Flow records as lines of JSON, or rows of CSV behind a header; what is null is empty there."""
 
-    def __init__(self, file: BinaryIO) -> None:
-        self._file = file
+    columns = FIELDS
 
-    def write(self, flows: Sequence[FlowRecord]) -> None:
-        """Writes a line for each."""
-        self._file.write("".join(map(flow_json, flows)).encode())
+    def __init__(self, file: BinaryIO, names: Names, *, csv: bool) -> None:
+        super().__init__(file, names, None, csv=csv)
 
-    def close(self) -> None:
-        """Flushes, and closes the file unless it is standard output."""
-        _close(self._file)
-
-
-class CsvWriter:
-    """Records as rows of CSV behind a header; what is null is empty."""
-
-    def __init__(self, file: BinaryIO) -> None:
-        self._file = file
-        self._write([FIELDS])
-
-    def write(self, flows: Sequence[FlowRecord]) -> None:
-        """Writes a row for each."""
-        self._write(map(_texts, flows))
-
-    def _write(self, rows: Any) -> None:
-        text = io.StringIO()
-        csv.writer(text, lineterminator="\n").writerows(rows)
-        self._file.write(text.getvalue().encode())
-
-    def close(self) -> None:
-        """Flushes, and closes the file unless it is standard output."""
-        _close(self._file)
-
-
-def _texts(flow: FlowRecord) -> list[Any]:
-    fields: Iterator[tuple[str, Any]] = zip(FIELDS, flow, strict=False)
-    return [time_text(value) if name in TIMES else value for name, value in fields]
-
-
-def _close(file: BinaryIO) -> None:
-    file.flush()
-    if file is not sys.stdout.buffer:
-        file.close()
+    def write_flows(self, flows: Any, n: int, _names: Names) -> None:
+        """Writes a line for each of the first `n`."""
+        self._learn_names()
+        used = ffi.new("uint64_t *")
+        done = 0
+        while done < n:
+            done += check(
+                lib.dp_flow_records_text(
+                    flows + done, n - done, self._format, self._c_names, self._buffer, len(self._buffer), used
+                ),
+                "writing flows",
+            )
+            self._file.write(ffi.buffer(self._buffer, used[0]))

@@ -52,7 +52,7 @@ class Outputs:
             if flows:
                 from dataplane.replay.flows import FlowLog, open_flow_writer
 
-                self._flow_log = FlowLog(engine, open_flow_writer(flows, self._open(flows)), name=flows)
+                self._flow_log = FlowLog(engine, open_flow_writer(flows, names, self._open(flows)), name=flows)
             wanted = [(path, FRAMES[key]) for key, path in frames.items() if path]
             if wanted:
                 from dataplane.replay.annotate import AnnotatedWriter

@@ -11,7 +11,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from dataplane._core import ffi
-from dataplane.flow import FIELDS, FlowRecord
+from dataplane.flow import FIELDS, FlowRecord, flow_records
 from dataplane.installation import how_to_install
 from dataplane.policy.fields import PROTOCOL_NAMES, PROTOCOL_NUMBERS
 from dataplane.replay.columns import COLUMNS
@@ -167,10 +167,14 @@ class FlowParquetWriter:
         self._kept: list[FlowRecord] = []
         self._writer = pq.ParquetWriter(path, FLOW_SCHEMA, compression="zstd")
 
-    def write(self, flows: Sequence[FlowRecord]) -> None:
-        """Takes records; a protocol without a name is its number as text."""
+    def write_flows(self, flows: Any, n: int, names: Names) -> None:
+        """Takes the first `n` of an array of `struct dp_flow_record`.
+
+        A protocol without a name is its number as text.
+        """
         self._kept += (
-            flow._replace(protocol=str(flow.protocol)) if isinstance(flow.protocol, int) else flow for flow in flows
+            flow._replace(protocol=str(flow.protocol)) if isinstance(flow.protocol, int) else flow
+            for flow in flow_records(flows, n, names)
         )
         if len(self._kept) >= _ROW_GROUP:
             self._write_row_group()

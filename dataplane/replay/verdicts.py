@@ -9,7 +9,7 @@ import json
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, BinaryIO, Protocol
+from typing import TYPE_CHECKING, Any, BinaryIO, ClassVar, Protocol
 
 from dataplane._core import ffi, lib
 from dataplane._core.errors import check
@@ -60,11 +60,14 @@ def open_writer(path: str, names: Names, captures: Captures, output: OutputFile 
 class TextWriter:
     """Records as lines of JSON or CSV."""
 
-    def __init__(self, file: BinaryIO, names: Names, captures: Captures, *, csv: bool) -> None:
+    columns: ClassVar[Sequence[str]] = COLUMNS
+
+    def __init__(self, file: BinaryIO, names: Names, captures: Captures | None, *, csv: bool) -> None:
+        """Writes to `file`; `captures` is None where the records say nothing of them."""
         self._file = file
         self._names = names
-        self._captures = captures.paths
-        self._new_interfaces = captures.interfaces
+        self._captures = captures.paths if captures else []
+        self._new_interfaces = captures.interfaces if captures else None
         self._interfaces = bytearray()
         self._interface_offsets = [0]
         self._format = lib.DP_TEXT_CSV if csv else lib.DP_TEXT_JSON
@@ -76,7 +79,7 @@ class TextWriter:
         self._kept_interfaces: tuple[Any, ...] = ()
         self._c_names = ffi.new("struct dp_names *")
         if csv:
-            file.write(",".join(COLUMNS).encode() + b"\n")
+            file.write(",".join(self.columns).encode() + b"\n")
 
     def write(self, records: Any, flows: Any, seen: Any, n: int) -> None:
         """Writes `n` records as lines."""
@@ -135,7 +138,7 @@ class TextWriter:
 
     def _learn_interfaces(self) -> None:
         known = self._interface_offsets
-        new = self._new_interfaces(len(known) - 1)
+        new = self._new_interfaces(len(known) - 1) if self._new_interfaces else []
         if not new and self._kept_interfaces:
             return
         known += list(self._append(self._interfaces, new))[1:]

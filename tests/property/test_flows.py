@@ -14,9 +14,10 @@ from hypothesis import HealthCheck, given, settings
 
 from dataplane import ChangeError, DataPlane, Policy
 from dataplane._core import ffi, lib
-from dataplane.flow import FlowRecord, time_text
+from dataplane.flow import FlowRecord, flow_records
 from dataplane.replay.flows import FlowLog
 from dataplane.replay.verdicts import TextWriter
+from dataplane.verdict import Names
 
 from .story import PacketStep, Player, Story
 from .strategies import crowded_stories, disrupted_stories, stories, tcp_stories
@@ -97,11 +98,20 @@ class Kept:
     def __init__(self) -> None:
         self.flows: list[FlowRecord] = []
 
-    def write(self, flows: list[FlowRecord]) -> None:
-        self.flows += flows
+    def write_flows(self, flows: Any, n: int, names: Names) -> None:
+        self.flows += flow_records(flows, n, names)
 
     def close(self) -> None:
         pass
+
+
+class OfStory:
+    """Where the packets of a story were seen."""
+
+    paths = ("story",)
+
+    def interfaces(self, _known: int) -> list[str]:
+        return []
 
 
 class Recorded:
@@ -112,7 +122,7 @@ class Recorded:
         self.flows = Kept()
         self.log = FlowLog(self.engine, self.flows, kept=kept)
         self._text = io.BytesIO()
-        self._writer = TextWriter(self._text, self.engine.names, ["story"], csv=False)
+        self._writer = TextWriter(self._text, self.engine.names, OfStory(), csv=False)  # type: ignore[arg-type]
         self._waiting: list[tuple[Any, Any]] = []
         self._first = 0
         with tempfile.TemporaryDirectory() as directory:
@@ -170,7 +180,9 @@ def compare(flows: list[FlowRecord], packets: list[dict[str, Any]]) -> None:
     ]
     for flow, other in zip(flows, expected, strict=True):
         assert (flow.end is None, flow.state is None) == (not other["admitted"], not other["admitted"])
-        assert (float(time_text(flow.first)), float(time_text(flow.last))) == (other["first"], other["last"])
+        assert [round(time / 1e3) for time in (flow.first, flow.last)] == [
+            round(other[name] * 1e6) for name in ("first", "last")
+        ]
 
 
 def check_ends(recorded: Recorded) -> None:
