@@ -40,6 +40,94 @@ static void sections_and_interfaces(void)
     CHECK_FAULT(&reading, DP_E_FORMAT, at, "a packet names interface 1, but its section has described 1");
 }
 
+static void put_named(struct bytes *bytes, const char *name, const char *description)
+{
+    size_t at = block_begin(bytes, 1);
+    put16(bytes, 1);
+    put16(bytes, 0);
+    put32(bytes, 0);
+    put_option(bytes, 2, name, (uint16_t)strlen(name));
+    put_option(bytes, 3, description, (uint16_t)strlen(description));
+    put32(bytes, 0);
+    block_end(bytes, at);
+}
+
+/* A section that dataplane wrote, or somebody else. */
+static void put_section_of(struct bytes *bytes, const char *application)
+{
+    size_t at = block_begin(bytes, 0x0a0d0d0a);
+    put32(bytes, 0x1a2b3c4d);
+    put16(bytes, 1);
+    put16(bytes, 0);
+    put64(bytes, UINT64_MAX);
+    put_option(bytes, 4, application, (uint16_t)strlen(application));
+    block_end(bytes, at);
+}
+
+static void put_flagged(struct bytes *bytes, uint32_t interface, uint32_t flags, uint16_t length)
+{
+    size_t at = block_begin(bytes, 6);
+    put32(bytes, interface);
+    put64(bytes, 0);
+    put32(bytes, 5);
+    put32(bytes, 5);
+    put_pattern(bytes, 5);
+    put_raw(bytes, "\0\0\0", 3);
+    put_option(bytes, 1, "a comment", 9);
+    put16(bytes, 2);
+    put16(bytes, length);
+    put32(bytes, flags);
+    put32(bytes, 0);
+    block_end(bytes, at);
+}
+
+/*
+ * Interfaces keep their numbers and names beyond their sections, the same in a later one is the same; epb_flags: which
+ * way (bits 0 and 1), whether the checksum is to be looked at (bits 9 and 10). Options that cannot be are no fault.
+ */
+static void names_and_flags(void)
+{
+    static const struct {
+        uint32_t interface, told, flags, number;
+        uint16_t length;
+    } cases[] = {{0, 1, DP_FRAME_RECEIVED, 1, 4},
+                 {1, 2 | 1 << 9, DP_FRAME_SENT | DP_FRAME_CHECKSUM_OFFLOADED, 2, 4},
+                 {1, 1 << 10, DP_FRAME_CHECKSUM_OFFLOADED, 2, 4},
+                 {0, 3, 0, 1, 4},
+                 {0, 1, 0, 1, 5},
+                 {0, 1, 0, 1, 60000}};
+    for (int swapped = 0; swapped < 2; swapped++) {
+        struct bytes bytes = {.swapped = swapped};
+        struct dp_capture *capture;
+        put_section_of(&bytes, "dataplane 1");
+        put_named(&bytes, "tap-a", "instance a");
+        put_named(&bytes, "eth0", "uplink");
+        for (size_t i = 0; i < sizeof cases / sizeof *cases; i++)
+            put_flagged(&bytes, cases[i].interface, cases[i].told, cases[i].length);
+        put_section_of(&bytes, "others");
+        put_named(&bytes, "tap-a", "instance a");
+        put_named(&bytes, "eth0", "uplink");
+        put_flagged(&bytes, 0, 1, 4);
+        put_flagged(&bytes, 1, 1, 4);
+        CHECK_EQUAL(dp_capture_open_memory(bytes.data, bytes.size, &capture), 0);
+        dp_capture_fill(capture);
+        CHECK_EQUAL(capture->tail, 8);
+        for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+            CHECK_EQUAL(capture->queue[i].flags, cases[i].flags | DP_FRAME_IN_BLOCK);
+            CHECK_EQUAL(capture->queue[i].interface, cases[i].number);
+        }
+        CHECK_EQUAL(capture->queue[6].interface, 1);
+        CHECK_EQUAL(capture->queue[7].interface, 3);
+        CHECK_EQUAL(capture->n_interfaces, 3);
+        CHECK_EQUAL(strcmp(capture->interface[0].name, "tap-a"), 0);
+        CHECK_EQUAL(capture->interface[1].uplink, true);
+        CHECK_EQUAL(capture->interface[2].uplink, false);
+        CHECK_EQUAL(capture->status.error, 0);
+        dp_capture_free(capture);
+        clear(&bytes);
+    }
+}
+
 /* if_tsresol: each value, counted step by step in the other way than the reader does. */
 static void every_resolution(void)
 {
@@ -394,6 +482,7 @@ static void truncation_at_every_byte(void)
 int main(void)
 {
     sections_and_interfaces();
+    names_and_flags();
     every_resolution();
     offsets_and_saturation();
     simple_packets();
