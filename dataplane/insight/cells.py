@@ -128,6 +128,18 @@ def uncovered(box: Box, matches: list[Match]) -> Box | None:
     return None
 
 
+def first_taken(box: Box, matches: list[Match]) -> tuple[Box, Match] | None:
+    """A part of the box that one match takes wholly, as the first to touch it; None where none touches the box."""
+    stack = [(box, kept(box, matches, 1))]
+    while stack:
+        box, (found, covering) = stack.pop()
+        if found and covering[0]:
+            return box, found[0]
+        if found:
+            stack += [(part, kept(part, found, 1)) for part in reversed(halves(box, found, covering, found[0]))]
+    return None
+
+
 def kept(box: Box, matches: list[Match], deep: int) -> Kept:
     """The matches that touch the box, to the `deep`-th of those that cover it."""
     found: list[Match] = []

@@ -11,7 +11,7 @@ from collections.abc import Container, Iterable, Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from dataplane.insight.cells import Box, Kept, Match, kept, uncovered, walk, whole
+from dataplane.insight.cells import Box, Kept, Match, first_taken, uncovered, walk, whole
 from dataplane.insight.examples import example
 from dataplane.insight.exposure import Exposure, exposures
 from dataplane.insight.idle import IdleRule, idle_rules
@@ -260,12 +260,14 @@ def _open(found: Exposure, tables: Tables, places: _Places, others: Container[st
     rule = found.item.rule
     table = rule.direction, rule.ethertype
     # An allow rule before it may let that packet in already.
-    first = kept(found.through, tables.of_groups(found.membership.groups, table), 1)[0][0]
-    packet = _packet(found.through, table, found.membership, others)
+    taken = first_taken(found.through, tables.of_groups(found.membership.groups, table))
+    assert taken  # by the rule itself, or one before it
+    box, taker = taken
+    shows = Example(_packet(box, table, found.membership, others), tables.rules[taker.number].rule.id)
     ports = [f"{protocol} {port} ({service})" for protocol, port, service in found.ports]
     more = f" and {len(ports) - _NAMED} more ports" if len(ports) > _NAMED else ""
     message = f"opens {', '.join(ports[:_NAMED])}{more} to every {rule.ethertype} address: name those that need it"
-    return places.finding("open-to-any", found.item, message, (), Example(packet, tables.rules[first.number].rule.id))
+    return places.finding("open-to-any", found.item, message, (), shows)
 
 
 def _without_rules(policy: Policy) -> Iterator[Finding]:

@@ -347,6 +347,18 @@ def test_a_port_is_open_where_one_of_the_instances_is_open() -> None:
     assert found.example.packet.endswith("> 192.168.0.11:22 S")
 
 
+def test_the_example_of_an_open_port_is_taken_by_the_rule_that_it_names() -> None:
+    """Also where rules before it match a few of the packets, or all."""
+    narrow = 'id: narrow, direction: ingress, protocol: tcp, multiport: "22", remote_ip_prefix: 10.0.0.1/32'
+    wide = 'id: wide, direction: ingress, protocol: tcp, multiport: "20-22", priority: 3'
+    example = the_finding(policy(f"{narrow}\n{wide}"), "open-to-any").example
+    assert example
+    assert (example.packet, example.rule) == ("tcp 198.51.100.1:40000 > 192.168.0.10:22 S", "wide")
+    allow = 'id: allow, direction: ingress, protocol: tcp, multiport: "22", priority: 2'
+    examples = [f.example and f.example.rule for f in lint(policy(f"{allow}\n{wide}")) if f.kind == "open-to-any"]
+    assert examples == ["allow", "allow"]
+
+
 def test_an_address_whose_groups_have_no_rule_of_its_family() -> None:
     of = policy(
         'id: r, direction: ingress, protocol: tcp, multiport: "80"',
