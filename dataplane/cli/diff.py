@@ -33,6 +33,10 @@ def diff(
     changes: Annotated[
         Path | None, typer.Option(help="A YAML list of changes, made in both policies at their time.")
     ] = None,
+    at: Annotated[
+        str | None,
+        typer.Option(metavar="INSTANCE", help="The captures were taken at this instance's interface."),
+    ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print the differences as JSON, all flows.")] = False,
     top: Annotated[int, typer.Option(min=0, max=100000, help="How many flows to list as text.")] = 20,
 ) -> None:
@@ -50,6 +54,7 @@ def diff(
     from dataplane.insight.diff import diff as difference_of
     from dataplane.policy.mistakes import ChangeError, PolicyError
     from dataplane.replay import CaptureError
+    from dataplane.replay.ports import UnknownInstanceError
 
     if signal.getsignal(signal.SIGINT) is not signal.SIG_IGN:
         signal.signal(signal.SIGINT, signal.SIG_DFL)
@@ -64,9 +69,11 @@ def diff(
                 from dataplane.policy.schedule import load_changes
 
                 schedule = load_changes(changes, before)
-            found = difference_of(before, after, paths, schedule)
+            found = difference_of(before, after, paths, schedule, at=at)
         except (PolicyError, ChangeError, ModuleNotFoundError) as error:
             _refuse(str(error))
+        except UnknownInstanceError as error:
+            _refuse(f"--at: {error}")
         except CaptureError as error:
             _refuse(str(error), EXIT_CAPTURE)
         except OSError as error:

@@ -35,6 +35,10 @@ def explain(
         int | None, typer.Option(min=1, help="Explain this packet of the captures, counted from 1 as in --verdicts.")
     ] = None,
     changes: Annotated[Path | None, typer.Option(help="A YAML list of changes of the policy, as for replay.")] = None,
+    at: Annotated[
+        str | None,
+        typer.Option(metavar="INSTANCE", help="The captures were taken at this instance's interface."),
+    ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print the explanation as JSON.")] = False,
 ) -> None:
     """Explain a packet's verdict: the rules tried, the connection's history, and what change would turn it.
@@ -56,13 +60,14 @@ def explain(
     from dataplane.policy.mistakes import ChangeError, PolicyError
     from dataplane.policy.model import Policy
     from dataplane.replay import CaptureError
+    from dataplane.replay.ports import UnknownInstanceError
 
     if signal.getsignal(signal.SIGINT) is not signal.SIG_IGN:
         signal.signal(signal.SIGINT, signal.SIG_DFL)
     if what.count("-") > 1:
         _refuse("-: standard input can be read only once: name it once")
     if packet is None:
-        _refuse_captures(what, changes)
+        _refuse_captures(what, changes, at)
     with ExitStack() as stack:
         try:
             if packet is None:
@@ -76,11 +81,13 @@ def explain(
                     from dataplane.policy.schedule import load_changes
 
                     schedule = load_changes(changes, loaded)
-            explanation = explanation_of(Replayed(loaded, paths, schedule), packet or 1)
+            explanation = explanation_of(Replayed(loaded, paths, schedule, at), packet or 1)
         except (PacketTextError, PolicyError, ChangeError, ModuleNotFoundError) as error:
             _refuse(str(error))
         except NoSuchPacketError as error:
             _refuse_number(error, packet or 1)
+        except UnknownInstanceError as error:
+            _refuse(f"--at: {error}")
         except CaptureError as error:
             _refuse(str(error), EXIT_CAPTURE)
         except OSError as error:
@@ -102,11 +109,13 @@ def _refuse(text: str, status: int = EXIT_USAGE) -> NoReturn:
     raise typer.Exit(status)
 
 
-def _refuse_captures(what: Sequence[str], changes: Path | None) -> None:
-    """Captures need the number of a packet, and changes need captures."""
+def _refuse_captures(what: Sequence[str], changes: Path | None, at: str | None) -> None:
+    """Captures need the number of a packet, and changes and a port need captures."""
     for name in what:
         if name == "-" or Path(name).exists():
             _refuse(f"{name}: which packet of it? Give its number, as --packet 12")
+    if at is not None:
+        _refuse(f"--at {at} goes with captures: name them, and the number of a packet with --packet")
     if changes:
         _refuse(f"{changes}: --changes goes with captures: name them, and the number of a packet with --packet")
 

@@ -87,17 +87,19 @@ class Difference:
         }
 
 
-def diff(old: Policy, new: Policy, paths: Sequence[str], changes: Sequence[TimedChange] = ()) -> Difference:
-    """Compares two policies over captures that can be read twice. Raises ChangeError, CaptureError.
+def diff(
+    old: Policy, new: Policy, paths: Sequence[str], changes: Sequence[TimedChange] = (), *, at: str | None = None
+) -> Difference:
+    """Compares two policies over captures that can be read twice. Raises as `Replay` does.
 
-    The changes of the schedule are made in both.
+    The changes of the schedule are made in both. `at` is the instance at whose interface the captures were taken.
     """
-    ahead = _Ahead(new, paths, changes)
+    ahead = _Ahead(new, paths, changes, at)
     comparison = _Comparison(ahead)
     engine = Engine(old)
     try:
         with Captures(paths) as captures:
-            summary = Replay(engine, captures, changes=changes, write=comparison.write).run(top=0)
+            summary = Replay(engine, captures, changes=changes, at=at, write=comparison.write).run(top=0)
     finally:
         ahead.end()
     return Difference(
@@ -111,7 +113,7 @@ def diff(old: Policy, new: Policy, paths: Sequence[str], changes: Sequence[Timed
 class _Ahead:
     """The replay under the new policy, in a thread of its own; its records wait until they are compared."""
 
-    def __init__(self, policy: Policy, paths: Sequence[str], changes: Sequence[TimedChange]) -> None:
+    def __init__(self, policy: Policy, paths: Sequence[str], changes: Sequence[TimedChange], at: str | None) -> None:
         self.engine = Engine(policy)
         self._captures = Captures(paths)
         self._ready: queue.Queue[tuple[Any, int] | BaseException] = queue.Queue(_AHEAD)
@@ -119,7 +121,7 @@ class _Ahead:
         self._records: Any = None
         self._at = self._n = 0
         try:
-            self._replay = Replay(self.engine, self._captures, changes=changes, write=self._put)
+            self._replay = Replay(self.engine, self._captures, changes=changes, at=at, write=self._put)
         except BaseException:
             self._captures.close()
             raise

@@ -158,14 +158,18 @@ class _Found:
 
 @dataclass(frozen=True)
 class Replayed:
-    """What is replayed: a policy, captures by path, and a schedule of changes; all can be read more than once."""
+    """What is replayed: a policy, captures by path, and a schedule of changes; all can be read more than once.
+
+    `at` is the instance at whose interface the captures were taken, if they were (SPEC 7).
+    """
 
     policy: Policy
     paths: Sequence[str]
     changes: Sequence[TimedChange] = field(default=())
+    at: str | None = None
 
     def judge(self, packet: int) -> Judged:
-        """The packet with this number, and its connections. Raises NoSuchPacketError, ChangeError, CaptureError."""
+        """The packet with this number, and its connections. Raises as `Replay` does, and NoSuchPacketError."""
         engine, found, first, _ = self._run(packet, self.policy, self.changes)
         made = [policy for before, policy in engine.made if before <= packet]
         record = found.record
@@ -221,7 +225,7 @@ class Replayed:
                     look(records, flows, seen, n)
                 found.write(records, flows, seen, n)
 
-            replay = Replay(engine, captures, changes=changes, write=write)
+            replay = Replay(engine, captures, changes=changes, at=self.at, write=write)
             first = captures.next_time() or 0
             summary = replay.run(top=0)
             if found.record is None:

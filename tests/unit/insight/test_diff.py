@@ -112,6 +112,13 @@ def test_icmp_between_two_hosts_is_one_flow(tmp_path: Path) -> None:
     assert (flow.flow, flow.packets) == ("icmp 10.0.0.1 > 192.168.0.10 echo-request", 4)
 
 
+def test_captures_taken_at_a_port(tmp_path: Path) -> None:
+    """SPEC 7, At a port: both policies judge there."""
+    path = capture(tmp_path, "tcp 10.0.0.1:1 > 10.0.0.2:443 S")
+    assert compared(path).changed == 0
+    assert diff(Policy.parse(OLD), Policy.parse(NEW), [str(path)], at="w").changed == 1
+
+
 def test_changes_are_made_in_both(tmp_path: Path) -> None:
     """SPEC 8.4, `--changes`: from then on both say the same."""
     change = TimedChange(0.5, parse_change({"update_rule": {"id": "W1", "multiport": "80"}}))

@@ -278,6 +278,15 @@ def test_related_error_tells_of_its_connection(tmp_path: Path) -> None:
     assert history(explanation)[0] == (1, 0, "opened")
 
 
+def test_captures_taken_at_a_port(tmp_path: Path) -> None:
+    """SPEC 7, At a port: what is from another sender than the instance has come to it, whatever its address."""
+    scene = Scene(tmp_path, [at(0, IP(src="10.9.9.9", dst="10.8.8.8") / UDP(sport=1, dport=2))])
+    assert scene.explain(1).verdict == "bypass"
+    at_port = Replayed(scene.replayed.policy, scene.replayed.paths, at="ecs-a")
+    (check,) = explain(at_port, 1).checks
+    assert (check.check.instance, check.check.verdict) == ("ecs-a", "deny")
+
+
 def test_packet_that_the_captures_do_not_have(tmp_path: Path) -> None:
     with pytest.raises(NoSuchPacketError) as error:
         Scene(tmp_path, HANDSHAKE).explain(4)
@@ -438,6 +447,8 @@ def test_standard_input_is_read_more_than_once(folder: Path) -> None:
         (("policy.yaml", "policy.yaml", "--packet", "1"), 3, "policy.yaml: at byte 0"),
         (("none.yaml", f"tcp {A}:1 > {A}:2"), 2, "none.yaml"),
         (("policy.yaml", f"tcp {A}:1 > {A}:2", "--changes", "changes.yaml"), 2, "--changes goes with captures"),
+        (("policy.yaml", f"tcp {A}:1 > {A}:2", "--at", "ecs-a"), 2, "--at ecs-a goes with captures"),
+        (("policy.yaml", "capture.pcap", "--packet", "1", "--at", "x"), 2, "--at: "),
     ],
 )
 def test_bad_usage_is_told_in_a_sentence(folder: Path, arguments: Sequence[str], status: int, message: str) -> None:
