@@ -129,28 +129,6 @@ void dp_connections_settle_some(struct dp_engine *e, uint64_t *cursor, uint64_t 
         ;
 }
 
-int dp_engine_connections(struct dp_engine *e, const struct dp_connection_filter *filter, uint64_t *cursor,
-                          struct dp_connection *connections, uint32_t n)
-{
-    return (int)dp_connections_some(e, filter, cursor, UINT64_MAX, connections, n);
-}
-
-uint64_t dp_engine_count(struct dp_engine *e, const struct dp_connection_filter *filter, uint64_t *by_state)
-{
-    uint64_t cursor = 0;
-
-    if (by_state)
-        memset(by_state, 0, DP_CONN_STATES * sizeof *by_state);
-    return dp_connections_count_some(e, filter, &cursor, UINT64_MAX, by_state);
-}
-
-uint64_t dp_engine_flush(struct dp_engine *e, const struct dp_connection_filter *filter)
-{
-    uint64_t cursor = 0;
-
-    return dp_connections_flush_some(e, filter, &cursor, UINT64_MAX);
-}
-
 /* ---- what an update would do ---- */
 
 uint64_t dp_connections_attached(struct dp_engine *e, uint32_t zone)

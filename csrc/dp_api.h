@@ -12,7 +12,7 @@
  *              structures are in host order only where the type is an integer, address bytes are in network order.
  *   threads    One thread at a time per handle; different engines are independent. No global state.
  *   numbers    An instance is known by its zone (0 .. DP_ZONES_MAX-1), a rule by its rule number (from 1; 0 = none).
- *              Both are given out by Python, and again only after dp_engine_retire.
+ *              Both are given out by Python, and again only after dp_plane_retire.
  */
 #ifndef DP_API_H
 #define DP_API_H
@@ -353,11 +353,19 @@ struct dp_conntrack_config {
 
 enum { DP_ZONES_MAX = 16777215 };
 
+/* A shard: what judges the packets that belong to it, with their connections. */
 struct dp_engine;
+/* One policy over some shards. */
+struct dp_plane;
 
-/* `seed` keys the hash of the connection table: random when live, fixed where runs must repeat. */
-int dp_engine_new(const struct dp_conntrack_config *config, const uint64_t *seed, struct dp_engine **engine);
-void dp_engine_free(struct dp_engine *engine);
+enum { DP_SHARDS_MAX = 16 };
+
+/* `seed` keys the hash of the connection tables: random when live, fixed where runs must repeat. */
+int dp_plane_new(const struct dp_conntrack_config *config, const uint64_t *seed, uint32_t shards,
+                 struct dp_plane **plane);
+void dp_plane_free(struct dp_plane *plane);
+/* Shard `number`, which is the plane's; NULL where there is none. */
+struct dp_engine *dp_plane_shard(struct dp_plane *plane, uint32_t number);
 
 /*
  * One instance's tables by [direction][0 = IPv4, 1 = IPv6]; NULL denies everything. With `dhcp_server` its rules decide
@@ -410,8 +418,8 @@ struct dp_port_update {
  * conntrack settings, and what stands behind those `ports` of a firewall where that changes; `cut` are zones whose
  * inbound connections are disconnected at `time_ns` (SPEC 5.2). The engine takes references: the caller may free tables
  * and endpoints afterwards. Zones left out are gone with their connections. `disconnected` receives the number of
- * connections cut, by position in `cut` (or is NULL); with `count_revoked` the table is walked once and `revoked` is
- * set to the number of those cut by revocations and arrivals.
+ * connections cut, by position in `cut` (or is NULL), and `revoked` the number of those cut by revocations and
+ * arrivals, for which the table is walked once.
  */
 struct dp_policy_update {
     const struct dp_zone_tables *zones;
@@ -429,10 +437,12 @@ struct dp_policy_update {
     uint64_t time_ns;
     uint64_t *disconnected;
     uint64_t revoked;
-    uint32_t count_revoked;
 };
-/* An engine has no ports: DP_E_ARGUMENT where the update has. */
-int dp_engine_update(struct dp_engine *engine, struct dp_policy_update *update);
+/* In all shards or, on an error, in none. DP_E_ARGUMENT where it has ports: a firewall's plane is updated by that. */
+int dp_plane_update(struct dp_plane *plane, struct dp_policy_update *update);
+/* What an update would disconnect, by position in update->cut and in update->revoked; nothing changes. Zones, endpoints
+ * and settings need only be there where there are arrivals. */
+int dp_plane_rehearse(struct dp_plane *plane, struct dp_policy_update *update);
 
 /* Numbers by what they mean: zones[z] and rules[r] are 1 where no policy names zone z or rule r any more, else 0. */
 struct dp_retired {
@@ -446,7 +456,7 @@ struct dp_retired {
  * connection lives on under rule r: that number is in use. Counters of the others begin anew. Resolutions that are
  * there afterwards may be of a retired zone: they are taken before its number is given out.
  */
-void dp_engine_retire(struct dp_engine *engine, struct dp_retired *retired);
+void dp_plane_retire(struct dp_plane *plane, struct dp_retired *retired);
 
 /* Judges `n` frames in order; records[i] (and flows[i], unless flows is NULL) describe frames[i]. */
 int dp_engine_process(struct dp_engine *engine, const struct dp_frame *frames, uint32_t n, struct dp_record *records,
@@ -523,7 +533,7 @@ struct dp_counters {
     uint64_t max_entries;
     uint64_t table_bytes;
 };
-void dp_engine_counters(const struct dp_engine *engine, struct dp_counters *counters);
+void dp_plane_counters(struct dp_plane *plane, struct dp_counters *counters);
 
 /* `hits`: new connections it admitted or packets it denied; `traffic`: all packets it let pass or denied. */
 struct dp_rule_counter {
@@ -531,7 +541,7 @@ struct dp_rule_counter {
     struct dp_counter traffic;
 };
 /* Counters of the rules numbered 0 .. n-1. */
-void dp_engine_rule_counters(const struct dp_engine *engine, struct dp_rule_counter *counters, uint32_t n);
+void dp_plane_rule_counters(struct dp_plane *plane, struct dp_rule_counter *counters, uint32_t n);
 
 /*
  * Denied packets by zone, direction, reason, cause, addresses, protocol and destination port (source ports taken
@@ -554,7 +564,7 @@ struct dp_denied {
  * belongs to no connection, of which no first packet was seen denied, behind all others. `overcount` bounds by how much
  * packets of `count` may be too high.
  */
-int dp_engine_denied(const struct dp_engine *engine, struct dp_denied *denied, uint32_t n);
+int dp_plane_denied(struct dp_plane *plane, struct dp_denied *denied, uint32_t n);
 
 /* ---- the connection table as people see it ---- */
 
@@ -593,11 +603,44 @@ struct dp_connection_filter {
     uint16_t remote_port;
 };
 /* Live connections from *cursor on (0 to begin), at most n; advances the cursor and returns how many, 0 at the end. */
-int dp_engine_connections(struct dp_engine *engine, const struct dp_connection_filter *filter, uint64_t *cursor,
-                          struct dp_connection *connections, uint32_t n);
+int dp_plane_connections(struct dp_plane *plane, const struct dp_connection_filter *filter, uint64_t *cursor,
+                         struct dp_connection *connections, uint32_t n);
 /* How many pass; `by_state` (DP_CONN_STATES numbers, or NULL) tells them apart. */
-uint64_t dp_engine_count(struct dp_engine *engine, const struct dp_connection_filter *filter, uint64_t *by_state);
-uint64_t dp_engine_flush(struct dp_engine *engine, const struct dp_connection_filter *filter);
+uint64_t dp_plane_count(struct dp_plane *plane, const struct dp_connection_filter *filter, uint64_t *by_state);
+uint64_t dp_plane_flush(struct dp_plane *plane, const struct dp_connection_filter *filter);
+
+/* ---- the connection table saved and restored ---- */
+
+/* A connection with all that tracking knows of it; `age_ns` is the time since its last packet (or its cut). */
+struct dp_saved_connection {
+    uint8_t local[16];
+    uint8_t remote[16];
+    uint64_t age_ns;
+    uint32_t zone;
+    uint32_t rule;
+    uint16_t local_port;
+    uint16_t remote_port;
+    uint8_t family;
+    uint8_t protocol;
+    uint8_t origin;
+    uint8_t state;
+    uint8_t disconnected;
+    uint8_t tcp_scale_flags[DP_SIDES];
+    uint8_t unused;
+    uint16_t tcp_max_window[DP_SIDES];
+    uint32_t tcp_end[DP_SIDES];
+    uint32_t tcp_max_end[DP_SIDES];
+    uint32_t tcp_max_ack[DP_SIDES];
+    uint32_t vlans; /* where they belong to its key */
+    uint32_t unused2;
+};
+/* Connections from *cursor on (0 to begin), at most n; 0 at the end. */
+int dp_plane_save(struct dp_plane *plane, uint64_t *cursor, struct dp_saved_connection *saved, uint32_t n);
+/*
+ * Puts connections back whose time is not over, as they were `passed_ns` ago; returns how many were taken. One that
+ * does not fit (an unknown zone, a state that does not exist, a key that is in already) is left out.
+ */
+int dp_plane_restore(struct dp_plane *plane, const struct dp_saved_connection *saved, uint32_t n, uint64_t passed_ns);
 
 /* ---- flows (SPEC 8.2) ---- */
 
@@ -787,23 +830,13 @@ struct dp_station {
 /* At most n stations; returns how many. */
 int dp_firewall_stations(struct dp_firewall *firewall, struct dp_station *stations, uint32_t n);
 
+/* Its plane, with a shard for each worker: to be asked and changed like any other, but for updates. */
+struct dp_plane *dp_firewall_plane(struct dp_firewall *firewall);
 /*
- * As dp_engine_update, in all workers or, on an error, in none; update->time_ns is ignored: it happens now. All workers
- * make room before the first one changes its policy.
+ * As dp_plane_update, with what stands behind ports; update->time_ns is ignored: it happens now. DP_E_ARGUMENT where
+ * one of the ports is none, or of another kind.
  */
 int dp_firewall_update(struct dp_firewall *firewall, struct dp_policy_update *update);
-/* What an update would disconnect, by position in update->cut and in update->revoked; nothing changes. Zones, endpoints
- * and settings need only be there where there are arrivals. */
-int dp_firewall_rehearse(struct dp_firewall *firewall, struct dp_policy_update *update);
-/* As the functions of dp_engine, over all workers. */
-int dp_firewall_connections(struct dp_firewall *firewall, const struct dp_connection_filter *filter, uint64_t *cursor,
-                            struct dp_connection *connections, uint32_t n);
-uint64_t dp_firewall_count(struct dp_firewall *firewall, const struct dp_connection_filter *filter, uint64_t *by_state);
-uint64_t dp_firewall_flush(struct dp_firewall *firewall, const struct dp_connection_filter *filter);
-void dp_firewall_retire(struct dp_firewall *firewall, struct dp_retired *retired);
-void dp_firewall_counters(struct dp_firewall *firewall, struct dp_counters *counters);
-void dp_firewall_rule_counters(struct dp_firewall *firewall, struct dp_rule_counter *counters, uint32_t n);
-int dp_firewall_denied(struct dp_firewall *firewall, struct dp_denied *denied, uint32_t n);
 
 /* ---- the feed: what workers tell while somebody wants to know ---- */
 
@@ -842,40 +875,6 @@ void dp_firewall_feed_mark(const struct dp_firewall *firewall, uint64_t *marks);
 int dp_firewall_feed_is_past(const struct dp_firewall *firewall, const uint64_t *marks);
 /* A descriptor that is readable while there are items. */
 int dp_firewall_feed_fd(const struct dp_firewall *firewall);
-
-/* ---- the connection table saved and restored ---- */
-
-/* A connection with all that tracking knows of it; `age_ns` is the time since its last packet (or its cut). */
-struct dp_saved_connection {
-    uint8_t local[16];
-    uint8_t remote[16];
-    uint64_t age_ns;
-    uint32_t zone;
-    uint32_t rule;
-    uint16_t local_port;
-    uint16_t remote_port;
-    uint8_t family;
-    uint8_t protocol;
-    uint8_t origin;
-    uint8_t state;
-    uint8_t disconnected;
-    uint8_t tcp_scale_flags[DP_SIDES];
-    uint8_t unused;
-    uint16_t tcp_max_window[DP_SIDES];
-    uint32_t tcp_end[DP_SIDES];
-    uint32_t tcp_max_end[DP_SIDES];
-    uint32_t tcp_max_ack[DP_SIDES];
-    uint32_t vlans; /* where they belong to its key */
-    uint32_t unused2;
-};
-/* Connections from *cursor on (0 to begin), at most n; 0 at the end. */
-int dp_firewall_save(struct dp_firewall *firewall, uint64_t *cursor, struct dp_saved_connection *saved, uint32_t n);
-/*
- * Puts connections back whose time is not over, as they were `passed_ns` ago; returns how many were taken. One that
- * does not fit (an unknown zone, a state that does not exist, a key that is in already) is left out.
- */
-int dp_firewall_restore(struct dp_firewall *firewall, const struct dp_saved_connection *saved, uint32_t n,
-                        uint64_t passed_ns);
 
 /* ---- captures (io) ---- */
 

@@ -3,7 +3,7 @@
  *
  * AN UPDATE takes all the memory that it needs first, in two steps: the policy is built (dp_policy_new), and the engine
  * makes room for it (dp_engine_reserve). After that nothing in it can fail (dp_engine_swap), so it happens whole or not
- * at all, in several engines too. In the last step: time is set, the dead are taken out (so that the counts of
+ * at all, in all shards (plane.h). In the last step: time is set, the dead are taken out (so that the counts of
  * disconnected connections are exact), the change is numbered, zones come and go, cuts and revocations are written, and
  * the policy pointer is swapped, with which the arrivals hold (arrivals.h).
  */
@@ -35,9 +35,15 @@ const char *dp_error_text(int error)
     }
 }
 
+struct dp_policy *dp_policy_hold(struct dp_policy *policy)
+{
+    policy->references++;
+    return policy;
+}
+
 void dp_policy_release(struct dp_policy *policy)
 {
-    if (!policy)
+    if (!policy || --policy->references)
         return;
     dp_endpoints_free(policy->endpoints);
     free(policy->arrivals);
@@ -89,6 +95,7 @@ int dp_engine_new(const struct dp_conntrack_config *config, const uint64_t *seed
         dp_engine_free(e);
         return DP_E_MEMORY;
     }
+    e->policy->references = 1;
     *engine = e;
     return 0;
 }
@@ -166,6 +173,7 @@ int dp_policy_new(const struct dp_policy_update *update, struct dp_policy **poli
         free(p);
         return DP_E_MEMORY;
     }
+    p->references = 1;
     p->n_zones = n_zones;
     p->endpoints = update->endpoints;
     p->balancers = dp_endpoints_has_balancers(p->endpoints);
@@ -216,16 +224,6 @@ static void set_zones(struct dp_engine *e, const struct dp_policy_update *update
         dp_conntrack_set_present(ct, z, ct->zones[z].listed);
 }
 
-/* Looks at every entry, so that those which a revocation or an arrival reaches are counted now. */
-static uint64_t count_revoked(struct dp_conntrack *ct)
-{
-    uint64_t before = ct->disconnected;
-
-    for (uint32_t i = 1; i <= ct->table.high; i++)
-        dp_conntrack_status(ct, i);
-    return ct->disconnected - before;
-}
-
 struct dp_policy *dp_engine_swap(struct dp_engine *e, struct dp_policy_update *update, struct dp_policy *policy)
 {
     struct dp_conntrack *ct = &e->conntrack;
@@ -247,24 +245,7 @@ struct dp_policy *dp_engine_swap(struct dp_engine *e, struct dp_policy_update *u
     e->policy = policy;
     if (update->n_arrivals)
         dp_conntrack_arrive(ct);
-    update->revoked = (update->n_revocations || update->n_arrivals) && update->count_revoked ? count_revoked(ct) : 0;
     return old;
-}
-
-int dp_engine_update(struct dp_engine *e, struct dp_policy_update *update)
-{
-    struct dp_policy *policy;
-    int error;
-
-    if (update->n_ports)
-        return DP_E_ARGUMENT;
-    error = dp_policy_new(update, &policy);
-    if (!error)
-        error = dp_engine_reserve(e, update, policy);
-    dp_policy_release(error ? policy : dp_engine_swap(e, update, policy));
-    if (!error && (update->n_revocations || update->n_arrivals) && !update->count_revoked)
-        count_revoked(&e->conntrack);
-    return error;
 }
 
 int dp_engine_note_openers(struct dp_engine *e)
@@ -339,16 +320,11 @@ void dp_engine_counters(const struct dp_engine *e, struct dp_counters *counters)
             (sizeof(struct dp_timer_link) + sizeof(struct dp_zone_link) + (ct->openers ? sizeof *ct->openers : 0));
 }
 
-void dp_engine_rule_counters(const struct dp_engine *e, struct dp_rule_counter *counters, uint32_t n)
+void dp_engine_add_rule_counters(const struct dp_engine *e, struct dp_rule_counter *counters, uint32_t n)
 {
-    uint32_t have = n < e->n_rule_counters ? n : e->n_rule_counters;
-
-    if (have)
-        memcpy(counters, e->rule_counters, have * sizeof *counters);
-    memset(counters + have, 0, (n - have) * sizeof *counters);
-}
-
-int dp_engine_denied(const struct dp_engine *e, struct dp_denied *denied, uint32_t n)
-{
-    return dp_denied_largest(e->denied, denied, n);
+    for (uint32_t i = 0; i < n && i < e->n_rule_counters; i++) {
+        counters[i].hits += e->rule_counters[i].hits;
+        counters[i].traffic.packets += e->rule_counters[i].traffic.packets;
+        counters[i].traffic.bytes += e->rule_counters[i].traffic.bytes;
+    }
 }

@@ -1,8 +1,9 @@
 /*
  * engine.h: what an engine owns: the policy in force, the connection table, the counters.
  *
- * The POLICY is one immutable value behind one pointer, with references on its tables and endpoints: an update builds a
- * new one and swaps the pointer between two packets, so that no packet sees half of a change (SPEC 5.1).
+ * The POLICY is one immutable value behind one pointer, shared by all shards, with references on its tables and
+ * endpoints: an update (plane.h) builds a new one and swaps the pointer between two packets, so that no packet sees
+ * half of a change (SPEC 5.1).
  */
 #ifndef DP_ENGINE_H
 #define DP_ENGINE_H
@@ -17,6 +18,7 @@
 #include "served.h"
 
 struct dp_policy {
+    _Atomic uint32_t references;
     struct dp_endpoints *endpoints;
     struct dp_arrivals *arrivals; /* of the change that put it in force */
     bool balancers;               /* there are load balancers to look for */
@@ -54,14 +56,23 @@ struct dp_engine {
     uint32_t n_resolved;
 };
 
+int dp_engine_new(const struct dp_conntrack_config *config, const uint64_t *seed, struct dp_engine **engine);
+void dp_engine_free(struct dp_engine *engine);
+void dp_engine_counters(const struct dp_engine *engine, struct dp_counters *counters);
+/* Adds those of the rules numbered 0 .. n-1. */
+void dp_engine_add_rule_counters(const struct dp_engine *engine, struct dp_rule_counter *counters, uint32_t n);
+
+/* One reference more; returns the policy. */
+struct dp_policy *dp_policy_hold(struct dp_policy *policy);
+/* Gives one back, the last of which frees it. */
 void dp_policy_release(struct dp_policy *policy);
 
-/* dp_engine_update step by step, for one policy in several engines. Builds the policy; no engine is touched. */
+/* The steps of dp_plane_update. Builds the policy; no engine is touched. */
 int dp_policy_new(const struct dp_policy_update *update, struct dp_policy **policy);
 /* Makes room for it in an engine. On an error nothing is in force that was not before. */
 int dp_engine_reserve(struct dp_engine *engine, const struct dp_policy_update *update, const struct dp_policy *policy);
 /* Puts it in force, which cannot fail, and returns the one before; the caller releases that. Where there are
- * revocations or arrivals and count_revoked is not set, the caller has every entry looked at before the next change. */
+ * revocations or arrivals, the caller has every entry looked at before the next change. */
 struct dp_policy *dp_engine_swap(struct dp_engine *engine, struct dp_policy_update *update, struct dp_policy *policy);
 
 /* Whether a policy's arrivals would have the entry disconnected. */

@@ -31,12 +31,3 @@ void dp_retired_clear(struct dp_engine *e, const struct dp_retired *retired)
         if (retired->rules[rule])
             e->rule_counters[rule] = (struct dp_rule_counter){0};
 }
-
-void dp_engine_retire(struct dp_engine *e, struct dp_retired *retired)
-{
-    uint64_t cursor = 0;
-
-    dp_retired_forget(e, retired);
-    dp_retired_keep_some(e, retired, &cursor, UINT64_MAX);
-    dp_retired_clear(e, retired);
-}

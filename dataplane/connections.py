@@ -11,7 +11,6 @@ from struct import calcsize
 from typing import Any
 
 from dataplane._core import ffi, lib
-from dataplane._core.calls import Calls
 from dataplane._core.errors import check
 from dataplane.policy.fields import PROTOCOL_NUMBERS
 from dataplane.verdict import CONN_STATE_WORDS, ORIGIN_WORDS, Names
@@ -71,11 +70,10 @@ class _Filter:
 
 
 class Connections:
-    """A view of an engine's live connections. Filters narrow it: ``connections.filter(protocol="tcp", state=...)``."""
+    """A view of a plane's live connections. Filters narrow it: ``connections.filter(protocol="tcp", state=...)``."""
 
-    def __init__(self, handle: Any, calls: Calls, names: Names, chosen: _Filter | None = None) -> None:
-        self._handle = handle
-        self._calls = calls
+    def __init__(self, plane: Any, names: Names, chosen: _Filter | None = None) -> None:
+        self._plane = plane
         self._names = names
         self._chosen = chosen or _Filter()
 
@@ -114,7 +112,7 @@ class Connections:
         }
         chosen = replace(self._chosen, **{name: value for name, value in given.items() if value is not None})
         _c_filter(chosen, self._names)
-        return Connections(self._handle, self._calls, self._names, chosen)
+        return Connections(self._plane, self._names, chosen)
 
     def __iter__(self) -> Iterator[Connection]:
         for rows in self.rows():
@@ -131,11 +129,11 @@ class Connections:
         chosen = _c_filter(self._chosen, self._names)
         cursor = ffi.new("uint64_t *", 0)
         found = ffi.new("struct dp_connection[]", _BATCH)
-        while n := check(self._calls.connections(self._handle, chosen, cursor, found, _BATCH), "reading connections"):
+        while n := check(lib.dp_plane_connections(self._plane, chosen, cursor, found, _BATCH), "reading connections"):
             yield found, n
 
     def __len__(self) -> int:
-        return int(self._calls.count(self._handle, _c_filter(self._chosen, self._names), ffi.NULL))
+        return int(lib.dp_plane_count(self._plane, _c_filter(self._chosen, self._names), ffi.NULL))
 
     def count(self) -> int:
         """How many connections are live, disconnected ones in their hold among them."""
@@ -144,7 +142,7 @@ class Connections:
     def count_by_state(self) -> dict[str, int]:
         """How many connections are in each state; states without any are left out."""
         numbers = ffi.new("uint64_t[]", lib.DP_CONN_STATES)
-        self._calls.count(self._handle, _c_filter(self._chosen, self._names), numbers)
+        lib.dp_plane_count(self._plane, _c_filter(self._chosen, self._names), numbers)
         counts: dict[str, int] = {}
         for word, number in zip(CONN_STATE_WORDS, numbers, strict=True):
             if number:
@@ -166,7 +164,7 @@ class Connections:
 
     def flush(self) -> int:
         """Takes these connections out of the table at once and returns how many; their next packets are new."""
-        return int(self._calls.flush(self._handle, _c_filter(self._chosen, self._names)))
+        return int(lib.dp_plane_flush(self._plane, _c_filter(self._chosen, self._names)))
 
 
 def protocol_number(protocol: str | int) -> int:

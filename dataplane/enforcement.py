@@ -13,8 +13,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from dataplane import conntrack
-from dataplane._core import ffi
-from dataplane._core.calls import Calls
+from dataplane._core import ffi, lib
 from dataplane._core.errors import check
 from dataplane.compiler import Compiler
 from dataplane.connections import Connections
@@ -27,6 +26,7 @@ if TYPE_CHECKING:
 
 #: So many numbers may be of names that no policy has, besides as many as live on; looking for them takes a walk.
 _RETIRED_MAX = 256
+_SAVED_AT_ONCE = 4096
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,16 +46,15 @@ class Disconnected:
 class Enforcement:
     """A policy in force: what a library's engine and a live firewall are alike in.
 
-    `handle` is the C object, `calls` its functions; `verify_checksums` holds where a policy does not say it; `replaced`
-    tells whether another policy was in force before. One thread at a time.
+    `plane` is the C object; `verify_checksums` holds where a policy does not say it; `replaced` tells whether another
+    policy was in force before. One thread at a time.
     """
 
-    def __init__(self, handle: Any, calls: Calls, policy: Policy, *, verify_checksums: bool) -> None:
+    def __init__(self, plane: Any, policy: Policy, *, verify_checksums: bool) -> None:
         self._verify_checksums = verify_checksums
-        self.handle = handle
+        self.plane = plane
         self.names = Names()
-        self.connections = Connections(handle, calls, self.names)
-        self._calls = calls
+        self.connections = Connections(plane, self.names)
         self._compiler = Compiler(self.names)
         self._policy = policy
         self.replaced = False
@@ -93,7 +92,7 @@ class Enforcement:
         array = ffi.new("struct dp_port_update[]", ports)
         update.c.ports, update.c.n_ports = array, len(ports)
         update.c.time_ns = time_ns
-        check(self._calls.update(self.handle, update.c), "putting the policy in force")
+        check(self._swap(update.c), "putting the policy in force")
         self._policy = policy
         self.names.keep_balancers(balancer.id for balancer in policy.load_balancers)
         disconnected = update.disconnected()
@@ -103,6 +102,9 @@ class Enforcement:
     def _behind_ports(self, policy: Policy) -> list[dict[str, Any]]:
         """What stands behind ports under a policy that is put in force, as `struct dp_port_update`."""
         return []
+
+    def _swap(self, update: Any) -> int:
+        return lib.dp_plane_update(self.plane, update)
 
     def _update(self, policy: Policy, cut: conntrack.Disconnection, compiler: Compiler) -> PolicyUpdate:
         zones, endpoints = compiler.compile(policy)
@@ -114,12 +116,15 @@ class Enforcement:
         update.policy = compiler, zones, endpoints, config
         return update
 
-    def _rehearsal(self, policy: Policy) -> PolicyUpdate:
-        """An update that says what putting the policy in force would cut; names and tables stay as they are."""
+    def rehearse(self, policy: Policy) -> Disconnected:
+        """What putting a policy in force would disconnect; nothing changes, names and tables neither."""
         cut = conntrack.disconnection(self._policy, policy)
-        if not cut.arrived:
-            return PolicyUpdate(self.names, cut)
-        return self._update(policy, cut, self._compiler.copy())
+        update = PolicyUpdate(self.names, cut)
+        # What comes to a deny rule is asked of the rules of then.
+        if cut.arrived:
+            update = self._update(policy, cut, self._compiler.copy())
+        check(lib.dp_plane_rehearse(self.plane, update.c), "rehearsing the change")
+        return update.disconnected()
 
     # ---- numbers ----
 
@@ -144,7 +149,7 @@ class Enforcement:
         unused_zones, unused_rules = self.names.retired(self._policy.instances_by_id, in_force)
         c = ffi.new("struct dp_retired *", {"n_zones": len(unused_zones), "n_rules": len(unused_rules)})
         c.zones, c.rules = ffi.from_buffer("uint8_t[]", unused_zones), ffi.from_buffer("uint8_t[]", unused_rules)
-        self._calls.retire(self.handle, c)
+        lib.dp_plane_retire(self.plane, c)
         if self._told_of_numbers():
             self.names.take_back(unused_zones, unused_rules)
         # Rules under which connections live on are looked for again when there are twice as many.
@@ -156,26 +161,46 @@ class Enforcement:
         """Has all that the C side has already told turned into names; whether that is done."""
         return True
 
+    # ---- connections saved and restored ----
+
+    def saved(self) -> Iterator[bytes]:
+        """All connections, a batch of `struct dp_saved_connection` at a time."""
+        cursor = ffi.new("uint64_t *", 0)
+        batch = ffi.new("struct dp_saved_connection[]", _SAVED_AT_ONCE)
+        size = ffi.sizeof("struct dp_saved_connection")
+        while n := check(lib.dp_plane_save(self.plane, cursor, batch, _SAVED_AT_ONCE), "saving connections"):
+            yield bytes(ffi.buffer(batch, n * size))
+
+    def restore(self, batches: Iterable[bytes], passed_ns: int) -> int:
+        """Puts saved connections back as they were `passed_ns` ago; returns how many were taken."""
+        size = ffi.sizeof("struct dp_saved_connection")
+        taken = 0
+        for batch in batches:
+            array = ffi.from_buffer("struct dp_saved_connection[]", batch)
+            code = lib.dp_plane_restore(self.plane, array, len(batch) // size, passed_ns)
+            taken += check(code, "restoring connections")
+        return taken
+
     # ---- counters ----
 
     def counters(self) -> Any:
         """A copy of the counters (`struct dp_counters`)."""
         counters = ffi.new("struct dp_counters *")
-        self._calls.counters(self.handle, counters)
+        lib.dp_plane_counters(self.plane, counters)
         return counters
 
     def rule_counters(self) -> Any:
         """Counters by rule number (array of `struct dp_rule_counter`)."""
         n = len(self.names.rules)
         counters = ffi.new("struct dp_rule_counter[]", n)
-        self._calls.rule_counters(self.handle, counters, n)
+        lib.dp_plane_rule_counters(self.plane, counters, n)
         return counters
 
     def denied(self, most: int) -> Iterable[Any]:
         """The flows denied most (`struct dp_denied *`), at most `most`."""
         found = ffi.new("struct dp_denied[]", most)
         # Copies: an item of an array does not keep the array alive.
-        return [ffi.new("struct dp_denied *", found[i]) for i in range(self._calls.denied(self.handle, found, most))]
+        return [ffi.new("struct dp_denied *", found[i]) for i in range(lib.dp_plane_denied(self.plane, found, most))]
 
 
 def seed_words(seed: int | None) -> list[int]:
@@ -205,7 +230,6 @@ class PolicyUpdate:
         self.c.cut, self.c.revocations, self.c.arrivals = self._kept
         self.c.n_cut, self.c.n_revocations, self.c.n_arrivals = len(self._instances), len(revoked), len(arrived)
         self.c.disconnected = self._counts
-        self.c.count_revoked = 1
 
     def disconnected(self) -> Disconnected:
         """What the C side wrote into it."""

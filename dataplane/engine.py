@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Any
 
 from dataplane import conntrack
 from dataplane._core import ffi, lib
-from dataplane._core.calls import ENGINE
 from dataplane._core.errors import check
 from dataplane.enforcement import Disconnected, Enforcement, seed_words
 from dataplane.verdict import LINK_WORDS, Verdict, verdict_of
@@ -31,12 +30,14 @@ class Engine(Enforcement):
 
     def __init__(self, policy: Policy, *, seed: int | None = None, verify_checksums: bool = False) -> None:
         words = ffi.new("uint64_t[2]", seed_words(seed))
-        out = ffi.new("struct dp_engine **")
+        out = ffi.new("struct dp_plane **")
         config = conntrack.settings(policy.conntrack, verify_checksums=verify_checksums)
-        check(lib.dp_engine_new(config, words, out), "making the connection table")
-        handle = ffi.gc(out[0], lib.dp_engine_free)
+        check(lib.dp_plane_new(config, words, 1, out), "making the connection table")
+        plane = ffi.gc(out[0], lib.dp_plane_free)
+        #: What judges packets: the one shard.
+        self.handle = lib.dp_plane_shard(plane, 0)
         self._resolved: list[tuple[int, Verdict]] = []
-        super().__init__(handle, ENGINE, policy, verify_checksums=verify_checksums)
+        super().__init__(plane, policy, verify_checksums=verify_checksums)
 
     # ---- packets ----
 

@@ -1,13 +1,10 @@
 /*
- * firewall.c: the control side of live traffic: a firewall's life, its ports and its policy, as dp_api.h promises them.
- * What only asks the workers, or walks over their connections, is in survey.c.
+ * firewall.c: the control side of live traffic: a firewall's life, its ports and their counters, and its policy, as
+ * dp_api.h promises them. What goes over all shards is the plane's (plane.h); the feed is in feed_reader.c.
  */
 #include "firewall.h"
-#include "../connections.h"
 #include "../memory.h"
-#include "../retired.h"
 
-#include <stdlib.h>
 #include <string.h>
 #include <sys/eventfd.h>
 #include <time.h>
@@ -24,24 +21,49 @@ uint64_t dp_firewall_now(void)
     return CLOCK_OFFSET_NS + (uint64_t)t.tv_sec * 1000000000u + (uint64_t)t.tv_nsec;
 }
 
-/* ---- life ---- */
+/* ---- the plane's driver ---- */
 
-/* A worker's part of the connection table. */
-static struct dp_conntrack_config share_of(const struct dp_firewall *f, const struct dp_conntrack_config *config)
+struct shard_command {
+    dp_shard_work *work;
+    void *argument;
+};
+
+static void do_work(struct dp_worker *w, void *argument)
 {
-    struct dp_conntrack_config share = *config;
+    const struct shard_command *c = argument;
 
-    share.max_entries = (config->max_entries + f->workers - 1) / f->workers;
-    return share;
+    c->work(w->engine, c->argument);
+    dp_forward_resolved(w);
 }
+
+static void run(void *owner, uint32_t number, dp_shard_work *work, void *argument)
+{
+    struct dp_firewall *f = owner;
+    struct shard_command c = {work, argument};
+
+    dp_worker_call(&f->worker[number], do_work, &c);
+}
+
+static void swapped(void *owner, uint32_t number, const struct dp_policy_update *update)
+{
+    struct dp_firewall *f = owner;
+
+    dp_worker_set_ports(&f->worker[number], update->ports, update->n_ports);
+}
+
+struct dp_plane *dp_firewall_plane(struct dp_firewall *f)
+{
+    return f->plane;
+}
+
+/* ---- life ---- */
 
 int dp_firewall_new(const struct dp_conntrack_config *config, const uint64_t *seed, uint32_t workers,
                     struct dp_firewall **firewall)
 {
-    struct dp_conntrack_config share;
     struct dp_firewall *f;
     size_t size = sizeof *f + workers * sizeof f->worker[0];
-    int error = 0;
+    int error;
 
     *firewall = NULL;
     if (workers == 0 || workers > DP_WORKERS_MAX)
@@ -52,11 +74,15 @@ int dp_firewall_new(const struct dp_conntrack_config *config, const uint64_t *se
         return DP_E_MEMORY;
     f->workers = f->telling = workers;
     f->feed_wake = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
-    share = share_of(f, config);
+    f->driver = (struct dp_plane_driver){.owner = f, .run = run, .now = dp_firewall_now, .swapped = swapped};
     for (uint32_t i = 0; i < workers; i++)
         f->worker[i].epoll = f->worker[i].wake = -1;
+    error = dp_plane_new(config, seed, workers, &f->plane);
     for (uint32_t i = 0; i < workers && !error; i++)
-        error = dp_worker_init(&f->worker[i], i, workers, f->worker, &f->stations, f->feed_wake, &share, seed);
+        error = dp_worker_init(&f->worker[i], i, workers, f->worker, &f->stations, f->feed_wake,
+                               dp_plane_shard(f->plane, i));
+    if (!error)
+        dp_plane_drive(f->plane, &f->driver);
     if (error) {
         dp_firewall_free(f);
         return error;
@@ -72,6 +98,7 @@ void dp_firewall_free(struct dp_firewall *f)
     dp_firewall_stop(f);
     for (uint32_t i = 0; i < f->workers; i++)
         dp_worker_release(&f->worker[i]);
+    dp_plane_free(f->plane);
     if (f->feed_wake >= 0)
         close(f->feed_wake);
     dp_unreserve(f, sizeof *f + f->workers * sizeof f->worker[0]);
@@ -181,187 +208,108 @@ static bool are_ports(const struct dp_firewall *f, const struct dp_port_update *
     return true;
 }
 
-struct update_command {
-    struct dp_policy_update update;
-    struct dp_policy *policy[DP_WORKERS_MAX]; /* the new ones, then those of before */
-    uint64_t before[DP_WORKERS_MAX];          /* connections disconnected when the walk began */
-    uint64_t *disconnected;
-    uint64_t cursor;
-    bool forgotten[DP_PORTS_MAX]; /* by port: its stations are */
-    int error;
-};
-
-static void reserve(struct dp_worker *w, void *argument)
-{
-    struct update_command *c = argument;
-
-    c->update.time_ns = dp_firewall_now();
-    if (!c->error)
-        c->error = dp_engine_reserve(w->engine, &c->update, c->policy[w->number]);
-}
-
-static void swap(struct dp_worker *w, void *argument)
-{
-    struct update_command *c = argument;
-
-    c->update.time_ns = dp_firewall_now();
-    c->policy[w->number] = dp_engine_swap(w->engine, &c->update, c->policy[w->number]);
-    dp_worker_set_ports(w, c->update.ports, c->update.n_ports);
-    c->before[w->number] = w->engine->conntrack.disconnected;
-}
-
-static void settle(struct dp_worker *w, void *argument)
-{
-    struct update_command *c = argument;
-
-    dp_connections_settle_some(w->engine, &c->cursor, DP_VISITS);
-    if (c->cursor == DP_CURSOR_END)
-        c->update.revoked += w->engine->conntrack.disconnected - c->before[w->number];
-}
-
-/* Has all workers make room, so that afterwards none of them can fail alone. */
-static int prepare(struct dp_firewall *f, struct update_command *c)
-{
-    for (uint32_t i = 0; i < f->workers && !c->error; i++)
-        c->error = dp_policy_new(&c->update, &c->policy[i]);
-    if (!c->error)
-        dp_call_all(f, reserve, c);
-    return c->error;
-}
-
-static void put_in_force(struct dp_firewall *f, struct update_command *c)
-{
-    for (uint32_t i = 0; i < c->update.n_ports; i++) {
-        const struct dp_port_update *port = &c->update.ports[i];
-
-        c->forgotten[port->number] = dp_port_forgets(&f->worker[0].port[port->number].port, &port->port);
-    }
-    for (uint32_t i = 0; i < f->workers; i++) {
-        dp_worker_call(&f->worker[i], swap, c);
-        for (uint32_t k = 0; k < c->update.n_cut && c->disconnected; k++)
-            c->disconnected[k] += c->update.disconnected[k];
-    }
-    for (uint32_t number = 0; number < DP_PORTS_MAX; number++)
-        if (c->forgotten[number])
-            dp_switch_forget(&f->stations, number);
-}
-
 int dp_firewall_update(struct dp_firewall *f, struct dp_policy_update *update)
 {
-    uint64_t *cut = calloc((size_t)update->n_cut + 1, sizeof *cut);
-    struct update_command c = {.update = *update, .disconnected = update->disconnected};
-    struct dp_conntrack_config share;
-    bool looks;
+    bool forgotten[DP_PORTS_MAX] = {false};
+    int error;
 
-    if (!cut)
-        return DP_E_MEMORY;
-    if (!are_ports(f, update->ports, update->n_ports)) {
-        free(cut);
+    if (!are_ports(f, update->ports, update->n_ports))
         return DP_E_ARGUMENT;
-    }
-    if (update->config) {
-        share = share_of(f, update->config);
-        c.update.config = &share;
-    }
-    c.update.disconnected = cut;
-    c.update.count_revoked = 0;
-    if (c.disconnected)
-        memset(c.disconnected, 0, update->n_cut * sizeof *c.disconnected);
-    if (prepare(f, &c) == 0)
-        put_in_force(f, &c);
-    c.update.revoked = 0;
-    /* What revocations and arrivals cut must be settled before the next change. */
-    looks = update->n_arrivals || update->n_revocations;
-    for (uint32_t i = 0; i < f->workers && !c.error && looks; i++)
-        for (c.cursor = 0; c.cursor != DP_CURSOR_END;)
-            dp_worker_call(&f->worker[i], settle, &c);
-    update->revoked = c.update.revoked;
-    if (!c.error && (f->watched & DP_FEED_CONNECTIONS) &&
-        (update->n_cut || update->n_revocations || update->n_arrivals)) {
+    for (uint32_t i = 0; i < update->n_ports; i++)
+        forgotten[update->ports[i].number] =
+            dp_port_forgets(&f->worker[0].port[update->ports[i].number].port, &update->ports[i].port);
+    error = dp_plane_update(f->plane, update);
+    if (error)
+        return error;
+    for (uint32_t number = 0; number < DP_PORTS_MAX; number++)
+        if (forgotten[number])
+            dp_switch_forget(&f->stations, number);
+    if ((f->watched & DP_FEED_CONNECTIONS) && (update->n_cut || update->n_revocations || update->n_arrivals)) {
         f->telling = 0;
         f->told = 0;
         dp_firewall_wake_feed(f);
     }
-    /* Whoever wanted a table has it by now; freeing large ones takes a while. */
-    for (uint32_t i = 0; i < f->workers; i++)
-        dp_policy_release(c.policy[i]);
-    free(cut);
-    return c.error;
+    return 0;
 }
 
-/* ---- numbers that come back ---- */
+/* ---- counters ---- */
 
-struct retire_command {
-    struct dp_retired *retired;
-    uint64_t cursor;
+struct port_counters_command {
+    uint32_t number;
+    struct dp_port_counters *counters;
 };
 
-static void forget(struct dp_worker *w, void *argument)
+static void add_port_counters(struct dp_worker *w, void *argument)
 {
-    dp_retired_forget(w->engine, ((const struct retire_command *)argument)->retired);
-    dp_forward_resolved(w);
+    const struct port_counters_command *c = argument;
+    struct dp_port_counters *one = &w->port_counters[c->number];
+
+    one->drop[DP_DROP_MISSED] += dp_port_missed(w->port[c->number].fd, w->port[c->number].port.kind);
+    for (size_t k = 0; k < offsetof(struct dp_port_counters, error) / sizeof(uint64_t); k++)
+        ((uint64_t *)c->counters)[k] += ((const uint64_t *)one)[k];
+    if (one->error)
+        c->counters->error = one->error;
 }
 
-static void keep_some(struct dp_worker *w, void *argument)
+int dp_firewall_port_counters(struct dp_firewall *f, uint32_t number, struct dp_port_counters *counters)
 {
-    struct retire_command *c = argument;
+    struct port_counters_command c = {number, counters};
 
-    dp_retired_keep_some(w->engine, c->retired, &c->cursor, DP_VISITS);
-}
-
-static void clear(struct dp_worker *w, void *argument)
-{
-    dp_retired_clear(w->engine, ((const struct retire_command *)argument)->retired);
-}
-
-void dp_firewall_retire(struct dp_firewall *f, struct dp_retired *retired)
-{
-    struct retire_command c = {.retired = retired};
-
-    dp_call_all(f, forget, &c);
-    for (uint32_t i = 0; i < f->workers; i++)
-        for (c.cursor = 0; c.cursor != DP_CURSOR_END;)
-            dp_worker_call(&f->worker[i], keep_some, &c);
-    dp_call_all(f, clear, &c);
-}
-
-static void count_attached(struct dp_worker *w, void *argument)
-{
-    struct update_command *c = argument;
-
-    dp_engine_advance(w->engine, w->now_ns);
-    for (uint32_t i = 0; i < c->update.n_cut; i++)
-        c->disconnected[i] += dp_connections_attached(w->engine, c->update.cut[i]);
-}
-
-static void count_revocable(struct dp_worker *w, void *argument)
-{
-    struct update_command *c = argument;
-    uint64_t visits = DP_VISITS / (1 + (c->update.n_cut + c->update.n_revocations) / 64) + 1;
-
-    c->update.revoked += dp_connections_revocable_some(w->engine, &c->update, c->policy[0], &c->cursor, visits);
-}
-
-int dp_firewall_rehearse(struct dp_firewall *f, struct dp_policy_update *update)
-{
-    struct update_command c = {.update = *update, .disconnected = update->disconnected};
-
-    if (update->n_arrivals) {
-        c.error = dp_policy_new(update, &c.policy[0]);
-        if (c.error < 0)
-            return c.error;
-    }
-    if (c.disconnected) {
-        memset(c.disconnected, 0, update->n_cut * sizeof *c.disconnected);
-        dp_call_all(f, count_attached, &c);
-    }
-    c.update.revoked = 0;
-    for (uint32_t i = 0; i < f->workers; i++) {
-        c.cursor = 0;
-        while ((update->n_revocations || update->n_arrivals) && c.cursor != DP_CURSOR_END)
-            dp_worker_call(&f->worker[i], count_revocable, &c);
-    }
-    dp_policy_release(c.policy[0]);
-    update->revoked = c.update.revoked;
+    if (number >= DP_PORTS_MAX || !f->used[number])
+        return DP_E_ARGUMENT;
+    memset(counters, 0, sizeof *counters);
+    dp_call_all(f, add_port_counters, &c);
     return 0;
+}
+_Static_assert(offsetof(struct dp_port_counters, error) % sizeof(uint64_t) == 0,
+               "counters before it are summed as words");
+
+static void copy_worker_counters(struct dp_worker *w, void *argument)
+{
+    *(struct dp_worker_counters *)argument = w->counters;
+}
+
+int dp_firewall_worker_counters(struct dp_firewall *f, uint32_t worker, struct dp_worker_counters *counters)
+{
+    if (worker >= f->workers)
+        return DP_E_ARGUMENT;
+    dp_worker_call(&f->worker[worker], copy_worker_counters, counters);
+    return 0;
+}
+
+static void ask_uring(struct dp_worker *w, void *argument)
+{
+    int *answer = argument;
+
+    if (*answer >= 0)
+        *answer = w->uring.error ? -w->uring.error : dp_uring_is_open(&w->uring);
+}
+
+int dp_firewall_uring(struct dp_firewall *f)
+{
+    int answer = 0;
+
+    dp_call_all(f, ask_uring, &answer);
+    return answer;
+}
+
+int dp_firewall_stations(struct dp_firewall *f, struct dp_station *stations, uint32_t n)
+{
+    uint32_t now_s = (uint32_t)(dp_firewall_now() / 1000000000u), have = 0, kept;
+
+    /* What is behind the ports of one worker is what is behind those of all, and nobody but this thread changes it. */
+    for (uint32_t number = 0; number < DP_PORTS_MAX && have < n; number++) {
+        const struct dp_worker_port *p = &f->worker[0].port[number];
+
+        if (!p->active || !p->port.has_mac)
+            continue;
+        stations[have] = (struct dp_station){.port = (uint16_t)number, .fixed = 1};
+        memcpy(stations[have++].mac, p->port.mac, sizeof p->port.mac);
+    }
+    kept = have;
+    n = have + dp_switch_list(&f->stations, now_s, stations + have, n - have);
+    for (; have < n; have++)
+        if (!dp_served_find(&f->worker[0].served, stations[have].mac))
+            stations[kept++] = stations[have];
+    return (int)kept;
 }

@@ -1,10 +1,9 @@
 /*
- * firewall.h: the workers of a firewall, and how its control side (firewall.c, survey.c) has them do something.
+ * firewall.h: the workers of a firewall, and how its control side (firewall.c, feed_reader.c) has them do something.
  *
  * Only the thread that called dp_api.h's functions is in here. A worker's own state is its alone: all that is read or
  * changed of it is read or changed by a COMMAND, which the worker carries out between two turns while the caller waits.
- * Long walks over the connection table are cut into steps of DP_VISITS entries, each a command of its own, so that a
- * worker is kept from its packets for tens of microseconds at most.
+ * So is the work that the plane wants done on a worker's shard (plane.h).
  *
  * WHAT A CHANGE DISCONNECTED is told while somebody watches connections: the engine only notices it at the next look at
  * an entry, so after a change each call of dp_firewall_feed has some entries looked at, in steps of DP_TOLD, until all
@@ -14,12 +13,15 @@
 #ifndef DP_FIREWALL_H
 #define DP_FIREWALL_H
 
+#include "../plane.h"
 #include "worker.h"
 
-enum { DP_VISITS = 4096, DP_TOLD = 512 };
+enum { DP_TOLD = 512 };
 
 struct dp_firewall {
     uint32_t workers;
+    struct dp_plane *plane; /* a shard for each worker */
+    struct dp_plane_driver driver;
     int feed_wake;
     uint32_t watched;   /* enum dp_feed */
     uint32_t telling;   /* the worker whose entries are looked at; `workers` when all have been */

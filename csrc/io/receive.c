@@ -3,6 +3,7 @@
  *
  * A FRAME'S WORKER is chosen by its addresses; a frame that came to another one is handed over.
  */
+#include "../shard.h"
 #include "worker.h"
 
 #include <errno.h>
@@ -26,52 +27,17 @@ _Static_assert((int)DP_PACKED_BYTES - (int)DP_BURST_BYTES >= (int)DP_PORT_BIG_RO
 
 /* ---- who a frame belongs to ---- */
 
-static uint32_t fold(const union dp_address *a, uint8_t family)
-{
-    return family == 4 ? a->word[0] : a->word[0] ^ a->word[1] ^ a->word[2] ^ a->word[3];
-}
-
-uint32_t dp_worker_of(uint32_t workers, uint8_t family, const union dp_address *a, const union dp_address *b)
-{
-    uint64_t h = (fold(a, family) + (uint64_t)fold(b, family)) * 0x9e3779b97f4a7c15u;
-
-    return (uint32_t)((h >> 32) % workers);
-}
-
-/* Answers to a client of DHCP come from and go to other addresses than it asked with and at. */
-static bool is_dhcp_client(const struct dp_packet *p)
-{
-    uint16_t client = p->family == 4 ? DP_DHCP_CLIENT : DP_DHCPV6_CLIENT;
-
-    return p->protocol == DP_PROTO_UDP && !p->fragment && (p->source_port == client || p->destination_port == client);
-}
-
-/*
- * All fragments have the same, and an ICMP error that of what it quotes. Clients of DHCP are with the first, which
- * knows who has asked (control.h).
- */
-static uint32_t owner_of(const struct dp_worker *w, const uint8_t *data, uint32_t length)
-{
-    struct dp_frame frame = {.data = data, .captured = length, .length = length, .link = DP_LINK_ETHERNET};
-    struct dp_packet packet, inner;
-    const struct dp_packet *p = &packet;
-
-    dp_packet_parse(&frame, &packet);
-    if (packet.kind != DP_PACKET_IP)
-        return w->number;
-    if (packet.icmp_class == DP_ICMP_ERROR && dp_packet_parse_quoted(&packet, &inner))
-        p = &inner;
-    if (is_dhcp_client(p))
-        return 0;
-    return dp_worker_of(w->workers, p->family, &p->source, &p->destination);
-}
-
 /* Gives the frame to its worker if that is another one; a full inbox drops it, as a full queue does. */
 static bool hand_over(struct dp_worker *w, uint32_t port, uint8_t *header, uint32_t length)
 {
     struct handed handed = {.port = port, .length = length, .generation = w->port[port].generation};
-    uint32_t owner = owner_of(w, header + DP_VNET_HEADER, length);
+    struct dp_frame frame = {
+        .data = header + DP_VNET_HEADER, .captured = length, .length = length, .link = DP_LINK_ETHERNET};
+    struct dp_packet packet;
+    uint32_t owner;
 
+    dp_packet_parse(&frame, &packet);
+    owner = dp_shard_of_packet(w->workers, &packet, w->number);
     if (owner == w->number)
         return false;
     if (dp_ring_put(&w->all[owner].inbox[w->number], &handed, sizeof handed, header, DP_VNET_HEADER + length))

@@ -317,8 +317,7 @@ void dp_worker_remove_port(struct dp_worker *w, uint32_t number)
 /* ---- life ---- */
 
 int dp_worker_init(struct dp_worker *w, uint32_t number, uint32_t workers, struct dp_worker *all,
-                   struct dp_switch *stations, int feed_wake, const struct dp_conntrack_config *config,
-                   const uint64_t *seed)
+                   struct dp_switch *stations, int feed_wake, struct dp_engine *engine)
 {
     struct epoll_event event = {.events = EPOLLIN, .data.u32 = WAKE};
     int error;
@@ -327,6 +326,7 @@ int dp_worker_init(struct dp_worker *w, uint32_t number, uint32_t workers, struc
     w->workers = workers;
     w->all = all;
     w->stations = stations;
+    w->engine = engine;
     w->feed_wake = feed_wake;
     w->wants_uring = true;
     atomic_init(&w->watched_port, -1);
@@ -335,10 +335,8 @@ int dp_worker_init(struct dp_worker *w, uint32_t number, uint32_t workers, struc
     w->wake = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
     if (w->epoll < 0 || w->wake < 0 || epoll_ctl(w->epoll, EPOLL_CTL_ADD, w->wake, &event) < 0)
         return DP_E_IO;
-    error = dp_engine_new(config, seed, &w->engine);
     /* A flood of new connections, of all things, must not have every packet wait for memory. */
-    if (!error)
-        error = dp_conntrack_populate(&w->engine->conntrack, DP_POPULATED / workers);
+    error = dp_conntrack_populate(&w->engine->conntrack, DP_POPULATED / workers);
     if (error < 0)
         return error;
     dp_fragments_bound(w->engine->fragments, DP_HELD_MAX);
@@ -364,7 +362,6 @@ void dp_worker_release(struct dp_worker *w)
     dp_unreserve(w->arena, DP_ARENA_BYTES);
     dp_unreserve(w->held_bytes, (size_t)DP_HELD_SLOTS * DP_PORT_ROOM);
     dp_unreserve(w->port_counters, DP_PORTS_MAX * sizeof *w->port_counters);
-    dp_engine_free(w->engine);
     if (w->wake >= 0)
         close(w->wake);
     if (w->epoll >= 0)

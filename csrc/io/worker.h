@@ -1,9 +1,9 @@
 /*
  * worker.h: a thread that moves frames between ports and asks its engine about each of them.
  *
- * A WORKER has its own engine, its own queue of every port, and its own counters; workers share only the switch's table
- * and hand each other the frames that the kernel gave to the wrong one: a connection belongs to the worker that the
- * addresses choose (dp_worker_of), so all its fragments and the ICMP errors about it meet its entry.
+ * A WORKER runs one shard of the plane, has its own queue of every port, and its own counters; workers share only the
+ * switch's table and hand each other the frames that the kernel gave to the wrong one: each belongs to the shard that
+ * shard.h says.
  *
  * WHO MAY DO WHAT. Once it runs, everything in a worker belongs to its thread, except: the rings, which have their two
  * ends, and `watched`, which the control thread sets. Whatever else that thread wants is a COMMAND, which the worker
@@ -79,8 +79,8 @@ struct dp_passing {
 struct dp_worker {
     uint32_t number;
     uint32_t workers;
-    struct dp_worker *all; /* workers[0 .. workers) */
-    struct dp_engine *engine;
+    struct dp_worker *all;    /* workers[0 .. workers) */
+    struct dp_engine *engine; /* its shard, which is the plane's */
     struct dp_switch *stations;
     int epoll;
     int wake; /* eventfd: a command, or frames from another worker */
@@ -127,14 +127,11 @@ struct dp_worker {
 };
 
 int dp_worker_init(struct dp_worker *worker, uint32_t number, uint32_t workers, struct dp_worker *all,
-                   struct dp_switch *stations, int feed_wake, const struct dp_conntrack_config *config,
-                   const uint64_t *seed);
+                   struct dp_switch *stations, int feed_wake, struct dp_engine *engine);
 void dp_worker_release(struct dp_worker *worker);
 /* 0 or DP_E_IO. */
 int dp_worker_start(struct dp_worker *worker);
 void dp_worker_stop(struct dp_worker *worker);
-/* The worker, of so many, that all packets between two addresses belong to, whichever way they go. */
-uint32_t dp_worker_of(uint32_t workers, uint8_t family, const union dp_address *a, const union dp_address *b);
 /* Has a command carried out, and waits for its end. By the control thread only. */
 void dp_worker_call(struct dp_worker *worker, dp_command *command, void *argument);
 /* Adds or takes out a port, in the worker's own thread or before it runs. */

@@ -8,13 +8,12 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from dataplane import conntrack
 from dataplane._core import ffi, lib
-from dataplane._core.calls import FIREWALL
 from dataplane._core.errors import check
 from dataplane.enforcement import Disconnected, Enforcement, seed_words
 from dataplane.live import BUSY_POLL
@@ -27,7 +26,6 @@ if TYPE_CHECKING:
 
 WORKERS_MAX = lib.DP_WORKERS_MAX
 _STATIONS_MAX = 65536
-_SAVED_AT_ONCE = 4096
 _FEED_TURNS, _FEED_BYTES = 256, 1 << 20
 _KINDS = {"tap": lib.DP_PORT_TAP, "packet": lib.DP_PORT_PACKET}
 
@@ -68,6 +66,7 @@ class Firewall(Enforcement):
         out = ffi.new("struct dp_firewall **")
         config = conntrack.settings(policy.conntrack, verify_checksums=True)
         check(lib.dp_firewall_new(config, words, workers, out), "making the firewall")
+        self.handle = ffi.gc(out[0], lib.dp_firewall_free)
         self._ports: dict[int, Port] = {}
         self._described: dict[int, bytes] = {}
         self.workers, self.busy_poll = workers, busy_poll
@@ -77,7 +76,7 @@ class Firewall(Enforcement):
         self._changed: dict[int, Port] = {}
         self._closed: set[int] = set()
         self._describing: dict[int, bytes] = {}
-        super().__init__(ffi.gc(out[0], lib.dp_firewall_free), FIREWALL, policy, verify_checksums=True)
+        super().__init__(_plane_of(self.handle), policy, verify_checksums=True)
         lib.dp_firewall_want_uring(self.handle, io_uring)
         lib.dp_firewall_busy_poll(self.handle, busy_poll * 1000)
 
@@ -196,11 +195,8 @@ class Firewall(Enforcement):
                 updates.append({"number": number, "port": c[0]})
         return updates
 
-    def rehearse(self, policy: Policy) -> Disconnected:
-        """What putting a policy in force would disconnect; nothing changes."""
-        update = self._rehearsal(policy)
-        check(lib.dp_firewall_rehearse(self.handle, update.c), "rehearsing the change")
-        return update.disconnected()
+    def _swap(self, update: Any) -> int:
+        return lib.dp_firewall_update(self.handle, update)
 
     # ---- what it sees ----
 
@@ -226,22 +222,11 @@ class Firewall(Enforcement):
             if s.port in self._ports
         ]
 
-    # ---- the connection table saved and restored ----
 
-    def saved(self) -> Iterator[bytes]:
-        """All connections, a batch of `struct dp_saved_connection` at a time."""
-        cursor = ffi.new("uint64_t *", 0)
-        batch = ffi.new("struct dp_saved_connection[]", _SAVED_AT_ONCE)
-        size = ffi.sizeof("struct dp_saved_connection")
-        while n := check(lib.dp_firewall_save(self.handle, cursor, batch, _SAVED_AT_ONCE), "saving connections"):
-            yield bytes(ffi.buffer(batch, n * size))
+def _plane_of(handle: Any) -> Any:
+    """The plane of a firewall, which lives as long as this is used."""
 
-    def restore(self, batches: Iterable[bytes], passed_ns: int) -> int:
-        """Puts saved connections back as they were `passed_ns` ago; returns how many were taken."""
-        size = ffi.sizeof("struct dp_saved_connection")
-        taken = 0
-        for batch in batches:
-            array = ffi.from_buffer("struct dp_saved_connection[]", batch)
-            code = lib.dp_firewall_restore(self.handle, array, len(batch) // size, passed_ns)
-            taken += check(code, "restoring connections")
-        return taken
+    def keep(_: Any, firewall: Any = handle) -> None:
+        """Whose it is goes no sooner."""
+
+    return ffi.gc(lib.dp_firewall_plane(handle), keep)

@@ -57,8 +57,7 @@ static int put_in_force_with(struct net *n, const struct dp_port_update *ports, 
                                       .n_ports = n_ports,
                                       .cut = cut,
                                       .n_cut = n_cut,
-                                      .disconnected = disconnected,
-                                      .count_revoked = 1};
+                                      .disconnected = disconnected};
     return dp_firewall_update(n->firewall, &update);
 }
 
@@ -250,7 +249,7 @@ static void test_the_table_is_there_from_the_start(void)
 
     if (!make(&n, 2))
         return;
-    dp_firewall_counters(n.firewall, &counters);
+    dp_plane_counters(dp_firewall_plane(n.firewall), &counters);
     CHECK_EQUAL(counters.entries, 0);
     /* An entry, its hash, its two links, its slot of the index. */
     CHECK(counters.table_bytes >= counters.max_entries * (64 + 4 + 8 + 8 + 4));
@@ -265,7 +264,7 @@ static void test_rings_know_the_arena(void)
 
     if (!make(&n, 2))
         return;
-    dp_firewall_counters(n.firewall, &counters); /* both have opened theirs by now */
+    dp_plane_counters(dp_firewall_plane(n.firewall), &counters); /* both have opened theirs by now */
     for (uint32_t i = 0; i < 2; i++) {
         const struct dp_worker *w = &n.firewall->worker[i];
 
@@ -716,7 +715,7 @@ static void test_places_to_wait_are_shared_by_port(void)
     COMES(&n, B, &first);
     COMES(&n, B, &later);
     /* Those that gave way are known as such. */
-    dp_firewall_counters(n.firewall, &counters);
+    dp_plane_counters(dp_firewall_plane(n.firewall), &counters);
     CHECK_EQUAL(counters.fragments_waiting, DP_HELD_MAX - 1);
     CHECK_EQUAL(counters.cause[DP_CAUSE_FRAGMENT_LIMIT].packets, DP_HELD_MAX + 1);
     CHECK_EQUAL(counters.fragments_evicted, DP_HELD_MAX + 1);
@@ -804,7 +803,7 @@ static void test_fragments_for_everybody_wait_at_each_port(void)
     put(&n, A, 0, &first);
     COMES(&n, UPLINK, &first);
     COMES(&n, UPLINK, &later);
-    dp_firewall_counters(n.firewall, &counters);
+    dp_plane_counters(dp_firewall_plane(n.firewall), &counters);
     CHECK(counters.fragments_waiting <= DP_HELD_MAX);
     unmake(&n);
 }
@@ -874,7 +873,7 @@ static void test_two_workers_share_connections(void)
         COMES(&n, UPLINK, &reply);
     }
     struct dp_connection_filter all = {.zone = 0, .origin = -1, .protocol = -1, .disconnected = -1};
-    CHECK_EQUAL(dp_firewall_count(n.firewall, &all, NULL), 20);
+    CHECK_EQUAL(dp_plane_count(dp_firewall_plane(n.firewall), &all, NULL), 20);
     unmake(&n);
 }
 
@@ -893,7 +892,7 @@ static void test_a_change_cuts_what_is_inbound(void)
     put(&n, A, 0, &out);
     COMES(&n, UPLINK, &out);
     struct dp_policy_update rehearsed = {.cut = zone, .n_cut = 1, .disconnected = cut};
-    CHECK_EQUAL(dp_firewall_rehearse(n.firewall, &rehearsed), 0);
+    CHECK_EQUAL(dp_plane_rehearse(dp_firewall_plane(n.firewall), &rehearsed), 0);
     CHECK_EQUAL(cut[0], 1);
     cut[0] = 0;
     CHECK_EQUAL(put_in_force(&n, zone, 1, cut), 0);
@@ -903,8 +902,8 @@ static void test_a_change_cuts_what_is_inbound(void)
     put(&n, A, 0, &out);
     COMES(&n, UPLINK, &out);
     all.disconnected = 1;
-    CHECK_EQUAL(dp_firewall_count(n.firewall, &all, NULL), 1);
-    CHECK_EQUAL(dp_firewall_flush(n.firewall, &all), 1);
+    CHECK_EQUAL(dp_plane_count(dp_firewall_plane(n.firewall), &all, NULL), 1);
+    CHECK_EQUAL(dp_plane_flush(dp_firewall_plane(n.firewall), &all), 1);
     put(&n, UPLINK, 0, &in);
     COMES(&n, A, &in);
     unmake(&n);
@@ -951,24 +950,25 @@ static void test_saved_connections_come_back(void)
     struct bytes in = udp(macs[A], UPLINK, 9, 1, 53, 0), reply = udp(everybody, A, 1, 9, 99, 0);
     put(&before, UPLINK, 0, &in);
     COMES(&before, A, &in);
-    int n = dp_firewall_save(before.firewall, &cursor, saved, 8);
+    int n = dp_plane_save(dp_firewall_plane(before.firewall), &cursor, saved, 8);
     CHECK_EQUAL(n, 2); /* in A's zone and, as the frame was for everybody, in B's */
-    CHECK_EQUAL(dp_firewall_save(before.firewall, &cursor, saved + n, 1), 0);
+    CHECK_EQUAL(dp_plane_save(dp_firewall_plane(before.firewall), &cursor, saved + n, 1), 0);
     unmake(&before);
     if (!make(&after, 2))
         return;
-    CHECK_EQUAL(dp_firewall_restore(after.firewall, saved, (uint32_t)n, UINT64_C(31000000000)), 0);
-    CHECK_EQUAL(dp_firewall_restore(after.firewall, saved, (uint32_t)n, UINT64_C(1000000000)), 2);
-    CHECK_EQUAL(dp_firewall_restore(after.firewall, saved, (uint32_t)n, 0), 0); /* in already */
+    CHECK_EQUAL(dp_plane_restore(dp_firewall_plane(after.firewall), saved, (uint32_t)n, UINT64_C(31000000000)), 0);
+    CHECK_EQUAL(dp_plane_restore(dp_firewall_plane(after.firewall), saved, (uint32_t)n, UINT64_C(1000000000)), 2);
+    CHECK_EQUAL(dp_plane_restore(dp_firewall_plane(after.firewall), saved, (uint32_t)n, 0), 0); /* in already */
     saved[0].zone = 5;
     saved[1].state = DP_CONN_TCP_ESTABLISHED;
     saved[1].remote_port = 1234;
-    CHECK_EQUAL(dp_firewall_restore(after.firewall, saved, (uint32_t)n, 0), 0);
-    CHECK_EQUAL(dp_firewall_count(after.firewall, &all, NULL), 1);
+    CHECK_EQUAL(dp_plane_restore(dp_firewall_plane(after.firewall), saved, (uint32_t)n, 0), 0);
+    CHECK_EQUAL(dp_plane_count(dp_firewall_plane(after.firewall), &all, NULL), 1);
     put(&after, A, 0, &reply);
     COMES(&after, UPLINK, &reply);
     all.origin = DP_INBOUND;
-    CHECK_EQUAL(dp_firewall_count(after.firewall, &all, NULL), 1); /* the reply opened none of its own */
+    CHECK_EQUAL(dp_plane_count(dp_firewall_plane(after.firewall), &all, NULL),
+                1); /* the reply opened none of its own */
     unmake(&after);
 }
 

@@ -10,7 +10,8 @@ enum { TIMEOUT_S = 30, FLOWS = 2000 };
 #define SECOND 1000000000u
 
 struct scene {
-    struct dp_engine *engine;
+    struct dp_plane *plane;
+    struct dp_engine *engine; /* its shard */
     struct dp_endpoints *endpoints;
     struct dp_rule_table *rules;
     struct dp_flow_log *log;
@@ -32,19 +33,21 @@ static bool make(struct scene *s)
     s->now = 1000000000000u;
     for (int state = 0; state < DP_CONN_STATES; state++)
         config.timeout_ns[state] = (uint64_t)TIMEOUT_S * SECOND;
-    if (!CHECK_EQUAL(dp_engine_new(&config, seed, &s->engine), 0) ||
-        !CHECK_EQUAL(dp_endpoints_new(&holding, 1, NULL, 0, NULL, 0, NULL, 0, &s->endpoints), 0) ||
+    if (!CHECK_EQUAL(dp_plane_new(&config, seed, 1, &s->plane), 0))
+        return false;
+    s->engine = dp_plane_shard(s->plane, 0);
+    if (!CHECK_EQUAL(dp_endpoints_new(&holding, 1, NULL, 0, NULL, 0, NULL, 0, &s->endpoints), 0) ||
         !CHECK_EQUAL(dp_rule_table_new(4, &rule, 1, NULL, 0, NULL, 0, &dns, 1, &s->rules), 0))
         return false;
     zone.table[DP_INGRESS][0] = s->rules;
     update.endpoints = s->endpoints;
-    return CHECK_EQUAL(dp_engine_update(s->engine, &update), 0);
+    return CHECK_EQUAL(dp_plane_update(s->plane, &update), 0);
 }
 
 static void unmake(struct scene *s)
 {
     dp_flow_log_free(s->log);
-    dp_engine_free(s->engine);
+    dp_plane_free(s->plane);
     dp_endpoints_free(s->endpoints);
     dp_rule_table_free(s->rules);
 }

@@ -38,7 +38,7 @@ static struct dp_conntrack_config settings(void)
     return config;
 }
 
-static struct dp_engine *new_engine(void)
+static struct dp_plane *new_plane(void)
 {
     static const uint64_t seed[2] = {1, 2};
     struct dp_conntrack_config config = settings();
@@ -48,9 +48,9 @@ static struct dp_engine *new_engine(void)
     struct dp_rule_table *table[2];
     struct dp_endpoints *endpoints;
     struct dp_zone_tables zone = {0};
-    struct dp_engine *engine = NULL;
+    struct dp_plane *plane = NULL;
 
-    if (dp_engine_new(&config, seed, &engine) < 0 ||
+    if (dp_plane_new(&config, seed, 1, &plane) < 0 ||
         dp_endpoints_new(holdings, 2, NULL, 0, NULL, 0, NULL, 0, &endpoints) < 0 ||
         dp_rule_table_new(4, &rule, 1, NULL, 0, NULL, 0, &any, 1, &table[0]) < 0 ||
         dp_rule_table_new(6, &rule, 1, NULL, 0, NULL, 0, &any, 1, &table[1]) < 0)
@@ -59,20 +59,20 @@ static struct dp_engine *new_engine(void)
         for (int f = 0; f < 2; f++)
             zone.table[d][f] = table[f];
     struct dp_policy_update update = {.zones = &zone, .n_zones = 1, .endpoints = endpoints, .config = &config};
-    if (dp_engine_update(engine, &update) < 0)
+    if (dp_plane_update(plane, &update) < 0)
         abort();
     dp_endpoints_free(endpoints);
     dp_rule_table_free(table[0]);
     dp_rule_table_free(table[1]);
-    return engine;
+    return plane;
 }
 
-static void flush(struct dp_engine *engine)
+static void flush(struct dp_plane *plane)
 {
     struct dp_connection_filter all = {.zone = -1, .origin = -1, .protocol = -1, .disconnected = -1};
 
-    dp_engine_flush(engine, &all);
-    CHECK_EQUAL(dp_engine_count(engine, &all, NULL), 0);
+    dp_plane_flush(plane, &all);
+    CHECK_EQUAL(dp_plane_count(plane, &all, NULL), 0);
 }
 
 static void replay(const char *directory, const char *name)
@@ -83,7 +83,7 @@ static void replay(const char *directory, const char *name)
     struct dp_capture *capture;
     struct dp_replay *merged;
     struct dp_capture_status status;
-    struct dp_engine *engine = new_engine();
+    struct dp_plane *plane = new_plane();
     struct dp_counters counters;
     uint64_t packets = 0;
     int fd, n;
@@ -92,21 +92,21 @@ static void replay(const char *directory, const char *name)
     fd = open(path, O_RDONLY);
     if (!CHECK(fd >= 0) || dp_capture_open(fd, NULL, &capture) < 0 || dp_replay_new(&capture, 1, &merged) < 0)
         return;
-    while ((n = dp_replay_run(merged, engine, UINT64_MAX, records, flows, NULL, BATCH)) > 0) {
+    while ((n = dp_replay_run(merged, dp_plane_shard(plane, 0), UINT64_MAX, records, flows, NULL, BATCH)) > 0) {
         for (int i = 0; i < n; i++)
             CHECK(records[i].verdict < DP_VERDICTS && records[i].checks <= 2);
         packets += (uint64_t)n;
     }
     CHECK_EQUAL(n, 0);
     dp_capture_status(capture, &status);
-    dp_engine_counters(engine, &counters);
+    dp_plane_counters(plane, &counters);
     if (!CHECK_EQUAL(status.packets, packets) || !CHECK(counters.entries <= 300) ||
         !CHECK(status.error == 0 || status.detail[0]))
         fprintf(stderr, "  in %s\n", name);
-    flush(engine);
+    flush(plane);
     dp_replay_free(merged);
     dp_capture_free(capture);
-    dp_engine_free(engine);
+    dp_plane_free(plane);
     close(fd);
 }
 

@@ -8,6 +8,7 @@
 #endif
 
 #include "capture_bytes.h"
+#include "engine.h"
 
 enum { LENGTH_BASE = 100, CAPTURES_MAX = 40, ALL = 20000 };
 

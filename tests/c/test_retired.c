@@ -12,7 +12,8 @@ extern size_t __sanitizer_get_current_allocated_bytes(void) __attribute__((weak)
 enum { CHANGES = 100000, WARM = 2000, STEADY = 100, SLACK = 64 * 1024 };
 
 struct scene {
-    struct dp_engine *engine;
+    struct dp_plane *plane;
+    struct dp_engine *engine; /* its shard */
     struct dp_endpoints *endpoints;
     struct dp_rule_table *table;
     struct dp_conntrack_config config;
@@ -29,14 +30,16 @@ static bool make(struct scene *s)
     s->config.max_entries = 1000;
     for (int state = 0; state < DP_CONN_STATES; state++)
         s->config.timeout_ns[state] = 600000000000u;
-    return CHECK_EQUAL(dp_engine_new(&s->config, seed, &s->engine), 0) &&
-           CHECK_EQUAL(dp_endpoints_new(&holding, 1, NULL, 0, NULL, 0, NULL, 0, &s->endpoints), 0) &&
+    if (!CHECK_EQUAL(dp_plane_new(&s->config, seed, 1, &s->plane), 0))
+        return false;
+    s->engine = dp_plane_shard(s->plane, 0);
+    return CHECK_EQUAL(dp_endpoints_new(&holding, 1, NULL, 0, NULL, 0, NULL, 0, &s->endpoints), 0) &&
            CHECK_EQUAL(dp_rule_table_new(4, &rule, 1, NULL, 0, NULL, 0, &all, 1, &s->table), 0);
 }
 
 static void unmake(struct scene *s)
 {
-    dp_engine_free(s->engine);
+    dp_plane_free(s->plane);
     dp_endpoints_free(s->endpoints);
     dp_rule_table_free(s->table);
 }
@@ -59,7 +62,7 @@ static uint64_t change(struct scene *s, uint32_t other, bool cuts)
                                       .disconnected = disconnected,
                                       .time_ns = 1};
 
-    CHECK_EQUAL(dp_engine_update(s->engine, &update), 0);
+    CHECK_EQUAL(dp_plane_update(s->plane, &update), 0);
     return disconnected[0];
 }
 
@@ -82,7 +85,7 @@ static uint64_t count(struct scene *s, int32_t disconnected)
 {
     struct dp_connection_filter filter = {.zone = -1, .origin = -1, .protocol = -1, .disconnected = disconnected};
 
-    return dp_engine_count(s->engine, &filter, NULL);
+    return dp_plane_count(s->plane, &filter, NULL);
 }
 
 static size_t allocated(void)
@@ -112,7 +115,7 @@ static void test_a_hundred_thousand_changes_leave_memory_as_it_was(void)
         CHECK(s.engine->conntrack.zones[0].cut_room <= 4 * (STEADY + 300));
         if (i % 300 == 299) {
             CHECK_EQUAL(count(&s, 1), 300);
-            CHECK_EQUAL(dp_engine_flush(s.engine, &cut), 300);
+            CHECK_EQUAL(dp_plane_flush(s.plane, &cut), 300);
         }
     }
     CHECK_EQUAL(count(&s, 0), STEADY);
@@ -136,7 +139,7 @@ static void test_an_emptied_log_has_been_met_by_all(void)
         CHECK_EQUAL(change(&s, 0, true), 1);
         CHECK_EQUAL(count(&s, 1), 2);
         cut.remote_port = 2;
-        CHECK_EQUAL(dp_engine_flush(s.engine, &cut), 1);
+        CHECK_EQUAL(dp_plane_flush(s.plane, &cut), 1);
     }
     CHECK(s.engine->conntrack.zones[0].n_cuts <= DP_CUTS_KEPT + 1);
     CHECK_EQUAL(count(&s, 1), 1);
@@ -158,18 +161,18 @@ static void test_a_rule_is_in_use_while_a_connection_is_under_it(void)
     CHECK(restored(&s, 4, 1, 2, DP_OUTBOUND));
     CHECK(restored(&s, 9, 1, 3, DP_OUTBOUND)); /* a number that nobody asks for */
     s.engine->rule_counters[1].hits = 7;
-    dp_engine_retire(s.engine, &retired);
+    dp_plane_retire(s.plane, &retired);
     CHECK_EQUAL(memcmp(rules, ((uint8_t[]){0, 1, 0, 1, 0, 1}), sizeof rules), 0);
-    dp_engine_rule_counters(s.engine, counters, 6);
+    dp_plane_rule_counters(s.plane, counters, 6);
     CHECK_EQUAL(counters[1].hits, 0);
     /* Past its time it is in the table still, and who watches will be told of its end. */
     s.engine->conntrack.now += 700000000000u;
     rules[2] = 1;
-    dp_engine_retire(s.engine, &retired);
+    dp_plane_retire(s.plane, &retired);
     CHECK_EQUAL(rules[2], 0);
     dp_engine_advance(s.engine, s.engine->conntrack.now + 1);
     rules[2] = 1;
-    dp_engine_retire(s.engine, &retired);
+    dp_plane_retire(s.plane, &retired);
     CHECK_EQUAL(rules[2], 1);
     unmake(&s);
 }

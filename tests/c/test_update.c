@@ -47,8 +47,7 @@ static int put_in_force(struct scene *s, const uint32_t *cut, uint32_t n_cut, ui
                                       .config = &s->config,
                                       .cut = cut,
                                       .n_cut = n_cut,
-                                      .disconnected = disconnected,
-                                      .count_revoked = 1};
+                                      .disconnected = disconnected};
 
     return dp_firewall_update(s->firewall, &update);
 }
@@ -86,7 +85,7 @@ static bool make(struct scene *s)
     for (uint8_t remote = 1; remote <= REMOTES; remote++) {
         struct dp_saved_connection saved = connection(remote);
 
-        CHECK_EQUAL(dp_firewall_restore(s->firewall, &saved, 1, 0), 1);
+        CHECK_EQUAL(dp_plane_restore(dp_firewall_plane(s->firewall), &saved, 1, 0), 1);
     }
     return CHECK_EQUAL(dp_firewall_start(s->firewall), 0);
 }
@@ -102,14 +101,14 @@ static uint64_t count(const struct scene *s, int32_t disconnected)
 {
     struct dp_connection_filter filter = {.zone = -1, .origin = -1, .protocol = -1, .disconnected = disconnected};
 
-    return dp_firewall_count(s->firewall, &filter, NULL);
+    return dp_plane_count(dp_firewall_plane(s->firewall), &filter, NULL);
 }
 
 static uint64_t limit(const struct scene *s)
 {
     struct dp_counters counters;
 
-    dp_firewall_counters(s->firewall, &counters);
+    dp_plane_counters(dp_firewall_plane(s->firewall), &counters);
     return counters.max_entries;
 }
 
@@ -157,7 +156,8 @@ static void test_a_table_that_could_not_grow_grows_later(void)
         saved.remote[1] = 1;
         saved.remote[2] = (uint8_t)(i >> 8);
         saved.remote[3] = (uint8_t)i;
-        if (dp_firewall_restore(s.firewall, &saved, 1, 0) != 1 || dp_firewall_restore(s.firewall, &saved, 1, 0) != 0)
+        if (dp_plane_restore(dp_firewall_plane(s.firewall), &saved, 1, 0) != 1 ||
+            dp_plane_restore(dp_firewall_plane(s.firewall), &saved, 1, 0) != 0)
             break; /* taken once, and found the second time */
     }
     CHECK_EQUAL(count(&s, -1), 20 * ENTRIES + REMOTES);
@@ -201,7 +201,7 @@ static void test_who_watches_is_told_what_a_change_disconnects(void)
     /* Once: they are disconnected already. */
     CHECK_EQUAL(put_in_force(&s, zone, 1, NULL), 0);
     CHECK_EQUAL(told(&s, DP_EVENT_UPDATE, true), 0);
-    CHECK_EQUAL(dp_firewall_flush(s.firewall, &all), REMOTES);
+    CHECK_EQUAL(dp_plane_flush(dp_firewall_plane(s.firewall), &all), REMOTES);
     CHECK_EQUAL(told(&s, DP_EVENT_DESTROY, true), REMOTES);
     unmake(&s);
 }
@@ -218,7 +218,7 @@ static void test_what_was_disconnected_before_is_no_news(void)
     dp_firewall_watch(s.firewall, DP_FEED_CONNECTIONS, -1);
     CHECK_EQUAL(count(&s, 1), REMOTES);
     CHECK_EQUAL(told(&s, DP_EVENT_UPDATE, true), 0);
-    CHECK_EQUAL(dp_firewall_flush(s.firewall, &all), REMOTES);
+    CHECK_EQUAL(dp_plane_flush(dp_firewall_plane(s.firewall), &all), REMOTES);
     CHECK_EQUAL(told(&s, DP_EVENT_DESTROY, true), REMOTES);
     unmake(&s);
 }
@@ -233,7 +233,7 @@ static void fill(struct scene *s, uint32_t n, enum dp_origin origin)
 
         saved.remote_port = (uint16_t)i;
         saved.origin = (uint8_t)origin;
-        CHECK_EQUAL(dp_firewall_restore(s->firewall, &saved, 1, 0), 1);
+        CHECK_EQUAL(dp_plane_restore(dp_firewall_plane(s->firewall), &saved, 1, 0), 1);
     }
 }
 
@@ -268,7 +268,7 @@ static void test_what_is_told_is_found_among_what_is_not(void)
         return;
     fill(&s, 20000, DP_OUTBOUND);
     last.remote_port = 30000;
-    CHECK_EQUAL(dp_firewall_restore(s.firewall, &last, 1, 0), 1);
+    CHECK_EQUAL(dp_plane_restore(dp_firewall_plane(s.firewall), &last, 1, 0), 1);
     dp_firewall_watch(s.firewall, DP_FEED_CONNECTIONS, -1);
     CHECK_EQUAL(put_in_force(&s, zone, 1, NULL), 0);
     CHECK_EQUAL(told(&s, DP_EVENT_UPDATE, true), REMOTES + 1);

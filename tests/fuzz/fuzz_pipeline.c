@@ -38,7 +38,7 @@ struct parts {
     struct dp_zone_tables zones[2];
 };
 
-static void update(struct dp_engine *engine, struct parts *parts, uint32_t zones)
+static void update(struct dp_plane *plane, struct parts *parts, uint32_t zones)
 {
     static const struct dp_revocation revocation = {{10, 0, 0, 1}, 4, 1};
     static const struct dp_arrival arrival = {{10, 0, 0, 1}, 4, 1};
@@ -52,10 +52,9 @@ static void update(struct dp_engine *engine, struct parts *parts, uint32_t zones
                                     .revocations = &revocation,
                                     .n_revocations = 1,
                                     .arrivals = &arrival,
-                                    .n_arrivals = 1,
-                                    .count_revoked = 1};
+                                    .n_arrivals = 1};
 
-    if (dp_engine_update(engine, &next) < 0)
+    if (dp_plane_update(plane, &next) < 0)
         abort();
 }
 
@@ -112,21 +111,23 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     static struct parts made;
     struct dp_resolution resolution;
     struct dp_engine *engine;
+    struct dp_plane *plane;
     struct parts parts;
     uint64_t now = 1700000000000000000u;
 
     if (!made.endpoints)
         make(&made);
     parts = made;
-    if (dp_engine_new(&parts.config, seed, &engine) < 0)
+    if (dp_plane_new(&parts.config, seed, 1, &plane) < 0)
         abort();
-    update(engine, &parts, 2);
+    engine = dp_plane_shard(plane, 0);
+    update(plane, &parts, 2);
     for (int n = 0; size >= 4 && n < FRAMES_MAX; n++) {
         size_t used;
 
         if (data[0] >> 4 == 15) {
             parts.config.verify_checksums = data[0] >> 1 & 1;
-            update(engine, &parts, 1 + (data[0] & 1));
+            update(plane, &parts, 1 + (data[0] & 1));
         }
         used = judge(engine, data, size, &now);
         data += used;
@@ -135,7 +136,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     dp_engine_give_up(engine, UINT64_MAX);
     while (dp_engine_resolved(engine, &resolution, 1))
         ;
-    dp_engine_free(engine);
+    dp_plane_free(plane);
     arena_reset();
     return 0;
 }

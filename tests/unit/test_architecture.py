@@ -52,6 +52,8 @@ ARROWS: dict[str, set[str]] = {
     "retired": {"engine", "connections"},
     "history": {"connections"},
     "community_id": {"packet"},
+    "shard": {"packet"},
+    "plane": {"connections", "engine", "retired", "shard"},
     "spoof": {"endpoints", "served"},
     "judge": {"engine", "tcp"},
     "control": {"judge", "bytes", "discovery"},
@@ -77,11 +79,11 @@ ARROWS: dict[str, set[str]] = {
     "io/segment": {"bytes"},
     "io/wait": {"dp_api"},
     "io/worker": {"io/place", "io/port", "io/ring", "io/wait", "connections"},
-    "io/receive": {"io/worker"},
+    "io/receive": {"io/worker", "shard"},
     "io/forward": {"io/worker"},
     "io/feed": {"io/worker", "connections"},
-    "io/firewall": {"io/worker", "connections", "retired"},
-    "io/survey": {"io/firewall", "connections", "denied"},
+    "io/firewall": {"io/worker", "plane"},
+    "io/feed_reader": {"io/firewall", "connections"},
 }
 
 # All that the core calls outside itself: memory, and nothing that knows a clock, a file, a socket or a thread.
@@ -158,10 +160,10 @@ def test_c_includes_follow_the_arrows(path: Path) -> None:
 def test_io_knows_only_the_border_and_the_words() -> None:
     """CONTRIBUTING, Habits: io stands on the core through dp_api.h; verdict_text takes the names of enumerations from
     words.h, rings their memory from memory.h, and who cuts packets reads numbers by bytes.h. Only who says where a
-    frame passes looks into it: workers, who own an engine each, and the replay of captures by port."""
+    frame passes looks into it: workers, who run a shard each, and the replay of captures by port."""
     outside = {module: {name for name in below(module) if not name.startswith("io/")} for module in ARROWS}
     looks_in = {name for name, known in outside.items() if name.startswith("io/") and "endpoints" in known}
-    workers = {"io/worker", "io/receive", "io/forward", "io/feed", "io/firewall", "io/survey"}
+    workers = {"io/worker", "io/receive", "io/forward", "io/feed", "io/firewall", "io/feed_reader"}
     assert looks_in == workers | {"io/place", "io/by_port", "io/replay"}
     known = set[str]().union(*(outside[name] for name in ARROWS if name.startswith("io/") and name not in looks_in))
     assert known == {"bytes", "dp_api", "memory", "words"}

@@ -131,7 +131,7 @@ def test_an_event_has_the_connection_and_the_time_of_the_wall() -> None:
     item.time_ns = firewall.now()
     found = ffi.new("struct dp_connection[]", 1)
     every = ffi.new("struct dp_connection_filter *", {"zone": -1, "origin": -1, "protocol": 17, "disconnected": -1})
-    assert lib.dp_firewall_connections(firewall.handle, every, ffi.new("uint64_t *"), found, 1) == 1
+    assert lib.dp_plane_connections(firewall.plane, every, ffi.new("uint64_t *"), found, 1) == 1
     item.connection = found[0]
     events.offer(item)
     (told,) = lines(events)

@@ -150,7 +150,7 @@ def test_a_change_that_cannot_be_made_leaves_ports_as_they_are(monkeypatch: pyte
     """SPEC 5.6."""
     with net(policy(e1="b")) as n:
         with monkeypatch.context() as context:
-            context.setattr(n.firewall, "_calls", n.firewall._calls._replace(update=lambda *_: lib.DP_E_MEMORY))
+            context.setattr(n.firewall, "_swap", lambda _: lib.DP_E_MEMORY)
             with pytest.raises(Exception, match="out of memory"):
                 n.firewall.replace(policy(e7="a"), closed=[n.ports["elb-1"]])
         assert n.passes("elb-1", "b")

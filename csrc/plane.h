@@ -1,0 +1,51 @@
+/*
+ * plane.h: one policy over shards, whoever brings their packets.
+ *
+ * A SHARD is an engine (engine.h): the fragments, connections and counters of the packets that belong to it (shard.h).
+ * The PLANE owns what they have in common: the policy, which is compiled once and shared by references, and all that
+ * goes over every shard: an update, its rehearsal, walks over connections, counters, save and restore.
+ *
+ * WHO RUNS A SHARD. Work on one is done through a callback, by whoever its packets are judged by (io/worker.h), or
+ * right here where nobody is: the library's one thread. Walks are cut into steps of DP_VISITS entries, each work of its
+ * own, so that packets wait for tens of microseconds at most.
+ *
+ * AN UPDATE takes all the memory that it needs first: the policy is built, and every shard makes room for it. After
+ * that nothing can fail: it is swapped on each shard between two packets, with what stands behind ports (`swapped`).
+ * Then whatever revocations and arrivals cut is settled, before the next change can come.
+ *
+ * One thread at a time calls what is here.
+ */
+#ifndef DP_PLANE_H
+#define DP_PLANE_H
+
+#include "engine.h"
+
+enum { DP_VISITS = 4096 };
+
+typedef void dp_shard_work(struct dp_engine *shard, void *argument);
+
+/* Whoever brings the packets. */
+struct dp_plane_driver {
+    void *owner;
+    /* Has work done on shard `number` and returns when it is. */
+    void (*run)(void *owner, uint32_t number, dp_shard_work *work, void *argument);
+    /* The time by which the shards live. */
+    uint64_t (*now)(void);
+    /* An update was swapped on a shard: what goes with it, before the shard's next packet. */
+    void (*swapped)(void *owner, uint32_t number, const struct dp_policy_update *update);
+};
+
+struct dp_plane {
+    uint32_t shards;
+    const struct dp_plane_driver *driver; /* NULL: one thread, and times that the caller tells */
+    struct dp_engine *shard[DP_SHARDS_MAX];
+};
+
+/* From now on the shards are run by a driver, which must outlive the plane. */
+void dp_plane_drive(struct dp_plane *plane, const struct dp_plane_driver *driver);
+/* Has work done on each shard, one after the other. */
+void dp_plane_run_all(struct dp_plane *plane, dp_shard_work *work, void *argument);
+/* The settings of one shard: its part of the connection table. */
+struct dp_conntrack_config dp_plane_part(const struct dp_plane *plane, const struct dp_conntrack_config *config);
+
+#endif

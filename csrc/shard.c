@@ -1,0 +1,36 @@
+/* shard.c: shard.h in code. */
+#include "shard.h"
+
+static uint32_t fold(const union dp_address *a, uint8_t family)
+{
+    return family == 4 ? a->word[0] : a->word[0] ^ a->word[1] ^ a->word[2] ^ a->word[3];
+}
+
+uint32_t dp_shard_of(uint32_t shards, uint8_t family, const union dp_address *a, const union dp_address *b)
+{
+    uint64_t h = (fold(a, family) + (uint64_t)fold(b, family)) * 0x9e3779b97f4a7c15u;
+
+    return (uint32_t)((h >> 32) % shards);
+}
+
+/* Answers to a client of DHCP come from and go to other addresses than it asked with and at. */
+static bool is_dhcp_client(const struct dp_packet *p)
+{
+    uint16_t client = p->family == 4 ? DP_DHCP_CLIENT : DP_DHCPV6_CLIENT;
+
+    return p->protocol == DP_PROTO_UDP && !p->fragment && (p->source_port == client || p->destination_port == client);
+}
+
+uint32_t dp_shard_of_packet(uint32_t shards, const struct dp_packet *packet, uint32_t any)
+{
+    const struct dp_packet *p = packet;
+    struct dp_packet inner;
+
+    if (packet->kind != DP_PACKET_IP)
+        return any;
+    if (packet->icmp_class == DP_ICMP_ERROR && dp_packet_parse_quoted(packet, &inner))
+        p = &inner;
+    if (is_dhcp_client(p))
+        return 0;
+    return dp_shard_of(shards, p->family, &p->source, &p->destination);
+}
