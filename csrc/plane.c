@@ -433,6 +433,31 @@ static void copy_denied(struct dp_engine *shard, void *argument)
     c->have += (uint32_t)dp_denied_largest(shard->denied, c->denied + c->have, c->n);
 }
 
+/* In any order, but the same flow stands together. */
+static int by_flow(const void *a, const void *b)
+{
+    return memcmp(a, b, offsetof(struct dp_denied, count));
+}
+
+/* What several shards counted of one flow, as of an error from a router about connections of several, is one. */
+static uint32_t merged(struct dp_denied *denied, uint32_t n)
+{
+    uint32_t kept = 0;
+
+    qsort(denied, n, sizeof *denied, by_flow);
+    for (uint32_t i = 0; i < n; i++)
+        if (kept && by_flow(&denied[kept - 1], &denied[i]) == 0) {
+            denied[kept - 1].count.packets += denied[i].count.packets;
+            denied[kept - 1].count.bytes += denied[i].count.bytes;
+            denied[kept - 1].consequences.packets += denied[i].consequences.packets;
+            denied[kept - 1].consequences.bytes += denied[i].consequences.bytes;
+            denied[kept - 1].overcount += denied[i].overcount;
+        } else {
+            denied[kept++] = denied[i];
+        }
+    return kept;
+}
+
 int dp_plane_denied(struct dp_plane *p, struct dp_denied *denied, uint32_t n)
 {
     struct list_work c = {.denied = denied, .n = n};
@@ -445,6 +470,7 @@ int dp_plane_denied(struct dp_plane *p, struct dp_denied *denied, uint32_t n)
     if (!c.denied)
         return DP_E_MEMORY;
     dp_plane_run_all(p, copy_denied, &c);
+    c.have = merged(c.denied, c.have);
     qsort(c.denied, c.have, sizeof *c.denied, dp_denied_order);
     if (c.have > n)
         c.have = n;
