@@ -81,7 +81,8 @@ static void make(struct parts *parts)
 /* A firewall, and what replays its frames. */
 struct both {
     struct dp_firewall *firewall;
-    struct dp_engine *engine;
+    struct dp_plane *plane;
+    struct dp_engine *engine; /* its shard */
     struct dp_by_port *ports;
     struct dp_capture_interface interface[PORTS];
 };
@@ -100,8 +101,9 @@ static struct both start(const struct parts *parts)
     }
     struct dp_policy_update update = {
         .zones = zones, .n_zones = 2, .endpoints = parts->endpoints, .config = &parts->config};
-    must(both.ports && dp_engine_new(&parts->config, seed, &both.engine) == 0);
-    must(dp_engine_update(both.engine, &update) == 0);
+    must(both.ports && dp_plane_new(&parts->config, seed, 1, &both.plane) == 0);
+    both.engine = dp_plane_shard(both.plane, 0);
+    must(dp_plane_update(both.plane, &update) == 0);
     must(dp_firewall_new(&parts->config, seed, 1, &both.firewall) == 0);
     must(dp_firewall_update(both.firewall, &update) == 0);
     for (int p = 0; p < PORTS; p++) {
@@ -353,7 +355,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     }
     check_stations(both.firewall);
     dp_firewall_free(both.firewall);
-    dp_engine_free(both.engine);
+    dp_plane_free(both.plane);
     dp_by_port_free(both.ports);
     arena_reset();
     return 0;
