@@ -60,6 +60,8 @@ def import_(
         text, left_out = imported(format_name, data)
     except FormatError as error:
         _fail(f"{'<stdin>' if file == '-' else file}: {error}")
+    if "security_groups:" not in text:
+        say("no security group is in it: the policy is empty", err=True)
     _give(text, left_out, output, as_json=as_json)
 
 

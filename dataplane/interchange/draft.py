@@ -41,8 +41,10 @@ class Draft:
     # ---- what is found ----
 
     def leave_out(self, place: str, why: str) -> None:
-        """Lists what cannot be expressed."""
-        self.left_out.append(f"{place}: {why}")
+        """Lists what cannot be expressed; what is found twice, as of two families, once."""
+        sentence = f"{place}: {why}"
+        if sentence not in self.left_out:
+            self.left_out.append(sentence)
 
     def add_group(self, group: object, name: object = None, description: object = None) -> str:
         """A security group, which may be told of several times; its id."""

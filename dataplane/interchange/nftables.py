@@ -207,7 +207,7 @@ def _past_rules(policy: Policy, balancer: LoadBalancer, left_out: list[str]) -> 
 
 
 def _block(head: str, lines: Iterable[str]) -> str:
-    return "".join([f"\t{head} {{\n", *(f"\t\t{line}\n" for line in lines), "\t}\n"])
+    return "".join([f"    {head} {{\n", *(f"        {line}\n" for line in lines), "    }\n"])
 
 
 def _text(text: str) -> str:
