@@ -66,6 +66,8 @@ def explain(
         signal.signal(signal.SIGINT, signal.SIG_DFL)
     if what.count("-") > 1:
         _refuse("-: standard input can be read only once: name it once")
+    if packet is not None and any(" > " in name and not Path(name).exists() for name in what):
+        _refuse("--packet is the number of a packet in captures: a packet that is written out takes none")
     if packet is None:
         _refuse_captures(what, changes, at)
     with ExitStack() as stack:

@@ -446,6 +446,7 @@ def test_standard_input_is_read_more_than_once(folder: Path) -> None:
         (("policy.yaml", "none.pcap", "--packet", "9"), 3, "none.pcap: No such file"),
         (("policy.yaml", "policy.yaml", "--packet", "1"), 3, "policy.yaml: at byte 0"),
         (("none.yaml", f"tcp {A}:1 > {A}:2"), 2, "none.yaml"),
+        (("policy.yaml", f"tcp {A}:1 > {A}:2", "--packet", "1"), 2, "--packet is the number of a packet in captures"),
         (("policy.yaml", f"tcp {A}:1 > {A}:2", "--changes", "changes.yaml"), 2, "--changes goes with captures"),
         (("policy.yaml", f"tcp {A}:1 > {A}:2", "--at", "ecs-a"), 2, "--at ecs-a goes with captures"),
         (("policy.yaml", "capture.pcap", "--packet", "1", "--at", "x"), 2, "--at: "),
