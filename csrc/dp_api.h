@@ -784,6 +784,7 @@ enum dp_port_drop {
     DP_DROP_DAMAGED,        /* no Ethernet frame */
     DP_DROP_TOO_LONG,       /* longer than DP_FRAME_BYTES_MAX, by AF_PACKET than DP_BIG_FRAME_BYTES_MAX */
     DP_DROP_UNREADABLE,     /* the system could not give it: its virtio-net header cannot describe it */
+    DP_DROP_OFFLOAD,        /* its virtio-net header asks for a checksum where none of its own belongs */
     DP_DROP_REFUSED,        /* the system refuses to send it, and would take others */
     DP_PORT_DROPS
 };

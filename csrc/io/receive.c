@@ -4,6 +4,7 @@
  * A FRAME'S WORKER is chosen by its addresses; a frame that came to another one is handed over.
  */
 #include "../shard.h"
+#include "offload.h"
 #include "worker.h"
 
 #include <errno.h>
@@ -86,6 +87,10 @@ static bool take(struct dp_worker *w, uint32_t number, uint8_t *header, uint32_t
         dp_worker_is_well(w, number);
     if (length == 0 || length == DP_PORT_TOO_LONG) {
         counters->drop[length ? DP_DROP_TOO_LONG : DP_DROP_DAMAGED]++;
+        return false;
+    }
+    if (!dp_offload_is_sound(header, length)) {
+        counters->drop[DP_DROP_OFFLOAD]++;
         return false;
     }
     counters->received.packets++;

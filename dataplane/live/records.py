@@ -28,6 +28,7 @@ DROP_WORDS = {
     lib.DP_DROP_DAMAGED: "damaged",
     lib.DP_DROP_TOO_LONG: "too-long",
     lib.DP_DROP_UNREADABLE: "unreadable",
+    lib.DP_DROP_OFFLOAD: "offload",
     lib.DP_DROP_REFUSED: "refused",
 }
 
