@@ -125,6 +125,7 @@ class Lib:
     DP_DROP_HELD: int
     DP_DROP_MISSED: int
     DP_DROP_NO_DESTINATION: int
+    DP_DROP_OFFLOAD: int
     DP_DROP_REFUSED: int
     DP_DROP_TOO_LONG: int
     DP_DROP_UNREADABLE: int

@@ -173,12 +173,10 @@ def _address_pair(value: object) -> str | VirtualAddress:
         value = {"ip": value.ip, "mac": value.mac}
     if not isinstance(value, dict):
         return _pair(value)
-    for key in value:
-        if key not in ("ip", "mac"):
-            meant = {"ip_address": "ip", "mac_address": "mac"}.get(key)
-            _unfit(
-                f"has key {shown(key)}, which is not known: " + (f"write {meant}" if meant else "allowed are ip, mac")
-            )
+    # One of several is named, the same whatever their order.
+    for key in sorted(value.keys() - {"ip", "mac"}):
+        meant = {"ip_address": "ip", "mac_address": "mac"}.get(key)
+        _unfit(f"has key {shown(key)}, which is not known: " + (f"write {meant}" if meant else "allowed are ip, mac"))
     if value.get("ip") is None:
         _unfit('has no ip: write {ip: 10.0.0.9, mac: "00:00:5e:00:01:07"}')
     ip = _key_of_pair("ip", value["ip"], _pair)

@@ -48,7 +48,8 @@ static void test_its_own_checksum(void)
         uint8_t family;
         uint8_t protocol;
         uint8_t field;
-    } own[] = {{4, 6, 16}, {6, 6, 16}, {4, 17, 6}, {6, 17, 6}, {4, 136, 6}, {4, 132, 8}, {4, 33, 6}, {4, 1, 2}, {6, 58, 2}};
+    } own[] = {{4, 6, 16},  {6, 6, 16}, {4, 17, 6}, {6, 17, 6}, {4, 136, 6},
+               {4, 132, 8}, {4, 33, 6}, {4, 1, 2},  {6, 58, 2}};
 
     for (size_t i = 0; i < sizeof own / sizeof own[0]; i++) {
         for (uint32_t tags = 0; tags <= 2; tags++) {
@@ -144,5 +145,5 @@ int main(void)
     test_what_is_judged_inside();
     test_what_has_no_transport_header();
     test_bounds();
-    return check_result();
+    return check_result("test_offload");
 }

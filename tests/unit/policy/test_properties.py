@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 import yaml
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
@@ -197,6 +197,7 @@ def test_every_mistake_has_its_place(document: dict[str, Any]) -> None:
         assert Policy.model_validate(document) == Policy.parse(text)
 
 
+@example({"instances": [{"id": "a", "addresses": ["10.0.0.1"], "allowed_address_pairs": [{"0": None, "": None}]}]})
 @given(spoilt_documents())
 def test_yaml_and_json_have_the_same_mistakes(document: dict[str, Any]) -> None:
     def messages(text: str) -> list[str]:
