@@ -160,14 +160,15 @@ def test_c_includes_follow_the_arrows(path: Path) -> None:
 
 def test_io_knows_only_the_border_and_the_words() -> None:
     """CONTRIBUTING, Habits: io stands on the core through dp_api.h; verdict_text takes the names of enumerations from
-    words.h, rings their memory from memory.h, and who cuts packets reads numbers by bytes.h. Only who says where a
+    words.h, rings their memory from memory.h, who cuts packets reads numbers by bytes.h, and who looks after checksums
+    knows headers by packet.h. Only who says where a
     frame passes looks into it: workers, who run a shard each, and the replay of captures by port."""
     outside = {module: {name for name in below(module) if not name.startswith("io/")} for module in ARROWS}
     looks_in = {name for name, known in outside.items() if name.startswith("io/") and "endpoints" in known}
     workers = {"io/worker", "io/receive", "io/forward", "io/feed", "io/firewall", "io/feed_reader"}
     assert looks_in == workers | {"io/place", "io/by_port", "io/replay"}
     known = set[str]().union(*(outside[name] for name in ARROWS if name.startswith("io/") and name not in looks_in))
-    assert known == {"bytes", "dp_api", "memory", "words"}
+    assert known == {"bytes", "dp_api", "memory", "words", "packet", "link", "discovery"}
 
 
 def test_core_links_without_io_and_knows_no_clock_file_or_thread(objects: dict[str, list[str]]) -> None:
