@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import signal
 import sys
+from collections import deque
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -109,13 +110,18 @@ def stream(
     # Lists are long and printed some at a time, all else is watched as it comes.
     at_once = 512 if request["command"] == "conntrack" else 1
     with connected(context) as client, ending_on_interrupt(client):
-        items = islice(client.stream(**request), count)
-        while lines := [form(item) for item in islice(items, at_once)]:
+        items = client.stream(**request)
+        wanted = islice(items, count)
+        while lines := [form(item) for item in islice(wanted, at_once)]:
             sys.stdout.write("\n".join(lines) + "\n")
             printed += len(lines)
             if at_once == 1:
                 sys.stdout.flush()
         sys.stdout.flush()
+        if printed == count and at_once == 1:
+            # What was lost is told at the end.
+            client.stop()
+            deque(items, maxlen=0)
         if client.lost:
             say(f"{client.lost:,} more came faster than they were read, and are lost", err=True)
     return printed

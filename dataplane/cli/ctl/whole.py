@@ -146,12 +146,17 @@ def capture(
         blocks = client.capture(port=port)
         with _opened(file) as target, ending_on_interrupt(client, signal.SIGTERM, signal.SIGHUP):
             for block in blocks:
+                kind = kind_of(block)
+                # What was lost comes behind the frames that are on their way when there are enough.
+                if packets == count and kind != STATISTICS:
+                    continue
                 _write(target, block, file)
-                packets += kind_of(block) == PACKET
-                if kind_of(block) == STATISTICS:
+                if kind == STATISTICS:
                     lost += dropped_of(block)
-                if packets == count:
-                    break
+                elif kind == PACKET:
+                    packets += 1
+                    if packets == count:
+                        client.stop()
     say(f"{packets:,} frames captured", err=True)
     if lost:
         say(f"{lost:,} more came faster than they were read, and are lost", err=True)

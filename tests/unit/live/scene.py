@@ -61,3 +61,11 @@ def filled() -> Firewall:
     ]
     assert firewall.restore(records, 0) == len(records)
     return firewall
+
+
+def frame_item(frame: bytes) -> Any:
+    """A `struct dp_feed_item` of a frame that passes, with the frame behind it."""
+    item = ffi.from_buffer("struct dp_feed_item *", bytearray(ffi.sizeof("struct dp_feed_item")) + frame)
+    item.kind, item.captured, item.record.verdict = lib.DP_FEED_FRAMES, len(frame), lib.DP_BYPASS
+    item.record.length = len(frame)
+    return item

@@ -14,9 +14,11 @@ from typing import Any
 import pytest
 from typer.testing import CliRunner
 
+from dataplane._core import ffi
 from dataplane.cli import app
 from dataplane.policy.changes import KINDS, Change, parse_change
 
+from .scene import frame_item
 from .served import Served
 
 ROOT = Path(__file__).parents[3]
@@ -72,6 +74,39 @@ def test_a_capture_takes_its_place_when_it_ends(served: Served, tmp_path: Path, 
     assert file.read_bytes().startswith(pcapng)
     assert b"yesterday" not in file.read_bytes()
     assert not list(tmp_path.glob(".capture*"))
+
+
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [
+        (
+            ("capture", "-", "--count", "2"),
+            b"2 frames captured\n21,039 more came faster than they were read, and are lost\n",
+        ),
+        (("drops", "--count", "1"), b"207 more came faster than they were read, and are lost\n"),
+    ],
+)
+def test_what_the_workers_lost_is_told_where_a_count_ends_it(
+    served: Served, monkeypatch: pytest.MonkeyPatch, words: tuple[str, ...], told: bytes
+) -> None:
+    """Of all workers together; of the frames that come after the count none is written."""
+    lost = [ffi.new("struct dp_worker_counters *") for _ in range(2)]
+    monkeypatch.setattr(served.firewall, "workers", 2)
+    monkeypatch.setattr(served.firewall, "worker_counters", lost.__getitem__)
+    command = [sys.executable, "-m", "dataplane", "ctl", "--socket", str(served.socket), *words]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, cwd=ROOT) as running:
+        end = time.monotonic() + 20
+        while not served.operations.feed._subscriptions:
+            assert time.monotonic() < end, "nobody listens"
+            time.sleep(0.01)
+        lost[0].feed_lost = [200, 0, 21000]
+        lost[1].feed_lost = [7, 0, 39]
+        (subscription,) = served.operations.feed._subscriptions
+        for _ in range(5):
+            subscription.offer(frame_item(b"a frame of a capture" * 3))
+        out, said = running.communicate(timeout=20)
+    assert (running.returncode, said) == (0, told)
+    assert out.count(b"a frame of a capture" * 3) == (2 if words[0] == "capture" else 0)
 
 
 def test_a_field_that_is_given_twice(served: Served) -> None:

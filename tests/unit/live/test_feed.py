@@ -14,7 +14,7 @@ from dataplane.live import feed
 from dataplane.live.capture import Capture
 from dataplane.live.feed import ConnectionEvents, Drops, Subscription
 
-from .scene import filled
+from .scene import filled, frame_item
 
 
 def denied() -> Any:
@@ -144,11 +144,7 @@ def test_a_capture_begins_with_a_section_and_counts_what_it_lost(monkeypatch: py
     firewall = filled()
     capture = Capture(firewall, lambda: None)
     frame = bytes(range(60))
-    size = ffi.sizeof("struct dp_feed_item")
-    memory = ffi.new("uint64_t[]", (size + 64) // 8)
-    item = ffi.cast("struct dp_feed_item *", memory)
-    item.kind, item.captured, item.record.verdict, item.record.length = lib.DP_FEED_FRAMES, 60, lib.DP_BYPASS, 60
-    ffi.memmove(ffi.cast("uint8_t *", memory) + size, frame, 60)
+    item = frame_item(frame)
     capture.offer(item)
     monkeypatch.setattr(feed, "QUEUE_BYTES", 0)
     capture.offer(item)
