@@ -36,9 +36,13 @@ class Changed(TypedDict):
 
 
 class Reloaded(Changed):
-    """What loading the policy again did, or would do; `policy` is where it was loaded from."""
+    """What loading the policy again did, or would do; `policy` is where it was loaded from.
+
+    `taken_back` is how many changes of those made in memory since it was loaded before are not in it.
+    """
 
     policy: str
+    taken_back: int
     seconds: float
 
 

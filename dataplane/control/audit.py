@@ -78,6 +78,16 @@ def _cut(words: str) -> str:
 
 def differences(before: Policy, after: Policy) -> Iterator[str]:
     """What is different, a sentence each: rules, groups, memberships, and all other parts of the document."""
+    return (sentence for _, sentence in _differences(before, after))
+
+
+def different(before: Policy, after: Policy) -> set[str]:
+    """The parts of the document that are different, by kind and id, such as ``rule A01``."""
+    return {part for part, _ in _differences(before, after)}
+
+
+def _differences(before: Policy, after: Policy) -> Iterator[tuple[str, str]]:
+    """The parts that are different, each with its sentence."""
     yield from _rules(before, after)
     for kind, found in (
         ("security group", "groups_by_id"),
@@ -90,7 +100,7 @@ def differences(before: Policy, after: Policy) -> Iterator[str]:
     for name in ("region", "conntrack"):
         was, now = getattr(before, name, None), getattr(after, name, None)
         if was != now:
-            yield f"{name} changed: {_fields(_values(now), _values(was))}"
+            yield name, f"{name} changed: {_fields(_values(now), _values(was))}"
 
 
 def _by_id(found: Any) -> dict[str, Any]:
@@ -99,21 +109,22 @@ def _by_id(found: Any) -> dict[str, Any]:
     return {getattr(part, "id", None) or part.interface: part for part in found}
 
 
-def _rules(before: Policy, after: Policy) -> Iterator[str]:
+def _rules(before: Policy, after: Policy) -> Iterator[tuple[str, str]]:
     was, now = before.rules_by_id, after.rules_by_id
     for rule_id, (group, rule) in now.items():
         if rule_id not in was:
-            yield f"rule {rule_id} added to security group {group.id}: {rule_words(rule)}"
+            yield f"rule {rule_id}", f"rule {rule_id} added to security group {group.id}: {rule_words(rule)}"
         elif was[rule_id][1] != rule or was[rule_id][0].id != group.id:
             old_group, old = was[rule_id]
             moved = f", moved from security group {old_group.id}" if old_group.id != group.id else ""
             yield (
+                f"rule {rule_id}",
                 f"rule {rule_id} of security group {group.id} updated{moved}: {rule_words(rule)}; before:"
-                f" {rule_words(old)}"
+                f" {rule_words(old)}",
             )
     for rule_id, (group, rule) in was.items():
         if rule_id not in now:
-            yield f"rule {rule_id} deleted from security group {group.id}: {rule_words(rule)}"
+            yield f"rule {rule_id}", f"rule {rule_id} deleted from security group {group.id}: {rule_words(rule)}"
 
 
 def rule_words(rule: SecurityGroupRule) -> str:
@@ -121,16 +132,16 @@ def rule_words(rule: SecurityGroupRule) -> str:
     return _fields({name: value for name, value in rule.model_dump(mode="json").items() if name != "id"})
 
 
-def _parts(kind: str, was: Mapping[str, Any], now: Mapping[str, Any]) -> Iterator[str]:
+def _parts(kind: str, was: Mapping[str, Any], now: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
     for name, part in now.items():
         old = was.get(name)
         if old is None:
-            yield f"{kind} {name} added: {_fields(_values(part))}"
+            yield f"{kind} {name}", f"{kind} {name} added: {_fields(_values(part))}"
         elif old is not part and (values := _values(part)) != (before := _values(old)):
-            yield f"{kind} {name} changed: {_fields(values, before)}"
+            yield f"{kind} {name}", f"{kind} {name} changed: {_fields(values, before)}"
     for name, part in was.items():
         if name not in now:
-            yield f"{kind} {name} removed: {_fields(_values(part))}"
+            yield f"{kind} {name}", f"{kind} {name} removed: {_fields(_values(part))}"
 
 
 def _values(part: Any) -> dict[str, Any]:

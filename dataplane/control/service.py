@@ -160,6 +160,7 @@ class Service:
         self._control = control
         self._failures = failures
         self._unsaved = 0
+        self._loaded = operations.policy
         self._pump: asyncio.Task[None] | None = None
         self._readers = 0
 
@@ -234,6 +235,7 @@ class Service:
         try:
             self._expect(request.expected_generation)
             policy = self.operations.changed({"apply_policy": self._store.load()})
+            taken_back = self._taken_back(policy)
             answer = self._change_to(policy, asker, dry_run=request.dry_run)
         except Exception as error:
             if not request.dry_run:
@@ -247,13 +249,26 @@ class Service:
             self.reloads.seconds = time.perf_counter() - started
             self.reloads.loaded_at = time.time()
             self._unsaved = 0
+            self._loaded = policy
             audit.done(
                 "policy reloaded" if answer["changed"] else "policy reloaded, nothing changed",
                 asker,
                 file=name,
                 disconnected=answer["disconnected"]["total"],
             )
-        return {"policy": name, **answer, "seconds": time.perf_counter() - started}
+        return {"policy": name, "taken_back": taken_back, **answer, "seconds": time.perf_counter() - started}
+
+    def _taken_back(self, policy: Policy) -> int:
+        """How many of the changes in memory a policy does not have.
+
+        They are known by what they changed: where it has some of that, no more than what it does not have.
+        """
+        if not self._unsaved:
+            return 0
+        now = self.operations.policy
+        made = audit.different(self._loaded, now)
+        lacking = made & audit.different(now, policy)
+        return self._unsaved if lacking == made and made else min(self._unsaved, len(lacking))
 
     def change(self, request: requests.ChangePolicy, asker: Asker = NOBODY) -> Changed:
         """Makes one change of SPEC 7 in memory: what is kept in the store stays as it is. Raises ChangeError."""

@@ -81,6 +81,9 @@ def _kept(file: str, unsaved: int) -> str:
 def print_change(answer: Mapping[str, Any]) -> None:
     """What a change, or a reload, did or would do."""
     cut, dry = answer["disconnected"], answer["dry_run"]
+    if taken_back := answer.get("taken_back"):
+        are = "would be" if dry else "is" if taken_back == 1 else "are"
+        say(f"{_count(taken_back, 'change')} in memory {are} taken back")
     for warning in answer.get("warnings", ()):
         say(f"warning: {warning}", err=True)
     for rule in answer.get("new_rules", ()):

@@ -73,6 +73,7 @@ def policy(
     _spare(file, force=force, spare=(CAPTURE, STATE))
     with connected(context) as client:
         found = client.call("policy")
+        kept_in = client.call("status")["policy"]
     as_json = output is Output.json or (output is None and file.endswith(".json"))
     text = json.dumps(found, indent=2) + "\n" if as_json else as_yaml(found)
     if file == "-":
@@ -83,7 +84,11 @@ def policy(
     except OSError as error:
         say(f"{file}: {error.strerror}: nothing is written", err=True)
         raise typer.Exit(EXIT_USAGE) from None
-    say(f"{file} is the policy in force: dataplane ctl reload makes the firewall know it, and cuts nothing")
+    if Path(file).resolve() == Path(kept_in).resolve():
+        say(f"{file} is the policy in force: dataplane ctl reload makes the firewall know it, and cuts nothing")
+    else:
+        not_it = f"it is not the firewall's policy file ({kept_in}): a reload does not read it"
+        say(f"{file} has the policy in force; {not_it}")
 
 
 def save(context: typer.Context, output: OutputOption = Output.text) -> None:

@@ -264,6 +264,32 @@ def test_reload_takes_back_what_was_in_memory_only(served: Served) -> None:
     assert not served.call("reload")["changed"]
 
 
+def test_reload_says_how_many_changes_it_takes_back(served: Served) -> None:
+    """Those that the policy file does not have; of one that another hand changed besides, too."""
+    udp = {"update_rule": {"id": "web", "protocol": "udp"}}
+    for _ in range(2):
+        served.change(ADD)
+    served.change(udp)
+    served.change({"update_rule": {"id": "web", "priority": 3}})
+    assert [served.call("reload", dry_run=dry)["taken_back"] for dry in (True, True, False, False)] == [4, 4, 4, 0]
+    served.change(ADD)
+    served.change(udp)
+    kept = as_yaml(served.call("policy"))
+    served.policy.write_text(kept.replace("192.0.2.0/24", "198.51.100.0/24"))
+    assert served.call("reload", dry_run=True)["taken_back"] == 0
+    assert served.call("reload")["changed"]
+    served.change({"update_rule": {"id": "web", "priority": 3}})
+    served.change({"delete_rule": {"id": "self"}})
+    served.policy.write_text(kept.replace("protocol: udp", "protocol: sctp", 1))
+    assert "sctp" in served.policy.read_text()
+    assert served.call("reload")["taken_back"] == 2
+    served.change({"delete_rule": {"id": "self"}})
+    served.change({"delete_rule": {"id": "out"}})
+    served.policy.write_text(as_yaml(served.call("policy")) + "region: r\n")
+    served.change({"delete_rule": {"id": "in6"}})
+    assert served.call("reload")["taken_back"] == 1
+
+
 def test_the_policy_in_force_can_be_kept(served: Served) -> None:
     """Written to the policy file, a reload changes nothing and cuts nothing; the answers say what is not there yet."""
     assert served.change(ADD, dry_run=True)["unsaved_changes"] == 0

@@ -109,6 +109,27 @@ def test_what_the_workers_lost_is_told_where_a_count_ends_it(
     assert out.count(b"a frame of a capture" * 3) == (2 if words[0] == "capture" else 0)
 
 
+def test_a_policy_that_is_written_elsewhere_is_read_by_no_reload(served: Served, tmp_path: Path) -> None:
+    other = tmp_path / "other.yaml"
+    done = ctl(served, "policy", str(other))
+    assert (done.returncode, done.stderr) == (0, b"")
+    assert done.stdout.decode() == (
+        f"{other} has the policy in force; it is not the firewall's policy file ({served.policy}):"
+        " a reload does not read it\n"
+    )
+    done = ctl(served, "policy", str(served.policy))
+    assert done.stdout.decode() == (
+        f"{served.policy} is the policy in force: dataplane ctl reload makes the firewall know it, and cuts nothing\n"
+    )
+
+
+def test_a_reload_says_what_it_takes_back(served: Served) -> None:
+    assert ctl(served, "rule", "delete", "web").returncode == 0
+    assert b"1 change in memory would be taken back\n" in ctl(served, "reload", "--dry-run").stdout
+    assert b"1 change in memory is taken back\n" in ctl(served, "reload").stdout
+    assert b"taken back" not in ctl(served, "reload").stdout
+
+
 def test_a_field_that_is_given_twice(served: Served) -> None:
     """Neither of the two is taken: the last one might open more than the first."""
     prefixes = ("remote_ip_prefix=10.0.0.0/8", "remote_ip_prefix=0.0.0.0/0")
