@@ -49,6 +49,10 @@ def check(
 
     if not lint and (how is not None or fail_on is not None):
         raise typer.BadParameter("--format and --fail-on are for findings: add --lint")
+    if as_json and how not in (None, Format.json):
+        raise typer.BadParameter(f"--json and --format {how.value} do not go together: give one of them")
+    if uplink and not live:
+        raise typer.BadParameter("--uplink is for what run needs: add --live")
     failing = kinds(fail_on)
     how = how or (Format.json if as_json else Format.text)
     try:
@@ -63,7 +67,12 @@ def check(
         found = lint_document(loaded, source)
         with reader_may_leave():
             print_findings(name, found, how)
-        raise typer.Exit(EXIT_FOUND if any(located.finding.kind in failing for located in found) else 0)
+        status = EXIT_FOUND if any(located.finding.kind in failing for located in found) else 0
+        missing = _missing(loaded, uplink or []) if live else []
+        if live:
+            # Findings in any other form are a document, which nothing may follow.
+            _print_missing(missing, err=how is not Format.text)
+        raise typer.Exit(EXIT_INVALID if missing else status)
     report = _report(name, loaded)
     missing = _missing(loaded, uplink or []) if live else []
     if live:
@@ -92,13 +101,13 @@ def _missing(policy: Policy, uplinks: list[str]) -> list[str]:
     return readiness.missing(policy, uplinks)
 
 
-def _print_missing(missing: list[str]) -> None:
+def _print_missing(missing: list[str], *, err: bool = False) -> None:
     for sentence in missing:
         say(sentence, err=True)
     if missing:
         say(f"{_counted(len(missing), 'thing')} that dataplane run needs {_are(missing)} missing.", err=True)
     else:
-        say("This host has what dataplane run needs.")
+        say("This host has what dataplane run needs.", err=err)
 
 
 def _are(things: list[str]) -> str:

@@ -189,3 +189,29 @@ def test_the_group_made_on_the_fly_has_no_findings() -> None:
     """SPEC 3.4: the document does not write it."""
     done = run("check", "-", "--lint", text="instances: [{id: a, addresses: [10.0.0.1]}]\n")
     assert (done.returncode, done.stdout) == (0, "<stdin>: nothing found.\n")
+
+
+@pytest.mark.parametrize("how", ["text", "json"])
+def test_findings_and_what_run_needs_are_told_together(policy: Path, how: str) -> None:
+    """`--lint --live`: neither is dropped; what is missing decides the exit status, and a document stays one."""
+    done = run("check", policy, "--lint", "--live", "--format", how)
+    alone = run("check", policy, "--lint", "--format", how)
+    assert done.returncode == 2
+    assert done.stdout == alone.stdout
+    assert "has no interface" in done.stderr
+    assert "that dataplane run needs" in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        (["--uplink", "eth0"], "--uplink is for what run needs: add --live"),
+        (["--lint", "--uplink", "eth0"], "--uplink is for what run needs: add --live"),
+        (["--lint", "--json", "--format", "text"], "--json and --format text do not go together: give one of them"),
+        (["--lint", "--json", "--format", "sarif"], "--json and --format sarif do not go together: give one of them"),
+    ],
+)
+def test_options_that_would_do_nothing_are_refused(policy: Path, options: list[str], words: str) -> None:
+    done = run("check", policy, *options)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert words in " ".join(done.stderr.replace("│", " ").split())
