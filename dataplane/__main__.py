@@ -1,5 +1,20 @@
-"""``python -m dataplane``."""
+"""The command line's beginning, of ``python -m dataplane`` and of the console script."""
 
-from dataplane.cli import main
+from __future__ import annotations
 
-main()
+import signal
+
+
+def main() -> None:
+    """Runs the command line; ends the process with its exit status."""
+    # Ctrl-C ends the process in silence, also while the modules are loaded; a command that has to end in order
+    # has handlers of its own.
+    if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
+        signal.signal(signal.SIGINT, signal.SIG_DFL)
+    from dataplane.cli import main as run
+
+    run()
+
+
+if __name__ == "__main__":
+    main()

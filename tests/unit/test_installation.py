@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import signal
 import subprocess
 import sys
 import tomllib
@@ -62,3 +63,26 @@ def test_nobody_is_told_to_install_a_strangers_project() -> None:
         b"install " + quote + b"dataplane" + end for quote in (b"", b"'", b'"') for end in (b"[", b"\n", b"`", b" ")
     ]
     assert [name for name, text in texts.items() if any(phrase in text for phrase in wrong)] == []
+
+
+_INTERRUPTED = """\
+import os, signal, sys
+from importlib.metadata import EntryPoint
+
+class Interrupting:
+    def find_spec(self, name, path=None, target=None):
+        if name == "typer":
+            os.kill(os.getpid(), signal.SIGINT)
+
+sys.meta_path.insert(0, Interrupting())
+sys.argv = ["dataplane", "check", os.devnull]
+EntryPoint("dataplane", sys.argv.pop(), "console_scripts").load()()
+"""
+
+
+def test_ctrl_c_while_the_modules_are_loaded_ends_it_in_silence() -> None:
+    """As it ends a command that has begun: no traceback of an import."""
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    program = _INTERRUPTED.replace("sys.argv.pop()", repr(project["scripts"]["dataplane"]))
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False, timeout=60)
+    assert (done.returncode, done.stdout, done.stderr) == (-signal.SIGINT, "", "")

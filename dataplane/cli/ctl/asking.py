@@ -84,7 +84,10 @@ def ending_on_interrupt(client: ControlClient, *others: signal.Signals) -> Itera
     """
 
     def end(number: int, frame: object) -> None:
-        signal.signal(number, before[signal.Signals(number)])
+        handler = before[signal.Signals(number)]
+        # What was written is still put in its place, which a process that ends here and now would not do.
+        at_once = number == signal.SIGINT and handler is signal.SIG_DFL
+        signal.signal(number, signal.default_int_handler if at_once else handler)
         client.stop()
 
     before = {number: signal.signal(number, end) for number in (signal.SIGINT, *others)}
