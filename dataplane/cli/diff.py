@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Annotated, NoReturn, TextIO
 
 import typer
 
+from dataplane.cli.inputs import refuse_standard_input_twice
 from dataplane.cli.output import leave, reader_may_leave, say
 
 if TYPE_CHECKING:
@@ -58,8 +59,7 @@ def diff(
 
     if signal.getsignal(signal.SIGINT) is not signal.SIG_IGN:
         signal.signal(signal.SIGINT, signal.SIG_DFL)
-    if captures.count("-") > 1:
-        _refuse("-: standard input can be read only once: name it once")
+    refuse_standard_input_twice([old, new, *captures, changes])
     with ExitStack() as stack:
         try:
             before, after = _loaded(old, new)

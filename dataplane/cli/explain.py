@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Annotated, NoReturn
 
 import typer
 
+from dataplane.cli.inputs import refuse_standard_input_twice
 from dataplane.cli.output import leave, reader_may_leave, say
 
 if TYPE_CHECKING:
@@ -64,8 +65,7 @@ def explain(
 
     if signal.getsignal(signal.SIGINT) is not signal.SIG_IGN:
         signal.signal(signal.SIGINT, signal.SIG_DFL)
-    if what.count("-") > 1:
-        _refuse("-: standard input can be read only once: name it once")
+    refuse_standard_input_twice([policy, *what, changes])
     if packet is not None and any(" > " in name and not Path(name).exists() for name in what):
         _refuse("--packet is the number of a packet in captures: a packet that is written out takes none")
     if packet is None:

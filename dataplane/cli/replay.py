@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 
 import typer
 
+from dataplane.cli.inputs import refuse_standard_input_twice
 from dataplane.cli.interrupt import Interrupt
 from dataplane.cli.output import leave, reader_may_leave, say
 from dataplane.terminal import console
@@ -96,8 +97,7 @@ def replay(
     printed = [option for option, name in named.items() if name == "-"]
     if len(printed) > 1:
         _refuse(f"-: {printed[0]} and {printed[1]} would both write to standard output: name a file for one of them")
-    if captures.count("-") > 1:
-        _refuse("-: standard input can be read only once: name it once")
+    refuse_standard_input_twice([policy, *captures, changes, expect])
     # Until something is written, Ctrl-C ends the process here and now.
     if signal.getsignal(signal.SIGINT) is not signal.SIG_IGN:
         signal.signal(signal.SIGINT, signal.SIG_DFL)

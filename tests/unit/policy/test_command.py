@@ -204,3 +204,24 @@ def test_schema_describes_every_field() -> None:
     assert rule["properties"]["action"]["enum"] == ["allow", "deny"]
     assert "default" not in rule["properties"]["id"]
     assert "default" not in schema["$defs"]["Instance"]["properties"]["security_groups"]
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["replay", "-", "-"],
+        ["replay", "-", "a.pcap", "--changes", "-"],
+        ["replay", "-", "a.pcap", "--expect", "-"],
+        ["replay", "p.yaml", "-", "-"],
+        ["diff", "-", "-", "a.pcap"],
+        ["diff", "p.yaml", "-", "-"],
+        ["diff", "p.yaml", "q.yaml", "-", "--changes", "-"],
+        ["explain", "-", "-", "--packet", "1"],
+        ["explain", "-", "a.pcap", "--packet", "1", "--changes", "-"],
+    ],
+)
+def test_standard_input_is_named_once(arguments: list[str]) -> None:
+    """Whoever reads it second would find nothing in it."""
+    finished = run(*arguments, text="instances: []")
+    assert (finished.returncode, finished.stdout) == (2, "")
+    assert finished.stderr == "-: standard input can be read only once: name it once\n"
