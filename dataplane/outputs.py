@@ -22,7 +22,8 @@ CAPTURE_MAGIC = (
     *(b"\xa1\xb2\xc3\xd4", b"\xd4\xc3\xb2\xa1", b"\xa1\xb2\x3c\x4d", b"\x4d\x3c\xb2\xa1"),
     *(b"\xa1\xb2\xcd\x34", b"\x34\xcd\xb2\xa1", b"\x0a\x0d\x0d\x0a"),
 )
-_COMPRESSED = (b"\x1f\x8b", b"\x28\xb5\x2f\xfd", b"\xfd7zX", b"BZh", b"\x04\x22\x4d\x18")
+#: And compressed ones.
+COMPRESSED_MAGIC = (b"\x1f\x8b", b"\x28\xb5\x2f\xfd", b"\xfd7zX", b"BZh", b"\x04\x22\x4d\x18")
 _POLICY = re.compile(
     rb"""(?:^|[{,])\s*["']?(?:security_groups|address_groups|instances|load_balancers)["']?\s*:""", re.M
 )
@@ -47,7 +48,7 @@ def kind_of(path: str | Path) -> str | None:
             head = file.read(_HEAD)
     except OSError:
         return None
-    if head.startswith((*CAPTURE_MAGIC, *_COMPRESSED)):
+    if head.startswith((*CAPTURE_MAGIC, *COMPRESSED_MAGIC)):
         return CAPTURE
     if head.startswith(STATE_MAGIC):
         return STATE

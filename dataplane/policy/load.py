@@ -18,6 +18,7 @@ from pydantic.fields import FieldInfo
 
 from dataplane.policy import wording
 from dataplane.policy.consistency import BAD
+from dataplane.policy.misplaced import configuration_told, foreign_told
 from dataplane.policy.mistakes import Conflict, Location, Mistake, PolicyError
 from dataplane.policy.parts import CONFLICT, fields_of
 from dataplane.policy.source import Source, read, read_file
@@ -54,7 +55,11 @@ def load_document(model: type[P], path: str | Path) -> tuple[P, Source]:
 def parse_document(model: type[P], data: str | bytes, name: str) -> tuple[P, Source]:
     """As `parse`, with the document."""
     with _no_collection():
+        if told := configuration_told(data, name):
+            raise PolicyError([Mistake(name, None, None, "", told)])
         source = read(data, name)
+        if told := foreign_told(source.value):
+            raise PolicyError([source.mistake((), told)])
         if source.value is None:
             raise PolicyError([source.mistake((), "the document is empty: write security_groups and instances")])
         return validated(source, model), source

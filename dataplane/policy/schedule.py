@@ -18,6 +18,7 @@ from pydantic import Field, ValidationError
 from dataplane.policy import times
 from dataplane.policy.changes import Change, Item, apply, objections
 from dataplane.policy.load import diagnose, in_order
+from dataplane.policy.misplaced import expectations_told
 from dataplane.policy.mistakes import ChangeError, Conflict, Location, Mistake, PolicyError, shown
 from dataplane.policy.model import Policy
 from dataplane.policy.source import Source, read, read_file
@@ -80,6 +81,8 @@ def read_changes(
     if not isinstance(value, list):
         what = "is empty" if value is None else f"is {shown(value)}"
         raise PolicyError([source.mistake(where, f"the document {what}: a list of changes is needed")])
+    if told := expectations_told(value):
+        raise PolicyError([source.mistake(where, told)])
     mistakes, elsewhere = list(source.mistakes), list[Mistake]()
     changes, broken = list[TimedChange](), list[_Broken]()
     # Which comes first, of a moment and of seconds after the first packet, is known only once that is there.

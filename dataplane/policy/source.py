@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from dataplane.policy.compose import TOO_DEEP, Place, compose_json, compose_yaml
+from dataplane.policy.misplaced import capture_told
 from dataplane.policy.mistakes import Location, Mistake, PolicyError, dotted
 from dataplane.terminal import printable
 
@@ -115,6 +116,8 @@ def read_file(path: str | Path) -> tuple[bytes, str]:
 
 def read(data: str | bytes, name: str) -> Source:
     """Reads a YAML or JSON text; one whose name ends in .json must be JSON. Raises PolicyError where that fails."""
+    if isinstance(data, bytes) and (told := capture_told(data)):
+        raise PolicyError([Mistake(name, None, None, "", told)])
     text = _decoded(data, name)
     body = text.lstrip(_BLANK)
     must_be_json = name.endswith(".json")

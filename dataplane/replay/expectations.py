@@ -42,6 +42,7 @@ from dataplane._core.errors import check as raise_on_error
 from dataplane.connections import flow_protocol
 from dataplane.policy import fields
 from dataplane.policy.load import diagnose, in_order
+from dataplane.policy.misplaced import changes_told
 from dataplane.policy.mistakes import Conflict, Location, PolicyError, alternatives, shown
 from dataplane.policy.parts import CheckedModel
 from dataplane.policy.source import Source, read, read_file
@@ -228,6 +229,8 @@ def read_expectations(source: Source, where: Location, value: Any) -> list[tuple
     if not isinstance(value, list):
         what = "the file is not a list" if not where else f"{shown(value)} is no list"
         raise PolicyError([source.mistake(where, f"{what}: write an item for each expectation")])
+    if told := changes_told(value):
+        raise PolicyError([source.mistake(where, told)])
     if not value and not source.mistakes:
         raise PolicyError([source.mistake(where, "nothing is expected: write an item for each expectation")])
     items: list[tuple[str, Expectation]] = []
