@@ -86,7 +86,7 @@ def read_changes(
     mistakes, elsewhere = list(source.mistakes), list[Mistake]()
     changes, broken = list[TimedChange](), list[_Broken]()
     # Which comes first, of a moment and of seconds after the first packet, is known only once that is there.
-    kinds = set[bool]()
+    kinds, mixed = set[bool](), list[Mistake]()
     for index, written in enumerate(value):
         at = (*where, index)
         locate = partial(_located, source, at)
@@ -96,7 +96,7 @@ def read_changes(
             place = f"{here.file}:{here.line}:{here.column}"
             within = partial(_located, source, (*at, item.kind))
             if len(kinds) == 1 and isinstance(item.at, times.Moment) not in kinds:
-                mistakes.append(locate(Conflict(("at",), _MIXED)))
+                mixed.append(locate(Conflict(("at",), _MIXED)))
             kinds.add(isinstance(item.at, times.Moment))
             changes.append(TimedChange(item.at, item.change(base), place, within))
         except ValidationError as error:
@@ -106,12 +106,13 @@ def read_changes(
             elsewhere.extend(error.mistakes)
             broken.append(_Broken(written, locate))
     changes.sort(key=lambda change: change.at)
-    if mistakes or elsewhere:
-        if policy is not None:
+    if mistakes or mixed or elsewhere:
+        # What a change meets depends on those before it: of two ways to write times, nobody knows which they are.
+        if policy is not None and not mixed:
             found, untried = _misfits(policy, source.name, changes, broken)
             mistakes.extend(found)
             elsewhere.extend(untried)
-        raise PolicyError([*in_order(mistakes), *dict.fromkeys(elsewhere)])
+        raise PolicyError([*in_order([*mistakes, *mixed]), *dict.fromkeys(elsewhere)])
     return changes
 
 

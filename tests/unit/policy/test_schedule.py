@@ -351,3 +351,17 @@ def test_values_of_any_kind_are_mistakes(tmp_path: Path, kind: str, value: str) 
     """SPEC 2."""
     with pytest.raises(PolicyError):
         load_changes(write(tmp_path, f"- {{at: {{}}, {kind}: {value}}}\n- 7\n"), Policy.parse(POLICY))
+
+
+def test_times_of_two_kinds_leave_open_what_a_change_meets(tmp_path: Path) -> None:
+    """SPEC 2: no mistake that may be none; the order of these changes is not known."""
+    path = write(
+        tmp_path,
+        "- {at: '2013-01-01T00:00:00Z', update_rule: {id: A01, priority: 2}}\n- {at: 3, delete_rule: {id: A01}}\n",
+    )
+    policy = Policy.parse(POLICY)
+    assert policy.rule("A01")
+    with pytest.raises(PolicyError) as caught:
+        load_changes(path, policy)
+    (line,) = str(caught.value).splitlines()
+    assert line.startswith(f"{path}:2:8: at is written in two ways")
