@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from ipaddress import IPv4Address, IPv6Address, ip_network
 from itertools import pairwise
 from typing import Any
@@ -203,7 +204,12 @@ def test_yaml_and_json_have_the_same_mistakes(document: dict[str, Any]) -> None:
     def messages(text: str) -> list[str]:
         return sorted(f"{mistake.place}: {mistake.message}" for mistake in mistakes_of(text))
 
-    assert messages(as_yaml(document)) == messages(json.dumps(document))
+    # A value is named as it was written, and these are written in two ways.
+    written = {"-Infinity": "-.inf", "Infinity": ".inf", "NaN": ".nan"}
+    in_json = [
+        re.sub("|".join(written), lambda found: written[found[0]], line) for line in messages(json.dumps(document))
+    ]
+    assert messages(as_yaml(document)) == sorted(in_json)
 
 
 @given(st.text() | st.binary())
