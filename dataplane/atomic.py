@@ -21,6 +21,21 @@ def is_replaceable(path: Path) -> bool:
         return True
 
 
+def without_folder(path: Path) -> str | None:
+    """Why nothing can be written at `path`, as far as its folder tells, in words; None where it can.
+
+    Capabilities do not count: who gives them up writes by the folder's mode alone.
+    """
+    folder = os.path.dirname(os.path.realpath(path))
+    if not os.path.isdir(folder):
+        return f"there is no folder {folder}: make it (mkdir -p {folder}), or name another place"
+    found, user = os.stat(folder), os.geteuid()
+    shift = 6 if found.st_uid == user else 3 if found.st_gid in (os.getegid(), *os.getgroups()) else 0
+    if found.st_mode >> shift & 3 != 3 or not os.access(folder, os.W_OK | os.X_OK):
+        return f"folder {folder} cannot be written: give it to user {user} (chown), or name another place"
+    return None
+
+
 @contextmanager
 def replacing(path: Path) -> Iterator[BinaryIO]:
     """A new file, for its owner alone (0600), that takes the place of `path` once all is written, and lasts.

@@ -19,12 +19,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
 
 from dataplane._core.errors import DataPlaneError
-from dataplane.atomic import is_replaceable
+from dataplane.atomic import is_replaceable, without_folder
 from dataplane.control import requests
 from dataplane.control.audit import Asker
 from dataplane.control.service import Service
 from dataplane.control.unix import ControlError, ControlServer, control_socket
-from dataplane.live import BUSY_POLL, metrics, privileges, readiness, seccomp, state
+from dataplane.live import BUSY_POLL, CONTROL_SOCKET, metrics, privileges, readiness, seccomp, state
 from dataplane.live.firewall import WORKERS_MAX, Firewall
 from dataplane.live.notify import notify
 from dataplane.live.operations import Operations
@@ -86,6 +86,10 @@ def run(options: Options) -> None:
                 f"--state {options.state}: it is no state file and would be overwritten: name another place",
                 invalid=True,
             )
+        if options.state and (why := without_folder(options.state)):
+            raise StartError(f"--state {options.state}: {why}", invalid=True)
+        if options.control and (why := _without_control_folder(options.control)):
+            raise StartError(f"--control {options.control}: {why}", invalid=True)
         policy = Policy.load(options.policy)
     except (metrics.MetricsError, PolicyError) as error:
         raise StartError(str(error), invalid=True) from None
@@ -99,6 +103,14 @@ def run(options: Options) -> None:
         raise StartError(str(error), invalid=True) from None
     except (PortError, ControlError, DataPlaneError) as error:
         raise StartError(str(error)) from None
+
+
+def _without_control_folder(path: Path) -> str | None:
+    """Why the control socket cannot be made in its folder; that of the usual place is made with it."""
+    folder = path.absolute().parent
+    if folder == Path(CONTROL_SOCKET).parent or folder.is_dir():
+        return None
+    return f"there is no folder {folder}: make it (mkdir -p {folder}), or name another place"
 
 
 def _run(policy: Policy, options: Options, stack: contextlib.ExitStack, signals: Signals) -> None:

@@ -156,6 +156,46 @@ def test_a_state_file_that_is_something_else_is_refused(tmp_path: Path, content:
     assert where.read_bytes() == content
 
 
+@pytest.fixture
+def without_rights(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is not refused before ends there: nothing is served."""
+    monkeypatch.setattr(daemon.readiness, "rights", lambda: ["no rights"])
+
+
+@pytest.mark.usefixtures("without_rights")
+@pytest.mark.parametrize("option", ["state", "control"])
+@pytest.mark.parametrize("place", ["none/deeper/file", "policy.yaml/file", "link"])
+def test_a_folder_that_is_not_there_is_told_at_the_start(tmp_path: Path, option: str, place: str) -> None:
+    """Not at the end, when the state would be lost; and no folder is made that nobody asked for."""
+    (tmp_path / "policy.yaml").write_text("instances: []")
+    (tmp_path / "link").symlink_to(tmp_path / "none")
+    where = tmp_path / place / "file" if option == "control" else tmp_path / place
+    if place == "link" and option == "state":
+        where.unlink()
+        where.symlink_to(tmp_path / "none" / "file")
+    with pytest.raises(daemon.StartError, match=f"--{option} {where}: there is no folder .*: make it") as told:
+        daemon.run(daemon.Options(tmp_path / "policy.yaml", **{option: where}))  # type: ignore[arg-type]
+    assert told.value.invalid
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["link", "policy.yaml"]
+
+
+@pytest.mark.usefixtures("without_rights")
+@pytest.mark.skipif(os.geteuid() != 0, reason="needs root")
+@pytest.mark.parametrize(("owner", "mode"), [(65534, 0o755), (0, 0o555)])
+def test_a_folder_that_cannot_be_written_without_capabilities_is_told_at_the_start(
+    tmp_path: Path, owner: int, mode: int
+) -> None:
+    """Root gives them up before it writes the state, and then is a user as any other."""
+    (tmp_path / "policy.yaml").write_text("instances: []")
+    folder = tmp_path / "folder"
+    folder.mkdir()
+    folder.chmod(mode)
+    os.chown(folder, owner, owner)
+    with pytest.raises(daemon.StartError, match=f"--state {folder}/state: folder {folder} cannot be written: ") as told:
+        daemon.run(daemon.Options(tmp_path / "policy.yaml", state=folder / "state"))
+    assert told.value.invalid
+
+
 @pytest.mark.parametrize("content", [b"", b"dpst", b"dpstate\nand damaged"])
 def test_a_damaged_state_file_is_one(tmp_path: Path, content: bytes) -> None:
     (tmp_path / "state").write_bytes(content)
