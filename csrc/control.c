@@ -29,13 +29,29 @@ static enum dhcp dhcp_by_ports(const struct dp_packet *p, uint32_t direction)
     return direction == DP_EGRESS && p->source_port == client && p->destination_port == server ? DHCP_ASKS : DHCP_NONE;
 }
 
-static bool is_bootp(const struct dp_packet *p, uint8_t operation)
+static bool has_cookie(const struct dp_packet *p)
 {
     static const uint8_t cookie[4] = {0x63, 0x82, 0x53, 0x63};
 
+    return memcmp(p->inside + BOOTP_COOKIE, cookie, sizeof cookie) == 0;
+}
+
+/*
+ * Whether a client could take it for an answer of DHCP: clients ask neither for the port that it comes from nor all of
+ * them for the operation. A first fragment that ends before the cookie may be the beginning of one.
+ */
+static bool is_taken_for_answer(const struct dp_packet *p)
+{
+    if (p->family != 4 || p->destination_port != DP_DHCP_CLIENT || p->later_fragment || p->tiny_fragment)
+        return false;
+    return p->inside_length < BOOTP_SIZE ? p->fragment : p->inside_captured >= BOOTP_SIZE && has_cookie(p);
+}
+
+static bool is_bootp(const struct dp_packet *p, uint8_t operation)
+{
     if (p->inside_length < BOOTP_SIZE || (p->inside_captured > 0 && p->inside[0] != operation))
         return false;
-    return p->inside_captured < BOOTP_SIZE || memcmp(p->inside + BOOTP_COOKIE, cookie, sizeof cookie) == 0;
+    return p->inside_captured < BOOTP_SIZE || has_cookie(p);
 }
 
 static bool is_dhcpv6(const struct dp_packet *p, bool asks)
@@ -162,6 +178,8 @@ static bool judge_dhcp(struct dp_engine *engine, const struct dp_job *job, uint3
     bool six = p->family == 6;
     enum dhcp role = dhcp_by_ports(p, direction);
 
+    if (role == DHCP_NONE && direction == DP_EGRESS && is_taken_for_answer(p))
+        role = DHCP_SERVES;
     if (role == DHCP_NONE || (role == DHCP_SERVES && zone->dhcp_server))
         return false;
     if (role == DHCP_SERVES) {

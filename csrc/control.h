@@ -4,7 +4,8 @@
  *
  * DHCP. An instance asks servers by broadcast or multicast, or the one that answered last; for 60 s after it asked,
  * answers to it are control traffic. What is DHCP and goes elsewhere, or comes unasked, is left to the rules. A
- * fragment of DHCP is none. What an instance says as a server is invalid, unless the policy makes it one.
+ * fragment of DHCP is none. What an instance says as a server, from whatever port, is invalid, unless the policy makes
+ * it one.
  *
  * BOUND. What one instance sends as control traffic is held to a rate (struct dp_conntrack_config), in each engine.
  * What comes to it is not: a flood from outside must not shut its neighbours' answers out.

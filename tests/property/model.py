@@ -318,6 +318,10 @@ class Model:
         client, server = (68, 67) if packet.family == 4 else (546, 547)
         place = instance["id"], packet.family
         from_server = packet.source_port == server
+        if direction == "egress" and packet.family == 4 and packet.destination_port == client and not from_server:
+            # Clients look at the cookie, not at the port.
+            serves = packet.body[8 + 236 : 8 + 240] == b"\x63\x82\x53\x63"
+            return False if serves and not instance.get("dhcp_server") else None
         if packet.destination_port == client and (from_server or packet.family == 6):
             if direction == "egress":
                 return None if instance.get("dhcp_server") else False

@@ -266,4 +266,5 @@ def test_control_traffic() -> None:
     assert datagram(PC, A, (67, 68), answer) == "allow | ecs-a ingress allow untracked control"
     assert datagram(A, PC, (68, 67), ask) == "allow | ecs-a egress allow untracked control"
     assert datagram(PC, A, (67, 68), ask) == "deny | ecs-a ingress deny invalid invalid"
-    assert datagram(A, PC, (67, 68), answer) == "deny | ecs-a egress deny invalid invalid"
+    for port in (67, 68, 1067):
+        assert datagram(A, PC, (port, 68), answer) == "deny | ecs-a egress deny invalid invalid"

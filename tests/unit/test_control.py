@@ -9,7 +9,7 @@ import pytest
 
 from dataplane import DataPlane, Policy
 from dataplane.conntrack import CONTROL_BURST, CONTROL_RATE
-from tests.property.frames import datagram, ethernet, icmp, packed, packet
+from tests.property.frames import checksum, datagram, ethernet, icmp, packed, packet
 
 HOST, HOST6, OTHER, OTHER6 = "10.0.0.1", "fd00::1", "10.0.0.53", "fd00::53"
 MAC, ROUTER, BROADCAST = "02:00:00:00:00:0a", "02:00:00:00:ff:01", "ff:ff:ff:ff:ff:ff"
@@ -345,6 +345,36 @@ def test_a_server_of_dhcp_must_say_so(six: bool) -> None:
     serving = Dhcp(six, asked, more="dhcp_server: true")
     assert said(serving.plane, udp(d.server, d.host, (client, server), d.messages[True])) == ["ingress rule"]
     assert said(serving.plane, to_client) == ["egress connection"]
+
+
+@pytest.mark.parametrize("six", [False, True], ids=["DHCP", "DHCPv6"])
+@pytest.mark.parametrize("port", [68, 547, 1067])
+def test_a_server_of_dhcp_answers_from_no_other_port(six: bool, port: int) -> None:
+    """SPEC 4.8: clients take an answer from any port, and some of any BOOTP operation; what is no DHCP is for rules."""
+    client, family = (546, "IPv6") if six else (68, "IPv4")
+    d, more = Dhcp(six, f"direction: egress, ethertype: {family}"), "dhcp_server: true"
+    messages = [d.messages[False]] if six else [d.messages[False], d.messages[True], d.messages[False] + bytes(1200)]
+    for message in messages:
+        for to in (d.server, "ff02::1" if six else "255.255.255.255"):
+            answer = udp(d.host, to, (port, client), message)
+            assert said(d.plane, answer) == ["egress invalid"]
+            assert said(Dhcp(six, f"direction: egress, ethertype: {family}", more=more).plane, answer) == [
+                "egress rule"
+            ]
+    if not six:
+        for number, other in enumerate((BOOTP[False][:-1], BOOTP[False][:-1] + b"x", b"S" * 300, b"")):
+            assert said(d.plane, udp(HOST, f"10.0.0.{100 + number}", (port, client), other)) == ["egress rule"]
+
+
+@pytest.mark.parametrize("first", [8, 240, 248])
+def test_fragments_hide_no_answer_of_dhcp(first: int) -> None:
+    """SPEC 4.6, 4.8: a first fragment that ends before the cookie says not that there is none."""
+    whole = packet(HOST, OTHER, 17, datagram(HOST, OTHER, 17, (1067, 68), BOOTP[False] + bytes(300)))
+    fragment = whole[:2] + struct.pack("!H", 20 + first) + whole[4:6] + b"\x20\0" + whole[8 : 20 + first]
+    fragment = fragment[:10] + bytes(2) + fragment[12:]
+    fragment = fragment[:10] + struct.pack("!H", checksum(fragment[:20])) + fragment[12:]
+    assert said(firewall("direction: egress"), fragment) == ["egress invalid"]
+    assert said(firewall("direction: egress", more="dhcp_server: true"), fragment) == ["egress rule"]
 
 
 def test_dhcp_server_is_changed_by_a_new_policy() -> None:
