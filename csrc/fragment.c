@@ -42,11 +42,7 @@ struct datagram {
     bool answered;
     bool spoiled;
     bool whole;
-    /* of the first fragment, once it was answered */
-    uint16_t source_port;
-    uint32_t first_length;
-    uint32_t selector;
-    struct dp_tcp_segment tcp;
+    struct dp_fragment_first first; /* once it was answered */
     struct dp_record answer;
     struct range range[DP_DATAGRAM_FRAGMENTS];
 };
@@ -397,25 +393,44 @@ static bool place(struct datagram *d, const struct dp_packet *p)
     return true;
 }
 
-/*
- * Whether a fragment is another datagram's first, which has the identifier of one that was never completed. Its header
- * is judged for itself: an answer given for other ports must not let it in.
- */
-static bool begins_anew(const struct datagram *d, const struct dp_packet *p)
+static bool has_other_header(const struct dp_fragment_first *first, const struct dp_packet *p)
 {
-    return d->answered && !d->spoiled && p->fragment_offset == 0 && d->first_length == p->fragment_length &&
-           (d->selector != p->selector || d->source_port != p->source_port ||
-            (p->protocol == DP_PROTO_TCP &&
-             (d->tcp.seq != p->tcp.seq || d->tcp.ack != p->tcp.ack || d->tcp.flags != p->tcp.flags)));
+    return first->selector != p->selector || first->source_port != p->source_port ||
+           (p->protocol == DP_PROTO_TCP &&
+            (first->tcp.seq != p->tcp.seq || first->tcp.ack != p->tcp.ack || first->tcp.flags != p->tcp.flags));
 }
 
-static void keep_header(struct datagram *d, const struct dp_packet *p)
+/*
+ * Whether a first fragment is judged though its datagram has an answer: behind a change, or as the first of another
+ * datagram, which has the identifier of one that was never completed. An answer given for other ports, or by other
+ * rules, must not let it in.
+ */
+static bool begins_anew(const struct datagram *d, const struct dp_packet *p, uint32_t change)
 {
-    d->source_port = p->source_port;
-    d->first_length = p->fragment_length;
-    d->selector = p->selector;
+    return d->answered && !d->spoiled && p->fragment_offset == 0 &&
+           (d->first.change != change || (d->first.length == p->fragment_length && has_other_header(&d->first, p)));
+}
+
+/*
+ * Whether a first fragment would have later ones pass which its receiver puts behind another header: the one that it
+ * has, allowed before a change.
+ */
+static bool hides_header(const struct datagram *d, const struct dp_packet *p, uint32_t change)
+{
+    return d->answered && !d->whole && p->fragment_offset == 0 && d->first.change != change &&
+           d->answer.verdict == DP_ALLOW && has_other_header(&d->first, p);
+}
+
+static void keep_first(struct datagram *d, const struct dp_packet *p, uint32_t change)
+{
+    d->first.change = change;
+    d->first.length = p->fragment_length;
+    d->first.selector = p->selector;
+    d->first.source_port = p->source_port;
+    d->first.protocol = p->protocol;
+    d->first.icmp_class = p->icmp_class;
     if (p->protocol == DP_PROTO_TCP)
-        d->tcp = p->tcp;
+        d->first.tcp = p->tcp;
 }
 
 /* Whether there is a place to wait for a fragment of the datagram; that of another's, if need be. */
@@ -464,7 +479,7 @@ static bool wait(struct dp_fragments *f, uint32_t index, const struct dp_packet 
 }
 
 enum dp_fragment_fate dp_fragments_add(struct dp_fragments *f, const struct dp_packet *packet, const uint32_t *zone,
-                                       uint32_t port, uint64_t now_ns, uint64_t number, bool may_wait,
+                                       uint32_t port, uint64_t now_ns, uint32_t change, uint64_t number, bool may_wait,
                                        struct dp_record *record, uint32_t *datagram)
 {
     struct dp_fragment_key key;
@@ -473,8 +488,9 @@ enum dp_fragment_fate dp_fragments_add(struct dp_fragments *f, const struct dp_p
     key_of(packet, zone, port, &key);
     *datagram = find_or_make(f, &key, now_ns);
     d = &f->datagram[*datagram];
+    d->spoiled = d->spoiled || hides_header(d, packet, change);
     /* Behind a whole datagram, a later fragment that repeats it belongs to it; all else has its identifier anew. */
-    if (begins_anew(d, packet) || (d->whole && (packet->fragment_offset == 0 || !repeats(d, packet)))) {
+    if (begins_anew(d, packet, change) || (d->whole && (packet->fragment_offset == 0 || !repeats(d, packet)))) {
         release(f, *datagram, DP_CAUSE_FRAGMENT);
         *datagram = find_or_make(f, &key, now_ns);
         d = &f->datagram[*datagram];
@@ -491,7 +507,7 @@ enum dp_fragment_fate dp_fragments_add(struct dp_fragments *f, const struct dp_p
         return DP_FRAGMENT_COPY;
     }
     if (packet->fragment_offset == 0) {
-        keep_header(d, packet);
+        keep_first(d, packet, change);
         return DP_FRAGMENT_JUDGE;
     }
     if (may_wait && wait(f, *datagram, packet, number, record))
@@ -499,6 +515,11 @@ enum dp_fragment_fate dp_fragments_add(struct dp_fragments *f, const struct dp_p
     f->refused++;
     refuse(zone, DP_CAUSE_FRAGMENT_LIMIT, record);
     return DP_FRAGMENT_REFUSE;
+}
+
+struct dp_fragment_first *dp_fragments_first(struct dp_fragments *f, uint32_t index)
+{
+    return &f->datagram[index].first;
 }
 
 void dp_fragments_answer(struct dp_fragments *f, uint32_t index, const struct dp_record *record)

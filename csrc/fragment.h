@@ -13,6 +13,11 @@
  * fragment as long as the one before but with another transport header is another datagram's, whose identifier was used
  * again while this one was not complete: it is judged for itself, and takes this one's place.
  *
+ * CHANGES. An answer is the policy's of then. What is kept of the first fragment lets the caller look at an allowed
+ * datagram once more behind a change (judge.h); a first fragment that comes again behind one is judged afresh. With
+ * another transport header than one that was allowed before the change, it spoils the datagram: its receiver may have
+ * kept that one.
+ *
  * BOUNDS. DP_DATAGRAMS at once, DP_DATAGRAM_FRAGMENTS in one, DP_WAITING_EACH waiting for one datagram, and in all
  * DP_WAITING_MAX or what dp_fragments_bound says. When there is no room for a datagram, the oldest that is whole gives
  * way. If there is none, and when there is no place to wait, a datagram of whoever has the most gives way with all that
@@ -58,6 +63,20 @@ struct dp_fragment_key {
 };
 _Static_assert(sizeof(struct dp_fragment_key) == 56, "no padding where bytes are hashed and compared");
 
+/* What is kept of a first fragment that was judged. */
+struct dp_fragment_first {
+    /* Of the connection that it belongs to, for each check that has one; set by the caller. */
+    struct dp_flow_key key[DP_DIRECTIONS];
+    uint32_t hash[DP_DIRECTIONS];
+    uint32_t change; /* the last one before it */
+    uint32_t length; /* bytes */
+    uint32_t selector;
+    struct dp_tcp_segment tcp;
+    uint16_t source_port;
+    uint8_t protocol;
+    uint8_t icmp_class;
+};
+
 struct dp_fragments;
 
 /* A packet that waited now has an answer. It must not be given back to the fragments. */
@@ -71,14 +90,16 @@ void dp_fragments_free(struct dp_fragments *fragments);
 void dp_fragments_bound(struct dp_fragments *fragments, uint32_t places);
 
 /*
- * A fragment comes by `port` (or DP_NO_PORT), `number`ed by the caller, later than all before it. DP_FRAGMENT_COPY and
- * _REFUSE: the checks are written to `record`. DP_FRAGMENT_WAIT (only if it may): packet and record are kept as copies.
- * DP_FRAGMENT_JUDGE: `datagram` is set, for dp_fragments_answer.
+ * A fragment comes by `port` (or DP_NO_PORT), `number`ed by the caller, later than all before it, and behind change
+ * number `change`. DP_FRAGMENT_COPY and _REFUSE: the checks are written to `record`. DP_FRAGMENT_WAIT (only if it may):
+ * packet and record are kept as copies. DP_FRAGMENT_JUDGE and _COPY: `datagram` is set, for the next two.
  */
 enum dp_fragment_fate dp_fragments_add(struct dp_fragments *fragments, const struct dp_packet *packet,
-                                       const uint32_t *zone, uint32_t port, uint64_t now_ns, uint64_t number,
-                                       bool may_wait, struct dp_record *record, uint32_t *datagram);
-/* The answer for the first fragment of `datagram`; whoever waited for it is told. */
+                                       const uint32_t *zone, uint32_t port, uint64_t now_ns, uint32_t change,
+                                       uint64_t number, bool may_wait, struct dp_record *record, uint32_t *datagram);
+/* The first fragment of `datagram`; it holds until the next call of another function. */
+struct dp_fragment_first *dp_fragments_first(struct dp_fragments *fragments, uint32_t datagram);
+/* The answer for the first fragment of `datagram`, or another from now on; whoever waited for it is told. */
 void dp_fragments_answer(struct dp_fragments *fragments, uint32_t datagram, const struct dp_record *record);
 /* Takes out datagrams whose time is over by now_ns; those that waited are told of their refusal. */
 void dp_fragments_expire(struct dp_fragments *fragments, uint64_t now_ns);

@@ -1,29 +1,39 @@
 /*
  * judge.c: checks that are not of a live connection's packets, the rarer ones: an ICMP error about a connection (SPEC
  * 4.5), a first packet, which the rules decide about (SPEC 3) and which gets an entry when they allow (SPEC 4.1), and a
- * packet of a disconnected connection (SPEC 5.3, 5.7).
+ * packet of a disconnected connection (SPEC 5.3, 5.7), and a later fragment behind a change.
  */
 #include "judge.h"
 
 /* ---- related ---- */
 
+/* The key of the connection that an ICMP error is about; false when it quotes none of its receiver's. */
+static bool quoted_key(const struct dp_engine *engine, const struct dp_job *job, uint32_t direction,
+                       struct dp_flow_key *key, uint32_t *hash)
+{
+    struct dp_packet inner;
+
+    if (!dp_packet_parse_quoted(&job->packet, &inner) ||
+        memcmp(&inner.source, &job->packet.destination, inner.family == 4 ? 4 : 16) != 0)
+        return false;
+    /* What an error that enters quotes, has left; and the other way round. */
+    dp_flow_key_of(&inner, job->zone[direction], direction == DP_INGRESS ? DP_EGRESS : DP_INGRESS, key);
+    *hash = dp_flow_hash(&engine->conntrack.table.secret, key);
+    if (job->packet.vlans)
+        dp_job_tag(engine, job->packet.vlans, job->zone[direction], key, hash);
+    return true;
+}
+
 void dp_judge_error(struct dp_engine *engine, const struct dp_job *job, uint32_t direction, struct dp_check *check)
 {
     struct dp_conntrack *ct = &engine->conntrack;
-    struct dp_packet inner;
     struct dp_flow_key key;
     uint32_t hash, entry;
 
-    if (!dp_packet_parse_quoted(&job->packet, &inner) ||
-        memcmp(&inner.source, &job->packet.destination, inner.family == 4 ? 4 : 16) != 0) {
+    if (!quoted_key(engine, job, direction, &key, &hash)) {
         dp_answer_invalid(check, DP_CAUSE_ICMP_UNRELATED);
         return;
     }
-    /* What an error that enters quotes, has left; and the other way round. */
-    dp_flow_key_of(&inner, job->zone[direction], direction == DP_INGRESS ? DP_EGRESS : DP_INGRESS, &key);
-    hash = dp_flow_hash(&ct->table.secret, &key);
-    if (job->packet.vlans)
-        dp_job_tag(engine, job->packet.vlans, job->zone[direction], &key, &hash);
     switch (dp_conntrack_find(ct, &key, hash, &entry)) {
     case DP_CONN_LIVE:
         dp_answer(check, DP_ALLOW, DP_STATE_RELATED, DP_REASON_RELATED);
@@ -211,4 +221,50 @@ void dp_judge_held(struct dp_engine *engine, const struct dp_job *job, uint32_t 
     }
     check->rule = 0;
     dp_answer_disconnected(check, ct, entry);
+}
+
+/* ---- fragments behind a change ---- */
+
+void dp_judge_keep_first(const struct dp_engine *engine, const struct dp_job *job, const struct dp_record *record,
+                         struct dp_fragment_first *first)
+{
+    for (uint32_t i = 0; i < record->checks; i++) {
+        uint32_t d = record->check[i].direction;
+
+        first->key[d] = job->key[d];
+        first->hash[d] = job->hash[d];
+        if (record->check[i].state == DP_STATE_RELATED)
+            quoted_key(engine, job, d, &first->key[d], &first->hash[d]);
+    }
+}
+
+void dp_judge_later(struct dp_engine *engine, const struct dp_job *job, const struct dp_fragment_first *first,
+                    struct dp_check *check)
+{
+    struct dp_conntrack *ct = &engine->conntrack;
+    const uint32_t d = check->direction;
+    struct dp_job as_first;
+    uint32_t entry;
+
+    if (check->origin != DP_ORIGIN_NONE)
+        switch (dp_conntrack_find(ct, &first->key[d], first->hash[d], &entry)) {
+        case DP_CONN_LIVE:
+            return;
+        case DP_CONN_HELD:
+            *check = (struct dp_check){.zone = check->zone, .direction = check->direction};
+            dp_answer_disconnected(check, ct, entry);
+            return;
+        default:
+            break;
+        }
+    as_first = *job;
+    as_first.packet.protocol = first->protocol;
+    as_first.packet.icmp_class = first->icmp_class;
+    as_first.packet.selector = first->selector;
+    as_first.packet.tcp = first->tcp;
+    *check = (struct dp_check){.zone = check->zone, .direction = check->direction};
+    if (first->icmp_class == DP_ICMP_ERROR)
+        dp_answer_invalid(check, DP_CAUSE_ICMP_UNRELATED);
+    else
+        dp_judge_alone(engine, &as_first, d, check);
 }

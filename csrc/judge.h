@@ -80,6 +80,16 @@ void dp_judge_alone(struct dp_engine *engine, const struct dp_job *job, uint32_t
 /* A packet of a disconnected connection (SPEC 5.3); with reevaluate, its initiator's may keep it (SPEC 5.7). */
 void dp_judge_held(struct dp_engine *engine, const struct dp_job *job, uint32_t direction, uint32_t entry,
                    struct dp_check *check);
+/* Keeps the keys of the connections that the checks of a first fragment belong to. */
+void dp_judge_keep_first(const struct dp_engine *engine, const struct dp_job *job, const struct dp_record *record,
+                         struct dp_fragment_first *first);
+/*
+ * A check that allowed a datagram, looked at once more for a later fragment behind a change: it stands while its
+ * connection lives. Of a disconnected one the fragment is denied, and keeps nothing (SPEC 5.3); without a connection
+ * the rules of now decide about the first fragment's header.
+ */
+void dp_judge_later(struct dp_engine *engine, const struct dp_job *job, const struct dp_fragment_first *first,
+                    struct dp_check *check);
 
 /* ---- connection ---- */
 

@@ -3,7 +3,8 @@
  *
  *   packet      the frame is read (packet.c)
  *   sender      live: whether who sends may come by the port (spoof.c); every frame and fragment for itself
- *   fragment    a later fragment gets its datagram's answer, or waits for it (fragment.c, SPEC 4.6)
+ *   fragment    a later fragment gets its datagram's answer, or waits for it (fragment.c, SPEC 4.6); behind a change an
+ *               allowed datagram's is looked at once more
  *   endpoints   the source's instance gives an egress check, the destination's an ingress check (SPEC 7); none: bypass
  *   then for each check, egress first, ingress only if egress allows (SPEC 1):
  *   malformed   headers that lie or were cut, or (if asked for) checksums that are wrong: denied
@@ -248,6 +249,31 @@ static void judge_whole(struct dp_engine *engine, const struct dp_job *job, stru
     }
 }
 
+/*
+ * The answer of a datagram that was allowed before a change, for a fragment behind it (SPEC 5.1, 5.3). Denied once, it
+ * stays so.
+ */
+static void judge_behind_change(struct dp_engine *engine, const struct dp_job *job, uint32_t datagram,
+                                struct dp_record *record)
+{
+    const struct dp_fragment_first *first = dp_fragments_first(engine->fragments, datagram);
+
+    if (first->change == engine->conntrack.change || record->verdict != DP_ALLOW)
+        return;
+    for (uint32_t i = 0; i < record->checks && record->verdict == DP_ALLOW; i++) {
+        struct dp_check *check = &record->check[i];
+
+        if (check->reason == DP_REASON_LOAD_BALANCER && from_balancer(engine, job, check->direction))
+            continue;
+        dp_judge_later(engine, job, first, check);
+        record->verdict = check->verdict;
+        if (check->verdict == DP_DENY)
+            record->checks = (uint8_t)(i + 1);
+    }
+    if (record->verdict == DP_DENY)
+        dp_fragments_answer(engine->fragments, datagram, record);
+}
+
 static void judge_fragment(struct dp_engine *engine, const struct dp_job *job, uint64_t number,
                            struct dp_record *record)
 {
@@ -255,11 +281,15 @@ static void judge_fragment(struct dp_engine *engine, const struct dp_job *job, u
     bool may_wait = dp_fragments_waiting(engine->fragments) + engine->n_resolved < DP_RESOLVED_MAX;
 
     dp_fragments_expire(engine->fragments, engine->conntrack.now);
-    switch (dp_fragments_add(engine->fragments, &job->packet, job->zone, port, engine->conntrack.now, number, may_wait,
-                             record, &datagram)) {
+    switch (dp_fragments_add(engine->fragments, &job->packet, job->zone, port, engine->conntrack.now,
+                             engine->conntrack.change, number, may_wait, record, &datagram)) {
     case DP_FRAGMENT_JUDGE:
         judge_whole(engine, job, record);
+        dp_judge_keep_first(engine, job, record, dp_fragments_first(engine->fragments, datagram));
         dp_fragments_answer(engine->fragments, datagram, record);
+        break;
+    case DP_FRAGMENT_COPY:
+        judge_behind_change(engine, job, datagram, record);
         break;
     case DP_FRAGMENT_WAIT:
         record->verdict = DP_WAITING;

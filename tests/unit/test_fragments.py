@@ -374,3 +374,59 @@ def test_records_leave_a_replay_in_capture_order(tmp_path: Path) -> None:
     assert [r["time"] for r in records] == [pytest.approx(at) for at, _ in story]
     assert [r["verdict"] for r in records] == ["allow"] * 2 + ["deny"] * 1498 + ["allow", "deny"]
     assert records[-1]["checks"][0]["reason"] == "invalid"
+
+
+DISCONNECTED = ("deny", "disconnected", None)
+DELETE = {"delete_rule": {"id": "dns"}}
+OTHER = {"add_rule": {"security_group": "other", "rule": {"id": "x", "direction": "ingress"}}}
+
+
+def test_a_change_reaches_the_fragments_of_a_datagram_that_was_allowed_before(firewall: DataPlane) -> None:
+    """SPEC 5.1, 5.3: the later ones, the first again, and what comes behind it, with and without a plain packet."""
+    frames = parts(53)
+    assert answers(firewall, [*frames[:2], *parts(53, ident=2)]) == [ALLOWED] * 2 + [KNOWN] * 3
+    firewall.apply(DELETE, 5)
+    assert answers(firewall, [frames[2], frames[1]], 6) == [DISCONNECTED] * 2
+    assert answers(firewall, [frames[0], frames[2]], 7) == [DISCONNECTED] * 2
+    assert answers(firewall, [parts(53, ident=2)[2]], 8) == [DISCONNECTED]
+    assert answers(firewall, parts(53, ident=3), 9) == [DISCONNECTED] * 3
+
+
+def test_fragments_of_a_connection_that_a_change_leaves_alone_still_pass() -> None:
+    """SPEC 4.6, 5.2: a change of another group does not reach them."""
+    policy = POLICY.replace("instances:", "  - {id: other, security_group_rules: []}\ninstances:")
+    plane = DataPlane(Policy.parse(policy), seed=1)
+    frames = parts(53)
+    assert answers(plane, frames[:1]) == [ALLOWED]
+    plane.apply(OTHER, 5)
+    assert answers(plane, frames[1:], 6) == [ALLOWED] * 2
+    assert answers(plane, frames[:1], 7) == [KNOWN]
+
+
+def test_fragments_whose_connection_is_gone_are_for_the_rules_of_now() -> None:
+    """SPEC 5.3: when the hold is over the rules of then decide; so no fragment outlasts it."""
+    plane = DataPlane(Policy.parse(POLICY + "conntrack: {timeouts: {other_unidirectional: 5}}\n"), seed=1)
+    frames, kept = parts(53), parts(53, ident=2)
+    assert answers(plane, [frames[0], kept[0]]) == [ALLOWED, KNOWN]
+    plane.apply({"add_rule": {"security_group": "sg", "rule": {"id": "more", "direction": "egress"}}}, 1)
+    assert answers(plane, [frames[1]], 7) == [ALLOWED]
+    plane.apply(DELETE, 8)
+    assert answers(plane, [frames[2], kept[1]], 14) == [DENIED] * 2
+
+
+def test_another_header_behind_a_change_does_not_take_the_rest_of_a_datagram(firewall: DataPlane) -> None:
+    """SPEC 5.1: the receiver may have the first fragment of before, whose port is closed now."""
+    added = {"id": "new", "direction": "ingress", "protocol": "udp", "multiport": "54"}
+    assert answers(firewall, parts(53)[:1]) == [ALLOWED]
+    firewall.apply(DELETE, 5)
+    firewall.apply({"add_rule": {"security_group": "sg", "rule": added}}, 5)
+    assert answers(firewall, parts(54), 6) == [INVALID] * 3
+    assert answers(firewall, parts(54, ident=2), 6) == [("allow", "rule", "new")] * 3
+
+
+def test_a_datagram_that_was_denied_is_judged_afresh_behind_a_change(firewall: DataPlane) -> None:
+    """SPEC 5.1: a change takes effect at once, for its first fragment that comes again."""
+    added = {"id": "new", "direction": "ingress", "protocol": "udp", "multiport": "54"}
+    assert answers(firewall, parts(54)[:2]) == [DENIED] * 2
+    firewall.apply({"add_rule": {"security_group": "sg", "rule": added}}, 5)
+    assert answers(firewall, parts(54), 6) == [("allow", "rule", "new")] * 3

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from dataplane import DataPlane, Policy
-from tests.property.frames import datagram, ethernet, icmp, packet
+from tests.property.frames import checksum, datagram, ethernet, icmp, packet
 
 WEB, Q, OUT, WEB_6, Q_6 = "10.0.0.1", "10.0.0.2", "192.0.2.1", "fd00::1", "fd00::2"
 
@@ -194,3 +194,24 @@ def test_many_come_at_a_time() -> None:
     result = firewall.apply({"apply_policy": policy(400)}, 1)
     assert (dict(result.by_instance), result.revoked) == ({}, 400 * 3)
     assert sum(not firewall.process(udp(other, web), 2).allowed for other in others for web in webs) == 400 * 3
+
+
+@pytest.mark.parametrize("again", [False, True], ids=["the rest", "the first again"])
+def test_fragments_prepared_before_a_quarantine_do_not_pass_it(again: bool) -> None:
+    """SPEC 5.4: cut off at once, also the datagrams whose first fragment was allowed before."""
+    firewall = plane()
+    body = datagram(Q, WEB, 17, (4000, 53), bytes(56))
+    whole = packet(Q, WEB, 17, body)
+
+    def part(start: int, end: int) -> bytes:
+        head = bytearray(whole[:20])
+        head[2:4] = (20 + end - start).to_bytes(2, "big")
+        head[6:8] = ((end < len(body)) << 13 | start // 8).to_bytes(2, "big")
+        head[10:12] = bytes(2)
+        head[10:12] = checksum(bytes(head)).to_bytes(2, "big")
+        return ethernet("02:00:00:00:00:01", "02:00:00:00:00:02", bytes(head) + body[start:end])
+
+    assert at_web(firewall, part(0, 32), 0) == "rule"
+    firewall.apply(JOIN, 5)
+    assert at_web(firewall, part(0, 32) if again else part(32, len(body)), 6) == "disconnected"
+    assert at_web(firewall, part(32, len(body)), 7) == "disconnected"
