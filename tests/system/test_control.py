@@ -199,7 +199,9 @@ def test_changes_in_memory_are_told_and_can_be_kept(running: Running, inbound: C
     reopened = Conversation(running.out, running.a, INSIDE, 8080)
     shown = running.ctl("policy").stdout
     assert Policy.parse(shown) == Policy.parse(running.ctl("policy", "-o", "json").stdout)
-    assert running.ctl("reload", "--dry-run").stdout.startswith("1 connection would be disconnected")
+    assert running.ctl("reload", "--dry-run").stdout.startswith(
+        "2 changes in memory would be taken back\n1 connection would be disconnected\n"
+    )
     assert "cuts nothing" in running.ctl("policy", str(running.policy)).stdout
     assert (running.policy.read_text(), running.policy.stat().st_mode & 0o777) == (shown, 0o640)
     check = running.fw.run(sys.executable, "-m", "dataplane", "check", str(running.policy))
