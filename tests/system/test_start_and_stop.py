@@ -53,6 +53,8 @@ def begin(number):
             return None
         seen += 1
         if seen == number:
+            # A traced thread of CPython 3.11 turns on the spot, for ever, while a signal waits for the main thread.
+            threading.settrace(None); sys.settrace(None)
             if action == "vanish":
                 subprocess.run(["ip", "link", "del", "to-out"], check=True)
             else:
