@@ -29,13 +29,26 @@ static bool holds(const struct dp_endpoints *endpoints, uint32_t zone, const uin
            (!mac || made_from(address->byte, mac));
 }
 
-/* Who may speak without an address: a DHCP client, and a host that makes sure of its address by ARP or ICMPv6. */
-static bool may_be_unspecified(const struct dp_packet *p)
+/*
+ * Who may speak without an address: a DHCP client, a host of its groups, and one that makes sure of an address of its
+ * own by ARP or ICMPv6 (RFC 5227, 2.1.1; RFC 4862, 5.4): who asked for another's would deny it to its holder.
+ */
+static bool may_be_unspecified(const struct dp_endpoints *endpoints, uint32_t zone, const uint8_t *mac,
+                               const struct dp_packet *p)
 {
+    union dp_address target;
+
     if (p->kind == DP_PACKET_ARP)
-        return p->arp_request;
-    return p->family == 4 ? p->protocol == DP_PROTO_UDP && p->source_port == 68 && p->destination_port == 67
-                          : p->protocol == DP_PROTO_ICMPV6 && p->icmp_class == DP_ICMP_CONTROL;
+        return p->arp_request && holds(endpoints, zone, mac, 4, &p->destination);
+    if (p->family == 4)
+        return p->protocol == DP_PROTO_UDP && p->source_port == 68 && p->destination_port == 67;
+    if (p->protocol != DP_PROTO_ICMPV6 || p->icmp_class != DP_ICMP_CONTROL)
+        return false;
+    /* Of one that the snap length has cut, nobody can say. */
+    if ((p->selector >> 8 & 0xff) != ND_SOLICIT || p->inside_captured < sizeof target)
+        return true;
+    memcpy(&target, p->inside, sizeof target);
+    return holds(endpoints, zone, mac, 6, &target);
 }
 
 /*
@@ -100,9 +113,11 @@ static bool by_instance(const struct dp_endpoints *endpoints, uint32_t zone, con
         if (mac && memcmp(p->inside, mac, 6) != 0 &&
             !dp_endpoints_is_virtual_mac(endpoints, zone, p->inside, 4, &p->source))
             return true;
-        return is_unspecified(p) ? !may_be_unspecified(p) : !dp_endpoints_is_held(endpoints, zone, 4, &p->source);
+        return is_unspecified(p) ? !may_be_unspecified(endpoints, zone, mac, p)
+                                 : !dp_endpoints_is_held(endpoints, zone, 4, &p->source);
     }
-    if (is_unspecified(p) ? !may_be_unspecified(p) : !holds(endpoints, zone, mac, p->family, &p->source))
+    if (is_unspecified(p) ? !may_be_unspecified(endpoints, zone, mac, p)
+                          : !holds(endpoints, zone, mac, p->family, &p->source))
         return true;
     return is_discovery(p) && discovery_spoofed(endpoints, zone, mac, p);
 }

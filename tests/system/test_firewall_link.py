@@ -113,13 +113,14 @@ def test_a_guest_sends_as_itself_only(site: Guarded) -> None:
 
 
 def test_who_has_no_address_yet_may_only_ask_by_arp(site: Guarded) -> None:
-    """Whether an address is free (RFC 5227): a reply, or any other operation, in the name of 0.0.0.0 is none."""
+    """Whether its own address is free (RFC 5227): a reply, or any other operation, in the name of 0.0.0.0 is no such
+    question, and one about another's address denies it to its holder."""
     with tapped(site.world, "eth0") as world, tapped(site.guest("b"), "eth-b") as guest:
-        for operation, passes in ((1, True), (2, False), (0, False), (3, False)):
+        for operation, about, passes in ((1, 2, True), (2, 2, False), (0, 2, False), (3, 2, False), (1, WORLD, False)):
             said = token()
-            arp = ARP(op=operation, hwsrc=mac(2), psrc="0.0.0.0", pdst=four(WORLD))
+            arp = ARP(op=operation, hwsrc=mac(2), psrc="0.0.0.0", pdst=four(about))
             guest.send(raw(Ether(src=mac(2), dst="ff:ff:ff:ff:ff:ff") / arp / said))
-            assert world.seen(said, 0.5 if passes else 0.15) is passes, f"operation {operation}"
+            assert world.seen(said, 0.5 if passes else 0.15) is passes, f"operation {operation} about {about}"
 
 
 def test_a_forged_sender_does_not_move_a_station(site: Guarded) -> None:

@@ -12,7 +12,7 @@ import pytest
 from dataplane import DataPlane, Policy, pcapng
 from dataplane.policy.schedule import load_changes
 from dataplane.replay import Summary
-from tests.property.frames import checksum, datagram, ethernet, packed, packet, query, tcp
+from tests.property.frames import checksum, datagram, ethernet, icmp, packed, packet, query, tcp
 
 A, B, C, ELB, GATEWAY, STRANGE = (f"02:00:00:00:00:{n:02x}" for n in (1, 2, 3, 0x64, 9, 0x77))
 VIRTUAL, BROADCAST, ALL_NODES = "00:00:5e:00:01:07", "ff:ff:ff:ff:ff:ff", "33:33:00:00:00:01"
@@ -143,6 +143,41 @@ def test_the_port_says_whose_a_frame_is(tmp_path: Path) -> None:
     ]
     assert {record["interface"] for record in records} == {None}
     assert summary.packets == len(frames)
+
+
+def test_an_instance_asks_whether_its_own_addresses_are_free(tmp_path: Path) -> None:
+    """SPEC 4.8, RFC 5227, RFC 4862 5.4: from 0.0.0.0 and ::, for what it has; for others' it would deny them these."""
+    with_ipv6 = POLICY.replace("addresses: [10.0.0.1]", 'addresses: [10.0.0.1, "fd00::1"]')
+    with_ipv6 = with_ipv6.replace("addresses: [10.0.0.2]", 'addresses: [10.0.0.2, "fd00::2"]')
+
+    def solicit(target: str, kind: int = 135) -> bytes:
+        group = "ff02::1:ff" + target[-2:].replace(":", "0") + ":1" if kind == 135 else "ff02::16"
+        rest = bytes(4) + (packed(target) if kind == 135 else b"")
+        body = packet("::", group, 58, icmp("::", group, kind, 0, rest), 255 if kind == 135 else 1)
+        return ethernet(A, ALL_NODES, body)
+
+    asked = [
+        *(
+            (arp("0.0.0.0", to, (A, BROADCAST)), to in ("10.0.0.1", "10.0.0.50"))
+            for to in ("10.0.0.1", "10.0.0.50", "10.0.0.2", "10.0.0.100", "10.0.0.77", "169.254.3.4")
+        ),
+        *(
+            (solicit(to), to in ("fd00::1", "fe80::ff:fe00:1"))
+            for to in ("fd00::1", "fe80::ff:fe00:1", "fd00::2", "fd00::77", "fe80::ff:fe00:2", "fe80::1")
+        ),
+        (solicit("", 143), True),
+        (arp("0.0.0.0", "10.0.0.1", (A, BROADCAST), operation=2), False),
+    ]
+    records = replay(tmp_path, pcap(tmp_path / "a.pcap", [frame for frame, _ in asked]), policy=with_ipv6, at="a")
+    own, others = (ALLOW, "a", "egress", "control"), (DENY, "a", "egress", "invalid", "spoofed")
+    assert [told(record) for record in records] == [own if free else others for _, free in asked]
+
+
+def test_who_asks_from_outside_whether_an_address_is_free_is_answered(tmp_path: Path) -> None:
+    """Who holds it must hear of it."""
+    frames = [arp("0.0.0.0", "10.0.0.1", (GATEWAY, BROADCAST))]
+    records = replay(tmp_path, pcap(tmp_path / "a.pcap", frames), at="a")
+    assert [told(record) for record in records] == [(ALLOW, "a", "ingress", "control")]
 
 
 def test_an_announcement_of_rarp_leaves_and_none_enters(tmp_path: Path) -> None:
