@@ -20,13 +20,31 @@ static bool made_from(const uint8_t *address, const uint8_t *mac)
            address[12] == 0xfe && address[13] == mac[3] && address[14] == mac[4] && address[15] == mac[5];
 }
 
-static bool holds(const struct dp_endpoints *endpoints, uint32_t zone, const uint8_t *mac, uint32_t family,
-                  const union dp_address *address)
+static bool is_link_local(const union dp_address *address)
 {
-    if (dp_endpoints_is_held(endpoints, zone, family, address))
-        return true;
-    return family == 6 && address->byte[0] == 0xfe && (address->byte[1] & 0xc0) == 0x80 &&
-           (!mac || made_from(address->byte, mac));
+    return address->byte[0] == 0xfe && (address->byte[1] & 0xc0) == 0x80;
+}
+
+/*
+ * Whether a link-local address that the policy does not list for `zone` is its own. Without a MAC of the policy it is
+ * the one made from the frame's, and nobody else's; a virtual MAC does not tell it: by that, VRRP's senders have it.
+ */
+static bool is_own_link_local(const struct dp_endpoints *endpoints, uint32_t zone, const uint8_t *mac,
+                              const struct dp_packet *p, const union dp_address *address)
+{
+    if (mac)
+        return made_from(address->byte, mac);
+    if (dp_endpoints_own(endpoints, 6, address, 0) != DP_NO_ZONE)
+        return false;
+    return !p->source_mac || made_from(address->byte, p->source_mac) ||
+           (p->protocol == DP_PROTO_VRRP && dp_endpoints_is_virtual_mac(endpoints, zone, p->source_mac, 0, NULL));
+}
+
+static bool holds(const struct dp_endpoints *endpoints, uint32_t zone, const uint8_t *mac, const struct dp_packet *p,
+                  uint32_t family, const union dp_address *address)
+{
+    return dp_endpoints_is_held(endpoints, zone, family, address) ||
+           (family == 6 && is_link_local(address) && is_own_link_local(endpoints, zone, mac, p, address));
 }
 
 /*
@@ -39,7 +57,7 @@ static bool may_be_unspecified(const struct dp_endpoints *endpoints, uint32_t zo
     union dp_address target;
 
     if (p->kind == DP_PACKET_ARP)
-        return p->arp_request && holds(endpoints, zone, mac, 4, &p->destination);
+        return p->arp_request && holds(endpoints, zone, mac, p, 4, &p->destination);
     if (p->family == 4)
         return p->protocol == DP_PROTO_UDP && p->source_port == 68 && p->destination_port == 67;
     if (p->protocol != DP_PROTO_ICMPV6 || p->icmp_class != DP_ICMP_CONTROL)
@@ -48,7 +66,7 @@ static bool may_be_unspecified(const struct dp_endpoints *endpoints, uint32_t zo
     if ((p->selector >> 8 & 0xff) != ND_SOLICIT || p->inside_captured < sizeof target)
         return true;
     memcpy(&target, p->inside, sizeof target);
-    return holds(endpoints, zone, mac, 6, &target);
+    return holds(endpoints, zone, mac, p, 6, &target);
 }
 
 /*
@@ -89,7 +107,7 @@ static bool discovery_spoofed(const struct dp_endpoints *endpoints, uint32_t zon
         if (p->inside_captured < 16)
             return true;
         memcpy(&target, p->inside, 16);
-        if (!holds(endpoints, zone, mac, 6, &target))
+        if (!holds(endpoints, zone, mac, p, 6, &target))
             return true;
     }
     return mac && names_other_mac(endpoints, zone, p, type == ND_SOLICIT || type == ND_ADVERT ? 16 : 0, mac,
@@ -117,7 +135,7 @@ static bool by_instance(const struct dp_endpoints *endpoints, uint32_t zone, con
                                  : !dp_endpoints_is_held(endpoints, zone, 4, &p->source);
     }
     if (is_unspecified(p) ? !may_be_unspecified(endpoints, zone, mac, p)
-                          : !holds(endpoints, zone, mac, p->family, &p->source))
+                          : !holds(endpoints, zone, mac, p, p->family, &p->source))
         return true;
     return is_discovery(p) && discovery_spoofed(endpoints, zone, mac, p);
 }
@@ -186,8 +204,7 @@ static bool is_served(const struct dp_endpoints *endpoints, const struct dp_plac
         return false;
     if (is_balancers(endpoints, place, family, address))
         return true;
-    if (family == 6 && address->byte[0] == 0xfe && (address->byte[1] & 0xc0) == 0x80 && address->byte[11] == 0xff &&
-        address->byte[12] == 0xfe) {
+    if (family == 6 && is_link_local(address) && address->byte[11] == 0xff && address->byte[12] == 0xfe) {
         const uint8_t *a = address->byte;
         uint8_t mac[6] = {a[8] ^ 2, a[9], a[10], a[13], a[14], a[15]};
 

@@ -234,6 +234,39 @@ def test_an_instance_without_a_mac_is_known_by_where_its_address_was(tmp_path: P
     ]
 
 
+def test_an_instance_without_a_mac_has_the_link_local_address_of_its_frames(tmp_path: Path) -> None:
+    """SPEC 4.8, anti-spoofing: no other, in what it sends, solicits or advertises; least of all another instance's."""
+    own, gateways, of_b, every = "fe80::ff:fe00:3", "fe80::ff:fe00:9", "fe80::ff:fe00:2", "ff02::1"
+    to_all = (C, ALL_NODES)
+
+    def advert(source: str, target: str) -> bytes:
+        option = b"\2\1" + bytes.fromhex(C.replace(":", ""))
+        message = icmp(source, every, 136, 0, bytes.fromhex("20000000") + packed(target) + option)
+        return ethernet(*to_all, packet(source, every, 58, message, 255))
+
+    frames: list[Seen] = [
+        (frame, TAP_C, True)
+        for frame in (
+            advert(own, own),
+            advert(gateways, gateways),
+            advert(own, gateways),
+            advert("fe80::9", "fe80::9"),  # made from no MAC
+            udp(of_b, every, 5000, to_all),
+            udp(gateways, every, 5000, to_all),
+            udp(own, every, 5000, to_all),
+        )
+    ]
+    policy = POLICY.replace("{id: out, direction: egress}", "{id: out, direction: egress, ethertype: IPv6}")
+    spoofed = (DENY, "c", "egress", "invalid", "spoofed")
+    assert [
+        told(record) for record in replay(tmp_path, capture(tmp_path / "c.pcapng", frames, *ALL), policy=policy)
+    ] == [
+        (ALLOW, "c", "egress", "control"),
+        *[spoofed] * 5,
+        (ALLOW, "c", "egress", "rule"),
+    ]
+
+
 def test_a_virtual_mac_is_who_shows_to_have_it(tmp_path: Path) -> None:
     """VRRP: the holder advertises from its own address; the other one's advertisements come by the same MAC."""
 
