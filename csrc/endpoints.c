@@ -552,6 +552,14 @@ bool dp_endpoints_is_balancer(const struct dp_endpoints *e, uint32_t zone, uint3
     return false;
 }
 
+bool dp_endpoints_is_balancer_mac(const struct dp_endpoints *e, const uint8_t *mac)
+{
+    for (uint32_t i = 0; i < e->n_balancer_macs; i++)
+        if (memcmp(e->macs[i].mac, mac, 6) == 0)
+            return true;
+    return false;
+}
+
 uint32_t dp_endpoints_balancer_at_port(const struct dp_endpoints *e, uint32_t family, const union dp_address *address)
 {
     for (uint32_t i = 0; i < e->n_balancers; i++)

@@ -73,6 +73,9 @@ bool dp_endpoints_has_balancers(const struct dp_endpoints *endpoints);
  */
 bool dp_endpoints_is_balancer(const struct dp_endpoints *endpoints, uint32_t zone, uint32_t family,
                               const union dp_address *address, const uint8_t *mac, bool portless);
+/* Whether the MAC is that of a load balancer, with a port of its own or without. */
+bool dp_endpoints_is_balancer_mac(const struct dp_endpoints *endpoints, const uint8_t *mac);
+
 /* The load balancer with a port of its own that has the address, 0 for none. */
 uint32_t dp_endpoints_balancer_at_port(const struct dp_endpoints *endpoints, uint32_t family,
                                        const union dp_address *address);

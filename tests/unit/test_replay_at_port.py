@@ -234,6 +234,18 @@ def test_an_instance_without_a_mac_is_known_by_where_its_address_was(tmp_path: P
     ]
 
 
+def test_an_instance_without_a_mac_is_no_balancer(tmp_path: Path) -> None:
+    """SPEC 3.5, anti-spoofing: a balancer without a port is known by its MAC, which is no instance's."""
+    portless = POLICY.replace(",\n     interface: elb0", "")
+    assert portless != POLICY
+    frames: list[Seen] = [(udp("10.0.0.3", "10.0.0.1", 22, (sender, A)), 0, True) for sender in (C, ELB)]
+    path = capture(tmp_path / "c.pcapng", frames, ("tap-c", ""), ("tap-a", ""))
+    assert [told(record) for record in replay(tmp_path, path, policy=portless)] == [
+        (DENY, "c", "egress", "rule", "a", "ingress", "no-rule-matched"),
+        (DENY, "c", "egress", "invalid", "spoofed"),
+    ]
+
+
 def test_an_instance_without_a_mac_has_the_link_local_address_of_its_frames(tmp_path: Path) -> None:
     """SPEC 4.8, anti-spoofing: no other, in what it sends, solicits or advertises; least of all another instance's."""
     own, gateways, of_b, every = "fe80::ff:fe00:3", "fe80::ff:fe00:9", "fe80::ff:fe00:2", "ff02::1"
