@@ -70,7 +70,7 @@ def check_outputs(
     `outputs` are paths by the option that names them; ``-`` is standard output, which is also looked at where `stdout`
     says that something is printed there. ``-`` among `inputs` is standard input.
     """
-    read = {key: str(path) for path in inputs if (key := _identity(0 if path == "-" else path))}
+    read = {key: str(path) for path in inputs if (key := _identity(0 if str(path) == "-" else path))}
     written: dict[tuple[object, ...], str] = {}
     if stdout and (key := _identity(1)) in read:
         raise OutputError(f"standard output is the file {read[key]}, which is read: name another file")

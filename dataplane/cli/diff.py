@@ -8,12 +8,12 @@ import signal
 import sys
 from contextlib import ExitStack
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, NoReturn, TextIO
+from typing import TYPE_CHECKING, Annotated, TextIO
 
 import typer
 
 from dataplane.cli.inputs import refuse_standard_input_twice
-from dataplane.cli.output import leave, reader_may_leave, say
+from dataplane.cli.output import leave, reader_may_leave, refuse, say
 
 if TYPE_CHECKING:
     from dataplane.insight.diff import Difference, Judgement
@@ -71,13 +71,13 @@ def diff(
                 schedule = load_changes(changes, before)
             found = difference_of(before, after, paths, schedule, at=at)
         except (PolicyError, ChangeError, ModuleNotFoundError) as error:
-            _refuse(str(error))
+            refuse(str(error))
         except UnknownInstanceError as error:
-            _refuse(f"--at: {error}")
+            refuse(f"--at: {error}")
         except CaptureError as error:
-            _refuse(str(error), EXIT_CAPTURE)
+            refuse(str(error), EXIT_CAPTURE)
         except OSError as error:
-            _refuse(f"{error.filename}: {error.strerror}")
+            refuse(f"{error.filename}: {error.strerror}")
         with reader_may_leave():
             if as_json:
                 typer.echo(json.dumps(found.to_dict(), indent=2))
@@ -102,13 +102,6 @@ def _loaded(*paths: Path) -> list[Policy]:
     if mistakes:
         raise PolicyError(mistakes)
     return policies
-
-
-def _refuse(text: str, status: int = EXIT_USAGE) -> NoReturn:
-    # A policy's mistakes are a line each.
-    for line in text.splitlines():
-        say(line, err=True)
-    raise typer.Exit(status)
 
 
 def _print(found: Difference, stream: TextIO, top: int) -> None:

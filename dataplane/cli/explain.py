@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Annotated, NoReturn
 import typer
 
 from dataplane.cli.inputs import refuse_standard_input_twice
-from dataplane.cli.output import leave, reader_may_leave, say
+from dataplane.cli.output import leave, reader_may_leave, refuse, say
 
 if TYPE_CHECKING:
     from dataplane.insight.judged import NoSuchPacketError
@@ -67,7 +67,7 @@ def explain(
         signal.signal(signal.SIGINT, signal.SIG_DFL)
     refuse_standard_input_twice([policy, *what, changes])
     if packet is not None and any(" > " in name and not Path(name).exists() for name in what):
-        _refuse("--packet is the number of a packet in captures: a packet that is written out takes none")
+        refuse("--packet is the number of a packet in captures: a packet that is written out takes none")
     if packet is None:
         _refuse_captures(what, changes, at)
     with ExitStack() as stack:
@@ -85,15 +85,15 @@ def explain(
                     schedule = load_changes(changes, loaded)
             explanation = explanation_of(Replayed(loaded, paths, schedule, at), packet or 1)
         except (PacketTextError, PolicyError, ChangeError, ModuleNotFoundError) as error:
-            _refuse(str(error))
+            refuse(str(error))
         except NoSuchPacketError as error:
             _refuse_number(error, packet or 1)
         except UnknownInstanceError as error:
-            _refuse(f"--at: {error}")
+            refuse(f"--at: {error}")
         except CaptureError as error:
-            _refuse(str(error), EXIT_CAPTURE)
+            refuse(str(error), EXIT_CAPTURE)
         except OSError as error:
-            _refuse(f"{error.filename}: {error.strerror}")
+            refuse(f"{error.filename}: {error.strerror}")
         with reader_may_leave():
             if as_json:
                 typer.echo(json.dumps(explanation.to_dict(), indent=2))
@@ -104,29 +104,22 @@ def explain(
     leave(0)
 
 
-def _refuse(text: str, status: int = EXIT_USAGE) -> NoReturn:
-    # A policy's mistakes are a line each.
-    for line in text.splitlines():
-        say(line, err=True)
-    raise typer.Exit(status)
-
-
 def _refuse_captures(what: Sequence[str], changes: Path | None, at: str | None) -> None:
     """Captures need the number of a packet, and changes and a port need captures."""
     for name in what:
         if name == "-" or Path(name).exists():
-            _refuse(f"{name}: which packet of it? Give its number, as --packet 12")
+            refuse(f"{name}: which packet of it? Give its number, as --packet 12")
     if at is not None:
-        _refuse(f"--at {at} goes with captures: name them, and the number of a packet with --packet")
+        refuse(f"--at {at} goes with captures: name them, and the number of a packet with --packet")
     if changes:
-        _refuse(f"{changes}: --changes goes with captures: name them, and the number of a packet with --packet")
+        refuse(f"{changes}: --changes goes with captures: name them, and the number of a packet with --packet")
 
 
 def _refuse_number(error: NoSuchPacketError, packet: int) -> NoReturn:
     for capture in error.faults:
         say(f"{capture.name}: {capture.words}", err=True)
     have = "1 packet" if error.packets == 1 else f"{error.packets:,} packets"
-    _refuse(
+    refuse(
         f"--packet {packet}: the captures have {have}: give a number from 1 to {error.packets}"
         if error.packets
         else f"--packet {packet}: the captures have no packet",

@@ -5,11 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from pathlib import Path
 
-import typer
-
-from dataplane.cli.output import say
-
-EXIT_USAGE = 2
+from dataplane.cli.output import refuse
 
 
 def refuse_standard_input_twice(names: Iterable[str | Path | None]) -> None:
@@ -18,5 +14,4 @@ def refuse_standard_input_twice(names: Iterable[str | Path | None]) -> None:
     None stands for an option that is not given.
     """
     if sum(str(name) == "-" for name in names) > 1:
-        say("-: standard input can be read only once: name it once", err=True)
-        raise typer.Exit(EXIT_USAGE)
+        refuse("-: standard input can be read only once: name it once")

@@ -11,7 +11,7 @@ from typing import Annotated
 
 import typer
 
-from dataplane.cli.output import say
+from dataplane.cli.output import refuse, say
 from dataplane.interchange import Format
 
 EXIT_LEFT_OUT, EXIT_USAGE = 1, 2
@@ -55,11 +55,11 @@ def import_(
     try:
         data = sys.stdin.buffer.read() if file == "-" else Path(file).read_bytes()
     except OSError as error:
-        _fail(f"{file}: it cannot be read: {error.strerror}")
+        refuse(f"{file}: it cannot be read: {error.strerror}")
     try:
         text, left_out = imported(format_name, data)
     except FormatError as error:
-        _fail(f"{'<stdin>' if file == '-' else file}: {error}")
+        refuse(f"{'<stdin>' if file == '-' else file}: {error}")
     if "security_groups:" not in text:
         say("no security group is in it: the policy is empty", err=True)
     _give(text, left_out, output, as_json=as_json)
@@ -99,7 +99,7 @@ def _check_output(output: str | None, source: str, *, force: bool) -> None:
     try:
         check_outputs({"--output": output}, [source], force=force)
     except OutputError as error:
-        _fail(str(error))
+        refuse(str(error))
 
 
 def _give(text: str, left_out: list[str], output: str | None, *, as_json: bool) -> None:
@@ -118,11 +118,6 @@ def _give(text: str, left_out: list[str], output: str | None, *, as_json: bool) 
                 file.write(text.encode())
             made.keep()
         except OSError as error:
-            _fail(f"{output}: it cannot be written: {error.strerror}")
+            refuse(f"{output}: it cannot be written: {error.strerror}")
     if left_out:
         raise typer.Exit(EXIT_LEFT_OUT)
-
-
-def _fail(sentence: str) -> None:
-    say(sentence, err=True)
-    raise typer.Exit(EXIT_USAGE)

@@ -6,11 +6,11 @@ import gc
 import signal
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, NoReturn
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from dataplane.cli.output import leave, reader_may_leave, say
+from dataplane.cli.output import leave, reader_may_leave, refuse, say
 
 if TYPE_CHECKING:
     from dataplane.insight.learn import Learned
@@ -61,24 +61,24 @@ def learn(
         signal.signal(signal.SIGINT, signal.SIG_DFL)
     file = None if output in (None, "-", "/dev/stdout") else output
     if as_json and output is not None and file is None:
-        _refuse("-: --json and -o would both write to standard output: name a file, or leave -o out")
+        refuse("-: --json and -o would both write to standard output: name a file, or leave -o out")
     try:
         paths, passed = captures_of(captures)
         for sentence in passed:
             say(sentence, err=True)
         for path in paths:
             if path == "-" or (not Path(path).is_file() and Path(path).exists()):
-                _refuse(f"{path}: captures are read several times: name regular files")
+                refuse(f"{path}: captures are read several times: name regular files")
         check_outputs({"-o": file}, [instances, *paths], force=force)
         policy = _instances(instances)
         learned = learned_from(policy, paths)
         written = OutputFile(file) if file else None
     except (PolicyError, OutputError) as error:
-        _refuse(str(error))
+        refuse(str(error))
     except CaptureError as error:
-        _refuse(str(error), EXIT_CAPTURE)
+        refuse(str(error), EXIT_CAPTURE)
     except OSError as error:
-        _refuse(f"{error.filename}: {error.strerror}")
+        refuse(f"{error.filename}: {error.strerror}")
     text = as_yaml(learned.document)
     if written:
         try:
@@ -87,7 +87,7 @@ def learn(
             written.keep()
         except OSError as error:
             written.discard()
-            _refuse(f"{file}: {error.strerror}: the policy could not be written")
+            refuse(f"{file}: {error.strerror}: the policy could not be written")
     with reader_may_leave():
         if as_json:
             _print_json(learned)
@@ -119,9 +119,3 @@ def _conclude(learned: Learned) -> int:
     for capture in learned.summary.faults:
         say(f"{capture.name}: {capture.words}", err=True)
     return EXIT_CAPTURE if learned.summary.faults else 0
-
-
-def _refuse(text: str, status: int = EXIT_USAGE) -> NoReturn:
-    for line in text.splitlines():
-        say(line, err=True)
-    raise typer.Exit(status)

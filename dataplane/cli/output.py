@@ -19,7 +19,7 @@ import typer
 
 from dataplane.terminal import printable, printable_lines
 
-EXIT_UNWRITABLE = 2
+EXIT_USAGE = EXIT_UNWRITABLE = 2
 _STDIN, _STDOUT, _STDERR = 0, 1, 2
 
 
@@ -95,6 +95,13 @@ def guard() -> None:
 def say(line: str, *, err: bool = False) -> None:
     """Prints one line for people, on standard error if `err`: a name with a line feed in it begins no other."""
     typer.echo(printable(line), err=err)
+
+
+def refuse(text: str, status: int = EXIT_USAGE) -> NoReturn:
+    """Ends the command with sentences on standard error, a line each, and an exit status (SPEC 7)."""
+    for line in text.splitlines():
+        say(line, err=True)
+    raise typer.Exit(status)
 
 
 def flush() -> None:

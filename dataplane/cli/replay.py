@@ -8,13 +8,13 @@ import signal
 import sys
 from contextlib import ExitStack
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, NoReturn
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from dataplane.cli.inputs import refuse_standard_input_twice
 from dataplane.cli.interrupt import Interrupt
-from dataplane.cli.output import leave, reader_may_leave, say
+from dataplane.cli.output import leave, reader_may_leave, refuse, say
 from dataplane.terminal import console
 
 if TYPE_CHECKING:
@@ -96,7 +96,7 @@ def replay(
     named |= {f"--{key}": path for key, path in frames.items()}
     printed = [option for option, name in named.items() if name == "-"]
     if len(printed) > 1:
-        _refuse(f"-: {printed[0]} and {printed[1]} would both write to standard output: name a file for one of them")
+        refuse(f"-: {printed[0]} and {printed[1]} would both write to standard output: name a file for one of them")
     refuse_standard_input_twice([policy, *captures, changes, expect])
     # Until something is written, Ctrl-C ends the process here and now.
     if signal.getsignal(signal.SIGINT) is not signal.SIG_IGN:
@@ -130,13 +130,13 @@ def replay(
             )
             opened.wake_by(interrupt.ask(opened.stop))
         except (PolicyError, ChangeError, OutputError, ModuleNotFoundError) as error:
-            _refuse(str(error))
+            refuse(str(error))
         except UnknownInstanceError as error:
-            _refuse(f"--at: {error}")
+            refuse(f"--at: {error}")
         except CaptureError as error:
-            _refuse(str(error), EXIT_CAPTURE)
+            refuse(str(error), EXIT_CAPTURE)
         except OSError as error:
-            _refuse(f"{error.filename}: {error.strerror}")
+            refuse(f"{error.filename}: {error.strerror}")
         try:
             summary = run.run(top=top)
             if coverage and covered:
@@ -147,7 +147,7 @@ def replay(
         except OSError as error:
             name = error.filename or verdicts or flows
             what = {coverage: "coverage", flows: "flows", verdicts: "verdicts"}.get(name, "frames")
-            _refuse(f"{name}: {error.strerror}: the {what} could not be written")
+            refuse(f"{name}: {error.strerror}: the {what} could not be written")
     with reader_may_leave():
         _print_summary(summary, as_json=as_json, to_stderr=bool(printed), top=top)
     status = _conclude(summary, expectations)
@@ -209,13 +209,6 @@ def _load_expectations(path: Path) -> Expectations:
     from dataplane.replay.expectations import Expectations
 
     return Expectations.load(path)
-
-
-def _refuse(text: str, status: int = EXIT_USAGE) -> NoReturn:
-    # A policy's mistakes are a line each.
-    for line in text.splitlines():
-        say(line, err=True)
-    raise typer.Exit(status)
 
 
 def _progress(stack: ExitStack, captures: Captures) -> Callable[[], None] | None:

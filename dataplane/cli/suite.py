@@ -6,11 +6,11 @@ import json
 import sys
 from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, NoReturn
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from dataplane.cli.output import say
+from dataplane.cli.output import refuse, say
 
 if TYPE_CHECKING:
     from dataplane.insight.suite import Result
@@ -57,11 +57,11 @@ def _check_paths(paths: Sequence[str], junit: str | None) -> None:
 
     for path in paths:
         if not Path(path).exists():
-            _refuse(f"{path}: there is no such file or folder: name files *.test.yaml, or folders of them")
+            refuse(f"{path}: there is no such file or folder: name files *.test.yaml, or folders of them")
     try:
         check_outputs({"--junit": junit}, paths)
     except OutputError as error:
-        _refuse(str(error))
+        refuse(str(error))
     if junit:
         _junit_library()
 
@@ -117,7 +117,7 @@ def _junit_library() -> None:
     try:
         import junitparser  # noqa: F401
     except ModuleNotFoundError:
-        _refuse(f"--junit needs junitparser: {how_to_install('test')}")
+        refuse(f"--junit needs junitparser: {how_to_install('test')}")
 
 
 def _write_junit(results: Iterable[Result], path: str) -> None:
@@ -143,7 +143,7 @@ def _write_junit(results: Iterable[Result], path: str) -> None:
         report.write(file_made.path, pretty=True)
         file_made.keep()
     except OSError as error:
-        _refuse(f"{path}: it cannot be written: {error.strerror}")
+        refuse(f"{path}: it cannot be written: {error.strerror}")
 
 
 def _changes(paths: Sequence[str]) -> Iterable[object]:
@@ -153,12 +153,7 @@ def _changes(paths: Sequence[str]) -> Iterable[object]:
     try:
         from watchfiles import watch
     except ModuleNotFoundError:
-        _refuse(f"--watch needs watchfiles: {how_to_install('test')}")
+        refuse(f"--watch needs watchfiles: {how_to_install('test')}")
     folders = {str(path if path.is_dir() else path.parent) for path in map(Path, paths)}
     sys.stdout.flush()
     return watch(*sorted(folders), raise_interrupt=False)
-
-
-def _refuse(sentence: str) -> NoReturn:
-    say(sentence, err=True)
-    raise typer.Exit(EXIT_USAGE)

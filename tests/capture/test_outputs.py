@@ -32,8 +32,8 @@ def folder(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def run(folder: Path, *arguments: str, **options: object) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-m", "dataplane", "replay", "p.yaml", *arguments]
+def run(folder: Path, *arguments: str, policy: str = "p.yaml", **options: object) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "dataplane", "replay", policy, *arguments]
     environment = {**os.environ, "PYTHONPATH": str(ROOT)}
     return subprocess.run(  # type: ignore[call-overload,no-any-return]
         command, cwd=folder, env=environment, capture_output=True, text=True, check=False, timeout=60, **options
@@ -108,6 +108,9 @@ def test_standard_input_and_output_are_files_too(folder: Path) -> None:
     before = contents(folder)
     with open(folder / "x.pcap", "rb") as stdin:
         assert run(folder, "-", "--verdicts", "x.pcap", "--force", stdin=stdin).returncode == 2
+    with open(folder / "p.yaml", "rb") as stdin:
+        done = run(folder, "x.pcap", "--verdicts", "p.yaml", "--force", policy="-", stdin=stdin)
+        assert (done.returncode, "would overwrite -" in done.stderr) == (2, True), done.stderr
     with open(folder / "x.pcap", "ab") as stdout:
         command = [sys.executable, "-m", "dataplane", "replay", "p.yaml", "x.pcap"]
         environment = {**os.environ, "PYTHONPATH": str(ROOT)}
