@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from dataplane.insight.diff import Difference, Judgement
     from dataplane.policy import Policy
 
-EXIT_CHANGED, EXIT_USAGE, EXIT_CAPTURE = 1, 2, 3
+EXIT_CHANGED, EXIT_CAPTURE = 1, 3
 
 
 def diff(

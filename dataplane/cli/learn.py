@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from dataplane.insight.learn import Learned
     from dataplane.policy.model import Policy
 
-EXIT_USAGE, EXIT_CAPTURE = 2, 3
+EXIT_CAPTURE = 3
 
 
 def learn(

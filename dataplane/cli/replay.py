@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from dataplane.replay.expectations import Expectations
 
 _STDOUT = ("/dev/stdout", "/dev/fd/1", "/proc/self/fd/1")
-EXIT_EXPECTATION, EXIT_USAGE, EXIT_CAPTURE = 1, 2, 3
+EXIT_EXPECTATION, EXIT_CAPTURE = 1, 3
 
 
 def replay(

@@ -19,9 +19,12 @@ def imported(format_name: Format, data: bytes) -> tuple[str, list[str]]:
     reader = import_module(f"dataplane.interchange.{format_name}")
     try:
         reader.read(value, draft)
-    except (KeyError, TypeError, AttributeError, ValueError, IndexError) as error:
+    except (KeyError, TypeError, AttributeError, ValueError, IndexError, OverflowError) as error:
         if isinstance(error, FormatError):
             raise
-        what = f"the field {error} is missing" if isinstance(error, KeyError) else str(error)
+        # Python's own words about a value of another kind tell nobody which one.
+        what = "a value in it is not of the kind that it should be"
+        if isinstance(error, KeyError):
+            what = f"the field {error} is missing"
         raise FormatError(f"it is no document of {format_name}: {what}") from None
     return draft.finish(), draft.left_out

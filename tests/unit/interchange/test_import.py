@@ -430,6 +430,24 @@ def test_what_is_no_such_document_is_refused_in_one_sentence(of: Format, value: 
         imported(of, json.dumps(value).encode())
 
 
+@pytest.mark.parametrize(
+    ("of", "text"),
+    [
+        (
+            "aws",
+            '{"SecurityGroups": [{"GroupId": "g", "IpPermissions": [{"IpProtocol": "tcp", "FromPort": 1e400,'
+            ' "IpRanges": [{"CidrIp": "10.0.0.0/8"}]}]}]}',
+        ),
+        ("aws", '{"SecurityGroups": [{"GroupId": "g", "IpPermissions": "x"}]}'),
+        ("openstack", '[["r1"]]'),
+        ("terraform", '{"resources": [[]]}'),
+    ],
+)
+def test_a_value_of_another_kind_is_told_without_words_of_python(of: str, text: str) -> None:
+    with pytest.raises(FormatError, match=rf"\Ait is no document of {of}: a value in it is not of the kind"):
+        imported(Format(of), text.encode())
+
+
 def test_a_document_without_groups_is_said_to_be_empty(tmp_path: Path) -> None:
     (tmp_path / "empty.json").write_text('{"SecurityGroups": []}')
     done = run("import", "aws", str(tmp_path / "empty.json"))
