@@ -15,7 +15,8 @@ from dataplane.terminal import console as terminal
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from dataplane.insight.explain import ExplainedCheck, Explanation
+    from dataplane.insight.explain import Explanation
+    from dataplane.insight.explained import ExplainedCheck
     from dataplane.policy.model import Policy
 
 _COLOURS = {"allow": "bold green", "deny": "bold red", "bypass": "bold yellow"}

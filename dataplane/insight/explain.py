@@ -13,46 +13,16 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
-from dataplane.insight.judged import ConnectionHistory, Judged, Replayed
+from dataplane.insight.explained import ExplainedCheck
+from dataplane.insight.judged import Judged, Replayed
 from dataplane.insight.packet_text import Packet, as_capture_bytes
 from dataplane.insight.remedies import Remedy, remedies
-from dataplane.insight.rules_tried import GroupTried, Question, groups_tried
-from dataplane.insight.same_flow import Earlier, earlier, first_fragment, is_later_fragment
+from dataplane.insight.rules_tried import Question, groups_tried
+from dataplane.insight.same_flow import earlier, first_fragment, is_later_fragment
 from dataplane.verdict import Check
 
 #: What the rules have decided, or would have if the table had had room.
 _ASKED = ("rule", "no-rule-matched", "table-full")
-
-
-@dataclass(frozen=True, slots=True)
-class ExplainedCheck:
-    """A check, the connection that the packet belongs to, and the groups that were tried for it.
-
-    `groups` is empty where the rules were not asked; `question` is what they were asked then. `earlier` is a packet of
-    the flow from which a connection should have come, where the want of one is why it was denied.
-    """
-
-    check: Check
-    connection: ConnectionHistory | None
-    groups: tuple[GroupTried, ...]
-    question: Question | None
-    earlier: Earlier | None = None
-
-    def to_dict(self) -> dict[str, Any]:
-        """As JSON values (SPEC 8.3)."""
-        check = self.check
-        return {
-            "instance": check.instance,
-            "direction": check.direction,
-            "verdict": check.verdict,
-            "state": check.state,
-            "reason": check.reason,
-            "cause": check.cause,
-            "rule": check.rule,
-            "security_group": check.security_group,
-            "connection": self.connection.to_dict() if self.connection else None,
-            "groups": [group.to_dict() for group in self.groups],
-        }
 
 
 @dataclass(frozen=True, slots=True)

@@ -21,7 +21,7 @@ from dataplane.policy.mistakes import ChangeError, PolicyError
 from dataplane.policy.schedule import TimedChange
 
 if TYPE_CHECKING:
-    from dataplane.insight.explain import ExplainedCheck
+    from dataplane.insight.explained import ExplainedCheck
     from dataplane.insight.judged import ConnectionHistory, Judged, Replayed
     from dataplane.policy.changes import Change
     from dataplane.policy.model import Policy
