@@ -12,14 +12,14 @@ from typing import TYPE_CHECKING, Annotated, TextIO
 
 import typer
 
-from dataplane.cli.inputs import refuse_standard_input_twice
-from dataplane.cli.output import leave, reader_may_leave, refuse, say
+from dataplane.cli.inputs import EXIT_CAPTURE, mistakes_refused, refuse_standard_input_twice
+from dataplane.cli.output import leave, reader_may_leave, say
 
 if TYPE_CHECKING:
     from dataplane.insight.diff import Difference, Judgement
     from dataplane.policy import Policy
 
-EXIT_CHANGED, EXIT_CAPTURE = 1, 3
+EXIT_CHANGED = 1
 
 
 def diff(
@@ -53,15 +53,12 @@ def diff(
     gc.disable()
     from dataplane.cli.repeatable import repeatable
     from dataplane.insight.diff import diff as difference_of
-    from dataplane.policy.mistakes import ChangeError, PolicyError
-    from dataplane.replay import CaptureError
-    from dataplane.replay.ports import UnknownInstanceError
 
     if signal.getsignal(signal.SIGINT) is not signal.SIG_IGN:
         signal.signal(signal.SIGINT, signal.SIG_DFL)
     refuse_standard_input_twice([old, new, *captures, changes])
     with ExitStack() as stack:
-        try:
+        with mistakes_refused():
             before, after = _loaded(old, new)
             paths = stack.enter_context(repeatable(captures))
             schedule = []
@@ -70,14 +67,6 @@ def diff(
 
                 schedule = load_changes(changes, before)
             found = difference_of(before, after, paths, schedule, at=at)
-        except (PolicyError, ChangeError, ModuleNotFoundError) as error:
-            refuse(str(error))
-        except UnknownInstanceError as error:
-            refuse(f"--at: {error}")
-        except CaptureError as error:
-            refuse(str(error), EXIT_CAPTURE)
-        except OSError as error:
-            refuse(f"{error.filename}: {error.strerror}")
         with reader_may_leave():
             if as_json:
                 typer.echo(json.dumps(found.to_dict(), indent=2))

@@ -13,13 +13,13 @@ from typing import TYPE_CHECKING, Annotated, NoReturn
 
 import typer
 
-from dataplane.cli.inputs import refuse_standard_input_twice
+from dataplane.cli.inputs import EXIT_CAPTURE, mistakes_refused, refuse_standard_input_twice
 from dataplane.cli.output import leave, reader_may_leave, refuse, say
 
 if TYPE_CHECKING:
     from dataplane.insight.judged import NoSuchPacketError
 
-EXIT_USAGE, EXIT_CAPTURE = 2, 3
+EXIT_USAGE = 2
 
 
 def explain(
@@ -58,10 +58,7 @@ def explain(
     from dataplane.insight.explain import explain as explanation_of
     from dataplane.insight.judged import NoSuchPacketError, Replayed
     from dataplane.insight.packet_text import PacketTextError, parse_packet
-    from dataplane.policy.mistakes import ChangeError, PolicyError
     from dataplane.policy.model import Policy
-    from dataplane.replay import CaptureError
-    from dataplane.replay.ports import UnknownInstanceError
 
     if signal.getsignal(signal.SIGINT) is not signal.SIG_IGN:
         signal.signal(signal.SIGINT, signal.SIG_DFL)
@@ -71,7 +68,7 @@ def explain(
     if packet is None:
         _refuse_captures(what, changes, at)
     with ExitStack() as stack:
-        try:
+        with mistakes_refused(PacketTextError):
             if packet is None:
                 written = parse_packet(" ".join(what))
                 paths = [stack.enter_context(as_capture([written], [0]))]
@@ -83,17 +80,10 @@ def explain(
                     from dataplane.policy.schedule import load_changes
 
                     schedule = load_changes(changes, loaded)
-            explanation = explanation_of(Replayed(loaded, paths, schedule, at), packet or 1)
-        except (PacketTextError, PolicyError, ChangeError, ModuleNotFoundError) as error:
-            refuse(str(error))
-        except NoSuchPacketError as error:
-            _refuse_number(error, packet or 1)
-        except UnknownInstanceError as error:
-            refuse(f"--at: {error}")
-        except CaptureError as error:
-            refuse(str(error), EXIT_CAPTURE)
-        except OSError as error:
-            refuse(f"{error.filename}: {error.strerror}")
+            try:
+                explanation = explanation_of(Replayed(loaded, paths, schedule, at), packet or 1)
+            except NoSuchPacketError as error:
+                _refuse_number(error, packet or 1)
         with reader_may_leave():
             if as_json:
                 typer.echo(json.dumps(explanation.to_dict(), indent=2))

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from dataplane.cli.output import refuse
+
+EXIT_CAPTURE = 3
 
 
 def refuse_standard_input_twice(names: Iterable[str | Path | None]) -> None:
@@ -15,3 +18,26 @@ def refuse_standard_input_twice(names: Iterable[str | Path | None]) -> None:
     """
     if sum(str(name) == "-" for name in names) > 1:
         refuse("-: standard input can be read only once: name it once")
+
+
+@contextmanager
+def mistakes_refused(*also: type[Exception]) -> Iterator[None]:
+    """Ends the command in sentences where what it reads cannot be taken: 3 for a capture, 2 for all else (SPEC 7).
+
+    `also` are errors besides those of policies, changes, captures and files, whose text is the sentence.
+    """
+    from dataplane.policy.mistakes import ChangeError, PolicyError
+    from dataplane.replay import CaptureError
+    from dataplane.replay.ports import UnknownInstanceError
+
+    refused: tuple[type[Exception], ...] = (PolicyError, ChangeError, ModuleNotFoundError, *also)
+    try:
+        yield
+    except refused as error:
+        refuse(str(error))
+    except UnknownInstanceError as error:
+        refuse(f"--at: {error}")
+    except CaptureError as error:
+        refuse(str(error), EXIT_CAPTURE)
+    except OSError as error:
+        refuse(f"{error.filename}: {error.strerror}")

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from dataplane.cli.inputs import refuse_standard_input_twice
+from dataplane.cli.inputs import EXIT_CAPTURE, mistakes_refused, refuse_standard_input_twice
 from dataplane.cli.interrupt import Interrupt
 from dataplane.cli.output import leave, reader_may_leave, refuse, say
 from dataplane.terminal import console
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from dataplane.replay.expectations import Expectations
 
 _STDOUT = ("/dev/stdout", "/dev/fd/1", "/proc/self/fd/1")
-EXIT_EXPECTATION, EXIT_CAPTURE = 1, 3
+EXIT_EXPECTATION = 1
 
 
 def replay(
@@ -83,12 +83,10 @@ def replay(
     gc.disable()
     from dataplane.engine import Engine
     from dataplane.outputs import OutputError, check_outputs
-    from dataplane.policy.mistakes import ChangeError, PolicyError
     from dataplane.policy.model import Policy
-    from dataplane.replay import CaptureError, Captures, Replay
+    from dataplane.replay import Captures, Replay
     from dataplane.replay.folder import captures_of
     from dataplane.replay.outputs import Outputs
-    from dataplane.replay.ports import UnknownInstanceError
 
     verdicts, flows, coverage = map(_standard, (verdicts, flows, coverage))
     frames = {"annotate": _standard(annotate), "allowed": _standard(allowed), "denied": _standard(denied)}
@@ -103,7 +101,7 @@ def replay(
         signal.signal(signal.SIGINT, signal.SIG_DFL)
     interrupt = Interrupt()
     with ExitStack() as stack:
-        try:
+        with mistakes_refused(OutputError):
             engine = Engine(Policy.load(policy))
             schedule = _load_changes(changes, engine.policy) if changes else []
             expectations = _load_expectations(expect) if expect else None
@@ -129,14 +127,6 @@ def replay(
                 pause=outputs.flush if outputs else None,
             )
             opened.wake_by(interrupt.ask(opened.stop))
-        except (PolicyError, ChangeError, OutputError, ModuleNotFoundError) as error:
-            refuse(str(error))
-        except UnknownInstanceError as error:
-            refuse(f"--at: {error}")
-        except CaptureError as error:
-            refuse(str(error), EXIT_CAPTURE)
-        except OSError as error:
-            refuse(f"{error.filename}: {error.strerror}")
         try:
             summary = run.run(top=top)
             if coverage and covered:

@@ -143,8 +143,8 @@ def test_a_fragment_that_waited_is_told_of_the_instance_that_it_was_for() -> Non
     assert plane.resolved() == []
 
 
-def test_an_answer_outlives_the_rule_that_gave_it_without_its_name() -> None:
-    """SPEC 4.6: a datagram has one verdict; what comes of it after the rule is gone is counted for no other rule."""
+def test_what_a_rule_that_is_gone_allowed_is_no_packet_of_who_has_its_number() -> None:
+    """SPEC 4.6, 5.1: without a connection, the rules of now decide about the rest of a datagram, and are counted."""
     plane = DataPlane(policy(0), seed=1)
     first, later = fragment(udp(A, OUT, size=64), fragsize=40)[:2]
     assert plane.process(first, time_ns=1).checks[0].rule == "out"
@@ -153,9 +153,11 @@ def test_an_answer_outlives_the_rule_that_gave_it_without_its_name() -> None:
     while plane.names.rules[number] in (None, ("out", "sg")):
         plane.replace(policy(turn, out="leave"), time_ns=turn)
         turn += 1
-    (check,) = plane.process(later, time_ns=turn).checks
-    assert (check.verdict, check.rule) == ("allow", None)
     assert plane.rule_counters()[number].traffic.packets == 0
+    (check,) = plane.process(later, time_ns=turn).checks
+    assert (check.verdict, check.rule) == ("allow", "leave")
+    counted = {n: c.traffic.packets for n, c in enumerate(plane.rule_counters()) if c.traffic.packets}
+    assert counted == {plane.names.rule_number("leave", "sg"): 1}
 
 
 def test_a_replay_tells_of_all_rules_that_it_had(tmp_path: Path) -> None:
