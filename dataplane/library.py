@@ -1,4 +1,4 @@
-"""The library's front: an engine that can also replay captures."""
+"""The library's front: a policy in force that can also replay captures."""
 
 from __future__ import annotations
 
@@ -7,8 +7,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from dataplane.engine import Engine
 from dataplane.outputs import check_outputs
+from dataplane.plane import Plane
 from dataplane.replay import CaptureError, Captures, Replay, Summary
 from dataplane.replay.folder import captures_of
 from dataplane.replay.outputs import Outputs
@@ -17,10 +17,10 @@ if TYPE_CHECKING:
     from dataplane.policy.schedule import TimedChange
 
 
-class DataPlane(Engine):
+class DataPlane(Plane):
     """A policy in force, with its own connection table: judge packets, replay captures, change the policy.
 
-    See `Engine` for `process`, `process_batch`, `apply`, `connections` and `policy`.
+    See `Plane` for `process`, `process_batch`, `apply`, `connections` and `policy`.
     """
 
     def replay(
@@ -36,7 +36,7 @@ class DataPlane(Engine):
         top: int = 10,
         raise_faults: bool = False,
     ) -> Summary:
-        """Replays captures, merged by time, through this engine as it stands (SPEC 7).
+        """Replays captures, merged by time, through this plane as it stands (SPEC 7).
 
         A directory stands for the captures in it; each other file in it is a UserWarning.
         `changes` is a schedule as `dataplane.policy.schedule.load_changes` reads it; `at` is the instance at whose

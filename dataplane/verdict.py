@@ -163,7 +163,7 @@ class Verdict:
     """What one packet met: ``allow``, ``deny`` or ``bypass``, and its checks, egress before ingress.
 
     A later fragment that came before its datagram's first is ``waiting`` and has no checks yet (SPEC 4.6); its verdict
-    is among `Engine.resolved` once it is known. `time_ns` is the packet's time in nanoseconds, `length` its bytes on
+    is among `Plane.resolved` once it is known. `time_ns` is the packet's time in nanoseconds, `length` its bytes on
     the wire.
     """
 

@@ -81,8 +81,8 @@ def replay(
     """Replay captures through a policy: which packets pass, by which rule, and what a change cuts off."""
     # The policy and its tables live as long as the process: looking for garbage among them only takes time.
     gc.disable()
-    from dataplane.engine import Engine
     from dataplane.outputs import OutputError, check_outputs
+    from dataplane.plane import Plane
     from dataplane.policy.model import Policy
     from dataplane.replay import Captures, Replay
     from dataplane.replay.folder import captures_of
@@ -102,8 +102,8 @@ def replay(
     interrupt = Interrupt()
     with ExitStack() as stack:
         with mistakes_refused(OutputError):
-            engine = Engine(Policy.load(policy))
-            schedule = _load_changes(changes, engine.policy) if changes else []
+            plane = Plane(Policy.load(policy))
+            schedule = _load_changes(changes, plane.policy) if changes else []
             expectations = _load_expectations(expect) if expect else None
             captures, passed = captures_of(captures)
             for sentence in passed:
@@ -112,12 +112,12 @@ def replay(
             read += _named_policies(schedule) if schedule else []
             check_outputs(named, read, force=force)
             opened = stack.enter_context(Captures(captures, follow=follow))
-            outputs = Outputs(engine, opened, verdicts=verdicts, flows=flows, frames=frames)
+            outputs = Outputs(plane, opened, verdicts=verdicts, flows=flows, frames=frames)
             stack.callback(outputs.discard)
-            covered = _coverage(engine.policy) if coverage else None
+            covered = _coverage(plane.policy) if coverage else None
             coverage_output = _begin(stack, coverage)
             run = Replay(
-                engine,
+                plane,
                 opened,
                 changes=schedule,
                 at=at,
@@ -130,7 +130,7 @@ def replay(
         try:
             summary = run.run(top=top)
             if coverage and covered:
-                _write_json(covered.report(engine.policy, summary), coverage, coverage_output)
+                _write_json(covered.report(plane.policy, summary), coverage, coverage_output)
             outputs.keep()
             if coverage_output:
                 coverage_output.keep()

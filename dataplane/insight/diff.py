@@ -1,7 +1,7 @@
 """Two policies over the same captures (SPEC 8.4): which packets are judged differently, and which connections the
 change from one to the other would cut.
 
-Each policy is in an engine of its own, which replays the captures as `dataplane replay` does. Both replays go on at the
+Each policy is in a plane of its own, which replays the captures as `dataplane replay` does. Both replays go on at the
 same pace: the second runs in a thread, a few batches ahead at most: memory is bounded whatever the captures hold.
 """
 
@@ -16,8 +16,8 @@ from typing import Any
 
 from dataplane._core import ffi, lib
 from dataplane._core.errors import check as raise_on_error
-from dataplane.engine import Engine
 from dataplane.insight.packet_text import flow_words
+from dataplane.plane import Plane
 from dataplane.policy.changes import ApplyPolicy, apply
 from dataplane.policy.model import Policy
 from dataplane.policy.schedule import TimedChange
@@ -96,16 +96,16 @@ def diff(
     """
     ahead = _Ahead(new, paths, changes, at)
     comparison = _Comparison(ahead)
-    engine = Engine(old)
+    plane = Plane(old)
     try:
         with Captures(paths) as captures:
-            summary = Replay(engine, captures, changes=changes, at=at, write=comparison.write).run(top=0)
+            summary = Replay(plane, captures, changes=changes, at=at, write=comparison.write).run(top=0)
     finally:
         ahead.end()
     return Difference(
         *comparison.count(),
-        flows=comparison.flows(engine.names, ahead.engine.names),
-        disconnected=_disconnected(engine, ahead.engine.policy),
+        flows=comparison.flows(plane.names, ahead.plane.names),
+        disconnected=_disconnected(plane, ahead.plane.policy),
         faults=summary.faults,
     )
 
@@ -114,14 +114,14 @@ class _Ahead:
     """The replay under the new policy, in a thread of its own; its records wait until they are compared."""
 
     def __init__(self, policy: Policy, paths: Sequence[str], changes: Sequence[TimedChange], at: str | None) -> None:
-        self.engine = Engine(policy)
+        self.plane = Plane(policy)
         self._captures = Captures(paths)
         self._ready: queue.Queue[tuple[Any, int] | BaseException] = queue.Queue(_AHEAD)
         self._ended = threading.Event()
         self._records: Any = None
         self._at = self._n = 0
         try:
-            self._replay = Replay(self.engine, self._captures, changes=changes, at=at, write=self._put)
+            self._replay = Replay(self.plane, self._captures, changes=changes, at=at, write=self._put)
         except BaseException:
             self._captures.close()
             raise
@@ -220,14 +220,14 @@ def _judgement(judgement: Any, names: Names) -> Judgement:
     )
 
 
-def _disconnected(engine: Engine, new: Policy) -> dict[str, int]:
+def _disconnected(plane: Plane, new: Policy) -> dict[str, int]:
     """The inbound connections by instance that another policy cuts. It is put in force: nothing comes after."""
-    before = _cut(engine)
-    engine.replace(apply(engine.policy, ApplyPolicy(policy=new)))
-    after = _cut(engine)
+    before = _cut(plane)
+    plane.replace(apply(plane.policy, ApplyPolicy(policy=new)))
+    after = _cut(plane)
     return {instance: n for instance, now in sorted(after.items()) if (n := now - before[instance])}
 
 
-def _cut(engine: Engine) -> Counter[str]:
+def _cut(plane: Plane) -> Counter[str]:
     """The connections that a change has cut and that are not gone yet, by instance."""
-    return Counter(connection.instance for connection in engine.connections.filter(disconnected=True))
+    return Counter(connection.instance for connection in plane.connections.filter(disconnected=True))

@@ -15,13 +15,13 @@ from dataplane import conntrack
 from dataplane._core import ffi, lib
 from dataplane._core.errors import check as raise_on_error
 from dataplane.connections import address_text, connection_of
-from dataplane.enforcement import Disconnected
-from dataplane.engine import Engine
 from dataplane.insight.packet_text import flow_words
+from dataplane.plane import Plane
 from dataplane.policy.model import Policy
 from dataplane.policy.schedule import TimedChange
 from dataplane.replay import Captures, Replay, Summary
 from dataplane.replay.captures import CaptureStatus
+from dataplane.update import Disconnected
 from dataplane.verdict import CONN_STATE_WORDS, Names, Verdict, verdict_of
 
 #: What became of a connection when it came into a state; states that a reader need not know of are left out.
@@ -119,8 +119,8 @@ def seconds(time_ns: int) -> float:
     return round(time_ns / conntrack.NANOSECONDS, 9)
 
 
-class _Engine(Engine):
-    """An engine that tells of the changes made to it: before which frame, counted from 1, each was made."""
+class _Plane(Plane):
+    """A plane that tells of the changes made to it: before which frame, counted from 1, each was made."""
 
     def __init__(self, policy: Policy) -> None:
         super().__init__(policy)
@@ -170,13 +170,13 @@ class Replayed:
 
     def judge(self, packet: int) -> Judged:
         """The packet with this number, and its connections. Raises as `Replay` does, and NoSuchPacketError."""
-        engine, found, first, _ = self._run(packet, self.policy, self.changes)
-        made = [policy for before, policy in engine.made if before <= packet]
+        plane, found, first, _ = self._run(packet, self.policy, self.changes)
+        made = [policy for before, policy in plane.made if before <= packet]
         record = found.record
         checks = [record.check[i] for i in range(record.checks)]
         return Judged(
             packet=packet,
-            verdict=verdict_of(record, engine.names),
+            verdict=verdict_of(record, plane.names),
             words=flow_words(found.flow),
             record=record,
             flow=found.flow,
@@ -184,15 +184,15 @@ class Replayed:
             first_ns=first,
             policy=made[-1] if made else self.policy,
             connections=self._histories(packet, [_key(c) for c in checks]),
-            names=engine.names,
+            names=plane.names,
         )
 
     def verdict(
         self, packet: int, policy: Policy | None = None, changes: Sequence[TimedChange] | None = None
     ) -> Verdict:
         """The packet's verdict where the policy or the schedule is another. Raises as `judge` does."""
-        engine, found, *_ = self._run(packet, policy or self.policy, self.changes if changes is None else changes)
-        return verdict_of(found.record, engine.names)
+        plane, found, *_ = self._run(packet, policy or self.policy, self.changes if changes is None else changes)
+        return verdict_of(found.record, plane.names)
 
     def scan(self, packet: int, look: Callable[[int, Any, Any, int], None]) -> None:
         """Shows every batch up to the one with the packet: its first packet's number, records, flows, how many."""
@@ -211,13 +211,13 @@ class Replayed:
         policy: Policy,
         changes: Sequence[TimedChange],
         *,
-        prepare: Callable[[_Engine], None] | None = None,
+        prepare: Callable[[_Plane], None] | None = None,
         look: Callable[[Any, Any, Any, int], None] | None = None,
-    ) -> tuple[_Engine, _Found, int, Summary]:
+    ) -> tuple[_Plane, _Found, int, Summary]:
         with Captures(self.paths) as captures:
-            engine = _Engine(policy)
+            plane = _Plane(policy)
             if prepare:
-                prepare(engine)
+                prepare(plane)
             found = _Found(packet, captures)
 
             def write(records: Any, flows: Any, seen: Any, n: int) -> None:
@@ -225,12 +225,12 @@ class Replayed:
                     look(records, flows, seen, n)
                 found.write(records, flows, seen, n)
 
-            replay = Replay(engine, captures, changes=changes, at=self.at, write=write)
+            replay = Replay(plane, captures, changes=changes, at=self.at, write=write)
             first = captures.next_time() or 0
             summary = replay.run(top=0)
             if found.record is None:
                 raise NoSuchPacketError(found.packets, summary.faults)
-            return engine, found, first, summary
+            return plane, found, first, summary
 
     # ---- histories ----
 
@@ -246,10 +246,10 @@ class Replayed:
         with ExitStack() as stack:
             noted: list[_History] = []
 
-            def prepare(engine: _Engine) -> None:
-                history = _History(engine, keys)
+            def prepare(plane: _Plane) -> None:
+                history = _History(plane, keys)
                 stack.callback(history.close)
-                engine.after_change = history.look
+                plane.after_change = history.look
                 noted.append(history)
 
             self._run(packet, self.policy, self.changes, prepare=prepare)
@@ -267,15 +267,15 @@ def _key(check: Any) -> _Key | None:
 
 
 class _History:
-    """Notes what happens to connections of one engine, by which change, if one did it."""
+    """Notes what happens to connections of one plane, by which change, if one did it."""
 
-    def __init__(self, engine: _Engine, keys: Sequence[_Key]) -> None:
-        self._engine = engine
+    def __init__(self, plane: _Plane, keys: Sequence[_Key]) -> None:
+        self._plane = plane
         watched = ffi.new(
             "struct dp_watched[]", [dict(zip(("zone", "opened_by", "origin"), key, strict=True)) for key in keys]
         )
         out = ffi.new("struct dp_history **")
-        raise_on_error(lib.dp_history_new(engine.handle, watched, len(keys), out), "noting histories")
+        raise_on_error(lib.dp_history_new(plane.handle, watched, len(keys), out), "noting histories")
         self._handle = out[0]
         self._known = [0] * len(keys)
         self._changes = 0
@@ -333,7 +333,7 @@ class _History:
             held = bool(last.disconnected)
         if last is None:
             return None
-        named = connection_of(last, self._engine.names)
+        named = connection_of(last, self._plane.names)
         inbound = named.origin == "inbound"
         return ConnectionHistory(
             origin=named.origin,

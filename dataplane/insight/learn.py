@@ -19,9 +19,9 @@ from dataclasses import dataclass
 from ipaddress import ip_address
 from typing import Any
 
-from dataplane.engine import Engine
 from dataplane.flow import FlowRecord, flow_records
 from dataplane.insight.learned_rules import Cell, Evidence, Need, learned_rules
+from dataplane.plane import Plane
 from dataplane.policy.model import Policy
 from dataplane.policy.write import document
 from dataplane.replay import Captures, Replay, Summary
@@ -149,11 +149,11 @@ class _Learning:
     # ---- replays ----
 
     def _replayed(self, values: dict[str, Any], wanted: Collection[tuple[Any, ...]] = ()) -> tuple[_Flows, Summary]:
-        engine = Engine(Policy.model_validate(values))
+        plane = Plane(Policy.model_validate(values))
         flows = _Flows(wanted)
         with Captures(self._captures) as opened:
-            log = FlowLog(engine, flows)
-            summary = Replay(engine, opened, observers=[log], progress=self._progress).run()
+            log = FlowLog(plane, flows)
+            summary = Replay(plane, opened, observers=[log], progress=self._progress).run()
             log.finish()
             log.close()
         return flows, summary

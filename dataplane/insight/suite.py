@@ -1,4 +1,4 @@
-"""Cases run (SPEC 8.6): each in an engine of its own, and what failed told with why (SPEC 8.3)."""
+"""Cases run (SPEC 8.6): each in a plane of its own, and what failed told with why (SPEC 8.3)."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ from typing import Any
 
 from rich.console import Console
 
-from dataplane.engine import Engine
 from dataplane.insight import words
 from dataplane.insight.cases import BrokenCase, Case
 from dataplane.insight.explain import as_capture, explain
 from dataplane.insight.judged import Replayed
+from dataplane.plane import Plane
 from dataplane.policy.mistakes import ChangeError, PolicyError
 from dataplane.replay import CaptureError, Captures, Replay
 from dataplane.replay.expectations import Expectations, Failure
@@ -62,7 +62,7 @@ def _run(case: Case) -> tuple[str, str, int]:
     expectations = Expectations(case.expectations)
     with _captures(case) as paths:
         with Captures(paths) as captures:
-            run = Replay(Engine(case.policy), captures, changes=case.changes, observers=[expectations])
+            run = Replay(Plane(case.policy), captures, changes=case.changes, observers=[expectations])
             summary = run.run(top=0)
         failures = expectations.finish()
         faults = [f"{capture.name}: {capture.words}" for capture in summary.faults]

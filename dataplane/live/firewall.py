@@ -15,13 +15,13 @@ from typing import TYPE_CHECKING, Any
 from dataplane import conntrack
 from dataplane._core import ffi, lib
 from dataplane._core.errors import check
-from dataplane.enforcement import Disconnected, Enforcement, seed_words
 from dataplane.live import BUSY_POLL
+from dataplane.plane import Plane, seed_words
 from dataplane.served import describe_port
+from dataplane.update import Disconnected
 
 if TYPE_CHECKING:
     from dataplane.live.ports import Port
-    from dataplane.policy.changes import Change
     from dataplane.policy.model import Policy
 
 WORKERS_MAX = lib.DP_WORKERS_MAX
@@ -44,7 +44,7 @@ class Station:
     age: int
 
 
-class Firewall(Enforcement):
+class Firewall(Plane):
     """A policy in force between live ports.
 
     `workers` threads share the traffic, each connection kept on one of them. `io_uring` lets them read and write TAPs
@@ -76,7 +76,7 @@ class Firewall(Enforcement):
         self._changed: dict[int, Port] = {}
         self._closed: set[int] = set()
         self._describing: dict[int, bytes] = {}
-        super().__init__(_plane_of(self.handle), policy, verify_checksums=True)
+        super().__init__(policy, verify_checksums=True, driven=_plane_of(self.handle))
         lib.dp_firewall_want_uring(self.handle, io_uring)
         lib.dp_firewall_busy_poll(self.handle, busy_poll * 1000)
 
@@ -160,10 +160,6 @@ class Firewall(Enforcement):
         return c
 
     # ---- changes ----
-
-    def apply(self, change: Change | Mapping[str, Any]) -> Disconnected:
-        """Makes one change now, at once and as a whole (SPEC 5). Raises ChangeError; nothing has happened then."""
-        return self.replace(self.changed(change))
 
     def replace(
         self, policy: Policy, *, time_ns: int = 0, changed: Iterable[Port] = (), closed: Iterable[Port] = ()

@@ -15,8 +15,8 @@ if TYPE_CHECKING:
 
     from dataplane.connections import Connection, Row
     from dataplane.control.answers import Disconnected as DisconnectedRecord
-    from dataplane.enforcement import Disconnected
     from dataplane.live.firewall import Firewall
+    from dataplane.update import Disconnected
 
 #: Why a frame did not leave a port, or was not taken from it, by enum dp_port_drop.
 DROP_WORDS = {

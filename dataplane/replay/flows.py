@@ -14,9 +14,9 @@ from typing import Any, BinaryIO, Protocol
 
 from dataplane._core import ffi, lib
 from dataplane._core.errors import check
-from dataplane.engine import Engine
 from dataplane.flow import FIELDS
 from dataplane.outputs import OutputFile
+from dataplane.plane import Plane
 from dataplane.replay.verdicts import TextWriter
 from dataplane.verdict import Names
 
@@ -48,12 +48,12 @@ class FlowLog:
     soon as there are more than `kept` of these, all others by `finish`, in the order of their first packets.
     """
 
-    def __init__(self, engine: Engine, writer: FlowWriter, *, name: str = "-", kept: int = KEPT) -> None:
-        """Follows `engine`; an OSError of the writer has `name` as its file."""
+    def __init__(self, plane: Plane, writer: FlowWriter, *, name: str = "-", kept: int = KEPT) -> None:
+        """Follows `plane`; an OSError of the writer has `name` as its file."""
         out = ffi.new("struct dp_flow_log **")
-        check(lib.dp_flow_log_new(engine.handle, kept, out), "making the flow log")
-        self._handle: Any = ffi.gc(out[0], partial(_free, engine.handle))
-        self._names = engine.names
+        check(lib.dp_flow_log_new(plane.handle, kept, out), "making the flow log")
+        self._handle: Any = ffi.gc(out[0], partial(_free, plane.handle))
+        self._names = plane.names
         self._writer = writer
         self._name = name
         self._array = ffi.new("struct dp_flow_record[]", _BATCH)
@@ -70,7 +70,7 @@ class FlowLog:
         self._write()
 
     def close(self) -> None:
-        """Leaves the engine and finishes the file."""
+        """Leaves the plane and finishes the file."""
         self._handle = None
         with self._named():
             self._writer.close()

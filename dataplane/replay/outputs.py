@@ -12,7 +12,7 @@ from dataplane.replay.captures import Captures
 from dataplane.replay.verdicts import VerdictWriter, open_writer
 
 if TYPE_CHECKING:
-    from dataplane.engine import Engine
+    from dataplane.plane import Plane
     from dataplane.replay.flows import FlowLog
     from dataplane.replay.run import Observer
 
@@ -29,12 +29,12 @@ class Outputs:
 
     `verdicts` names a file of records a packet, `flows` one of records a flow, `frames` captures by the keys of FRAMES;
     ``-`` is standard output, None is nothing. Raises OSError where one cannot be written, and ModuleNotFoundError as
-    `open_writer`. It is made before the engine judges the replay's first packet.
+    `open_writer`. It is made before the plane judges the replay's first packet.
     """
 
     def __init__(
         self,
-        engine: Engine,
+        plane: Plane,
         captures: Captures,
         *,
         verdicts: str | None = None,
@@ -44,7 +44,7 @@ class Outputs:
         self._files: list[OutputFile] = []
         self._writers: list[tuple[str, VerdictWriter]] = []
         self._flow_log: FlowLog | None = None
-        names = engine.names
+        names = plane.names
         try:
             if verdicts:
                 output = self._open(verdicts)
@@ -52,7 +52,7 @@ class Outputs:
             if flows:
                 from dataplane.replay.flows import FlowLog, open_flow_writer
 
-                self._flow_log = FlowLog(engine, open_flow_writer(flows, names, self._open(flows)), name=flows)
+                self._flow_log = FlowLog(plane, open_flow_writer(flows, names, self._open(flows)), name=flows)
             wanted = [(path, FRAMES[key]) for key, path in frames.items() if path]
             if wanted:
                 from dataplane.replay.annotate import AnnotatedWriter
@@ -121,7 +121,7 @@ class Outputs:
             file.discard()
 
     def _leave(self) -> None:
-        """Follows the engine no more."""
+        """Follows the plane no more."""
         if self._flow_log:
             log, self._flow_log = self._flow_log, None
             log.close()

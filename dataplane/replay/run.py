@@ -1,4 +1,4 @@
-"""The replay: batches of packets through an engine, with the changes of a schedule made at their time (SPEC 7)."""
+"""The replay: batches of packets through a plane, with the changes of a schedule made at their time (SPEC 7)."""
 
 from __future__ import annotations
 
@@ -8,13 +8,13 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from dataplane._core import ffi, lib
 from dataplane._core.errors import check
-from dataplane.enforcement import Disconnected
-from dataplane.engine import Engine
+from dataplane.plane import Plane
 from dataplane.policy import times
 from dataplane.replay.busiest import BusiestAddresses
 from dataplane.replay.captures import Captures
 from dataplane.replay.ports import PolicyPorts
 from dataplane.replay.summary import AppliedChange, Baseline, Summary, summarise
+from dataplane.update import Disconnected
 from dataplane.verdict import Names
 
 if TYPE_CHECKING:
@@ -33,7 +33,7 @@ class Observer(Protocol):
 
 
 class Replay:
-    """Captures replayed through an engine.
+    """Captures replayed through a plane.
 
     `changes` is a schedule in order of time; all of it is tried on the policy here, so a change that is not valid
     raises ChangeError before the first packet. `at` is the instance at whose interface the captures were taken; those
@@ -44,7 +44,7 @@ class Replay:
 
     def __init__(
         self,
-        engine: Engine,
+        plane: Plane,
         captures: Captures,
         *,
         changes: Sequence[TimedChange] = (),
@@ -54,10 +54,10 @@ class Replay:
         progress: Callable[[], None] | None = None,
         pause: Callable[[], None] | None = None,
     ) -> None:
-        self._engine = engine
+        self._plane = plane
         self._captures = captures
-        self._steps = _schedule(engine.policy, changes)
-        self._ports = PolicyPorts(captures.handle, engine.names, engine.policy, at)
+        self._steps = _schedule(plane.policy, changes)
+        self._ports = PolicyPorts(captures.handle, plane.names, plane.policy, at)
         self._write = write
         self._observers = observers
         self._progress = progress
@@ -70,13 +70,13 @@ class Replay:
     def run(self, *, top: int = 10) -> Summary:
         """Replays to the end of all captures; `top` is how many denied flows the summary lists.
 
-        The summary's figures are those of this replay, whatever the engine did before.
+        The summary's figures are those of this replay, whatever the plane did before.
         """
-        with self._engine.numbers_kept():
+        with self._plane.numbers_kept():
             return self._run(top)
 
     def _run(self, top: int) -> Summary:
-        before = Baseline(self._engine)
+        before = Baseline(self._plane)
         started = time.perf_counter()
         first = self._captures.next_time()
         records = ffi.new("struct dp_record[]", BATCH)
@@ -84,7 +84,7 @@ class Replay:
         seen = ffi.NULL
         if self._write:
             seen = ffi.new("struct dp_seen[]", BATCH)
-            check(lib.dp_engine_note_openers(self._engine.handle), "noting who opens connections")
+            check(lib.dp_engine_note_openers(self._plane.handle), "noting who opens connections")
         pending = list(self._steps)
         while first is not None:
             until = _due(first, pending[0][0]) if pending else _FOREVER
@@ -98,13 +98,13 @@ class Replay:
                 break
             while pending and _due(first, pending[0][0]) <= upcoming:
                 change, policy = pending.pop(0)
-                self._applied.append(AppliedChange(change, self._engine.replace(policy, time_ns=_due(first, change))))
+                self._applied.append(AppliedChange(change, self._plane.replace(policy, time_ns=_due(first, change))))
                 self._ports.tell(policy)
         self._applied.extend(AppliedChange(change, None) for change, _ in pending)
         elapsed = time.perf_counter() - started
         busiest = self._busiest.largest() if self._busiest and self._packets else ()
         return summarise(
-            self._engine,
+            self._plane,
             before,
             self._captures.status(),
             self._applied,
@@ -116,7 +116,7 @@ class Replay:
     def _batch(self, records: Any, flows: Any, seen: Any, until: int) -> int:
         wanted = flows if self._observers or self._busiest or self._write else ffi.NULL
         n = check(
-            lib.dp_replay_run(self._captures.handle, self._engine.handle, until, records, wanted, seen, BATCH),
+            lib.dp_replay_run(self._captures.handle, self._plane.handle, until, records, wanted, seen, BATCH),
             "replaying a capture",
         )
         if n:
@@ -126,7 +126,7 @@ class Replay:
             if self._write:
                 self._write(records, flows, seen, n)
             for observer in self._observers:
-                observer.observe(self._packets + 1, n, records, flows, self._engine.names)
+                observer.observe(self._packets + 1, n, records, flows, self._plane.names)
             self._packets += n
         if self._progress:
             self._progress()

@@ -1,6 +1,6 @@
 """What a replay says at its end, as plain values; `Summary.to_dict` is what `--json` prints.
 
-The counters of an engine run on for as long as it lives: a replay's figures are what they have gained since its start.
+The counters of a plane run on for as long as it lives: a replay's figures are what they have gained since its start.
 """
 
 from __future__ import annotations
@@ -14,11 +14,11 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from dataplane._core import ffi, lib
 from dataplane.connections import flow_protocol
 from dataplane.counters import record
-from dataplane.enforcement import Disconnected
-from dataplane.engine import Engine
+from dataplane.plane import Plane
 from dataplane.policy import times
 from dataplane.replay.busiest import BusyAddress
 from dataplane.replay.captures import CaptureStatus
+from dataplane.update import Disconnected
 from dataplane.verdict import CAUSE_WORDS, DIRECTION_WORDS, REASON_WORDS
 
 if TYPE_CHECKING:
@@ -218,26 +218,26 @@ class Summary:
 
 
 class Baseline:
-    """The figures of an engine before a replay, which may have judged packets and changed its policy already."""
+    """The figures of a plane before a replay, which may have judged packets and changed its policy already."""
 
-    def __init__(self, engine: Engine) -> None:
-        self.counters = engine.counters()
-        self.rules = _rule_figures(engine)
+    def __init__(self, plane: Plane) -> None:
+        self.counters = plane.counters()
+        self.rules = _rule_figures(plane)
         self.gone = set[tuple[str, str] | None]()
-        if engine.replaced:
-            groups = engine.policy.security_groups
+        if plane.replaced:
+            groups = plane.policy.security_groups
             in_force = {(rule.id, group.id) for group in groups for rule in group.security_group_rules}
-            self.gone = set(engine.names.rules) - in_force
-        denied = engine.denied(_ALL_DENIED) if self.counters.verdict[lib.DP_DENY].packets else ()
+            self.gone = set(plane.names.rules) - in_force
+        denied = plane.denied(_ALL_DENIED) if self.counters.verdict[lib.DP_DENY].packets else ()
         self.denied = {_key(flow): flow for flow in denied}
 
 
-#: More than an engine keeps.
+#: More than a plane keeps.
 _ALL_DENIED = 1 << 14
 
 
 def summarise(
-    engine: Engine,
+    plane: Plane,
     before: Baseline,
     captures: Sequence[CaptureStatus],
     changes: Sequence[AppliedChange],
@@ -246,9 +246,9 @@ def summarise(
     top: int,
     busiest: Sequence[BusyAddress] = (),
 ) -> Summary:
-    """What the engine has counted since `before`, at the end of a replay of `elapsed` seconds."""
-    counted, idle = _rules(engine, before)
-    told = record(engine.counters(), before.counters)
+    """What the plane has counted since `before`, at the end of a replay of `elapsed` seconds."""
+    counted, idle = _rules(plane, before)
+    told = record(plane.counters(), before.counters)
     verdicts = _traffics(told["verdicts"])
     reasons = _reasons(told["checks"])
     return Summary(
@@ -262,15 +262,15 @@ def summarise(
         causes=_traffics(told["causes"]),
         consequences=told["consequences"],
         time_backwards=told["time_backwards"],
-        connections=_connections(engine, told["connections"]),
+        connections=_connections(plane, told["connections"]),
         floods={word: FloodCount(**found) for word, found in told["floods"].items()},
         fragments=FragmentCount(**told["fragments"]),
         counted_rules=counted,
         idle_rules=idle,
-        denied_flows=_denied_flows(engine, before, top),
+        denied_flows=_denied_flows(plane, before, top),
         changes=changes,
         busiest_addresses=busiest,
-        advice=[*(() if reasons else _untouched(verdicts, busiest)), *_advice(engine, told)],
+        advice=[*(() if reasons else _untouched(verdicts, busiest)), *_advice(plane, told)],
     )
 
 
@@ -291,9 +291,9 @@ def _untouched(verdicts: dict[str, Traffic], busiest: Sequence[BusyAddress]) -> 
     )
 
 
-def _advice(engine: Engine, told: dict[str, Any]) -> Iterator[str]:
+def _advice(plane: Plane, told: dict[str, Any]) -> Iterator[str]:
     """What the figures usually mean, and what to set, a sentence each."""
-    settings = engine.policy.conntrack
+    settings = plane.policy.conntrack
     packets = sum(found["packets"] for found in told["verdicts"].values())
 
     def many(cause: str) -> int:
@@ -330,19 +330,19 @@ def _reasons(told: dict[str, dict[str, dict[str, int]]]) -> list[ReasonCount]:
     return sorted(found, key=lambda count: (count.verdict, -count.packets))
 
 
-def _connections(engine: Engine, told: dict[str, int]) -> ConnectionCount:
-    by_state = engine.connections.count_by_state()
+def _connections(plane: Plane, told: dict[str, int]) -> ConnectionCount:
+    by_state = plane.connections.count_by_state()
     return ConnectionCount(**told, live=sum(by_state.values()), by_state=by_state)
 
 
-def _rules(engine: Engine, before: Baseline) -> tuple[list[RuleCount], list[tuple[str, str]]]:
+def _rules(plane: Plane, before: Baseline) -> tuple[list[RuleCount], list[tuple[str, str]]]:
     """Rules with packets, those with most hits first, and the names of all others."""
-    gained = _rule_figures(engine)
+    gained = _rule_figures(plane)
     if any(before.rules):
         was = chain(before.rules, repeat(0))
         gained = [now - then for now, then in zip(gained, was, strict=False)]
     counted, idle = list[RuleCount](), list[tuple[str, str]]()
-    figures = zip(engine.names.rules, gained[::3], gained[1::3], gained[2::3], strict=True)
+    figures = zip(plane.names.rules, gained[::3], gained[1::3], gained[2::3], strict=True)
     for rule, hits, packets, size in islice(figures, 1, None):
         if rule is None:
             continue
@@ -353,19 +353,19 @@ def _rules(engine: Engine, before: Baseline) -> tuple[list[RuleCount], list[tupl
     return sorted(counted, key=lambda rule: (-rule.hits, -rule.packets)), idle
 
 
-def _rule_figures(engine: Engine) -> list[int]:
+def _rule_figures(plane: Plane) -> list[int]:
     """Hits, packets and bytes of each rule, one rule number after the other."""
-    return memoryview(ffi.buffer(engine.rule_counters())).cast("Q").tolist()
+    return memoryview(ffi.buffer(plane.rule_counters())).cast("Q").tolist()
 
 
 assert ffi.sizeof("struct dp_rule_counter") == 3 * ffi.sizeof("uint64_t")
 
 
-def _denied_flows(engine: Engine, before: Baseline, top: int) -> list[DeniedFlow]:
+def _denied_flows(plane: Plane, before: Baseline, top: int) -> list[DeniedFlow]:
     if not before.denied:
-        return [_denied(engine, denied) for denied in engine.denied(top)]
+        return [_denied(plane, denied) for denied in plane.denied(top)]
     found = []
-    for denied in engine.denied(_ALL_DENIED):
+    for denied in plane.denied(_ALL_DENIED):
         was = before.denied.get(_key(denied))
         if was is not None and was.overcount == denied.overcount:
             # The same counter, still counting.
@@ -382,7 +382,7 @@ def _denied_flows(engine: Engine, before: Baseline, top: int) -> list[DeniedFlow
         if denied.count.packets or denied.consequences.packets:
             found.append(denied)
     found.sort(key=lambda denied: (denied.cause in _UNCONNECTED, -denied.count.packets - denied.consequences.packets))
-    return [_denied(engine, denied) for denied in found[:top]]
+    return [_denied(plane, denied) for denied in found[:top]]
 
 
 #: Causes for which a packet is denied because others were, and listed last where these were not seen.
@@ -394,12 +394,12 @@ def _key(denied: Any) -> tuple[int, int, int, int, bytes]:
     return denied.zone, denied.direction, denied.reason, denied.cause, flow
 
 
-def _denied(engine: Engine, denied: Any) -> DeniedFlow:
+def _denied(plane: Plane, denied: Any) -> DeniedFlow:
     flow = denied.flow
     size = {4: 4, 6: 16}.get(flow.family)
     kind = socket.AF_INET if size == 4 else socket.AF_INET6
     return DeniedFlow(
-        instance=engine.names.instances[denied.zone],
+        instance=plane.names.instances[denied.zone],
         direction=DIRECTION_WORDS[denied.direction],
         reason=REASON_WORDS[denied.reason],
         cause=CAUSE_WORDS[denied.cause] if denied.cause else None,

@@ -20,11 +20,11 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from dataplane import Policy, Verdict
-from dataplane.engine import Engine
 from dataplane.live.capture import Capture
 from dataplane.live.feed import Feed
 from dataplane.live.firewall import Firewall
 from dataplane.live.ports import Port
+from dataplane.plane import Plane
 from dataplane.replay import Captures, Replay
 from dataplane.verdict import verdict_of
 
@@ -291,7 +291,7 @@ class Live:
 def replayed(policy: Policy, capture: bytes, at: str | None = None) -> list[Verdict]:
     """The verdicts of a replay of a capture."""
     found: list[Verdict] = []
-    engine = Engine(policy, seed=2)
+    engine = Plane(policy, seed=2)
 
     def keep(records: Any, flows: Any, seen: Any, n: int) -> None:
         found.extend(verdict_of(records[i], engine.names) for i in range(n))

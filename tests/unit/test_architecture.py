@@ -127,7 +127,7 @@ def symbols(paths: list[str], *options: str) -> set[str]:
 
 
 def test_imports_follow_the_arrows() -> None:
-    """CONTRIBUTING, Habits: cli -> replay, live -> engine -> compiler, conntrack -> policy; who may import _core.
+    """CONTRIBUTING, Habits: cli -> replay, live -> plane -> compiler, conntrack -> policy; who may import _core.
 
     In a process of its own: import-linter sets logging up anew and silences every logger that there is.
     """

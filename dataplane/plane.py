@@ -1,15 +1,15 @@
-"""A policy in force over a connection table, whoever brings the packets: a capture, a caller, or live interfaces.
+"""A policy in force over shards: the one way for a packet and for a change, whoever brings them.
 
-There is one way for a change (SPEC 5): the policy becomes tables, the difference to the policy before says what is
-disconnected, and both go to the C side as a whole.
+Packets come from a caller or a capture, which one thread judges, or by live interfaces, whose workers judge them. A
+change is made in one way (SPEC 5): the policy becomes tables, the difference to the policy before says what is
+disconnected, and both go to the C side as a whole (`csrc/plane.h`).
 """
 
 from __future__ import annotations
 
 import secrets
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from dataplane import conntrack
@@ -17,7 +17,9 @@ from dataplane._core import ffi, lib
 from dataplane._core.errors import check
 from dataplane.compiler import Compiler
 from dataplane.connections import Connections
-from dataplane.verdict import Names
+from dataplane.frames import TWO_TIMES, frame_data, frame_time, in_range, nanoseconds
+from dataplane.update import Disconnected, PolicyUpdate
+from dataplane.verdict import Names, Verdict, verdict_of
 
 if TYPE_CHECKING:
     from dataplane.policy.changes import Change
@@ -29,37 +31,36 @@ _RETIRED_MAX = 256
 _SAVED_AT_ONCE = 4096
 
 
-@dataclass(frozen=True, slots=True)
-class Disconnected:
-    """What a change cut: inbound connections by instance, and `revoked` because a remote group changed (SPEC 5.4)."""
+class Plane:
+    """A policy in force over a connection table.
 
-    by_instance: Mapping[str, int]
-    revoked: int
-    instances: int
+    `seed` keys the hash of the connection table; None takes a fresh one (SPEC 4.9). Verdicts do not depend on it.
+    Times are nanoseconds on one clock of the caller's choice, such as a capture's; a time that runs backwards counts as
+    the latest time before it (SPEC 4.3). `verify_checksums` holds where a policy does not say it (SPEC 2, `conntrack`):
+    live traffic sets it, a replay does not. `driven` is the C object of shards whose packets others bring, as a
+    firewall's workers do: `process`, `resolved` and `advance` are not for it. One thread at a time.
 
-    @property
-    def total(self) -> int:
-        """All connections that the change disconnected."""
-        return sum(self.by_instance.values()) + self.revoked
-
-
-class Enforcement:
-    """A policy in force: what a library's engine and a live firewall are alike in.
-
-    `plane` is the C object; `verify_checksums` holds where a policy does not say it; `replaced` tells whether another
-    policy was in force before. One thread at a time.
+    `plane` is the C object, `handle` its one shard, which judges what the caller brings; `replaced` tells whether
+    another policy was in force before.
     """
 
-    def __init__(self, plane: Any, policy: Policy, *, verify_checksums: bool) -> None:
+    def __init__(
+        self, policy: Policy, *, seed: int | None = None, verify_checksums: bool = False, driven: Any = None
+    ) -> None:
         self._verify_checksums = verify_checksums
-        self.plane = plane
+        if driven is None:
+            self.plane = _new(policy, seed, verify_checksums=verify_checksums)
+            self.handle: Any = lib.dp_plane_shard(self.plane, 0)
+        else:
+            self.plane = driven
         self.names = Names()
-        self.connections = Connections(plane, self.names)
+        self.connections = Connections(self.plane, self.names)
         self._compiler = Compiler(self.names)
         self._policy = policy
         self.replaced = False
         self._keepers = 0
         self._retired_max = _RETIRED_MAX
+        self._resolved: list[tuple[int, Verdict]] = []
         self._put_in_force(policy, conntrack.Disconnection(), 0)
 
     @property
@@ -67,7 +68,82 @@ class Enforcement:
         """The policy in force."""
         return self._policy
 
+    # ---- packets ----
+
+    def process(
+        self, frame: Any, time: float | None = None, *, time_ns: int | None = None, link: str | None = None
+    ) -> Verdict:
+        """Judges one frame.
+
+        `frame` is bytes, or a scapy packet; `time` is in seconds, `time_ns` exact in nanoseconds (one of the two; a
+        scapy packet brings its own). `link` says how the frame begins: ``ethernet`` (default), ``raw`` (IP), ``null``,
+        ``loop``, ``sll`` or ``sll2``; a scapy packet's first layer says it too. Raises TypeError or ValueError for
+        arguments that cannot be meant.
+        """
+        if time_ns is None:
+            time_ns = frame_time(frame) if time is None else nanoseconds(time)
+        elif time is not None:
+            raise ValueError(TWO_TIMES)
+        return self.process_batch([frame], times_ns=[time_ns], link=link)[0]
+
+    def process_batch(
+        self, frames: Sequence[Any], times_ns: Sequence[int] | None = None, *, link: str | None = None
+    ) -> list[Verdict]:
+        """Judges frames in order; `times_ns` has as many times, or is left out for scapy packets."""
+        if times_ns is None:
+            times_ns = [frame_time(frame) for frame in frames]
+        if len(times_ns) != len(frames):
+            raise ValueError(f"{len(frames)} frames but {len(times_ns)} times: one time a frame is needed")
+        array = ffi.new("struct dp_frame[]", len(frames))
+        kept = []
+        for c, frame, at in zip(array, frames, times_ns, strict=True):
+            data, c.link = frame_data(frame, link)
+            at = in_range(at)
+            buffer = ffi.from_buffer("uint8_t[]", data)
+            kept.append(buffer)
+            c.time_ns, c.data, c.captured, c.length = at, buffer, len(data), len(data)
+        records = ffi.new("struct dp_record[]", len(frames))
+        first = lib.dp_engine_frames(self.handle)
+        check(lib.dp_engine_process(self.handle, array, len(frames), records, ffi.NULL), "judging packets")
+        for number, record in self._take_resolved():
+            if number >= first:
+                records[number - first] = record
+            else:
+                self._resolved.append((number, verdict_of(record, self.names)))
+        return [verdict_of(record, self.names) for record in records]
+
+    def resolved(self) -> list[tuple[int, Verdict]]:
+        """Verdicts of fragments that were ``waiting`` and are decided since the last call.
+
+        Each comes with the number of its packet, from 0 over the plane's life.
+        """
+        self._told_of_numbers()
+        taken, self._resolved = self._resolved, []
+        return taken
+
+    def _take_resolved(self) -> Iterator[tuple[int, Any]]:
+        resolution = ffi.new("struct dp_resolution *")
+        while lib.dp_engine_resolved(self.handle, resolution, 1):
+            yield resolution.number, resolution.record
+
+    def advance(self, time_ns: int) -> None:
+        """Lets time pass without a packet."""
+        lib.dp_engine_advance(self.handle, in_range(time_ns))
+
     # ---- changes ----
+
+    def apply(
+        self, change: Change | Mapping[str, Any], time: float | None = None, *, time_ns: int | None = None
+    ) -> Disconnected:
+        """Makes one change at a time (default: that of the latest packet), at once and as a whole (SPEC 5).
+
+        `change` is as in SPEC 7, without `at`: ``{"add_rule": {"security_group": "sg-a", "rule": {...}}}``. Raises
+        ChangeError when it is not valid; nothing has happened then.
+        """
+        if time is not None and time_ns is not None:
+            raise ValueError(TWO_TIMES)
+        time_ns = nanoseconds(time or 0) if time_ns is None else in_range(time_ns)
+        return self.replace(self.changed(change), time_ns=time_ns)
 
     def changed(self, change: Change | Mapping[str, Any]) -> Policy:
         """The policy in force with a change made, which is not in force yet. Raises ChangeError."""
@@ -159,6 +235,7 @@ class Enforcement:
 
     def _told_of_numbers(self) -> bool:
         """Has all that the C side has already told turned into names; whether that is done."""
+        self._resolved += [(number, verdict_of(record, self.names)) for number, record in self._take_resolved()]
         return True
 
     # ---- connections saved and restored ----
@@ -210,37 +287,9 @@ def seed_words(seed: int | None) -> list[int]:
     return [seed & 0xFFFFFFFFFFFFFFFF, seed >> 64 & 0xFFFFFFFFFFFFFFFF]
 
 
-class PolicyUpdate:
-    """A `struct dp_policy_update` that says what is cut; zones and rules that have no number have no connections.
-
-    `policy` keeps alive what else is put into it.
-    """
-
-    def __init__(self, names: Names, cut: conntrack.Disconnection) -> None:
-        self._instances = [i for i in sorted(cut.instances) if names.known_zone(i) is not None]
-        revoked, arrived = _at_rules(names, cut.revoked), _at_rules(names, cut.arrived)
-        self._counts = ffi.new("uint64_t[]", len(self._instances))
-        self._kept = (
-            ffi.new("uint32_t[]", [names.zone(i) for i in self._instances]),
-            ffi.new("struct dp_revocation[]", revoked),
-            ffi.new("struct dp_arrival[]", arrived),
-        )
-        self.policy: tuple[Any, ...] = ()
-        self.c = ffi.new("struct dp_policy_update *")
-        self.c.cut, self.c.revocations, self.c.arrivals = self._kept
-        self.c.n_cut, self.c.n_revocations, self.c.n_arrivals = len(self._instances), len(revoked), len(arrived)
-        self.c.disconnected = self._counts
-
-    def disconnected(self) -> Disconnected:
-        """What the C side wrote into it."""
-        by_instance = {i: n for i, n in zip(self._instances, self._counts, strict=True) if n}
-        return Disconnected(by_instance, self.c.revoked, len(self._instances))
-
-
-def _at_rules(names: Names, found: Iterable[tuple[str, str, bytes]]) -> list[dict[str, Any]]:
-    """(rule id, group id, packed address) in C's words, for rules that have a number."""
-    return [
-        {"address": address.ljust(16, b"\0"), "family": 4 if len(address) == 4 else 6, "rule": number}
-        for rule, group, address in found
-        if (number := names.known_rule(rule, group))
-    ]
+def _new(policy: Policy, seed: int | None, *, verify_checksums: bool) -> Any:
+    words = ffi.new("uint64_t[2]", seed_words(seed))
+    out = ffi.new("struct dp_plane **")
+    config = conntrack.settings(policy.conntrack, verify_checksums=verify_checksums)
+    check(lib.dp_plane_new(config, words, 1, out), "making the connection table")
+    return ffi.gc(out[0], lib.dp_plane_free)
