@@ -53,7 +53,7 @@ struct dp_rule_table {
     struct dp_trie trie;
 };
 
-static inline void dp_rule_table_hold(struct dp_rule_table *table)
+static inline void dp_rule_table_reference(struct dp_rule_table *table)
 {
     if (table)
         table->references++;

@@ -140,7 +140,7 @@ static inline enum dp_conn_status status(struct dp_conntrack *ct, struct dp_entr
         settle(ct, e);
     if (ct->now - e->last_ns >= ct->config.timeout_ns[e->state])
         return DP_CONN_NONE;
-    return e->flags & DP_ENTRY_CUT ? DP_CONN_HELD : DP_CONN_LIVE;
+    return e->flags & DP_ENTRY_CUT ? DP_CONN_DISCONNECTED : DP_CONN_LIVE;
 }
 
 enum dp_conn_status dp_conntrack_status(struct dp_conntrack *ct, uint32_t index)

@@ -8,14 +8,13 @@
  * CHANGES. A change of the rules has a number, one more than the change before. It writes (number, time) into the cut
  * log of each zone that it touches, and that is all: O(1) a zone. An entry remembers up to which change it has been
  * looked at (`change`); at the next look, or when its timer comes up, the first cut of its zone after that decides: an
- * inbound entry that was alive at that time is HELD: last_ns becomes the time of the cut and packets refresh it no
- * more, so that it goes when its state's timeout has passed since the cut, and a later cut prolongs nothing. A cut that
- * no entry could meet first is not logged, and a log that is longer than the zone has entries is emptied by looking at
- * all of these; so it takes no more memory than they do. The
- * observer is told of it at that look, so whoever wants to hear of all soon has every entry looked at.
- * Revocations (SPEC 5.4) are looked up in the same place by (rule, remote address), and what a change brought to deny
- * rules (arrivals.h) is asked of `is_denied` there, while that change is the last one: by the next every entry has been
- * looked at.
+ * inbound entry that was alive at that time is DISCONNECTED: last_ns becomes the time of the cut and packets refresh it
+ * no more, so that it goes when its state's timeout has passed since the cut, and a later cut prolongs nothing. A cut
+ * that no entry could meet first is not logged, and a log that is longer than the zone has entries is emptied by
+ * looking at all of these; so it takes no more memory than they do. The observer is told of it at that look, so whoever
+ * wants to hear of all soon has every entry looked at. Revocations (SPEC 5.4) are looked up in the same place by (rule,
+ * remote address), and what a change brought to deny rules (arrivals.h) is asked of `is_denied` there, while that
+ * change is the last one: by the next every entry has been looked at.
  *
  * A FULL TABLE. Each zone lists its entries in two queues, oldest first: tentative ones (half-open, one-way, closed)
  * and steady ones. A zone's fair share is max_entries / zones. Room is made in this order: dead entries; the zone's own
@@ -32,7 +31,7 @@
 #include "resync.h"
 #include "timer.h"
 
-enum dp_conn_status { DP_CONN_NONE, DP_CONN_LIVE, DP_CONN_HELD };
+enum dp_conn_status { DP_CONN_NONE, DP_CONN_LIVE, DP_CONN_DISCONNECTED };
 
 struct dp_cut {
     uint32_t change;
@@ -44,7 +43,7 @@ struct dp_queue {
     uint32_t last;
 };
 
-/* What control.c keeps of an instance's control traffic (SPEC 4.8); [0] is IPv4, [1] IPv6. */
+/* What control_traffic.c keeps of an instance's control traffic (SPEC 4.8); [0] is IPv4, [1] IPv6. */
 struct dp_zone_control {
     uint64_t sent_ns;           /* when all that it has sent is paid for: in the future by no more than the burst */
     uint64_t asked_ns[2];       /* 1 + when it last asked for DHCP, 0 for never */
@@ -150,7 +149,7 @@ static inline void dp_conntrack_advance(struct dp_conntrack *ct, uint64_t time_n
         dp_conntrack_run_timers(ct);
 }
 
-/* The entry of `key`; a dead one is taken out first. HELD: disconnected, and its hold lasts. */
+/* The entry of `key`; a dead one is taken out first. DISCONNECTED: a change cut it, and its time is not over yet. */
 enum dp_conn_status dp_conntrack_find(struct dp_conntrack *ct, const struct dp_flow_key *key, uint32_t hash,
                                       uint32_t *entry);
 /* A new entry, 0 when the table is full for its zone. */
@@ -158,7 +157,7 @@ uint32_t dp_conntrack_admit(struct dp_conntrack *ct, const struct dp_flow_key *k
                             enum dp_origin origin, uint8_t state, uint32_t rule);
 /* A valid packet led to `state`. */
 void dp_conntrack_keep(struct dp_conntrack *ct, uint32_t entry, uint8_t state);
-/* A held connection is kept after all, under `rule` (SPEC 5.7, reevaluate). */
+/* A disconnected connection is kept after all, under `rule` (SPEC 5.7, reevaluate). */
 void dp_conntrack_reattach(struct dp_conntrack *ct, uint32_t entry, uint32_t rule);
 void dp_conntrack_remove(struct dp_conntrack *ct, uint32_t entry);
 /* An entry just admitted has had its last packet `age_ns` ago, or, if `cut`, was disconnected then (a restart). */

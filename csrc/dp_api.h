@@ -779,7 +779,7 @@ enum dp_port_drop {
     DP_DROP_FULL,           /* the port's queue took no more */
     DP_DROP_ERROR,          /* it could not be sent because the port fails */
     DP_DROP_NO_DESTINATION, /* no other port leads there */
-    DP_DROP_HELD,           /* no room to keep a fragment that waits for its first */
+    DP_DROP_FRAGMENT,       /* no room to keep a fragment that waits for its first */
     DP_DROP_MISSED,         /* they came faster than the worker took them from the system (AF_PACKET only) */
     DP_DROP_DAMAGED,        /* no Ethernet frame */
     DP_DROP_TOO_LONG,       /* longer than DP_FRAME_BYTES_MAX, by AF_PACKET than DP_BIG_FRAME_BYTES_MAX */
@@ -1007,8 +1007,8 @@ int dp_replay_run(struct dp_replay *replay, struct dp_engine *engine, uint64_t u
                   struct dp_flow *flows, struct dp_seen *seen, uint32_t n);
 
 /*
- * The addresses of hosts that most packets come from or go to (busiest.h). A packet counts for both of its addresses;
- * `packets` is at most `overcount` too high. `family` is 4 or 6.
+ * The addresses of hosts that most packets come from or go to (top_talkers.h). A packet counts for both of its
+ * addresses; `packets` is at most `overcount` too high. `family` is 4 or 6.
  */
 struct dp_busiest;
 struct dp_busy_address {

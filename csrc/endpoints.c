@@ -74,7 +74,7 @@ static inline uint32_t hash6(const struct dp_endpoints *e, const union dp_addres
     return (uint32_t)((high * 0xff51afd7ed558ccdu ^ low) * 0x9e3779b97f4a7c15u >> 32) >> e->shift6;
 }
 
-void dp_endpoints_hold(struct dp_endpoints *endpoints)
+void dp_endpoints_reference(struct dp_endpoints *endpoints)
 {
     endpoints->references++;
 }

@@ -17,7 +17,7 @@
 #define DP_NO_ZONE 0xffffffffu
 #define DP_SHARED 0x40000000u
 
-void dp_endpoints_hold(struct dp_endpoints *endpoints);
+void dp_endpoints_reference(struct dp_endpoints *endpoints);
 
 /* The zone that holds `address`, DP_NO_ZONE for none; a number from DP_SHARED on where there are several. */
 uint32_t dp_endpoints_find(const struct dp_endpoints *endpoints, uint32_t family, const union dp_address *address);

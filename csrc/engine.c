@@ -35,7 +35,7 @@ const char *dp_error_text(int error)
     }
 }
 
-struct dp_policy *dp_policy_hold(struct dp_policy *policy)
+struct dp_policy *dp_policy_reference(struct dp_policy *policy)
 {
     policy->references++;
     return policy;
@@ -177,13 +177,13 @@ int dp_policy_new(const struct dp_policy_update *update, struct dp_policy **poli
     p->n_zones = n_zones;
     p->endpoints = update->endpoints;
     p->balancers = dp_endpoints_has_balancers(p->endpoints);
-    dp_endpoints_hold(p->endpoints);
+    dp_endpoints_reference(p->endpoints);
     for (uint32_t i = 0; i < update->n_zones; i++)
         for (int d = 0; d < 2; d++)
             for (int f = 0; f < 2; f++) {
                 struct dp_rule_table *table = (struct dp_rule_table *)update->zones[i].table[d][f];
 
-                dp_rule_table_hold(table);
+                dp_rule_table_reference(table);
                 p->table[update->zones[i].zone][d][f] = table;
             }
     *policy = p;

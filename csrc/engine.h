@@ -11,11 +11,11 @@
 #include "arrivals.h"
 #include "classifier.h"
 #include "conntrack.h"
-#include "denied.h"
+#include "denied_flows.h"
 #include "endpoints.h"
 #include "fragment.h"
 #include "owners.h"
-#include "served.h"
+#include "port_bindings.h"
 
 struct dp_policy {
     _Atomic uint32_t references;
@@ -63,7 +63,7 @@ void dp_engine_counters(const struct dp_engine *engine, struct dp_counters *coun
 void dp_engine_add_rule_counters(const struct dp_engine *engine, struct dp_rule_counter *counters, uint32_t n);
 
 /* One reference more; returns the policy. */
-struct dp_policy *dp_policy_hold(struct dp_policy *policy);
+struct dp_policy *dp_policy_reference(struct dp_policy *policy);
 /* Gives one back, the last of which frees it. */
 void dp_policy_release(struct dp_policy *policy);
 

@@ -7,8 +7,8 @@
  */
 #include "fragment.h"
 
+#include "fair_share.h"
 #include "memory.h"
-#include "shares.h"
 
 #include <string.h>
 

@@ -21,9 +21,9 @@
  * BOUNDS. DP_DATAGRAMS at once, DP_DATAGRAM_FRAGMENTS in one, DP_WAITING_EACH waiting for one datagram, and in all
  * DP_WAITING_MAX or what dp_fragments_bound says. When there is no room for a datagram, the oldest that is whole gives
  * way. If there is none, and when there is no place to wait, a datagram of whoever has the most gives way with all that
- * waits of it, by the shares of shares.h: the side is the port, in a replay the sending instance or the world outside;
- * the destination is the instance that it would enter; the source is the network, /24 or /56. So nobody takes the
- * places of another port; from one port, those of another instance only when their numbers are alike
+ * waits of it, by the shares of fair_share.h: the side is the port, in a replay the sending instance or the world
+ * outside; the destination is the instance that it would enter; the source is the network, /24 or /56. So nobody takes
+ * the places of another port; from one port, those of another instance only when their numbers are alike
  * (DP_SHARE_DESTINATIONS); and those of another source only by forging many, at a rate that fills all places before the
  * first fragment comes.
  *

@@ -10,7 +10,7 @@
 #ifndef DP_HISTORY_H
 #define DP_HISTORY_H
 
-#include "connections.h"
+#include "table_walk.h"
 
 struct dp_history_of {
     struct dp_watched watched;

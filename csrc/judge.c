@@ -40,7 +40,7 @@ void dp_judge_error(struct dp_engine *engine, const struct dp_job *job, uint32_t
         check->rule = ct->table.entries[entry].rule;
         dp_answer_belongs_to(check, ct, entry);
         break;
-    case DP_CONN_HELD:
+    case DP_CONN_DISCONNECTED:
         dp_answer_disconnected(check, ct, entry);
         break;
     default:
@@ -198,8 +198,8 @@ static bool is_kept(struct dp_conntrack *ct, uint32_t entry, const struct dp_pac
     return dp_tcp_outside(&ct->config, &ct->resync, &ct->table, entry, DP_INITIATOR, &p->tcp, next) != DP_TCP_REFUSED;
 }
 
-void dp_judge_held(struct dp_engine *engine, const struct dp_job *job, uint32_t direction, uint32_t entry,
-                   struct dp_check *check)
+void dp_judge_disconnected(struct dp_engine *engine, const struct dp_job *job, uint32_t direction, uint32_t entry,
+                           struct dp_check *check)
 {
     struct dp_conntrack *ct = &engine->conntrack;
     struct dp_entry *e = &ct->table.entries[entry];
@@ -250,7 +250,7 @@ void dp_judge_later(struct dp_engine *engine, const struct dp_job *job, const st
         switch (dp_conntrack_find(ct, &first->key[d], first->hash[d], &entry)) {
         case DP_CONN_LIVE:
             return;
-        case DP_CONN_HELD:
+        case DP_CONN_DISCONNECTED:
             *check = (struct dp_check){.zone = check->zone, .direction = check->direction};
             dp_answer_disconnected(check, ct, entry);
             return;

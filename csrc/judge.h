@@ -78,8 +78,8 @@ void dp_judge_unseen(struct dp_engine *engine, const struct dp_job *job);
 /* A packet that the rules decide about and that gets no connection. */
 void dp_judge_alone(struct dp_engine *engine, const struct dp_job *job, uint32_t direction, struct dp_check *check);
 /* A packet of a disconnected connection (SPEC 5.3); with reevaluate, its initiator's may keep it (SPEC 5.7). */
-void dp_judge_held(struct dp_engine *engine, const struct dp_job *job, uint32_t direction, uint32_t entry,
-                   struct dp_check *check);
+void dp_judge_disconnected(struct dp_engine *engine, const struct dp_job *job, uint32_t direction, uint32_t entry,
+                           struct dp_check *check);
 /* Keeps the keys of the connections that the checks of a first fragment belong to. */
 void dp_judge_keep_first(const struct dp_engine *engine, const struct dp_job *job, const struct dp_record *record,
                          struct dp_fragment_first *first);

@@ -8,8 +8,8 @@
  *   endpoints   the source's instance gives an egress check, the destination's an ingress check (SPEC 7); none: bypass
  *   then for each check, egress first, ingress only if egress allows (SPEC 1):
  *   malformed   headers that lie or were cut, or (if asked for) checksums that are wrong: denied
- *   control     ARP, neighbour discovery, MLD, DHCP: passed, or refused for what only pretends to be that (control.c,
- *               SPEC 4.8)
+ *   control     ARP, neighbour discovery, MLD, DHCP: passed, or refused for what only pretends to be that
+ *               (control_traffic.c, SPEC 4.8)
  *   balancer    a load balancer and its backend: passed (SPEC 3.5)
  *   related     an ICMP error about a live connection: passed (SPEC 4.5)
  *   connection  a live connection's packet: passed if it is valid; a disconnected one's: denied (SPEC 4.4, 5.3)
@@ -23,7 +23,7 @@
  * burst may make, change and remove each other's entries; the fetching is only a hint.
  */
 #include "checksum.h"
-#include "control.h"
+#include "control_traffic.h"
 #include "judge.h"
 #include "spoof.h"
 
@@ -171,8 +171,8 @@ static void judge(struct dp_engine *engine, const struct dp_job *job, uint32_t d
     case DP_CONN_LIVE:
         dp_judge_known(engine, job, direction, entry, check);
         break;
-    case DP_CONN_HELD:
-        dp_judge_held(engine, job, direction, entry, check);
+    case DP_CONN_DISCONNECTED:
+        dp_judge_disconnected(engine, job, direction, entry, check);
         break;
     default:
         dp_judge_new(engine, job, direction, 0, check);

@@ -5,9 +5,9 @@
  */
 #include "plane.h"
 
-#include "connections.h"
-#include "retired.h"
+#include "reclaim.h"
 #include "shard.h"
+#include "table_walk.h"
 
 #include <stdlib.h>
 
@@ -121,7 +121,7 @@ static void swap(struct dp_engine *shard, void *argument)
     const struct dp_plane_driver *driver = c->plane->driver;
 
     set_time(c);
-    c->old = dp_engine_swap(shard, &c->update, dp_policy_hold(c->policy));
+    c->old = dp_engine_swap(shard, &c->update, dp_policy_reference(c->policy));
     if (driver && driver->swapped)
         driver->swapped(driver->owner, c->number, &c->update);
     c->before = shard->conntrack.disconnected;

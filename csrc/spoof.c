@@ -155,9 +155,9 @@ static bool by_virtual_mac(const struct dp_endpoints *endpoints, uint32_t zone, 
 /* ---- who is behind another port ---- */
 
 /* Who has the MAC behind another port than the one that the frame came by. */
-static const struct dp_served_mac *holder(const struct dp_place *place, const uint8_t *mac)
+static const struct dp_bound_mac *holder(const struct dp_place *place, const uint8_t *mac)
 {
-    const struct dp_served_mac *found = place->served && mac ? dp_served_find(place->served, mac) : NULL;
+    const struct dp_bound_mac *found = place->served && mac ? dp_bindings_find(place->served, mac) : NULL;
 
     if (found && (uint32_t)found->zone == place->zone[DP_EGRESS] && found->balancer == place->balancer[DP_INGRESS])
         return NULL;
@@ -181,7 +181,7 @@ static bool from_other_mac(const struct dp_endpoints *endpoints, const struct dp
 
 static bool is_served_mac(const struct dp_place *place, const uint8_t *mac, uint32_t *whose)
 {
-    const struct dp_served_mac *found = holder(place, mac);
+    const struct dp_bound_mac *found = holder(place, mac);
 
     if (found)
         *whose = (uint32_t)found->zone;
@@ -213,7 +213,7 @@ static bool is_served(const struct dp_endpoints *endpoints, const struct dp_plac
             return true;
     }
     for (; (zone = dp_endpoints_own(endpoints, family, address, nth)) != DP_NO_ZONE; nth++) {
-        if (!dp_served_has_zone(place->served, zone))
+        if (!dp_bindings_has_zone(place->served, zone))
             return false;
         *whose = nth ? *whose : zone;
     }
@@ -257,7 +257,7 @@ static bool by_uplink(const struct dp_endpoints *endpoints, const struct dp_plac
 
 static bool as_balancer(const struct dp_endpoints *endpoints, const struct dp_place *place, const struct dp_packet *p)
 {
-    const struct dp_served_mac *found = holder(place, p->source_mac);
+    const struct dp_bound_mac *found = holder(place, p->source_mac);
 
     if (found && found->balancer)
         return true;

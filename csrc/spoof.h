@@ -22,7 +22,7 @@
 #define DP_SPOOF_H
 
 #include "endpoints.h"
-#include "served.h"
+#include "port_bindings.h"
 
 /* `whose`: the zone that it pretends to be, where that is another instance here, else DP_NO_ZONE. */
 bool dp_is_spoofed(const struct dp_endpoints *endpoints, const struct dp_place *place, const struct dp_packet *packet,

@@ -15,11 +15,11 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from dataplane._core.errors import DataPlaneError
-    from dataplane.connections import Connection, Connections
+    from dataplane.connection_table import Connection, Connections
     from dataplane.library import DataPlane
     from dataplane.policy.changes import ChangeError
-    from dataplane.policy.load import PolicyError
     from dataplane.policy.model import Policy
+    from dataplane.policy.reading.load import PolicyError
     from dataplane.verdict import Check, Verdict
 
 __version__ = "0.1.0"
@@ -27,12 +27,12 @@ __version__ = "0.1.0"
 _HOMES = {
     "ChangeError": "dataplane.policy.changes",
     "Check": "dataplane.verdict",
-    "Connection": "dataplane.connections",
-    "Connections": "dataplane.connections",
+    "Connection": "dataplane.connection_table",
+    "Connections": "dataplane.connection_table",
     "DataPlane": "dataplane.library",
     "DataPlaneError": "dataplane._core.errors",
     "Policy": "dataplane.policy.model",
-    "PolicyError": "dataplane.policy.load",
+    "PolicyError": "dataplane.policy.reading.load",
     "Verdict": "dataplane.verdict",
 }
 

@@ -16,7 +16,7 @@ from dataplane import conntrack
 from dataplane._core import ffi, lib
 from dataplane._core.errors import check
 from dataplane.compiler import Compiler
-from dataplane.connections import Connections
+from dataplane.connection_table import Connections
 from dataplane.frames import TWO_TIMES, frame_data, frame_time, in_range, nanoseconds
 from dataplane.update import Disconnected, PolicyUpdate
 from dataplane.verdict import Names, Verdict, verdict_of

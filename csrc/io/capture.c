@@ -79,7 +79,7 @@ static void forget_interfaces(struct dp_capture *capture)
         free(capture->interface[i].name);
         free(capture->interface[i].body);
     }
-    dp_kept_release(&capture->kept);
+    dp_byte_queue_release(&capture->kept);
     free(capture->interface);
     capture->interface = NULL;
     capture->n_interfaces = 0;

@@ -18,7 +18,7 @@
 #define DP_IO_CAPTURE_H
 
 #include "../dp_api.h"
-#include "kept.h"
+#include "byte_queue.h"
 #include "source.h"
 
 #include <stdbool.h>
@@ -61,7 +61,7 @@ struct dp_capture_interface {
     uint8_t *body;  /* of the block that describes it */
     uint32_t size;
     bool swapped;
-    /* The replay's: the number that it has in records, from 1, and what by_port.h knows of it. */
+    /* The replay's: the number that it has in records, from 1, and what replay_at_port.h knows of it. */
     uint32_t number;
     uint32_t side;
     uint32_t port;
@@ -111,7 +111,7 @@ struct dp_capture {
     uint32_t n_interfaces;
     /* Heads of sections and names, if they are to be kept, as struct dp_kept_block. */
     bool keeps;
-    struct dp_kept kept;
+    struct dp_byte_queue kept;
     struct dp_frame queue[DP_FRAME_QUEUE];
 };
 

@@ -1,5 +1,5 @@
 /* feed.c: items for the feed of dp_api.h, put into the worker's ring; one that finds it full is lost and counted. */
-#include "../connections.h"
+#include "../table_walk.h"
 #include "worker.h"
 
 #include <string.h>

@@ -2,7 +2,7 @@
  * feed_reader.c: the control side of the feed: what is watched, what the workers have told, and looking at entries so
  * that what a change disconnected is told (firewall.h).
  */
-#include "../connections.h"
+#include "../table_walk.h"
 #include "firewall.h"
 
 #include <unistd.h>

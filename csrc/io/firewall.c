@@ -191,7 +191,7 @@ int dp_firewall_remove_port(struct dp_firewall *f, uint32_t number)
     if (number >= DP_PORTS_MAX || !f->used[number])
         return DP_E_ARGUMENT;
     dp_call_all(f, remove_port, &c);
-    dp_switch_forget(&f->stations, number);
+    dp_mac_table_forget(&f->stations, number);
     f->used[number] = false;
     return 0;
 }
@@ -223,7 +223,7 @@ int dp_firewall_update(struct dp_firewall *f, struct dp_policy_update *update)
         return error;
     for (uint32_t number = 0; number < DP_PORTS_MAX; number++)
         if (forgotten[number])
-            dp_switch_forget(&f->stations, number);
+            dp_mac_table_forget(&f->stations, number);
     if ((f->watched & DP_FEED_CONNECTIONS) && (update->n_cut || update->n_revocations || update->n_arrivals)) {
         f->telling = 0;
         f->told = 0;
@@ -307,9 +307,9 @@ int dp_firewall_stations(struct dp_firewall *f, struct dp_station *stations, uin
         memcpy(stations[have++].mac, p->port.mac, sizeof p->port.mac);
     }
     kept = have;
-    n = have + dp_switch_list(&f->stations, now_s, stations + have, n - have);
+    n = have + dp_mac_table_list(&f->stations, now_s, stations + have, n - have);
     for (; have < n; have++)
-        if (!dp_served_find(&f->worker[0].served, stations[have].mac))
+        if (!dp_bindings_find(&f->worker[0].served, stations[have].mac))
             stations[kept++] = stations[have];
     return (int)kept;
 }

@@ -2,7 +2,7 @@
  * flow_text.c: flow records as JSON lines or CSV rows (SPEC 8.2, --flows), their fields in the order of the SPEC.
  * Times, names and what is null are written as in verdict_text.c, whose guarantees hold here too.
  */
-#include "line.h"
+#include "line_text.h"
 
 #include <limits.h>
 

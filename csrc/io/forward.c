@@ -82,31 +82,32 @@ static void report(struct dp_worker *w, const struct dp_frame *frame, const stru
 
 /* ---- fragments that wait ---- */
 
-static uint8_t *held_bytes(const struct dp_worker *w, uint32_t slot)
+static uint8_t *waiting_bytes(const struct dp_worker *w, uint32_t slot)
 {
-    return w->held_bytes + (size_t)slot * DP_PORT_ROOM;
+    return w->waiting_bytes + (size_t)slot * DP_PORT_ROOM;
 }
 
-static void hold(struct dp_worker *w, const uint8_t *header, uint32_t length, uint32_t in, uint32_t out,
-                 uint64_t number)
+static void wait_for_first(struct dp_worker *w, const uint8_t *header, uint32_t length, uint32_t in, uint32_t out,
+                           uint64_t number)
 {
     /* No fragment is as long as a place, whatever stands behind it. */
-    for (uint32_t slot = 0; slot < DP_HELD_SLOTS && w->n_held < DP_HELD_SLOTS && length <= DP_FRAME_BYTES_MAX; slot++)
-        if (!w->held[slot].used) {
-            w->held[slot] = (struct dp_held){number, in, out, length, true};
-            memcpy(held_bytes(w, slot), header, DP_VNET_HEADER + (size_t)length);
-            w->n_held++;
+    for (uint32_t slot = 0; slot < DP_WAITING_SLOTS && w->n_waiting < DP_WAITING_SLOTS && length <= DP_FRAME_BYTES_MAX;
+         slot++)
+        if (!w->waiting[slot].used) {
+            w->waiting[slot] = (struct dp_waiting_frame){number, in, out, length, true};
+            memcpy(waiting_bytes(w, slot), header, DP_VNET_HEADER + (size_t)length);
+            w->n_waiting++;
             return;
         }
-    w->port_counters[in].drop[DP_DROP_HELD]++;
+    w->port_counters[in].drop[DP_DROP_FRAGMENT]++;
 }
 
-/* The slot of the frame with this number; DP_HELD_SLOTS when it has none. */
+/* The slot of the frame with this number; DP_WAITING_SLOTS when it has none. */
 static uint32_t slot_of(const struct dp_worker *w, uint64_t number)
 {
     uint32_t slot = 0;
 
-    while (slot < DP_HELD_SLOTS && !(w->held[slot].used && w->held[slot].number == number))
+    while (slot < DP_WAITING_SLOTS && !(w->waiting[slot].used && w->waiting[slot].number == number))
         slot++;
     return slot;
 }
@@ -136,7 +137,7 @@ static void flood(struct dp_worker *w, uint8_t *header, const struct dp_frame *f
         if (record.verdict == DP_ALLOW || record.verdict == DP_BYPASS)
             send_to(w, header, frame->length, &record, out);
         else if (record.verdict == DP_WAITING)
-            hold(w, header, frame->length, in, out, number);
+            wait_for_first(w, header, frame->length, in, out, number);
     }
     if (!sent)
         w->port_counters[in].drop[DP_DROP_NO_DESTINATION]++;
@@ -153,32 +154,32 @@ static void pass(struct dp_worker *w, uint8_t *header, const struct dp_frame *fr
         w->port_counters[in].drop[DP_DROP_NO_DESTINATION]++;
 }
 
-/* What a frame that was held came to. */
+/* What a frame that waited came to. */
 static void release(struct dp_worker *w, uint32_t slot, const struct dp_record *record)
 {
-    struct dp_held *held = &w->held[slot];
+    struct dp_waiting_frame *waiting = &w->waiting[slot];
     struct dp_frame frame = {.time_ns = w->now_ns,
-                             .data = held_bytes(w, slot) + DP_VNET_HEADER,
-                             .captured = held->length,
-                             .length = held->length,
+                             .data = waiting_bytes(w, slot) + DP_VNET_HEADER,
+                             .captured = waiting->length,
+                             .length = waiting->length,
                              .link = DP_LINK_ETHERNET,
-                             .flags = dp_port_frame_flags(held_bytes(w, slot))};
+                             .flags = dp_port_frame_flags(waiting_bytes(w, slot))};
 
-    count_checks(w, record, held->in, held->out);
+    count_checks(w, record, waiting->in, waiting->out);
     if (w->watch & DP_FEED_DENIED) {
         struct dp_packet packet;
         struct dp_flow flow;
 
         dp_packet_parse(&frame, &packet);
         dp_flow_of(&packet, &flow);
-        report(w, &frame, record, &flow, held->in, held->out);
+        report(w, &frame, record, &flow, waiting->in, waiting->out);
     }
     if (record->verdict == DP_ALLOW || record->verdict == DP_BYPASS)
-        pass(w, held_bytes(w, slot), &frame, record, held->in, held->out);
+        pass(w, waiting_bytes(w, slot), &frame, record, waiting->in, waiting->out);
     /* Its bytes may be used again from now on. */
     flush(w);
-    held->used = false;
-    w->n_held--;
+    waiting->used = false;
+    w->n_waiting--;
 }
 
 void dp_forward_resolved(struct dp_worker *w)
@@ -188,7 +189,7 @@ void dp_forward_resolved(struct dp_worker *w)
     while (dp_engine_resolved(w->engine, &resolution, 1) == 1) {
         uint32_t slot = slot_of(w, resolution.number);
 
-        if (slot < DP_HELD_SLOTS)
+        if (slot < DP_WAITING_SLOTS)
             release(w, slot, &resolution.record);
     }
 }
@@ -200,7 +201,7 @@ static void place(struct dp_worker *w, uint32_t i)
     struct dp_passing *passing = &w->passing[i];
     const struct dp_port *out = NULL;
 
-    passing->out = dp_switch_out(w->stations, &w->served, &w->frame[i], passing->in, seconds(w));
+    passing->out = dp_frame_out(w->stations, &w->served, &w->frame[i], passing->in, seconds(w));
     if (passing->out < DP_PORTS_MAX && !w->port[passing->out].active)
         passing->out = DP_OUT_ALL;
     if (passing->out < DP_PORTS_MAX)
@@ -215,11 +216,11 @@ static void finish(struct dp_worker *w, uint32_t i, uint64_t number)
     const struct dp_frame *frame = &w->frame[i];
     const struct dp_record *record = &w->record[i];
 
-    dp_switch_teach(w->stations, &w->served, w->engine->policy->endpoints, frame, &w->place[i], record, seconds(w));
+    dp_frame_teach(w->stations, &w->served, w->engine->policy->endpoints, frame, &w->place[i], record, seconds(w));
     if ((w->watch & DP_FEED_FRAMES) && (w->watch_port < 0 || (uint32_t)w->watch_port == passing->in))
         dp_feed_frame(w, passing->header, frame->length, record, passing->in, false);
     if (record->verdict == DP_WAITING) {
-        hold(w, passing->header, frame->length, passing->in, passing->out, number);
+        wait_for_first(w, passing->header, frame->length, passing->in, passing->out, number);
         return;
     }
     count_checks(w, record, passing->in, passing->out);

@@ -407,7 +407,7 @@ static void keep(struct dp_capture *capture, const struct block *block)
 {
     struct dp_kept_block head = {.type = block->type, .body = block->length - MIN_BLOCK, .swapped = block->swapped};
     head.size = (uint32_t)((sizeof head + head.body + 7) & ~(size_t)7);
-    uint8_t *at = dp_kept_add(&capture->kept, head.size);
+    uint8_t *at = dp_byte_queue_add(&capture->kept, head.size);
     if (!at)
         return;
     memcpy(at, &head, sizeof head);

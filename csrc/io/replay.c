@@ -19,9 +19,9 @@
  *   4. Between two calls every capture in the heap but the first has a frame in its queue or has not begun.
  *   5. A capture that has to be fed stops everything until it has been: no frame overtakes one that comes from it.
  */
-#include "by_port.h"
 #include "capture.h"
-#include "hold.h"
+#include "reorder.h"
+#include "replay_at_port.h"
 
 #include <stdlib.h>
 
@@ -56,15 +56,15 @@ struct dp_replay {
     int64_t starved;
     uint64_t latest_ns;
     struct dp_frame batch[BATCH];
-    struct dp_hold hold;
-    struct dp_record records[BATCH]; /* of frames that stand behind held ones */
+    struct dp_reorder reorder;
+    struct dp_record records[BATCH]; /* of frames that stand behind waiting ones */
     struct dp_flow flows[BATCH];
     struct dp_seen seen[BATCH];
     uint64_t *judged;         /* by capture: how many of its frames */
-    struct dp_by_port *ports; /* NULL until there are any */
+    struct dp_at_port *ports; /* NULL until there are any */
     struct where *where;      /* interfaces by their number, from 1 */
     bool keeps;
-    struct dp_kept kept; /* frames, as struct dp_kept_frame */
+    struct dp_byte_queue kept; /* frames, as struct dp_kept_frame */
     uint32_t n_where;
     uint64_t before; /* frames that the engine had judged before the replay's first */
     bool started;
@@ -119,9 +119,9 @@ void dp_replay_free(struct dp_replay *replay)
     free(replay->heap);
     free(replay->judged);
     free(replay->where);
-    dp_kept_release(&replay->kept);
-    dp_by_port_free(replay->ports);
-    dp_hold_release(&replay->hold);
+    dp_byte_queue_release(&replay->kept);
+    dp_at_port_free(replay->ports);
+    dp_reorder_release(&replay->reorder);
     free(replay);
 }
 
@@ -282,7 +282,7 @@ static struct run take_merged(struct dp_replay *replay, uint64_t until_ns, uint3
     return run;
 }
 
-/* Takes the engine's resolutions: for records of the batch at `base`, or for held ones. */
+/* Takes the engine's resolutions: for records of the batch at `base`, or for those that waited. */
 static void resolve(struct dp_replay *replay, struct dp_engine *engine, uint64_t base, struct dp_record *records,
                     uint32_t n)
 {
@@ -290,8 +290,8 @@ static void resolve(struct dp_replay *replay, struct dp_engine *engine, uint64_t
 
     while (dp_engine_resolved(engine, &resolution, 1) == 1) {
         if (replay->ports)
-            dp_by_port_resolved(replay->ports, engine, &resolution);
-        if (!dp_hold_resolve(&replay->hold, &resolution) && resolution.number - base < n)
+            dp_at_port_resolved(replay->ports, engine, &resolution);
+        if (!dp_reorder_resolve(&replay->reorder, &resolution) && resolution.number - base < n)
             records[resolution.number - base] = resolution.record;
     }
 }
@@ -371,7 +371,7 @@ static int keep(struct dp_replay *replay, const struct dp_frame *frame, uint32_t
         head.timestamp = (uint64_t)dp_load_u32(block + 12, head.swapped) << 32 | dp_load_u32(block + 16, head.swapped);
     }
     head.size = (uint32_t)((sizeof head + frame->captured + head.options + 7) & ~(size_t)7);
-    at = dp_kept_add(&replay->kept, head.size);
+    at = dp_byte_queue_add(&replay->kept, head.size);
     if (!at)
         return DP_E_MEMORY;
     memcpy(at, &head, sizeof head);
@@ -383,18 +383,18 @@ static int keep(struct dp_replay *replay, const struct dp_frame *frame, uint32_t
 
 const uint8_t *dp_replay_kept_frames(struct dp_replay *replay, uint32_t n, uint64_t *size)
 {
-    struct dp_kept *kept = &replay->kept;
+    struct dp_byte_queue *kept = &replay->kept;
     struct dp_kept_frame head;
 
-    for (*size = 0; n-- && *size + sizeof head <= dp_kept_size(kept); *size += head.size)
+    for (*size = 0; n-- && *size + sizeof head <= dp_byte_queue_size(kept); *size += head.size)
         memcpy(&head, kept->bytes + kept->first + *size, sizeof head);
-    return dp_kept_take(kept, *size);
+    return dp_byte_queue_take(kept, *size);
 }
 
 const uint8_t *dp_replay_kept_blocks(struct dp_replay *replay, uint32_t capture, uint64_t *size)
 {
-    *size = capture < replay->n ? dp_kept_size(&replay->captures[capture]->kept) : 0;
-    return *size ? dp_kept_take(&replay->captures[capture]->kept, *size) : NULL;
+    *size = capture < replay->n ? dp_byte_queue_size(&replay->captures[capture]->kept) : 0;
+    return *size ? dp_byte_queue_take(&replay->captures[capture]->kept, *size) : NULL;
 }
 
 /* Where the frames of a run were seen; 0 or DP_E_MEMORY. */
@@ -415,8 +415,8 @@ static int look_where(struct dp_replay *replay, const struct run *run, struct dp
 int dp_replay_set_ports(struct dp_replay *replay, const struct dp_named_port *ports, uint32_t n, int32_t at)
 {
     if (!replay->ports)
-        replay->ports = dp_by_port_new();
-    return replay->ports ? dp_by_port_set(replay->ports, ports, n, at) : DP_E_MEMORY;
+        replay->ports = dp_at_port_new();
+    return replay->ports ? dp_at_port_set(replay->ports, ports, n, at) : DP_E_MEMORY;
 }
 
 /* Judges the frames of a run; `base` is the number of the first. */
@@ -433,13 +433,13 @@ static int judge(struct dp_replay *replay, struct dp_engine *engine, const struc
         struct dp_flow *flow = flows ? &flows[done] : NULL;
         int error;
 
-        if (!dp_by_port_concerns(replay->ports, frame, interface_of(replay, frame)))
+        if (!dp_at_port_concerns(replay->ports, frame, interface_of(replay, frame)))
             continue;
         error = dp_engine_process(engine, &run->frames[by_address], done - by_address, &records[by_address],
                                   flows ? &flows[by_address] : NULL);
         if (error < 0)
             return error;
-        dp_by_port_judge(replay->ports, engine, frame, interface_of(replay, frame), &records[done], flow);
+        dp_at_port_judge(replay->ports, engine, frame, interface_of(replay, frame), &records[done], flow);
         by_address = done + 1;
         if (dp_engine_waiting(engine))
             resolve(replay, engine, base, records, done + 1);
@@ -459,7 +459,8 @@ static void count_openers_from(uint64_t before, struct dp_record *records, uint3
         }
 }
 
-/* Judges frames while nothing is held; what comes behind a record that waits is held. Returns how many are not. */
+/* Judges frames while none waits; what comes behind a record that waits is put in the queue. Returns how many are not.
+ */
 static int judge_into(struct dp_replay *replay, struct dp_engine *engine, const struct run *run,
                       struct dp_record *records, struct dp_flow *flows, struct dp_seen *seen)
 {
@@ -478,14 +479,14 @@ static int judge_into(struct dp_replay *replay, struct dp_engine *engine, const 
         decided++;
     if (decided == run->n)
         return (int)decided;
-    if (dp_hold_reserve(&replay->hold) < 0)
+    if (dp_reorder_reserve(&replay->reorder) < 0)
         return DP_E_MEMORY;
-    dp_hold_put(&replay->hold, base + decided, records + decided, flows ? flows + decided : NULL,
-                seen ? seen + decided : NULL, run->n - decided);
+    dp_reorder_put(&replay->reorder, base + decided, records + decided, flows ? flows + decided : NULL,
+                   seen ? seen + decided : NULL, run->n - decided);
     return (int)decided;
 }
 
-/* Judges frames that have to stand behind held ones. */
+/* Judges frames that have to stand behind waiting ones. */
 static int judge_behind(struct dp_replay *replay, struct dp_engine *engine, const struct run *run, bool flows,
                         bool seen)
 {
@@ -497,12 +498,12 @@ static int judge_behind(struct dp_replay *replay, struct dp_engine *engine, cons
         error = look_where(replay, run, replay->seen);
     if (error < 0)
         return error;
-    dp_hold_put(&replay->hold, base, replay->records, into, seen ? replay->seen : NULL, run->n);
+    dp_reorder_put(&replay->reorder, base, replay->records, into, seen ? replay->seen : NULL, run->n);
     resolve(replay, engine, base, replay->records, 0);
     return 0;
 }
 
-/* Denies what waits up to `number`, so that what is held can leave. */
+/* Denies what waits up to `number`, so that what is in the queue can leave. */
 static void give_up(struct dp_replay *replay, struct dp_engine *engine, uint64_t number)
 {
     dp_engine_give_up(engine, number);
@@ -512,7 +513,7 @@ static void give_up(struct dp_replay *replay, struct dp_engine *engine, uint64_t
 int dp_replay_run(struct dp_replay *replay, struct dp_engine *engine, uint64_t until_ns, struct dp_record *records,
                   struct dp_flow *flows, struct dp_seen *seen, uint32_t n)
 {
-    struct dp_hold *hold = &replay->hold;
+    struct dp_reorder *reorder = &replay->reorder;
     struct run run = {.last = false};
     uint32_t done = 0;
 
@@ -527,26 +528,27 @@ int dp_replay_run(struct dp_replay *replay, struct dp_engine *engine, uint64_t u
         uint32_t most;
         int decided = 0;
 
-        done += dp_hold_take(hold, records + done, flows ? flows + done : NULL, seen ? seen + done : NULL, n - done);
+        done +=
+            dp_reorder_take(reorder, records + done, flows ? flows + done : NULL, seen ? seen + done : NULL, n - done);
         next = next_capture(replay, &first);
-        if (done == n || next == NEXT_STARVED || (next == NEXT_END && !hold->count))
+        if (done == n || next == NEXT_STARVED || (next == NEXT_END && !reorder->count))
             break;
-        if (next == NEXT_END || hold->count > DP_HOLD_MAX - BATCH) {
-            give_up(replay, engine, next == NEXT_END ? UINT64_MAX : hold->number);
+        if (next == NEXT_END || reorder->count > DP_REORDER_MAX - BATCH) {
+            give_up(replay, engine, next == NEXT_END ? UINT64_MAX : reorder->number);
             continue;
         }
-        most = !hold->count || n - done < BATCH ? n - done : BATCH;
-        most = most < DP_HOLD_MAX ? most : DP_HOLD_MAX;
+        most = !reorder->count || n - done < BATCH ? n - done : BATCH;
+        most = most < DP_REORDER_MAX ? most : DP_REORDER_MAX;
         run = replay->live == 1 ? take_queue(replay, first, until_ns, most) : take_merged(replay, until_ns, most);
         if (run.n)
-            decided = hold->count ? judge_behind(replay, engine, &run, flows != NULL, seen != NULL)
-                                  : judge_into(replay, engine, &run, records + done, flows ? flows + done : NULL,
-                                               seen ? seen + done : NULL);
+            decided = reorder->count ? judge_behind(replay, engine, &run, flows != NULL, seen != NULL)
+                                     : judge_into(replay, engine, &run, records + done, flows ? flows + done : NULL,
+                                                  seen ? seen + done : NULL);
         if (decided < 0)
             return decided;
         done += (uint32_t)decided;
     }
-    done += dp_hold_take(hold, records + done, flows ? flows + done : NULL, seen ? seen + done : NULL, n - done);
+    done += dp_reorder_take(reorder, records + done, flows ? flows + done : NULL, seen ? seen + done : NULL, n - done);
     if (replay->before)
         count_openers_from(replay->before, records, done);
     return (int)done;

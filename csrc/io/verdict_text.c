@@ -18,7 +18,7 @@
  *      value that no enumeration has, or a zone, rule, capture or interface without a name.
  *   3. No library call formats anything: the cost of a line is the copying of its pieces.
  */
-#include "line.h"
+#include "line_text.h"
 
 #include <limits.h>
 

@@ -237,15 +237,15 @@ static void serve(struct dp_worker *w)
     memset(&w->served, 0, sizeof w->served);
     for (uint32_t number = 0; number < w->n_ports; number++)
         if (w->port[number].active)
-            dp_served_add(&w->served, number, &w->port[number].port);
+            dp_bindings_add(&w->served, number, &w->port[number].port);
 }
 
-static void drop_held(struct dp_worker *w, uint32_t number)
+static void drop_waiting(struct dp_worker *w, uint32_t number)
 {
-    for (uint32_t slot = 0; slot < DP_HELD_SLOTS; slot++)
-        if (w->held[slot].used && (w->held[slot].in == number || w->held[slot].out == number)) {
-            w->held[slot].used = false;
-            w->n_held--;
+    for (uint32_t slot = 0; slot < DP_WAITING_SLOTS; slot++)
+        if (w->waiting[slot].used && (w->waiting[slot].in == number || w->waiting[slot].out == number)) {
+            w->waiting[slot].used = false;
+            w->n_waiting--;
         }
 }
 
@@ -275,7 +275,7 @@ void dp_worker_set_ports(struct dp_worker *w, const struct dp_port_update *ports
 
         /* An answer of before is none for who is there now. */
         if (p->port.zone != ports[i].port.zone || ports[i].port.closed)
-            drop_held(w, number);
+            drop_waiting(w, number);
         p->port = ports[i].port;
         if (p->active && p->port.closed)
             close_port(w, number);
@@ -306,7 +306,7 @@ void dp_worker_remove_port(struct dp_worker *w, uint32_t number)
 {
     close_port(w, number);
     dp_uring_unregister(&w->uring, number);
-    drop_held(w, number);
+    drop_waiting(w, number);
     w->port[number].used = false;
     w->port[number].generation++;
     while (w->n_ports && !w->port[w->n_ports - 1].used)
@@ -317,7 +317,7 @@ void dp_worker_remove_port(struct dp_worker *w, uint32_t number)
 /* ---- life ---- */
 
 int dp_worker_init(struct dp_worker *w, uint32_t number, uint32_t workers, struct dp_worker *all,
-                   struct dp_switch *stations, int feed_wake, struct dp_engine *engine)
+                   struct dp_mac_table *stations, int feed_wake, struct dp_engine *engine)
 {
     struct epoll_event event = {.events = EPOLLIN, .data.u32 = WAKE};
     int error;
@@ -339,13 +339,13 @@ int dp_worker_init(struct dp_worker *w, uint32_t number, uint32_t workers, struc
     error = dp_conntrack_populate(&w->engine->conntrack, DP_POPULATED / workers);
     if (error < 0)
         return error;
-    dp_fragments_bound(w->engine->fragments, DP_HELD_MAX);
+    dp_fragments_bound(w->engine->fragments, DP_WAITING_FRAMES_MAX);
     w->now_ns = w->advanced_ns = dp_firewall_now();
     dp_engine_advance(w->engine, w->now_ns);
     w->port_counters = dp_reserve(DP_PORTS_MAX * sizeof *w->port_counters);
     w->arena = dp_reserve(DP_ARENA_BYTES);
-    w->held_bytes = dp_reserve((size_t)DP_HELD_SLOTS * DP_PORT_ROOM);
-    if (!w->port_counters || !w->arena || !w->held_bytes || dp_ring_init(&w->feed, FEED_BYTES) < 0)
+    w->waiting_bytes = dp_reserve((size_t)DP_WAITING_SLOTS * DP_PORT_ROOM);
+    if (!w->port_counters || !w->arena || !w->waiting_bytes || dp_ring_init(&w->feed, FEED_BYTES) < 0)
         return DP_E_MEMORY;
     for (uint32_t from = 0; from < workers; from++)
         if (from != number && dp_ring_init(&w->inbox[from], INBOX_BYTES) < 0)
@@ -360,7 +360,7 @@ void dp_worker_release(struct dp_worker *w)
         dp_ring_release(&w->inbox[from]);
     dp_ring_release(&w->feed);
     dp_unreserve(w->arena, DP_ARENA_BYTES);
-    dp_unreserve(w->held_bytes, (size_t)DP_HELD_SLOTS * DP_PORT_ROOM);
+    dp_unreserve(w->waiting_bytes, (size_t)DP_WAITING_SLOTS * DP_PORT_ROOM);
     dp_unreserve(w->port_counters, DP_PORTS_MAX * sizeof *w->port_counters);
     if (w->wake >= 0)
         close(w->wake);

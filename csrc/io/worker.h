@@ -12,25 +12,25 @@
  * A FRAME'S WAY. Received in a burst -> the switch says where to -> the engine judges all of the burst, with the egress
  * check of the port's instance and, where one port is meant, the ingress check of that one's -> allowed ones are sent;
  * those for everybody are judged again for each port that they would enter. A fragment that waits for its first is
- * kept in a slot of its own. DP_HELD_MAX may wait, shared among ports as fragment.h says; what gave way to another
- * keeps its slot to the burst's end, for which there are as many more as a burst has frames. Frames for everybody can
- * need still more: what finds no slot is dropped and counted.
+ * kept in a slot of its own. DP_WAITING_FRAMES_MAX may wait, shared among ports as fragment.h says; what gave way to
+ * another keeps its slot to the burst's end, for which there are as many more as a burst has frames. Frames for
+ * everybody can need still more: what finds no slot is dropped and counted.
  */
 #ifndef DP_IO_WORKER_H
 #define DP_IO_WORKER_H
 
 #include "../engine.h"
-#include "place.h"
+#include "busy_poll.h"
+#include "frame_path.h"
 #include "port.h"
 #include "ring.h"
-#include "wait.h"
 
 #include <pthread.h>
 #include <semaphore.h>
 
 /* A burst is asked for at twice, at most. */
 enum { DP_SLOTS = 31, DP_BURST = 2 * DP_SLOTS };
-enum { DP_HELD_SLOTS = DP_HELD_MAX + DP_BURST };
+enum { DP_WAITING_SLOTS = DP_WAITING_FRAMES_MAX + DP_BURST };
 /* A burst ends behind the frame that fills it up: a super-packet is sent while it is in the nearest cache. */
 enum { DP_BURST_BYTES = 64 * 1024, DP_PACKED_BYTES = DP_BURST_BYTES + 520 * 1024 };
 /*
@@ -61,7 +61,7 @@ struct dp_worker_port {
 };
 
 /* A fragment that waits, and where it would go. */
-struct dp_held {
+struct dp_waiting_frame {
     uint64_t number;
     uint32_t in;
     uint32_t out;
@@ -81,7 +81,7 @@ struct dp_worker {
     uint32_t workers;
     struct dp_worker *all;    /* workers[0 .. workers) */
     struct dp_engine *engine; /* its shard, which is the plane's */
-    struct dp_switch *stations;
+    struct dp_mac_table *stations;
     int epoll;
     int wake; /* eventfd: a command, or frames from another worker */
     int feed_wake;
@@ -109,7 +109,7 @@ struct dp_worker {
     struct dp_worker_port port[DP_PORTS_MAX];
     uint32_t n_ports; /* ports are below this number */
     uint32_t n_failing;
-    struct dp_served served; /* what stands behind active ports, and where the MACs are that the policy tells */
+    struct dp_bindings served; /* what stands behind active ports, and where the MACs are that the policy tells */
     struct dp_port_counters *port_counters;
     /* the burst at hand */
     uint32_t n;
@@ -120,14 +120,14 @@ struct dp_worker {
     struct dp_flow flow[DP_BURST];
     struct dp_sending sending;
     uint32_t sending_port;
-    struct dp_held held[DP_HELD_SLOTS];
-    uint8_t *held_bytes;
-    uint32_t n_held;
+    struct dp_waiting_frame waiting[DP_WAITING_SLOTS];
+    uint8_t *waiting_bytes;
+    uint32_t n_waiting;
     uint8_t *arena;
 };
 
 int dp_worker_init(struct dp_worker *worker, uint32_t number, uint32_t workers, struct dp_worker *all,
-                   struct dp_switch *stations, int feed_wake, struct dp_engine *engine);
+                   struct dp_mac_table *stations, int feed_wake, struct dp_engine *engine);
 void dp_worker_release(struct dp_worker *worker);
 /* 0 or DP_E_IO. */
 int dp_worker_start(struct dp_worker *worker);
@@ -137,7 +137,7 @@ void dp_worker_call(struct dp_worker *worker, dp_command *command, void *argumen
 /* Adds or takes out a port, in the worker's own thread or before it runs. */
 int dp_worker_add_port(struct dp_worker *worker, uint32_t number, const struct dp_port *port, int fd);
 void dp_worker_remove_port(struct dp_worker *worker, uint32_t number);
-/* Something else stands behind these ports: what is held for one, or came by it, is dropped where it is another
+/* Something else stands behind these ports: what waits for one, or came by it, is dropped where it is another
  * instance. Cannot fail. */
 void dp_worker_set_ports(struct dp_worker *worker, const struct dp_port_update *ports, uint32_t n);
 

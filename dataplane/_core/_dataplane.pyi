@@ -121,8 +121,8 @@ class Lib:
     DP_DIRECTIONS: int
     DP_DROP_DAMAGED: int
     DP_DROP_ERROR: int
+    DP_DROP_FRAGMENT: int
     DP_DROP_FULL: int
-    DP_DROP_HELD: int
     DP_DROP_MISSED: int
     DP_DROP_NO_DESTINATION: int
     DP_DROP_OFFLOAD: int

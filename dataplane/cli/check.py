@@ -45,7 +45,7 @@ def check(
     dataplane check policy.yaml --lint --fail-on shadowed,open-to-any
     """
     from dataplane.policy import Policy, PolicyError
-    from dataplane.policy.load import load_document
+    from dataplane.policy.reading.load import load_document
 
     if not lint and (how is not None or fail_on is not None):
         raise typer.BadParameter("--format and --fail-on are for findings: add --lint")

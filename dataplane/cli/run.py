@@ -63,7 +63,8 @@ def run(
     try:
         # Loaded once interfaces are opened, which is too late to find it missing.
         importlib.import_module("pyroute2")
-        from dataplane.live import daemon, log
+        from dataplane.live import daemon
+        from dataplane.live.process import log
     except ModuleNotFoundError as error:
         say(f"{error.name} is not installed: {how_to_install('live')} brings what run needs", err=True)
         raise typer.Exit(EXIT_USAGE) from None

@@ -9,7 +9,7 @@ from rich import box
 from rich.table import Table
 from rich.text import Text
 
-from dataplane.cli import denied
+from dataplane.cli import denied_flows
 from dataplane.policy import times
 from dataplane.replay.run import disconnected_words
 from dataplane.terminal import console as terminal
@@ -138,8 +138,8 @@ def _print_denied(console: Console, summary: Summary) -> None:
     if not summary.denied_flows:
         return
     sides = ("left", "left", "left", "left", "right", "right")
-    table = _table("Flows denied most", *zip(denied.COLUMNS, sides, strict=True))
-    for row in denied.rows(map(asdict, summary.denied_flows)):
+    table = _table("Flows denied most", *zip(denied_flows.COLUMNS, sides, strict=True))
+    for row in denied_flows.rows(map(asdict, summary.denied_flows)):
         about = "≤ " if row.at_most else ""
         table.add_row(*row[:4], about + _count(row.packets), _count(row.bytes))
     console.print(table)

@@ -6,7 +6,7 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from dataplane.connections import Connections, protocol_number
+from dataplane.connection_table import Connections, protocol_number
 from dataplane.policy.fields import PROTOCOLS_WITH_PORTS
 from dataplane.policy.mistakes import alternatives
 

@@ -33,12 +33,12 @@ from pydantic import Field, ValidationError, WithJsonSchema
 from dataplane.insight.conversations import Conversations
 from dataplane.insight.packet_text import Packet, PacketTextError, parse_packet
 from dataplane.policy import fields
-from dataplane.policy.load import diagnose, in_order
+from dataplane.policy.base import CheckedModel
 from dataplane.policy.mistakes import Conflict, Location, Mistake, PolicyError, shown
 from dataplane.policy.model import Policy
-from dataplane.policy.parts import CheckedModel
+from dataplane.policy.reading.load import diagnose, in_order
+from dataplane.policy.reading.source import Source, read, read_file
 from dataplane.policy.schedule import TimedChange, load_changes, read_changes
-from dataplane.policy.source import Source, read, read_file
 from dataplane.replay import CaptureError
 from dataplane.replay.expectations import EXPECTABLE, Expectation, Expectations, read_expectations
 from dataplane.replay.folder import captures_of

@@ -14,7 +14,7 @@ from typing import Any
 from dataplane import conntrack
 from dataplane._core import ffi, lib
 from dataplane._core.errors import check as raise_on_error
-from dataplane.connections import address_text, connection_of
+from dataplane.connection_table import address_text, connection_of
 from dataplane.insight.packet_text import flow_words
 from dataplane.plane import Plane
 from dataplane.policy.model import Policy

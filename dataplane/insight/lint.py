@@ -21,7 +21,7 @@ from dataplane.policy.mistakes import Location, shown
 
 if TYPE_CHECKING:
     from dataplane.policy.model import Policy, SecurityGroup
-    from dataplane.policy.source import Source
+    from dataplane.policy.reading.source import Source
 
 KINDS = (
     "shadowed",

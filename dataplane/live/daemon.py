@@ -24,14 +24,15 @@ from dataplane.control import requests
 from dataplane.control.audit import Asker
 from dataplane.control.service import Service
 from dataplane.control.unix import ControlError, ControlServer, control_socket
-from dataplane.live import BUSY_POLL, CONTROL_SOCKET, metrics, privileges, readiness, seccomp, state
+from dataplane.live import BUSY_POLL, CONTROL_SOCKET, metrics, readiness, state
 from dataplane.live.firewall import WORKERS_MAX, Firewall
-from dataplane.live.notify import notify
+from dataplane.live.interfaces.ports import PortError, Ports
+from dataplane.live.interfaces.required import required_by
+from dataplane.live.metrics_server import ScrapeServer
 from dataplane.live.operations import Operations
-from dataplane.live.ports import PortError, Ports
-from dataplane.live.scraping import ScrapeServer
-from dataplane.live.signals import Signals, StoppedError
-from dataplane.live.wanted import wanted_by
+from dataplane.live.process import privileges, seccomp
+from dataplane.live.process.notify import notify
+from dataplane.live.process.signals import Signals, StoppedError
 from dataplane.policy import Policy, PolicyError
 from dataplane.store.file import PolicyFile
 
@@ -114,7 +115,7 @@ def _without_control_folder(path: Path) -> str | None:
 
 
 def _run(policy: Policy, options: Options, stack: contextlib.ExitStack, signals: Signals) -> None:
-    _refuse_first(readiness.limits(len(wanted_by(policy, options.uplinks)), options.workers))
+    _refuse_first(readiness.limits(len(required_by(policy, options.uplinks)), options.workers))
     scraped = stack.enter_context(metrics.listening(options.metrics)) if options.metrics else None
     listening = stack.enter_context(_listening(options)) if options.control else None
     ports = Ports(options.workers)

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 from dataplane._core import ffi, lib
 from dataplane._core.errors import check
-from dataplane.connections import connection_of
+from dataplane.connection_table import connection_of
 from dataplane.live.records import connection_record, flow_record
 from dataplane.verdict import verdict_of
 

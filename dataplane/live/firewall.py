@@ -17,11 +17,11 @@ from dataplane._core import ffi, lib
 from dataplane._core.errors import check
 from dataplane.live import BUSY_POLL
 from dataplane.plane import Plane, seed_words
-from dataplane.served import describe_port
+from dataplane.port_bindings import describe_port
 from dataplane.update import Disconnected
 
 if TYPE_CHECKING:
-    from dataplane.live.ports import Port
+    from dataplane.live.interfaces.ports import Port
     from dataplane.policy.model import Policy
 
 WORKERS_MAX = lib.DP_WORKERS_MAX

@@ -1,7 +1,7 @@
 """Metrics for Prometheus: the C side's counters, read when somebody scrapes them.
 
-A scrape is answered by `scraping`; what it reads is read by the control thread, as everything is. The connection table
-is walked in steps, so that packets wait for none of it.
+A scrape is answered by `metrics_server`; what it reads is read by the control thread, as everything is. The connection
+table is walked in steps, so that packets wait for none of it.
 """
 
 from __future__ import annotations
@@ -22,8 +22,8 @@ from dataplane.verdict import DIRECTION_WORDS
 
 if TYPE_CHECKING:
     from dataplane.control.service import Service
+    from dataplane.live.metrics_server import App
     from dataplane.live.operations import Operations
-    from dataplane.live.scraping import App
 
 _TRAFFIC: dict[str, tuple[str, tuple[str, ...]]] = {
     "received": ("received from a port", ("port",)),

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from dataplane.control.requests import Streaming
     from dataplane.control.selection import Selection
     from dataplane.live.firewall import Firewall
-    from dataplane.live.ports import Changes, Port, Ports
+    from dataplane.live.interfaces.ports import Changes, Port, Ports
     from dataplane.policy import Policy
 
 log = logging.getLogger("dataplane")

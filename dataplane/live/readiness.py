@@ -14,10 +14,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from dataplane._core import lib
-from dataplane.live import claims, descriptors, links
-from dataplane.live.links import PortError
-from dataplane.live.privileges import CAP_NET_ADMIN, CAP_NET_RAW
-from dataplane.live.wanted import Wanted, not_there, user_number, wanted_by
+from dataplane.live.interfaces import links, locks
+from dataplane.live.interfaces.links import PortError
+from dataplane.live.interfaces.required import Required, not_there, required_by, user_number
+from dataplane.live.process import descriptors
+from dataplane.live.process.privileges import CAP_NET_ADMIN, CAP_NET_RAW
 
 if TYPE_CHECKING:
     from dataplane.policy import Policy
@@ -31,7 +32,7 @@ def missing(policy: Policy, uplinks: Iterable[str] = (), workers: int = 1) -> li
     """Everything that a firewall of this policy would not start without, each once."""
     found = [*rights(), *_memory(policy)]
     try:
-        wanted = wanted_by(policy, uplinks)
+        wanted = required_by(policy, uplinks)
     except PortError as error:
         return [*found, str(error)]
     found += limits(len(wanted), workers)
@@ -107,7 +108,7 @@ def _memory(policy: Policy) -> Iterator[str]:
             )
 
 
-def _look_at(want: Wanted) -> None:
+def _look_at(want: Required) -> None:
     """Raises PortError for an interface that could not be served."""
     if want.tap and want.tap.owner:
         user_number(want.tap.owner)
@@ -119,13 +120,13 @@ def _look_at(want: Wanted) -> None:
             raise
 
 
-def _look_at_link(want: Wanted) -> None:
+def _look_at_link(want: Required) -> None:
     link = links.find(want.name)
     if link is None:
         if want.instance is None:
             raise not_there(want)
         return
-    claims.refuse_taken(link.name, link.index)
+    locks.refuse_taken(link.name, link.index)
     if not link.is_tap or link.queues:
         _need_packet_sockets(want.name)
 

@@ -6,14 +6,14 @@ from dataclasses import astuple
 from typing import TYPE_CHECKING, Any
 
 from dataplane._core import lib
-from dataplane.connections import PROTOCOLS, address_text, flow_protocol
+from dataplane.connection_table import PROTOCOLS, address_text, flow_protocol
 from dataplane.counters import record
 from dataplane.verdict import CAUSE_WORDS, DIRECTION_WORDS, REASON_WORDS, VERDICT_WORDS
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from dataplane.connections import Connection, Row
+    from dataplane.connection_table import Connection, Row
     from dataplane.control.answers import Disconnected as DisconnectedRecord
     from dataplane.live.firewall import Firewall
     from dataplane.update import Disconnected
@@ -23,7 +23,7 @@ DROP_WORDS = {
     lib.DP_DROP_FULL: "queue-full",
     lib.DP_DROP_ERROR: "error",
     lib.DP_DROP_NO_DESTINATION: "no-destination",
-    lib.DP_DROP_HELD: "fragment-not-held",
+    lib.DP_DROP_FRAGMENT: "fragment-not-held",
     lib.DP_DROP_MISSED: "missed",
     lib.DP_DROP_DAMAGED: "damaged",
     lib.DP_DROP_TOO_LONG: "too-long",

@@ -5,10 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from dataplane.policy.load import validated
 from dataplane.policy.mistakes import Location, Mistake, PolicyError
 from dataplane.policy.model import Policy
-from dataplane.policy.source import Source, read, read_file
+from dataplane.policy.reading.load import validated
+from dataplane.policy.reading.source import Source, read, read_file
 
 
 class _ListSource:

@@ -15,9 +15,9 @@ from typing import Annotated, Literal, Self
 
 from pydantic import BeforeValidator, Field, model_validator
 
-from dataplane.policy import completion, consistency, fields
+from dataplane.policy import consistency, defaults, fields
+from dataplane.policy.base import CheckedModel, Model, without_default
 from dataplane.policy.mistakes import Conflict
-from dataplane.policy.parts import CheckedModel, Model, without_default
 from dataplane.policy.rule import PackedPrefix, SecurityGroupRule
 
 _Empty = BeforeValidator(fields.empty_as_tuple)
@@ -246,7 +246,7 @@ class Policy(CheckedModel):
     @model_validator(mode="after")
     def _complete(self) -> Self:
         # Frozen against everybody else: this value is still being made.
-        self.__dict__.update(completion.completed(self))
+        self.__dict__.update(defaults.completed(self))
         return self
 
     def conflicts(self) -> Iterable[Conflict]:
@@ -255,14 +255,14 @@ class Policy(CheckedModel):
     @classmethod
     def load(cls, path: str | Path) -> Self:
         """Reads a YAML or JSON file, or standard input for ``-``. Raises PolicyError with every mistake in it."""
-        from dataplane.policy.load import load
+        from dataplane.policy.reading.load import load
 
         return load(cls, path)
 
     @classmethod
     def parse(cls, text: str | bytes, name: str = "<policy>") -> Self:
         """Reads a YAML or JSON text; `name` stands for the file in messages. Raises PolicyError with every mistake."""
-        from dataplane.policy.load import parse
+        from dataplane.policy.reading.load import parse
 
         return parse(cls, text, name)
 

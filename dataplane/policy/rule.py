@@ -11,8 +11,8 @@ from pydantic.dataclasses import dataclass
 from pydantic_core import CoreSchema, SchemaSerializer, SchemaValidator
 
 from dataplane.policy import consistency, fields
+from dataplane.policy.base import fields_of, refuse_any, without_default
 from dataplane.policy.mistakes import Conflict
-from dataplane.policy.parts import fields_of, refuse_any, without_default
 from dataplane.policy.selectors import Selector, selectors
 
 PackedPrefix = tuple[bytes, int]

@@ -17,11 +17,11 @@ from pydantic import Field, ValidationError
 
 from dataplane.policy import times
 from dataplane.policy.changes import Change, Item, apply, objections
-from dataplane.policy.load import diagnose, in_order
-from dataplane.policy.misplaced import expectations_told
 from dataplane.policy.mistakes import ChangeError, Conflict, Location, Mistake, PolicyError, shown
 from dataplane.policy.model import Policy
-from dataplane.policy.source import Source, read, read_file
+from dataplane.policy.reading.file_kinds import expectations_told
+from dataplane.policy.reading.load import diagnose, in_order
+from dataplane.policy.reading.source import Source, read, read_file
 
 
 @dataclass(frozen=True, slots=True)

@@ -29,7 +29,7 @@ def as_yaml(document: dict[str, Any]) -> str:
     """A document as YAML, with a line for each rule."""
     import yaml
 
-    from dataplane.policy.compose import plain
+    from dataplane.policy.reading.composer import plain
 
     class Dumper(yaml.SafeDumper):
         """Repeats what is there twice; quotes what does not print, or is no text in the core schema of YAML 1.2."""

@@ -39,13 +39,13 @@ from rich.text import Text
 
 from dataplane._core import ffi, lib
 from dataplane._core.errors import check as raise_on_error
-from dataplane.connections import flow_protocol
+from dataplane.connection_table import flow_protocol
 from dataplane.policy import fields
-from dataplane.policy.load import diagnose, in_order
-from dataplane.policy.misplaced import changes_told
+from dataplane.policy.base import CheckedModel
 from dataplane.policy.mistakes import Conflict, Location, PolicyError, alternatives, shown
-from dataplane.policy.parts import CheckedModel
-from dataplane.policy.source import Source, read, read_file
+from dataplane.policy.reading.file_kinds import changes_told
+from dataplane.policy.reading.load import diagnose, in_order
+from dataplane.policy.reading.source import Source, read, read_file
 from dataplane.terminal import console as terminal
 from dataplane.verdict import (
     DIRECTION_WORDS,

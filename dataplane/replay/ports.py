@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from dataplane._core import ffi, lib
 from dataplane._core.errors import check
-from dataplane.served import describe_port
+from dataplane.port_bindings import describe_port
 
 if TYPE_CHECKING:
     from dataplane.policy.model import Policy

@@ -10,10 +10,10 @@ from dataplane._core import ffi, lib
 from dataplane._core.errors import check
 from dataplane.plane import Plane
 from dataplane.policy import times
-from dataplane.replay.busiest import BusiestAddresses
 from dataplane.replay.captures import Captures
 from dataplane.replay.ports import PolicyPorts
 from dataplane.replay.summary import AppliedChange, Baseline, Summary, summarise
+from dataplane.replay.top_talkers import BusiestAddresses
 from dataplane.update import Disconnected
 from dataplane.verdict import Names
 

@@ -12,12 +12,12 @@ from itertools import chain, islice, repeat
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from dataplane._core import ffi, lib
-from dataplane.connections import flow_protocol
+from dataplane.connection_table import flow_protocol
 from dataplane.counters import record
 from dataplane.plane import Plane
 from dataplane.policy import times
-from dataplane.replay.busiest import BusyAddress
 from dataplane.replay.captures import CaptureStatus
+from dataplane.replay.top_talkers import BusyAddress
 from dataplane.update import Disconnected
 from dataplane.verdict import CAUSE_WORDS, DIRECTION_WORDS, REASON_WORDS
 

@@ -3,7 +3,7 @@
  * and the look at every entry: not one packet of what the rule would decide about passes. Others stay.
  */
 #include "check.h"
-#include "connections.h"
+#include "table_walk.h"
 
 enum { ALLOW_ALL = 1, DENY_DNS = 2, PORT = 53, OTHER_PORT = 54, TIMEOUT_S = 30 };
 

@@ -705,7 +705,7 @@ static void test_places_to_wait_are_shared_by_port(void)
     first = piece(macs[B], UPLINK, 9, 2, 7, true);
     put(&n, UPLINK, 0, &later);
     taken(&n, UPLINK, 2);
-    for (uint16_t i = 0; i < 2 * DP_HELD_MAX; i++) {
+    for (uint16_t i = 0; i < 2 * DP_WAITING_FRAMES_MAX; i++) {
         f = piece(macs[B], A, 1, 2, (uint16_t)(1000 + i), false);
         put(&n, A, 0, &f);
         if (i % 64 == 63)
@@ -716,19 +716,19 @@ static void test_places_to_wait_are_shared_by_port(void)
     COMES(&n, B, &later);
     /* Those that gave way are known as such. */
     dp_plane_counters(dp_firewall_plane(n.firewall), &counters);
-    CHECK_EQUAL(counters.fragments_waiting, DP_HELD_MAX - 1);
-    CHECK_EQUAL(counters.cause[DP_CAUSE_FRAGMENT_LIMIT].packets, DP_HELD_MAX + 1);
-    CHECK_EQUAL(counters.fragments_evicted, DP_HELD_MAX + 1);
+    CHECK_EQUAL(counters.fragments_waiting, DP_WAITING_FRAMES_MAX - 1);
+    CHECK_EQUAL(counters.cause[DP_CAUSE_FRAGMENT_LIMIT].packets, DP_WAITING_FRAMES_MAX + 1);
+    CHECK_EQUAL(counters.fragments_evicted, DP_WAITING_FRAMES_MAX + 1);
     dp_firewall_port_counters(n.firewall, A, &c);
-    CHECK_EQUAL(c.check[DP_EGRESS][DP_DENY][DP_REASON_INVALID].packets, DP_HELD_MAX + 1);
-    CHECK_EQUAL(dropped(&n, A, DP_DROP_HELD), 0);
+    CHECK_EQUAL(c.check[DP_EGRESS][DP_DENY][DP_REASON_INVALID].packets, DP_WAITING_FRAMES_MAX + 1);
+    CHECK_EQUAL(dropped(&n, A, DP_DROP_FRAGMENT), 0);
     /* The oldest: the others still get their first. */
-    for (uint16_t id = 1000 + DP_HELD_MAX; id < 1000 + DP_HELD_MAX + 2; id++) {
+    for (uint16_t id = 1000 + DP_WAITING_FRAMES_MAX; id < 1000 + DP_WAITING_FRAMES_MAX + 2; id++) {
         first = piece(macs[B], A, 1, 2, id, true);
         later = piece(macs[B], A, 1, 2, id, false);
         put(&n, A, 0, &first);
         COMES(&n, B, &first);
-        if (id > 1000 + DP_HELD_MAX)
+        if (id > 1000 + DP_WAITING_FRAMES_MAX)
             COMES(&n, B, &later);
     }
     NOTHING(&n, B);
@@ -746,7 +746,7 @@ static void test_places_behind_one_port_are_shared_too(void)
     later = piece(macs[B], UPLINK, 9, 2, 7, false);
     first = piece(macs[B], UPLINK, 9, 2, 7, true);
     put(&n, UPLINK, 0, &later);
-    for (uint16_t i = 0; i < 4 * DP_HELD_MAX; i++) {
+    for (uint16_t i = 0; i < 4 * DP_WAITING_FRAMES_MAX; i++) {
         f = forged(macs[A], 1, i);
         put(&n, UPLINK, 0, &f);
         if (i % 64 == 63)
@@ -758,11 +758,11 @@ static void test_places_behind_one_port_are_shared_too(void)
     later = piece(macs[A], UPLINK, 9, 1, 8, false);
     first = piece(macs[A], UPLINK, 9, 1, 8, true);
     put(&n, UPLINK, 0, &later);
-    for (uint16_t i = 0; i < DP_HELD_MAX / 2; i++) {
+    for (uint16_t i = 0; i < DP_WAITING_FRAMES_MAX / 2; i++) {
         f = forged(macs[A], 1, (uint16_t)(5000 + i));
         put(&n, UPLINK, 0, &f);
         if (i % 64 == 63)
-            taken(&n, UPLINK, 5u + 4u * DP_HELD_MAX + i);
+            taken(&n, UPLINK, 5u + 4u * DP_WAITING_FRAMES_MAX + i);
     }
     put(&n, UPLINK, 0, &first);
     COMES(&n, A, &first);
@@ -804,7 +804,7 @@ static void test_fragments_for_everybody_wait_at_each_port(void)
     COMES(&n, UPLINK, &first);
     COMES(&n, UPLINK, &later);
     dp_plane_counters(dp_firewall_plane(n.firewall), &counters);
-    CHECK(counters.fragments_waiting <= DP_HELD_MAX);
+    CHECK(counters.fragments_waiting <= DP_WAITING_FRAMES_MAX);
     unmake(&n);
 }
 

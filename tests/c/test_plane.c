@@ -19,7 +19,7 @@ struct scene {
     struct dp_rule_table *in;
     struct dp_rule_table *out;
     struct dp_conntrack_config config;
-    struct dp_served served;
+    struct dp_bindings served;
 };
 
 static const struct dp_port ports[] = {[A] = {.zone = 0, .guarded = 1}, [B] = {.zone = 1}, [UPLINK] = {.zone = -1}};
@@ -63,7 +63,7 @@ static bool make(struct scene *s, uint32_t shards)
     for (int state = 0; state < DP_CONN_STATES; state++)
         s->config.timeout_ns[state] = 3000000000u;
     for (uint32_t port = A; port <= UPLINK; port++)
-        dp_served_add(&s->served, port, &ports[port]);
+        dp_bindings_add(&s->served, port, &ports[port]);
     if (!CHECK_EQUAL(dp_plane_new(&s->config, seed, shards, &s->plane), 0) ||
         !CHECK_EQUAL(dp_endpoints_new(holdings, 2, NULL, 0, NULL, 0, NULL, 0, &s->endpoints), 0) ||
         !CHECK_EQUAL(dp_rule_table_new(4, &rules[0], 1, NULL, 0, NULL, 0, selectors, 2, &s->in), 0) ||

@@ -83,7 +83,7 @@ struct both {
     struct dp_firewall *firewall;
     struct dp_plane *plane;
     struct dp_engine *engine; /* its shard */
-    struct dp_by_port *ports;
+    struct dp_at_port *ports;
     struct dp_capture_interface interface[PORTS];
 };
 
@@ -93,7 +93,7 @@ static struct both start(const struct parts *parts)
     static char *const names[PORTS] = {"tap-a", "tap-b", "eth0", "elb0"};
     struct dp_zone_tables zones[2] = {{.zone = 0}};
     struct dp_named_port named[PORTS];
-    struct both both = {.ports = dp_by_port_new()};
+    struct both both = {.ports = dp_at_port_new()};
 
     for (uint32_t z = 0; z < 2; z++) {
         zones[z].zone = z;
@@ -115,7 +115,7 @@ static struct both start(const struct parts *parts)
         named[p] = (struct dp_named_port){names[p], port};
         both.interface[p] = (struct dp_capture_interface){.name = names[p]};
     }
-    must(dp_by_port_set(both.ports, named, PORTS, -1) == 0);
+    must(dp_at_port_set(both.ports, named, PORTS, -1) == 0);
     return both;
 }
 
@@ -141,7 +141,7 @@ static bool may_be_at(const uint8_t *mac, uint32_t port)
 static void check_station(const struct dp_firewall *firewall, const uint8_t *mac, uint16_t vlan)
 {
     uint32_t port =
-        dp_switch_find(&firewall->stations, mac, vlan, (uint32_t)(firewall->worker[0].now_ns / 1000000000u));
+        dp_mac_table_find(&firewall->stations, mac, vlan, (uint32_t)(firewall->worker[0].now_ns / 1000000000u));
 
     must(port == DP_PORT_UNKNOWN || may_be_at(mac, port));
 }
@@ -166,7 +166,7 @@ static uint64_t copies_of(const struct dp_firewall *firewall, const uint8_t *fra
     if (frame[0] & 1)
         return PORTS - 1;
     if (holder_of(frame) < PORTS ||
-        dp_switch_find(&firewall->stations, frame, vlan_of(frame, length), second) != DP_PORT_UNKNOWN)
+        dp_mac_table_find(&firewall->stations, frame, vlan_of(frame, length), second) != DP_PORT_UNKNOWN)
         return 1;
     return in == UPLINK || in == BALANCER ? 1 : 2;
 }
@@ -174,7 +174,7 @@ static uint64_t copies_of(const struct dp_firewall *firewall, const uint8_t *fra
 /* Whether all that was held still is, so that what was counted is of one frame alone. */
 static bool all_held(const struct dp_worker *w, const uint64_t *numbers)
 {
-    for (uint32_t slot = 0; slot < DP_HELD_SLOTS; slot++)
+    for (uint32_t slot = 0; slot < DP_WAITING_SLOTS; slot++)
         if (numbers[slot] != UINT64_MAX && !(w->held[slot].used && w->held[slot].number == numbers[slot]))
             return false;
     return true;
@@ -195,7 +195,7 @@ static void check_stations(const struct dp_firewall *firewall)
 {
     static struct dp_station stations[256];
     uint32_t n =
-        dp_switch_list(&firewall->stations, (uint32_t)(firewall->worker[0].now_ns / 1000000000u), stations, 256);
+        dp_mac_table_list(&firewall->stations, (uint32_t)(firewall->worker[0].now_ns / 1000000000u), stations, 256);
 
     for (uint32_t i = 0; i < n; i++)
         must(may_be_at(stations[i].mac, stations[i].port));
@@ -255,9 +255,10 @@ static void check_held(const struct dp_worker *w)
 {
     uint32_t used = 0;
 
-    for (uint32_t slot = 0; slot < DP_HELD_SLOTS; slot++)
+    for (uint32_t slot = 0; slot < DP_WAITING_SLOTS; slot++)
         used += w->held[slot].used;
-    must(used == w->n_held && dp_fragments_waiting(w->engine->fragments) <= DP_HELD_MAX && w->engine->n_resolved == 0);
+    must(used == w->n_held && dp_fragments_waiting(w->engine->fragments) <= DP_WAITING_FRAMES_MAX &&
+         w->engine->n_resolved == 0);
 }
 
 /* ---- the replay ---- */
@@ -267,7 +268,7 @@ static void resolve(struct both *both)
     struct dp_resolution resolution;
 
     while (dp_engine_resolved(both->engine, &resolution, 1) == 1)
-        dp_by_port_resolved(both->ports, both->engine, &resolution);
+        dp_at_port_resolved(both->ports, both->engine, &resolution);
 }
 
 static void check_replay(struct both *both, uint32_t in, const uint8_t *data, uint32_t length)
@@ -285,8 +286,8 @@ static void check_replay(struct both *both, uint32_t in, const uint8_t *data, ui
     /* It is not taken from its port. */
     if (length < 14)
         return;
-    must(dp_by_port_concerns(both->ports, &frame, &both->interface[in]));
-    dp_by_port_judge(both->ports, both->engine, &frame, &both->interface[in], &record, NULL);
+    must(dp_at_port_concerns(both->ports, &frame, &both->interface[in]));
+    dp_at_port_judge(both->ports, both->engine, &frame, &both->interface[in], &record, NULL);
     must(memcmp(&record, &w->record[0], sizeof record) == 0);
     resolve(both);
 }
@@ -300,7 +301,7 @@ static size_t pass(const struct parts *parts, struct both *both, const uint8_t *
     struct dp_worker *w = &both->firewall->worker[0];
     size_t length = (size_t)(data[2] << 8 | data[3]) % LENGTH_MAX;
     uint32_t in = data[0] % PORTS, to = data[1] >> 1 & 7, held;
-    uint64_t numbers[DP_HELD_SLOTS], copies, counted;
+    uint64_t numbers[DP_WAITING_SLOTS], copies, counted;
     struct account before, after;
 
     if (length > size - 4)
@@ -318,7 +319,7 @@ static size_t pass(const struct parts *parts, struct both *both, const uint8_t *
     resolve(both);
     before = account_of(w);
     held = w->n_held;
-    for (uint32_t slot = 0; slot < DP_HELD_SLOTS; slot++)
+    for (uint32_t slot = 0; slot < DP_WAITING_SLOTS; slot++)
         numbers[slot] = w->held[slot].used ? w->held[slot].number : UINT64_MAX;
     copies = copies_of(both->firewall, frame + DP_VNET_HEADER, length, in);
     must(write(parts->ours[in], frame, DP_VNET_HEADER + length) == (ssize_t)(DP_VNET_HEADER + length));
@@ -356,7 +357,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     check_stations(both.firewall);
     dp_firewall_free(both.firewall);
     dp_plane_free(both.plane);
-    dp_by_port_free(both.ports);
+    dp_at_port_free(both.ports);
     arena_reset();
     return 0;
 }

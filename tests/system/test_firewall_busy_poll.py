@@ -46,7 +46,7 @@ def begin(site: Guarded, *options: str) -> None:
 
 
 def test_a_conversation_is_found_awake(site: Guarded) -> None:
-    """Sooner or later, on a machine that does other things; then a look in vain makes the next one rarer (wait.h)."""
+    """Sooner or later, on a machine that does other things; a look in vain makes the next one rarer (busy_poll.h)."""
     begin(site, "--busy-poll", "1000")
     assert site.ask("status")["busy_poll"] == 1000
 

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from dataplane.live import tap
+from dataplane.live.interfaces import tap
 
 from .guarded import PROGRAMS, WORLD, Guarded, connects, fetches, four, guarded, pings, tapped
 from .network import Host, needs_root_and, run, standing_in, until

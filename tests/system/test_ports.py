@@ -15,8 +15,8 @@ from pathlib import Path
 
 import pytest
 
-from dataplane.live import claims, links, tap
-from dataplane.live.ports import Port, PortError, Ports
+from dataplane.live.interfaces import links, locks, tap
+from dataplane.live.interfaces.ports import Port, PortError, Ports
 from dataplane.policy import Policy
 
 from .network import Host, Network, needs_root_and, network, standing_in, until
@@ -106,7 +106,7 @@ def test_a_tap_in_a_namespace_that_may_not_be_entered(hosts: Network, here: Host
     """Once it runs, the firewall has given that up: a TAP is made and moved then; one that exists is not taken."""
     guest = hosts.host("guest")
     program = (
-        "import sys; from dataplane.live.ports import *; from dataplane.live import privileges\n"
+        "import sys; from dataplane.live.interfaces.ports import *; from dataplane.live.process import privileges\n"
         "from dataplane.policy import Policy\n"
         "privileges.keep_only(); ports = Ports(2); opened = ports.open(Policy.parse(sys.argv[1]))\n"
         "print(opened[0].made, opened[0].is_attached, ports.refresh(), flush=True); sys.stdin.read()"
@@ -466,7 +466,7 @@ def test_a_claim_ends_with_its_process(hosts: Network, here: Host) -> None:
     here.ip("address", "add", "fd00::9/64", "dev", "v0", "nodad")
     before = settings(here, "v0")
     program = (
-        "import sys; from dataplane.live.ports import *; from dataplane.policy import Policy\n"
+        "import sys; from dataplane.live.interfaces.ports import *; from dataplane.policy import Policy\n"
         "Ports(1).open(Policy.parse('uplinks: [{interface: v0}]')); print('open', flush=True); sys.stdin.read()"
     )
     for _ in range(2):
@@ -488,7 +488,7 @@ def test_what_a_killed_firewall_left_is_no_mans_if_set_up_anew(hosts: Network, h
     outside = hosts.host("outside")
     hosts.wire(here, "v0", outside, "v1")
     index = socket.if_nametoindex("v0")
-    killed = claims.claim("v0", index)
+    killed = locks.claim("v0", index)
     shown = json.loads(here.ip("-json", "link", "show", "v0"))[0]
     note = {"mac": shown["address"], "flags": 0x80, "lro": False, "ipv6": True, "addresses": [["fd00::7", 64]]}
     for left in (note, {**note, "mac": "02:00:00:00:00:77"}, {**note, "addresses": [7]}, ["else"], None):
@@ -500,7 +500,7 @@ def test_what_a_killed_firewall_left_is_no_mans_if_set_up_anew(hosts: Network, h
         assert ",UP" in here.ip("link", "show", "v0")
         assert "NOARP" not in here.ip("link", "show", "v0")
         assert "fd00::7" not in here.ip("address", "show", "v0")
-        killed = claims.claim("v0", index)
+        killed = locks.claim("v0", index)
     killed.release()
 
 
@@ -523,7 +523,7 @@ def test_an_interface_by_another_name(hosts: Network, here: Host) -> None:
 
 def test_where_claims_cannot_be_noted(here: Host, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     (tmp_path / "file").touch()
-    monkeypatch.setattr(claims, "FOLDER", tmp_path / "file" / "interfaces")
+    monkeypatch.setattr(locks, "FOLDER", tmp_path / "file" / "interfaces")
     with pytest.raises(PortError, match="interfaces that are in use cannot be noted there: Not a directory: give the"):
         Ports(1).open(policy(instance("tap-a")))
     assert not exists(here, "tap-a")
@@ -542,8 +542,8 @@ def settings(host: Host, name: str) -> tuple[list[str], str, list[str]]:
 
 WITHOUT_ENTRY = """
 import sys
-from dataplane.live.ports import *
-from dataplane.live import privileges, seccomp
+from dataplane.live.interfaces.ports import *
+from dataplane.live.process import privileges, seccomp
 from dataplane.policy import Policy
 ports = Ports(1)
 ports.open(Policy.parse(sys.argv[1]))
@@ -628,7 +628,7 @@ def test_without_the_device(here: Host, monkeypatch: pytest.MonkeyPatch, tmp_pat
 def test_without_the_right(here: Host) -> None:
     """The missing capability is named."""
     program = (
-        "from dataplane.live.ports import *; from dataplane.policy import Policy\n"
+        "from dataplane.live.interfaces.ports import *; from dataplane.policy import Policy\n"
         "import sys; document = Policy.parse(sys.argv[1])\n"
         "try: Ports(1).open(document)\n"
         "except PortError as error: print(error)"

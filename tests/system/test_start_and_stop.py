@@ -37,7 +37,8 @@ conntrack: {max_entries: 1000}
 CHILD = """
 import importlib, json, os, signal, subprocess, sys, threading
 from pathlib import Path
-from dataplane.live import daemon, log
+from dataplane.live import daemon
+from dataplane.live.process import log
 importlib.import_module("pyroute2")
 folder, action = Path(sys.argv[1]), sys.argv[2]
 options = daemon.Options(folder / "policy.yaml", control=folder / "control", state=folder / "state",
@@ -257,7 +258,8 @@ def test_a_limit_of_open_files_that_is_too_low_is_told(tmp_path: Path) -> None:
 HANGS = """
 import sys, time
 from pathlib import Path
-from dataplane.live import daemon, log
+from dataplane.live import daemon
+from dataplane.live.process import log
 from dataplane.store.file import PolicyFile
 daemon._STOP_SECONDS = 1
 PolicyFile.load = lambda self: time.sleep(1000)

@@ -12,8 +12,9 @@ from pathlib import Path
 import pytest
 
 from dataplane.installation import how_to_install
-from dataplane.live import claims, daemon, state
-from dataplane.live.notify import notify
+from dataplane.live import daemon, state
+from dataplane.live.interfaces import locks
+from dataplane.live.process.notify import notify
 
 ROOT = Path(__file__).parents[2]
 
@@ -38,7 +39,7 @@ def test_without_a_manager(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> N
 
 GIVE_UP = """
 import threading
-from dataplane.live import privileges
+from dataplane.live.process import privileges
 privileges.keep_only()
 def status():
     with open("/proc/thread-self/status") as lines:
@@ -68,7 +69,7 @@ def test_all_capabilities_but_two_are_given_up() -> None:
 
 def test_giving_up_gains_nothing() -> None:
     """A process without capabilities has none afterwards either."""
-    program = "from dataplane.live import privileges\n"
+    program = "from dataplane.live.process import privileges\n"
     program += "privileges.keep_only(())\nprivileges.keep_only()\n"
     program += "print(*[line for line in open('/proc/self/status') if line.startswith(('CapPrm', 'CapEff'))])"
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True, cwd=ROOT)
@@ -77,7 +78,7 @@ def test_giving_up_gains_nothing() -> None:
 
 REFUSED = """
 import ctypes, errno, os, threading
-from dataplane.live import seccomp
+from dataplane.live.process import seccomp
 libc = ctypes.CDLL(None, use_errno=True)
 def asks():
     ready.wait()
@@ -111,9 +112,8 @@ def test_a_filter_that_cannot_be_had(tmp_path: Path, program: str | None, reason
     if program:
         (tmp_path / "pyseccomp.py").write_text(program)
     hidden = "" if program else "import sys; sys.modules['pyseccomp'] = None\n"
-    script = (
-        f"{hidden}from dataplane.live import seccomp\ntry: seccomp.install()\nexcept seccomp.FilterError as e: print(e)"
-    )
+    install = "try: seccomp.install()\nexcept seccomp.FilterError as e: print(e)"
+    script = f"{hidden}from dataplane.live.process import seccomp\n{install}"
     environment = {**os.environ, "PYTHONPATH": f"{tmp_path}:{ROOT}"}
     command = [sys.executable, "-c", script]
     done = subprocess.run(command, capture_output=True, text=True, check=True, cwd=ROOT, env=environment)
@@ -211,7 +211,7 @@ def test_the_unit_starts_what_there_is() -> None:
     service = unit["Service"]
     assert service["Type"] == "notify"
     assert service["ExecStart"].split()[1] == "run"
-    assert claims.FOLDER.is_relative_to(Path("/run", service["RuntimeDirectory"]))
+    assert locks.FOLDER.is_relative_to(Path("/run", service["RuntimeDirectory"]))
     assert service["RuntimeDirectoryPreserve"] == "yes"
     assert service["ExecReload"].split()[1:] == ["ctl", "reload"]
     bounding = service["CapabilityBoundingSet"].split()

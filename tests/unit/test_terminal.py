@@ -17,7 +17,7 @@ from rich.table import Table
 from rich.text import Text
 
 from dataplane.cli.ctl.text import print_counters, print_stations, print_status
-from dataplane.live.log import JsonFormatter, TextFormatter
+from dataplane.live.process.log import JsonFormatter, TextFormatter
 from dataplane.policy import Policy
 from dataplane.policy.write import as_yaml, document
 from dataplane.terminal import console, printable, printable_lines
@@ -175,7 +175,7 @@ def test_a_log_line_has_the_time_and_in_the_journal_the_priority() -> None:
 
 def test_the_journal_is_known_by_its_stream(tmp_path: Path) -> None:
     """systemd.exec(5), JOURNAL_STREAM: device and inode of the stream that it connected."""
-    program = "import sys; from dataplane.live.log import leads_to_journal; print(leads_to_journal(sys.stderr))"
+    program = "import sys; from dataplane.live.process.log import leads_to_journal; print(leads_to_journal(sys.stderr))"
     found = []
     with (tmp_path / "journal").open("w") as stream:
         place = os.fstat(stream.fileno())

@@ -7,8 +7,8 @@ from typing import Annotated, Any
 import typer
 from typer.core import TyperGroup
 
-from dataplane.cli.ctl import conntrack, whole
-from dataplane.cli.ctl.asking import Target
+from dataplane.cli.ctl import conntrack, status
+from dataplane.cli.ctl.request import Target
 from dataplane.live import CONTROL_SOCKET
 
 
@@ -48,12 +48,12 @@ def ctl(
     context.obj = Target(socket)
 
 
-app.command()(whole.status)
-app.command()(whole.reload)
-app.command()(whole.policy)
-app.command()(whole.save)
+app.command()(status.status)
+app.command()(status.reload)
+app.command()(status.policy)
+app.command()(status.save)
 app.add_typer(conntrack.app, name="conntrack")
-app.command()(whole.counters)
-app.command()(whole.stations)
-app.command()(whole.drops)
-app.command()(whole.capture)
+app.command()(status.counters)
+app.command()(status.stations)
+app.command()(status.drops)
+app.command()(status.capture)

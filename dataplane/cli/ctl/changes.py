@@ -11,15 +11,15 @@ from typing import Annotated, Any, Literal, Union, get_args, get_origin
 
 import typer
 
-from dataplane.cli.ctl import listed
-from dataplane.cli.ctl.asking import EXIT_USAGE, DryRun, Expected, Output, OutputOption, connected, show
+from dataplane.cli.ctl import policy_lists
+from dataplane.cli.ctl.request import EXIT_USAGE, DryRun, Expected, Output, OutputOption, connected, show
 from dataplane.cli.output import say
+from dataplane.policy.base import fields_of
 from dataplane.policy.changes import KINDS, Change
 from dataplane.policy.changes.kind import Update
 from dataplane.policy.mistakes import PolicyError
-from dataplane.policy.parts import fields_of
-from dataplane.policy.source import read
-from dataplane.policy.wording import is_list, model_at
+from dataplane.policy.reading.findings import is_list, model_at
+from dataplane.policy.reading.source import read
 
 _HELP = {
     "rule": "List rules, and change them in memory: the policy file stays as it is.",
@@ -39,8 +39,8 @@ apps = {
     noun: typer.Typer(help=text, no_args_is_help=text is not None, add_completion=False, rich_markup_mode=None)
     for noun, text in _HELP.items()
 }
-apps["rule"].command("list")(listed.rules)
-apps["group"].command("list")(listed.groups)
+apps["rule"].command("list")(policy_lists.rules)
+apps["group"].command("list")(policy_lists.groups)
 
 
 def _change(

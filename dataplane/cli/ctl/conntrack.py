@@ -7,7 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
-from dataplane.cli.ctl.asking import CountOption, Output, OutputOption, connected, show, stream
+from dataplane.cli.ctl.request import CountOption, Output, OutputOption, connected, show, stream
 from dataplane.cli.output import say
 
 app = typer.Typer(help="The connection table, as conntrack-tools show the kernel's.", no_args_is_help=True)
@@ -73,7 +73,7 @@ def list_(
     output: OutputOption = Output.text,
 ) -> None:
     """List connections, one a line."""
-    from dataplane.live.listing import connection_line
+    from dataplane.live.conntrack_format import connection_line
 
     chosen = _selection(protocol, source, destination, source_port, destination_port, state, instance, origin)
     shown = stream(context, output, connection_line, None, command="conntrack", action="list", selection=chosen)
@@ -131,7 +131,7 @@ def flush(context: typer.Context, output: OutputOption = Output.text) -> None:
 @app.command()
 def events(context: typer.Context, count: CountOption = None, output: OutputOption = Output.text) -> None:
     """Print connections as they come, change their state and go, until Ctrl-C."""
-    from dataplane.live.listing import event_line
+    from dataplane.live.conntrack_format import event_line
 
     stream(context, output, event_line, count, command="events")
 

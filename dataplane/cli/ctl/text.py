@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime, timedelta
 from typing import Any
 
-from dataplane.cli import denied
+from dataplane.cli import denied_flows
 from dataplane.cli.output import say
 from dataplane.terminal import printable
 
@@ -154,7 +154,7 @@ def print_counters(counters: Mapping[str, Any]) -> None:
         ("rule", "security group", "hits", "packets", "bytes"),
         [(r["rule"], r["security_group"], r["hits"], r["packets"], r["bytes"]) for r in counters["rules"]],
     )
-    table("Flows denied most", denied.COLUMNS, [row.cells for row in denied.rows(counters["denied_flows"])])
+    table("Flows denied most", denied_flows.COLUMNS, [row.cells for row in denied_flows.rows(counters["denied_flows"])])
 
 
 def print_stations(stations: Sequence[Mapping[str, Any]]) -> None:

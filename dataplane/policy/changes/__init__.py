@@ -17,9 +17,9 @@ from dataplane.policy.changes.groups import (
 from dataplane.policy.changes.instances import CreateInstance, DeleteInstance, UpdateInstance
 from dataplane.policy.changes.kind import Change
 from dataplane.policy.changes.load_balancers import CreateLoadBalancer, DeleteLoadBalancer, UpdateLoadBalancer
+from dataplane.policy.changes.policies import ApplyPolicy
 from dataplane.policy.changes.registry import KINDS, Item, apply, objections, parse_change
 from dataplane.policy.changes.rules import AddRule, DeleteRule, UpdateRule
-from dataplane.policy.changes.whole import ApplyPolicy
 from dataplane.policy.mistakes import ChangeError
 
 __all__ = [

@@ -19,10 +19,10 @@ from dataplane.policy.changes.kind import (
     updating,
 )
 from dataplane.policy.changes.rules import rule_id_conflicts
-from dataplane.policy.completion import free_id, with_generated_id, with_kept_ids
+from dataplane.policy.defaults import free_id, with_generated_id, with_kept_ids
 from dataplane.policy.mistakes import Conflict, shown
 from dataplane.policy.model import Policy, SecurityGroup
-from dataplane.policy.sharing import following, with_shared_rules
+from dataplane.policy.structural_sharing import following, with_shared_rules
 
 
 class CreateGroup(SecurityGroup, Create):

@@ -15,13 +15,13 @@ from typing import Annotated, Any, ClassVar, TypeVar, cast
 from pydantic import Field, create_model
 
 from dataplane.policy import fields
-from dataplane.policy.completion import completed
+from dataplane.policy.base import CheckedModel, Model, fields_of, without_default
 from dataplane.policy.consistency import fitting_conflicts
+from dataplane.policy.defaults import completed
 from dataplane.policy.mistakes import Conflict, shown, unknown
 from dataplane.policy.model import Policy
-from dataplane.policy.parts import CheckedModel, Model, fields_of, without_default
-from dataplane.policy.sharing import following
-from dataplane.policy.wording import is_list
+from dataplane.policy.reading.findings import is_list
+from dataplane.policy.structural_sharing import following
 
 #: How many of those that use something are named one by one.
 _USERS_SHOWN = 10

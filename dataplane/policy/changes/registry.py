@@ -11,13 +11,13 @@ from typing import Any
 from pydantic import ValidationError, create_model
 
 from dataplane.policy import fields
+from dataplane.policy.base import CheckedModel
 from dataplane.policy.changes import address_groups, groups, instances, load_balancers, rules
 from dataplane.policy.changes.kind import Change
-from dataplane.policy.changes.whole import ApplyPolicy
-from dataplane.policy.load import diagnose, salvaged
+from dataplane.policy.changes.policies import ApplyPolicy
 from dataplane.policy.mistakes import ChangeError, Conflict, alternatives
 from dataplane.policy.model import Policy
-from dataplane.policy.parts import CheckedModel
+from dataplane.policy.reading.load import diagnose, salvaged
 
 #: The kinds by name, in the order in which people are told of them.
 KINDS: dict[str, type[Change]] = {

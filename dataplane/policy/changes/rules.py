@@ -6,12 +6,12 @@ from pydantic import Field
 
 from dataplane.policy import consistency, fields, limits
 from dataplane.policy.changes.kind import GROUPS, Change, Reference, Update, replaced, updating
-from dataplane.policy.completion import free_id, with_generated_id
 from dataplane.policy.consistency import BAD, References
+from dataplane.policy.defaults import free_id, with_generated_id
 from dataplane.policy.mistakes import Conflict, shown
 from dataplane.policy.model import Policy, SecurityGroup
 from dataplane.policy.rule import SecurityGroupRule
-from dataplane.policy.sharing import following
+from dataplane.policy.structural_sharing import following
 
 _RULE = Reference("id", "rule", "rules_by_id")
 

@@ -17,9 +17,9 @@ from dataplane.control.unix import ControlServer, control_socket
 from dataplane.live.client import ControlClient
 from dataplane.live.daemon import FAILURES
 from dataplane.live.firewall import Firewall
+from dataplane.live.interfaces.ports import Changes, Port
+from dataplane.live.metrics_server import App, ScrapeServer
 from dataplane.live.operations import Operations
-from dataplane.live.ports import Changes, Port
-from dataplane.live.scraping import App, ScrapeServer
 from dataplane.policy import Policy
 from dataplane.store.file import PolicyFile
 

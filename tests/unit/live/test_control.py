@@ -18,14 +18,14 @@ from typing import Any
 
 import pytest
 
-from dataplane import Policy, connections
+from dataplane import Policy, connection_table
 from dataplane._core import lib
 from dataplane.control import requests
 from dataplane.control.unix import CLIENTS_MAX, ControlError, control_socket
 from dataplane.live import state
 from dataplane.live.client import ControlClient, RefusedError, UnreachableError
+from dataplane.live.conntrack_format import event_line
 from dataplane.live.firewall import Firewall
-from dataplane.live.listing import event_line
 from dataplane.policy.write import as_yaml
 
 from .scene import POLICY, filled, saved
@@ -394,7 +394,7 @@ def test_many_connections_are_listed_many_at_a_time(tmp_path: Path, monkeypatch:
             crossings += name == "dp_plane_connections"
             return getattr(border, name)
 
-    monkeypatch.setattr(connections, "lib", Crossed())
+    monkeypatch.setattr(connection_table, "lib", Crossed())
     with serving(tmp_path, firewall) as many:
         *lines, _ = raw(many, b'{"command": "conntrack", "action": "list"}\n')
     assert sum(len(line.get("items", ())) for line in lines) == 9005

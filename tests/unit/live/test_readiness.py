@@ -12,8 +12,9 @@ from pathlib import Path
 
 import pytest
 
-from dataplane.live import claims, readiness
-from dataplane.live.links import PortError
+from dataplane.live import readiness
+from dataplane.live.interfaces import locks
+from dataplane.live.interfaces.links import PortError
 from dataplane.policy import Policy
 
 ROOT = Path(__file__).parents[3]
@@ -94,15 +95,15 @@ def test_rights(user: int, words: str, monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_another_firewalls_interface(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """It is told with its process; what a firewall that was killed had noted stays for the one that comes."""
-    monkeypatch.setattr(claims, "FOLDER", tmp_path)
-    held = claims.claim("lo", 1)
+    monkeypatch.setattr(locks, "FOLDER", tmp_path)
+    held = locks.claim("lo", 1)
     held.note({"arp": True})
     (file,) = tmp_path.iterdir()
     before = file.read_text()
     (sentence,) = told(policy(uplinks="{interface: lo}"))
     assert sentence.startswith(f"interface lo is another firewall's, process {os.getpid()}: stop that one")
     with pytest.raises(PortError):
-        claims.refuse_taken("lo", 1)
+        locks.refuse_taken("lo", 1)
     os.close(held._fd)
     assert told(policy(uplinks="{interface: lo}")) == []
     assert file.read_text() == before

@@ -14,8 +14,8 @@ from dataplane.control import requests
 from dataplane.control.answers import FAILED, REFUSED
 from dataplane.control.service import GenerationError, Service
 from dataplane.live.daemon import FAILURES
+from dataplane.live.interfaces.ports import PortError
 from dataplane.live.operations import Operations
-from dataplane.live.ports import PortError
 from dataplane.policy import ChangeError, Policy, PolicyError
 
 from .scene import POLICY, filled

@@ -6,10 +6,11 @@ import re
 
 import pytest
 
-from dataplane.policy import Policy, PolicyError, foreign_names
+from dataplane.policy import Policy, PolicyError
+from dataplane.policy.base import fields_of
 from dataplane.policy.changes import KINDS
 from dataplane.policy.model import AddressGroup, Instance, LoadBalancer, SecurityGroup
-from dataplane.policy.parts import fields_of
+from dataplane.policy.reading import foreign_names
 from dataplane.policy.rule import SecurityGroupRule
 
 RULE = fields_of(SecurityGroupRule)

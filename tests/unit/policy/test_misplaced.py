@@ -11,7 +11,7 @@ import pytest
 
 from dataplane.policy import Policy, PolicyError
 from dataplane.policy.instances import load_instances
-from dataplane.policy.misplaced import capture_told
+from dataplane.policy.reading.file_kinds import capture_told
 from dataplane.policy.schedule import load_changes
 from dataplane.replay.expectations import Expectations
 

@@ -9,8 +9,8 @@ import pytest
 import yaml
 
 from dataplane.policy import Policy, PolicyError
-from dataplane.policy.compose import ALIASED_MAX, DEPTH_MAX, compose_json, compose_yaml
-from dataplane.policy.source import read
+from dataplane.policy.reading.composer import ALIASED_MAX, DEPTH_MAX, compose_json, compose_yaml
+from dataplane.policy.reading.source import read
 
 from .conftest import Finds
 

@@ -1,0 +1,154 @@
+/*
+ * mac_table.c: mac_table.h in code.
+ *
+ *   key    mac << 16 | vlan; never 0 for a station
+ *   value  hash of the key << 48 | bound << 47 | port << 32 | second in which it was last heard of
+ */
+#include "mac_table.h"
+
+#define BOUND ((uint64_t)1 << 47)
+
+static uint64_t key_of(const uint8_t *mac, uint16_t vlan)
+{
+    uint64_t key = 0;
+
+    for (int i = 0; i < 6; i++)
+        key = key << 8 | mac[i];
+    return key << 16 | vlan;
+}
+
+static uint64_t hash_of(uint64_t key)
+{
+    key *= 0x9e3779b97f4a7c15u;
+    return key ^ key >> 29;
+}
+
+static uint64_t value_of(uint64_t key, uint32_t port, uint32_t now_s)
+{
+    return hash_of(key) << 48 | (uint64_t)port << 32 | now_s;
+}
+
+static uint32_t set_of(uint64_t key)
+{
+    return (uint32_t)(hash_of(key) >> 32) % DP_STATION_SETS;
+}
+
+static uint32_t port_of(uint64_t value)
+{
+    return value >> 32 & 0x7fff;
+}
+
+static bool is_fresh(uint64_t value, uint32_t now_s)
+{
+    return now_s - (uint32_t)value < DP_STATION_LIFE_S;
+}
+
+/* The way of `key` in its set, DP_STATION_WAYS when it is not in. */
+static int way_of(const struct dp_mac_table *table, uint64_t key, uint64_t *value)
+{
+    uint32_t set = set_of(key);
+    int way = key ? 0 : DP_STATION_WAYS; /* 0 is nobody's key, and that of free entries */
+
+    for (; way < DP_STATION_WAYS; way++) {
+        if (atomic_load_explicit(&table->entry[set][way].key, memory_order_acquire) != key)
+            continue;
+        *value = atomic_load_explicit(&table->entry[set][way].value, memory_order_relaxed);
+        if (*value >> 48 == (hash_of(key) & 0xffff))
+            break;
+    }
+    return way;
+}
+
+uint32_t dp_mac_table_find(const struct dp_mac_table *table, const uint8_t *mac, uint16_t vlan, uint32_t now_s)
+{
+    uint64_t value;
+
+    if (way_of(table, key_of(mac, vlan), &value) == DP_STATION_WAYS || !is_fresh(value, now_s))
+        return DP_PORT_UNKNOWN;
+    return port_of(value);
+}
+
+/* Whether who is not `port` keeps the station from it. */
+static bool keeps(uint64_t value, uint32_t port, bool bound, uint32_t now_s)
+{
+    return port_of(value) != port && is_fresh(value, now_s) && (bound || value & BOUND);
+}
+
+bool dp_mac_table_is_taken(const struct dp_mac_table *table, const uint8_t *mac, uint16_t vlan, uint32_t port,
+                           bool bound, uint32_t now_s)
+{
+    uint64_t key = key_of(mac, vlan), value;
+
+    return way_of(table, key, &value) != DP_STATION_WAYS && keeps(value, port, bound, now_s);
+}
+
+static void put(struct dp_mac_table *table, uint64_t key, uint32_t port, bool bound, uint32_t now_s)
+{
+    uint64_t value, next = value_of(key, port, now_s) | (bound ? BOUND : 0);
+    uint32_t set = set_of(key);
+    int way = way_of(table, key, &value), oldest = -1;
+
+    if (way == DP_STATION_WAYS) {
+        uint32_t silent = 0;
+
+        for (way = 0; way < DP_STATION_WAYS; way++) {
+            uint64_t other = atomic_load_explicit(&table->entry[set][way].key, memory_order_relaxed);
+
+            if (!other)
+                break;
+            value = atomic_load_explicit(&table->entry[set][way].value, memory_order_relaxed);
+            if (now_s - (uint32_t)value >= silent && !(bound && keeps(value, port, bound, now_s))) {
+                silent = now_s - (uint32_t)value;
+                oldest = way;
+            }
+        }
+        if (way == DP_STATION_WAYS)
+            way = oldest;
+        if (way < 0)
+            return;
+    } else if (value == next || keeps(value, port, bound, now_s)) {
+        return;
+    }
+    atomic_store_explicit(&table->entry[set][way].value, next, memory_order_relaxed);
+    atomic_store_explicit(&table->entry[set][way].key, key, memory_order_release);
+}
+
+void dp_mac_table_learn(struct dp_mac_table *table, const uint8_t *mac, uint16_t vlan, uint32_t port, bool bound,
+                        uint32_t now_s)
+{
+    /* Groups send nothing, and nobody has the MAC of zeros. */
+    if ((mac[0] & 1) || key_of(mac, 0) == 0)
+        return;
+    put(table, key_of(mac, vlan), port, bound, now_s);
+}
+
+void dp_mac_table_forget(struct dp_mac_table *table, uint32_t port)
+{
+    for (int set = 0; set < DP_STATION_SETS; set++)
+        for (int way = 0; way < DP_STATION_WAYS; way++)
+            if (port_of(atomic_load_explicit(&table->entry[set][way].value, memory_order_relaxed)) == port)
+                atomic_store_explicit(&table->entry[set][way].key, 0, memory_order_release);
+}
+
+uint32_t dp_mac_table_list(const struct dp_mac_table *table, uint32_t now_s, struct dp_station *stations, uint32_t n)
+{
+    uint32_t have = 0;
+
+    for (int i = 0; i < DP_STATION_SETS * DP_STATION_WAYS && have < n; i++) {
+        uint64_t key =
+            atomic_load_explicit(&table->entry[i / DP_STATION_WAYS][i % DP_STATION_WAYS].key, memory_order_acquire);
+        uint64_t value =
+            atomic_load_explicit(&table->entry[i / DP_STATION_WAYS][i % DP_STATION_WAYS].value, memory_order_relaxed);
+
+        if (!key || !is_fresh(value, now_s))
+            continue;
+        for (int b = 0; b < 6; b++)
+            stations[have].mac[b] = (uint8_t)(key >> (56 - 8 * b));
+        stations[have].port = (uint16_t)port_of(value);
+        stations[have].fixed = 0;
+        stations[have].vlan = (uint16_t)key;
+        stations[have].age_s = now_s - (uint32_t)value;
+        have++;
+    }
+    return have;
+}

@@ -1,0 +1,256 @@
+/* table_walk.c: table_walk.h in code: describing, walking, saving, restoring. */
+#include "table_walk.h"
+
+static void addresses_of(const struct dp_conntrack *ct, const struct dp_entry *e, uint8_t *local, uint8_t *remote)
+{
+    if (e->flags & DP_ENTRY_WIDE) {
+        memcpy(local, &ct->table.pairs[e->local].local, 16);
+        memcpy(remote, &ct->table.pairs[e->local].remote, 16);
+    } else {
+        memcpy(local, &e->local, 4);
+        memcpy(remote, &e->remote, 4);
+    }
+}
+
+void dp_connection_of(const struct dp_conntrack *ct, const struct dp_entry *e, struct dp_connection *c)
+{
+    uint64_t timeout = ct->config.timeout_ns[e->state];
+
+    memset(c, 0, sizeof *c);
+    c->family = e->flags & DP_ENTRY_IPV6 ? 6 : 4;
+    addresses_of(ct, e, c->local, c->remote);
+    c->last_ns = e->last_ns;
+    c->expires_ns = e->last_ns > UINT64_MAX - timeout ? UINT64_MAX : e->last_ns + timeout;
+    c->zone = e->zone_protocol >> 8;
+    c->rule = e->rule;
+    c->local_port = e->local_port;
+    c->remote_port = e->remote_port;
+    c->protocol = (uint8_t)e->zone_protocol;
+    c->origin = e->flags & DP_ENTRY_INBOUND ? DP_INBOUND : DP_OUTBOUND;
+    c->state = e->state;
+    c->disconnected = (e->flags & DP_ENTRY_CUT) != 0;
+}
+
+static bool covers(const struct dp_prefix *prefix, const uint8_t *address)
+{
+    uint32_t bytes = prefix->bits / 8, rest = prefix->bits % 8;
+
+    if (prefix->bits > 128)
+        return false;
+    return memcmp(prefix->address, address, bytes) == 0 &&
+           (rest == 0 || (prefix->address[bytes] ^ address[bytes]) >> (8 - rest) == 0);
+}
+
+static bool passes(const struct dp_connection_filter *filter, const struct dp_connection *c)
+{
+    return (filter->zone < 0 || filter->zone == c->zone) && (filter->origin < 0 || filter->origin == c->origin) &&
+           (filter->protocol < 0 || filter->protocol == c->protocol) &&
+           (filter->disconnected < 0 || filter->disconnected == c->disconnected) &&
+           (filter->states == 0 || (filter->states >> c->state & 1)) &&
+           (filter->local_port == 0 || filter->local_port == c->local_port) &&
+           (filter->remote_port == 0 || filter->remote_port == c->remote_port) &&
+           (filter->family == 0 ||
+            (filter->family == c->family && covers(&filter->local, c->local) && covers(&filter->remote, c->remote) &&
+             (covers(&filter->address, c->local) || covers(&filter->address, c->remote))));
+}
+
+/* ---- walking ---- */
+
+/* Steps *cursor on to the next live entry, looking at no more than *visits; 0 where these or the entries end. */
+static uint32_t next_entry(struct dp_conntrack *ct, uint64_t *cursor, uint64_t *visits)
+{
+    while (*cursor < ct->table.high && *visits) {
+        uint32_t index = (uint32_t)++*cursor;
+
+        --*visits;
+        if (dp_conntrack_status(ct, index) != DP_CONN_NONE)
+            return index;
+    }
+    if (*cursor >= ct->table.high)
+        *cursor = DP_CURSOR_END;
+    return 0;
+}
+
+/* The next entry that passes. */
+static uint32_t next_connection(struct dp_engine *e, const struct dp_connection_filter *filter, uint64_t *cursor,
+                                uint64_t *visits, struct dp_connection *c)
+{
+    uint32_t index;
+
+    while ((index = next_entry(&e->conntrack, cursor, visits)) != 0) {
+        dp_connection_of(&e->conntrack, &e->conntrack.table.entries[index], c);
+        if (passes(filter, c))
+            return index;
+    }
+    return 0;
+}
+
+uint32_t dp_connections_some(struct dp_engine *e, const struct dp_connection_filter *filter, uint64_t *cursor,
+                             uint64_t visits, struct dp_connection *connections, uint32_t n)
+{
+    uint32_t have = 0;
+
+    while (have < n && next_connection(e, filter, cursor, &visits, &connections[have]))
+        have++;
+    return have;
+}
+
+uint64_t dp_connections_count_some(struct dp_engine *e, const struct dp_connection_filter *filter, uint64_t *cursor,
+                                   uint64_t visits, uint64_t *by_state)
+{
+    struct dp_connection c;
+    uint64_t count = 0;
+
+    while (next_connection(e, filter, cursor, &visits, &c)) {
+        count++;
+        if (by_state)
+            by_state[c.state]++;
+    }
+    return count;
+}
+
+uint64_t dp_connections_flush_some(struct dp_engine *e, const struct dp_connection_filter *filter, uint64_t *cursor,
+                                   uint64_t visits)
+{
+    struct dp_connection c;
+    uint64_t count = 0;
+    uint32_t index;
+
+    while ((index = next_connection(e, filter, cursor, &visits, &c)) != 0) {
+        dp_conntrack_remove(&e->conntrack, index);
+        count++;
+    }
+    return count;
+}
+
+void dp_connections_settle_some(struct dp_engine *e, uint64_t *cursor, uint64_t visits)
+{
+    while (next_entry(&e->conntrack, cursor, &visits))
+        ;
+}
+
+/* ---- what an update would do ---- */
+
+uint64_t dp_connections_attached(struct dp_engine *e, uint32_t zone)
+{
+    return zone < e->conntrack.n_zones ? e->conntrack.zones[zone].attached : 0;
+}
+
+static bool is_cut(const struct dp_policy_update *update, uint32_t zone)
+{
+    for (uint32_t i = 0; i < update->n_cut; i++)
+        if (update->cut[i] == zone)
+            return true;
+    return false;
+}
+
+static bool is_revoked(const struct dp_policy_update *update, const struct dp_connection *c)
+{
+    for (uint32_t i = 0; i < update->n_revocations; i++) {
+        const struct dp_revocation *r = &update->revocations[i];
+
+        if (r->rule == c->rule && r->family == c->family && memcmp(r->address, c->remote, 16) == 0)
+            return true;
+    }
+    return false;
+}
+
+uint64_t dp_connections_revocable_some(struct dp_engine *e, const struct dp_policy_update *update,
+                                       const struct dp_policy *policy, uint64_t *cursor, uint64_t visits)
+{
+    uint64_t count = 0;
+    uint32_t index;
+
+    while ((index = next_entry(&e->conntrack, cursor, &visits)) != 0) {
+        const struct dp_entry *entry = &e->conntrack.table.entries[index];
+        struct dp_connection c;
+
+        dp_connection_of(&e->conntrack, entry, &c);
+        count += c.origin == DP_INBOUND && !c.disconnected &&
+                 (is_revoked(update, &c) || (policy && dp_policy_denies(policy, &e->conntrack.table, entry))) &&
+                 !is_cut(update, c.zone);
+    }
+    return count;
+}
+
+/* ---- saving and restoring ---- */
+
+uint32_t dp_connections_save_some(struct dp_engine *engine, uint64_t *cursor, uint64_t visits,
+                                  struct dp_saved_connection *saved, uint32_t n)
+{
+    struct dp_conntrack *ct = &engine->conntrack;
+    uint32_t have = 0, index;
+
+    while (have < n && (index = next_entry(ct, cursor, &visits)) != 0) {
+        const struct dp_entry *e = &ct->table.entries[index];
+        struct dp_saved_connection *s = &saved[have++];
+
+        *s = (struct dp_saved_connection){
+            .age_ns = ct->now - e->last_ns,
+            .zone = e->zone_protocol >> 8,
+            .rule = e->rule,
+            .local_port = e->local_port,
+            .remote_port = e->remote_port,
+            .family = e->flags & DP_ENTRY_IPV6 ? 6 : 4,
+            .protocol = (uint8_t)e->zone_protocol,
+            .origin = e->flags & DP_ENTRY_INBOUND ? DP_INBOUND : DP_OUTBOUND,
+            .state = e->state,
+            .disconnected = (e->flags & DP_ENTRY_CUT) != 0,
+            .vlans = e->flags & DP_ENTRY_WIDE ? e->remote & ~DP_KEY_IPV4 : 0,
+        };
+        addresses_of(ct, e, s->local, s->remote);
+        memcpy(s->tcp_scale_flags, e->tcp_scale_flags, sizeof s->tcp_scale_flags);
+        memcpy(s->tcp_max_window, e->tcp_max_window, sizeof s->tcp_max_window);
+        memcpy(s->tcp_end, e->tcp_end, sizeof s->tcp_end);
+        memcpy(s->tcp_max_end, e->tcp_max_end, sizeof s->tcp_max_end);
+        memcpy(s->tcp_max_ack, e->tcp_max_ack, sizeof s->tcp_max_ack);
+    }
+    return have;
+}
+
+/* A state that an entry of this protocol can be in. */
+static bool state_fits(const struct dp_saved_connection *s)
+{
+    bool icmp = s->protocol == (s->family == 4 ? DP_PROTO_ICMP : DP_PROTO_ICMPV6);
+
+    if (s->protocol == DP_PROTO_TCP)
+        return s->state >= DP_CONN_TCP_SYN_SENT && s->state <= DP_CONN_TCP_CLOSE;
+    if (icmp)
+        return s->state == DP_CONN_ICMP_ONE_WAY || s->state == DP_CONN_ICMP_TWO_WAY;
+    return s->state == DP_CONN_OTHER_ONE_WAY || s->state == DP_CONN_OTHER_TWO_WAY;
+}
+
+bool dp_connections_restore(struct dp_engine *engine, const struct dp_saved_connection *s, uint64_t passed_ns)
+{
+    struct dp_conntrack *ct = &engine->conntrack;
+    struct dp_flow_key key = {.local_port = s->local_port,
+                              .remote_port = s->remote_port,
+                              .zone_protocol = s->zone << 8 | s->protocol,
+                              .family = s->family};
+    uint64_t age = s->age_ns > UINT64_MAX - passed_ns ? UINT64_MAX : s->age_ns + passed_ns;
+    uint32_t hash, index;
+    struct dp_entry *e;
+
+    if ((s->family != 4 && s->family != 6) || s->zone >= ct->n_zones || !ct->zones[s->zone].present ||
+        (s->origin != DP_INBOUND && s->origin != DP_OUTBOUND) || !state_fits(s) ||
+        age >= ct->config.timeout_ns[s->state] || age > ct->now)
+        return false;
+    memcpy(&key.local, s->local, s->family == 4 ? 4 : 16);
+    memcpy(&key.remote, s->remote, s->family == 4 ? 4 : 16);
+    if (s->vlans)
+        dp_flow_key_tag(&key, s->vlans);
+    hash = dp_flow_hash(&ct->table.secret, &key);
+    if (dp_conntrack_find(ct, &key, hash, &index) != DP_CONN_NONE)
+        return false;
+    index = dp_conntrack_admit(ct, &key, hash, (enum dp_origin)s->origin, s->state, s->rule);
+    if (!index)
+        return false;
+    e = &ct->table.entries[index];
+    memcpy(e->tcp_scale_flags, s->tcp_scale_flags, sizeof e->tcp_scale_flags);
+    memcpy(e->tcp_max_window, s->tcp_max_window, sizeof e->tcp_max_window);
+    memcpy(e->tcp_end, s->tcp_end, sizeof e->tcp_end);
+    memcpy(e->tcp_max_end, s->tcp_max_end, sizeof e->tcp_max_end);
+    memcpy(e->tcp_max_ack, s->tcp_max_ack, sizeof e->tcp_max_ack);
+    dp_conntrack_age(ct, index, age, s->disconnected != 0);
+    return true;
+}

@@ -1,0 +1,41 @@
+/*
+ * table_walk.h: the connection table as people see it, in steps of a bounded number of entries, so that a live engine
+ * can be asked between two bursts.
+ *
+ * A CURSOR is 0 to begin with and moves on over the entries; once it has passed the last one it is DP_CURSOR_END. An
+ * entry that is made behind the cursor is not seen, one that lives all the while is seen once.
+ */
+#ifndef DP_TABLE_WALK_H
+#define DP_TABLE_WALK_H
+
+#include "engine.h"
+
+#define DP_CURSOR_END UINT64_MAX
+
+/* One entry in words of dp_api.h. */
+void dp_connection_of(const struct dp_conntrack *ct, const struct dp_entry *entry, struct dp_connection *connection);
+
+/* As the functions of dp_api.h without `_some`; each looks at no more than `visits` entries. */
+uint32_t dp_connections_some(struct dp_engine *engine, const struct dp_connection_filter *filter, uint64_t *cursor,
+                             uint64_t visits, struct dp_connection *connections, uint32_t n);
+uint64_t dp_connections_count_some(struct dp_engine *engine, const struct dp_connection_filter *filter,
+                                   uint64_t *cursor, uint64_t visits, uint64_t *by_state);
+uint64_t dp_connections_flush_some(struct dp_engine *engine, const struct dp_connection_filter *filter,
+                                   uint64_t *cursor, uint64_t visits);
+
+/* Looks at the changes that entries have not met yet, so that what these cut is counted. */
+void dp_connections_settle_some(struct dp_engine *engine, uint64_t *cursor, uint64_t visits);
+
+/* How many live connections the revocations of an update, and the arrivals of the policy made of it (NULL: none), would
+ * cut, besides those of the zones in its `cut`. */
+uint64_t dp_connections_revocable_some(struct dp_engine *engine, const struct dp_policy_update *update,
+                                       const struct dp_policy *policy, uint64_t *cursor, uint64_t visits);
+/* How many a cut of `zone` would disconnect now. */
+uint64_t dp_connections_attached(struct dp_engine *engine, uint32_t zone);
+
+uint32_t dp_connections_save_some(struct dp_engine *engine, uint64_t *cursor, uint64_t visits,
+                                  struct dp_saved_connection *saved, uint32_t n);
+/* Puts one connection back, as it was `passed_ns` ago; false when it does not fit. */
+bool dp_connections_restore(struct dp_engine *engine, const struct dp_saved_connection *saved, uint64_t passed_ns);
+
+#endif

@@ -1,0 +1,85 @@
+"""`dataplane ctl rule list` and `group list`: parts of the policy in force as tables."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Annotated, Any
+
+import typer
+
+from dataplane.cli.ctl.request import Output, OutputOption, connected, show
+
+_REMOTES = ("remote_ip_prefix", "remote_group_id", "remote_address_group_id")
+#: What a document leaves out.
+_DEFAULTS = {
+    "ethertype": "IPv4",
+    "protocol": None,
+    "multiport": None,
+    "action": "allow",
+    "priority": 1,
+    "enabled": True,
+}
+
+GroupOption = Annotated[str | None, typer.Option("--group", help="Only those of this security group.")]
+DirectionOption = Annotated[str | None, typer.Option("--direction", help="ingress or egress.")]
+ActionOption = Annotated[str | None, typer.Option("--action", help="allow or deny.")]
+InstanceOption = Annotated[str | None, typer.Option("--instance", help="Only those that this instance is in.")]
+
+
+def rules(
+    context: typer.Context,
+    group: GroupOption = None,
+    direction: DirectionOption = None,
+    action: ActionOption = None,
+    instance: InstanceOption = None,
+    output: OutputOption = Output.text,
+) -> None:
+    """List the rules in force, of each security group in the order of the policy."""
+    from dataplane.cli.ctl.text import print_rules
+
+    with connected(context) as client:
+        policy = client.call("policy")
+    chosen = {"security_group": group, "direction": direction, "action": action}
+    wanted = {name: value for name, value in chosen.items() if value is not None}
+    groups = _groups_of(policy, instance)
+    found = [
+        rule
+        for rule in _rules(policy)
+        if all(rule[name] == value for name, value in wanted.items())
+        and (groups is None or rule["security_group"] in groups)
+    ]
+    show(found, output, print_rules)
+
+
+def groups(context: typer.Context, instance: InstanceOption = None, output: OutputOption = Output.text) -> None:
+    """List the security groups in force, with the instances in them."""
+    from dataplane.cli.ctl.text import print_groups
+
+    with connected(context) as client:
+        policy = client.call("policy")
+    chosen = _groups_of(policy, instance)
+    found = [
+        {
+            "id": group["id"],
+            "name": group.get("name"),
+            "rules": len(group.get("security_group_rules", ())),
+            "instances": [i["id"] for i in policy.get("instances", ()) if group["id"] in i.get("security_groups", ())],
+        }
+        for group in policy.get("security_groups", ())
+        if chosen is None or group["id"] in chosen
+    ]
+    show(found, output, print_groups)
+
+
+def _rules(policy: dict[str, Any]) -> Iterator[dict[str, Any]]:
+    for group in policy.get("security_groups", ()):
+        for rule in group.get("security_group_rules", ()):
+            yield {"security_group": group["id"], **_DEFAULTS, **dict.fromkeys(_REMOTES), **rule}
+
+
+def _groups_of(policy: dict[str, Any], instance: str | None) -> set[str] | None:
+    if instance is None:
+        return None
+    return {
+        group for each in policy.get("instances", ()) if each["id"] == instance for group in each["security_groups"]
+    }

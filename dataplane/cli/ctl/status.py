@@ -1,0 +1,209 @@
+"""Commands of `dataplane ctl` that look at the firewall as a whole, and at what it denies and passes."""
+
+from __future__ import annotations
+
+import json
+import signal
+import sys
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Annotated, BinaryIO
+
+import typer
+
+from dataplane.cli.ctl.request import (
+    EXIT_USAGE,
+    CountOption,
+    DryRun,
+    Expected,
+    Output,
+    OutputOption,
+    PortOption,
+    connected,
+    ending_on_interrupt,
+    show,
+    stream,
+)
+from dataplane.cli.output import say
+from dataplane.outputs import CAPTURE, POLICY, STATE, OutputError, OutputFile, check_outputs
+
+ForceOption = Annotated[bool, typer.Option("--force", help="Overwrite a file even if it is a capture or a policy.")]
+
+
+def _spare(file: str, *, force: bool, spare: Sequence[str]) -> None:
+    try:
+        check_outputs({"FILE": file}, (), force=force, spare=spare)
+    except OutputError as error:
+        say(str(error), err=True)
+        raise typer.Exit(EXIT_USAGE) from None
+
+
+def status(context: typer.Context, output: OutputOption = Output.text) -> None:
+    """Print what the firewall is doing, at a glance."""
+    from dataplane.cli.ctl.text import print_status
+
+    with connected(context) as client:
+        show(client.call("status"), output, print_status)
+
+
+def reload(
+    context: typer.Context, dry_run: DryRun = False, expected: Expected = None, output: OutputOption = Output.text
+) -> None:
+    """Read the policy file again; print what that disconnects once it is in force. With mistakes nothing changes."""
+    from dataplane.cli.ctl.text import print_change
+
+    with connected(context) as client:
+        show(client.call("reload", dry_run=dry_run, expected_generation=expected), output, print_change)
+
+
+def policy(
+    context: typer.Context,
+    file: Annotated[str, typer.Argument(help="The file to write, replaced as a whole; - is standard output.")] = "-",
+    output: Annotated[Output | None, typer.Option("--output", "-o", help="text is YAML.")] = None,
+    force: ForceOption = False,
+) -> None:
+    """Print the policy in force, with all changes, as a document: written to the policy file, a reload cuts nothing.
+
+    Comments are lost. A file whose name ends in .json is written as JSON.
+    """
+    from dataplane.policy.write import as_yaml, put
+
+    # A policy is what it is there to replace.
+    _spare(file, force=force, spare=(CAPTURE, STATE))
+    with connected(context) as client:
+        found = client.call("policy")
+        kept_in = client.call("status")["policy"]
+    as_json = output is Output.json or (output is None and file.endswith(".json"))
+    text = json.dumps(found, indent=2) + "\n" if as_json else as_yaml(found)
+    if file == "-":
+        sys.stdout.write(text)
+        return
+    try:
+        put(Path(file), text)
+    except OSError as error:
+        say(f"{file}: {error.strerror}: nothing is written", err=True)
+        raise typer.Exit(EXIT_USAGE) from None
+    if Path(file).resolve() == Path(kept_in).resolve():
+        say(f"{file} is the policy in force: dataplane ctl reload makes the firewall know it, and cuts nothing")
+    else:
+        not_it = f"it is not the firewall's policy file ({kept_in}): a reload does not read it"
+        say(f"{file} has the policy in force; {not_it}")
+
+
+def save(context: typer.Context, output: OutputOption = Output.text) -> None:
+    """Write the connection table to the state file."""
+    with connected(context) as client:
+        show(
+            client.call("save"),
+            output,
+            lambda saved: say(f"{saved['connections']:,} connections saved in {saved['file']}"),
+        )
+
+
+def counters(context: typer.Context, output: OutputOption = Output.text) -> None:
+    """Print what was counted: by verdict and reason, port and rule; and the flows denied most."""
+    from dataplane.cli.ctl.text import print_counters
+
+    with connected(context) as client:
+        show(client.call("counters"), output, print_counters)
+
+
+def stations(context: typer.Context, output: OutputOption = Output.text) -> None:
+    """Print the MACs that the switch knows, and the port of each."""
+    from dataplane.cli.ctl.text import print_stations
+
+    with connected(context) as client:
+        show(client.call("stations"), output, print_stations)
+
+
+def drops(
+    context: typer.Context,
+    rate: Annotated[float, typer.Option(min=0.01, help="The most to show a second; others are counted.")] = 100,
+    port: PortOption = None,
+    count: CountOption = None,
+    output: OutputOption = Output.text,
+) -> None:
+    """Print denied packets as they come, with the reason and the rule, until Ctrl-C."""
+    from dataplane.live.conntrack_format import drop_line
+
+    stream(context, output, drop_line, count, command="drops", rate=rate, port=port)
+
+
+def capture(
+    context: typer.Context,
+    file: Annotated[str, typer.Argument(help="The pcapng file to write; - is standard output.")],
+    port: PortOption = None,
+    count: CountOption = None,
+    force: ForceOption = False,
+) -> None:
+    """Write frames with their verdicts to a pcapng file until Ctrl-C.
+
+    A frame is there once for each port: where it came in, and where it went out. The file is in its place when the
+    capture ends.
+    """
+    from dataplane.pcapng import PACKET, STATISTICS, dropped_of, kind_of
+
+    _spare(file, force=force, spare=(CAPTURE, POLICY, STATE))
+    packets = lost = 0
+    with connected(context) as client:
+        # Only a capture that has begun may take the place of a file.
+        blocks = client.capture(port=port)
+        with _opened(file) as target, ending_on_interrupt(client, signal.SIGTERM, signal.SIGHUP):
+            for block in blocks:
+                kind = kind_of(block)
+                # What was lost comes behind the frames that are on their way when there are enough.
+                if packets == count and kind != STATISTICS:
+                    continue
+                _write(target, block, file)
+                if kind == STATISTICS:
+                    lost += dropped_of(block)
+                elif kind == PACKET:
+                    packets += 1
+                    if packets == count:
+                        client.stop()
+    say(f"{packets:,} frames captured", err=True)
+    if lost:
+        say(f"{lost:,} more came faster than they were read, and are lost", err=True)
+
+
+@contextmanager
+def _opened(file: str) -> Iterator[BinaryIO]:
+    """A file to write without a buffer, which would fail once more when it is closed; - is standard output.
+
+    However the capture ends, what came is put in its place; but a file of before stays where this one is not whole.
+    """
+    if file == "-":
+        yield sys.stdout.buffer
+        return
+    try:
+        output = OutputFile(file)
+        replaces = Path(file).exists()
+        target: BinaryIO = Path(output.path).open("wb", buffering=0)
+    except OSError as error:
+        raise _unwritable(file, error) from None
+    try:
+        with target:
+            yield target
+    except typer.Exit:
+        if replaces:
+            output.discard()
+        raise
+    finally:
+        # Does nothing where it was discarded.
+        output.keep()
+
+
+def _write(target: BinaryIO, block: bytes, file: str) -> None:
+    rest = memoryview(block)
+    try:
+        while rest:
+            rest = rest[target.write(rest) :]
+        target.flush()
+    except OSError as error:
+        raise _unwritable(file, error) from None
+
+
+def _unwritable(file: str, error: OSError) -> typer.Exit:
+    say(f"{file}: {error.strerror}", err=True)
+    return typer.Exit(EXIT_USAGE)

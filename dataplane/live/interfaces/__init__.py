@@ -1,0 +1,1 @@
+"""Interfaces of the host: found, locked, set up, opened as ports, and put back."""

@@ -1,0 +1,149 @@
+"""Which interfaces are this firewall's: a locked file for each, so that two firewalls never serve one interface.
+
+An interface is known by its network namespace and its index in it. The lock goes with the process, however that ends;
+what is in the file stays, so that the next firewall learns what one that was killed had changed.
+
+Raises PortError with a sentence for people.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import json
+import os
+from pathlib import Path
+
+from dataplane.live.interfaces.links import PortError
+
+#: For root alone: whoever could lock a file in it could keep a firewall from starting.
+FOLDER = Path("/run/dataplane/interfaces")
+
+_READ_BYTES = 1 << 16
+
+
+class Claim:
+    """An interface that is this firewall's until `release`.
+
+    `left` is what a firewall that was killed had noted about it; None where there was none.
+    """
+
+    def __init__(self, name: str, index: int, path: Path, fd: int) -> None:
+        self.index = index
+        self.left = _noted(fd).get("note")
+        self._name = name
+        self._path = path
+        self._fd = fd
+        self._write(self.left)
+
+    def note(self, value: object) -> None:
+        """What the next firewall must know if this one is killed: a JSON value."""
+        self._write(value)
+
+    def release(self) -> None:
+        """Anybody may claim the interface from now on, and nothing is left to know about it."""
+        if self._fd < 0:
+            return
+        with contextlib.suppress(OSError):
+            self._path.unlink()
+        os.close(self._fd)
+        self._fd = -1
+
+    def _write(self, note: object) -> None:
+        text = json.dumps({"pid": os.getpid(), "interface": self._name, "note": note}).encode()
+        try:
+            os.pwrite(self._fd, text, 0)
+            os.ftruncate(self._fd, len(text))
+        except OSError as error:
+            raise _unusable(error) from None
+
+
+def claim(name: str, index: int, namespace: str | None = None) -> Claim:
+    """Claims an interface of this thread's network namespace, or of one by name.
+
+    Raises PortError when another firewall has it.
+    """
+    try:
+        path = _path(index, namespace)
+        FOLDER.mkdir(mode=0o700, parents=True, exist_ok=True)
+        fd = _locked(path)
+    except BlockingIOError:
+        raise _taken(name, path) from None
+    except OSError as error:
+        raise _unusable(error) from None
+    try:
+        return Claim(name, index, path, fd)
+    except BaseException:
+        os.close(fd)
+        raise
+
+
+def refuse_taken(name: str, index: int) -> None:
+    """Raises PortError when another firewall has an interface of this thread's network namespace; claims nothing.
+
+    Where this process may not look, nobody is known to have it.
+    """
+    path = _path(index)
+    with contextlib.suppress(OSError):
+        fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
+        try:
+            fcntl.flock(fd, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise _taken(name, path) from None
+        finally:
+            os.close(fd)
+
+
+def _path(index: int, namespace: str | None = None) -> Path:
+    place = os.stat(f"/run/netns/{namespace}" if namespace else "/proc/thread-self/ns/net")
+    return FOLDER / f"{place.st_dev}-{place.st_ino}-{index}"
+
+
+def _taken(name: str, path: Path) -> PortError:
+    return PortError(
+        f"interface {name} is another firewall's{_whose(path)}: stop that one, or name another interface in the policy"
+    )
+
+
+def _locked(path: Path) -> int:
+    """A descriptor of the file at `path`, locked. Raises BlockingIOError when somebody else has locked it."""
+    while True:
+        fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
+        try:
+            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            # Whoever had it may have taken it away since it was opened.
+            with contextlib.suppress(FileNotFoundError):
+                if os.path.samestat(os.fstat(fd), os.stat(path)):
+                    return fd
+        except BaseException:
+            os.close(fd)
+            raise
+        os.close(fd)
+
+
+def _noted(fd: int) -> dict[str, object]:
+    try:
+        found = json.loads(os.pread(fd, _READ_BYTES, 0))
+    except ValueError:
+        return {}
+    return found if isinstance(found, dict) else {}
+
+
+def _whose(path: Path) -> str:
+    """Which process has locked a file, as far as it says so."""
+    try:
+        fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
+    except OSError:
+        return ""
+    try:
+        pid = _noted(fd).get("pid")
+    finally:
+        os.close(fd)
+    return f", process {pid}" if isinstance(pid, int) else ""
+
+
+def _unusable(error: OSError) -> PortError:
+    return PortError(
+        f"{FOLDER}: the interfaces that are in use cannot be noted there: {error.strerror or error}: give the folder to"
+        " the user that dataplane runs as"
+    )

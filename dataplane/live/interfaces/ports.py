@@ -1,0 +1,466 @@
+"""The ports of a policy: which interface stands for which instance, balancer or uplink, and the descriptors of each.
+
+An instance's interface that does not exist is made, as a TAP. A TAP that nobody holds is taken as it is. Everything
+else (a veth end, a network card, a TAP that QEMU holds) is read by AF_PACKET sockets, and the host's own stack is kept
+silent on it. Nothing here sees a frame: descriptors go to `dp_firewall_add_port`, which reads and writes them, and
+must stay open until `dp_firewall_remove_port`. So what is removed here is closed by `release` only.
+
+    opened ----> open ----------> removed ----> released
+                  |  interface gone:              (closed; a TAP made here goes with it unless it is persistent)
+                  |  `refresh` removes it
+                  +-- and opens it anew once the interface is back
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import socket
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import suppress
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Literal
+
+from dataplane.live.interfaces import links, locks, packet_socket, tap
+from dataplane.live.interfaces.ioctl import Access
+from dataplane.live.interfaces.links import Link, PortError
+from dataplane.live.interfaces.locks import Claim
+from dataplane.live.interfaces.required import Required, not_there, required_by, user_number
+from dataplane.live.interfaces.settings import Silence
+
+if TYPE_CHECKING:
+    from dataplane.policy import Policy
+    from dataplane.policy.model import Instance, LoadBalancer
+
+__all__ = ["Changes", "Port", "PortError", "Ports"]
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Port:
+    """An interface in use; without instance and balancer it is an uplink. `fds` are one for each worker."""
+
+    name: str
+    kind: Literal["tap", "packet"]
+    fds: tuple[int, ...]
+    made: bool
+    instance: Instance | None = None
+    balancer: LoadBalancer | None = None
+    namespace: str | None = None
+
+    @property
+    def is_attached(self) -> bool:
+        """Whether the interface still exists."""
+        return tap.is_attached(self.fds[0]) if self.kind == "tap" else packet_socket.is_attached(self.fds[0])
+
+    @property
+    def has_carrier(self) -> bool:
+        """Whether anybody is at its other end; that of a TAP that we hold is the host's, which is always there."""
+        return self.kind == "tap" or packet_socket.has_carrier(self.fds[0])
+
+
+@dataclass(frozen=True, slots=True)
+class Changes:
+    """What became of the ports. `changed` are those that stand for something else now, as they are from now on.
+
+    `warnings` are sentences about what the policy says and no interface got.
+    """
+
+    added: tuple[Port, ...] = ()
+    removed: tuple[Port, ...] = ()
+    changed: tuple[Port, ...] = ()
+    warnings: tuple[str, ...] = ()
+
+    def __bool__(self) -> bool:
+        return bool(self.added or self.removed or self.changed)
+
+
+@dataclass(slots=True)
+class _Open:
+    """A port with what it is there for, whose it is, and what it takes to set it and to undo what was set."""
+
+    port: Port
+    wanted: Required
+    claim: Claim | None = None
+    silence: Silence | None = None
+    #: Of a TAP that was made here; None where its namespace could not be entered.
+    access: Access | None = None
+    #: Which namespace had the name when the port was opened; None for this process's own.
+    home: tuple[int, int] | None = None
+
+    @property
+    def is_astray(self) -> bool:
+        """Whether its namespace has lost its name, or another one has it: what holds the old one keeps it alive."""
+        return self.home is not None and links.identity(self.port.namespace) != self.home
+
+
+class Ports:
+    """The ports of a policy, each with a descriptor for each of `workers` (1 or more).
+
+    All methods are for one thread. PortError tells, in a sentence, why an interface cannot be served.
+    """
+
+    def __init__(self, workers: int) -> None:
+        self._workers = workers
+        self._uplinks: tuple[str, ...] = ()
+        self._wanted: dict[str, Required] = {}
+        self._open: dict[str, _Open] = {}
+        self._removed: dict[tuple[int, ...], _Open] = {}
+        # Interfaces that went, and whether they are made anew: TAPs that were made here.
+        self._lost: dict[str, bool] = {}
+        self._told: dict[str, str] = {}
+        self._events: socket.socket | None = None
+
+    @property
+    def ports(self) -> tuple[Port, ...]:
+        """The open ports, in the order of the policy."""
+        return tuple(self._open[name].port for name in self._wanted if name in self._open)
+
+    @property
+    def missing(self) -> tuple[str, ...]:
+        """Interfaces that are wanted and not there now; `refresh` opens them when they come back."""
+        return tuple(name for name in self._wanted if name not in self._open)
+
+    @property
+    def watch_fd(self) -> int:
+        """A descriptor that is readable when interfaces have changed, so that `refresh` may find something."""
+        if self._events is None:
+            raise ValueError("ports are watched once they are open")
+        return self._events.fileno()
+
+    def open(
+        self, policy: Policy, uplinks: Iterable[str] = (), between: Callable[[], None] = lambda: None
+    ) -> tuple[Port, ...]:
+        """Opens the ports of a policy, and uplinks that it does not name itself. On any error none stays open.
+
+        `between` is called before each: what it raises is such an error.
+        """
+        self._uplinks = tuple(uplinks)
+        try:
+            self._events = links.watch()
+        except OSError as error:
+            raise links.refusal("watching interfaces", error) from None
+        try:
+            return self.update(policy, between).added
+        except BaseException:
+            self.close()
+            raise
+
+    def update(self, policy: Policy, between: Callable[[], None] = lambda: None) -> Changes:
+        """Makes the ports those of another policy; on an error all stay as they were.
+
+        Removed ports are open still: `release` each once no worker uses it.
+        """
+        wanted = required_by(policy, self._uplinks)
+        coming = [want for name, want in wanted.items() if self._is_new(want) and name not in self._lost]
+        opened: list[_Open] = []
+        claimed: dict[str, Claim | None] = {}
+        try:
+            # Whether an interface is another firewall's is found out before any is touched.
+            for want in coming:
+                claimed[want.name] = _claimed(want)
+            for want in coming:
+                between()
+                opened.append(self._opened(want, claimed.pop(want.name)))
+        except BaseException:
+            for each in opened:
+                self._close(each)
+            for claim in claimed.values():
+                _release(claim)
+            raise
+        removed = [o for name, o in self._open.items() if name not in wanted or self._is_new(wanted[name])]
+        self._wanted = wanted
+        self._lost = {name: ours for name, ours in self._lost.items() if name in wanted}
+        for each in removed:
+            self._remove(each)
+        self._open.update((each.wanted.name, each) for each in opened)
+        new = {each.wanted.name for each in opened}
+        warnings: list[str] = []
+        changed = []
+        for each in self._open.values():
+            if each.wanted.name not in new:
+                warnings += _refit(each, wanted[each.wanted.name])
+                if self._adopt(each, wanted[each.wanted.name]):
+                    changed.append(each)
+        for text in warnings:
+            log.warning("%s", text)
+        return Changes(
+            tuple(each.port for each in opened),
+            tuple(o.port for o in removed),
+            tuple(o.port for o in changed),
+            tuple(warnings),
+        )
+
+    def rehearse(self, policy: Policy) -> tuple[str, ...]:
+        """What `update` would warn of. Raises PortError for an interface that it would find missing, or another
+        firewall's, or no place for; opens none.
+        """
+        warnings: list[str] = []
+        for name, want in required_by(policy, self._uplinks).items():
+            if not self._is_new(want):
+                warnings += _refit(self._open[name], want, dry_run=True)
+            elif name not in self._lost:
+                _look_for(want)
+        return tuple(warnings)
+
+    def refresh(self) -> Changes:
+        """Takes out ports whose interface is gone, and opens those whose interface is back.
+
+        For when `watch_fd` is readable, and now and then, since no event comes from other namespaces. A port whose
+        namespace was deleted, or made anew under its name, is gone too. A TAP that was made here and is gone is made
+        anew. What cannot be opened is logged, once, and tried again.
+        """
+        if self._events is not None:
+            links.drain(self._events)
+        gone = [o for o in self._open.values() if not o.port.is_attached or o.is_astray]
+        for each in gone:
+            log.warning("interface %s is gone: its port is closed until it is back", each.wanted.name)
+            self._remove(each)
+            # It may be back under its number before this port is released.
+            _release(each.claim)
+            self._lost[each.wanted.name] = each.port.made
+        back = []
+        for name in self.missing:
+            try:
+                found = self._found_or_made(self._wanted[name], make=self._lost.get(name, True))
+            except PortError as error:
+                if self._told.get(name) != str(error):
+                    self._told[name] = str(error)
+                    log.warning("%s", error)
+                continue
+            if found is not None:
+                log.info("interface %s is back", name)
+                self._open[name] = found
+                back.append(found.port)
+                self._lost.pop(name, None)
+                self._told.pop(name, None)
+        return Changes(tuple(back), tuple(each.port for each in gone))
+
+    def release(self, port: Port) -> None:
+        """Closes a port that `update` or `refresh` has removed; what was set on its interface is put back."""
+        found = self._removed.pop(port.fds, None)
+        if found is not None:
+            self._close(found)
+
+    def close(self) -> None:
+        """Closes all ports: TAPs made here go, unless they are persistent, and settings are put back."""
+        for each in (*self._removed.values(), *self._open.values()):
+            self._close(each)
+        self._removed.clear()
+        self._open.clear()
+        self._wanted = {}
+        if self._events is not None:
+            self._events.close()
+            self._events = None
+
+    def put_back(self) -> None:
+        """What `close` does to interfaces, for a process that ends now and whose workers may still use the ports."""
+        for each in (*self._removed.values(), *self._open.values()):
+            if each.silence is not None:
+                each.silence.restore()
+            _release(each.claim)
+
+    def _is_new(self, want: Required) -> bool:
+        """Whether an interface needs a port that it has not."""
+        found = self._open.get(want.name)
+        return found is None or (found.port.made and found.port.namespace != want.namespace)
+
+    def _remove(self, which: _Open) -> None:
+        del self._open[which.wanted.name]
+        self._removed[which.port.fds] = which
+
+    def _adopt(self, which: _Open, want: Required) -> bool:
+        """Notes what a port is there for from now on; whether a worker must be told."""
+        before, which.wanted = which.wanted, want
+        which.port = replace(which.port, instance=want.instance, balancer=want.balancer)
+        return before.facts != want.facts
+
+    # ---- opening ----
+
+    def _opened(self, want: Required, claim: Claim | None) -> _Open:
+        """Opens an interface, or makes it where it is an instance's. The claim, if there is one, goes with it."""
+        found = self._found_or_made(want, claim, make=True)
+        if found is None:
+            raise not_there(want)
+        return found
+
+    def _found_or_made(self, want: Required, claim: Claim | None = None, *, make: bool) -> _Open | None:
+        """Opens an interface that exists, else makes it if that is wanted and possible."""
+        home = links.identity(want.namespace)
+        try:
+            found = links.inside(
+                want.namespace, lambda: self._taken(want, claim) or (self._made(want) if make else None)
+            )
+        except links.NoEntryError:
+            if not make:
+                raise
+            found = links.inside(None, lambda: self._made(want, elsewhere=True))
+        if found is not None:
+            found.home = home
+        return found
+
+    def _taken(self, want: Required, claim: Claim | None) -> _Open | None:
+        """Takes an interface that exists."""
+        try:
+            link = links.find(want.name)
+            if claim is not None and (link is None or claim.index != link.index):
+                _release(claim)
+                claim = None
+            if link is None:
+                return None
+            claim = claim or locks.claim(link.name, link.index)
+            return self._taken_as(want, link, claim)
+        except BaseException:
+            _release(claim)
+            raise
+
+    def _taken_as(self, want: Required, link: Link, claim: Claim) -> _Open:
+        if link.is_tap and not link.queues:
+            fds = tap.attach(want.name, self._workers, multi_queue=link.multi_queue)
+            if fds is not None:
+                return _Open(_port(want, "tap", fds, made=False), want, claim)
+        _warn(link)
+        silence = Silence(link, claim)
+        try:
+            fds = packet_socket.open_sockets(link, self._workers)
+            return _Open(_port(want, "packet", fds, made=False), want, claim, silence)
+        except BaseException:
+            silence.restore()
+            raise
+
+    def _made(self, want: Required, *, elsewhere: bool = False) -> _Open | None:
+        """Makes a TAP for an instance, in this thread's namespace or from there in another one."""
+        if want.instance is None:
+            return None
+        # On its way to another namespace it must not be in the way of an interface here.
+        name = f"dp-{os.getpid()}" if elsewhere else want.name
+        made = _Open(_port(want, "tap", tap.make(name, self._workers), made=True), want)
+        try:
+            index = _dress(made.port, want, on_its_way=name if elsewhere else None)
+            if index is not None:
+                made.claim = locks.claim(want.name, index, want.namespace)
+            if not elsewhere:
+                made.access = Access()
+        except BaseException:
+            self._close(made)
+            raise
+        return made
+
+    def _close(self, which: _Open) -> None:
+        tap.close(list(which.port.fds))
+        if which.silence is not None:
+            which.silence.restore()
+        if which.access is not None:
+            which.access.close()
+        _release(which.claim)
+
+
+def _claimed(want: Required) -> Claim | None:
+    """Claims an interface that exists; where nobody may look, there is nothing to claim yet."""
+
+    def there() -> Claim | None:
+        try:
+            index = socket.if_nametoindex(want.name)
+        except OSError:
+            return None
+        return locks.claim(want.name, index)
+
+    with suppress(links.NoEntryError):
+        return links.inside(want.namespace, there)
+    return None
+
+
+def _release(claim: Claim | None) -> None:
+    if claim is not None:
+        claim.release()
+
+
+def _port(want: Required, kind: Literal["tap", "packet"], fds: list[int], *, made: bool) -> Port:
+    return Port(want.name, kind, tuple(fds), made, want.instance, want.balancer, want.namespace)
+
+
+def _look_for(want: Required) -> None:
+    """Raises PortError when an interface neither exists nor can be made because of what the policy says of it."""
+    if want.tap and want.tap.owner:
+        user_number(want.tap.owner)
+    # Where nobody may look, a TAP may still be made.
+    with suppress(links.NoEntryError):
+        if links.inside(want.namespace, lambda: links.find(want.name)) is None and want.instance is None:
+            raise not_there(want)
+    _release(_claimed(want))
+
+
+def _dress(port: Port, want: Required, *, on_its_way: str | None = None) -> int | None:
+    """Gives a TAP made by us what the policy says of it; one that has another name yet goes where it belongs.
+
+    Returns its index, or None where that is not known.
+    """
+    try:
+        _give(port, want)
+    except OSError as error:
+        raise links.refusal(f"setting up TAP {port.name}", error) from None
+    mac = want.instance.mac if want.instance else None
+    if on_its_way:
+        return links.configure(on_its_way, mac=mac, mtu=want.mtu, rename=port.name, namespace=port.namespace)
+    return links.configure(port.name, mac=mac, mtu=want.mtu)
+
+
+def _give(port: Port, want: Required) -> None:
+    """What a descriptor of a TAP is enough for."""
+    if want.tap and want.tap.owner:
+        tap.give(port.fds[0], user_number(want.tap.owner))
+    tap.keep(port.fds[0], bool(want.tap and want.tap.persistent))
+
+
+def _refit(which: _Open, want: Required, *, dry_run: bool = False) -> Iterator[str]:
+    """Gives a TAP made by us what a changed policy says of it, unless `dry_run`; says what it cannot be given."""
+    port, before = which.port, which.wanted
+    mac = want.instance.mac if want.instance else None
+    has_new_mac = mac is not None and mac != (before.instance.mac if before.instance else None)
+    if not port.made or (want.tap == before.tap and not has_new_mac):
+        return
+    if before.tap and before.tap.owner and not (want.tap and want.tap.owner):
+        yield f"TAP {port.name} keeps its owner: the kernel lets it have another one, but not none; restart dataplane"
+    try:
+        if want.tap and want.tap.owner:
+            user_number(want.tap.owner)
+        if not dry_run:
+            _give(port, want)
+        if want.mtu == before.mtu and not has_new_mac:
+            return
+        if which.access is None:
+            yield (
+                f"TAP {port.name} keeps its mtu and MAC: dataplane may not enter the network namespace"
+                f" {port.namespace} any more; set them there (ip -n {port.namespace} link set {port.name} mtu"
+                f" {want.mtu}), or restart dataplane"
+            )
+        elif which.claim is None or which.access.index(port.name) != which.claim.index:
+            yield f"TAP {port.name} keeps its mtu and MAC: it has another name, or is in another network namespace"
+        elif not dry_run:
+            which.access.set_mtu(port.name, want.mtu)
+            if mac is not None and has_new_mac:
+                which.access.set_mac(port.name, mac)
+    except OSError as error:
+        yield f"{links.refusal(f'setting up TAP {port.name}', error)}: it keeps its settings"
+    except PortError as error:
+        yield f"{error}: TAP {port.name} keeps its settings"
+
+
+def _warn(link: Link) -> None:
+    """Tells of what else uses an interface that is served by AF_PACKET."""
+    addresses = [a for a, _ in link.addresses if not a.startswith("fe80:")]
+    if addresses:
+        log.warning(
+            "interface %s has the address %s: while dataplane runs, the host does not answer there",
+            link.name,
+            " and ".join(addresses),
+        )
+    if link.master:
+        log.warning(
+            "interface %s is a port of %s, which forwards its packets too and past every rule: take it out (ip link set"
+            " %s nomaster)",
+            link.name,
+            link.master,
+            link.name,
+        )

@@ -1,0 +1,87 @@
+"""The interfaces that a policy names, and what for. Raises PortError with a sentence for people."""
+
+from __future__ import annotations
+
+import pwd
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from dataplane.live.interfaces.links import PortError
+
+if TYPE_CHECKING:
+    from dataplane.policy import Policy
+    from dataplane.policy.model import Instance, LoadBalancer, Tap
+
+#: Numbers of users: those of more bits are nobody's, and the highest stands for nobody.
+_USERS = (1 << 32) - 1
+
+
+@dataclass(frozen=True, slots=True)
+class Required:
+    """An interface that a policy names, and what for."""
+
+    name: str
+    instance: Instance | None = None
+    balancer: LoadBalancer | None = None
+
+    @property
+    def tap(self) -> Tap | None:
+        """How it is made if it does not exist."""
+        return self.instance.tap if self.instance else None
+
+    @property
+    def namespace(self) -> str | None:
+        """Where it is; None for this process's own network namespace."""
+        return self.tap.namespace if self.tap else None
+
+    @property
+    def mtu(self) -> int:
+        """The largest packet of a TAP that is made."""
+        return self.tap.mtu if self.tap else 1500
+
+    @property
+    def facts(self) -> tuple[object, ...]:
+        """What a port is told about what stands behind it."""
+        if self.instance:
+            return (self.instance.id, self.instance.mac, self.instance.port_security_enabled)
+        return (self.balancer.id if self.balancer else None,)
+
+
+def required_by(policy: Policy, uplinks: Iterable[str]) -> dict[str, Required]:
+    """The interfaces of a policy by name. Raises PortError when an instance has none, or an uplink is taken."""
+    without = [instance.id for instance in policy.instances if instance.interface is None]
+    if without:
+        more = f" and {len(without) - 3} more" if len(without) > 3 else ""
+        which = f"instance{'s' if len(without) > 1 else ''} {', '.join(without[:3])}{more}"
+        raise PortError(
+            f"{which} in the policy {'have' if len(without) > 1 else 'has'} no interface: live traffic needs one for"
+            " each instance, as in interface: tap-a"
+        )
+    wanted = {i.interface: Required(i.interface, instance=i) for i in policy.instances if i.interface}
+    wanted |= {b.interface: Required(b.interface, balancer=b) for b in policy.load_balancers if b.interface}
+    wanted |= {u.interface: Required(u.interface) for u in policy.uplinks}
+    for name in uplinks:
+        if name in wanted and (wanted[name].instance or wanted[name].balancer):
+            owner = wanted[name].instance or wanted[name].balancer
+            raise PortError(f"interface {name} cannot be an uplink: the policy gives it to {owner.id if owner else ''}")
+        wanted.setdefault(name, Required(name))
+    return wanted
+
+
+def not_there(want: Required) -> PortError:
+    """The sentence about an interface that does not exist and is not dataplane's to make."""
+    what = f"of load balancer {want.balancer.id}" if want.balancer else "of an uplink"
+    return PortError(
+        f"interface {want.name} {what} does not exist: make it first, or name another one (ip link shows all)"
+    )
+
+
+def user_number(name: str) -> int:
+    """The user that a policy names, by name or number. Raises PortError when there is none."""
+    if name.isascii() and name.isdecimal() and int(name) < _USERS:
+        return int(name)
+    try:
+        return pwd.getpwnam(name).pw_uid
+    except KeyError:
+        raise PortError(f"there is no user {name}, whom the policy names as the owner of a TAP") from None

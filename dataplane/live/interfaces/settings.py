@@ -1,0 +1,126 @@
+"""The host's own stack, kept silent on an interface that it shares with instances.
+
+ARP and IPv6 are switched off, the interface is set up, and LRO is switched off, since what it puts together cannot be
+taken apart again; GRO stays, whose super-packets can. All that is needed to put it back is held from the beginning: a
+firewall that runs may enter no other namespace. What there was is noted with the claim on the interface, so that it is
+put back in the end also where a firewall was killed in between.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING
+
+from dataplane.live.interfaces.ioctl import Access
+from dataplane.live.interfaces.links import IFF_NOARP, IFF_UP, refusal
+
+if TYPE_CHECKING:
+    from dataplane.live.interfaces.links import Link
+    from dataplane.live.interfaces.locks import Claim
+
+
+@dataclass(frozen=True, slots=True)
+class _Settings:
+    """What an interface was before; `addresses` are those of IPv6, which go when that is switched off."""
+
+    mac: str | None
+    flags: int
+    lro: bool
+    ipv6: bool
+    addresses: tuple[tuple[str, int], ...]
+
+    @classmethod
+    def of(cls, left: object) -> _Settings | None:
+        """What a firewall that was killed has noted, if it is that."""
+        match left:
+            case {"mac": str(mac), "flags": int(flags), "lro": bool(lro), "ipv6": bool(ipv6), "addresses": [*found]}:
+                pairs = tuple((a[0], a[1]) for a in found if isinstance(a, list) and len(a) == 2)
+                return cls(mac, flags, lro, ipv6, pairs)
+        return None
+
+
+class Silence:
+    """Begins when it is made, in the namespace of the calling thread, and ends with `restore`. Raises PortError."""
+
+    def __init__(self, link: Link, claim: Claim) -> None:
+        self._link = link
+        try:
+            self._access = Access()
+        except OSError as error:
+            raise refusal(f"setting up interface {link.name}", error) from None
+        try:
+            self._before = self._found(_Settings.of(claim.left))
+        except BaseException as error:
+            self._access.close()
+            if isinstance(error, OSError):
+                raise refusal(f"setting up interface {link.name}", error) from None
+            raise
+        try:
+            claim.note(asdict(self._before))
+            self._begin()
+        except BaseException as error:
+            self.restore()
+            if isinstance(error, OSError):
+                raise refusal(f"setting up interface {link.name}", error) from None
+            raise
+
+    def restore(self) -> None:
+        """Puts back what was changed, unless the interface is gone; can be called from any namespace."""
+        before, index = self._before, self._link.index
+        try:
+            name = None
+            with contextlib.suppress(OSError):
+                name = self._access.name(index)
+            if name is None:
+                return
+            # One that is refused, or comes too late, is no reason to leave out the others.
+            with contextlib.suppress(OSError):
+                self._access.set_flags(name, before.flags)
+            if before.lro:
+                with contextlib.suppress(OSError):
+                    self._access.set_lro(name, on=True)
+            if before.ipv6:
+                with contextlib.suppress(OSError):
+                    self._access.set_ipv6(name, on=True)
+                for address, length in before.addresses:
+                    with contextlib.suppress(OSError):
+                        self._access.add_address(index, address, length)
+        finally:
+            self._access.close()
+
+    def _found(self, left: _Settings | None) -> _Settings:
+        """What to go back to: what there is now, but what a firewall that was killed changed as it was before that."""
+        link = self._link
+        now = _Settings(
+            mac=link.mac,
+            flags=link.flags & (IFF_UP | IFF_NOARP),
+            lro=self._access.has_lro(link.name),
+            ipv6=self._access.has_ipv6(link.name),
+            # Link-local addresses come back by themselves.
+            addresses=tuple(a for a in link.addresses if ":" in a[0] and not a[0].startswith("fe80:")),
+        )
+        # Somebody may have set the interface up anew since, or it is another one.
+        if left is None or left.mac != link.mac or not link.flags & IFF_NOARP:
+            return now
+        return _Settings(
+            mac=link.mac,
+            flags=left.flags,
+            lro=now.lro or left.lro,
+            ipv6=now.ipv6 or left.ipv6,
+            addresses=now.addresses if now.ipv6 else left.addresses,
+        )
+
+    def _begin(self) -> None:
+        name = self._link.name
+        if self._before.lro and self._access.has_lro(name):
+            with contextlib.suppress(OSError):
+                self._access.set_lro(name, on=False)
+        # NOARP shows what a firewall that was killed has begun. One that is set up with IPv6 would speak at once.
+        self._access.set_flags(name, self._link.flags & IFF_UP | IFF_NOARP)
+        if self._before.ipv6 and self._access.has_ipv6(name):
+            try:
+                self._access.set_ipv6(name, on=False)
+            except OSError as error:
+                raise refusal(f"switching IPv6 off on interface {name}", error) from None
+        self._access.set_flags(name, IFF_UP | IFF_NOARP)

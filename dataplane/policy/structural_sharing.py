@@ -1,0 +1,76 @@
+"""What stays the same object from one policy to the next: who compares by identity sees what a change touched."""
+
+from typing import Any, TypeVar
+
+from dataplane.policy.defaults import with_kept_ids
+from dataplane.policy.model import AddressGroup, Instance, Policy, SecurityGroup
+from dataplane.policy.rule import SecurityGroupRule
+
+#: Lookups of a policy, and the section that each is worked out from.
+_LOOKUPS = {
+    "groups_by_id": "security_groups",
+    "rules_by_id": "security_groups",
+    "address_groups_by_id": "address_groups",
+    "instances_by_id": "instances",
+    "load_balancers_by_id": "load_balancers",
+    "members_by_group": "instances",
+}
+
+T = TypeVar("T", bound="SecurityGroup | SecurityGroupRule | AddressGroup | Instance")
+
+
+def following(policy: Policy, **sections: object) -> Policy:
+    """The policy with other sections, which are known to be valid.
+
+    Lookups that these do not concern are kept, and so is the list of members of a group in which no member changed.
+    """
+    changed = policy.model_copy(update=sections)
+    for lookup, section in _LOOKUPS.items():
+        if getattr(changed, section) is getattr(policy, section) and lookup in policy.__dict__:
+            changed.__dict__[lookup] = policy.__dict__[lookup]
+    if changed.instances is not policy.instances:
+        before = policy.members_by_group
+        changed.__dict__["members_by_group"] = {
+            group: _kept(before.get(group, ()), members) for group, members in changed.members_by_group.items()
+        }
+    return changed
+
+
+def adopted(policy: Policy, new: Policy) -> Policy:
+    """Another policy, sharing with this one all that is equal; this one itself where everything is."""
+    if new == policy:
+        return policy
+    groups = with_kept_ids(policy.groups_by_id, new.security_groups)
+    balancers, conntrack = policy.load_balancers, policy.conntrack
+    adopted = following(
+        policy,
+        region=new.region,
+        security_groups=_shared(policy.security_groups, tuple(with_shared_rules(policy, g) for g in groups)),
+        address_groups=_shared(policy.address_groups, new.address_groups),
+        instances=_shared(policy.instances, new.instances),
+        load_balancers=balancers if balancers == new.load_balancers else new.load_balancers,
+        uplinks=new.uplinks,
+        conntrack=conntrack if conntrack == new.conntrack else new.conntrack,
+    )
+    # Also where only generated ids were others.
+    return policy if adopted == policy else adopted
+
+
+def with_shared_rules(policy: Policy, group: SecurityGroup) -> SecurityGroup:
+    """A group whose rules are those of the group with its id in a policy where they are equal."""
+    before = policy.groups_by_id.get(group.id)
+    if before is None:
+        return group
+    rules = _shared(before.security_group_rules, group.security_group_rules)
+    return group.model_copy(update={"security_group_rules": rules})
+
+
+def _shared(before: tuple[T, ...], now: tuple[T, ...]) -> tuple[T, ...]:
+    """`now` with what was in `before`, by id, and is equal as the same objects."""
+    known = {item.id: item for item in before}
+    return _kept(before, tuple(known[item.id] if known.get(item.id) == item else item for item in now))
+
+
+def _kept(before: tuple[Any, ...], now: tuple[Any, ...]) -> tuple[Any, ...]:
+    """`before` where it holds the same objects as `now`."""
+    return before if len(before) == len(now) and all(a is b for a, b in zip(before, now, strict=True)) else now

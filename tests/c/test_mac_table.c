@@ -1,0 +1,126 @@
+/* test_switch.c: the learning switch's table: learned, moved, aged, crowded out, listed, forgotten. */
+#include "check.h"
+#include "io/mac_table.h"
+
+#include <stdlib.h>
+
+static const uint8_t one[6] = {0x02, 0, 0, 0, 0, 1}, two[6] = {0x02, 0, 0, 0, 0, 2};
+static const uint8_t group[6] = {0x01, 0, 0x5e, 0, 0, 1}, zero[6];
+
+static struct dp_mac_table *empty(void)
+{
+    return calloc(1, sizeof(struct dp_mac_table));
+}
+
+static void test_a_station_is_where_it_was_heard_last(void)
+{
+    struct dp_mac_table *s = empty();
+
+    CHECK_EQUAL(dp_mac_table_find(s, one, 0, 10), DP_PORT_UNKNOWN);
+    dp_mac_table_learn(s, one, 0, 3, false, 10);
+    CHECK_EQUAL(dp_mac_table_find(s, one, 0, 10), 3);
+    CHECK_EQUAL(dp_mac_table_find(s, two, 0, 10), DP_PORT_UNKNOWN);
+    CHECK_EQUAL(dp_mac_table_find(s, one, 7, 10), DP_PORT_UNKNOWN);
+    dp_mac_table_learn(s, one, 7, 4, false, 11);
+    dp_mac_table_learn(s, one, 0, 5, false, 11);
+    CHECK_EQUAL(dp_mac_table_find(s, one, 7, 11), 4);
+    CHECK_EQUAL(dp_mac_table_find(s, one, 0, 11), 5);
+    free(s);
+}
+
+static void test_a_silent_station_is_forgotten(void)
+{
+    struct dp_mac_table *s = empty();
+
+    dp_mac_table_learn(s, one, 0, 3, false, 10);
+    CHECK_EQUAL(dp_mac_table_find(s, one, 0, 10 + DP_STATION_LIFE_S - 1), 3);
+    CHECK_EQUAL(dp_mac_table_find(s, one, 0, 10 + DP_STATION_LIFE_S), DP_PORT_UNKNOWN);
+    dp_mac_table_learn(s, one, 0, 3, false, 10 + DP_STATION_LIFE_S);
+    CHECK_EQUAL(dp_mac_table_find(s, one, 0, 11 + DP_STATION_LIFE_S), 3);
+    free(s);
+}
+
+static void test_stations_are_listed_and_forgotten(void)
+{
+    struct dp_mac_table *s = empty();
+    struct dp_station station[4];
+
+    dp_mac_table_learn(s, one, 7, 2, false, 5);
+    dp_mac_table_learn(s, two, 0, 3, false, 6);
+    if (CHECK_EQUAL(dp_mac_table_list(s, 8, station, 4), 2)) {
+        const struct dp_station *first = memcmp(station[0].mac, one, 6) == 0 ? &station[0] : &station[1];
+
+        CHECK_EQUAL(memcmp(first->mac, one, 6), 0);
+        CHECK_EQUAL(first->port, 2);
+        CHECK_EQUAL(first->vlan, 7);
+        CHECK_EQUAL(first->age_s, 3);
+        CHECK_EQUAL(first->fixed, 0);
+    }
+    dp_mac_table_forget(s, 2);
+    CHECK_EQUAL(dp_mac_table_find(s, one, 7, 8), DP_PORT_UNKNOWN);
+    CHECK_EQUAL(dp_mac_table_find(s, two, 0, 8), 3);
+    free(s);
+}
+
+static void test_groups_and_nobody_are_not_learned(void)
+{
+    struct dp_mac_table *s = empty();
+
+    dp_mac_table_learn(s, group, 0, 1, false, 1);
+    dp_mac_table_learn(s, zero, 0, 1, false, 1);
+    CHECK_EQUAL(dp_mac_table_find(s, group, 0, 1), DP_PORT_UNKNOWN);
+    CHECK_EQUAL(dp_mac_table_find(s, zero, 0, 1), DP_PORT_UNKNOWN);
+    free(s);
+}
+
+static void test_made_up_macs_take_the_places_of_the_silent(void)
+{
+    struct dp_mac_table *s = empty();
+    uint8_t mac[6] = {0x02, 0xff, 0, 0, 0, 0};
+    uint32_t known = 0;
+
+    for (uint32_t i = 0; i < 200000; i++) {
+        memcpy(mac + 2, &i, 4);
+        dp_mac_table_learn(s, mac, 0, 1, false, 1 + i / 1000);
+        known += dp_mac_table_find(s, mac, 0, 1 + i / 1000) == 1;
+    }
+    CHECK_EQUAL(known, 200000);
+    free(s);
+}
+
+/* Who must not have others' MACs takes none that is known, keeps what it has, and takes nobody's place. */
+static void test_a_bound_port_takes_nothing(void)
+{
+    struct dp_mac_table *s = empty();
+    uint8_t mac[6] = {0x02, 0xff, 0, 0, 0, 0};
+    uint32_t late = 11 + DP_STATION_LIFE_S;
+
+    dp_mac_table_learn(s, one, 0, 3, false, 10);
+    CHECK(dp_mac_table_is_taken(s, one, 0, 4, true, 11));
+    CHECK(!dp_mac_table_is_taken(s, one, 0, 4, false, 11));
+    dp_mac_table_learn(s, one, 0, 4, true, 11);
+    CHECK_EQUAL(dp_mac_table_find(s, one, 0, 11), 3);
+    for (uint32_t i = 0; i < 200000; i++) {
+        memcpy(mac + 2, &i, 4);
+        dp_mac_table_learn(s, mac, 0, 4, true, 12);
+    }
+    CHECK_EQUAL(dp_mac_table_find(s, one, 0, 12), 3);
+    /* Silent for long, it is anybody's; then it stays where it is. */
+    dp_mac_table_learn(s, one, 0, 4, true, late);
+    CHECK_EQUAL(dp_mac_table_find(s, one, 0, late), 4);
+    CHECK(dp_mac_table_is_taken(s, one, 0, 3, false, late));
+    dp_mac_table_learn(s, one, 0, 3, false, late);
+    CHECK_EQUAL(dp_mac_table_find(s, one, 0, late), 4);
+    free(s);
+}
+
+int main(void)
+{
+    test_a_station_is_where_it_was_heard_last();
+    test_a_silent_station_is_forgotten();
+    test_stations_are_listed_and_forgotten();
+    test_groups_and_nobody_are_not_learned();
+    test_made_up_macs_take_the_places_of_the_silent();
+    test_a_bound_port_takes_nothing();
+    return check_result("test_switch");
+}

@@ -1,0 +1,186 @@
+/*
+ * test_retired.c: what an engine keeps of changes is bounded by what it keeps of connections, and numbers that no
+ * policy has are given up as reclaim.h promises.
+ */
+#include "check.h"
+#include "reclaim.h"
+#include "table_walk.h"
+
+/* Of the address sanitizer; NULL without it. */
+extern size_t __sanitizer_get_current_allocated_bytes(void) __attribute__((weak));
+
+enum { CHANGES = 100000, WARM = 2000, STEADY = 100, SLACK = 64 * 1024 };
+
+struct scene {
+    struct dp_plane *plane;
+    struct dp_engine *engine; /* its shard */
+    struct dp_endpoints *endpoints;
+    struct dp_rule_table *table;
+    struct dp_conntrack_config config;
+};
+
+static bool make(struct scene *s)
+{
+    static const uint64_t seed[2] = {1, 2};
+    struct dp_selector all = {0, 0xffffff};
+    struct dp_rule rule = {1, DP_REMOTE_ANY, 0, 1, DP_ALLOW};
+    struct dp_holding holding = {{{10, 0, 0, 1}, 32}, 4, 0, 0};
+
+    memset(s, 0, sizeof *s);
+    s->config.max_entries = 1000;
+    for (int state = 0; state < DP_CONN_STATES; state++)
+        s->config.timeout_ns[state] = 600000000000u;
+    if (!CHECK_EQUAL(dp_plane_new(&s->config, seed, 1, &s->plane), 0))
+        return false;
+    s->engine = dp_plane_shard(s->plane, 0);
+    return CHECK_EQUAL(dp_endpoints_new(&holding, 1, NULL, 0, NULL, 0, NULL, 0, &s->endpoints), 0) &&
+           CHECK_EQUAL(dp_rule_table_new(4, &rule, 1, NULL, 0, NULL, 0, &all, 1, &s->table), 0);
+}
+
+static void unmake(struct scene *s)
+{
+    dp_plane_free(s->plane);
+    dp_endpoints_free(s->endpoints);
+    dp_rule_table_free(s->table);
+}
+
+/* Zone 0, and zone `other` where it is not 0; all inbound connections of zone 0 are cut, or those from 192.0.2.9. */
+static uint64_t change(struct scene *s, uint32_t other, bool cuts)
+{
+    static const uint32_t cut[1] = {0};
+    struct dp_zone_tables zones[2] = {{.table = {{s->table, NULL}, {s->table, NULL}}}, {.zone = other}};
+    struct dp_revocation revocation = {{192, 0, 2, 9}, 4, 1};
+    uint64_t disconnected[1] = {0};
+    struct dp_policy_update update = {.zones = zones,
+                                      .n_zones = other ? 2 : 1,
+                                      .endpoints = s->endpoints,
+                                      .config = &s->config,
+                                      .cut = cut,
+                                      .n_cut = cuts,
+                                      .revocations = &revocation,
+                                      .n_revocations = !cuts,
+                                      .disconnected = disconnected,
+                                      .time_ns = 1};
+
+    CHECK_EQUAL(dp_plane_update(s->plane, &update), 0);
+    return disconnected[0];
+}
+
+static bool restored(struct scene *s, uint32_t rule, uint8_t remote, uint16_t port, enum dp_origin origin)
+{
+    struct dp_saved_connection saved = {.local = {10, 0, 0, 1},
+                                        .remote = {192, 0, 2, remote},
+                                        .rule = rule,
+                                        .local_port = 53,
+                                        .remote_port = port,
+                                        .family = 4,
+                                        .protocol = 17,
+                                        .origin = (uint8_t)origin,
+                                        .state = DP_CONN_OTHER_TWO_WAY};
+
+    return dp_connections_restore(s->engine, &saved, 0);
+}
+
+static uint64_t count(struct scene *s, int32_t disconnected)
+{
+    struct dp_connection_filter filter = {.zone = -1, .origin = -1, .protocol = -1, .disconnected = disconnected};
+
+    return dp_plane_count(s->plane, &filter, NULL);
+}
+
+static size_t allocated(void)
+{
+    return __sanitizer_get_current_allocated_bytes ? __sanitizer_get_current_allocated_bytes() : 0;
+}
+
+/* Each cuts or revokes a connection that is new, besides STEADY that never change; time stands still all the while. */
+static void test_a_hundred_thousand_changes_leave_memory_as_it_was(void)
+{
+    size_t before = 0;
+    struct scene s;
+
+    if (!make(&s))
+        return;
+    change(&s, 0, true);
+    for (uint16_t i = 0; i < STEADY; i++)
+        CHECK(restored(&s, 1, 1, i, DP_OUTBOUND));
+    for (uint32_t i = 0; i < CHANGES; i++) {
+        struct dp_connection_filter cut = {.zone = -1, .origin = -1, .protocol = -1, .disconnected = 1};
+        bool cuts = i % 2;
+
+        if (i == WARM)
+            before = allocated();
+        CHECK(restored(&s, 1, 9, (uint16_t)(i % 300), DP_INBOUND));
+        CHECK_EQUAL(change(&s, i % 3 ? 1 + i % 7 : 0, cuts), cuts);
+        CHECK(s.engine->conntrack.zones[0].cut_room <= 4 * (STEADY + 300));
+        if (i % 300 == 299) {
+            CHECK_EQUAL(count(&s, 1), 300);
+            CHECK_EQUAL(dp_plane_flush(s.plane, &cut), 300);
+        }
+    }
+    CHECK_EQUAL(count(&s, 0), STEADY);
+    CHECK(allocated() <= before + SLACK);
+    unmake(&s);
+}
+
+/* An entry is disconnected by the first change that cut it, whether or not its log was emptied since. */
+static void test_an_emptied_log_has_been_met_by_all(void)
+{
+    struct dp_connection_filter cut = {.zone = -1, .origin = -1, .protocol = -1, .disconnected = 1};
+    struct scene s;
+
+    if (!make(&s))
+        return;
+    change(&s, 0, true);
+    CHECK(restored(&s, 1, 1, 1, DP_INBOUND));
+    CHECK_EQUAL(change(&s, 0, true), 1);
+    for (uint16_t i = 0; i < 3 * DP_CUTS_KEPT; i++) {
+        CHECK(restored(&s, 1, 9, 2, DP_INBOUND));
+        CHECK_EQUAL(change(&s, 0, true), 1);
+        CHECK_EQUAL(count(&s, 1), 2);
+        cut.remote_port = 2;
+        CHECK_EQUAL(dp_plane_flush(s.plane, &cut), 1);
+    }
+    CHECK(s.engine->conntrack.zones[0].n_cuts <= DP_CUTS_KEPT + 1);
+    CHECK_EQUAL(count(&s, 1), 1);
+    CHECK_EQUAL(s.engine->conntrack.zones[0].attached, 0);
+    unmake(&s);
+}
+
+static void test_a_rule_is_in_use_while_a_connection_is_under_it(void)
+{
+    uint8_t zones[2] = {0, 1}, rules[6] = {0, 1, 1, 1, 0, 1};
+    struct dp_retired retired = {zones, rules, 2, 6};
+    struct dp_rule_counter counters[6];
+    struct scene s;
+
+    if (!make(&s))
+        return;
+    change(&s, 0, true);
+    CHECK(restored(&s, 2, 1, 1, DP_OUTBOUND));
+    CHECK(restored(&s, 4, 1, 2, DP_OUTBOUND));
+    CHECK(restored(&s, 9, 1, 3, DP_OUTBOUND)); /* a number that nobody asks for */
+    s.engine->rule_counters[1].hits = 7;
+    dp_plane_retire(s.plane, &retired);
+    CHECK_EQUAL(memcmp(rules, ((uint8_t[]){0, 1, 0, 1, 0, 1}), sizeof rules), 0);
+    dp_plane_rule_counters(s.plane, counters, 6);
+    CHECK_EQUAL(counters[1].hits, 0);
+    /* Past its time it is in the table still, and who watches will be told of its end. */
+    s.engine->conntrack.now += 700000000000u;
+    rules[2] = 1;
+    dp_plane_retire(s.plane, &retired);
+    CHECK_EQUAL(rules[2], 0);
+    dp_engine_advance(s.engine, s.engine->conntrack.now + 1);
+    rules[2] = 1;
+    dp_plane_retire(s.plane, &retired);
+    CHECK_EQUAL(rules[2], 1);
+    unmake(&s);
+}
+
+int main(void)
+{
+    test_a_hundred_thousand_changes_leave_memory_as_it_was();
+    test_an_emptied_log_has_been_met_by_all();
+    test_a_rule_is_in_use_while_a_connection_is_under_it();
+    return check_result("test_retired");
+}
