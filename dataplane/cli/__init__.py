@@ -9,7 +9,7 @@ from typing import Annotated, Any
 import typer
 from typer.core import TyperGroup
 
-from dataplane.cli import check, diff, explain, interchange, learn, output, replay, schema, suite
+from dataplane.cli import check, diff, explain, interchange, learn, output, replay, schema, start, suite
 
 
 class _Commands(TyperGroup):
@@ -56,6 +56,8 @@ def dataplane(
 
 app.command()(check.check)
 app.command()(schema.schema)
+app.command()(start.new)
+app.command()(start.clone)
 app.command()(replay.replay)
 app.command()(explain.explain)
 app.command()(diff.diff)

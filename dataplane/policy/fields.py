@@ -119,7 +119,7 @@ _IPV4_HOST_MASKS = {str(bits): _HOST_MASKS[32 - bits] for bits in range(33)}
 _ipv4_number = Struct("!I").unpack
 
 
-def _prefix(value: object) -> str:
+def checked_prefix(value: object) -> str:
     """An address or CIDR block, always with its length."""
     if type(value) is not str:
         _not_text(value, '"192.168.0.0/24"')
@@ -149,7 +149,7 @@ def _pair(value: object) -> str:
     """A prefix with its length, or an address, also where it was written with its full length."""
     if not isinstance(value, str) or "/" not in value:
         return _address(value)
-    text = _prefix(value)
+    text = checked_prefix(value)
     address, _, bits = text.partition("/")
     return address if bits == ("128" if ":" in address else "32") else text
 
@@ -285,7 +285,7 @@ def _port_mistake(part: str) -> str | None:
     return None
 
 
-def _multiport(value: object) -> str | None:
+def checked_multiport(value: object) -> str | None:
     if value is None:
         return None
     if type(value) is int:
@@ -378,7 +378,7 @@ Action = Literal["allow", "deny"]
 Priority = Annotated[int, Field(ge=1, le=100)]
 
 Address = Annotated[str, PlainValidator(_address), _text("192.168.0.10")]
-Prefix = Annotated[str, PlainValidator(_prefix), _text("192.168.0.0/24")]
+Prefix = Annotated[str, PlainValidator(checked_prefix), _text("192.168.0.0/24")]
 AddressPair = Annotated[
     str | VirtualAddress,
     PlainValidator(_address_pair),
@@ -421,7 +421,7 @@ Protocol = Annotated[
 ]
 Multiport = Annotated[
     str | None,
-    PlainValidator(_multiport),
+    PlainValidator(checked_multiport),
     WithJsonSchema(
         {
             "anyOf": [

@@ -40,7 +40,7 @@ def test_the_examples_of_the_page_are_valid(tmp_path: Path) -> None:
     (tmp_path / "changes.yaml").write_text(_example("changes"))
     (tmp_path / "expect.yaml").write_text(_example("expect"))
     changes = load_changes(tmp_path / "changes.yaml", policy)
-    assert [change.at for change in changes] == [10.5, *range(11, 29)]
+    assert [change.at for change in changes] == [10.5, *range(11, 30)]
     assert scheduled(policy, changes)[-1][1].instance("ecs-b").addresses == ("192.168.0.11", "fd00::11")
     assert Expectations.load(tmp_path / "expect.yaml").total == 4
 

@@ -11,11 +11,11 @@ from typing import Annotated, Any, Literal, Union, get_args, get_origin
 
 import typer
 
-from dataplane.cli.ctl import policy_lists
+from dataplane.cli.ctl import policy_lists, services
 from dataplane.cli.ctl.request import EXIT_USAGE, DryRun, Expected, Output, OutputOption, connected, show
 from dataplane.cli.output import say
 from dataplane.policy.base import fields_of
-from dataplane.policy.changes import KINDS, Change
+from dataplane.policy.changes import KINDS, Change, CreateGroup, FastAddRules
 from dataplane.policy.changes.kind import Update
 from dataplane.policy.mistakes import PolicyError
 from dataplane.policy.reading.findings import is_list, model_at
@@ -154,10 +154,18 @@ def _command(kind: type[Change]) -> Any:
     return command
 
 
+def _examples(kind: type[Change], other: str) -> str:
+    """What the help of a kind's command shows."""
+    lines = (f"  dataplane ctl {' '.join(kind.command)} {example}\n" for example in (kind.example, other))
+    return f"\b\nExamples:\n{''.join(lines)}"
+
+
+#: Kinds whose commands take more than fields.
+_OWN = (FastAddRules, CreateGroup)
 for _kind in KINDS.values():
-    if _kind.command:
-        _example = f"Example: dataplane ctl {' '.join(_kind.command)} {_kind.example}"
-        apps[_kind.command[0]].command(_kind.command[-1], epilog=_example)(_command(_kind))
+    if _kind.command and _kind not in _OWN:
+        _shown = _examples(_kind, f"{_kind.example} --dry-run")
+        apps[_kind.command[0]].command(_kind.command[-1], epilog=_shown)(_command(_kind))
 
 
 @apps["address-group"].command("set")
@@ -171,5 +179,69 @@ def address_group_set(
     expected: Expected = None,
     output: OutputOption = Output.text,
 ) -> None:
-    """Give an address group another set of addresses."""
+    """Give an address group another set of addresses.
+
+    \b
+    Examples:
+      dataplane ctl address-group set offices 172.16.0.0/24 10.0.0.1-10.0.0.9
+      dataplane ctl address-group set offices 172.16.0.0/25 --dry-run
+    """
     _change(context, {"update_address_group": {"id": group, "ip_set": entries or []}}, dry_run, output, expected)
+
+
+@apps["rule"].command(
+    "fast-add", epilog=_examples(FastAddRules, "sg-db mysql,tcp/33060 --from-group sg-web --priority 5")
+)
+def rule_fast_add(
+    context: typer.Context,
+    group: Annotated[str, typer.Argument(metavar="GROUP", help="Id of the security group.")],
+    named: Annotated[
+        str,
+        typer.Argument(
+            metavar="SERVICE,...", help="Services by name, or protocols with ports: ssh,https,tcp/8000-8010."
+        ),
+    ],
+    from_: services.From = None,
+    from_group: services.FromGroup = None,
+    from_address_group: services.FromAddressGroup = None,
+    to: services.To = None,
+    to_group: services.ToGroup = None,
+    to_address_group: services.ToAddressGroup = None,
+    action: Annotated[str | None, typer.Option(help="allow (the default) or deny.")] = None,
+    priority: Annotated[int | None, typer.Option(help="1 (the default) to 100.")] = None,
+    ethertype: Annotated[str | None, typer.Option(help="IPv4 or IPv6; as the remote has it, if left out.")] = None,
+    dry_run: DryRun = False,
+    expected: Expected = None,
+    output: OutputOption = Output.text,
+) -> None:
+    """Add rules for several services at once to a security group: all of them or none."""
+    given = services.Remote(from_, from_group, from_address_group, to, to_group, to_address_group)
+    change = services.fast_add(group, named, given, ethertype=ethertype, action=action, priority=priority)
+    _change(context, change, dry_run, output, expected)
+
+
+@apps["group"].command("create", epilog=_examples(CreateGroup, "sg-login --preset ssh --from 172.16.0.0/24"))
+def group_create(
+    context: typer.Context,
+    group: Annotated[str, typer.Argument(metavar="ID", help="Unique; what rules and instances refer to.")],
+    fields: Annotated[
+        list[str] | None,
+        typer.Argument(metavar="FIELD=VALUE...", help="As in the policy document: name, region, security_group_rules."),
+    ] = None,
+    preset: Annotated[
+        str | None, typer.Option(metavar="NAME", help="Begin with the rules of a preset: web, ssh, database, ...")
+    ] = None,
+    from_: services.From = None,
+    from_group: services.FromGroup = None,
+    dry_run: DryRun = False,
+    expected: Expected = None,
+    output: OutputOption = Output.text,
+) -> None:
+    """Create a security group, with the rules that it begins with; no instance is in it."""
+    values = _values(CreateGroup, fields or [])
+    given = services.Remote(from_, from_group)
+    if preset is not None:
+        values = services.with_preset(values, group, preset, given)
+    elif given.fields:
+        _refuse("--from and --from-group are for the services of a preset: add --preset")
+    _change(context, {CreateGroup.kind: {**values, "id": group}}, dry_run, output, expected)

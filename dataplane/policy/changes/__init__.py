@@ -19,7 +19,7 @@ from dataplane.policy.changes.kind import Change
 from dataplane.policy.changes.load_balancers import CreateLoadBalancer, DeleteLoadBalancer, UpdateLoadBalancer
 from dataplane.policy.changes.policies import ApplyPolicy
 from dataplane.policy.changes.registry import KINDS, Item, apply, objections, parse_change
-from dataplane.policy.changes.rules import AddRule, DeleteRule, UpdateRule
+from dataplane.policy.changes.rules import AddRule, DeleteRule, FastAddRules, UpdateRule
 from dataplane.policy.mistakes import ChangeError
 
 __all__ = [
@@ -39,6 +39,7 @@ __all__ = [
     "DeleteInstance",
     "DeleteLoadBalancer",
     "DeleteRule",
+    "FastAddRules",
     "Item",
     "RemoveInstance",
     "UpdateAddressGroup",

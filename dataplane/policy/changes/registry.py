@@ -26,6 +26,7 @@ KINDS: dict[str, type[Change]] = {
         rules.AddRule,
         rules.UpdateRule,
         rules.DeleteRule,
+        rules.FastAddRules,
         groups.CreateGroup,
         groups.UpdateGroup,
         groups.DeleteGroup,

@@ -1,16 +1,18 @@
 """Changes of rules."""
 
 from collections.abc import Iterator
+from typing import Annotated
 
 from pydantic import Field
 
 from dataplane.policy import consistency, fields, limits
 from dataplane.policy.changes.kind import GROUPS, Change, Reference, Update, replaced, updating
-from dataplane.policy.consistency import BAD, References
+from dataplane.policy.consistency import BAD, REMOTES, References
 from dataplane.policy.defaults import free_id, with_generated_id
 from dataplane.policy.mistakes import Conflict, shown
 from dataplane.policy.model import Policy, SecurityGroup
 from dataplane.policy.rule import SecurityGroupRule
+from dataplane.policy.services import BOTH, ServiceName, service, service_rules
 from dataplane.policy.structural_sharing import following
 
 _RULE = Reference("id", "rule", "rules_by_id")
@@ -50,6 +52,87 @@ class AddRule(Change):
         if not rule.id:
             rule = with_generated_id(rule, free_id(f"{group.id}/{len(rules) + 1}", policy.rules_by_id))
         return _with_rules(policy, group, (*rules, rule))
+
+
+class FastAddRules(Change):
+    """Rules for several services at once, at the end of a security group: for one remote, all of them or none.
+
+    A rule for each protocol of a service, of the family of the remote; of both where a remote group does not tell it.
+    """
+
+    kind = "fast_add_rules"
+    command = ("rule", "fast-add")
+    placed = ("security_group", "services")
+    example = "sg-web ssh,https,icmp --from 172.16.0.0/24"
+    references = (GROUPS.named_by("security_group"),)
+
+    security_group: fields.Id = Field(description="Id of the security group.")
+    services: Annotated[tuple[ServiceName, ...], fields.AsTuple] = Field(
+        min_length=1, description="Services by name, such as ssh, or protocols with ports: tcp/8000-8010."
+    )
+    direction: fields.Direction = Field(default="ingress", description="ingress (the default) or egress.")
+    ethertype: fields.Ethertype | None = Field(
+        default=None, description="IPv4 or IPv6; absent: as the remote, and both for a remote group."
+    )
+    remote_ip_prefix: fields.Prefix | None = Field(
+        default=None, description="The other side: an address or CIDR block. One of the three remotes is needed."
+    )
+    remote_group_id: fields.Id | None = Field(default=None, description="The other side as a security group.")
+    remote_address_group_id: fields.Id | None = Field(default=None, description="The other side as an address group.")
+    action: fields.Action = Field(default="allow", description="allow (the default) or deny.")
+    priority: fields.Priority = Field(default=1, description="1 (the default) to 100.")
+
+    @property
+    def summary(self) -> str:
+        """The change in a few words."""
+        return f"add rules for {', '.join(self.services)} to {self.security_group}"
+
+    def conflicts(self) -> Iterator[Conflict]:
+        given = [name for name in REMOTES if getattr(self, name) is not None]
+        if not given:
+            text = f"no remote is given: write one of {', '.join(REMOTES)}; 0.0.0.0/0 is every IPv4 address"
+            yield Conflict((), text)
+        elif len(given) > 1:
+            text = f"{' and '.join(given)} are given together: one of them is needed"
+            yield Conflict((given[-1],), text, at_key=True)
+        prefix, ethertype = self.remote_ip_prefix, self.ethertype
+        if isinstance(prefix, str) and ethertype in BOTH and ethertype != f"IPv{fields.family(prefix)}":
+            text = f"remote_ip_prefix {shown(prefix)} is IPv{fields.family(prefix)} and the ethertype is {ethertype}"
+            yield Conflict(("remote_ip_prefix",), text)
+
+    def _rules(self, policy: Policy) -> list[SecurityGroupRule]:
+        remote = {name: value for name in REMOTES if (value := getattr(self, name)) is not None}
+        more = {"direction": self.direction, "action": self.action, "priority": self.priority}
+        written = service_rules(map(service, self.services), remote, self._families(policy), **more)
+        return list(map(SecurityGroupRule.model_validate, written))
+
+    def _families(self, policy: Policy) -> tuple[str, ...]:
+        if self.ethertype:
+            return (self.ethertype,)
+        if self.remote_ip_prefix:
+            return (f"IPv{fields.family(self.remote_ip_prefix)}",)
+        found = policy.address_groups_by_id.get(self.remote_address_group_id or "")
+        if found:
+            return (f"IPv{found.ip_version}",)
+        return BOTH[:1] if self.remote_address_group_id else BOTH
+
+    def _misfits(self, policy: Policy) -> Iterator[Conflict]:
+        if BAD in self.__dict__.values() or BAD in self.services or any(self.conflicts()):
+            return
+        group, rules = policy.group(self.security_group), self._rules(policy)
+        references, found = References(policy), dict[Conflict, None]()
+        for rule in rules:
+            found |= dict.fromkeys(references.of_rule(rule, group))
+        yield from found or _quota_conflicts(group, (*group.security_group_rules, *rules))
+
+    def made(self, policy: Policy) -> Policy:
+        group = policy.group(self.security_group)
+        rules, taken = list(group.security_group_rules), set(policy.rules_by_id)
+        for rule in self._rules(policy):
+            rule_id = free_id(f"{group.id}/{len(rules) + 1}", taken)
+            taken.add(rule_id)
+            rules.append(with_generated_id(rule, rule_id))
+        return _with_rules(policy, group, tuple(rules))
 
 
 class UpdateRule(updating(SecurityGroupRule, Update)):  # type: ignore[misc]

@@ -17,6 +17,7 @@ from typer.testing import CliRunner
 from dataplane._core import ffi
 from dataplane.cli import app
 from dataplane.policy.changes import KINDS, Change, parse_change
+from dataplane.policy.services import PRESETS, preset_rules
 
 from .scene import frame_item
 from .served import Served
@@ -163,7 +164,7 @@ def test_each_change_has_a_command_whose_example_is_that_change(
 ) -> None:
     """SPEC 7: the fields of the command are those of the document; its help shows the example."""
     shown = runner.invoke(app, ["ctl", *kind.command, "--help"], terminal_width=1000)
-    assert f"Example: dataplane ctl {' '.join(kind.command)} {kind.example}" in " ".join(shown.stdout.split())
+    assert f"dataplane ctl {' '.join(kind.command)} {kind.example} dataplane ctl" in " ".join(shown.stdout.split())
     sent: list[dict[str, Any]] = []
     monkeypatch.setattr("dataplane.cli.ctl.changes._change", lambda context, change, *rest: sent.append(change))
     done = runner.invoke(app, ["ctl", *kind.command, *shlex.split(kind.example)])
@@ -199,6 +200,28 @@ def test_each_change_has_a_command_whose_example_is_that_change(
         ("group update g name=[x] description=5", {"id": "g", "name": "[x]", "description": "5"}),
         ("address-group create s ip_version=6 ip_set=::1", {"id": "s", "ip_version": 6, "ip_set": ["::1"]}),
         ("address-group set s 10.0.0.1 10.0.0.2", {"id": "s", "ip_set": ["10.0.0.1", "10.0.0.2"]}),
+        (
+            "rule fast-add g 'ssh, tcp/80-82' --to-address-group s --action deny --priority 5 --ethertype IPv6",
+            {
+                "security_group": "g",
+                "services": ["ssh", "tcp/80-82"],
+                "direction": "egress",
+                "remote_address_group_id": "s",
+                "action": "deny",
+                "priority": 5,
+                "ethertype": "IPv6",
+            },
+        ),
+        (
+            "group create g name=N --preset redis --from 10.0.0.0/8",
+            {
+                "id": "g",
+                "name": "N",
+                "security_group_rules": preset_rules(
+                    PRESETS["redis"], "g", {"remote_ip_prefix": "10.0.0.0/8"}, ["IPv4"]
+                ),
+            },
+        ),
     ],
 )
 def test_values_are_those_of_the_document(
@@ -217,6 +240,13 @@ def test_values_are_those_of_the_document(
         ("group create g name", "name: write FIELD=VALUE, as in name=...\n"),
         ("group create g id=h", "id=h: id is given already: leave it out\n"),
         ("instance update i id=j", "id: an instance keeps its id: delete it and add another one\n"),
+        ("rule fast-add g ssh", "no remote is given: give one of --from, --from-group"),
+        ("rule fast-add g ssh --from ::/0 --to ::/0", "--from and --to do not go together"),
+        ("group create g --preset ssh", "--preset ssh: it opens ssh, ping: say to whom, by --from or --from-group\n"),
+        ("group create g --preset sssh", '--preset: preset "sssh" is not known: did you mean ssh?\n'),
+        ("group create g --preset default --from-group h", "--preset default: it opens no service"),
+        ("group create g --from-group h", "--from and --from-group are for the services of a preset: add --preset\n"),
+        ("group create g --preset web security_group_rules=[]", "--preset and security_group_rules= do not go toge"),
         ("instance create i addresses=[10.0.0.1", "addresses:1:10: the YAML cannot be read"),
     ],
 )
@@ -237,3 +267,25 @@ def test_what_is_created_is_in_force_and_what_is_used_is_not_deleted(served: Ser
     assert ctl(served, "instance", "delete", "n").returncode == 0
     assert ctl(served, "group", "delete", "new").returncode == 0
     assert served.call("status")["generation"] == 5
+
+
+def test_services_are_opened_at_once_or_not_at_all(served: Served) -> None:
+    """One change of the policy in force; one service that is not known, and none of them is opened."""
+    before = len(served.firewall.policy.group("sg").security_group_rules)
+    refused = ctl(served, "rule", "fast-add", "sg", "ssh,shs,icmp", "--from", "10.0.0.0/8")
+    assert (refused.returncode, len(served.firewall.policy.group("sg").security_group_rules)) == (2, before)
+    assert b'services[1] "shs" is not known: did you mean ssh?' in refused.stderr
+    done = ctl(served, "rule", "fast-add", "sg", "ssh,https,icmp", "--from", "10.0.0.0/8")
+    assert (done.returncode, done.stderr) == (0, b"")
+    made = served.firewall.policy.group("sg").security_group_rules[before:]
+    assert [(rule.protocol, rule.multiport) for rule in made] == [("tcp", "22"), ("tcp", "443"), ("icmp", None)]
+    assert {rule.remote_ip_prefix for rule in made} == {"10.0.0.0/8"}
+    assert served.call("status")["generation"] == 2
+
+
+def test_a_group_begins_with_a_preset(served: Served) -> None:
+    done = ctl(served, "group", "create", "login", "--preset", "ssh", "--from-group", "sg")
+    assert (done.returncode, done.stderr) == (0, b"")
+    rules = served.firewall.policy.group("login").security_group_rules
+    assert {rule.remote_group_id for rule in rules if rule.direction == "ingress"} == {"sg", "login"}
+    assert ("tcp", "22", "IPv6", "sg") in {(r.protocol, r.multiport, r.ethertype, r.remote_group_id) for r in rules}

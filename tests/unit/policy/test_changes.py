@@ -479,10 +479,10 @@ def test_no_reason_hides_another(policy: Policy, change: dict[str, Any], reasons
     [
         (
             {},
-            "no change is given: write one of add_rule, update_rule, delete_rule, create_group, update_group,"
-            " delete_group, clone_group, add_instance, remove_instance, create_address_group, update_address_group,"
-            " delete_address_group, create_instance, update_instance, delete_instance, create_load_balancer,"
-            " update_load_balancer, delete_load_balancer or apply_policy",
+            "no change is given: write one of add_rule, update_rule, delete_rule, fast_add_rules, create_group,"
+            " update_group, delete_group, clone_group, add_instance, remove_instance, create_address_group,"
+            " update_address_group, delete_address_group, create_instance, update_instance, delete_instance,"
+            " create_load_balancer, update_load_balancer, delete_load_balancer or apply_policy",
         ),
         ({"add_rule": None}, "no change is given: write one of add_rule, "),
         (

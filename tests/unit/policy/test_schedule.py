@@ -115,14 +115,14 @@ def test_all_mistakes_in_one_run(tmp_path: Path) -> None:
         - {at: 4, update_rule: §{priority: §101}}
         """.replace("- {at: §soon", "- §{at: §soon"),
         [
-            "no change is given: write one of add_rule, update_rule, delete_rule, create_group, update_group,"
-            " delete_group, clone_group, add_instance, remove_instance, create_address_group, update_address_group,"
-            " delete_address_group, create_instance, update_instance, delete_instance, create_load_balancer,"
-            " update_load_balancer, delete_load_balancer or apply_policy",
-            "no change is given: write one of add_rule, update_rule, delete_rule, create_group, update_group,"
-            " delete_group, clone_group, add_instance, remove_instance, create_address_group, update_address_group,"
-            " delete_address_group, create_instance, update_instance, delete_instance, create_load_balancer,"
-            " update_load_balancer, delete_load_balancer or apply_policy",
+            "no change is given: write one of add_rule, update_rule, delete_rule, fast_add_rules, create_group,"
+            " update_group, delete_group, clone_group, add_instance, remove_instance, create_address_group,"
+            " update_address_group, delete_address_group, create_instance, update_instance, delete_instance,"
+            " create_load_balancer, update_load_balancer, delete_load_balancer or apply_policy",
+            "no change is given: write one of add_rule, update_rule, delete_rule, fast_add_rules, create_group,"
+            " update_group, delete_group, clone_group, add_instance, remove_instance, create_address_group,"
+            " update_address_group, delete_address_group, create_instance, update_instance, delete_instance,"
+            " create_load_balancer, update_load_balancer, delete_load_balancer or apply_policy",
             'at "soon" is not allowed: write seconds since the first packet, or an RFC 3339 time such as'
             " 2026-01-31T12:00:00Z",
             'key "add_rul" is not known: did you mean add_rule?',
