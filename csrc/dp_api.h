@@ -634,8 +634,9 @@ struct dp_saved_connection {
     uint32_t vlans; /* where they belong to its key */
     uint32_t unused2;
 };
-/* Connections from *cursor on (0 to begin), at most n; 0 at the end. */
-int dp_plane_save(struct dp_plane *plane, uint64_t *cursor, struct dp_saved_connection *saved, uint32_t n);
+/* Connections that pass (all for NULL) from *cursor on (0 to begin), at most n; 0 at the end. */
+int dp_plane_save(struct dp_plane *plane, const struct dp_connection_filter *filter, uint64_t *cursor,
+                  struct dp_saved_connection *saved, uint32_t n);
 /*
  * Puts connections back whose time is not over, as they were `passed_ns` ago; returns how many were taken. One that
  * does not fit (an unknown zone, a state that does not exist, a key that is in already) is left out.

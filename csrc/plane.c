@@ -285,7 +285,7 @@ static void save_some(struct dp_engine *shard, void *argument)
 {
     struct walk_work *c = argument;
 
-    c->have += dp_connections_save_some(shard, &c->cursor, DP_VISITS, c->saved + c->have, c->n - c->have);
+    c->have += dp_connections_save_some(shard, c->filter, &c->cursor, DP_VISITS, c->saved + c->have, c->n - c->have);
 }
 
 static void count_some(struct dp_engine *shard, void *argument)
@@ -348,9 +348,10 @@ uint64_t dp_plane_flush(struct dp_plane *p, const struct dp_connection_filter *f
     return walk_all(p, flush_some, &c);
 }
 
-int dp_plane_save(struct dp_plane *p, uint64_t *cursor, struct dp_saved_connection *saved, uint32_t n)
+int dp_plane_save(struct dp_plane *p, const struct dp_connection_filter *filter, uint64_t *cursor,
+                  struct dp_saved_connection *saved, uint32_t n)
 {
-    struct walk_work c = {.saved = saved, .n = n};
+    struct walk_work c = {.filter = filter, .saved = saved, .n = n};
 
     return walk_on(p, save_some, &c, cursor);
 }

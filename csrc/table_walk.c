@@ -175,13 +175,15 @@ uint64_t dp_connections_revocable_some(struct dp_engine *e, const struct dp_poli
 
 /* ---- saving and restoring ---- */
 
-uint32_t dp_connections_save_some(struct dp_engine *engine, uint64_t *cursor, uint64_t visits,
-                                  struct dp_saved_connection *saved, uint32_t n)
+uint32_t dp_connections_save_some(struct dp_engine *engine, const struct dp_connection_filter *filter, uint64_t *cursor,
+                                  uint64_t visits, struct dp_saved_connection *saved, uint32_t n)
 {
     struct dp_conntrack *ct = &engine->conntrack;
+    struct dp_connection c;
     uint32_t have = 0, index;
 
-    while (have < n && (index = next_entry(ct, cursor, &visits)) != 0) {
+    while (have < n && (index = filter ? next_connection(engine, filter, cursor, &visits, &c)
+                                       : next_entry(ct, cursor, &visits)) != 0) {
         const struct dp_entry *e = &ct->table.entries[index];
         struct dp_saved_connection *s = &saved[have++];
 

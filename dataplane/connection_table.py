@@ -18,6 +18,7 @@ from dataplane.verdict import CONN_STATE_WORDS, ORIGIN_WORDS, Names
 PROTOCOLS = dict(sorted((PROTOCOL_NUMBERS | {"esp": 50, "ah": 51}).items(), key=lambda item: item[1]))
 PROTOCOL_NAMES = {number: name for name, number in PROTOCOLS.items()}
 _BATCH = 4096
+_SAVED_SIZE = ffi.sizeof("struct dp_saved_connection")
 _SIZE = ffi.sizeof("struct dp_connection")
 #: Where the fields of a `struct dp_connection` are.
 _AT = {name: field.offset for name, field in ffi.typeof("struct dp_connection").fields}
@@ -131,6 +132,14 @@ class Connections:
         found = ffi.new("struct dp_connection[]", _BATCH)
         while n := check(lib.dp_plane_connections(self._plane, chosen, cursor, found, _BATCH), "reading connections"):
             yield found, n
+
+    def saved(self) -> Iterator[bytes]:
+        """As iterating, with all that tracking knows of them: a batch of `struct dp_saved_connection` at a time."""
+        chosen = _c_filter(self._chosen, self._names) if self._chosen != _Filter() else ffi.NULL
+        cursor = ffi.new("uint64_t *", 0)
+        found = ffi.new("struct dp_saved_connection[]", _BATCH)
+        while n := check(lib.dp_plane_save(self._plane, chosen, cursor, found, _BATCH), "saving connections"):
+            yield bytes(ffi.buffer(found, n * _SAVED_SIZE))
 
     def __len__(self) -> int:
         return int(lib.dp_plane_count(self._plane, _c_filter(self._chosen, self._names), ffi.NULL))

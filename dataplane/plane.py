@@ -28,7 +28,6 @@ if TYPE_CHECKING:
 
 #: So many numbers may be of names that no policy has, besides as many as live on; looking for them takes a walk.
 _RETIRED_MAX = 256
-_SAVED_AT_ONCE = 4096
 
 
 class Plane:
@@ -239,14 +238,6 @@ class Plane:
         return True
 
     # ---- connections saved and restored ----
-
-    def saved(self) -> Iterator[bytes]:
-        """All connections, a batch of `struct dp_saved_connection` at a time."""
-        cursor = ffi.new("uint64_t *", 0)
-        batch = ffi.new("struct dp_saved_connection[]", _SAVED_AT_ONCE)
-        size = ffi.sizeof("struct dp_saved_connection")
-        while n := check(lib.dp_plane_save(self.plane, cursor, batch, _SAVED_AT_ONCE), "saving connections"):
-            yield bytes(ffi.buffer(batch, n * size))
 
     def restore(self, batches: Iterable[bytes], passed_ns: int) -> int:
         """Puts saved connections back as they were `passed_ns` ago; returns how many were taken."""

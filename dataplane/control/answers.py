@@ -59,6 +59,13 @@ class Deleted(TypedDict):
     deleted: int
 
 
+class FlowKnown(TypedDict):
+    """What is known of a flow: `state` is in the form of the state file, in base64."""
+
+    generation: int
+    state: str
+
+
 @dataclass(frozen=True, slots=True)
 class Refusal:
     """Why something is not done.

@@ -87,6 +87,20 @@ class Connections(Request):
     selection: Selection = Selection()
 
 
+class FlowState(Request):
+    """What is known of one flow: its connections, and the policy in force. Nothing is changed by it.
+
+    `protocol` is a number; ports are left out where there are none.
+    """
+
+    command: Literal["flow"]
+    protocol: int = Field(ge=0, le=255)
+    source: str
+    destination: str
+    source_port: int | None = Field(default=None, ge=1, le=65535)
+    destination_port: int | None = Field(default=None, ge=1, le=65535)
+
+
 class Events(Request):
     """A stream of connections that come, change and go."""
 
@@ -120,6 +134,7 @@ REQUESTS: dict[str, type[Request]] = {
     "policy": CurrentPolicy,
     "save": Save,
     "conntrack": Connections,
+    "flow": FlowState,
     "events": Events,
     "drops": Drops,
     "capture": Capture,

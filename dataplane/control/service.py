@@ -9,6 +9,7 @@ force, as a whole, or refused and nothing has happened (SPEC 5.1, 5.6); the answ
 from __future__ import annotations
 
 import asyncio
+import base64
 import contextlib
 import json
 import logging
@@ -19,13 +20,23 @@ from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 from dataplane.control import audit, requests
-from dataplane.control.answers import FAILED, REFUSED, Changed, Deleted, Disconnected, Refusal, Reloaded, Saved
+from dataplane.control.answers import (
+    FAILED,
+    REFUSED,
+    Changed,
+    Deleted,
+    Disconnected,
+    FlowKnown,
+    Refusal,
+    Reloaded,
+    Saved,
+)
 from dataplane.control.audit import NOBODY, Asker
 from dataplane.policy import PolicyError
 from dataplane.policy.write import document
 
 if TYPE_CHECKING:
-    from dataplane.control.requests import Request, Streaming
+    from dataplane.control.requests import FlowState, Request, Streaming
     from dataplane.control.selection import Selection
     from dataplane.policy import Policy
     from dataplane.store import Store
@@ -119,6 +130,12 @@ class Operations(Protocol):
     def delete(self, selection: Selection) -> tuple[int, dict[str, int]]:
         """Takes the chosen connections out of the table; how many, and how many of each instance there were."""
 
+    def flow(self, request: FlowState) -> Any:
+        """What is known of a flow. Raises ValueError for addresses that are none."""
+
+    def encoded(self, taken: Any) -> bytes:
+        """What is known of a flow, in the form of the state file; for any thread."""
+
     def save(self) -> Any:
         """The state to be written. Raises ValueError where there is no place for it."""
 
@@ -197,6 +214,8 @@ class Service:
                 return await asyncio.to_thread(document, operations.policy)
             case requests.Save():
                 return await self.save(asker)
+            case requests.FlowState():
+                return await self.flow(request)
             case requests.Connections(action="count"):
                 return await self.do(operations.count, request.selection)
             case requests.Connections(action="delete" | "flush"):
@@ -340,6 +359,12 @@ class Service:
         batches = self.operations.connections(selection)
         while (batch := await self.do(next, batches, None)) is not None:
             yield batch
+
+    async def flow(self, request: requests.FlowState) -> FlowKnown:
+        """What is known of a flow; the control thread is only needed to look it up."""
+        taken, generation = await self.do(lambda: (self.operations.flow(request), self.generation))
+        encoded = await asyncio.to_thread(self.operations.encoded, taken)
+        return {"generation": generation, "state": base64.b64encode(encoded).decode()}
 
     async def save(self, asker: Asker = NOBODY) -> Saved:
         """Writes the state; the control thread is only needed to read the table."""

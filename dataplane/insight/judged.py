@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, NamedTuple
 
 from dataplane import conntrack
 from dataplane._core import ffi, lib
@@ -36,6 +36,14 @@ _ARRIVED = {
 }
 
 
+class Key(NamedTuple):
+    """What a connection is known by: its zone, the packet that opened it (0: one that was there before), its origin."""
+
+    zone: int
+    opened_by: int
+    origin: int
+
+
 class NoSuchPacketError(LookupError):
     """The captures have fewer packets: `packets`. `faults` are captures that were not read to their end."""
 
@@ -50,8 +58,9 @@ class Event:
     """Something that happened to a connection at `time_ns`; `packet` is None where no packet did it.
 
     `event` is ``opened``, ``answered``, ``established``, ``closing``, ``half-closed``, ``closed``, ``reset``,
-    ``disconnected`` (by `change`), ``held-until`` (when a disconnected one is gone), ``kept`` (SPEC 5.7), ``expired``,
-    or ``ended`` where a new one replaced it, it gave way to others, or its instance left.
+    ``disconnected`` (by `change`), ``held-until`` (when a disconnected one is gone), ``kept`` (SPEC 5.7),
+    ``last-packet`` (of a connection that was there before), ``expired``, or ``ended`` where a new one replaced it, it
+    gave way to others, or its instance left.
     """
 
     packet: int | None
@@ -119,7 +128,7 @@ def seconds(time_ns: int) -> float:
     return round(time_ns / conntrack.NANOSECONDS, 9)
 
 
-class _Plane(Plane):
+class WatchedPlane(Plane):
     """A plane that tells of the changes made to it: before which frame, counted from 1, each was made."""
 
     def __init__(self, policy: Policy) -> None:
@@ -170,7 +179,7 @@ class Replayed:
 
     def judge(self, packet: int) -> Judged:
         """The packet with this number, and its connections. Raises as `Replay` does, and NoSuchPacketError."""
-        plane, found, first, _ = self._run(packet, self.policy, self.changes)
+        plane, found, first, _ = self.run(packet, self.policy, self.changes)
         made = [policy for before, policy in plane.made if before <= packet]
         record = found.record
         checks = [record.check[i] for i in range(record.checks)]
@@ -183,7 +192,7 @@ class Replayed:
             seen=found.seen,
             first_ns=first,
             policy=made[-1] if made else self.policy,
-            connections=self._histories(packet, [_key(c) for c in checks]),
+            connections=self.histories(packet, [_key(c) for c in checks]),
             names=plane.names,
         )
 
@@ -191,7 +200,7 @@ class Replayed:
         self, packet: int, policy: Policy | None = None, changes: Sequence[TimedChange] | None = None
     ) -> Verdict:
         """The packet's verdict where the policy or the schedule is another. Raises as `judge` does."""
-        plane, found, *_ = self._run(packet, policy or self.policy, self.changes if changes is None else changes)
+        plane, found, *_ = self.run(packet, policy or self.policy, self.changes if changes is None else changes)
         return verdict_of(found.record, plane.names)
 
     def scan(self, packet: int, look: Callable[[int, Any, Any, int], None]) -> None:
@@ -203,19 +212,24 @@ class Replayed:
             look(seen + 1, records, flows, n)
             seen += n
 
-        self._run(packet, self.policy, self.changes, look=look_at)
+        self.run(packet, self.policy, self.changes, look=look_at)
 
-    def _run(
+    def plane(self, policy: Policy) -> WatchedPlane:
+        """What the captures are replayed through, under a policy."""
+        return WatchedPlane(policy)
+
+    def run(
         self,
         packet: int,
         policy: Policy,
         changes: Sequence[TimedChange],
         *,
-        prepare: Callable[[_Plane], None] | None = None,
+        prepare: Callable[[WatchedPlane], None] | None = None,
         look: Callable[[Any, Any, Any, int], None] | None = None,
-    ) -> tuple[_Plane, _Found, int, Summary]:
+    ) -> tuple[WatchedPlane, _Found, int, Summary]:
+        """Replays up to a packet; what it was judged by, what was found, and the time of the first packet of all."""
         with Captures(self.paths) as captures:
-            plane = _Plane(policy)
+            plane = self.plane(policy)
             if prepare:
                 prepare(plane)
             found = _Found(packet, captures)
@@ -236,9 +250,9 @@ class Replayed:
 
     def history(self, packet: int, check: Any) -> ConnectionHistory | None:
         """What became, up to a packet, of the connection that the `struct dp_check` of an earlier one belongs to."""
-        return self._histories(packet, [_key(check)])[0]
+        return self.histories(packet, [_key(check)])[0]
 
-    def _histories(self, packet: int, wanted: Sequence[_Key | None]) -> tuple[ConnectionHistory | None, ...]:
+    def histories(self, packet: int, wanted: Sequence[Key | None]) -> tuple[ConnectionHistory | None, ...]:
         """The connections, a place in the result for each."""
         keys = list(dict.fromkeys(key for key in wanted if key))
         if not keys:
@@ -246,33 +260,29 @@ class Replayed:
         with ExitStack() as stack:
             noted: list[_History] = []
 
-            def prepare(plane: _Plane) -> None:
+            def prepare(plane: WatchedPlane) -> None:
                 history = _History(plane, keys)
                 stack.callback(history.close)
                 plane.after_change = history.look
                 noted.append(history)
 
-            self._run(packet, self.policy, self.changes, prepare=prepare)
+            self.run(packet, self.policy, self.changes, prepare=prepare)
             told = {key: noted[0].told(number, packet, self.changes) for number, key in enumerate(keys)}
         return tuple(told[key] if key else None for key in wanted)
 
 
-#: A connection by zone, opening packet and origin.
-_Key = tuple[int, int, int]
-
-
-def _key(check: Any) -> _Key | None:
+def _key(check: Any) -> Key | None:
     """What the connection of a `struct dp_check` is known by; None for one without."""
-    return (check.zone, check.opened_by, check.origin) if check.origin else None
+    return Key(check.zone, check.opened_by, check.origin) if check.origin else None
 
 
 class _History:
     """Notes what happens to connections of one plane, by which change, if one did it."""
 
-    def __init__(self, plane: _Plane, keys: Sequence[_Key]) -> None:
+    def __init__(self, plane: WatchedPlane, keys: Sequence[Key]) -> None:
         self._plane = plane
         watched = ffi.new(
-            "struct dp_watched[]", [dict(zip(("zone", "opened_by", "origin"), key, strict=True)) for key in keys]
+            "struct dp_watched[]", [key._asdict() for key in keys]
         )
         out = ffi.new("struct dp_history **")
         raise_on_error(lib.dp_history_new(plane.handle, watched, len(keys), out), "noting histories")

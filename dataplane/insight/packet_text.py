@@ -33,7 +33,8 @@ _EXTENSIONS = {
     60: "destination options",
     135: "mobility",
 }
-_FLAGS = {"F": 0x01, "S": 0x02, "R": 0x04, "P": 0x08, "A": 0x10, "U": 0x20, "E": 0x40, "C": 0x80}
+SYN, ACK = 0x02, 0x10
+_FLAGS = {"F": 0x01, "S": SYN, "R": 0x04, "P": 0x08, "A": ACK, "U": 0x20, "E": 0x40, "C": 0x80}
 
 _FORM = "PROTOCOL SRC[:PORT] > DST[:PORT] [FLAGS|TYPE[/CODE]]"
 EXAMPLE = "tcp 10.0.0.5:4000 > 192.168.0.10:22 S"

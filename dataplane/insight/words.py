@@ -130,6 +130,8 @@ _EVENTS = {
 def history_words(history: ConnectionHistory, packet: int, first_ns: int) -> str:
     """``opened by packet 12 under A01; cut by the change at 10.5 s; held until 40.5 s``."""
     told = [_event(event, history, packet, first_ns) for event in _worth_telling(history.history)]
+    if history.opened_by is None:
+        told.insert(0, f"opened before under {history.rule}" if history.rule else "opened before")
     if history.more:
         told.append(f"and {history.more:,} more events")
     return "; ".join(told)
@@ -153,12 +155,15 @@ def _worth_telling(events: Sequence[Event]) -> list[Event]:
 
 def _event(event: Event, history: ConnectionHistory, packet: int, first_ns: int) -> str:
     at = time_words(event.time_ns, first_ns)
+    ago = f"{time_words(first_ns, event.time_ns)} before this packet"
+    if event.event == "last-packet":
+        return f"its last packet came {ago}"
     if event.event == "disconnected":
         if event.change is None:
-            return f"cut by a change at {at}"
+            return f"cut by a change {f'at {at}' if event.time_ns >= first_ns else ago}"
         return f"cut by the change at {at} ({event.change.change.summary})"
     if event.event == "held-until":
-        return f"held until {at}"
+        return f"held until {at}" if history.opened_by is not None else f"held for {at} more"
     if event.event in ("expired", "ended"):
         return f"{event.event} at {at}"
     by = "by this packet" if event.packet == packet else f"by packet {event.packet}"

@@ -25,7 +25,7 @@ from dataplane.live.records import counters_record, disconnected_record, row_rec
 
 if TYPE_CHECKING:
     from dataplane.control.answers import Saved
-    from dataplane.control.requests import Streaming
+    from dataplane.control.requests import FlowState, Streaming
     from dataplane.control.selection import Selection
     from dataplane.live.firewall import Firewall
     from dataplane.live.interfaces.ports import Changes, Port, Ports
@@ -165,6 +165,28 @@ class Operations:
         return sum(view.flush() for view in views), dict(by_instance)
 
     # ---- state ----
+
+    def flow(self, request: FlowState) -> state.State:
+        """The policy in force with the connections that packets of a flow, in either direction, may belong to."""
+        source = {"address": request.source, "port": request.source_port}
+        destination = {"address": request.destination, "port": request.destination_port}
+        # A packet of an instance to itself is in one view, however often it is named.
+        sides = [(source, destination), *([(destination, source)] if source != destination else [])]
+        views = [
+            self.firewall.connections.filter(
+                protocol=request.protocol,
+                local=local["address"],
+                local_port=local["port"],
+                remote=remote["address"],
+                remote_port=remote["port"],
+            )
+            for local, remote in sides
+        ]
+        return state.taken(self.firewall, views)
+
+    def encoded(self, taken: state.State) -> bytes:
+        """What is known of a flow, in the form of the state file; for any thread."""
+        return b"".join(state.encoded(taken))
 
     def save(self) -> state.State:
         """The state to be written to the state file. Raises ValueError where no file was named at the start."""

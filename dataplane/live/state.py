@@ -21,7 +21,7 @@ import json
 import struct
 import time
 from array import array
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -34,6 +34,8 @@ from dataplane.policy.fields import SECONDS_MAX
 from dataplane.policy.write import document
 
 if TYPE_CHECKING:
+    from dataplane.connection_table import Connections
+    from dataplane.plane import Plane
     from dataplane.live.firewall import Firewall
     from dataplane.verdict import Names
 
@@ -41,8 +43,9 @@ VERSION = 1
 _HEAD = struct.Struct("<8sII")
 _DIGEST = hashlib.sha256
 _DIGEST_BYTES = 32
-RECORD = ffi.sizeof("struct dp_saved_connection")
-_ZONE, _RULE = (ffi.offsetof("struct dp_saved_connection", field) // 4 for field in ("zone", "rule"))
+_RECORD = "struct dp_saved_connection"
+RECORD = ffi.sizeof(_RECORD)
+_ZONE, _RULE = (ffi.offsetof(_RECORD, field) // 4 for field in ("zone", "rule"))
 _AT_ONCE = 8192
 #: Clocks are set back, by no more than this; a file that comes from further ahead has another fault.
 _AHEAD_NS = 86_400 * 10**9
@@ -74,15 +77,23 @@ class State:
         return max(0, time.time_ns() - self.saved_ns)
 
 
-def taken(firewall: Firewall) -> State:
-    """The state of a firewall now."""
-    records = b"".join(firewall.saved())
+def taken(firewall: Firewall, chosen: Iterable[Connections] | None = None) -> State:
+    """The state of a firewall now, with all its connections or those of some views, which have none in common."""
+    views = [firewall.connections] if chosen is None else chosen
+    records = b"".join(batch for view in views for batch in view.saved())
     names = firewall.names
     return State(time.time_ns(), firewall.policy, tuple(names.instances), tuple(names.rules), records)
 
 
 def write(path: Path, state: State) -> None:
     """Writes a state file as a whole or not at all, readable by its owner only. Raises OSError."""
+    with replacing(path) as file:
+        for part in encoded(state):
+            file.write(part)
+
+
+def encoded(state: State) -> tuple[bytes, bytes, bytes]:
+    """A state in the form of the file, in three parts."""
     head = json.dumps(
         {
             "time": state.saved_ns,
@@ -97,9 +108,7 @@ def write(path: Path, state: State) -> None:
     begin = _HEAD.pack(STATE_MAGIC, VERSION, len(head)) + head
     digest = _DIGEST(begin)
     digest.update(state.records)
-    with replacing(path) as file:
-        for part in (begin, state.records, digest.digest()):
-            file.write(part)
+    return begin, state.records, digest.digest()
 
 
 def is_something_else(path: Path) -> bool:
@@ -120,22 +129,30 @@ def read(path: Path) -> State | None:
         return None
     except OSError as error:
         raise _unusable(path, f"it cannot be read: {error.strerror}") from None
+    try:
+        return decoded(data, f"{path}.json")
+    except StateError as error:
+        raise _unusable(path, str(error)) from None
+
+
+def decoded(data: bytes, name: str) -> State:
+    """A state from the form of the file; `name` is what its policy is called. Raises StateError with a clause."""
     if len(data) < _HEAD.size or not data.startswith(STATE_MAGIC):
-        raise _unusable(path, "it is no state file of dataplane")
+        raise StateError("it is no state file of dataplane")
     _, version, length = _HEAD.unpack_from(data)
     if version != VERSION:
-        raise _unusable(path, f"its form has version {version}, and this program reads version {VERSION}")
+        raise StateError(f"its form has version {version}, and this program reads version {VERSION}")
     if _DIGEST(data[:-_DIGEST_BYTES]).digest() != data[-_DIGEST_BYTES:]:
-        raise _unusable(path, "its checksum is wrong: it is damaged or was cut short")
+        raise StateError("its checksum is wrong: it is damaged or was cut short")
     try:
-        return _state(data[_HEAD.size : _HEAD.size + length], data[_HEAD.size + length : -_DIGEST_BYTES], path)
+        return _state(data[_HEAD.size : _HEAD.size + length], data[_HEAD.size + length : -_DIGEST_BYTES], name)
     except PolicyError as error:
-        raise _unusable(path, f"the policy in it is not valid here: {error.mistakes[0].message}") from None
+        raise StateError(f"the policy in it is not valid here: {error.mistakes[0].message}") from None
     except (KeyError, IndexError, TypeError, ValueError, OverflowError, RecursionError):
-        raise _unusable(path, "its head is not what this program writes") from None
+        raise StateError("its head is not what this program writes") from None
 
 
-def _state(head_text: bytes, records: bytes, path: Path) -> State:
+def _state(head_text: bytes, records: bytes, name: str) -> State:
     head: dict[str, Any] = json.loads(head_text)
     if head["record"] != RECORD or head["connections"] * RECORD != len(records):
         raise ValueError
@@ -152,8 +169,8 @@ def _state(head_text: bytes, records: bytes, path: Path) -> State:
     ago = time.time_ns() - saved_ns
     if not -_AHEAD_NS <= ago <= _OLD_NS or saved_ns < 0:
         when = "ahead of this machine's clock" if ago < 0 else "older than any connection"
-        raise _unusable(path, f"it says that it was saved at a time that is {when}")
-    policy = Policy.parse(json.dumps(head["policy"]), f"{path}.json")
+        raise StateError(f"it says that it was saved at a time that is {when}")
+    policy = Policy.parse(json.dumps(head["policy"]), name)
     return State(saved_ns, policy, instances, rules, records)
 
 
@@ -161,9 +178,18 @@ def _unusable(path: Path, reason: str) -> StateError:
     return StateError(f"{path}: {reason}; it is ignored, and the connections of before begin anew")
 
 
-def restore(firewall: Firewall, state: State) -> int:
-    """Puts the connections of a state into a firewall under the policy of the state; returns how many were taken."""
-    return firewall.restore(_renumbered(state, firewall.names), state.passed_ns())
+def records_of(state: State) -> Iterator[Any]:
+    """The connections of a state, as `struct dp_saved_connection`."""
+    yield from ffi.from_buffer(f"{_RECORD}[]", state.records)
+
+
+def restore(under: Plane, state: State, *, passed_ns: int | None = None) -> int:
+    """Puts the connections of a state into what has the policy of the state in force; returns how many were taken.
+
+    `passed_ns` is how long ago they were saved, by the wall clock where it is not given.
+    """
+    passed = state.passed_ns() if passed_ns is None else passed_ns
+    return under.restore(_renumbered(state, under.names), passed)
 
 
 def _renumbered(state: State, names: Names) -> Iterator[bytes]:

@@ -950,9 +950,9 @@ static void test_saved_connections_come_back(void)
     struct bytes in = udp(macs[A], UPLINK, 9, 1, 53, 0), reply = udp(everybody, A, 1, 9, 99, 0);
     put(&before, UPLINK, 0, &in);
     COMES(&before, A, &in);
-    int n = dp_plane_save(dp_firewall_plane(before.firewall), &cursor, saved, 8);
+    int n = dp_plane_save(dp_firewall_plane(before.firewall), NULL, &cursor, saved, 8);
     CHECK_EQUAL(n, 2); /* in A's zone and, as the frame was for everybody, in B's */
-    CHECK_EQUAL(dp_plane_save(dp_firewall_plane(before.firewall), &cursor, saved + n, 1), 0);
+    CHECK_EQUAL(dp_plane_save(dp_firewall_plane(before.firewall), NULL, &cursor, saved + n, 1), 0);
     unmake(&before);
     if (!make(&after, 2))
         return;

@@ -8,6 +8,7 @@ import typer
 from typer.core import TyperGroup
 
 from dataplane.cli.ctl import conntrack, status
+from dataplane.cli.ctl.explain import explain
 from dataplane.cli.ctl.request import Target
 from dataplane.live import CONTROL_SOCKET
 
@@ -53,6 +54,7 @@ app.command()(status.reload)
 app.command()(status.policy)
 app.command()(status.save)
 app.add_typer(conntrack.app, name="conntrack")
+app.command()(explain)
 app.command()(status.counters)
 app.command()(status.stations)
 app.command()(status.drops)

@@ -1,0 +1,67 @@
+"""`dataplane ctl explain`: why the running firewall would pass or deny a packet now (SPEC 8.3)."""
+
+from __future__ import annotations
+
+import base64
+import json
+import sys
+from contextlib import ExitStack
+from typing import Annotated
+
+import typer
+
+from dataplane.cli.ctl.request import EXIT_FAILED, Output, OutputOption, connected
+from dataplane.cli.inputs import mistakes_refused
+from dataplane.cli.output import refuse
+
+
+def explain(
+    context: typer.Context,
+    packet: Annotated[
+        list[str],
+        typer.Argument(
+            metavar="PACKET", help="A packet in quotes, PROTOCOL SRC[:PORT] > DST[:PORT] [FLAGS|TYPE[/CODE]]."
+        ),
+    ],
+    at: Annotated[
+        str | None,
+        typer.Option(
+            metavar="INSTANCE", help="It is seen at this instance's interface; without it, addresses say whose it is."
+        ),
+    ] = None,
+    output: OutputOption = Output.text,
+    as_json: Annotated[bool, typer.Option("--json", help="Print the explanation as JSON.")] = False,
+) -> None:
+    """Explain what the running firewall would do with a packet now, its connections included. It changes nothing.
+
+    A TCP segment of a connection is taken to be its next one.
+
+    \b
+    Examples:
+      dataplane ctl explain "tcp 10.0.0.5:4000 > 192.168.0.10:22 S"
+      dataplane ctl explain "udp 192.168.0.10:53 > 10.0.0.5:4000" --at ecs-a --json
+    """
+    from dataplane.cli.explanation import print_explanation
+    from dataplane.insight.explain import as_capture
+    from dataplane.insight.explain import explain as explanation_of
+    from dataplane.insight.packet_text import PacketTextError, parse_packet
+    from dataplane.insight.running import AtRunning, in_place, question
+    from dataplane.live import state
+
+    with mistakes_refused(PacketTextError):
+        written = parse_packet(" ".join(packet))
+    with connected(context) as client:
+        answer = client.call("flow", **question(written))
+    try:
+        known = state.decoded(base64.b64decode(answer["state"]), "the policy in force")
+    except state.StateError as error:
+        refuse(f"{context.obj.socket}: what the firewall tells cannot be read: {error}", EXIT_FAILED)
+    sent = in_place(written, known)
+    with ExitStack() as stack:
+        path = stack.enter_context(as_capture([sent], [known.saved_ns]))
+        with mistakes_refused():
+            found = explanation_of(AtRunning(known.policy, [path], (), at, sent, known), 1)
+        if as_json or output is Output.json:
+            typer.echo(json.dumps(found.to_dict(), indent=2))
+        else:
+            print_explanation(found, str(written), sys.stdout)
