@@ -168,19 +168,19 @@ class Operations:
 
     def flow(self, request: FlowState) -> state.State:
         """The policy in force with the connections that packets of a flow, in either direction, may belong to."""
-        source = {"address": request.source, "port": request.source_port}
-        destination = {"address": request.destination, "port": request.destination_port}
+        source = request.source, request.source_port
+        destination = request.destination, request.destination_port
         # A packet of an instance to itself is in one view, however often it is named.
-        sides = [(source, destination), *([(destination, source)] if source != destination else [])]
+        sides = dict.fromkeys([(source, destination), (destination, source)])
         views = [
             self.firewall.connections.filter(
                 protocol=request.protocol,
-                local=local["address"],
-                local_port=local["port"],
-                remote=remote["address"],
-                remote_port=remote["port"],
+                local=local,
+                local_port=local_port,
+                remote=remote,
+                remote_port=remote_port,
             )
-            for local, remote in sides
+            for (local, local_port), (remote, remote_port) in sides
         ]
         return state.taken(self.firewall, views)
 

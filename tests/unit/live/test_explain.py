@@ -112,6 +112,16 @@ def test_what_is_explained_is_what_happens(text: str, on_change: str, change: di
     assert found.verdict == verdict.verdict
 
 
+def test_a_segment_is_the_next_one_of_its_connection() -> None:
+    """SPEC 4.4: at its place in the window, so that it does what such a segment does there."""
+    known = state.taken(talking())  # type: ignore[arg-type]
+    from_client, from_server = (in_place(parse_packet(text), known) for text in PACKETS[2:4])
+    assert (from_client.sequence, from_client.acknowledgement) == (1001, 10001)
+    assert (from_server.sequence, from_server.acknowledgement) == (10001, 1001)
+    (check,) = asked(talking(), PACKETS[4]).to_dict()["checks"]
+    assert check["connection"]["state"] == "FIN_WAIT"
+
+
 def test_remedies_are_tried_on_the_connections_of_now() -> None:
     """SPEC 5.2, 8.3: a change cuts what is inbound, whatever it says; what is outbound goes on."""
     (web,) = (remedy for remedy in asked(talking(), PACKETS[2]).to_dict()["remedies"] if "add_rule" in remedy["change"])
