@@ -44,16 +44,6 @@ static const struct dp_arrival *at_or_after(const struct dp_arrivals *set, const
     return low < set->n ? &set->arrival[low] : NULL;
 }
 
-/* The selector of the packet that was judged when the connection was admitted inbound. */
-static uint32_t selector_of(const struct dp_entry *e)
-{
-    uint32_t protocol = e->zone_protocol & 0xff;
-
-    if (e->state == DP_CONN_ICMP_ONE_WAY || e->state == DP_CONN_ICMP_TWO_WAY)
-        return protocol << 16 | (e->remote_port & 0xffu) << 8 | e->icmp_code;
-    return protocol << 16 | e->local_port;
-}
-
 bool dp_arrivals_deny(const struct dp_arrivals *arrivals, const struct dp_rule_table *table,
                       const struct dp_flow_table *flows, const struct dp_entry *e)
 {
@@ -70,7 +60,7 @@ bool dp_arrivals_deny(const struct dp_arrivals *arrivals, const struct dp_rule_t
     found = at_or_after(arrivals, &key);
     if (!found || found->family != key.family || memcmp(found->address, key.address, sizeof key.address) != 0)
         return false;
-    position = dp_rule_table_find(table, key.address, selector_of(e));
+    position = dp_rule_table_find(table, key.address, dp_entry_selector(e));
     if (position == DP_NO_MATCH || table->rule_action[position] != DP_DENY)
         return false;
     key.rule = table->rule_number[position];

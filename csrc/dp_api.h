@@ -609,6 +609,25 @@ int dp_plane_connections(struct dp_plane *plane, const struct dp_connection_filt
 uint64_t dp_plane_count(struct dp_plane *plane, const struct dp_connection_filter *filter, uint64_t *by_state);
 uint64_t dp_plane_flush(struct dp_plane *plane, const struct dp_connection_filter *filter);
 
+/* What would become of a connection by an update: it stays, is disconnected, or goes with its instance. */
+enum dp_fate { DP_FATE_STAYS, DP_FATE_DISCONNECTED, DP_FATE_GONE };
+/* A connection, what the rules of an update would decide about its first packet (rule 0: none matches), and its fate.
+ */
+struct dp_reconsidered {
+    struct dp_connection connection;
+    uint32_t rule;
+    uint8_t verdict;
+    uint8_t fate;
+    uint8_t unused[2];
+};
+/*
+ * Connections, of those that no change has disconnected yet, that an update would not leave as they are: not
+ * DP_FATE_STAYS, or denied by its rules and not by those in force, were they new. From *cursor on (0 to begin), at most
+ * n; 0 at the end. Nothing changes.
+ */
+int dp_plane_reconsider(struct dp_plane *plane, const struct dp_policy_update *update, uint64_t *cursor,
+                        struct dp_reconsidered *out, uint32_t n);
+
 /* ---- the connection table saved and restored ---- */
 
 /* A connection with all that tracking knows of it; `age_ns` is the time since its last packet (or its cut). */
@@ -1125,6 +1144,7 @@ _Static_assert(sizeof(struct dp_record) == 64, "a record is a cache line");
 _Static_assert(sizeof(struct dp_flow) == 48, "a flow is 48 bytes");
 _Static_assert(sizeof(struct dp_flow_record) == 128, "the record of a flow is two cache lines");
 _Static_assert(sizeof(struct dp_connection) == 72, "a connection as people see it is 72 bytes");
+_Static_assert(sizeof(struct dp_reconsidered) == 80, "a reconsidered connection is a connection and 8 bytes");
 _Static_assert(sizeof(struct dp_saved_connection) == 96, "a saved connection is 96 bytes, as in state files");
 
 #endif

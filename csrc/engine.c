@@ -54,6 +54,23 @@ void dp_policy_release(struct dp_policy *policy)
     free(policy);
 }
 
+uint32_t dp_policy_ask(const struct dp_policy *policy, const struct dp_flow_table *flows, const struct dp_entry *e,
+                       enum dp_verdict *verdict)
+{
+    uint32_t zone = e->zone_protocol >> 8, found = DP_NO_MATCH;
+    enum dp_direction direction = e->flags & DP_ENTRY_INBOUND ? DP_INGRESS : DP_EGRESS;
+    const struct dp_rule_table *table =
+        zone < policy->n_zones ? policy->table[zone][direction][(e->flags & DP_ENTRY_IPV6) != 0] : NULL;
+    union dp_address remote = {{e->remote}};
+
+    if (e->flags & DP_ENTRY_WIDE)
+        remote = flows->pairs[e->local].remote;
+    if (table)
+        found = dp_rule_table_find(table, remote.byte, dp_entry_selector(e));
+    *verdict = found == DP_NO_MATCH ? DP_DENY : (enum dp_verdict)table->rule_action[found];
+    return found == DP_NO_MATCH ? 0 : table->rule_number[found];
+}
+
 bool dp_policy_denies(const struct dp_policy *policy, const struct dp_flow_table *flows, const struct dp_entry *entry)
 {
     uint32_t zone = entry->zone_protocol >> 8;

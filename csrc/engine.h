@@ -75,6 +75,12 @@ int dp_engine_reserve(struct dp_engine *engine, const struct dp_policy_update *u
  * revocations or arrivals, the caller has every entry looked at before the next change. */
 struct dp_policy *dp_engine_swap(struct dp_engine *engine, struct dp_policy_update *update, struct dp_policy *policy);
 
+/* What a policy's rules say about the first packet of an entry's connection: the rule's number, 0 for none, which
+ * denies.
+ */
+uint32_t dp_policy_ask(const struct dp_policy *policy, const struct dp_flow_table *flows, const struct dp_entry *entry,
+                       enum dp_verdict *verdict);
+
 /* Whether a policy's arrivals would have the entry disconnected. */
 bool dp_policy_denies(const struct dp_policy *policy, const struct dp_flow_table *flows, const struct dp_entry *entry);
 

@@ -111,6 +111,16 @@ static inline bool dp_entry_matches(const struct dp_flow_table *table, const str
            memcmp(&table->pairs[entry->local].remote, &key->remote, 16) == 0;
 }
 
+/* The selector of the packet that was judged when the connection was admitted. */
+static inline uint32_t dp_entry_selector(const struct dp_entry *e)
+{
+    uint32_t protocol = e->zone_protocol & 0xff;
+
+    if (e->state == DP_CONN_ICMP_ONE_WAY || e->state == DP_CONN_ICMP_TWO_WAY)
+        return protocol << 16 | (e->remote_port & 0xffu) << 8 | e->icmp_code;
+    return protocol << 16 | (e->flags & DP_ENTRY_INBOUND ? e->local_port : e->remote_port);
+}
+
 /* The entry with this key, 0 for none. */
 static inline uint32_t dp_flow_table_find(const struct dp_flow_table *table, const struct dp_flow_key *key,
                                           uint32_t hash)

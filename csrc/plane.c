@@ -272,6 +272,7 @@ struct walk_work {
     uint64_t *by_state;
     uint64_t count;
     uint64_t cursor; /* of one shard */
+    const struct reconsider_work *reconsider;
 };
 
 static void list_some(struct dp_engine *shard, void *argument)
@@ -354,6 +355,53 @@ int dp_plane_save(struct dp_plane *p, const struct dp_connection_filter *filter,
     struct walk_work c = {.filter = filter, .saved = saved, .n = n};
 
     return walk_on(p, save_some, &c, cursor);
+}
+
+struct reconsider_work {
+    const struct dp_policy_update *update;
+    const struct dp_policy *policy;
+    const uint8_t *zones;
+    struct dp_reconsidered *out;
+};
+
+static void reconsider_some(struct dp_engine *shard, void *argument)
+{
+    struct walk_work *c = argument;
+    const struct reconsider_work *r = c->reconsider;
+    uint64_t visits = DP_VISITS / (1 + r->update->n_revocations / 64) + 1;
+
+    c->have += dp_connections_reconsider_some(shard, r->update, r->policy, r->zones, &c->cursor, visits,
+                                              r->out + c->have, c->n - c->have);
+}
+
+int dp_plane_reconsider(struct dp_plane *p, const struct dp_policy_update *update, uint64_t *cursor,
+                        struct dp_reconsidered *out, uint32_t n)
+{
+    struct reconsider_work r = {.update = update, .out = out};
+    struct walk_work c = {.n = n, .reconsider = &r};
+    struct dp_policy *policy;
+    uint8_t *zones;
+    int error = dp_policy_new(update, &policy);
+
+    if (error < 0)
+        return error;
+    zones = malloc((size_t)policy->n_zones + 1);
+    if (!zones) {
+        error = DP_E_MEMORY;
+    } else {
+        memset(zones, DP_FATE_GONE, policy->n_zones);
+        for (uint32_t i = 0; i < update->n_zones; i++)
+            zones[update->zones[i].zone] = DP_FATE_STAYS;
+        for (uint32_t i = 0; i < update->n_cut; i++)
+            if (zones[update->cut[i]] == DP_FATE_STAYS)
+                zones[update->cut[i]] = DP_FATE_DISCONNECTED;
+        r.policy = policy;
+        r.zones = zones;
+        walk_on(p, reconsider_some, &c, cursor);
+    }
+    dp_policy_release(policy);
+    free(zones);
+    return error < 0 ? error : (int)c.have;
 }
 
 struct restore_work {

@@ -173,6 +173,53 @@ uint64_t dp_connections_revocable_some(struct dp_engine *e, const struct dp_poli
     return count;
 }
 
+static enum dp_fate fate_of(const struct dp_engine *e, const struct dp_policy_update *update,
+                            const struct dp_policy *policy, const uint8_t *zones, const struct dp_entry *entry,
+                            const struct dp_connection *c)
+{
+    enum dp_fate fate = c->zone < policy->n_zones ? (enum dp_fate)zones[c->zone] : DP_FATE_GONE;
+
+    if (fate == DP_FATE_GONE)
+        return fate;
+    if (c->origin != DP_INBOUND)
+        return DP_FATE_STAYS;
+    if (is_revoked(update, c) || dp_policy_denies(policy, &e->conntrack.table, entry))
+        return DP_FATE_DISCONNECTED;
+    return fate;
+}
+
+/* What the rules in force would deny already, were it new, is not judged otherwise. */
+static bool is_denied_now(const struct dp_engine *e, const struct dp_entry *entry)
+{
+    enum dp_verdict verdict;
+
+    dp_policy_ask(e->policy, &e->conntrack.table, entry, &verdict);
+    return verdict == DP_DENY;
+}
+
+uint32_t dp_connections_reconsider_some(struct dp_engine *e, const struct dp_policy_update *update,
+                                        const struct dp_policy *policy, const uint8_t *zones, uint64_t *cursor,
+                                        uint64_t visits, struct dp_reconsidered *out, uint32_t n)
+{
+    uint32_t have = 0, index;
+
+    while (have < n && (index = next_entry(&e->conntrack, cursor, &visits)) != 0) {
+        const struct dp_entry *entry = &e->conntrack.table.entries[index];
+        struct dp_reconsidered *r = &out[have];
+        enum dp_verdict verdict;
+
+        if (entry->flags & DP_ENTRY_CUT)
+            continue;
+        memset(r, 0, sizeof *r);
+        dp_connection_of(&e->conntrack, entry, &r->connection);
+        r->fate = (uint8_t)fate_of(e, update, policy, zones, entry, &r->connection);
+        r->rule = dp_policy_ask(policy, &e->conntrack.table, entry, &verdict);
+        r->verdict = (uint8_t)verdict;
+        have += r->fate != DP_FATE_STAYS || (verdict == DP_DENY && !is_denied_now(e, entry));
+    }
+    return have;
+}
+
 /* ---- saving and restoring ---- */
 
 uint32_t dp_connections_save_some(struct dp_engine *engine, const struct dp_connection_filter *filter, uint64_t *cursor,

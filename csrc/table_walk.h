@@ -30,6 +30,11 @@ void dp_connections_settle_some(struct dp_engine *engine, uint64_t *cursor, uint
  * cut, besides those of the zones in its `cut`. */
 uint64_t dp_connections_revocable_some(struct dp_engine *engine, const struct dp_policy_update *update,
                                        const struct dp_policy *policy, uint64_t *cursor, uint64_t visits);
+/* As dp_plane_reconsider; `policy` is made of the update, and zones[z] is the enum dp_fate of inbound connections of
+ * zone z < policy->n_zones, but for revocations and arrivals. */
+uint32_t dp_connections_reconsider_some(struct dp_engine *engine, const struct dp_policy_update *update,
+                                        const struct dp_policy *policy, const uint8_t *zones, uint64_t *cursor,
+                                        uint64_t visits, struct dp_reconsidered *out, uint32_t n);
 /* How many a cut of `zone` would disconnect now. */
 uint64_t dp_connections_attached(struct dp_engine *engine, uint32_t zone);
 

@@ -26,6 +26,12 @@ _ZONE, _STATE = _AT["zone"], _AT["state"]
 _QUERIES = (PROTOCOLS["icmp"], PROTOCOLS["icmpv6"])
 _QUERY_OUT = 0x8000  # DP_KEY_QUERY_OUT of csrc/flow_key.h, in the place of an ICMP query's remote port
 
+RECONSIDERED_AT_ONCE = 4096
+_WOULD = {name: field.offset for name, field in ffi.typeof("struct dp_reconsidered").fields}
+_WOULD_SIZE = ffi.sizeof("struct dp_reconsidered")
+
+#: A rule's id and that of its group; None for no rule.
+Rule = tuple[str, str] | None
 #: The values of a Connection's fields.
 Row = tuple[Any, ...]
 
@@ -174,6 +180,32 @@ class Connections:
     def flush(self) -> int:
         """Takes these connections out of the table at once and returns how many; their next packets are new."""
         return int(lib.dp_plane_flush(self._plane, _c_filter(self._chosen, self._names)))
+
+
+class Reconsidered:
+    """Connections that a change of the policy would not leave as they are: an array of `struct dp_reconsidered`.
+
+    `names` has the rules of before and of then.
+    """
+
+    def __init__(self, data: bytes, names: Names) -> None:
+        self._data, self._names = data, names
+
+    @property
+    def fates(self) -> list[tuple[Rule, Rule, bool]]:
+        """Of each: the rule that admitted it, the one that would decide about it, and whether it would be cut or go."""
+        words, rules = memoryview(self._data).cast("I"), self._names.rules
+        old, new = (words[at // 4 :: _WOULD_SIZE // 4].tolist() for at in (_AT["rule"], _WOULD["rule"]))
+        fates = self._data[_WOULD["fate"] :: _WOULD_SIZE]
+        return [
+            (rules[was], rules[now], fate != lib.DP_FATE_STAYS) for was, now, fate in zip(old, new, fates, strict=True)
+        ]
+
+    def connection(self, number: int) -> Connection:
+        """One of them."""
+        at = number * _WOULD_SIZE
+        (row,) = _rows(self._data[at : at + _SIZE], self._names)
+        return Connection(*row)
 
 
 def protocol_number(protocol: str | int) -> int:

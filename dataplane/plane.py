@@ -16,7 +16,7 @@ from dataplane import conntrack
 from dataplane._core import ffi, lib
 from dataplane._core.errors import check
 from dataplane.compiler import Compiler
-from dataplane.connection_table import Connections
+from dataplane.connection_table import RECONSIDERED_AT_ONCE, Connections, Reconsidered
 from dataplane.frames import TWO_TIMES, frame_data, frame_time, in_range, nanoseconds
 from dataplane.update import Disconnected, PolicyUpdate
 from dataplane.verdict import Names, Verdict, verdict_of
@@ -200,6 +200,16 @@ class Plane:
             update = self._update(policy, cut, self._compiler.copy())
         check(lib.dp_plane_rehearse(self.plane, update.c), "rehearsing the change")
         return update.disconnected()
+
+    def reconsider(self, policy: Policy) -> Iterator[Reconsidered]:
+        """Connections that putting a policy in force would not leave as they are, some at a time; nothing changes."""
+        cut = conntrack.disconnection(self._policy, policy)
+        compiler = self._compiler.copy()
+        update = self._update(policy, cut, compiler)
+        cursor, found = ffi.new("uint64_t *", 0), ffi.new("struct dp_reconsidered[]", RECONSIDERED_AT_ONCE)
+        walk = lib.dp_plane_reconsider
+        while n := check(walk(self.plane, update.c, cursor, found, RECONSIDERED_AT_ONCE), "reconsidering connections"):
+            yield Reconsidered(bytes(ffi.buffer(found, n * ffi.sizeof(found[0]))), compiler.names)
 
     # ---- numbers ----
 

@@ -46,6 +46,49 @@ class Reloaded(Changed):
     seconds: float
 
 
+class Judged(TypedDict):
+    """What a verdict on a connection comes from: `rule` is the one that admitted it, or would decide about it."""
+
+    verdict: str
+    reason: str
+    rule: str | None
+
+
+class DifferentFlow(TypedDict):
+    """A connection that stays and that the new rules would deny, were it new; `flow` as packets are written."""
+
+    flow: str
+    instance: str
+    origin: str
+    old: Judged
+    new: Judged
+
+
+class DifferentRules(TypedDict):
+    """How many connections go from one rule to another, by their ids; no `new` one: none matches."""
+
+    old: str | None
+    new: str | None
+    connections: int
+    disconnected: int
+
+
+class Different(TypedDict):
+    """What a change would do to live connections.
+
+    `connections` that are `changed` stay, and the new rules would deny them; `flows` are some of these, `rules` are all
+    that the change does something to, most first. `disconnected` are the others: they would be cut.
+    """
+
+    policy: str
+    generation: int
+    connections: dict[str, int]
+    flows: list[DifferentFlow]
+    rules: list[DifferentRules]
+    disconnected: Disconnected
+    warnings: list[str]
+
+
 class Saved(TypedDict):
     """The state file, and how many connections are in it."""
 

@@ -60,6 +60,13 @@ class Reload(_OfPolicy):
     command: Literal["reload"]
 
 
+class Difference(Request):
+    """What a reload would do to live connections; or, of another `policy`, what putting that in force would."""
+
+    command: Literal["difference"]
+    policy: dict[str, Any] | None = None
+
+
 class ChangePolicy(_OfPolicy):
     """One change as SPEC 7 writes it."""
 
@@ -130,6 +137,7 @@ REQUESTS: dict[str, type[Request]] = {
     "counters": Counters,
     "stations": Stations,
     "reload": Reload,
+    "difference": Difference,
     "change": ChangePolicy,
     "policy": CurrentPolicy,
     "save": Save,

@@ -25,6 +25,7 @@ from dataplane.control.answers import (
     REFUSED,
     Changed,
     Deleted,
+    Different,
     Disconnected,
     FlowKnown,
     Refusal,
@@ -32,13 +33,12 @@ from dataplane.control.answers import (
     Saved,
 )
 from dataplane.control.audit import NOBODY, Asker
-from dataplane.policy import PolicyError
+from dataplane.policy import Policy, PolicyError
 from dataplane.policy.write import document
 
 if TYPE_CHECKING:
     from dataplane.control.requests import FlowState, Request, Streaming
     from dataplane.control.selection import Selection
-    from dataplane.policy import Policy
     from dataplane.store import Store
 
 log = logging.getLogger("dataplane")
@@ -108,6 +108,9 @@ class Operations(Protocol):
 
     def rehearse(self, policy: Policy) -> Effect:
         """What putting a policy in force would do."""
+
+    def difference(self, policy: Policy) -> dict[str, Any]:
+        """What putting a policy in force would do to connections: `connections`, `flows` and `rules` of the answer."""
 
     def put_in_force(self, policy: Policy) -> Effect:
         """Puts a policy in force; where that fails, all stays as it was."""
@@ -207,6 +210,8 @@ class Service:
                 return await self.do(operations.stations)
             case requests.Reload():
                 return await self.do(lambda: self.reload(request, asker))
+            case requests.Difference():
+                return await self.do(lambda: self.difference(request))
             case requests.ChangePolicy():
                 return await self.do(lambda: self.change(request, asker))
             case requests.CurrentPolicy():
@@ -276,6 +281,25 @@ class Service:
                 disconnected=answer["disconnected"]["total"],
             )
         return {"policy": name, "taken_back": taken_back, **answer, "seconds": time.perf_counter() - started}
+
+    def difference(self, request: requests.Difference) -> Different:
+        """What a reload, or another policy, would do to live connections. Raises PolicyError for one with mistakes."""
+        if request.policy is None:
+            name, wanted = self._store.name, self._store.load()
+        else:
+            name, wanted = "policy", Policy.parse(json.dumps(request.policy), "policy.json")
+        policy = self.operations.changed({"apply_policy": wanted})
+        effect = self.operations.rehearse(policy)
+        found = self.operations.difference(policy)
+        return {
+            "policy": name,
+            "generation": self.generation,
+            "connections": found["connections"],
+            "flows": found["flows"],
+            "rules": found["rules"],
+            "disconnected": effect.disconnected,
+            "warnings": list(effect.warnings),
+        }
 
     def _taken_back(self, policy: Policy) -> int:
         """How many of the changes in memory a policy does not have.

@@ -21,7 +21,7 @@ from dataplane.control.service import Effect
 from dataplane.live import state
 from dataplane.live.capture import Capture
 from dataplane.live.feed import ConnectionEvents, Drops, Feed, Subscription
-from dataplane.live.records import counters_record, disconnected_record, row_record
+from dataplane.live.records import counters_record, difference_record, disconnected_record, row_record
 
 if TYPE_CHECKING:
     from dataplane.control.answers import Saved
@@ -69,6 +69,10 @@ class Operations:
         """What putting a policy in force would do. Raises PortError for an interface that it would find missing."""
         warnings = self._ports.rehearse(policy)
         return Effect(disconnected_record(self.firewall.rehearse(policy)), warnings)
+
+    def difference(self, policy: Policy) -> dict[str, Any]:
+        """What putting a policy in force would do to connections, and some of those that it would judge otherwise."""
+        return difference_record(self.firewall, policy)
 
     def put_in_force(self, policy: Policy) -> Effect:
         """Interfaces that a policy newly names are opened before it is in force: where that fails, all stays."""

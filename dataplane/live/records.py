@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import astuple
 from typing import TYPE_CHECKING, Any
 
@@ -13,10 +14,11 @@ from dataplane.verdict import CAUSE_WORDS, DIRECTION_WORDS, REASON_WORDS, VERDIC
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from dataplane.connection_table import Connection, Row
+    from dataplane.connection_table import Connection, Row, Rule
     from dataplane.control.answers import Disconnected as DisconnectedRecord
     from dataplane.live.firewall import Firewall
     from dataplane.update import Disconnected
+    from dataplane.policy import Policy
 
 #: Why a frame did not leave a port, or was not taken from it, by enum dp_port_drop.
 DROP_WORDS = {
@@ -64,6 +66,52 @@ def row_record(row: Row, now_ns: int) -> dict[str, Any]:
 def disconnected_record(result: Disconnected) -> DisconnectedRecord:
     """What a change disconnected, or would."""
     return {"total": result.total, "by_instance": dict(result.by_instance), "revoked": result.revoked}
+
+
+#: So many of the connections that stay and would be denied are told one by one.
+_FLOWS_TOLD = 1000
+
+
+def difference_record(firewall: Firewall, policy: Policy) -> dict[str, Any]:
+    """What putting a policy in force would do to connections; in `flows` the first of those that it would deny."""
+    pairs: Counter[tuple[str | None, str | None, bool]] = Counter()
+    flows = []
+    for found in firewall.reconsider(policy):
+        for number, (old, new, cut) in enumerate(found.fates):
+            pairs[old and old[0], new and new[0], cut] += 1
+            if not cut and len(flows) < _FLOWS_TOLD:
+                flows.append(_different_flow(found.connection(number), new))
+    changed = sum(n for (_, _, cut), n in pairs.items() if not cut)
+    rules = [
+        {"old": old, "new": new, "connections": pairs[old, new, False], "disconnected": pairs[old, new, True]}
+        for old, new in {(old, new) for old, new, _ in pairs}
+    ]
+    rules.sort(key=lambda pair: (-pair["connections"] - pair["disconnected"], str(pair["old"]), str(pair["new"])))
+    same = len(firewall.connections) - sum(pairs.values())
+    return {"connections": {"same": max(0, same), "changed": changed}, "flows": flows, "rules": rules}
+
+
+def _different_flow(connection: Connection, new: Rule) -> dict[str, Any]:
+    here = connection.local, connection.local_port
+    there = connection.remote, connection.remote_port
+    source, destination = (there, here) if connection.origin == "inbound" else (here, there)
+    text = f"{connection.protocol} {_end(*source)} > {_end(*destination)}"
+    if connection.icmp_id is not None:
+        text = f"{text} {connection.icmp_type} id {connection.icmp_id}"
+    reason = "rule" if new else "no-rule-matched"
+    return {
+        "flow": text,
+        "instance": connection.instance,
+        "origin": connection.origin,
+        "old": {"verdict": "allow", "reason": "connection", "rule": connection.rule},
+        "new": {"verdict": "deny", "reason": reason, "rule": new and new[0]},
+    }
+
+
+def _end(address: str, port: int | None) -> str:
+    if port is None:
+        return address
+    return f"[{address}]:{port}" if ":" in address else f"{address}:{port}"
 
 
 def flow_record(flow: Any) -> dict[str, Any]:

@@ -10,7 +10,7 @@ from typing import Annotated
 
 import typer
 
-from dataplane.cli.ctl.request import EXIT_FAILED, Output, OutputOption, connected
+from dataplane.cli.ctl.request import EXIT_FAILED, JsonOption, Output, OutputOption, connected
 from dataplane.cli.inputs import mistakes_refused
 from dataplane.cli.output import refuse
 
@@ -30,7 +30,7 @@ def explain(
         ),
     ] = None,
     output: OutputOption = Output.text,
-    as_json: Annotated[bool, typer.Option("--json", help="Print the explanation as JSON.")] = False,
+    as_json: JsonOption = False,
 ) -> None:
     """Explain what the running firewall would do with a packet now, its connections included. It changes nothing.
 

@@ -32,6 +32,7 @@ class Output(StrEnum):
 
 
 OutputOption = Annotated[Output, typer.Option("--output", "-o", help="text, or json for machines.")]
+JsonOption = Annotated[bool, typer.Option("--json", help="As --output json.")]
 DryRun = Annotated[bool, typer.Option("--dry-run", help="Only tell what would be disconnected.")]
 Expected = Annotated[
     int | None,

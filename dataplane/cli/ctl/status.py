@@ -8,15 +8,17 @@ import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Annotated, BinaryIO
+from typing import Annotated, BinaryIO, NoReturn
 
 import typer
 
 from dataplane.cli.ctl.request import (
+    EXIT_FAILED,
     EXIT_USAGE,
     CountOption,
     DryRun,
     Expected,
+    JsonOption,
     Output,
     OutputOption,
     PortOption,
@@ -25,7 +27,8 @@ from dataplane.cli.ctl.request import (
     show,
     stream,
 )
-from dataplane.cli.output import say
+from dataplane.cli.inputs import mistakes_refused
+from dataplane.cli.output import refuse, say
 from dataplane.outputs import CAPTURE, POLICY, STATE, OutputError, OutputFile, check_outputs
 
 ForceOption = Annotated[bool, typer.Option("--force", help="Overwrite a file even if it is a capture or a policy.")]
@@ -48,13 +51,53 @@ def status(context: typer.Context, output: OutputOption = Output.text) -> None:
 
 
 def reload(
-    context: typer.Context, dry_run: DryRun = False, expected: Expected = None, output: OutputOption = Output.text
+    context: typer.Context,
+    file: Annotated[
+        Path | None, typer.Argument(help="With --diff: another policy document than the firewall's own.")
+    ] = None,
+    diff: Annotated[
+        bool, typer.Option("--diff", help="Only tell which connections it would cut, or judge otherwise.")
+    ] = False,
+    dry_run: DryRun = False,
+    expected: Expected = None,
+    output: OutputOption = Output.text,
+    as_json: JsonOption = False,
 ) -> None:
-    """Read the policy file again; print what that disconnects once it is in force. With mistakes nothing changes."""
+    """Read the policy file again; print what that disconnects once it is in force. With mistakes nothing changes.
+
+    With --diff nothing changes either: the exit status is 0 when every connection would go on as it does, 1 when one
+    would not.
+
+    \b
+    Examples:
+      dataplane ctl reload --dry-run
+      dataplane ctl reload --diff new.yaml --json
+    """
     from dataplane.cli.ctl.text import print_change
 
+    output = Output.json if as_json else output
+    if diff:
+        _difference(context, file, output)
+    if file:
+        refuse(f"{file}: a reload reads the file that the firewall was started with: another one goes with --diff")
     with connected(context) as client:
         show(client.call("reload", dry_run=dry_run, expected_generation=expected), output, print_change)
+
+
+def _difference(context: typer.Context, file: Path | None, output: Output) -> NoReturn:
+    from dataplane.cli.ctl.text import print_difference
+
+    document = None
+    if file:
+        from dataplane.policy.model import Policy
+        from dataplane.policy.write import document as document_of
+
+        with mistakes_refused():
+            document = document_of(Policy.load(file))
+    with connected(context) as client:
+        found = client.call("difference", policy=document)
+        show(found, output, print_difference)
+    raise typer.Exit(EXIT_FAILED if found["connections"]["changed"] or found["disconnected"]["total"] else 0)
 
 
 def policy(

@@ -10,6 +10,8 @@ from dataplane.cli import denied_flows
 from dataplane.cli.output import say
 from dataplane.terminal import printable
 
+_FLOWS_SHOWN = 20
+
 
 def _count(number: int, thing: str) -> str:
     return f"{number:,} {thing}{'' if number == 1 else 's'}"
@@ -101,6 +103,38 @@ def print_change(answer: Mapping[str, Any]) -> None:
         unsaved, file = answer["unsaved_changes"], answer["policy_file"]
         what = "This change is" if unsaved == 1 else f"This change and {_count(unsaved - 1, 'change')} before it are"
         say(f"{what} in memory only, not in {file}: {_kept(file, unsaved)}.")
+
+
+def print_difference(found: Mapping[str, Any]) -> None:
+    """What a change would do to live connections."""
+    for warning in found["warnings"]:
+        say(f"warning: {warning}", err=True)
+    connections, cut = found["connections"], found["disconnected"]
+    changed = connections["changed"]
+    say(f"{_count(cut['total'], 'connection')} would be disconnected")
+    for instance, number in cut["by_instance"].items():
+        say(f"  {instance}: {number:,}")
+    if cut["revoked"]:
+        say(f"  by a changed remote group: {cut['revoked']:,}")
+    say(f"{_count(changed, 'connection')} would stay, and the new rules would deny {'it' if changed == 1 else 'them'}")
+    table(
+        "By rule",
+        ("admitted by", "new rule", "stay", "disconnected"),
+        [
+            (pair["old"] or "-", pair["new"] or "(none matches)", pair["connections"], pair["disconnected"])
+            for pair in found["rules"]
+        ],
+    )
+    table(
+        "Connections that stay and would be denied",
+        ("instance", "connection", "admitted by", "new rule"),
+        [
+            (flow["instance"], flow["flow"], flow["old"]["rule"] or "-", flow["new"]["rule"] or "(none matches)")
+            for flow in found["flows"][:_FLOWS_SHOWN]
+        ],
+    )
+    if changed > _FLOWS_SHOWN:
+        say(f"  and {changed - _FLOWS_SHOWN:,} more")
 
 
 def print_counters(counters: Mapping[str, Any]) -> None:
