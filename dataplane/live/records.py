@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from dataplane.connection_table import Connection, Row, Rule
+    from dataplane.control.answers import DifferentFlow, DifferentRules
     from dataplane.control.answers import Disconnected as DisconnectedRecord
     from dataplane.live.firewall import Firewall
     from dataplane.update import Disconnected
@@ -75,14 +76,14 @@ _FLOWS_TOLD = 1000
 def difference_record(firewall: Firewall, policy: Policy) -> dict[str, Any]:
     """What putting a policy in force would do to connections; in `flows` the first of those that it would deny."""
     pairs: Counter[tuple[str | None, str | None, bool]] = Counter()
-    flows = []
+    flows: list[DifferentFlow] = []
     for found in firewall.reconsider(policy):
         for number, (old, new, cut) in enumerate(found.fates):
             pairs[old and old[0], new and new[0], cut] += 1
             if not cut and len(flows) < _FLOWS_TOLD:
                 flows.append(_different_flow(found.connection(number), new))
     changed = sum(n for (_, _, cut), n in pairs.items() if not cut)
-    rules = [
+    rules: list[DifferentRules] = [
         {"old": old, "new": new, "connections": pairs[old, new, False], "disconnected": pairs[old, new, True]}
         for old, new in {(old, new) for old, new, _ in pairs}
     ]
@@ -91,7 +92,7 @@ def difference_record(firewall: Firewall, policy: Policy) -> dict[str, Any]:
     return {"connections": {"same": max(0, same), "changed": changed}, "flows": flows, "rules": rules}
 
 
-def _different_flow(connection: Connection, new: Rule) -> dict[str, Any]:
+def _different_flow(connection: Connection, new: Rule) -> DifferentFlow:
     here = connection.local, connection.local_port
     there = connection.remote, connection.remote_port
     source, destination = (there, here) if connection.origin == "inbound" else (here, there)
