@@ -9,6 +9,7 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict, Field
 
 from dataplane.control.selection import Selection
+from dataplane.policy.fields import SECONDS_MAX
 
 
 class Request(BaseModel):
@@ -41,6 +42,13 @@ class Stations(Request):
     """The switch's table."""
 
     command: Literal["stations"]
+
+
+class Rules(Request):
+    """The rules in force, with when each was hit last; with `unused` those that were not for so many seconds."""
+
+    command: Literal["rules"]
+    unused: float | None = Field(default=None, ge=0, le=SECONDS_MAX)
 
 
 class _OfPolicy(Request):
@@ -136,6 +144,7 @@ REQUESTS: dict[str, type[Request]] = {
     "status": Status,
     "counters": Counters,
     "stations": Stations,
+    "rules": Rules,
     "reload": Reload,
     "difference": Difference,
     "change": ChangePolicy,

@@ -124,6 +124,9 @@ class Operations(Protocol):
     def stations(self) -> list[dict[str, Any]]:
         """The MACs that the switch knows."""
 
+    def rules(self, unused: float | None) -> list[dict[str, Any]]:
+        """The rules in force with the times of their use; those alone that were not used for so many seconds."""
+
     def connections(self, selection: Selection) -> Iterator[list[dict[str, Any]]]:
         """The chosen connections, some at a time. Raises ValueError for a selection that cannot be meant."""
 
@@ -208,6 +211,8 @@ class Service:
                 return await self.do(operations.counters)
             case requests.Stations():
                 return await self.do(operations.stations)
+            case requests.Rules():
+                return await self.do(operations.rules, request.unused)
             case requests.Reload():
                 return await self.do(lambda: self.reload(request, asker))
             case requests.Difference():

@@ -1,7 +1,7 @@
 """A packet as a running firewall would judge it now, which does not notice (SPEC 8.3).
 
-The firewall gives its policy and the connections that the packet may belong to, as they stand. Both are put into an
-plane of our own, which judges the packet: the plane is the same, so is what it decides. There is no port in that but
+The firewall gives its policy and the connections that the packet may belong to, as they stand. Both are put into a
+plane of our own, which judges the packet: the engine is the same, so is what it decides. There is no port in that but
 the one that is named; what a firewall knows besides policy and connections (a full table, the rate of control traffic,
 who asked for DHCP, waiting fragments) has no part.
 """

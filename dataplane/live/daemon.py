@@ -33,6 +33,7 @@ from dataplane.live.operations import Operations
 from dataplane.live.process import privileges, seccomp
 from dataplane.live.process.notify import notify
 from dataplane.live.process.signals import Signals, StoppedError
+from dataplane.live.rule_uses import RuleUses
 from dataplane.policy import Policy, PolicyError
 from dataplane.store.file import PolicyFile
 
@@ -122,11 +123,11 @@ def _run(policy: Policy, options: Options, stack: contextlib.ExitStack, signals:
     opened = ports.open(policy, options.uplinks, between=signals.check)
     stack.callback(ports.close)
     signals.check()
-    firewall = _firewall(policy, options)
+    firewall, uses = _firewall(policy, options)
     for port in opened:
         signals.check()
         firewall.add_port(port)
-    operations = Operations(firewall, ports, state_path=options.state)
+    operations = Operations(firewall, ports, state_path=options.state, uses=uses)
     # Threads that are started from here on have no other rights.
     privileges.keep_only()
     asyncio.run(_Daemon(operations, ports, options, signals).run(listening, scraped))
@@ -149,8 +150,11 @@ def _listening(options: Options) -> Iterator[socket.socket]:
                 options.control.unlink()
 
 
-def _firewall(policy: Policy, options: Options) -> Firewall:
-    """A firewall under the policy, with the connections of the state file if there is one (SPEC 5: see `state`)."""
+def _firewall(policy: Policy, options: Options) -> tuple[Firewall, RuleUses]:
+    """A firewall under the policy, with the connections of the state file if there is one (SPEC 5: see `state`).
+
+    And the times of its rules' use.
+    """
     found = _read_state(options.state) if options.state else None
     firewall = Firewall(
         found.policy if found else policy,
@@ -159,7 +163,7 @@ def _firewall(policy: Policy, options: Options) -> Firewall:
         busy_poll=options.busy_poll,
     )
     if found is None:
-        return firewall
+        return firewall, RuleUses(firewall)
     taken = state.restore(firewall, found)
     cut = firewall.replace(firewall.changed({"apply_policy": policy}))
     log.info(
@@ -172,7 +176,7 @@ def _firewall(policy: Policy, options: Options) -> Firewall:
             "disconnected": cut.total,
         },
     )
-    return firewall
+    return firewall, RuleUses(firewall, found.policy, found.uses)
 
 
 def _read_state(path: Path) -> State | None:
@@ -312,6 +316,7 @@ class _Daemon:
                 await asyncio.wait_for(changed.wait(), _REFRESH_SECONDS)
             try:
                 await self._do(self._operations.refresh_ports)
+                await self._do(self._operations.look_at_rules)
             except (DataPlaneError, PortError, OSError) as error:
                 log.error("%s", error)
 

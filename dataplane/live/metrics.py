@@ -54,6 +54,7 @@ _GAUGES: dict[str, tuple[str, tuple[str, ...]]] = {
     "policy_generation": ("Number of the policy in force, from 1 at the start.", ()),
     "policy_instances": ("Instances in the policy in force.", ()),
     "policy_rules": ("Rules in the policy in force.", ()),
+    "policy_rules_unused": ("Rules that are there for so many days and were not hit since.", ("days",)),
     "policy_loaded_timestamp_seconds": ("When the policy file was last loaded.", ()),
     "reload_seconds": ("How long the last successful reload took.", ()),
 }
@@ -80,6 +81,7 @@ FAMILIES = {
     for name, told in families.items()
 }
 
+_UNUSED_DAYS = (1, 7, 30, 90)
 #: In the order of `enum dp_busy_poll`.
 _BUSY_POLLS = ("found", "in-vain")
 _FEED_KINDS = ("denied", "connections", "frames")
@@ -168,7 +170,7 @@ class _Traffic:
 def _metrics(operations: Operations, service: Service) -> Iterator[Metric]:
     yield from _ports(operations)
     yield from _table(operations)
-    yield from _policy(service)
+    yield from _policy(operations, service)
     yield from _workers(operations)
 
 
@@ -216,11 +218,16 @@ def _table(operations: Operations) -> Iterator[Metric]:
     yield live
 
 
-def _policy(service: Service) -> Iterator[Metric]:
+def _policy(operations: Operations, service: Service) -> Iterator[Metric]:
     policy, reloads = service.operations.policy, service.reloads
     yield _value("policy_generation", service.generation)
     yield _value("policy_instances", len(policy.instances))
     yield _value("policy_rules", len(policy.rules_by_id))
+    operations.uses.look()
+    unused = _family("policy_rules_unused")
+    for days in _UNUSED_DAYS:
+        unused.add_metric([str(days)], operations.uses.unused(days * 86400))
+    yield unused
     yield _value("policy_loaded_timestamp_seconds", reloads.loaded_at)
     yield _value("reload_seconds", reloads.seconds)
     total = _family("reloads")

@@ -22,6 +22,7 @@ from dataplane.live import state
 from dataplane.live.capture import Capture
 from dataplane.live.feed import ConnectionEvents, Drops, Feed, Subscription
 from dataplane.live.records import counters_record, difference_record, disconnected_record, row_record
+from dataplane.live.rule_uses import RuleUses
 
 if TYPE_CHECKING:
     from dataplane.control.answers import Saved
@@ -41,8 +42,11 @@ NO_CARRIER = "no carrier (nobody holds the TAP, or its other end is down)"
 class Operations:
     """A firewall and its ports, with all that the service offers of them."""
 
-    def __init__(self, firewall: Firewall, ports: Ports, *, state_path: Path | None = None) -> None:
+    def __init__(
+        self, firewall: Firewall, ports: Ports, *, state_path: Path | None = None, uses: RuleUses | None = None
+    ) -> None:
         self.firewall = firewall
+        self.uses = uses or RuleUses(firewall)
         self.feed = Feed(firewall)
         #: System calls that the kernel refuses to this process; none for a reason.
         self.refused_calls = 0
@@ -76,6 +80,8 @@ class Operations:
 
     def put_in_force(self, policy: Policy) -> Effect:
         """Interfaces that a policy newly names are opened before it is in force: where that fails, all stays."""
+        # What was hit until now, was hit as it was.
+        self.uses.look()
         ports = self._ports.update(policy)
         try:
             result = self.firewall.replace(policy)
@@ -84,6 +90,7 @@ class Operations:
             self._follow(self._ports.update(self.firewall.policy))
             raise
         self._follow(ports)
+        self.uses.look()
         return Effect(disconnected_record(result), ports.warnings)
 
     def refresh_ports(self) -> None:
@@ -91,6 +98,27 @@ class Operations:
         self._follow(self._ports.refresh())
         self._tell_failures()
         self._tell_carriers()
+
+    def look_at_rules(self) -> None:
+        """Notes which rules were hit since this was called last."""
+        self.uses.look()
+
+    def rules(self, unused: float | None) -> list[dict[str, Any]]:
+        """The rules in force with the times of their use; those alone that were not used for so many seconds."""
+        self.uses.look()
+        now_ns = time.time_ns()
+        then_ns = None if unused is None else now_ns - round(unused * 1e9)
+        return [
+            {
+                "rule": rule,
+                "security_group": group,
+                "enabled": self.policy.rules_by_id[rule][1].enabled,
+                "since": use.since_ns / 1e9,
+                "last_hit": None if use.last_ns is None else use.last_ns / 1e9,
+            }
+            for rule, group, use in self.uses
+            if then_ns is None or use.is_unused_since(then_ns)
+        ]
 
     def _tell_failures(self) -> None:
         """Logs each port that began to fail since this was looked at last, and each that is well again."""
@@ -196,7 +224,8 @@ class Operations:
         """The state to be written to the state file. Raises ValueError where no file was named at the start."""
         if self._state_path is None:
             raise ValueError("there is no state file: start the firewall with --state FILE")
-        return state.taken(self.firewall)
+        self.uses.look()
+        return state.taken(self.firewall, uses=self.uses.saved())
 
     def write(self, taken: state.State) -> Saved:
         """Writes the state file; for any thread. Raises StateError."""

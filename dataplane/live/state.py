@@ -5,7 +5,8 @@ Its form, with numbers as the machine has them, which is little-endian wherever 
     8 bytes   "dpstate" and a newline
     u32       version of this form
     u32       length of the head
-    head      JSON: time (nanoseconds since 1970), policy, instances by zone, rules by number, records' size and number
+    head      JSON: time (nanoseconds since 1970), policy, instances by zone, rules by number, records' size and number,
+              and of each rule since when it is there and when it was hit last
     records   `struct dp_saved_connection`, one behind the other
     32 bytes  SHA-256 of all before
 
@@ -28,6 +29,7 @@ from typing import TYPE_CHECKING, Any
 
 from dataplane._core import ffi
 from dataplane.atomic import replacing
+from dataplane.live.rule_uses import SavedUse
 from dataplane.outputs import STATE_MAGIC
 from dataplane.policy import Policy, PolicyError
 from dataplane.policy.fields import SECONDS_MAX
@@ -66,6 +68,7 @@ class State:
     instances: tuple[str, ...]
     rules: tuple[tuple[str, str] | None, ...]
     records: bytes
+    uses: tuple[SavedUse, ...] = ()
 
     @property
     def connections(self) -> int:
@@ -77,12 +80,12 @@ class State:
         return max(0, time.time_ns() - self.saved_ns)
 
 
-def taken(firewall: Firewall, chosen: Iterable[Connections] | None = None) -> State:
+def taken(firewall: Firewall, chosen: Iterable[Connections] | None = None, uses: tuple[SavedUse, ...] = ()) -> State:
     """The state of a firewall now, with all its connections or those of some views, which have none in common."""
     views = [firewall.connections] if chosen is None else chosen
     records = b"".join(batch for view in views for batch in view.saved())
     names = firewall.names
-    return State(time.time_ns(), firewall.policy, tuple(names.instances), tuple(names.rules), records)
+    return State(time.time_ns(), firewall.policy, tuple(names.instances), tuple(names.rules), records, uses)
 
 
 def write(path: Path, state: State) -> None:
@@ -102,6 +105,7 @@ def encoded(state: State) -> tuple[bytes, bytes, bytes]:
             "rules": state.rules,
             "record": RECORD,
             "connections": state.connections,
+            "rule_uses": state.uses,
         },
         separators=(",", ":"),
     ).encode()
@@ -171,7 +175,14 @@ def _state(head_text: bytes, records: bytes, name: str) -> State:
         when = "ahead of this machine's clock" if ago < 0 else "older than any connection"
         raise StateError(f"it says that it was saved at a time that is {when}")
     policy = Policy.parse(json.dumps(head["policy"]), name)
-    return State(saved_ns, policy, instances, rules, records)
+    return State(saved_ns, policy, instances, rules, records, _uses(head.get("rule_uses", [])))
+
+
+def _uses(written: list[Any]) -> tuple[SavedUse, ...]:
+    uses = tuple(SavedUse(str(rule), str(group), since, last) for rule, group, since, last in written)
+    if not all(type(use.since_ns) is int and isinstance(use.last_ns, int | None) for use in uses):
+        raise ValueError
+    return uses
 
 
 def _unusable(path: Path, reason: str) -> StateError:

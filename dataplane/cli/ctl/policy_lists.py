@@ -7,7 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
-from dataplane.cli.ctl.request import Output, OutputOption, connected, show
+from dataplane.cli.ctl.request import JsonOption, Output, OutputOption, connected, show
 
 _REMOTES = ("remote_ip_prefix", "remote_group_id", "remote_address_group_id")
 #: What a document leaves out.
@@ -39,12 +39,13 @@ def rules(
 
     with connected(context) as client:
         policy = client.call("policy")
+        uses = {(use["rule"], use["security_group"]): use for use in client.call("rules")}
     chosen = {"security_group": group, "direction": direction, "action": action}
     wanted = {name: value for name, value in chosen.items() if value is not None}
     groups = _groups_of(policy, instance)
     found = [
         rule
-        for rule in _rules(policy)
+        for rule in _rules(policy, uses)
         if all(rule[name] == value for name, value in wanted.items())
         and (groups is None or rule["security_group"] in groups)
     ]
@@ -71,10 +72,44 @@ def groups(context: typer.Context, instance: InstanceOption = None, output: Outp
     show(found, output, print_groups)
 
 
-def _rules(policy: dict[str, Any]) -> Iterator[dict[str, Any]]:
+def uses(
+    context: typer.Context,
+    unused: Annotated[
+        str | None,
+        typer.Option(metavar="TIME", help="Only rules that are there for as long and were not hit since, as 30d."),
+    ] = None,
+    output: OutputOption = Output.text,
+    as_json: JsonOption = False,
+) -> None:
+    """List the rules in force with when each was hit last, and since when it is there; over restarts too.
+
+    \b
+    Examples:
+      dataplane ctl rules --unused 30d
+      dataplane ctl rules --json
+    """
+    from dataplane.cli.ctl.text import print_uses
+    from dataplane.cli.durations import seconds
+
+    chosen = None if unused is None else seconds(unused)
+    with connected(context) as client:
+        found = client.call("rules", unused=chosen)
+    show(found, Output.json if as_json else output, print_uses)
+
+
+def _rules(policy: dict[str, Any], uses: dict[tuple[str, str], dict[str, Any]]) -> Iterator[dict[str, Any]]:
     for group in policy.get("security_groups", ()):
         for rule in group.get("security_group_rules", ()):
-            yield {"security_group": group["id"], **_DEFAULTS, **dict.fromkeys(_REMOTES), **rule}
+            # What has come or gone between the two questions is not known of.
+            use = uses.get((rule["id"], group["id"]), {})
+            yield {
+                "security_group": group["id"],
+                **_DEFAULTS,
+                **dict.fromkeys(_REMOTES),
+                **rule,
+                "since": use.get("since"),
+                "last_hit": use.get("last_hit"),
+            }
 
 
 def _groups_of(policy: dict[str, Any], instance: str | None) -> set[str] | None:

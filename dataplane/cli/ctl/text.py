@@ -38,7 +38,7 @@ def table(title: str, columns: Sequence[str], rows: Iterable[Sequence[object]]) 
 def print_status(status: Mapping[str, Any]) -> None:
     """The firewall at a glance."""
     uptime = timedelta(seconds=round(status["uptime"]))
-    loaded = datetime.fromtimestamp(status["loaded"]).isoformat(sep=" ", timespec="seconds")
+    loaded = _moment(status["loaded"])
     unsaved = status["unsaved_changes"]
     refused = f" ({status['io_uring_error']})" if status["io_uring_error"] else ""
     say(
@@ -204,7 +204,18 @@ def print_rules(rules: Sequence[Mapping[str, Any]]) -> None:
     """Rules of the policy in force."""
     table(
         "Rules",
-        ("rule", "security group", "direction", "ethertype", "protocol", "ports", "remote", "action", "priority"),
+        (
+            "rule",
+            "security group",
+            "direction",
+            "ethertype",
+            "protocol",
+            "ports",
+            "remote",
+            "action",
+            "priority",
+            "last hit",
+        ),
         [
             (
                 rule["id"],
@@ -216,10 +227,36 @@ def print_rules(rules: Sequence[Mapping[str, Any]]) -> None:
                 rule["remote_ip_prefix"] or rule["remote_group_id"] or rule["remote_address_group_id"] or "any",
                 rule["action"] + ("" if rule["enabled"] else " (disabled)"),
                 rule["priority"],
+                _hit(rule["last_hit"]),
             )
             for rule in rules
         ],
     )
+
+
+def print_uses(rules: Sequence[Mapping[str, Any]]) -> None:
+    """Rules with the times of their use."""
+    table(
+        "Rules",
+        ("rule", "security group", "last hit", "there since"),
+        [
+            (
+                rule["rule"] + ("" if rule["enabled"] else " (disabled)"),
+                rule["security_group"],
+                _hit(rule["last_hit"]),
+                _moment(rule["since"]),
+            )
+            for rule in rules
+        ],
+    )
+
+
+def _hit(seconds: float | None) -> str:
+    return "never" if seconds is None else _moment(seconds)
+
+
+def _moment(seconds: float) -> str:
+    return datetime.fromtimestamp(seconds).isoformat(sep=" ", timespec="seconds")
 
 
 def _protocol(rule: Mapping[str, Any]) -> str:

@@ -1,0 +1,99 @@
+"""When each rule was hit last, and since when there is that rule.
+
+A hit is a packet that a rule let pass or denied, those of connections that it has admitted among them. The workers
+count them; here is looked from time to time whose count has changed, so that a time is late by as much as that, and no
+packet waits for it. A rule that is updated so that it says something else is another rule from then on (SPEC 5.5).
+
+Times are nanoseconds of the wall clock: they are kept in the state file over restarts.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, NamedTuple
+
+from dataplane._core import ffi
+
+if TYPE_CHECKING:
+    from dataplane.live.firewall import Firewall
+    from dataplane.policy import Policy
+
+_COUNTER_WORDS = ffi.sizeof("struct dp_rule_counter") // 8
+_PACKETS = (ffi.offsetof("struct dp_rule_counter", "traffic") + ffi.offsetof("struct dp_counter", "packets")) // 8
+
+
+class SavedUse(NamedTuple):
+    """A rule of a group as the state file has it; `last_ns` is None for one that was never hit."""
+
+    rule: str
+    security_group: str
+    since_ns: int
+    last_ns: int | None
+
+
+@dataclass(slots=True)
+class RuleUse:
+    """Since when a rule is there, and when it was hit last."""
+
+    since_ns: int
+    last_ns: int | None = None
+
+    def is_unused_since(self, then_ns: int) -> bool:
+        """Whether it was there at a time already and was not hit since."""
+        return self.since_ns <= then_ns and (self.last_ns is None or self.last_ns <= then_ns)
+
+
+class RuleUses:
+    """The uses of the rules in force, for the control thread.
+
+    `saved` are those of a `policy` that was in force before.
+    """
+
+    def __init__(self, firewall: Firewall, policy: Policy | None = None, saved: Iterable[SavedUse] = ()) -> None:
+        self._firewall = firewall
+        self._policy = policy
+        self._uses = {(use.rule, use.security_group): RuleUse(use.since_ns, use.last_ns) for use in saved}
+        # By rule number: the packets that have been seen.
+        self._seen: list[int] = []
+        self.look()
+
+    def look(self) -> None:
+        """Notes which rules were hit since the last look, and which are new."""
+        now_ns = time.time_ns()
+        counters = memoryview(ffi.buffer(self._firewall.rule_counters())).cast("B").cast("Q")
+        packets = counters[_PACKETS::_COUNTER_WORDS].tolist()
+        if packets != self._seen:
+            seen = self._seen + [0] * (len(packets) - len(self._seen))
+            for named, now, before in zip(self._firewall.names.rules, packets, seen, strict=True):
+                # A number that was given out again counts from 0.
+                if now and now != before and named and (use := self._uses.get(named)):
+                    use.last_ns = now_ns
+            self._seen = packets
+        if self._policy is not self._firewall.policy:
+            self._follow(now_ns)
+
+    def _follow(self, now_ns: int) -> None:
+        """Another policy is in force."""
+        before = self._policy.rules_by_id if self._policy else {}
+        uses = {}
+        for rule_id, (group, rule) in self._firewall.policy.rules_by_id.items():
+            use = self._uses.get((rule_id, group.id))
+            if use and rule_id in before and (was := before[rule_id][1]) is not rule and was.effect != rule.effect:
+                use = None
+            uses[rule_id, group.id] = use or RuleUse(now_ns)
+        self._uses, self._policy = uses, self._firewall.policy
+
+    def __iter__(self) -> Iterator[tuple[str, str, RuleUse]]:
+        """Rule, security group and use, in the order of the policy."""
+        return ((rule, group, use) for (rule, group), use in self._uses.items())
+
+    def unused(self, seconds: float) -> int:
+        """How many rules are there as long and were not hit since."""
+        then_ns = time.time_ns() - round(seconds * 1e9)
+        return sum(use.is_unused_since(then_ns) for use in self._uses.values())
+
+    def saved(self) -> tuple[SavedUse, ...]:
+        """As the state file has them."""
+        return tuple(SavedUse(rule, group, use.since_ns, use.last_ns) for rule, group, use in self)
