@@ -281,9 +281,7 @@ class _History:
 
     def __init__(self, plane: WatchedPlane, keys: Sequence[Key]) -> None:
         self._plane = plane
-        watched = ffi.new(
-            "struct dp_watched[]", [key._asdict() for key in keys]
-        )
+        watched = ffi.new("struct dp_watched[]", [key._asdict() for key in keys])
         out = ffi.new("struct dp_history **")
         raise_on_error(lib.dp_history_new(plane.handle, watched, len(keys), out), "noting histories")
         self._handle = out[0]

@@ -18,8 +18,8 @@ if TYPE_CHECKING:
     from dataplane.control.answers import DifferentFlow, DifferentRules
     from dataplane.control.answers import Disconnected as DisconnectedRecord
     from dataplane.live.firewall import Firewall
-    from dataplane.update import Disconnected
     from dataplane.policy import Policy
+    from dataplane.update import Disconnected
 
 #: Why a frame did not leave a port, or was not taken from it, by enum dp_port_drop.
 DROP_WORDS = {

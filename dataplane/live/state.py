@@ -37,8 +37,8 @@ from dataplane.policy.write import document
 
 if TYPE_CHECKING:
     from dataplane.connection_table import Connections
-    from dataplane.plane import Plane
     from dataplane.live.firewall import Firewall
+    from dataplane.plane import Plane
     from dataplane.verdict import Names
 
 VERSION = 1
