@@ -180,7 +180,7 @@ def test_rules_and_groups_are_listed(served: Served) -> None:
     """`ctl rule list` and `ctl group list`, with their filters."""
     lines = listed(served, "rule", "list").stdout.splitlines()
     assert lines[2].split()[:2] == ["rule", "security"]
-    assert lines[3].split() == ["web", "sg", "ingress", "IPv4", "tcp", "80", "any", "allow", "1"]
+    assert lines[3].split() == ["web", "sg", "ingress", "IPv4", "tcp", "80", "any", "allow", "1", "never"]
     assert len(lines) == 8
     for words, ids in (
         (("--group", "other"), ["listed"]),
