@@ -18,8 +18,8 @@ if TYPE_CHECKING:
     from dataplane.connection_table import Connection, Connections
     from dataplane.library import DataPlane
     from dataplane.policy.changes import ChangeError
+    from dataplane.policy.mistakes import PolicyError
     from dataplane.policy.model import Policy
-    from dataplane.policy.reading.load import PolicyError
     from dataplane.verdict import Check, Verdict
 
 __version__ = "0.1.0"
@@ -32,7 +32,7 @@ _HOMES = {
     "DataPlane": "dataplane.library",
     "DataPlaneError": "dataplane._core.errors",
     "Policy": "dataplane.policy.model",
-    "PolicyError": "dataplane.policy.reading.load",
+    "PolicyError": "dataplane.policy.mistakes",
     "Verdict": "dataplane.verdict",
 }
 

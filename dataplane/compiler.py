@@ -19,7 +19,8 @@ from dataplane.policy.fields import VirtualAddress, packed_prefix
 from dataplane.policy.selectors import Selector, selectors
 
 if TYPE_CHECKING:
-    from dataplane.policy.model import Instance, Policy, SecurityGroup
+    from dataplane.policy.document import Instance, SecurityGroup
+    from dataplane.policy.model import Policy
     from dataplane.verdict import Names
 
 INGRESS, EGRESS = lib.DP_INGRESS, lib.DP_EGRESS

@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING, Any
 from dataplane._core import ffi, lib
 
 if TYPE_CHECKING:
-    from dataplane.policy.model import AddressGroup, Conntrack, Instance, Policy, SecurityGroup
+    from dataplane.policy.document import AddressGroup, Conntrack, Instance, SecurityGroup
+    from dataplane.policy.model import Policy
 
 NANOSECONDS = 1_000_000_000
 

@@ -20,7 +20,8 @@ from dataplane.policy import limits
 from dataplane.policy.mistakes import Location, shown
 
 if TYPE_CHECKING:
-    from dataplane.policy.model import Policy, SecurityGroup
+    from dataplane.policy.document import SecurityGroup
+    from dataplane.policy.model import Policy
     from dataplane.policy.reading.source import Source
 
 KINDS = (

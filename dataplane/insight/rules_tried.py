@@ -14,7 +14,7 @@ from dataplane._core import ffi, lib
 from dataplane.compiler import DIRECTIONS, Compiler, written_rules
 from dataplane.insight.packet_text import PORTED
 from dataplane.policy import icmp
-from dataplane.policy.model import Instance, SecurityGroup
+from dataplane.policy.document import Instance, SecurityGroup
 from dataplane.policy.rule import SecurityGroupRule
 from dataplane.verdict import Names
 

@@ -13,7 +13,8 @@ from dataplane.policy.fields import packed_address
 from dataplane.policy.rule import SecurityGroupRule
 
 if TYPE_CHECKING:
-    from dataplane.policy.model import Instance, Policy, SecurityGroup
+    from dataplane.policy.document import Instance, SecurityGroup
+    from dataplane.policy.model import Policy
 
 #: Direction and ethertype.
 Table = tuple[str, str]

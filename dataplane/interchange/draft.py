@@ -10,11 +10,11 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from dataplane.policy.consistency import REMOTES
+from dataplane.policy.document import AddressGroup, Instance
 from dataplane.policy.mistakes import PolicyError, shown
-from dataplane.policy.model import AddressGroup, Instance, Policy
+from dataplane.policy.model import Policy
 from dataplane.policy.reading.load import diagnose
-from dataplane.policy.rule import SecurityGroupRule
+from dataplane.policy.rule import REMOTES, SecurityGroupRule
 from dataplane.policy.write import as_yaml, document
 
 Values = Mapping[str, Any]

@@ -1,7 +1,7 @@
 """What the parts of a document have in common: they are immutable, and nothing in them is coerced or left unchecked."""
 
-from collections.abc import Iterable, Mapping
-from typing import Any, Self
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any, Final, Self
 
 from pydantic import BaseModel, ConfigDict, ValidationError, model_validator
 from pydantic.fields import FieldInfo
@@ -10,6 +10,23 @@ from pydantic_core import InitErrorDetails, PydanticCustomError
 from dataplane.policy.mistakes import Conflict
 
 CONFLICT = "conflict"
+
+
+class _Bad:
+    """Stands for a value that is not allowed; where that should be a list, nothing is in it."""
+
+    def __iter__(self) -> Iterator[Any]:
+        return iter(())
+
+
+BAD: Final[Any] = _Bad()
+
+
+def good(items: Iterable[Any]) -> Iterator[tuple[int, Any]]:
+    """The items that are good, with their index."""
+    for index, item in enumerate(items):
+        if item is not BAD:
+            yield index, item
 
 
 def fields_of(part: type) -> Mapping[str, FieldInfo]:
@@ -44,7 +61,7 @@ class Model(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True, defer_build=True)
 
     def conflicts(self) -> Iterable[Conflict]:
-        """What in here does not go together; also asked of a part with mistakes, where these are `consistency.BAD`."""
+        """What in here does not go together; also asked of a part with mistakes, where these are `BAD`."""
         return ()
 
     def model_copy(self, *, update: Mapping[str, Any] | None = None, deep: bool = False) -> Self:

@@ -1,4 +1,4 @@
-"""What must fit together in a document: fields of one rule, references, ids and addresses that may occur once (SPEC 2).
+"""What must fit together in a document: references, ids and addresses that may occur once, quotas (SPEC 2, 6).
 
 The functions yield a Conflict for each thing that does not, with its place counted from the part they were given. They
 are also asked about documents with other mistakes, so that all are found in one run: a bad value is then `BAD`, which
@@ -8,123 +8,17 @@ takes part in no conflict; where a mapping should be and is not, every value is.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any
 
-from dataplane.policy import icmp, limits
-from dataplane.policy.fields import PROTOCOLS_WITH_PORTS, VirtualAddress, family, pair_prefix
-from dataplane.policy.mistakes import Conflict, Location, alternatives, dotted, shown, unknown
-
-if TYPE_CHECKING:
-    from dataplane.policy.model import AddressGroup, Instance, LoadBalancer, Policy, SecurityGroup
-    from dataplane.policy.rule import SecurityGroupRule
-
-#: The id of the security group that is made on the fly (SPEC 3.4).
-DEFAULT_GROUP = "default"
-
-REMOTES = ("remote_ip_prefix", "remote_group_id", "remote_address_group_id")
-
-
-class _Bad:
-    """Stands for a value that is not allowed; where that should be a list, nothing is in it."""
-
-    def __iter__(self) -> Iterator[Any]:
-        return iter(())
-
-
-BAD: Final[Any] = _Bad()
+from dataplane.policy import limits
+from dataplane.policy.base import BAD, good
+from dataplane.policy.document import DEFAULT_GROUP, Document, Instance, LoadBalancer, SecurityGroup
+from dataplane.policy.fields import VirtualAddress, pair_prefix
+from dataplane.policy.mistakes import Conflict, Location, dotted, shown, unknown
+from dataplane.policy.rule import SecurityGroupRule
 
 #: How many unknown ids of one document get a "did you mean": each costs a comparison with every known one.
 _HINTS = 20
-
-
-def _good(items: Iterable[Any]) -> Iterator[tuple[int, Any]]:
-    """The items that are good, with their index."""
-    for index, item in enumerate(items):
-        if item is not BAD:
-            yield index, item
-
-
-# ---- one rule ----
-
-
-def rule_conflicts(rule: SecurityGroupRule) -> list[Conflict]:
-    """The fields of one rule against each other."""
-    found: list[Conflict] = []
-    protocol, ethertype, prefix = rule.protocol, rule.ethertype, rule.remote_ip_prefix
-    if rule.multiport is not None and protocol is not BAD and protocol not in PROTOCOLS_WITH_PORTS:
-        found.append(_needs_protocol(rule, "multiport", alternatives(PROTOCOLS_WITH_PORTS)))
-    if rule.icmp_type is not None or rule.icmp_code is not None:
-        found.extend(_icmp_conflicts(rule))
-    if protocol == "icmp" and ethertype == "IPv6":
-        found.append(Conflict(("protocol",), "protocol icmp belongs to IPv4: write icmpv6 in an IPv6 rule"))
-    elif protocol == "icmpv6" and ethertype == "IPv4":
-        found.append(Conflict(("protocol",), 'protocol icmpv6 belongs to IPv6: write icmp, or "ethertype: IPv6"'))
-    if prefix is not None and (":" in prefix) != (ethertype == "IPv6") and BAD not in (prefix, ethertype):
-        text = f"remote_ip_prefix {shown(prefix)} is IPv{family(prefix)} and the ethertype of the rule is {ethertype}"
-        found.append(Conflict(("remote_ip_prefix",), text))
-    remotes = (prefix is not None) + (rule.remote_group_id is not None) + (rule.remote_address_group_id is not None)
-    if remotes > 1:
-        given = [name for name in REMOTES if getattr(rule, name) is not None]
-        text = f"{' and '.join(given)} are given together: at most one of them is allowed"
-        found.append(Conflict((given[-1],), text, at_key=True))
-    return found
-
-
-def _needs_protocol(rule: SecurityGroupRule, name: str, protocols: str) -> Conflict:
-    found = "the rule has none" if rule.protocol is None else f"the rule has protocol {rule.protocol}"
-    return Conflict((name,), f"{name} is allowed with protocol {protocols} only: {found}", at_key=True)
-
-
-def _icmp_conflicts(rule: SecurityGroupRule) -> Iterator[Conflict]:
-    kind, code, protocol = rule.icmp_type, rule.icmp_code, rule.protocol
-    if code is not None and kind is None:
-        yield Conflict(("icmp_code",), "icmp_code is allowed with an icmp_type only", at_key=True)
-    if protocol not in ("icmp", "icmpv6"):
-        if protocol is not BAD:
-            for name, value in (("icmp_type", kind), ("icmp_code", code)):
-                if value is not None:
-                    yield _needs_protocol(rule, name, "icmp or icmpv6")
-        return
-    number = None
-    if kind is not None and kind is not BAD:
-        number = icmp.type_number(str(protocol), kind)
-        if number is None:
-            known = alternatives(icmp.type_names(str(protocol)))
-            yield Conflict(("icmp_type",), f"icmp_type {shown(kind)} is no type of {protocol}: {known}, or a number")
-    if isinstance(code, str) and number is not None:
-        names = icmp.code_names(str(protocol), number)
-        if code not in names:
-            allowed = f"{', '.join(names)} or a number" if names else "write its number"
-            yield Conflict(
-                ("icmp_code",), f"icmp_code {shown(code)} is no code of {protocol} type {number} by name: {allowed}"
-            )
-
-
-# ---- other parts by themselves ----
-
-
-def address_group_conflicts(group: AddressGroup) -> Iterator[Conflict]:
-    """The entries of an address group against its version."""
-    if group.ip_version is BAD:
-        return
-    for index, entry in _good(group.ip_set):
-        if family(entry) != group.ip_version:
-            place = ("ip_set", index)
-            yield Conflict(
-                place, f"{dotted(place)} {shown(entry)} is IPv{family(entry)} and ip_version is {group.ip_version}"
-            )
-
-
-def instance_conflicts(instance: Instance) -> Iterator[Conflict]:
-    """How a TAP is made needs the TAP's name."""
-    if instance.tap is not None and instance.interface is None:
-        yield Conflict(("tap",), "tap is allowed with an interface only: it says how that is made", at_key=True)
-
-
-def balancer_conflicts(balancer: LoadBalancer) -> Iterator[Conflict]:
-    """A load balancer must be recognisable."""
-    if not balancer.addresses and balancer.mac is None and balancer.interface is None:
-        yield Conflict((), "a load balancer needs an address, a mac or an interface: it is recognised by one of them")
 
 
 # ---- references ----
@@ -133,7 +27,7 @@ def balancer_conflicts(balancer: LoadBalancer) -> Iterator[Conflict]:
 class References:
     """The ids that a document defines, and what is wrong with references to them."""
 
-    def __init__(self, policy: Policy) -> None:
+    def __init__(self, policy: Document) -> None:
         self._region = policy.region
         self._groups = _by_id(policy.security_groups)
         self._address_groups = _by_id(policy.address_groups)
@@ -173,7 +67,7 @@ class References:
     def of_instance(self, instance: Instance) -> Iterator[Conflict]:
         """References of an instance to its security groups."""
         seen: set[str] = set()
-        for index, name in _good(instance.security_groups):
+        for index, name in good(instance.security_groups):
             place = ("security_groups", index)
             if name in seen:
                 yield Conflict(place, f"{dotted(place)} {shown(name)} is in the list already")
@@ -184,7 +78,7 @@ class References:
     def of_balancer(self, balancer: LoadBalancer) -> Iterator[Conflict]:
         """References of a load balancer to its backends."""
         seen: set[str] = set()
-        for index, name in _good(balancer.backends):
+        for index, name in good(balancer.backends):
             place = ("backends", index)
             if name in seen:
                 yield Conflict(place, f"{dotted(place)} {shown(name)} is in the list already")
@@ -194,7 +88,7 @@ class References:
 
     def vpcs(self, balancer: LoadBalancer) -> Iterable[str]:
         """The VPCs that a balancer's backends are in."""
-        backends = (self._instances.get(name) for _, name in _good(balancer.backends)) if self._instances else ()
+        backends = (self._instances.get(name) for _, name in good(balancer.backends)) if self._instances else ()
         return sorted({backend.vpc for backend in backends if backend is not None and backend.vpc is not BAD})
 
     def _is_made_default(self, name: str) -> bool:
@@ -216,13 +110,13 @@ def _by_id(items: Iterable[Any]) -> dict[str, Any] | None:
 # ---- the whole document ----
 
 
-def document_conflicts(policy: Policy) -> Iterator[Conflict]:
+def document_conflicts(policy: Document) -> Iterator[Conflict]:
     """Everything that must fit together across the document."""
     yield from _repeated_ids(policy)
     yield from fitting_conflicts(policy)
 
 
-def fitting_conflicts(policy: Policy) -> Iterator[Conflict]:
+def fitting_conflicts(policy: Document) -> Iterator[Conflict]:
     """References, quotas, and what may occur once, ids aside."""
     references = References(policy)
     for g, group in enumerate(policy.security_groups):
@@ -243,7 +137,7 @@ def _within(place: Location, conflicts: Iterable[Conflict]) -> Iterator[Conflict
         yield Conflict(place + conflict.location, conflict.message, conflict.at_key)
 
 
-def _repeated_ids(policy: Policy) -> Iterator[Conflict]:
+def _repeated_ids(policy: Document) -> Iterator[Conflict]:
     for section in ("security_groups", "address_groups", "instances", "load_balancers"):
         seen: dict[str, Location] = {}
         for index, item in enumerate(getattr(policy, section)):
@@ -266,7 +160,7 @@ def _repeated_id(place: Location, name: str, first: Location) -> Conflict:
     return Conflict((*place, "id"), f"id {shown(name)} is used twice: {dotted(first)} has it already")
 
 
-def _endpoint_conflicts(policy: Policy, references: References) -> Iterator[Conflict]:
+def _endpoint_conflicts(policy: Document, references: References) -> Iterator[Conflict]:
     """Addresses and MACs may occur once in a VPC, interfaces once at all; instances may share a virtual IP."""
     first: dict[_Holding, Location] = {}
     for holding, place in _holdings(policy, references):
@@ -277,7 +171,7 @@ def _endpoint_conflicts(policy: Policy, references: References) -> Iterator[Conf
         if not instance.allowed_address_pairs or instance.vpc is BAD:
             continue
         macs: dict[str, tuple[int, str]] = {}
-        for a, pair in _good(instance.allowed_address_pairs):
+        for a, pair in good(instance.allowed_address_pairs):
             place = ("instances", i, "allowed_address_pairs", a)
             wanted = [("addresses", instance.vpc, pair_prefix(pair))]
             if isinstance(pair, VirtualAddress):
@@ -302,12 +196,12 @@ def _second_mac(place: Location, pair: VirtualAddress, earlier: int, mac: str) -
 _Holding = tuple[str, str, str]
 
 
-def _holdings(policy: Policy, references: References) -> Iterator[tuple[_Holding, Location]]:
+def _holdings(policy: Document, references: References) -> Iterator[tuple[_Holding, Location]]:
     """Everything that instances, load balancers and uplinks have and that may occur once."""
     for i, instance in enumerate(policy.instances):
         vpc = instance.vpc
         if vpc is not BAD:
-            for a, address in _good(instance.addresses):
+            for a, address in good(instance.addresses):
                 yield ("addresses", vpc, address), ("instances", i, "addresses", a)
             if isinstance(instance.mac, str):
                 yield ("mac", vpc, instance.mac), ("instances", i, "mac")
@@ -315,7 +209,7 @@ def _holdings(policy: Policy, references: References) -> Iterator[tuple[_Holding
             yield ("interface", "", instance.interface), ("instances", i, "interface")
     for b, balancer in enumerate(policy.load_balancers):
         for vpc in references.vpcs(balancer):
-            for a, address in _good(balancer.addresses):
+            for a, address in good(balancer.addresses):
                 yield ("addresses", vpc, address), ("load_balancers", b, "addresses", a)
             if isinstance(balancer.mac, str):
                 yield ("mac", vpc, balancer.mac), ("load_balancers", b, "mac")
@@ -326,7 +220,7 @@ def _holdings(policy: Policy, references: References) -> Iterator[tuple[_Holding
             yield ("interface", "", uplink.interface), ("uplinks", u, "interface")
 
 
-def _taken(policy: Policy, holding: _Holding, place: Location, before: Location) -> Conflict:
+def _taken(policy: Document, holding: _Holding, place: Location, before: Location) -> Conflict:
     _, vpc, value = holding
     section, index = str(before[0]), before[1]
     owner_id = getattr(getattr(policy, section)[index], "id", BAD)

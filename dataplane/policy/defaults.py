@@ -3,17 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Container, Mapping
-from typing import TYPE_CHECKING
 
 from dataplane.policy.base import fields_of
-from dataplane.policy.consistency import DEFAULT_GROUP
+from dataplane.policy.document import DEFAULT_GROUP, Document, Instance, SecurityGroup
 from dataplane.policy.rule import GeneratedId, SecurityGroupRule
 
-if TYPE_CHECKING:
-    from dataplane.policy.model import Instance, Policy, SecurityGroup
 
-
-def completed(policy: Policy) -> dict[str, tuple[object, ...]]:
+def completed(policy: Document) -> dict[str, tuple[object, ...]]:
     """The fields of a policy that had to be filled in, with their new values; empty for one that is complete."""
     filled: dict[str, tuple[object, ...]] = {}
     groups = policy.security_groups
@@ -41,8 +37,6 @@ def free_id(wanted: str, taken: Container[str]) -> str:
 
 def default_group(taken: Container[str] = ()) -> SecurityGroup:
     """The group `default` (SPEC 3.4): ingress from itself, egress to any address, IPv4 and IPv6, priority 100."""
-    from dataplane.policy.model import SecurityGroup
-
     rules = (
         ("ingress", "IPv4", {"remote_group_id": DEFAULT_GROUP}),
         ("ingress", "IPv6", {"remote_group_id": DEFAULT_GROUP}),

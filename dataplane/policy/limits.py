@@ -4,13 +4,10 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator
-from typing import TYPE_CHECKING
 
+from dataplane.policy.document import Document, Instance, SecurityGroup
 from dataplane.policy.mistakes import Conflict, shown
-
-if TYPE_CHECKING:
-    from dataplane.policy.model import Instance, Policy, SecurityGroup
-    from dataplane.policy.rule import SecurityGroupRule
+from dataplane.policy.rule import SecurityGroupRule
 
 #: The most counted rules of one security group, direction and ethertype.
 QUOTA = 120
@@ -45,7 +42,7 @@ def quota_conflicts(group: SecurityGroup) -> Iterator[Conflict]:
             )
 
 
-def warnings(policy: Policy) -> tuple[str, ...]:
+def warnings(policy: Document) -> tuple[str, ...]:
     """What is allowed and better avoided, one sentence each."""
     return (
         *_crowded(policy),
@@ -54,7 +51,7 @@ def warnings(policy: Policy) -> tuple[str, ...]:
     )
 
 
-def _crowded(policy: Policy) -> Iterator[str]:
+def _crowded(policy: Document) -> Iterator[str]:
     for instance in policy.instances:
         if len(instance.security_groups) > GROUPS_PER_INSTANCE:
             yield (
@@ -69,7 +66,7 @@ def _crowded(policy: Policy) -> Iterator[str]:
             )
 
 
-def unused_groups(policy: Policy) -> Iterator[SecurityGroup]:
+def unused_groups(policy: Document) -> Iterator[SecurityGroup]:
     """Groups that no instance is in and that no rule of another group names."""
     used = set(policy.members_by_group)
     for group in policy.security_groups:
@@ -82,7 +79,7 @@ def unused_words(group: SecurityGroup) -> str:
     return f"security group {shown(group.id)} is not used: no instance is in it and no rule elsewhere names it"
 
 
-def without_rules(policy: Policy) -> Iterator[tuple[Instance, str]]:
+def without_rules(policy: Document) -> Iterator[tuple[Instance, str]]:
     """Addresses that nothing can come to or from: no rule of their instance's groups is of their family."""
     families = {
         group.id: {rule.ethertype for rule in group.security_group_rules if rule.enabled}
@@ -106,7 +103,7 @@ def _family(address: str) -> str:
     return "IPv6" if ":" in address else "IPv4"
 
 
-def _without_rules(policy: Policy) -> Iterator[str]:
+def _without_rules(policy: Document) -> Iterator[str]:
     """One warning for all addresses of an instance and a family."""
     warned = set[tuple[str, str]]()
     for instance, address in without_rules(policy):

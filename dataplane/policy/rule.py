@@ -3,19 +3,21 @@
 Rules are many: one is a dataclass with slots, which pydantic checks as it does a model, in a tenth of a model's memory.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 from pydantic import ConfigDict, Field, GetCoreSchemaHandler
 from pydantic.dataclasses import dataclass
 from pydantic_core import CoreSchema, SchemaSerializer, SchemaValidator
 
-from dataplane.policy import consistency, fields
-from dataplane.policy.base import fields_of, refuse_any, without_default
-from dataplane.policy.mistakes import Conflict
+from dataplane.policy import fields, icmp
+from dataplane.policy.base import BAD, fields_of, refuse_any, without_default
+from dataplane.policy.mistakes import Conflict, alternatives, shown
 from dataplane.policy.selectors import Selector, selectors
 
 PackedPrefix = tuple[bytes, int]
+
+REMOTES = ("remote_ip_prefix", "remote_group_id", "remote_address_group_id")
 
 
 class GeneratedId(str):
@@ -79,7 +81,7 @@ class SecurityGroupRule:
         return schema
 
     def __post_init__(self) -> None:
-        if conflicts := consistency.rule_conflicts(self):
+        if conflicts := _conflicts(self):
             refuse_any(type(self), conflicts)
 
     @classmethod
@@ -109,8 +111,8 @@ class SecurityGroupRule:
         return values
 
     def conflicts(self) -> Iterable[Conflict]:
-        """What in here does not go together; also asked of a rule with mistakes, where these are `consistency.BAD`."""
-        return consistency.rule_conflicts(self)
+        """What in here does not go together; also asked of a rule with mistakes, where these are `BAD`."""
+        return _conflicts(self)
 
     @property
     def has_generated_id(self) -> bool:
@@ -146,3 +148,57 @@ class SecurityGroupRule:
     def remote_prefix(self) -> PackedPrefix | None:
         """`remote_ip_prefix` as (4 or 16 bytes in network order, bits)."""
         return None if self.remote_ip_prefix is None else fields.packed_prefix(self.remote_ip_prefix)
+
+
+def _conflicts(rule: SecurityGroupRule) -> list[Conflict]:
+    """The fields of one rule against each other."""
+    found: list[Conflict] = []
+    protocol, ethertype, prefix = rule.protocol, rule.ethertype, rule.remote_ip_prefix
+    if rule.multiport is not None and protocol is not BAD and protocol not in fields.PROTOCOLS_WITH_PORTS:
+        found.append(_needs_protocol(rule, "multiport", alternatives(fields.PROTOCOLS_WITH_PORTS)))
+    if rule.icmp_type is not None or rule.icmp_code is not None:
+        found.extend(_icmp_conflicts(rule))
+    if protocol == "icmp" and ethertype == "IPv6":
+        found.append(Conflict(("protocol",), "protocol icmp belongs to IPv4: write icmpv6 in an IPv6 rule"))
+    elif protocol == "icmpv6" and ethertype == "IPv4":
+        found.append(Conflict(("protocol",), 'protocol icmpv6 belongs to IPv6: write icmp, or "ethertype: IPv6"'))
+    if prefix is not None and (":" in prefix) != (ethertype == "IPv6") and BAD not in (prefix, ethertype):
+        version = fields.family(prefix)
+        text = f"remote_ip_prefix {shown(prefix)} is IPv{version} and the ethertype of the rule is {ethertype}"
+        found.append(Conflict(("remote_ip_prefix",), text))
+    remotes = (prefix is not None) + (rule.remote_group_id is not None) + (rule.remote_address_group_id is not None)
+    if remotes > 1:
+        given = [name for name in REMOTES if getattr(rule, name) is not None]
+        text = f"{' and '.join(given)} are given together: at most one of them is allowed"
+        found.append(Conflict((given[-1],), text, at_key=True))
+    return found
+
+
+def _needs_protocol(rule: SecurityGroupRule, name: str, protocols: str) -> Conflict:
+    found = "the rule has none" if rule.protocol is None else f"the rule has protocol {rule.protocol}"
+    return Conflict((name,), f"{name} is allowed with protocol {protocols} only: {found}", at_key=True)
+
+
+def _icmp_conflicts(rule: SecurityGroupRule) -> Iterator[Conflict]:
+    kind, code, protocol = rule.icmp_type, rule.icmp_code, rule.protocol
+    if code is not None and kind is None:
+        yield Conflict(("icmp_code",), "icmp_code is allowed with an icmp_type only", at_key=True)
+    if protocol not in ("icmp", "icmpv6"):
+        if protocol is not BAD:
+            for name, value in (("icmp_type", kind), ("icmp_code", code)):
+                if value is not None:
+                    yield _needs_protocol(rule, name, "icmp or icmpv6")
+        return
+    number = None
+    if kind is not None and kind is not BAD:
+        number = icmp.type_number(str(protocol), kind)
+        if number is None:
+            known = alternatives(icmp.type_names(str(protocol)))
+            yield Conflict(("icmp_type",), f"icmp_type {shown(kind)} is no type of {protocol}: {known}, or a number")
+    if isinstance(code, str) and number is not None:
+        names = icmp.code_names(str(protocol), number)
+        if code not in names:
+            allowed = f"{', '.join(names)} or a number" if names else "write its number"
+            yield Conflict(
+                ("icmp_code",), f"icmp_code {shown(code)} is no code of {protocol} type {number} by name: {allowed}"
+            )

@@ -3,7 +3,8 @@
 from typing import Any, TypeVar
 
 from dataplane.policy.defaults import with_kept_ids
-from dataplane.policy.model import AddressGroup, Instance, Policy, SecurityGroup
+from dataplane.policy.document import AddressGroup, Instance, SecurityGroup
+from dataplane.policy.model import Policy
 from dataplane.policy.rule import SecurityGroupRule
 
 #: Lookups of a policy, and the section that each is worked out from.

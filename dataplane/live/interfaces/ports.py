@@ -30,7 +30,7 @@ from dataplane.live.interfaces.settings import Silence
 
 if TYPE_CHECKING:
     from dataplane.policy import Policy
-    from dataplane.policy.model import Instance, LoadBalancer
+    from dataplane.policy.document import Instance, LoadBalancer
 
 __all__ = ["Changes", "Port", "PortError", "Ports"]
 

@@ -11,7 +11,7 @@ from dataplane.live.interfaces.links import PortError
 
 if TYPE_CHECKING:
     from dataplane.policy import Policy
-    from dataplane.policy.model import Instance, LoadBalancer, Tap
+    from dataplane.policy.document import Instance, LoadBalancer, Tap
 
 #: Numbers of users: those of more bits are nobody's, and the highest stands for nobody.
 _USERS = (1 << 32) - 1

@@ -6,8 +6,9 @@ from pydantic import Field
 
 from dataplane.policy import fields
 from dataplane.policy.changes.kind import ADDRESS_GROUPS, Create, Delete, Use, updating
+from dataplane.policy.document import AddressGroup
 from dataplane.policy.mistakes import Conflict
-from dataplane.policy.model import AddressGroup, Policy
+from dataplane.policy.model import Policy
 
 
 class CreateAddressGroup(AddressGroup, Create):

@@ -20,8 +20,9 @@ from dataplane.policy.changes.kind import (
 )
 from dataplane.policy.changes.rules import rule_id_conflicts
 from dataplane.policy.defaults import free_id, with_generated_id, with_kept_ids
+from dataplane.policy.document import SecurityGroup
 from dataplane.policy.mistakes import Conflict, shown
-from dataplane.policy.model import Policy, SecurityGroup
+from dataplane.policy.model import Policy
 from dataplane.policy.structural_sharing import following, with_shared_rules
 
 

@@ -6,7 +6,8 @@ from pydantic import Field
 
 from dataplane.policy import fields
 from dataplane.policy.changes.kind import INSTANCES, Create, Delete, Use, updating
-from dataplane.policy.model import Instance, Policy
+from dataplane.policy.document import Instance
+from dataplane.policy.model import Policy
 
 
 class CreateInstance(Instance, Create):

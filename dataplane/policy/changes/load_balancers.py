@@ -4,7 +4,7 @@ from pydantic import Field
 
 from dataplane.policy import fields
 from dataplane.policy.changes.kind import BALANCERS, Create, Delete, updating
-from dataplane.policy.model import LoadBalancer
+from dataplane.policy.document import LoadBalancer
 
 
 class CreateLoadBalancer(LoadBalancer, Create):

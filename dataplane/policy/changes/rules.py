@@ -5,13 +5,15 @@ from typing import Annotated
 
 from pydantic import Field
 
-from dataplane.policy import consistency, fields, limits
+from dataplane.policy import fields, limits
+from dataplane.policy.base import BAD
 from dataplane.policy.changes.kind import GROUPS, Change, Reference, Update, replaced, updating
-from dataplane.policy.consistency import BAD, REMOTES, References
+from dataplane.policy.consistency import References
 from dataplane.policy.defaults import free_id, with_generated_id
+from dataplane.policy.document import SecurityGroup
 from dataplane.policy.mistakes import Conflict, shown
-from dataplane.policy.model import Policy, SecurityGroup
-from dataplane.policy.rule import SecurityGroupRule
+from dataplane.policy.model import Policy
+from dataplane.policy.rule import REMOTES, SecurityGroupRule
 from dataplane.policy.services import BOTH, ServiceName, service, service_rules
 from dataplane.policy.structural_sharing import following
 
@@ -152,7 +154,7 @@ class UpdateRule(updating(SecurityGroupRule, Update)):  # type: ignore[misc]
         updated = rule.model_copy(update=self.named)
         if updated == rule:
             return
-        found = [*consistency.rule_conflicts(updated), *References(policy).of_rule(updated, group)]
+        found = [*updated.conflicts(), *References(policy).of_rule(updated, group)]
         yield from found or _quota_conflicts(group, _in_place(group, rule, updated))
 
     def made(self, policy: Policy) -> Policy:

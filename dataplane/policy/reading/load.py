@@ -11,48 +11,42 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, TypeVar, get_args
+from typing import Annotated, Any, TypeVar, get_args
 
 from pydantic import ConfigDict, TypeAdapter, ValidationError
 from pydantic.fields import FieldInfo
 
-from dataplane.policy.base import CONFLICT, fields_of
-from dataplane.policy.consistency import BAD
+from dataplane.policy.base import BAD, CONFLICT, Model, fields_of
 from dataplane.policy.mistakes import Conflict, Location, Mistake, PolicyError
 from dataplane.policy.reading import findings
 from dataplane.policy.reading.file_kinds import configuration_told, foreign_told
 from dataplane.policy.reading.source import Source, read, read_file
+from dataplane.policy.rule import SecurityGroupRule
 
-if TYPE_CHECKING:
-    from dataplane.policy.base import Model
-    from dataplane.policy.model import Policy
-    from dataplane.policy.rule import SecurityGroupRule
-
-    Part = Model | SecurityGroupRule
+Part = Model | SecurityGroupRule
 
 __all__ = ["PolicyError", "diagnose", "load", "load_document", "parse", "parse_document", "salvaged", "validated"]
 
-P = TypeVar("P", bound="Policy")
-M = TypeVar("M", bound="Model")
-S = TypeVar("S", bound="Part")
+M = TypeVar("M", bound=Model)
+S = TypeVar("S", bound=Part)
 
 
-def load(model: type[P], path: str | Path) -> P:
+def load(model: type[M], path: str | Path) -> M:
     """`Policy.load`."""
     return parse(model, *read_file(path))
 
 
-def parse(model: type[P], data: str | bytes, name: str) -> P:
+def parse(model: type[M], data: str | bytes, name: str) -> M:
     """`Policy.parse`."""
     return parse_document(model, data, name)[0]
 
 
-def load_document(model: type[P], path: str | Path) -> tuple[P, Source]:
+def load_document(model: type[M], path: str | Path) -> tuple[M, Source]:
     """As `load`, with the document, which knows the place of everything in it."""
     return parse_document(model, *read_file(path))
 
 
-def parse_document(model: type[P], data: str | bytes, name: str) -> tuple[P, Source]:
+def parse_document(model: type[M], data: str | bytes, name: str) -> tuple[M, Source]:
     """As `parse`, with the document."""
     with _no_collection():
         if told := configuration_told(data, name):

@@ -9,7 +9,7 @@ import pytest
 from dataplane.policy import Policy, PolicyError
 from dataplane.policy.base import fields_of
 from dataplane.policy.changes import KINDS
-from dataplane.policy.model import AddressGroup, Instance, LoadBalancer, SecurityGroup
+from dataplane.policy.document import AddressGroup, Instance, LoadBalancer, SecurityGroup
 from dataplane.policy.reading import foreign_names
 from dataplane.policy.rule import SecurityGroupRule
 
@@ -67,9 +67,9 @@ def test_the_own_group_of_a_rule_is_never_its_remote(key: str) -> None:
 
 def test_every_hint_leads_to_a_field_that_exists() -> None:
     """Of a model, a change, or an address pair."""
-    from dataplane.policy import model
+    from dataplane.policy import document
 
-    parts = [part for part in vars(model).values() if isinstance(part, type) and hasattr(part, "__pydantic_fields__")]
+    parts = [part for part in vars(document).values() if isinstance(part, type) and hasattr(part, "__pydantic_fields__")]
     known = {name for part in [*parts, SecurityGroupRule] for name in fields_of(part)}
     known |= {*KINDS, "security_group", "instance", "ip"}
     assert {field for field, _, _ in foreign_names.HINTS} <= known

@@ -10,8 +10,8 @@ import pytest
 
 from dataplane.insight.exposure import open_logins
 from dataplane.policy import Policy
+from dataplane.policy.document import Instance, SecurityGroup
 from dataplane.policy.limits import QUOTA, counts, used_quota, warnings
-from dataplane.policy.model import Instance, SecurityGroup
 from dataplane.policy.rule import SecurityGroupRule
 
 from .conftest import Finds

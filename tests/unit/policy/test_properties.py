@@ -17,7 +17,7 @@ from pydantic import ValidationError
 from dataplane.conntrack import disconnection
 from dataplane.policy import ChangeError, Mistake, Policy, PolicyError, write
 from dataplane.policy.changes import apply, parse_change
-from dataplane.policy.model import AddressGroup
+from dataplane.policy.document import AddressGroup
 from dataplane.policy.rule import SecurityGroupRule
 
 GROUPS = ["g0", "g1", "g2"]

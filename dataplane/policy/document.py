@@ -1,0 +1,315 @@
+"""The policy document (SPEC 2) as immutable values: its parts, and the whole as it is written.
+
+Lookups and the forms that the rule tables are made from are worked out once, when they are first asked for. A Policy
+(model.py) is a document that has been checked and completed.
+"""
+
+from collections.abc import Iterable, Iterator, Mapping
+from functools import cached_property
+from typing import Annotated, Literal
+
+from pydantic import BeforeValidator, Field
+
+from dataplane.policy import fields
+from dataplane.policy.base import BAD, CheckedModel, Model, good, without_default
+from dataplane.policy.mistakes import Conflict, dotted, shown
+from dataplane.policy.rule import PackedPrefix, SecurityGroupRule
+
+#: The id of the security group that is made on the fly (SPEC 3.4).
+DEFAULT_GROUP = "default"
+
+_Empty = BeforeValidator(fields.empty_as_tuple)
+
+
+# ---- groups ----
+
+
+class SecurityGroup(Model):
+    """A security group with its rules."""
+
+    id: fields.Id = Field(description="Unique; what rules and instances refer to.")
+    name: fields.Text | None = Field(default=None, description="Text for people.")
+    description: fields.Text | None = Field(default=None, description="Text for people.")
+    region: fields.Id | None = Field(default=None, description="The group's region; absent: that of the document.")
+    security_group_rules: Annotated[tuple[SecurityGroupRule, ...], fields.AsTuple, _Empty] = Field(
+        default=(), description="The rules; traffic that none of them matches is denied."
+    )
+
+    @cached_property
+    def remote_groups(self) -> tuple[str, ...]:
+        """Ids of the security groups that rules here name as their remote, each once, in order."""
+        return tuple(dict.fromkeys(r.remote_group_id for r in self.security_group_rules if r.remote_group_id))
+
+    @cached_property
+    def remote_address_groups(self) -> tuple[str, ...]:
+        """Ids of the address groups that rules here name as their remote, each once, in order."""
+        named = (r.remote_address_group_id for r in self.security_group_rules if r.remote_address_group_id)
+        return tuple(dict.fromkeys(named))
+
+
+class AddressGroup(CheckedModel):
+    """A set of addresses of one IP version that rules name as their remote."""
+
+    id: fields.Id = Field(description="Unique; what rules refer to.")
+    name: fields.Text | None = Field(default=None, description="Text for people.")
+    description: fields.Text | None = Field(default=None, description="Text for people.")
+    ip_version: Literal[4, 6] = Field(description="4 or 6: the version of all entries.")
+    ip_set: Annotated[tuple[fields.SetEntry, ...], fields.AsTuple] = Field(
+        description="Addresses, CIDR blocks, and ranges written first-last."
+    )
+
+    def conflicts(self) -> Iterator[Conflict]:
+        """The entries of an address group against its version."""
+        if self.ip_version is BAD:
+            return
+        for index, entry in good(self.ip_set):
+            if fields.family(entry) != self.ip_version:
+                place = ("ip_set", index)
+                yield Conflict(
+                    place,
+                    f"{dotted(place)} {shown(entry)} is IPv{fields.family(entry)} and ip_version is {self.ip_version}",
+                )
+
+    @cached_property
+    def prefixes(self) -> tuple[PackedPrefix, ...]:
+        """The set as prefixes (packed address, bits); a range becomes the fewest that cover it."""
+        packed: list[PackedPrefix] = []
+        for entry in self.ip_set:
+            if "-" in entry:
+                packed.extend(_summarised(entry))
+            else:
+                packed.append(fields.packed_prefix(entry))
+        return tuple(packed)
+
+
+def _summarised(entry: str) -> Iterable[PackedPrefix]:
+    from ipaddress import ip_address, summarize_address_range
+
+    first, last = map(ip_address, fields.packed_range(entry))
+    for network in summarize_address_range(first, last):
+        yield network.network_address.packed, network.prefixlen
+
+
+# ---- endpoints ----
+
+
+class Tap(Model):
+    """How a TAP is made for an instance whose `interface` does not exist; one that exists is taken as it is."""
+
+    persistent: bool = Field(default=False, description="true: the TAP stays when dataplane ends.")
+    mtu: fields.Mtu = Field(default=1500, description="The largest packet, in bytes.")
+    namespace: fields.Namespace | None = Field(
+        default=None, description="The network namespace that the TAP is in, by name; absent: that of dataplane."
+    )
+    owner: fields.Id | None = Field(default=None, description="The user, besides root, who may attach to the TAP.")
+
+
+class Instance(CheckedModel):
+    """A protected endpoint with one interface."""
+
+    id: fields.Id = Field(description="Unique.")
+    name: fields.Text | None = Field(default=None, description="Text for people.")
+    description: fields.Text | None = Field(default=None, description="Text for people.")
+    vpc: fields.Id = Field(
+        default="default", description="Addresses and MACs are unique within it. Peered VPCs appear together."
+    )
+    addresses: Annotated[tuple[fields.Address, ...], fields.AsTuple, Field(min_length=1)] = Field(
+        description="The instance's own IPv4 and IPv6 addresses."
+    )
+    mac: fields.Mac | None = Field(default=None, description="The MAC of its interface; not needed in replay.")
+    allowed_address_pairs: Annotated[tuple[fields.AddressPair, ...], fields.AsTuple, _Empty] = Field(
+        default=(),
+        description="Virtual IPs, as addresses or prefixes, that this instance may hold; {ip, mac} for one with a"
+        " virtual MAC.",
+    )
+    security_groups: Annotated[tuple[fields.Id, ...], fields.AsTuple, Field(min_length=1)] = Field(
+        default=(),
+        description="Ids of its security groups, tried in this order; absent: the group `default`.",
+        json_schema_extra=without_default,
+    )
+    interface: fields.Interface | None = Field(
+        default=None, description="Live mode: the interface behind this instance."
+    )
+    port_security_enabled: bool = Field(
+        default=True,
+        description="Live mode: true (the default): what the instance sends must come from its own MAC and addresses,"
+        " virtual IPs among them; false: from any.",
+    )
+    dhcp_server: bool = Field(
+        default=False,
+        description="true: the instance may answer DHCP and DHCPv6, where its rules allow; false (the default): such"
+        " answers from it are invalid.",
+    )
+    tap: Tap | None = Field(default=None, description="Live mode: how the `interface` is made where there is none.")
+
+    def conflicts(self) -> Iterator[Conflict]:
+        """How a TAP is made needs the TAP's name."""
+        if self.tap is not None and self.interface is None:
+            yield Conflict(("tap",), "tap is allowed with an interface only: it says how that is made", at_key=True)
+
+    @cached_property
+    def packed_addresses(self) -> tuple[bytes, ...]:
+        """`addresses` as 4 or 16 bytes in network order."""
+        return tuple(map(fields.packed_address, self.addresses))
+
+    @cached_property
+    def packed_address_pairs(self) -> tuple[PackedPrefix, ...]:
+        """`allowed_address_pairs` as (packed address, bits)."""
+        return tuple(fields.packed_prefix(fields.pair_prefix(pair)) for pair in self.allowed_address_pairs)
+
+
+class LoadBalancer(CheckedModel):
+    """A load balancer, known by its address, MAC or interface."""
+
+    id: fields.Id = Field(description="Unique.")
+    name: fields.Text | None = Field(default=None, description="Text for people.")
+    description: fields.Text | None = Field(default=None, description="Text for people.")
+    addresses: Annotated[tuple[fields.Address, ...], fields.AsTuple, _Empty] = Field(
+        default=(), description="The balancer's IPv4 and IPv6 addresses."
+    )
+    mac: fields.Mac | None = Field(default=None, description="The MAC of its interface.")
+    interface: fields.Interface | None = Field(default=None, description="Live mode: the interface that leads to it.")
+    backends: Annotated[tuple[fields.Id, ...], fields.AsTuple, _Empty] = Field(
+        default=(), description="Ids of the instances that it forwards to."
+    )
+    transfer_client_ip: bool = Field(
+        default=False, description="true: packets between the balancer and its backends pass without rules and state."
+    )
+
+    def conflicts(self) -> Iterator[Conflict]:
+        """A load balancer must be recognisable."""
+        if not self.addresses and self.mac is None and self.interface is None:
+            yield Conflict(
+                (), "a load balancer needs an address, a mac or an interface: it is recognised by one of them"
+            )
+
+
+class Uplink(Model):
+    """An interface that leads to the world outside."""
+
+    interface: fields.Interface = Field(description="Its name; it must exist.")
+
+
+# ---- connection tracking ----
+
+
+class Timeouts(Model):
+    """How long a connection lives after its last packet, in seconds, by the state that packet left it in (SPEC 4.2)."""
+
+    tcp_established: fields.Seconds = Field(default=600.0, description="TCP, established.")
+    tcp_fin_wait: fields.Seconds = Field(default=30.0, description="TCP, after a FIN.")
+    tcp_close_wait: fields.Seconds = Field(
+        default=30.0, description="TCP, half-closed: one FIN, and it is acknowledged."
+    )
+    tcp_half_open: fields.Seconds = Field(default=30.0, description="TCP, handshake not complete.")
+    tcp_close: fields.Seconds = Field(default=10.0, description="TCP, after a RST or a full close.")
+    icmp: fields.Seconds = Field(default=30.0, description="ICMP and ICMPv6.")
+    other_bidirectional: fields.Seconds = Field(default=180.0, description="Other protocols, packets seen both ways.")
+    other_unidirectional: fields.Seconds = Field(default=30.0, description="Other protocols, packets seen one way.")
+
+
+class Conntrack(Model):
+    """Settings of the connection table."""
+
+    tcp_loose: bool = Field(default=False, description="true: a TCP packet that is no SYN may open a connection.")
+    tcp_be_liberal: bool = Field(default=False, description="true: no sequence-window check.")
+    verify_checksums: bool | None = Field(
+        default=None,
+        description="true: a wrong checksum makes a packet malformed; absent: true for live traffic, false in replay.",
+    )
+    max_entries: Annotated[int, Field(ge=1, le=2**31 - 1)] = Field(
+        default=1048576, description="The most connections that the table holds."
+    )
+    on_change: Literal["hold", "reevaluate"] = Field(
+        default="hold",
+        description="What becomes of a connection that a change disconnects: its packets are denied until its timeout"
+        " has passed (hold), or the rules of then judge its initiator's next packet (reevaluate).",
+    )
+    timeouts: Annotated[Timeouts, BeforeValidator(fields.empty_as_mapping)] = Field(
+        default_factory=Timeouts, description="Seconds that a connection lives after its last packet."
+    )
+
+
+# ---- the whole ----
+
+
+class Document(CheckedModel):
+    """A whole policy: who is protected, and by which rules."""
+
+    region: fields.Id = Field(default="default", description="The region of all groups that name none.")
+    security_groups: Annotated[tuple[SecurityGroup, ...], fields.AsTuple, _Empty] = Field(
+        default=(), description="The security groups with their rules."
+    )
+    address_groups: Annotated[tuple[AddressGroup, ...], fields.AsTuple, _Empty] = Field(
+        default=(), description="Sets of addresses that rules name as their remote."
+    )
+    instances: Annotated[tuple[Instance, ...], fields.AsTuple, _Empty] = Field(
+        default=(), description="The protected endpoints."
+    )
+    load_balancers: Annotated[tuple[LoadBalancer, ...], fields.AsTuple, _Empty] = Field(
+        default=(), description="Load balancers in front of instances."
+    )
+    uplinks: Annotated[tuple[Uplink, ...], fields.AsTuple, _Empty] = Field(
+        default=(), description="Live mode: interfaces that lead to the world outside."
+    )
+    conntrack: Annotated[Conntrack, BeforeValidator(fields.empty_as_mapping)] = Field(
+        default_factory=Conntrack, description="How connections are tracked."
+    )
+
+    @cached_property
+    def groups_by_id(self) -> Mapping[str, SecurityGroup]:
+        """Security groups by id."""
+        return {group.id: group for group in self.security_groups}
+
+    @cached_property
+    def rules_by_id(self) -> Mapping[str, tuple[SecurityGroup, SecurityGroupRule]]:
+        """Every rule by id, with its group before it."""
+        return {rule.id: (group, rule) for group in self.security_groups for rule in group.security_group_rules}
+
+    @cached_property
+    def address_groups_by_id(self) -> Mapping[str, AddressGroup]:
+        """Address groups by id."""
+        return {group.id: group for group in self.address_groups}
+
+    @cached_property
+    def instances_by_id(self) -> Mapping[str, Instance]:
+        """Instances by id."""
+        return {instance.id: instance for instance in self.instances}
+
+    @cached_property
+    def load_balancers_by_id(self) -> Mapping[str, LoadBalancer]:
+        """Load balancers by id."""
+        return {balancer.id: balancer for balancer in self.load_balancers}
+
+    @cached_property
+    def members_by_group(self) -> Mapping[str, tuple[Instance, ...]]:
+        """The instances now in each security group, in the order of the document; groups without any are left out."""
+        members: dict[str, list[Instance]] = {}
+        for instance in self.instances:
+            for group in instance.security_groups:
+                members.setdefault(group, []).append(instance)
+        return {group: tuple(found) for group, found in members.items()}
+
+    def group(self, group_id: str) -> SecurityGroup:
+        """The security group with this id. Raises KeyError."""
+        return self.groups_by_id[group_id]
+
+    def address_group(self, group_id: str) -> AddressGroup:
+        """The address group with this id. Raises KeyError."""
+        return self.address_groups_by_id[group_id]
+
+    def rule(self, rule_id: str) -> SecurityGroupRule:
+        """The rule with this id. Raises KeyError."""
+        return self.rules_by_id[rule_id][1]
+
+    def instance(self, instance_id: str) -> Instance:
+        """The instance with this id. Raises KeyError."""
+        return self.instances_by_id[instance_id]
+
+    def members(self, group_id: str) -> tuple[Instance, ...]:
+        """The instances now in a security group, in the order of the document; the same object while none changes."""
+        return self.members_by_group.get(group_id, ())
+
+    def region_of(self, group: SecurityGroup) -> str:
+        """The region that a group is of (SPEC 2)."""
+        return group.region or self.region
