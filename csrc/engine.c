@@ -88,6 +88,21 @@ static bool is_denied(void *owner, const struct dp_entry *entry)
     return dp_policy_denies(e->policy, &e->conntrack.table, entry);
 }
 
+/* A fragment that waited has its answer. */
+static void answered(void *owner, uint64_t number, const struct dp_packet *packet, const struct dp_record *record)
+{
+    struct dp_engine *engine = owner;
+    uint32_t at;
+
+    if (number & DP_FRAGMENT_OF_COPY) {
+        dp_engine_count_checks(engine, packet, record);
+        return;
+    }
+    at = (engine->first_resolved + engine->n_resolved++) % DP_RESOLVED_MAX;
+    engine->resolved[at] = (struct dp_resolution){number, *record};
+    dp_engine_count(engine, packet, record);
+}
+
 int dp_engine_new(const struct dp_conntrack_config *config, const uint64_t *seed, struct dp_engine **engine)
 {
     struct dp_engine *e = calloc(1, sizeof *e);
@@ -106,7 +121,7 @@ int dp_engine_new(const struct dp_conntrack_config *config, const uint64_t *seed
     e->policy = calloc(1, sizeof *e->policy);
     e->denied = dp_denied_new();
     e->owners = dp_owners_new();
-    e->fragments = dp_fragments_new(dp_engine_answered, e, &e->conntrack.table.secret);
+    e->fragments = dp_fragments_new(answered, e, &e->conntrack.table.secret);
     e->resolved = dp_reserve(DP_RESOLVED_MAX * sizeof *e->resolved);
     if (!e->policy || !e->denied || !e->owners || !e->fragments || !e->resolved) {
         dp_engine_free(e);

@@ -84,18 +84,43 @@ uint32_t dp_policy_ask(const struct dp_policy *policy, const struct dp_flow_tabl
 /* Whether a policy's arrivals would have the entry disconnected. */
 bool dp_policy_denies(const struct dp_policy *policy, const struct dp_flow_table *flows, const struct dp_entry *entry);
 
-/* pipeline.c: as dp_engine_process, with places[i] for frames[i]; frames that are no IP are denied, and before all else
- * those whose sender may not come by their port (spoof.h). */
-int dp_engine_process_at(struct dp_engine *engine, const struct dp_frame *frames, const struct dp_place *places,
-                         uint32_t n, struct dp_record *records, struct dp_flow *flows);
+/* What a check, and all of a packet, was answered, in the counters. */
+static inline void dp_engine_count_check(struct dp_engine *engine, const struct dp_packet *packet,
+                                         const struct dp_check *check, uint32_t length)
+{
+    struct dp_counters *c = &engine->counters;
+    struct dp_counter *answer = &engine->answers[check->verdict][check->reason][check->state];
 
-/*
- * pipeline.c: judges a copy of the last frame, or of one that waited, at one more place. It is no packet of its own: it
- * has no number and no verdict, only its checks are counted.
- */
-void dp_engine_judge_copy(struct dp_engine *engine, const struct dp_frame *frame, const struct dp_place *place);
+    answer->packets++;
+    answer->bytes += length;
+    if (check->cause) {
+        c->cause[check->cause].packets++;
+        c->cause[check->cause].bytes += length;
+    }
+    if (check->rule < engine->n_rule_counters && check->rule) {
+        struct dp_rule_counter *rule = &engine->rule_counters[check->rule];
 
-/* pipeline.c: a fragment that waited has its answer; `owner` is the engine. */
-void dp_engine_answered(void *owner, uint64_t number, const struct dp_packet *packet, const struct dp_record *record);
+        rule->hits += check->reason == DP_REASON_RULE;
+        rule->traffic.packets++;
+        rule->traffic.bytes += length;
+    }
+    if (check->verdict == DP_DENY)
+        c->consequences[check->cause] += dp_denied_count(engine->denied, packet, check, length);
+}
+
+static inline void dp_engine_count_checks(struct dp_engine *engine, const struct dp_packet *packet,
+                                          const struct dp_record *record)
+{
+    for (uint32_t i = 0; i < record->checks; i++)
+        dp_engine_count_check(engine, packet, &record->check[i], record->length);
+}
+
+static inline void dp_engine_count(struct dp_engine *engine, const struct dp_packet *packet,
+                                   const struct dp_record *record)
+{
+    dp_engine_count_checks(engine, packet, record);
+    engine->counters.verdict[record->verdict].packets++;
+    engine->counters.verdict[record->verdict].bytes += record->length;
+}
 
 #endif

@@ -22,6 +22,8 @@
  * the entries are fetched, then each packet is judged in order. The judging looks everything up anew, so packets of one
  * burst may make, change and remove each other's entries; the fetching is only a hint.
  */
+#include "pipeline.h"
+
 #include "checksum.h"
 #include "control_traffic.h"
 #include "judge.h"
@@ -179,56 +181,6 @@ static void judge(struct dp_engine *engine, const struct dp_job *job, uint32_t d
     }
 }
 
-static void count_check(struct dp_engine *engine, const struct dp_packet *packet, const struct dp_check *check,
-                        uint32_t length)
-{
-    struct dp_counters *c = &engine->counters;
-    struct dp_counter *answer = &engine->answers[check->verdict][check->reason][check->state];
-
-    answer->packets++;
-    answer->bytes += length;
-    if (check->cause) {
-        c->cause[check->cause].packets++;
-        c->cause[check->cause].bytes += length;
-    }
-    if (check->rule < engine->n_rule_counters && check->rule) {
-        struct dp_rule_counter *rule = &engine->rule_counters[check->rule];
-
-        rule->hits += check->reason == DP_REASON_RULE;
-        rule->traffic.packets++;
-        rule->traffic.bytes += length;
-    }
-    if (check->verdict == DP_DENY)
-        c->consequences[check->cause] += dp_denied_count(engine->denied, packet, check, length);
-}
-
-static void count_checks(struct dp_engine *engine, const struct dp_packet *packet, const struct dp_record *record)
-{
-    for (uint32_t i = 0; i < record->checks; i++)
-        count_check(engine, packet, &record->check[i], record->length);
-}
-
-static void count(struct dp_engine *engine, const struct dp_packet *packet, const struct dp_record *record)
-{
-    count_checks(engine, packet, record);
-    engine->counters.verdict[record->verdict].packets++;
-    engine->counters.verdict[record->verdict].bytes += record->length;
-}
-
-void dp_engine_answered(void *owner, uint64_t number, const struct dp_packet *packet, const struct dp_record *record)
-{
-    struct dp_engine *engine = owner;
-    uint32_t at;
-
-    if (number & DP_FRAGMENT_OF_COPY) {
-        count_checks(engine, packet, record);
-        return;
-    }
-    at = (engine->first_resolved + engine->n_resolved++) % DP_RESOLVED_MAX;
-    engine->resolved[at] = (struct dp_resolution){number, *record};
-    count(engine, packet, record);
-}
-
 /* All checks of a packet. */
 static void judge_whole(struct dp_engine *engine, const struct dp_job *job, struct dp_record *record)
 {
@@ -373,7 +325,7 @@ static inline int process(struct dp_engine *engine, const struct dp_frame *frame
         for (uint32_t k = 0; k < burst; k++) {
             judge_packet(engine, &frames[i + k], &jobs[k], engine->frames, &records[i + k]);
             if (records[i + k].verdict != DP_WAITING)
-                count(engine, &jobs[k].packet, &records[i + k]);
+                dp_engine_count(engine, &jobs[k].packet, &records[i + k]);
             engine->frames++;
         }
         dp_fragments_expire(engine->fragments, engine->conntrack.now);
@@ -408,5 +360,5 @@ void dp_engine_judge_copy(struct dp_engine *engine, const struct dp_frame *frame
     judge_packet(engine, frame, &job, engine->frames | DP_FRAGMENT_OF_COPY, &record);
     engine->frames++;
     if (record.verdict != DP_WAITING)
-        count_checks(engine, &job.packet, &record);
+        dp_engine_count_checks(engine, &job.packet, &record);
 }

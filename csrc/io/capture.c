@@ -1,5 +1,5 @@
 /*
- * capture.c: the handle of a capture: opening, telling the format, filling the queue, faults and status.
+ * capture.c: the handle of a capture: opening, telling the format, filling the queue, status.
  *
  * Life-cycle: dp_capture_open looks at the descriptor only; the first dp_capture_fill reads the first bytes and chooses
  * the reader by the magic number alone, never by a file's name. From then on the reader fills the queue until the
@@ -17,9 +17,11 @@
  */
 #include "capture.h"
 
+#include "pcap.h"
+#include "pcapng.h"
+
 #include <errno.h>
 #include <inttypes.h>
-#include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 
@@ -127,31 +129,6 @@ void dp_capture_status(const struct dp_capture *capture, struct dp_capture_statu
     *status = capture->status;
     status->size = dp_source_size(&capture->source);
     status->position = dp_source_offset(&capture->source, capture->source.at);
-}
-
-void dp_capture_fault(struct dp_capture *capture, int error, const uint8_t *where, const char *format, ...)
-{
-    struct dp_capture_status *status = &capture->status;
-    va_list arguments;
-    status->error = error;
-    status->offset = dp_source_offset(&capture->source, where);
-    va_start(arguments, format);
-    (void)vsnprintf(status->detail, sizeof status->detail, format, arguments);
-    va_end(arguments);
-    capture->step = NULL;
-}
-
-void dp_capture_count_strange(struct dp_capture *capture, uint32_t link_type, uint32_t packets)
-{
-    struct dp_capture_status *status = &capture->status;
-    uint32_t i = 0;
-    while (i < status->n_strange && status->strange[i].link_type != link_type)
-        i++;
-    if (i == DP_STRANGE_LINKS)
-        i--;
-    else if (i == status->n_strange)
-        status->strange[status->n_strange++].link_type = link_type;
-    status->strange[i].packets += packets;
 }
 
 /* The magic numbers of pcap, in the order of this machine or swapped; the same bytes either way for pcapng. */

@@ -1,6 +1,7 @@
 /* feed.c: items for the feed of dp_api.h, put into the worker's ring; one that finds it full is lost and counted. */
+#include "feed.h"
+
 #include "../table_walk.h"
-#include "worker.h"
 
 #include <string.h>
 

@@ -3,6 +3,7 @@
  * that what a change disconnected is told (firewall.h).
  */
 #include "../table_walk.h"
+#include "feed.h"
 #include "firewall.h"
 
 #include <unistd.h>
@@ -48,15 +49,6 @@ static bool tell_some(struct dp_firewall *f)
         f->told = 0;
     }
     return true;
-}
-
-void dp_firewall_wake_feed(const struct dp_firewall *f)
-{
-    uint64_t one = 1;
-
-    /* The counter of an eventfd is never full: it is read away. */
-    if (write(f->feed_wake, &one, sizeof one) < 0)
-        return;
 }
 
 /* Takes what fits from all workers; true when that was all. */

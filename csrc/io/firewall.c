@@ -3,23 +3,14 @@
  * dp_api.h promises them. What goes over all shards is the plane's (plane.h); the feed is in feed_reader.c.
  */
 #include "firewall.h"
+
 #include "../memory.h"
+#include "forward.h"
+#include "worker_loop.h"
 
 #include <string.h>
 #include <sys/eventfd.h>
-#include <time.h>
 #include <unistd.h>
-
-/* Added to the clock, so that times before the machine's start have a number too. */
-#define CLOCK_OFFSET_NS 2592000000000000u
-
-uint64_t dp_firewall_now(void)
-{
-    struct timespec t;
-
-    clock_gettime(CLOCK_MONOTONIC, &t);
-    return CLOCK_OFFSET_NS + (uint64_t)t.tv_sec * 1000000000u + (uint64_t)t.tv_nsec;
-}
 
 /* ---- the plane's driver ---- */
 
@@ -57,6 +48,15 @@ struct dp_plane *dp_firewall_plane(struct dp_firewall *f)
 }
 
 /* ---- life ---- */
+
+void dp_firewall_wake_feed(const struct dp_firewall *f)
+{
+    uint64_t one = 1;
+
+    /* The counter of an eventfd is never full: it is read away. */
+    if (write(f->feed_wake, &one, sizeof one) < 0)
+        return;
+}
 
 int dp_firewall_new(const struct dp_conntrack_config *config, const uint64_t *seed, uint32_t workers,
                     struct dp_firewall **firewall)

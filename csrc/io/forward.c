@@ -4,7 +4,10 @@
  * ORDER of frames is kept for each pair of ports: they are sent in the order in which they came, except a fragment that
  * waited. No frame leaves through the port that it came from.
  */
-#include "worker.h"
+#include "forward.h"
+
+#include "../pipeline.h"
+#include "feed.h"
 
 #include <string.h>
 

@@ -14,7 +14,7 @@
  * Guarantees: a record is delivered only when all of it is there; a captured length above DP_FRAME_MAX is a fault at
  * that record's offset, whatever the snap length says (writers get that one wrong).
  */
-#include "capture.h"
+#include "pcap.h"
 
 #include <inttypes.h>
 

@@ -20,7 +20,7 @@
  *   2. Packets of an interface whose link type is not supported are delivered with link DP_LINKS, and counted.
  *   3. No value of resolution, offset or count overflows, divides by zero or shifts too far: times saturate.
  */
-#include "capture.h"
+#include "pcapng.h"
 
 #include <inttypes.h>
 #include <stdlib.h>

@@ -3,9 +3,11 @@
  *
  * A FRAME'S WORKER is chosen by its addresses; a frame that came to another one is handed over.
  */
+#include "receive.h"
+
 #include "../shard.h"
+#include "forward.h"
 #include "offload.h"
-#include "worker.h"
 
 #include <errno.h>
 #include <string.h>

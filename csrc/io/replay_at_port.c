@@ -1,7 +1,7 @@
 /* replay_at_port.c: replay_at_port.h in code. */
 #include "replay_at_port.h"
 
-#include "../engine.h"
+#include "../pipeline.h"
 #include "frame_path.h"
 
 #include <stdlib.h>

@@ -1,27 +1,19 @@
-/*
- * worker.c: the thread of worker.h: waiting, commands, ports that come and go. Receiving is in receive.c.
- *
- * FAIRNESS. Each port that has something gives one burst before the next port's turn; a port with more is asked again
- * in the next round. Commands and other workers' frames come up once a round.
- */
+/* worker.c: a worker of worker.h: its life, commands to it, ports that come, go and fail. */
 #include "worker.h"
 
 #include "../memory.h"
 
 #include <errno.h>
-#include <signal.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/epoll.h>
 #include <sys/eventfd.h>
 #include <unistd.h>
 
-enum { WAKE = DP_PORTS_MAX, EVENTS = 64, IDLE_MS = 100 };
 enum { BACKOFF_FIRST_NS = 10000000, BACKOFF_MOST_NS = 1000000000 };
 enum { FEED_BYTES = 8 * 1024 * 1024, INBOX_BYTES = 4 * 1024 * 1024 };
-#define IDLE_NS 100000000u
 
-/* ---- the thread ---- */
+/* ---- commands ---- */
 
 void dp_worker_wake(const struct dp_worker *w)
 {
@@ -32,20 +24,33 @@ void dp_worker_wake(const struct dp_worker *w)
         return;
 }
 
-static void obey(struct dp_worker *w)
+static void stop(struct dp_worker *w, void *argument)
 {
-    dp_command *command = atomic_load_explicit(&w->command, memory_order_acquire);
-    uint64_t count;
+    (void)argument;
+    w->stopping = true;
+}
 
-    if (read(w->wake, &count, sizeof count) < 0 && errno != EAGAIN)
+void dp_worker_stop(struct dp_worker *w)
+{
+    if (!w->running)
         return;
-    if (command) {
-        command(w, w->argument);
-        atomic_store_explicit(&w->command, NULL, memory_order_release);
-        sem_post(&w->done);
+    dp_worker_call(w, stop, NULL);
+    pthread_join(w->thread, NULL);
+    w->running = false;
+}
+
+void dp_worker_call(struct dp_worker *w, dp_command *command, void *argument)
+{
+    if (!w->running) {
+        w->now_ns = dp_firewall_now();
+        command(w, argument);
+        return;
     }
-    if (w->workers > 1)
-        dp_receive_handed(w);
+    w->argument = argument;
+    atomic_store_explicit(&w->command, command, memory_order_release);
+    dp_worker_wake(w);
+    while (sem_wait(&w->done) < 0 && errno == EINTR)
+        ;
 }
 
 /* ---- ports that fail ---- */
@@ -57,7 +62,7 @@ static void take_off_poll(struct dp_worker *w, uint32_t number)
     w->port[number].polled = false;
 }
 
-static bool poll_again(struct dp_worker *w, uint32_t number)
+bool dp_worker_poll_again(struct dp_worker *w, uint32_t number)
 {
     struct epoll_event event = {.events = EPOLLIN, .data.u32 = number};
 
@@ -95,138 +100,19 @@ void dp_worker_is_well(struct dp_worker *w, uint32_t number)
     p->backoff_ns = 0;
 }
 
-/* Asks ports whose time has come. One that has nothing to give is well only if its interface is. */
-static void retry(struct dp_worker *w)
-{
-    for (uint32_t number = 0; number < w->n_ports; number++) {
-        struct dp_worker_port *p = &w->port[number];
-        int error = w->port_counters[number].error;
-
-        if (!p->failing || w->now_ns < p->retry_ns)
-            continue;
-        w->n_failing--;
-        p->failing = false;
-        if (!poll_again(w, number)) {
-            dp_worker_failed(w, number, errno, true);
-            continue;
-        }
-        dp_receive(w, number);
-        if (p->failing || w->port_counters[number].error == 0)
-            continue;
-        if (dp_port_is_up(p->fd, p->port.kind))
-            dp_worker_is_well(w, number);
-        else
-            dp_worker_failed(w, number, error, false);
-    }
-}
-
-static void end_round(struct dp_worker *w)
-{
-    uint64_t one = 1;
-
-    for (uint32_t other = 0; other < w->workers; other++)
-        if (w->handed[other]) {
-            w->handed[other] = false;
-            dp_worker_wake(&w->all[other]);
-        }
-    if (w->now_ns - w->advanced_ns >= IDLE_NS) {
-        w->advanced_ns = w->now_ns;
-        dp_engine_advance(w->engine, w->now_ns);
-        dp_forward_resolved(w);
-    }
-    if (w->n_failing)
-        retry(w);
-    if (w->fed) {
-        w->fed = false;
-        if (write(w->feed_wake, &one, sizeof one) < 0)
-            return;
-    }
-}
-
 static void register_port(struct dp_worker *w, uint32_t number)
 {
     if (w->port[number].port.kind == DP_PORT_TAP)
         dp_uring_register(&w->uring, number, w->port[number].fd);
 }
 
-/* A ring belongs to the thread that opens it. */
-static void open_uring(struct dp_worker *w)
+void dp_worker_open_uring(struct dp_worker *w)
 {
     if (!w->wants_uring || dp_uring_open(&w->uring, w->arena, DP_ARENA_BYTES) < 0)
         return;
     for (uint32_t number = 0; number < w->n_ports; number++)
         if (w->port[number].used)
             register_port(w, number);
-}
-
-static void *run(void *argument)
-{
-    struct dp_worker *w = argument;
-    struct dp_wait wait = {.busy_poll_ns = w->busy_poll_ns};
-    struct epoll_event event[EVENTS];
-
-    w->bytes = 0;
-    open_uring(w);
-    while (!w->stopping) {
-        int n = dp_wait(&wait, w->epoll, event, EVENTS, IDLE_MS, w->bytes, &w->counters);
-
-        w->counters.wakeups++;
-        w->now_ns = dp_firewall_now();
-        w->bytes = 0;
-        for (int i = 0; i < n; i++) {
-            if (event[i].data.u32 == WAKE)
-                obey(w);
-            else if (w->port[event[i].data.u32].polled)
-                dp_receive(w, event[i].data.u32);
-        }
-        end_round(w);
-    }
-    dp_uring_close(&w->uring);
-    return NULL;
-}
-
-static void stop(struct dp_worker *w, void *argument)
-{
-    (void)argument;
-    w->stopping = true;
-}
-
-int dp_worker_start(struct dp_worker *w)
-{
-    sigset_t all, before;
-    int error;
-
-    w->stopping = false;
-    /* Signals are for the threads that Python runs. */
-    sigfillset(&all);
-    pthread_sigmask(SIG_SETMASK, &all, &before);
-    error = pthread_create(&w->thread, NULL, run, w);
-    pthread_sigmask(SIG_SETMASK, &before, NULL);
-    w->running = error == 0;
-    return error ? DP_E_IO : 0;
-}
-
-void dp_worker_stop(struct dp_worker *w)
-{
-    if (!w->running)
-        return;
-    dp_worker_call(w, stop, NULL);
-    pthread_join(w->thread, NULL);
-    w->running = false;
-}
-
-void dp_worker_call(struct dp_worker *w, dp_command *command, void *argument)
-{
-    if (!w->running) {
-        w->now_ns = dp_firewall_now();
-        command(w, argument);
-        return;
-    }
-    w->argument = argument;
-    atomic_store_explicit(&w->command, command, memory_order_release);
-    dp_worker_wake(w);
-    while (sem_wait(&w->done) < 0 && errno == EINTR)
-        ;
 }
 
 /* ---- ports ---- */
@@ -263,7 +149,7 @@ static void open_port(struct dp_worker *w, uint32_t number)
 {
     w->port[number].active = true;
     w->port[number].backoff_ns = 0;
-    if (!poll_again(w, number))
+    if (!dp_worker_poll_again(w, number))
         dp_worker_failed(w, number, errno, true);
 }
 
@@ -291,7 +177,7 @@ int dp_worker_add_port(struct dp_worker *w, uint32_t number, const struct dp_por
     struct dp_worker_port *p = &w->port[number];
 
     *p = (struct dp_worker_port){.port = *port, .fd = fd, .generation = p->generation, .used = true};
-    if (!port->closed && !poll_again(w, number))
+    if (!port->closed && !dp_worker_poll_again(w, number))
         return DP_E_IO;
     p->active = !port->closed;
     memset(&w->port_counters[number], 0, sizeof w->port_counters[number]);
@@ -319,7 +205,7 @@ void dp_worker_remove_port(struct dp_worker *w, uint32_t number)
 int dp_worker_init(struct dp_worker *w, uint32_t number, uint32_t workers, struct dp_worker *all,
                    struct dp_mac_table *stations, int feed_wake, struct dp_engine *engine)
 {
-    struct epoll_event event = {.events = EPOLLIN, .data.u32 = WAKE};
+    struct epoll_event event = {.events = EPOLLIN, .data.u32 = DP_WORKER_WAKE};
     int error;
 
     w->number = number;

@@ -20,7 +20,6 @@
 #define DP_IO_WORKER_H
 
 #include "../engine.h"
-#include "busy_poll.h"
 #include "frame_path.h"
 #include "port.h"
 #include "ring.h"
@@ -129,8 +128,7 @@ struct dp_worker {
 int dp_worker_init(struct dp_worker *worker, uint32_t number, uint32_t workers, struct dp_worker *all,
                    struct dp_mac_table *stations, int feed_wake, struct dp_engine *engine);
 void dp_worker_release(struct dp_worker *worker);
-/* 0 or DP_E_IO. */
-int dp_worker_start(struct dp_worker *worker);
+/* Ends its thread (worker_loop.h), if it has one. */
 void dp_worker_stop(struct dp_worker *worker);
 /* Has a command carried out, and waits for its end. By the control thread only. */
 void dp_worker_call(struct dp_worker *worker, dp_command *command, void *argument);
@@ -141,6 +139,9 @@ void dp_worker_remove_port(struct dp_worker *worker, uint32_t number);
  * instance. Cannot fail. */
 void dp_worker_set_ports(struct dp_worker *worker, const struct dp_port_update *ports, uint32_t n);
 
+/* What epoll says of the eventfd; ports say their number. */
+enum { DP_WORKER_WAKE = DP_PORTS_MAX };
+
 /* Ends its wait. */
 void dp_worker_wake(const struct dp_worker *worker);
 /*
@@ -150,20 +151,9 @@ void dp_worker_wake(const struct dp_worker *worker);
 void dp_worker_failed(struct dp_worker *worker, uint32_t number, int error, bool off_poll);
 /* A frame came from it, or went to it. */
 void dp_worker_is_well(struct dp_worker *worker, uint32_t number);
-
-/* receive.c: a port's turn: what it has, up to a burst, is received and forwarded. */
-void dp_receive(struct dp_worker *worker, uint32_t number);
-/* receive.c: the same with what other workers have handed over, a burst of each. */
-void dp_receive_handed(struct dp_worker *worker);
-/* forward.c: judges the burst at hand and sends what may pass. */
-void dp_forward_burst(struct dp_worker *worker);
-/* forward.c: sends or drops fragments whose datagram has its answer. */
-void dp_forward_resolved(struct dp_worker *worker);
-/* feed.c: what the control thread wants to hear of. */
-void dp_feed_record(struct dp_worker *worker, const struct dp_frame *frame, const struct dp_record *record,
-                    const struct dp_flow *flow, uint32_t port);
-void dp_feed_frame(struct dp_worker *worker, const uint8_t *header, uint32_t length, const struct dp_record *record,
-                   uint32_t port, bool sent);
-dp_entry_observer dp_feed_connection;
+/* The wait is for this port, too; false, with errno, when the system cannot. */
+bool dp_worker_poll_again(struct dp_worker *worker, uint32_t number);
+/* In its own thread, to which the ring belongs; it goes on without one where none can be had. */
+void dp_worker_open_uring(struct dp_worker *worker);
 
 #endif

@@ -6,6 +6,7 @@
  * one system call a frame, and through io_uring where the kernel gives it.
  */
 #include "check.h"
+#include "io/busy_poll.h"
 #include "io/firewall.h"
 
 #include <errno.h>

@@ -4,6 +4,7 @@
  * restores is that of all its shards.
  */
 #include "check.h"
+#include "pipeline.h"
 #include "plane.h"
 #include "shard.h"
 

@@ -14,8 +14,10 @@
  * A REPLAY goes on beside it: the same frame, as one of a capture by port, must meet the same, to the last byte of its
  * record (SPEC 7, "At a port").
  */
-#include "../../csrc/io/by_port.h"
 #include "../../csrc/io/firewall.h"
+#include "../../csrc/io/forward.h"
+#include "../../csrc/io/receive.h"
+#include "../../csrc/io/replay_at_port.h"
 #include "arena.h"
 
 #include <stdio.h>
@@ -175,7 +177,7 @@ static uint64_t copies_of(const struct dp_firewall *firewall, const uint8_t *fra
 static bool all_held(const struct dp_worker *w, const uint64_t *numbers)
 {
     for (uint32_t slot = 0; slot < DP_WAITING_SLOTS; slot++)
-        if (numbers[slot] != UINT64_MAX && !(w->held[slot].used && w->held[slot].number == numbers[slot]))
+        if (numbers[slot] != UINT64_MAX && !(w->waiting[slot].used && w->waiting[slot].number == numbers[slot]))
             return false;
     return true;
 }
@@ -256,8 +258,8 @@ static void check_held(const struct dp_worker *w)
     uint32_t used = 0;
 
     for (uint32_t slot = 0; slot < DP_WAITING_SLOTS; slot++)
-        used += w->held[slot].used;
-    must(used == w->n_held && dp_fragments_waiting(w->engine->fragments) <= DP_WAITING_FRAMES_MAX &&
+        used += w->waiting[slot].used;
+    must(used == w->n_waiting && dp_fragments_waiting(w->engine->fragments) <= DP_WAITING_FRAMES_MAX &&
          w->engine->n_resolved == 0);
 }
 
@@ -318,21 +320,21 @@ static size_t pass(const struct parts *parts, struct both *both, const uint8_t *
     dp_engine_advance(both->engine, w->now_ns);
     resolve(both);
     before = account_of(w);
-    held = w->n_held;
+    held = w->n_waiting;
     for (uint32_t slot = 0; slot < DP_WAITING_SLOTS; slot++)
-        numbers[slot] = w->held[slot].used ? w->held[slot].number : UINT64_MAX;
+        numbers[slot] = w->waiting[slot].used ? w->waiting[slot].number : UINT64_MAX;
     copies = copies_of(both->firewall, frame + DP_VNET_HEADER, length, in);
     must(write(parts->ours[in], frame, DP_VNET_HEADER + length) == (ssize_t)(DP_VNET_HEADER + length));
     dp_receive(w, in);
     after = account_of(w);
     must(after.received == before.received + 1);
     must(after.sent - before.sent == take(parts, in));
-    counted = after.sent + after.gone + w->n_held - (before.sent + before.gone + held);
+    counted = after.sent + after.gone + w->n_waiting - (before.sent + before.gone + held);
     if (all_held(w, numbers))
         /* One that is refused, or waits, before it has copies: the engine was asked once at most. */
         must(counted == copies || (counted == 1 && after.verdicts - before.verdicts <= 1));
     else
-        must(after.sent + after.gone > before.sent + before.gone || w->n_held > held);
+        must(after.sent + after.gone > before.sent + before.gone || w->n_waiting > held);
     check_sender(both->firewall, frame + DP_VNET_HEADER, length);
     check_held(w);
     check_replay(both, in, frame + DP_VNET_HEADER, (uint32_t)length);

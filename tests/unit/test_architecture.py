@@ -61,33 +61,36 @@ ARROWS: dict[str, set[str]] = {
     "judge": {"engine", "tcp"},
     "control_traffic": {"judge", "bytes", "discovery"},
     "pipeline": {"checksum", "control_traffic", "judge", "spoof"},
+    "io/clock": {"dp_api"},
     "io/source": {"dp_api"},
     "io/byte_queue": set(),
-    "io/capture": {"io/byte_queue", "io/source"},
-    "io/pcap": {"io/capture"},
-    "io/pcapng": {"io/capture"},
+    "io/capture_state": {"io/byte_queue", "io/source"},
+    "io/pcap": {"io/capture_state"},
+    "io/pcapng": {"io/capture_state"},
+    "io/capture": {"io/pcap", "io/pcapng"},
     "io/reorder": {"dp_api"},
+    "io/address_text": set(),
     "io/line_text": {"words", "io/address_text"},
     "io/verdict_text": {"io/line_text"},
     "io/flow_text": {"io/line_text"},
-    "io/address_text": set(),
+    "io/mac_table": {"dp_api"},
     "io/frame_path": {"endpoints", "port_bindings", "io/mac_table"},
-    "io/replay_at_port": {"engine", "io/capture", "io/frame_path"},
+    "io/replay_at_port": {"pipeline", "io/capture", "io/frame_path"},
     "io/replay": {"io/replay_at_port", "io/capture", "io/reorder"},
     "io/flow_match": {"dp_api"},
     "io/ring": {"dp_api", "memory"},
-    "io/mac_table": {"dp_api"},
     "io/uring": set(),
-    "io/port": {"dp_api", "io/uring", "io/segment"},
     "io/segment": {"bytes"},
-    "io/busy_poll": {"dp_api"},
-    "io/worker": {"io/frame_path", "io/port", "io/ring", "io/busy_poll", "table_walk"},
+    "io/port": {"dp_api", "io/uring", "io/segment"},
+    "io/busy_poll": {"dp_api", "io/clock"},
+    "io/worker": {"engine", "io/clock", "io/frame_path", "io/port", "io/ring"},
+    "io/feed": {"table_walk", "io/worker"},
+    "io/forward": {"pipeline", "io/feed", "io/worker"},
     "io/offload": {"dp_api", "bytes", "packet", "io/port"},
-    "io/receive": {"io/offload", "io/worker", "shard"},
-    "io/forward": {"io/worker"},
-    "io/feed": {"io/worker", "table_walk"},
-    "io/firewall": {"io/worker", "plane"},
-    "io/feed_reader": {"io/firewall", "table_walk"},
+    "io/receive": {"shard", "io/forward", "io/offload", "io/worker"},
+    "io/worker_loop": {"io/busy_poll", "io/receive", "io/worker"},
+    "io/firewall": {"plane", "io/forward", "io/worker", "io/worker_loop"},
+    "io/feed_reader": {"io/firewall", "table_walk", "io/feed"},
 }
 
 # All that the core calls outside itself: memory, and nothing that knows a clock, a file, a socket or a thread.
@@ -121,6 +124,19 @@ def objects() -> dict[str, list[str]]:
     paths, _ = build.extension_objects()
     io = [str(path) for path in paths if path.parent.name == "io"]
     return {"core": [str(path) for path in paths if str(path) not in io], "io": io}
+
+
+@pytest.fixture(scope="module")
+def modules(objects: dict[str, list[str]]) -> dict[str, str]:
+    """The path of each C module's object file."""
+    core = {Path(path).stem: path for path in objects["core"]}
+    return core | {f"io/{Path(path).stem}": path for path in objects["io"]}
+
+
+@pytest.fixture(scope="module")
+def border() -> set[str]:
+    """The functions that dp_api.h declares."""
+    return set(build.declared_functions(build.declarations((ROOT / build.HEADER).read_text())))
 
 
 def symbols(paths: list[str], *options: str) -> set[str]:
@@ -161,6 +177,32 @@ def test_c_includes_follow_the_arrows(path: Path) -> None:
     assert included - {module} <= below(module)
 
 
+def test_c_symbols_follow_the_arrows(modules: dict[str, str], border: set[str]) -> None:
+    """As the includes, whoever declares a function: what a module calls is its own, or of one below it; what io calls
+    in the core may be any function of dp_api.h."""
+    owner = {
+        name: module for module, path in modules.items() for name in symbols([path], "--defined-only", "--extern-only")
+    }
+    for module, path in modules.items():
+        called = symbols([path], "--undefined-only") & owner.keys()
+        known = below(module) | {module}
+        beyond = {name: owner[name] for name in called if owner[name] not in known}
+        if module.startswith("io/"):
+            beyond = {name: of for name, of in beyond.items() if of.startswith("io/") or name not in border}
+        assert not beyond, f"{module} calls what no arrow leads to"
+
+
+def test_each_module_has_one_header(modules: dict[str, str], border: set[str]) -> None:
+    """CONTRIBUTING, Habits: what others may call of a module stands in its own header, or in dp_api.h: nowhere else."""
+    headers = {path: path.read_text() for path in c_files() if path.suffix == ".h"}
+    for module, path in modules.items():
+        own = (ROOT / "csrc" / module).with_suffix(".h")
+        for name in symbols([path], "--defined-only", "--extern-only") - border:
+            declared = re.compile(rf"^\w[^;{{}}\n]*\b{name}\b[(;]", re.MULTILINE)
+            found = [str(header.name) for header, text in headers.items() if declared.search(text)]
+            assert found == [own.name], f"{name} of {module}"
+
+
 def test_io_knows_only_the_border_and_the_words() -> None:
     """CONTRIBUTING, Habits: io stands on the core through dp_api.h; verdict_text takes the names of enumerations from
     words.h, rings their memory from memory.h, who cuts packets reads numbers by bytes.h, and who looks after checksums
@@ -168,7 +210,7 @@ def test_io_knows_only_the_border_and_the_words() -> None:
     frame passes looks into it: workers, who run a shard each, and the replay of captures by port."""
     outside = {module: {name for name in below(module) if not name.startswith("io/")} for module in ARROWS}
     looks_in = {name for name, known in outside.items() if name.startswith("io/") and "endpoints" in known}
-    workers = {"io/worker", "io/receive", "io/forward", "io/feed", "io/firewall", "io/feed_reader"}
+    workers = {"io/worker", "io/receive", "io/forward", "io/feed", "io/worker_loop", "io/firewall", "io/feed_reader"}
     assert looks_in == workers | {"io/frame_path", "io/replay_at_port", "io/replay"}
     known = set[str]().union(*(outside[name] for name in ARROWS if name.startswith("io/") and name not in looks_in))
     assert known == {"bytes", "dp_api", "memory", "words", "packet", "link", "discovery"}

@@ -69,7 +69,8 @@ def test_every_hint_leads_to_a_field_that_exists() -> None:
     """Of a model, a change, or an address pair."""
     from dataplane.policy import document
 
-    parts = [part for part in vars(document).values() if isinstance(part, type) and hasattr(part, "__pydantic_fields__")]
+    types = [part for part in vars(document).values() if isinstance(part, type)]
+    parts = [part for part in types if hasattr(part, "__pydantic_fields__")]
     known = {name for part in [*parts, SecurityGroupRule] for name in fields_of(part)}
     known |= {*KINDS, "security_group", "instance", "ip"}
     assert {field for field, _, _ in foreign_names.HINTS} <= known

@@ -1,0 +1,18 @@
+/* pipeline.h: frames judged at the places where they pass; dp_api.h has how they are judged by their addresses. */
+#ifndef DP_PIPELINE_H
+#define DP_PIPELINE_H
+
+#include "engine.h"
+
+/* As dp_engine_process, with places[i] for frames[i]; frames that are no IP are denied, and before all else
+ * those whose sender may not come by their port (spoof.h). */
+int dp_engine_process_at(struct dp_engine *engine, const struct dp_frame *frames, const struct dp_place *places,
+                         uint32_t n, struct dp_record *records, struct dp_flow *flows);
+
+/*
+ * Judges a copy of the last frame, or of one that waited, at one more place. It is no packet of its own: it
+ * has no number and no verdict, only its checks are counted.
+ */
+void dp_engine_judge_copy(struct dp_engine *engine, const struct dp_frame *frame, const struct dp_place *place);
+
+#endif
