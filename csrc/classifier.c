@@ -9,6 +9,8 @@
  */
 #include "classifier.h"
 
+#include "prefix.h"
+
 #include <stdlib.h>
 #include <string.h>
 
@@ -52,11 +54,8 @@ struct build {
 static int by_length_then_address(const void *a, const void *b)
 {
     const struct member *x = a, *y = b;
-    int order;
+    int order = dp_prefix_order(&x->prefix, &y->prefix);
 
-    if (x->prefix.bits != y->prefix.bits)
-        return x->prefix.bits < y->prefix.bits ? -1 : 1;
-    order = memcmp(x->prefix.address, y->prefix.address, 16);
     if (order)
         return order;
     return (x->remote > y->remote) - (x->remote < y->remote);
@@ -174,9 +173,7 @@ static int classify(struct build *b, struct dp_trie *trie)
         const struct dp_prefix *prefix = &b->members[i].prefix;
         uint32_t n = 0, parent = dp_trie_lookup(trie, prefix->address);
 
-        for (; i < b->n_members && b->members[i].prefix.bits == prefix->bits &&
-               memcmp(b->members[i].prefix.address, prefix->address, 16) == 0;
-             i++)
+        for (; i < b->n_members && dp_prefix_order(&b->members[i].prefix, prefix) == 0; i++)
             if (n == 0 || b->sets[b->n_sets + n - 1] != b->members[i].remote)
                 b->sets[b->n_sets + n++] = b->members[i].remote;
         if (dp_trie_add(trie, prefix->address, prefix->bits, intern(b, n, parent)) < 0)

@@ -6,7 +6,7 @@
 
 #include <string.h>
 
-enum { BLOCK = 64, DIGEST = 20, SCTP = 132 };
+enum { BLOCK = 64, DIGEST = 20 };
 
 static uint32_t rotated(uint32_t word, int bits)
 {
@@ -86,7 +86,7 @@ static void community_id(const struct dp_flow *flow, char *out)
 {
     uint32_t size = flow->family == 4 ? 4 : 16, length = 2;
     uint16_t port[2] = {flow->source_port, flow->destination_port};
-    bool ports = flow->protocol == DP_PROTO_TCP || flow->protocol == DP_PROTO_UDP || flow->protocol == SCTP;
+    bool ports = flow->protocol == DP_PROTO_TCP || flow->protocol == DP_PROTO_UDP || flow->protocol == DP_PROTO_SCTP;
     uint8_t block[BLOCK] = {0}, digest[DIGEST];
     bool turned, one_way = false;
     int order, answer;

@@ -8,7 +8,7 @@
 enum { BOOTP_SIZE = 240, BOOTP_COOKIE = 236, BOOTP_REQUEST = 1, BOOTP_REPLY = 2, DHCPV6_HEADER = 4, DHCP_MAX = 1472 };
 
 /* From 28 bytes to the 46 that an Ethernet frame has at least, and a frame check sequence that was captured too. */
-enum { PADDING_MAX = 22, ARP_ADDRESSES = 20, ARP_REQUEST = 1, ARP_REPLY = 2 };
+enum { PADDING_MAX = 22, ARP_ADDRESSES = 20 };
 
 #define ASKED_NS 60000000000u
 
@@ -222,7 +222,8 @@ static bool is_arp(const struct dp_packet *p)
 {
     uint32_t operation = dp_get16(p->inside - 2);
 
-    return p->inside_length <= ARP_ADDRESSES + PADDING_MAX && (operation == ARP_REQUEST || operation == ARP_REPLY);
+    return p->inside_length <= ARP_ADDRESSES + PADDING_MAX &&
+           (operation == DP_ARP_REQUEST || operation == DP_ARP_REPLY);
 }
 
 bool dp_control(struct dp_engine *engine, const struct dp_job *job, uint32_t direction, struct dp_check *check)

@@ -21,8 +21,7 @@
 static inline bool dp_may_be_control(const struct dp_packet *p)
 {
     if (p->protocol == DP_PROTO_UDP)
-        return p->destination_port == DP_DHCP_SERVER || p->destination_port == DP_DHCP_CLIENT ||
-               p->destination_port == DP_DHCPV6_CLIENT || p->destination_port == DP_DHCPV6_SERVER;
+        return dp_is_dhcp_port(p->destination_port);
     return p->icmp_class >= DP_ICMP_CONTROL || p->kind == DP_PACKET_ARP;
 }
 

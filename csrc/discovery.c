@@ -6,30 +6,8 @@
 #include <stddef.h>
 #include <string.h>
 
-enum {
-    MLD_QUERY = 130,
-    MLD_REPORT = 131,
-    MLD_DONE = 132,
-    ROUTER_SOLICITATION = 133,
-    ROUTER_ADVERTISEMENT = 134,
-    NEIGHBOUR_SOLICITATION = 135,
-    NEIGHBOUR_ADVERTISEMENT = 136,
-    REDIRECT = 137,
-    MLD2_REPORT = 143
-};
-
 /* What a host's options take in all: a link-layer address, a timestamp and a nonce. */
-enum { HOST_OPTIONS_MAX = 64, MESSAGE_MAX = 1500, SOURCE_LINK = 1, TARGET_LINK = 2 };
-
-static bool is_multicast(const uint8_t *address)
-{
-    return address[0] == 0xff;
-}
-
-static bool is_link_local(const uint8_t *address)
-{
-    return address[0] == 0xfe && (address[1] & 0xc0) == 0x80;
-}
+enum { HOST_OPTIONS_MAX = 64, MESSAGE_MAX = 1500 };
 
 static bool is_unspecified(const uint8_t *address)
 {
@@ -50,7 +28,7 @@ static bool is_solicited_node(const uint8_t *address)
 /* Link-layer addresses, SEND's timestamp and nonce (RFC 3971), and address registration (RFC 6775). */
 static bool is_host_option(uint8_t type)
 {
-    return type == SOURCE_LINK || type == TARGET_LINK || type == 13 || type == 14 || type == 33;
+    return type == DP_ND_SOURCE_LINK || type == DP_ND_TARGET_LINK || type == 13 || type == 14 || type == 33;
 }
 
 /*
@@ -76,9 +54,9 @@ static bool options_fit(const struct dp_icmpv6_message *m, uint32_t skip, bool r
         size = m->at[at + 1] * 8u;
         if (size == 0 || size > m->length - at || !(router ? is_router_option : is_host_option)(m->at[at]))
             return false;
-        if ((m->at[at] == SOURCE_LINK || m->at[at] == TARGET_LINK) && size != 8)
+        if ((m->at[at] == DP_ND_SOURCE_LINK || m->at[at] == DP_ND_TARGET_LINK) && size != 8)
             return false;
-        if (m->at[at] == SOURCE_LINK && !known)
+        if (m->at[at] == DP_ND_SOURCE_LINK && !known)
             return false;
     }
     return true;
@@ -94,28 +72,30 @@ static bool solicitation_fits(const struct dp_icmpv6_message *m)
         return false;
     if (m->captured < 24)
         return true;
-    if (is_multicast(target) || (is_unspecified(m->source) && !is_solicited_node(destination)))
+    if (dp_ipv6_is_multicast(target) || (is_unspecified(m->source) && !is_solicited_node(destination)))
         return false;
     /* A neighbour that is asked alone is on the link, or asked for itself (RFC 4861, 7.2.2). */
-    return is_multicast(destination) || is_link_local(destination) || memcmp(destination, target, 16) == 0;
+    return dp_ipv6_is_multicast(destination) || dp_ipv6_is_link_local(destination) ||
+           memcmp(destination, target, 16) == 0;
 }
 
 static bool advertisement_fits(const struct dp_icmpv6_message *m)
 {
     bool solicited = m->at[4] & 0x40;
 
-    if (m->length < 24 || !options_fit(m, 24, false) || (solicited && is_multicast(m->destination)))
+    if (m->length < 24 || !options_fit(m, 24, false) || (solicited && dp_ipv6_is_multicast(m->destination)))
         return false;
-    return m->captured < 24 || !is_multicast(m->at + 8);
+    return m->captured < 24 || !dp_ipv6_is_multicast(m->at + 8);
 }
 
 static bool redirect_fits(const struct dp_icmpv6_message *m)
 {
     const uint8_t *target = m->at + 8, *about = m->at + 24;
 
-    if (m->length < 40 || !is_link_local(m->source) || !options_fit(m, 40, true))
+    if (m->length < 40 || !dp_ipv6_is_link_local(m->source) || !options_fit(m, 40, true))
         return false;
-    return m->captured < 40 || (!is_multicast(about) && (is_link_local(target) || memcmp(target, about, 16) == 0));
+    return m->captured < 40 ||
+           (!dp_ipv6_is_multicast(about) && (dp_ipv6_is_link_local(target) || memcmp(target, about, 16) == 0));
 }
 
 static bool discovery_fits(const struct dp_icmpv6_message *m)
@@ -125,13 +105,13 @@ static bool discovery_fits(const struct dp_icmpv6_message *m)
     if (m->hop_limit != 255 || m->at[1] != 0)
         return false;
     switch (m->at[0]) {
-    case ROUTER_SOLICITATION:
-        return (is_multicast(destination) || is_link_local(destination)) && options_fit(m, 8, false);
-    case ROUTER_ADVERTISEMENT:
-        return is_link_local(m->source) && options_fit(m, 16, true);
-    case NEIGHBOUR_SOLICITATION:
+    case DP_ND_ROUTER_SOLICITATION:
+        return (dp_ipv6_is_multicast(destination) || dp_ipv6_is_link_local(destination)) && options_fit(m, 8, false);
+    case DP_ND_ROUTER_ADVERTISEMENT:
+        return dp_ipv6_is_link_local(m->source) && options_fit(m, 16, true);
+    case DP_ND_NEIGHBOUR_SOLICITATION:
         return solicitation_fits(m);
-    case NEIGHBOUR_ADVERTISEMENT:
+    case DP_ND_NEIGHBOUR_ADVERTISEMENT:
         return advertisement_fits(m);
     default:
         return redirect_fits(m);
@@ -153,7 +133,7 @@ static bool records_fit(const struct dp_icmpv6_message *m)
         if (m->captured - at < 20)
             return true;
         size = 20 + dp_get16(m->at + at + 2) * 16u;
-        if (m->at[at] < 1 || m->at[at] > 6 || m->at[at + 1] != 0 || !is_multicast(m->at + at + 4) ||
+        if (m->at[at] < 1 || m->at[at] > 6 || m->at[at + 1] != 0 || !dp_ipv6_is_multicast(m->at + at + 4) ||
             size > m->length - at)
             return false;
         at += size;
@@ -167,19 +147,20 @@ static bool listener_fits(const struct dp_icmpv6_message *m)
 {
     const uint8_t *source = m->source;
 
-    if (m->hop_limit != 1 || m->at[1] != 0 || !is_multicast(m->destination) ||
-        !(is_link_local(source) || is_unspecified(source)))
+    if (m->hop_limit != 1 || m->at[1] != 0 || !dp_ipv6_is_multicast(m->destination) ||
+        !(dp_ipv6_is_link_local(source) || is_unspecified(source)))
         return false;
-    if (m->at[0] == MLD2_REPORT)
+    if (m->at[0] == DP_MLD2_REPORT)
         return records_fit(m);
     /* An address, and in version 2's query a count of sources and these (RFC 3810, 5.1). */
     if (m->length != 24) {
-        if (m->at[0] != MLD_QUERY || m->length < 28)
+        if (m->at[0] != DP_MLD_QUERY || m->length < 28)
             return false;
         if (m->captured >= 28 && m->length != 28 + dp_get16(m->at + 26) * 16u)
             return false;
     }
-    return m->captured < 24 || is_multicast(m->at + 8) || (m->at[0] == MLD_QUERY && is_unspecified(m->at + 8));
+    return m->captured < 24 || dp_ipv6_is_multicast(m->at + 8) ||
+           (m->at[0] == DP_MLD_QUERY && is_unspecified(m->at + 8));
 }
 
 /* ---- both ---- */
@@ -196,10 +177,10 @@ enum dp_discovery dp_discovery_read(const struct dp_icmpv6_message *m, const uin
     uint8_t type = m->at[0];
     bool listener = dp_is_multicast_listener(type);
 
-    if (!listener && (type < ROUTER_SOLICITATION || type > REDIRECT))
+    if (!listener && !dp_is_neighbour_discovery(type))
         return DP_DISCOVERY_NONE;
     if (m->length > MESSAGE_MAX || !dp_discovery_plain(network, m->at) ||
         !(listener ? listener_fits : discovery_fits)(m))
         return DP_DISCOVERY_BROKEN;
-    return type == ROUTER_ADVERTISEMENT || type == REDIRECT ? DP_DISCOVERY_ROUTER : DP_DISCOVERY_HOST;
+    return type == DP_ND_ROUTER_ADVERTISEMENT || type == DP_ND_REDIRECT ? DP_DISCOVERY_ROUTER : DP_DISCOVERY_HOST;
 }

@@ -9,8 +9,9 @@
 #ifndef DP_DISCOVERY_H
 #define DP_DISCOVERY_H
 
-#include <stdbool.h>
-#include <stdint.h>
+#include "wire.h"
+
+#include <stddef.h>
 
 /* An ICMPv6 message: `captured` (at least 8) of its `length` bytes; the addresses are those of the IPv6 header. */
 struct dp_icmpv6_message {
@@ -38,10 +39,26 @@ enum dp_discovery dp_discovery_read(const struct dp_icmpv6_message *message, con
  */
 bool dp_discovery_plain(const uint8_t *network, const uint8_t *transport);
 
-/* Whether a message of that type is MLD, which has a cause of its own. */
-static inline bool dp_is_multicast_listener(uint32_t type)
+/* The options of a well-formed message, as far as they were captured. */
+struct dp_nd_options {
+    const uint8_t *at;
+    const uint8_t *end;
+};
+
+/* The next link-layer address among them, 6 bytes, and which of the two it is; NULL when there is no more. */
+static inline const uint8_t *dp_nd_next_link(struct dp_nd_options *options, uint8_t *kind)
 {
-    return (type >= 130 && type <= 132) || type == 143;
+    while (options->end - options->at >= 8 && options->at[1]) {
+        const uint8_t *option = options->at;
+        uint32_t size = option[1] * 8u;
+
+        options->at = size < (size_t)(options->end - option) ? option + size : options->end;
+        if (option[0] == DP_ND_SOURCE_LINK || option[0] == DP_ND_TARGET_LINK) {
+            *kind = option[0];
+            return option + 2;
+        }
+    }
+    return NULL;
 }
 
 #endif

@@ -1,6 +1,8 @@
 /* endpoints.c: the maps of endpoints.h. Balancers are few, so theirs are plain arrays. */
 #include "endpoints.h"
 
+#include "prefix.h"
+
 #include "trie.h"
 
 #include <stdlib.h>
@@ -105,9 +107,7 @@ static int by_prefix(const void *a, const void *b)
 
     if (x->family != y->family)
         return x->family < y->family ? -1 : 1;
-    if (x->prefix.bits != y->prefix.bits)
-        return x->prefix.bits < y->prefix.bits ? -1 : 1;
-    order = memcmp(x->prefix.address, y->prefix.address, 16);
+    order = dp_prefix_order(&x->prefix, &y->prefix);
     if (order)
         return order;
     if (x->virtual_ip != y->virtual_ip)
@@ -230,8 +230,7 @@ static int put_all(struct dp_endpoints *e, const struct dp_holding *holdings, ui
     qsort(sorted, n, sizeof(*sorted), by_prefix);
     for (uint32_t i = 0, next; i < n && !error; i = next) {
         for (next = i + 1; next < n && sorted[next]->family == sorted[i]->family &&
-                           sorted[next]->prefix.bits == sorted[i]->prefix.bits &&
-                           memcmp(sorted[next]->prefix.address, sorted[i]->prefix.address, 16) == 0;
+                           dp_prefix_order(&sorted[next]->prefix, &sorted[i]->prefix) == 0;
              next++)
             ;
         error = put_group(e, holdings, sorted + i, next - i);
@@ -355,14 +354,6 @@ static uint32_t macs_of(const struct dp_endpoints *e, uint32_t zone)
     return low;
 }
 
-static bool covers(const struct dp_prefix *prefix, const union dp_address *address)
-{
-    uint32_t bytes = prefix->bits / 8, bits = prefix->bits % 8;
-
-    return memcmp(prefix->address, address->byte, bytes) == 0 &&
-           (!bits || (prefix->address[bytes] ^ address->byte[bytes]) >> (8 - bits) == 0);
-}
-
 /* The entry of this MAC in a zone: of its interface, else the virtual one of the address; NULL for none. */
 static const struct dp_mac *find_mac(const struct dp_endpoints *e, uint32_t zone, const uint8_t *mac, uint32_t family,
                                      const union dp_address *address)
@@ -376,7 +367,7 @@ static const struct dp_mac *find_mac(const struct dp_endpoints *e, uint32_t zone
             continue;
         if (!known->family)
             return known;
-        if (known->family == family && covers(&known->pair, address))
+        if (known->family == family && dp_prefix_covers(&known->pair, address->byte))
             found = known;
     }
     return found;
@@ -437,7 +428,7 @@ bool dp_endpoints_is_virtual_mac(const struct dp_endpoints *e, uint32_t zone, co
         const struct dp_mac *known = &e->macs[i];
 
         if (known->family && memcmp(known->mac, mac, 6) == 0 &&
-            (!address || (known->family == family && covers(&known->pair, address))))
+            (!address || (known->family == family && dp_prefix_covers(&known->pair, address->byte))))
             return true;
     }
     return false;

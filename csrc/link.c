@@ -19,15 +19,8 @@
 
 enum { LINK_TAGS_MAX = 8 };
 
-enum {
-    ETHERTYPE_LENGTH_MAX = 1500,
-    ETHERTYPE_VLAN = 0x8100,
-    ETHERTYPE_MPLS = 0x8847,
-    ETHERTYPE_MPLS_UPSTREAM = 0x8848,
-    ETHERTYPE_PPPOE_SESSION = 0x8864,
-    ETHERTYPE_QINQ = 0x88a8,
-    ETHERTYPE_QINQ_OLD = 0x9100
-};
+/* Up to it the field is a length (IEEE 802.3). */
+enum { LENGTH_MAX = 1500 };
 
 enum { COOKED_LLC = 4 };
 
@@ -115,14 +108,14 @@ static enum dp_network walk_llc(struct dp_reader *r, struct dp_link_header *head
     if (p[0] != 0xaa || p[1] != 0xaa)
         return DP_NETWORK_OTHER;
     p = dp_take(r, 5);
-    if (!p || p[0] || p[1] || p[2] || dp_get16(p + 3) <= ETHERTYPE_LENGTH_MAX)
+    if (!p || p[0] || p[1] || p[2] || dp_get16(p + 3) <= LENGTH_MAX)
         return DP_NETWORK_OTHER;
     return walk_ethertype(r, header, dp_get16(p + 3));
 }
 
 static enum dp_network walk_ethertype(struct dp_reader *r, struct dp_link_header *header, uint16_t type)
 {
-    for (int tags = 0; type == ETHERTYPE_VLAN || type == ETHERTYPE_QINQ || type == ETHERTYPE_QINQ_OLD; tags++) {
+    for (int tags = 0; dp_is_vlan_tag(type); tags++) {
         const uint8_t *p = dp_take(r, 4);
 
         if (!p || tags == LINK_TAGS_MAX)
@@ -139,15 +132,15 @@ static enum dp_network walk_ethertype(struct dp_reader *r, struct dp_link_header
         return DP_NETWORK_ARP;
     case DP_ETHERTYPE_RARP:
         return DP_NETWORK_RARP;
-    case ETHERTYPE_MPLS:
-    case ETHERTYPE_MPLS_UPSTREAM:
+    case DP_ETHERTYPE_MPLS:
+    case DP_ETHERTYPE_MPLS_UPSTREAM:
         return walk_mpls(r);
-    case ETHERTYPE_PPPOE_SESSION:
+    case DP_ETHERTYPE_PPPOE_SESSION:
         return walk_pppoe(r, header);
     default:
         break;
     }
-    if (type > ETHERTYPE_LENGTH_MAX || type > r->length)
+    if (type > LENGTH_MAX || type > r->length)
         return DP_NETWORK_OTHER;
     header->trailer += r->length - type;
     dp_limit(r, type);
@@ -206,7 +199,7 @@ static enum dp_network walk_cooked(struct dp_reader *r, struct dp_link_header *h
         header->source_mac = version2 ? p + 12 : p + 6;
     if (type == COOKED_LLC)
         return walk_llc(r, header);
-    return type > ETHERTYPE_LENGTH_MAX ? walk_ethertype(r, header, type) : DP_NETWORK_OTHER;
+    return type > LENGTH_MAX ? walk_ethertype(r, header, type) : DP_NETWORK_OTHER;
 }
 
 /* Cisco's HDLC: an address, a control byte, an Ethernet type. */
@@ -218,7 +211,7 @@ static enum dp_network walk_cisco(struct dp_reader *r, struct dp_link_header *he
     if (!p || (p[0] != 0x0f && p[0] != 0x8f))
         return DP_NETWORK_OTHER;
     type = dp_get16(p + 2);
-    return type > ETHERTYPE_LENGTH_MAX ? walk_ethertype(r, header, type) : DP_NETWORK_OTHER;
+    return type > LENGTH_MAX ? walk_ethertype(r, header, type) : DP_NETWORK_OTHER;
 }
 
 /* PPP as it stands, or in HDLC-like framing, whose address some writers replace by a direction or put one before. */

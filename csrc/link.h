@@ -9,6 +9,7 @@
 #define DP_LINK_H
 
 #include "dp_api.h"
+#include "wire.h"
 
 struct dp_reader {
     const uint8_t *at;
@@ -39,8 +40,6 @@ static inline void dp_limit(struct dp_reader *r, uint32_t n)
 
 /* DP_NETWORK_IP is IP of the version that it says itself. */
 enum dp_network { DP_NETWORK_OTHER, DP_NETWORK_IPV4, DP_NETWORK_IPV6, DP_NETWORK_ARP, DP_NETWORK_RARP, DP_NETWORK_IP };
-
-enum { DP_ETHERTYPE_IPV4 = 0x0800, DP_ETHERTYPE_ARP = 0x0806, DP_ETHERTYPE_RARP = 0x8035, DP_ETHERTYPE_IPV6 = 0x86dd };
 
 /* What the link header says; MACs point into the frame, NULL where there is none. */
 struct dp_link_header {

@@ -1,11 +1,11 @@
 /* owners.c: a hash table with chains, and a queue of its entries by age of their last claim. Index 0 is nobody. */
 #include "owners.h"
 
+#include "discovery.h"
 #include "memory.h"
 
 #include <string.h>
 
-enum { NEIGHBOUR_ADVERTISEMENT = 136 };
 enum { SLOTS = 1024 };
 
 struct claim {
@@ -174,17 +174,16 @@ static uint32_t told(const struct dp_endpoints *endpoints, const struct dp_packe
     return mac != p->source_mac && is_forged(endpoints, p, zone) ? DP_NO_ZONE : zone;
 }
 
-/* The target link-layer address (RFC 4861, 4.6.1) among `n` bytes of options, else NULL. */
-static const uint8_t *link_layer_address(const uint8_t *options, uint32_t n)
+/* The target link-layer address in the advertisement's options, else NULL. */
+static const uint8_t *target_link(struct dp_nd_options options)
 {
-    for (uint32_t size; n >= 8; options += size, n -= size) {
-        size = options[1] * 8u;
-        if (options[0] == 2 && size == 8)
-            return options + 2;
-        if (size == 0 || size > n)
-            break;
-    }
-    return NULL;
+    const uint8_t *found;
+    uint8_t kind = 0;
+
+    do
+        found = dp_nd_next_link(&options, &kind);
+    while (found && kind != DP_ND_TARGET_LINK);
+    return found;
 }
 
 static void learn_advertised(struct dp_owners *o, const struct dp_endpoints *endpoints, const struct dp_packet *p,
@@ -193,11 +192,11 @@ static void learn_advertised(struct dp_owners *o, const struct dp_endpoints *end
     union dp_address target;
     uint32_t zone;
 
-    if ((p->selector >> 8 & 0xff) != NEIGHBOUR_ADVERTISEMENT || p->inside_captured < sizeof target)
+    if ((p->selector >> 8 & 0xff) != DP_ND_NEIGHBOUR_ADVERTISEMENT || p->inside_captured < sizeof target)
         return;
     memcpy(&target, p->inside, sizeof target);
     zone = told(endpoints, p, 6, &target,
-                link_layer_address(p->inside + sizeof target, p->inside_captured - sizeof target));
+                target_link((struct dp_nd_options){p->inside + sizeof target, p->inside + p->inside_captured}));
     if (zone != DP_NO_ZONE && (sender == DP_NO_ZONE || sender == zone))
         give(o, endpoints, p, 6, &target, zone);
 }

@@ -19,8 +19,6 @@
 
 enum { EXTENSION_HEADERS_MAX = 16 };
 
-enum { ARP_REQUEST = 1, RARP_REQUEST = 3, ROUTER_SOLICITATION = 133, REDIRECT = 137 };
-
 static void malformed(struct dp_packet *packet, enum dp_cause cause)
 {
     packet->kind = DP_PACKET_MALFORMED;
@@ -183,7 +181,7 @@ static void parse_icmp(struct dp_reader *r, struct dp_packet *packet, uint8_t ho
             p, r->captured + 8, length, packet->source.byte, packet->destination.byte, hop_limit};
 
         packet->icmp_class = class_of[dp_discovery_read(&message, packet->network)];
-        if (p[0] >= ROUTER_SOLICITATION && p[0] <= REDIRECT && packet->icmp_class == DP_ICMP_CONTROL) {
+        if (dp_is_neighbour_discovery(p[0]) && packet->icmp_class == DP_ICMP_CONTROL) {
             packet->inside = r->at;
             packet->inside_captured = r->captured;
         }
@@ -372,7 +370,7 @@ static void parse_arp(struct dp_reader *r, struct dp_packet *packet)
         return;
     }
     packet->kind = DP_PACKET_ARP;
-    packet->arp_request = dp_get16(p + 6) == ARP_REQUEST;
+    packet->arp_request = dp_get16(p + 6) == DP_ARP_REQUEST;
     p += 8;
     packet->family = 4;
     packet->inside = p;
@@ -389,7 +387,7 @@ static void parse_rarp(struct dp_reader *r, struct dp_packet *packet)
     const uint8_t *p = dp_take(r, 28);
 
     if (!p || dp_get16(p) != 1 || dp_get16(p + 2) != DP_ETHERTYPE_IPV4 || p[4] != 6 || p[5] != 4 ||
-        dp_get16(p + 6) != RARP_REQUEST)
+        dp_get16(p + 6) != DP_RARP_REQUEST)
         return;
     packet->rarp_request = true;
     packet->inside = p + 8;

@@ -10,6 +10,7 @@
 #define DP_PACKET_H
 
 #include "dp_api.h"
+#include "wire.h"
 
 #include <stdbool.h>
 
@@ -19,28 +20,6 @@ enum dp_packet_kind {
     DP_PACKET_IP,       /* family, addresses, protocol and what follows are set */
     DP_PACKET_MALFORMED /* cause is set; family and addresses too where they could be read */
 };
-
-enum {
-    DP_TCP_FLAG_FIN = 0x01,
-    DP_TCP_FLAG_SYN = 0x02,
-    DP_TCP_FLAG_RST = 0x04,
-    DP_TCP_FLAG_PSH = 0x08,
-    DP_TCP_FLAG_ACK = 0x10,
-    DP_TCP_FLAG_URG = 0x20
-};
-
-enum {
-    DP_PROTO_ICMP = 1,
-    DP_PROTO_TCP = 6,
-    DP_PROTO_UDP = 17,
-    DP_PROTO_DCCP = 33,
-    DP_PROTO_ICMPV6 = 58,
-    DP_PROTO_VRRP = 112, /* and CARP */
-    DP_PROTO_SCTP = 132,
-    DP_PROTO_UDPLITE = 136
-};
-
-enum { DP_DHCP_SERVER = 67, DP_DHCP_CLIENT = 68, DP_DHCPV6_CLIENT = 546, DP_DHCPV6_SERVER = 547 };
 
 /* An IPv4 address is its first word as it stands in the packet, an IPv6 address all four. */
 union dp_address {
@@ -105,16 +84,6 @@ struct dp_packet {
     uint32_t inside_captured;
     uint32_t inside_length; /* on the wire; of ARP, RARP, UDP and VRRP */
     uint32_t trailer;       /* bytes of the frame behind the IP packet */
-};
-
-/* IPv6 extension headers that are walked (SPEC 4.7), by their number in the header before. */
-enum {
-    DP_NEXT_HOP_BY_HOP = 0,
-    DP_NEXT_ROUTING = 43,
-    DP_NEXT_FRAGMENT = 44,
-    DP_NEXT_AUTHENTICATION = 51,
-    DP_NEXT_DESTINATION = 60,
-    DP_NEXT_MOBILITY = 135
 };
 
 static inline bool dp_is_extension(uint8_t next)

@@ -1,9 +1,9 @@
 /* spoof.c: spoof.h in code. */
 #include "spoof.h"
 
-#include <string.h>
+#include "discovery.h"
 
-enum { OPTION_SOURCE_LINK = 1, OPTION_TARGET_LINK = 2, ND_SOLICIT = 135, ND_ADVERT = 136 };
+#include <string.h>
 
 /* ---- by an instance's port ---- */
 
@@ -18,11 +18,6 @@ static bool made_from(const uint8_t *address, const uint8_t *mac)
 {
     return address[8] == (mac[0] ^ 2) && address[9] == mac[1] && address[10] == mac[2] && address[11] == 0xff &&
            address[12] == 0xfe && address[13] == mac[3] && address[14] == mac[4] && address[15] == mac[5];
-}
-
-static bool is_link_local(const union dp_address *address)
-{
-    return address->byte[0] == 0xfe && (address->byte[1] & 0xc0) == 0x80;
 }
 
 /*
@@ -44,7 +39,7 @@ static bool holds(const struct dp_endpoints *endpoints, uint32_t zone, const uin
                   uint32_t family, const union dp_address *address)
 {
     return dp_endpoints_is_held(endpoints, zone, family, address) ||
-           (family == 6 && is_link_local(address) && is_own_link_local(endpoints, zone, mac, p, address));
+           (family == 6 && dp_ipv6_is_link_local(address->byte) && is_own_link_local(endpoints, zone, mac, p, address));
 }
 
 /*
@@ -59,33 +54,40 @@ static bool may_be_unspecified(const struct dp_endpoints *endpoints, uint32_t zo
     if (p->kind == DP_PACKET_ARP)
         return p->arp_request && holds(endpoints, zone, mac, p, 4, &p->destination);
     if (p->family == 4)
-        return p->protocol == DP_PROTO_UDP && p->source_port == 68 && p->destination_port == 67;
+        return p->protocol == DP_PROTO_UDP && p->source_port == DP_DHCP_CLIENT && p->destination_port == DP_DHCP_SERVER;
     if (p->protocol != DP_PROTO_ICMPV6 || p->icmp_class != DP_ICMP_CONTROL)
         return false;
     /* Of one that the snap length has cut, nobody can say. */
-    if ((p->selector >> 8 & 0xff) != ND_SOLICIT || p->inside_captured < sizeof target)
+    if ((p->selector >> 8 & 0xff) != DP_ND_NEIGHBOUR_SOLICITATION || p->inside_captured < sizeof target)
         return true;
     memcpy(&target, p->inside, sizeof target);
     return holds(endpoints, zone, mac, p, 6, &target);
 }
 
+/* The options of a neighbour discovery message: behind the target where there is one. */
+static struct dp_nd_options options_of(const struct dp_packet *p)
+{
+    uint32_t type = p->selector >> 8 & 0xff;
+    uint32_t skip = type == DP_ND_NEIGHBOUR_SOLICITATION || type == DP_ND_NEIGHBOUR_ADVERTISEMENT ? 16 : 0;
+
+    return (struct dp_nd_options){p->inside + (skip < p->inside_captured ? skip : p->inside_captured),
+                                  p->inside + p->inside_captured};
+}
+
 /*
- * Link-layer addresses in the options of a neighbour discovery message, whose first `skip` bytes are no options, that
- * are neither the MAC nor the virtual MAC that goes with the address of which they are told.
+ * Link-layer addresses in the options of a neighbour discovery message that are neither the MAC nor the virtual MAC
+ * that goes with the address of which they are told.
  */
 static bool names_other_mac(const struct dp_endpoints *endpoints, uint32_t zone, const struct dp_packet *p,
-                            uint32_t skip, const uint8_t *mac, const union dp_address *address)
+                            const uint8_t *mac, const union dp_address *address)
 {
-    uint32_t at = skip;
+    struct dp_nd_options options = options_of(p);
+    const uint8_t *told;
+    uint8_t kind;
 
-    while (at + 8 <= p->inside_captured && p->inside[at + 1]) {
-        const uint8_t *option = p->inside + at;
-
-        if ((option[0] == OPTION_SOURCE_LINK || option[0] == OPTION_TARGET_LINK) && memcmp(option + 2, mac, 6) != 0 &&
-            !dp_endpoints_is_virtual_mac(endpoints, zone, option + 2, 6, address))
+    while ((told = dp_nd_next_link(&options, &kind)) != NULL)
+        if (memcmp(told, mac, 6) != 0 && !dp_endpoints_is_virtual_mac(endpoints, zone, told, 6, address))
             return true;
-        at += option[1] * 8u;
-    }
     return false;
 }
 
@@ -101,17 +103,17 @@ static bool discovery_spoofed(const struct dp_endpoints *endpoints, uint32_t zon
     uint32_t type = p->selector >> 8 & 0xff;
     union dp_address target;
 
-    if (type < 133 || type > ND_ADVERT)
+    if (type < DP_ND_ROUTER_SOLICITATION || type > DP_ND_NEIGHBOUR_ADVERTISEMENT)
         return false;
-    if (type == ND_ADVERT) {
+    if (type == DP_ND_NEIGHBOUR_ADVERTISEMENT) {
         if (p->inside_captured < 16)
             return true;
         memcpy(&target, p->inside, 16);
         if (!holds(endpoints, zone, mac, p, 6, &target))
             return true;
     }
-    return mac && names_other_mac(endpoints, zone, p, type == ND_SOLICIT || type == ND_ADVERT ? 16 : 0, mac,
-                                  type == ND_ADVERT ? &target : &p->source);
+    return mac && p->inside &&
+           names_other_mac(endpoints, zone, p, mac, type == DP_ND_NEIGHBOUR_ADVERTISEMENT ? &target : &p->source);
 }
 
 static bool by_instance(const struct dp_endpoints *endpoints, uint32_t zone, const uint8_t *mac,
@@ -205,7 +207,7 @@ static bool is_served(const struct dp_endpoints *endpoints, const struct dp_plac
         return false;
     if (is_balancers(endpoints, place, family, address))
         return true;
-    if (family == 6 && is_link_local(address) && address->byte[11] == 0xff && address->byte[12] == 0xfe) {
+    if (family == 6 && dp_ipv6_is_link_local(address->byte) && address->byte[11] == 0xff && address->byte[12] == 0xfe) {
         const uint8_t *a = address->byte;
         uint8_t mac[6] = {a[8] ^ 2, a[9], a[10], a[13], a[14], a[15]};
 
@@ -221,11 +223,14 @@ static bool is_served(const struct dp_endpoints *endpoints, const struct dp_plac
 }
 
 /* The options of a neighbour discovery message, as far as they name link-layer addresses. */
-static bool names_served_mac(const struct dp_place *place, const struct dp_packet *p, uint32_t skip, uint32_t *whose)
+static bool names_served_mac(const struct dp_place *place, const struct dp_packet *p, uint32_t *whose)
 {
-    for (uint32_t at = skip; at + 8 <= p->inside_captured && p->inside[at + 1]; at += p->inside[at + 1] * 8u)
-        if ((p->inside[at] == OPTION_SOURCE_LINK || p->inside[at] == OPTION_TARGET_LINK) &&
-            is_served_mac(place, p->inside + at + 2, whose))
+    struct dp_nd_options options = options_of(p);
+    const uint8_t *told;
+    uint8_t kind;
+
+    while ((told = dp_nd_next_link(&options, &kind)) != NULL)
+        if (is_served_mac(place, told, whose))
             return true;
     return false;
 }
@@ -247,12 +252,12 @@ static bool by_uplink(const struct dp_endpoints *endpoints, const struct dp_plac
         return true;
     if (!is_discovery(p))
         return false;
-    if (type == ND_ADVERT && p->inside_captured >= sizeof target) {
+    if (type == DP_ND_NEIGHBOUR_ADVERTISEMENT && p->inside_captured >= sizeof target) {
         memcpy(&target, p->inside, sizeof target);
         if (is_served(endpoints, place, 6, &target, whose))
             return true;
     }
-    return p->inside && names_served_mac(place, p, type == ND_SOLICIT || type == ND_ADVERT ? 16 : 0, whose);
+    return p->inside && names_served_mac(place, p, whose);
 }
 
 static bool as_balancer(const struct dp_endpoints *endpoints, const struct dp_place *place, const struct dp_packet *p)

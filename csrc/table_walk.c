@@ -1,6 +1,8 @@
 /* table_walk.c: table_walk.h in code: describing, walking, saving, restoring. */
 #include "table_walk.h"
 
+#include "prefix.h"
+
 static void addresses_of(const struct dp_conntrack *ct, const struct dp_entry *e, uint8_t *local, uint8_t *remote)
 {
     if (e->flags & DP_ENTRY_WIDE) {
@@ -31,14 +33,10 @@ void dp_connection_of(const struct dp_conntrack *ct, const struct dp_entry *e, s
     c->disconnected = (e->flags & DP_ENTRY_CUT) != 0;
 }
 
-static bool covers(const struct dp_prefix *prefix, const uint8_t *address)
+/* Whether the filter takes the address; a prefix that no address has takes none. */
+static bool takes(const struct dp_prefix *prefix, const uint8_t *address)
 {
-    uint32_t bytes = prefix->bits / 8, rest = prefix->bits % 8;
-
-    if (prefix->bits > 128)
-        return false;
-    return memcmp(prefix->address, address, bytes) == 0 &&
-           (rest == 0 || (prefix->address[bytes] ^ address[bytes]) >> (8 - rest) == 0);
+    return prefix->bits <= 128 && dp_prefix_covers(prefix, address);
 }
 
 static bool passes(const struct dp_connection_filter *filter, const struct dp_connection *c)
@@ -50,8 +48,8 @@ static bool passes(const struct dp_connection_filter *filter, const struct dp_co
            (filter->local_port == 0 || filter->local_port == c->local_port) &&
            (filter->remote_port == 0 || filter->remote_port == c->remote_port) &&
            (filter->family == 0 ||
-            (filter->family == c->family && covers(&filter->local, c->local) && covers(&filter->remote, c->remote) &&
-             (covers(&filter->address, c->local) || covers(&filter->address, c->remote))));
+            (filter->family == c->family && takes(&filter->local, c->local) && takes(&filter->remote, c->remote) &&
+             (takes(&filter->address, c->local) || takes(&filter->address, c->remote))));
 }
 
 /* ---- walking ---- */

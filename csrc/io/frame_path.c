@@ -1,16 +1,16 @@
 /* frame_path.c: frame_path.h in code. */
 #include "frame_path.h"
 
-#include <string.h>
+#include "../wire.h"
 
-enum { TAG_VLAN = 0x8100, TAG_QINQ = 0x88a8, TAG_QINQ_OLD = 0x9100 };
+#include <string.h>
 
 uint16_t dp_frame_vlan(const struct dp_frame *frame)
 {
     const uint8_t *p = frame->data;
     uint16_t type = (uint16_t)(p[12] << 8 | p[13]);
 
-    if (frame->captured < 16 || (type != TAG_VLAN && type != TAG_QINQ && type != TAG_QINQ_OLD))
+    if (frame->captured < 16 || !dp_is_vlan_tag(type))
         return 0;
     return (uint16_t)((p[14] << 8 | p[15]) & 0xfff);
 }

@@ -6,6 +6,7 @@
 #define DP_LINE_TEXT_H
 
 #include "../dp_api.h"
+#include "../wire.h"
 #include "../words.h"
 #include "address_text.h"
 
@@ -155,12 +156,11 @@ static inline void put_protocol(struct line *line, const struct dp_flow *flow, c
     put_name(line, names, names->protocol_offset, flow->arp ? DP_NAMED_ARP : flow->protocol);
 }
 
-enum { ICMP = 1, ICMPV6 = 58 };
-
 /* Whether ports were read: all of them 0 stands for none. An ICMP query's identifier is no port. */
 static inline bool has_ports(const struct dp_flow *flow)
 {
-    return (flow->source_port || flow->destination_port) && flow->protocol != ICMP && flow->protocol != ICMPV6;
+    return (flow->source_port || flow->destination_port) && flow->protocol != DP_PROTO_ICMP &&
+           flow->protocol != DP_PROTO_ICMPV6;
 }
 
 static inline void put_json_number(struct line *line, bool known, uint64_t value)

@@ -8,7 +8,7 @@
 #include <linux/virtio_net.h>
 #include <string.h>
 
-enum { MACS = 12, TAG = 4, TYPE_IPV4 = 0x0800, TYPE_IPV6 = 0x86dd, FRAGMENT_BITS = 0x3fff, TAGS = 2, EXTENSIONS = 16 };
+enum { MACS = 12, TAG = 4, FRAGMENT_BITS = 0x3fff, TAGS = 2, EXTENSIONS = 16 };
 
 /* The packet's own transport header: its protocol and place; false for a fragment and for what has none. */
 static bool find_transport(const uint8_t *frame, uint32_t length, uint8_t *protocol, uint32_t *at)
@@ -20,18 +20,18 @@ static bool find_transport(const uint8_t *frame, uint32_t length, uint8_t *proto
         if (place + 2 > length)
             return false;
         type = dp_get16(frame + place);
-        if ((type != 0x8100 && type != 0x88a8 && type != 0x9100) || tags++ == TAGS)
+        if (!dp_is_vlan_tag(type) || tags++ == TAGS)
             break;
     }
     place += 2;
-    if (type == TYPE_IPV4) {
+    if (type == DP_ETHERTYPE_IPV4) {
         if (place + 20 > length || dp_get16(frame + place + 6) & FRAGMENT_BITS)
             return false;
         *protocol = frame[place + 9];
         *at = place + (frame[place] & 15) * 4u;
         return *at >= place + 20;
     }
-    if (type != TYPE_IPV6 || place + 40 > length)
+    if (type != DP_ETHERTYPE_IPV6 || place + 40 > length)
         return false;
     *protocol = frame[place + 6];
     *at = place + 40;
@@ -51,12 +51,9 @@ static bool find_transport(const uint8_t *frame, uint32_t length, uint8_t *proto
 
 static bool is_dhcp(const uint8_t *udp)
 {
-    for (int end = 0; end < 2; end++) {
-        uint16_t port = dp_get16(udp + end * 2);
-
-        if (port == DP_DHCP_SERVER || port == DP_DHCP_CLIENT || port == DP_DHCPV6_CLIENT || port == DP_DHCPV6_SERVER)
+    for (int end = 0; end < 2; end++)
+        if (dp_is_dhcp_port(dp_get16(udp + end * 2)))
             return true;
-    }
     return false;
 }
 

@@ -8,6 +8,8 @@
  */
 #include "port.h"
 
+#include "../wire.h"
+
 #include <errno.h>
 #include <linux/if_packet.h>
 #include <linux/virtio_net.h>
@@ -25,7 +27,7 @@ _Static_assert(sizeof(struct virtio_net_hdr) == DP_VNET_HEADER, "the short virti
 _Static_assert((int)DP_SEND_BATCH <= (int)DP_URING_REQUESTS, "a ring has room for all that is sent at once");
 _Static_assert((int)DP_PORTS_MAX <= (int)DP_URING_FILES, "every port can be registered");
 
-enum { ETHERNET_HEADER = 14, MACS = 12, VLAN_TAG = 4, ETHERTYPE_VLAN = 0x8100 };
+enum { ETHERNET_HEADER = 14, MACS = 12, VLAN_TAG = 4 };
 
 uint64_t dp_port_frame_flags(const uint8_t *header)
 {
@@ -136,7 +138,7 @@ static bool stripped_tag(struct msghdr *message, uint8_t *tag)
         memcpy(&aux, CMSG_DATA(c), sizeof aux);
         if (!(aux.tp_status & TP_STATUS_VLAN_VALID))
             return false;
-        type = aux.tp_status & TP_STATUS_VLAN_TPID_VALID ? aux.tp_vlan_tpid : ETHERTYPE_VLAN;
+        type = aux.tp_status & TP_STATUS_VLAN_TPID_VALID ? aux.tp_vlan_tpid : DP_ETHERTYPE_VLAN;
         tag[0] = (uint8_t)(type >> 8);
         tag[1] = (uint8_t)type;
         tag[2] = (uint8_t)(aux.tp_vlan_tci >> 8);

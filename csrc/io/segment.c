@@ -10,15 +10,14 @@
  */
 #include "segment.h"
 #include "../bytes.h"
+#include "../wire.h"
 
 #include <linux/virtio_net.h>
 #include <string.h>
 
 enum layer_kind { LAYER_IPV4, LAYER_IPV6, LAYER_UDP, LAYER_GRE };
-enum { PROTO_IPIP = 4, PROTO_TCP = 6, PROTO_UDP = 17, PROTO_IPV6 = 41, PROTO_GRE = 47 };
-enum { HOP_BY_HOP = 0, DESTINATION_OPTIONS = 60 };
 enum { GRE_CHECKSUM = 0x8000, GRE_KEY = 0x2000, GRE_SEQUENCE = 0x1000 };
-enum { TCP_FIN = 0x01, TCP_PSH = 0x08, TCP_CWR = 0x80, GSO_UDP_L4 = 5 };
+enum { GSO_UDP_L4 = 5 };
 enum { ETHERNET = 14, SEGMENT_LEAST = 48, FRAME_MOST = 65535, TRIES = 1024 };
 
 struct search {
@@ -65,7 +64,7 @@ static uint16_t fold(uint64_t total)
 /* To the end of IPv6 options. Nothing else is passed: behind a routing header the checksum counts another address. */
 static bool skip_options(const uint8_t *frame, uint32_t end, uint32_t *at, uint8_t *next)
 {
-    while (*next == HOP_BY_HOP || *next == DESTINATION_OPTIONS) {
+    while (*next == DP_NEXT_HOP_BY_HOP || *next == DP_NEXT_DESTINATION) {
         if (*at + 8 > end)
             return false;
         *next = frame[*at];
@@ -115,11 +114,11 @@ static bool behind(struct search *f, uint32_t at, uint8_t next)
         return next == f->protocol;
     if (at > f->s->start)
         return false;
-    if (next == PROTO_IPIP || next == PROTO_IPV6)
+    if (next == DP_PROTO_IPIP || next == DP_PROTO_IPV6)
         return network(f, at);
-    if (next == PROTO_GRE)
+    if (next == DP_PROTO_GRE)
         return gre(f, at);
-    return next == PROTO_UDP && at + 8 <= f->s->start && add(f, LAYER_UDP, at) && find(f, at + 8);
+    return next == DP_PROTO_UDP && at + 8 <= f->s->start && add(f, LAYER_UDP, at) && find(f, at + 8);
 }
 
 static bool is_length(uint32_t said, uint32_t is)
@@ -150,7 +149,7 @@ static bool ipv6(struct search *f, uint32_t at)
 
     if (at + 40 > f->s->start || !is_length(dp_get16(p + 4), f->length - at - 40) || !add(f, LAYER_IPV6, at))
         return false;
-    if (p[6] == HOP_BY_HOP && at + 48 <= f->s->start && f->length - at - 40 > 65535)
+    if (p[6] == DP_NEXT_HOP_BY_HOP && at + 48 <= f->s->start && f->length - at - 40 > 65535)
         without_jumbo(f, at);
     next = p[6];
     at += 40;
@@ -183,11 +182,11 @@ static bool is_plain(const uint8_t *frame, uint32_t start)
     uint32_t at = ETHERNET, type = dp_get16(frame + 12);
     uint8_t next;
 
-    for (; (type == 0x8100 || type == 0x88a8 || type == 0x9100) && at + 4 <= start; at += 4)
+    for (; dp_is_vlan_tag(type) && at + 4 <= start; at += 4)
         type = dp_get16(frame + at + 2);
-    if (type == 0x0800 && at + 20 <= start)
+    if (type == DP_ETHERTYPE_IPV4 && at + 20 <= start)
         return at + (frame[at] & 15) * 4u == start;
-    if (type != 0x86dd || at + 40 > start)
+    if (type != DP_ETHERTYPE_IPV6 || at + 40 > start)
         return false;
     next = frame[at + 6];
     at += 40;
@@ -228,7 +227,7 @@ bool dp_segment_begin(struct dp_segmenter *s, const uint8_t *header, uint32_t le
     s->layers = 0;
     memset(s->header, 0, sizeof s->header);
     memcpy(s->header, header, DP_VNET_HEADER + s->headers);
-    struct search f = {s, s->header + DP_VNET_HEADER, length, s->tcp ? PROTO_TCP : PROTO_UDP, TRIES};
+    struct search f = {s, s->header + DP_VNET_HEADER, length, s->tcp ? DP_PROTO_TCP : DP_PROTO_UDP, TRIES};
     if (!find(&f, ETHERNET))
         return false;
     most = FRAME_MOST - s->headers;
@@ -255,14 +254,14 @@ static void finish_transport(const struct dp_segmenter *s, uint8_t *frame, uint3
 {
     uint8_t *p = frame + s->start;
     uint32_t length = s->headers - s->start + n;
-    uint8_t protocol = s->tcp ? PROTO_TCP : PROTO_UDP;
+    uint8_t protocol = s->tcp ? DP_PROTO_TCP : DP_PROTO_UDP;
 
     if (s->tcp) {
         put32(p + 4, dp_get32(p + 4) + s->done);
         if (!last)
-            p[13] &= (uint8_t)~(TCP_FIN | TCP_PSH);
+            p[13] &= (uint8_t)~(DP_TCP_FLAG_FIN | DP_TCP_FLAG_PSH);
         if (s->done)
-            p[13] &= (uint8_t)~TCP_CWR;
+            p[13] &= (uint8_t)~DP_TCP_FLAG_CWR;
     } else {
         put16(p + 4, length);
     }
@@ -280,7 +279,7 @@ static void finish_udp(const struct dp_segmenter *s, uint8_t *frame, const struc
     if (!has_checksum)
         return;
     put16(p + 6, 0);
-    checksum = checksum_from(s, frame, at, addresses(frame, ip) + PROTO_UDP + rest);
+    checksum = checksum_from(s, frame, at, addresses(frame, ip) + DP_PROTO_UDP + rest);
     put16(p + 6, checksum ? checksum : 0xffff);
 }
 
@@ -387,7 +386,7 @@ uint32_t dp_segment_bundle(const struct dp_segmenter *s, struct dp_piece *piece,
     memcpy(frame, piece[0].header + DP_VNET_HEADER, outer);
     rest = 8 + (*n - 1) * size + s->headers - outer + piece[*n - 1].payload_length;
     put16(frame + udp->at + 4, rest);
-    put16(frame + udp->at + 6, fold(addresses(frame, ip) + PROTO_UDP + rest));
+    put16(frame + udp->at + 6, fold(addresses(frame, ip) + DP_PROTO_UDP + rest));
     if (ip->kind == LAYER_IPV4) {
         uint8_t *p = frame + ip->at;
 

@@ -24,15 +24,17 @@ ARROWS: dict[str, set[str]] = {
     "dp_api": set(),
     "bytes": set(),
     "memory": set(),
+    "wire": set(),
+    "prefix": {"dp_api"},
     "words": {"dp_api"},
-    "discovery": {"bytes"},
-    "link": {"dp_api", "bytes"},
-    "packet": {"bytes", "discovery", "link"},
+    "discovery": {"bytes", "wire"},
+    "link": {"dp_api", "bytes", "wire"},
+    "packet": {"bytes", "discovery", "link", "wire"},
     "flow_key": {"packet"},
     "timer": {"dp_api", "memory"},
     "trie": {"dp_api", "memory"},
-    "classifier": {"trie"},
-    "endpoints": {"packet", "trie"},
+    "classifier": {"prefix", "trie"},
+    "endpoints": {"packet", "prefix", "trie"},
     "checksum": {"packet", "bytes"},
     "denied_flows": {"packet", "memory"},
     "top_talkers": {"dp_api"},
@@ -40,7 +42,7 @@ ARROWS: dict[str, set[str]] = {
     "fair_share": {"memory"},
     "port_bindings": {"dp_api"},
     "fragment": {"flow_key", "fair_share"},
-    "owners": {"endpoints"},
+    "owners": {"discovery", "endpoints"},
     "flow_table": {"flow_key", "memory"},
     "resync": {"flow_table", "memory"},
     "tcp": {"resync"},
@@ -50,14 +52,14 @@ ARROWS: dict[str, set[str]] = {
         *("arrivals", "classifier", "conntrack", "denied_flows"),
         *("endpoints", "fragment", "owners", "port_bindings"),
     },
-    "table_walk": {"engine"},
+    "table_walk": {"engine", "prefix"},
     "flow_log": {"engine"},
     "reclaim": {"engine", "table_walk"},
     "history": {"table_walk"},
     "community_id": {"packet"},
     "shard": {"packet"},
     "plane": {"table_walk", "engine", "reclaim", "shard"},
-    "spoof": {"endpoints", "port_bindings"},
+    "spoof": {"discovery", "endpoints", "port_bindings"},
     "judge": {"engine", "tcp"},
     "control_traffic": {"judge", "bytes", "discovery"},
     "pipeline": {"checksum", "control_traffic", "judge", "spoof"},
@@ -70,18 +72,18 @@ ARROWS: dict[str, set[str]] = {
     "io/capture": {"io/pcap", "io/pcapng"},
     "io/reorder": {"dp_api"},
     "io/address_text": set(),
-    "io/line_text": {"words", "io/address_text"},
+    "io/line_text": {"wire", "words", "io/address_text"},
     "io/verdict_text": {"io/line_text"},
     "io/flow_text": {"io/line_text"},
     "io/mac_table": {"dp_api"},
-    "io/frame_path": {"endpoints", "port_bindings", "io/mac_table"},
+    "io/frame_path": {"wire", "endpoints", "port_bindings", "io/mac_table"},
     "io/replay_at_port": {"pipeline", "io/capture", "io/frame_path"},
     "io/replay": {"io/replay_at_port", "io/capture", "io/reorder"},
-    "io/flow_match": {"dp_api"},
+    "io/flow_match": {"prefix", "wire"},
     "io/ring": {"dp_api", "memory"},
     "io/uring": set(),
-    "io/segment": {"bytes"},
-    "io/port": {"dp_api", "io/uring", "io/segment"},
+    "io/segment": {"bytes", "wire"},
+    "io/port": {"dp_api", "wire", "io/uring", "io/segment"},
     "io/busy_poll": {"dp_api", "io/clock"},
     "io/worker": {"engine", "io/clock", "io/frame_path", "io/port", "io/ring"},
     "io/feed": {"table_walk", "io/worker"},
@@ -205,15 +207,15 @@ def test_each_module_has_one_header(modules: dict[str, str], border: set[str]) -
 
 def test_io_knows_only_the_border_and_the_words() -> None:
     """CONTRIBUTING, Habits: io stands on the core through dp_api.h; verdict_text takes the names of enumerations from
-    words.h, rings their memory from memory.h, who cuts packets reads numbers by bytes.h, and who looks after checksums
-    knows headers by packet.h. Only who says where a
-    frame passes looks into it: workers, who run a shard each, and the replay of captures by port."""
+    words.h, rings their memory from memory.h, who looks into packets reads numbers by bytes.h and knows them by wire.h,
+    filters of flows test prefixes by prefix.h, and who looks after checksums knows headers by packet.h. Only who says
+    where a frame passes looks into it: workers, who run a shard each, and the replay of captures by port."""
     outside = {module: {name for name in below(module) if not name.startswith("io/")} for module in ARROWS}
     looks_in = {name for name, known in outside.items() if name.startswith("io/") and "endpoints" in known}
     workers = {"io/worker", "io/receive", "io/forward", "io/feed", "io/worker_loop", "io/firewall", "io/feed_reader"}
     assert looks_in == workers | {"io/frame_path", "io/replay_at_port", "io/replay"}
     known = set[str]().union(*(outside[name] for name in ARROWS if name.startswith("io/") and name not in looks_in))
-    assert known == {"bytes", "dp_api", "memory", "words", "packet", "link", "discovery"}
+    assert known == {"bytes", "dp_api", "memory", "words", "packet", "prefix", "link", "discovery", "wire"}
 
 
 def test_core_links_without_io_and_knows_no_clock_file_or_thread(objects: dict[str, list[str]]) -> None:
