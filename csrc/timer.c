@@ -82,12 +82,11 @@ void dp_timer_disarm(struct dp_timer_wheel *wheel, uint32_t index)
     wheel->armed--;
 }
 
-/* Takes all timers out of a slot and asks about each. */
-static void empty(struct dp_timer_wheel *wheel, uint32_t slot, dp_timer_due *due, void *owner)
+/* Asks about each timer of a list that was taken out, and arms again what is not due. */
+static void ask_each(struct dp_timer_wheel *wheel, uint32_t index, dp_timer_due *due, void *owner)
 {
-    uint32_t index = wheel->head[slot], next;
+    uint32_t next;
 
-    wheel->head[slot] = 0;
     for (; index; index = next) {
         uint64_t deadline;
 
@@ -97,6 +96,14 @@ static void empty(struct dp_timer_wheel *wheel, uint32_t slot, dp_timer_due *due
         if (deadline)
             dp_timer_arm(wheel, index, deadline);
     }
+}
+
+static void empty(struct dp_timer_wheel *wheel, uint32_t slot, dp_timer_due *due, void *owner)
+{
+    uint32_t first = wheel->head[slot];
+
+    wheel->head[slot] = 0;
+    ask_each(wheel, first, due, owner);
 }
 
 /* Empties what stands at tick `tick`: its slot of level 0, and where a turn begins there those of the levels above. */
@@ -130,18 +137,10 @@ static uint32_t take_all(struct dp_timer_wheel *wheel)
 
 static void jump(struct dp_timer_wheel *wheel, uint64_t tick, dp_timer_due *due, void *owner)
 {
-    uint32_t index = take_all(wheel), next;
+    uint32_t first = take_all(wheel);
 
     wheel->now = tick;
-    for (; index; index = next) {
-        uint64_t deadline;
-
-        next = wheel->links[index].next;
-        wheel->armed--;
-        deadline = due(owner, index);
-        if (deadline)
-            dp_timer_arm(wheel, index, deadline);
-    }
+    ask_each(wheel, first, due, owner);
 }
 
 void dp_timer_advance(struct dp_timer_wheel *wheel, uint64_t now_ns, dp_timer_due *due, void *owner)

@@ -5,9 +5,16 @@
  * switch's table and hand each other the frames that the kernel gave to the wrong one: each belongs to the shard that
  * shard.h says.
  *
- * WHO MAY DO WHAT. Once it runs, everything in a worker belongs to its thread, except: the rings, which have their two
- * ends, and `watched`, which the control thread sets. Whatever else that thread wants is a COMMAND, which the worker
- * carries out between two bursts (dp_worker_call).
+ * WHO MAY DO WHAT. Once it runs, a worker is its thread's. What others may rely on:
+ *
+ *   1. Nobody but its thread reads or writes a worker, but for the rings, which have two ends (ring.h), the wake-up
+ *      (dp_worker_wake), and `watched` and `watched_port`, which the control thread sets.
+ *   2. A COMMAND of the control thread (dp_worker_call) is carried out between two bursts, and whoever called waits for
+ *      its end: it may read and change all of the worker, and what it points to need not outlive the call.
+ *   3. No frame of a burst meets half of a command: all are judged by one policy, with what it has behind the ports.
+ *   4. A frame handed to another worker for a port that has been taken out, or given to another, is dropped there: it
+ *      carries the port's generation.
+ *   5. One that is stopped has ended every burst that it began.
  *
  * A FRAME'S WAY. Received in a burst -> the switch says where to -> the engine judges all of the burst, with the egress
  * check of the port's instance and, where one port is meant, the ingress check of that one's -> allowed ones are sent;
@@ -130,13 +137,16 @@ int dp_worker_init(struct dp_worker *worker, uint32_t number, uint32_t workers, 
 void dp_worker_release(struct dp_worker *worker);
 /* Ends its thread (worker_loop.h), if it has one. */
 void dp_worker_stop(struct dp_worker *worker);
-/* Has a command carried out, and waits for its end. By the control thread only. */
+/* Has a command carried out, and waits for its end: at once where the worker does not run.
+ * => By the control thread only, and by no command: it would wait for itself. */
 void dp_worker_call(struct dp_worker *worker, dp_command *command, void *argument);
-/* Adds or takes out a port, in the worker's own thread or before it runs. */
+/* Adds or takes out a port.
+ * => By a command, or before the worker runs. The descriptor stays the caller's, who closes it behind the removal. */
 int dp_worker_add_port(struct dp_worker *worker, uint32_t number, const struct dp_port *port, int fd);
 void dp_worker_remove_port(struct dp_worker *worker, uint32_t number);
 /* Something else stands behind these ports: what waits for one, or came by it, is dropped where it is another
- * instance. Cannot fail. */
+ * instance. Cannot fail.
+ * => By a command, in which the policy that says so is put in force too. */
 void dp_worker_set_ports(struct dp_worker *worker, const struct dp_port_update *ports, uint32_t n);
 
 /* What epoll says of the eventfd; ports say their number. */

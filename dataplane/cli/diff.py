@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated, TextIO
 
 import typer
 
-from dataplane.cli.inputs import EXIT_CAPTURE, mistakes_refused, refuse_standard_input_twice
+from dataplane.cli.inputs import EXIT_CAPTURE, AtOption, CapturesArgument, mistakes_refused, refuse_standard_input_twice
 from dataplane.cli.output import leave, reader_may_leave, say
 
 if TYPE_CHECKING:
@@ -25,19 +25,11 @@ EXIT_CHANGED = 1
 def diff(
     old: Annotated[Path, typer.Argument(help="The policy document to compare with.")],
     new: Annotated[Path, typer.Argument(help="The policy document that may take its place.")],
-    captures: Annotated[
-        list[str],
-        typer.Argument(
-            help="pcap or pcapng files, also compressed, or directories of them; - is standard input. Merged by time."
-        ),
-    ],
+    captures: CapturesArgument,
     changes: Annotated[
         Path | None, typer.Option(help="A YAML list of changes, made in both policies at their time.")
     ] = None,
-    at: Annotated[
-        str | None,
-        typer.Option(metavar="INSTANCE", help="The captures were taken at this instance's interface."),
-    ] = None,
+    at: AtOption = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print the differences as JSON, all flows.")] = False,
     top: Annotated[int, typer.Option(min=0, max=100000, help="How many flows to list as text.")] = 20,
 ) -> None:

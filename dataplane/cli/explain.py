@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Annotated, NoReturn
 
 import typer
 
-from dataplane.cli.inputs import EXIT_CAPTURE, mistakes_refused, refuse_standard_input_twice
+from dataplane.cli.inputs import EXIT_CAPTURE, AtOption, mistakes_refused, refuse_standard_input_twice
 from dataplane.cli.output import leave, reader_may_leave, refuse, say
 
 if TYPE_CHECKING:
@@ -36,10 +36,7 @@ def explain(
         int | None, typer.Option(min=1, help="Explain this packet of the captures, counted from 1 as in --verdicts.")
     ] = None,
     changes: Annotated[Path | None, typer.Option(help="A YAML list of changes of the policy, as for replay.")] = None,
-    at: Annotated[
-        str | None,
-        typer.Option(metavar="INSTANCE", help="The captures were taken at this instance's interface."),
-    ] = None,
+    at: AtOption = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print the explanation as JSON.")] = False,
 ) -> None:
     """Explain a packet's verdict: the rules tried, the connection's history, and what change would turn it.

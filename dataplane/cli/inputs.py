@@ -5,10 +5,23 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Annotated
+
+import typer
 
 from dataplane.cli.output import refuse
 
 EXIT_CAPTURE = 3
+
+CapturesArgument = Annotated[
+    list[str],
+    typer.Argument(
+        help="pcap or pcapng files, also compressed, or directories of them; - is standard input. Merged by time."
+    ),
+]
+AtOption = Annotated[
+    str | None, typer.Option(metavar="INSTANCE", help="The captures were taken at this instance's interface.")
+]
 
 
 def refuse_standard_input_twice(names: Iterable[str | Path | None]) -> None:

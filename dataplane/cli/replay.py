@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from dataplane.cli.inputs import EXIT_CAPTURE, mistakes_refused, refuse_standard_input_twice
+from dataplane.cli.inputs import EXIT_CAPTURE, AtOption, CapturesArgument, mistakes_refused, refuse_standard_input_twice
 from dataplane.cli.interrupt import Interrupt
 from dataplane.cli.output import leave, reader_may_leave, refuse, say
 from dataplane.terminal import console
@@ -33,19 +33,11 @@ EXIT_EXPECTATION = 1
 
 def replay(
     policy: Annotated[Path, typer.Argument(help="The policy document (YAML or JSON).")],
-    captures: Annotated[
-        list[str],
-        typer.Argument(
-            help="pcap or pcapng files, also compressed, or directories of them; - is standard input. Merged by time."
-        ),
-    ],
+    captures: CapturesArgument,
     changes: Annotated[
         Path | None, typer.Option(help="A YAML list of changes of the policy, each with its time `at`.")
     ] = None,
-    at: Annotated[
-        str | None,
-        typer.Option(metavar="INSTANCE", help="The captures were taken at this instance's interface."),
-    ] = None,
+    at: AtOption = None,
     verdicts: Annotated[
         str | None,
         typer.Option(help="Write a record for each packet: .csv, .parquet, else JSON lines; - is standard output."),
