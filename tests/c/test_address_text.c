@@ -73,8 +73,8 @@ static void what_holds_ipv4(void)
 
 int main(void)
 {
-    every_byte_at_every_place();
-    every_pattern_of_zeros();
-    what_holds_ipv4();
+    RUN(every_byte_at_every_place);
+    RUN(every_pattern_of_zeros);
+    RUN(what_holds_ipv4);
     return check_result("test_address_text");
 }

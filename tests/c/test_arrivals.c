@@ -135,7 +135,7 @@ static void test_an_update_has_every_entry_looked_at(void)
 
 int main(void)
 {
-    test_no_packet_passes_between_the_swap_and_the_look();
-    test_an_update_has_every_entry_looked_at();
+    RUN(test_no_packet_passes_between_the_swap_and_the_look);
+    RUN(test_an_update_has_every_entry_looked_at);
     return check_result("test_arrivals");
 }

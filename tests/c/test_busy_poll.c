@@ -1,4 +1,4 @@
-/* test_wait.c: the promises of busy_poll.h, by an eventfd that has something or has not. */
+/* test_busy_poll.c: the promises of busy_poll.h, by an eventfd that has something or has not. */
 #include "check.h"
 #include "io/busy_poll.h"
 
@@ -109,8 +109,8 @@ static void test_looking_in_vain_makes_it_rarer(void)
 
 int main(void)
 {
-    test_never_where_it_is_not_wanted();
-    test_only_while_there_is_little_to_do();
-    test_looking_in_vain_makes_it_rarer();
+    RUN(test_never_where_it_is_not_wanted);
+    RUN(test_only_while_there_is_little_to_do);
+    RUN(test_looking_in_vain_makes_it_rarer);
     return check_result("test_wait");
 }

@@ -330,17 +330,17 @@ static void reading_errors(void)
 
 int main(void)
 {
-    every_magic_number_in_either_byte_order();
-    versions();
-    link_types();
-    absurd_captured_length();
-    truncation_at_every_byte();
-    other_formats();
-    times_and_lengths_at_their_bounds();
-    long_captures();
-    files_changed_while_read();
-    file_that_grows();
-    rewinding();
-    reading_errors();
+    RUN(every_magic_number_in_either_byte_order);
+    RUN(versions);
+    RUN(link_types);
+    RUN(absurd_captured_length);
+    RUN(truncation_at_every_byte);
+    RUN(other_formats);
+    RUN(times_and_lengths_at_their_bounds);
+    RUN(long_captures);
+    RUN(files_changed_while_read);
+    RUN(file_that_grows);
+    RUN(rewinding);
+    RUN(reading_errors);
     return check_result("test_capture");
 }

@@ -194,8 +194,8 @@ static void test_bad_arguments_are_refused(void)
 
 int main(void)
 {
-    test_against_a_walk();
-    test_a_large_group_is_one_class();
-    test_bad_arguments_are_refused();
+    RUN(test_against_a_walk);
+    RUN(test_a_large_group_is_one_class);
+    RUN(test_bad_arguments_are_refused);
     return check_result("test_classifier");
 }

@@ -95,7 +95,7 @@ static void flows_are_bounded(void)
 
 int main(void)
 {
-    flows_with_most_packets_first();
-    flows_are_bounded();
+    RUN(flows_with_most_packets_first);
+    RUN(flows_are_bounded);
     return check_result("difference");
 }

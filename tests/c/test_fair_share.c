@@ -90,9 +90,9 @@ static void test_an_even_part_is_never_taken(void)
 
 int main(void)
 {
-    test_nobody_is_there();
-    test_the_side_with_the_most_gives_way_then_the_destination_then_the_source();
-    test_of_one_share_the_oldest_gives_way();
-    test_an_even_part_is_never_taken();
+    RUN(test_nobody_is_there);
+    RUN(test_the_side_with_the_most_gives_way_then_the_destination_then_the_source);
+    RUN(test_of_one_share_the_oldest_gives_way);
+    RUN(test_an_even_part_is_never_taken);
     return check_result("test_shares");
 }

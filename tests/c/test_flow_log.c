@@ -204,9 +204,9 @@ static void test_one_observer_at_a_time(void)
 
 int main(void)
 {
-    test_what_was_opened_before_is_left_out();
-    test_a_fragment_before_the_packet_that_opens();
-    test_what_is_given_out_does_not_depend_on_batches();
-    test_one_observer_at_a_time();
+    RUN(test_what_was_opened_before_is_left_out);
+    RUN(test_a_fragment_before_the_packet_that_opens);
+    RUN(test_what_is_given_out_does_not_depend_on_batches);
+    RUN(test_one_observer_at_a_time);
     return check_result("test_flow_log");
 }

@@ -161,8 +161,8 @@ static void test_populated(void)
 
 int main(void)
 {
-    test_against_an_array();
-    test_populated();
-    test_the_hash_is_keyed();
+    RUN(test_against_an_array);
+    RUN(test_populated);
+    RUN(test_the_hash_is_keyed);
     return check_result("test_flow_table");
 }

@@ -93,6 +93,6 @@ int main(void)
 {
     test_only_whole_lines_are_written(DP_TEXT_JSON);
     test_only_whole_lines_are_written(DP_TEXT_CSV);
-    test_what_has_no_word_is_refused();
+    RUN(test_what_has_no_word_is_refused);
     return check_result("test_flow_text");
 }

@@ -116,11 +116,11 @@ static void test_a_bound_port_takes_nothing(void)
 
 int main(void)
 {
-    test_a_station_is_where_it_was_heard_last();
-    test_a_silent_station_is_forgotten();
-    test_stations_are_listed_and_forgotten();
-    test_groups_and_nobody_are_not_learned();
-    test_made_up_macs_take_the_places_of_the_silent();
-    test_a_bound_port_takes_nothing();
+    RUN(test_a_station_is_where_it_was_heard_last);
+    RUN(test_a_silent_station_is_forgotten);
+    RUN(test_stations_are_listed_and_forgotten);
+    RUN(test_groups_and_nobody_are_not_learned);
+    RUN(test_made_up_macs_take_the_places_of_the_silent);
+    RUN(test_a_bound_port_takes_nothing);
     return check_result("test_switch");
 }

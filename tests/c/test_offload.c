@@ -140,10 +140,10 @@ static void test_bounds(void)
 
 int main(void)
 {
-    test_its_own_checksum();
-    test_what_a_tunnel_carries();
-    test_what_is_judged_inside();
-    test_what_has_no_transport_header();
-    test_bounds();
+    RUN(test_its_own_checksum);
+    RUN(test_what_a_tunnel_carries);
+    RUN(test_what_is_judged_inside);
+    RUN(test_what_has_no_transport_header);
+    RUN(test_bounds);
     return check_result("test_offload");
 }

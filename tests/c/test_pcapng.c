@@ -481,20 +481,20 @@ static void truncation_at_every_byte(void)
 
 int main(void)
 {
-    sections_and_interfaces();
-    names_and_flags();
-    every_resolution();
-    offsets_and_saturation();
-    simple_packets();
-    obsolete_packets();
-    other_blocks_are_skipped();
-    options_are_checked();
-    block_lengths();
-    captured_beyond_block();
-    unknown_link_types();
-    section_headers();
-    long_capture();
-    too_many_interfaces();
-    truncation_at_every_byte();
+    RUN(sections_and_interfaces);
+    RUN(names_and_flags);
+    RUN(every_resolution);
+    RUN(offsets_and_saturation);
+    RUN(simple_packets);
+    RUN(obsolete_packets);
+    RUN(other_blocks_are_skipped);
+    RUN(options_are_checked);
+    RUN(block_lengths);
+    RUN(captured_beyond_block);
+    RUN(unknown_link_types);
+    RUN(section_headers);
+    RUN(long_capture);
+    RUN(too_many_interfaces);
+    RUN(truncation_at_every_byte);
     return check_result("test_pcapng");
 }

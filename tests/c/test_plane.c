@@ -260,6 +260,6 @@ int main(void)
 
     CHECK_EQUAL(dp_plane_new(&config, seed, 0, &plane), DP_E_ARGUMENT);
     CHECK_EQUAL(dp_plane_new(&config, seed, DP_SHARDS_MAX + 1, &plane), DP_E_ARGUMENT);
-    test_verdicts_do_not_depend_on_the_number_of_shards();
+    RUN(test_verdicts_do_not_depend_on_the_number_of_shards);
     return check_result("test_plane");
 }

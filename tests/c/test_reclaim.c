@@ -179,8 +179,8 @@ static void test_a_rule_is_in_use_while_a_connection_is_under_it(void)
 
 int main(void)
 {
-    test_a_hundred_thousand_changes_leave_memory_as_it_was();
-    test_an_emptied_log_has_been_met_by_all();
-    test_a_rule_is_in_use_while_a_connection_is_under_it();
+    RUN(test_a_hundred_thousand_changes_leave_memory_as_it_was);
+    RUN(test_an_emptied_log_has_been_met_by_all);
+    RUN(test_a_rule_is_in_use_while_a_connection_is_under_it);
     return check_result("test_retired");
 }

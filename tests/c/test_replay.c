@@ -335,8 +335,8 @@ static void arguments(void)
 
 int main(void)
 {
-    merged_by_time_ties_in_the_order_given();
-    own_order_is_kept();
+    RUN(merged_by_time_ties_in_the_order_given);
+    RUN(own_order_is_kept);
     until_a_time(1);
     until_a_time(2);
     many_captures(1, 100, 0);
@@ -345,8 +345,8 @@ int main(void)
     many_captures(CAPTURES_MAX, 333, 0);
     many_captures(CAPTURES_MAX, 7, 777);
     many_captures(CAPTURES_MAX, ALL - 1, 4096);
-    a_fault_ends_one_capture();
-    frames_know_their_capture();
-    arguments();
+    RUN(a_fault_ends_one_capture);
+    RUN(frames_know_their_capture);
+    RUN(arguments);
     return check_result("test_replay");
 }

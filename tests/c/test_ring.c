@@ -83,7 +83,7 @@ static void test_two_threads(void)
 
 int main(void)
 {
-    test_a_full_ring_takes_no_more();
-    test_two_threads();
+    RUN(test_a_full_ring_takes_no_more);
+    RUN(test_two_threads);
     return check_result("test_ring");
 }

@@ -358,9 +358,9 @@ static void test_errors(void)
 
 int main(void)
 {
-    test_pieces();
-    test_bundles();
-    test_damaged();
-    test_errors();
+    RUN(test_pieces);
+    RUN(test_bundles);
+    RUN(test_damaged);
+    RUN(test_errors);
     return check_result("test_segment");
 }

@@ -104,7 +104,7 @@ static void test_a_gap_of_years(void)
 
 int main(void)
 {
-    test_against_an_array();
-    test_a_gap_of_years();
+    RUN(test_against_an_array);
+    RUN(test_a_gap_of_years);
     return check_result("test_timer");
 }

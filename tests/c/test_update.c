@@ -277,11 +277,11 @@ static void test_what_is_told_is_found_among_what_is_not(void)
 
 int main(void)
 {
-    test_who_watches_is_told_what_a_change_disconnects();
-    test_what_was_disconnected_before_is_no_news();
-    test_more_than_the_feed_holds_is_told();
-    test_what_is_told_is_found_among_what_is_not();
-    test_an_update_without_memory_happens_in_no_worker();
-    test_a_table_that_could_not_grow_grows_later();
+    RUN(test_who_watches_is_told_what_a_change_disconnects);
+    RUN(test_what_was_disconnected_before_is_no_news);
+    RUN(test_more_than_the_feed_holds_is_told);
+    RUN(test_what_is_told_is_found_among_what_is_not);
+    RUN(test_an_update_without_memory_happens_in_no_worker);
+    RUN(test_a_table_that_could_not_grow_grows_later);
     return check_result("test_update");
 }

@@ -293,10 +293,10 @@ int main(void)
     dp_uring_close(&ring);
     test_order_and_results(SOCK_NONBLOCK);
     test_order_and_results(0);
-    test_nothing_is_left();
-    test_buffer();
-    test_registered_files();
-    test_failures();
-    test_nothing_else();
+    RUN(test_nothing_is_left);
+    RUN(test_buffer);
+    RUN(test_registered_files);
+    RUN(test_failures);
+    RUN(test_nothing_else);
     return check_result("test_uring");
 }

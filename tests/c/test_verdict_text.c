@@ -343,15 +343,15 @@ int main(void)
 {
     name_protocols(json_protocols, 56, 61, 69, 72);
     name_protocols(csv_protocols, 41, 44, 50, 53);
-    json_lines_are_those_of_the_spec();
-    csv_rows();
-    what_the_packet_was();
-    times();
-    packet_numbers();
+    RUN(json_lines_are_those_of_the_spec);
+    RUN(csv_rows);
+    RUN(what_the_packet_was);
+    RUN(times);
+    RUN(packet_numbers);
     every_size_of_output(DP_TEXT_JSON, &json_names);
     every_size_of_output(DP_TEXT_CSV, &csv_names);
-    records_that_cannot_be_told();
-    every_value_has_a_word();
-    words_of_spec_7();
+    RUN(records_that_cannot_be_told);
+    RUN(every_value_has_a_word);
+    RUN(words_of_spec_7);
     return check_result("test_verdict_text");
 }

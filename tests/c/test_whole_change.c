@@ -241,7 +241,7 @@ static void test_a_closed_port_is_nobodys(void)
 
 int main(void)
 {
-    test_no_frame_sees_half_of_a_change();
-    test_a_closed_port_is_nobodys();
+    RUN(test_no_frame_sees_half_of_a_change);
+    RUN(test_a_closed_port_is_nobodys);
     return check_result("test_whole_change");
 }
