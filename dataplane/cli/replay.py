@@ -96,7 +96,7 @@ def replay(
         with mistakes_refused(OutputError):
             plane = Plane(Policy.load(policy))
             schedule = _load_changes(changes, plane.policy) if changes else []
-            expectations = _load_expectations(expect) if expect else None
+            expectations = _load_expectations(expect, plane.policy, schedule) if expect else None
             captures, passed = captures_of(captures)
             for sentence in passed:
                 say(sentence, err=True)
@@ -187,10 +187,11 @@ def _named_policies(schedule: list[TimedChange]) -> list[str]:
     return [change.name for change in changes if isinstance(change, ApplyPolicy) and change.name]
 
 
-def _load_expectations(path: Path) -> Expectations:
+def _load_expectations(path: Path, policy: Policy, schedule: list[TimedChange]) -> Expectations:
+    from dataplane.policy.schedule import scheduled
     from dataplane.replay.expectations import Expectations
 
-    return Expectations.load(path)
+    return Expectations.load(path, [policy, *(later for _, later in scheduled(policy, schedule))])
 
 
 def _progress(stack: ExitStack, captures: Captures) -> Callable[[], None] | None:

@@ -17,6 +17,7 @@ from dataplane.insight.explain import as_capture, explain
 from dataplane.insight.judged import Replayed
 from dataplane.plane import Plane
 from dataplane.policy.mistakes import ChangeError, PolicyError
+from dataplane.policy.schedule import scheduled
 from dataplane.replay import CaptureError, Captures, Replay
 from dataplane.replay.expectations import Expectations, Failure
 
@@ -59,7 +60,8 @@ def run_case(case: Case | BrokenCase) -> Result:
 
 
 def _run(case: Case) -> tuple[str, str, int]:
-    expectations = Expectations(case.expectations)
+    in_force = [case.policy, *(later for _, later in scheduled(case.policy, case.changes))]
+    expectations = Expectations(case.expectations, in_force)
     with _captures(case) as paths:
         with Captures(paths) as captures:
             run = Replay(Plane(case.policy), captures, changes=case.changes, observers=[expectations])

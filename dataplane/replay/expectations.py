@@ -27,7 +27,7 @@ from __future__ import annotations
 
 import socket
 import sys
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -42,7 +42,7 @@ from dataplane._core.errors import check as raise_on_error
 from dataplane.connection_table import flow_protocol
 from dataplane.policy import fields
 from dataplane.policy.base import CheckedModel
-from dataplane.policy.mistakes import Conflict, Location, PolicyError, alternatives, shown
+from dataplane.policy.mistakes import Conflict, Location, PolicyError, alternatives, shown, unknown
 from dataplane.policy.reading.file_kinds import changes_told
 from dataplane.policy.reading.load import diagnose, in_order
 from dataplane.policy.reading.source import Source, read, read_file
@@ -61,6 +61,8 @@ from dataplane.verdict import (
 
 if TYPE_CHECKING:
     from rich.console import Console
+
+    from dataplane.policy.model import Policy
 
 EXPECTABLE = ("verdict", "state", "reason", "rule", "security_group", "connection")
 
@@ -248,6 +250,24 @@ def read_expectations(source: Source, where: Location, value: Any) -> list[tuple
     return items
 
 
+def _misnamed(item: Expectation, policies: Sequence[Policy]) -> str | None:
+    """What is wrong with the names of an expectation; None where one of the policies has each."""
+    told = []
+    for field_name, kind, known_to in _NAMED:
+        given = getattr(item, field_name)
+        if given is not None and not any(given in known_to(policy) for policy in policies):
+            known = {key: value for policy in policies for key, value in known_to(policy).items()}
+            told.append(f"{shown(given)} {unknown(kind, given, known)}")
+    return "; ".join(told) or None
+
+
+_NAMED: tuple[tuple[str, str, Callable[[Policy], Mapping[str, object]]], ...] = (
+    ("instance", "instance", lambda policy: policy.instances_by_id),
+    ("rule", "rule", lambda policy: policy.rules_by_id),
+    ("security_group", "security group", lambda policy: policy.groups_by_id),
+)
+
+
 @dataclass(frozen=True, slots=True)
 class Difference:
     """One field that is not as expected; None stands for none."""
@@ -276,7 +296,7 @@ class Mismatch:
 class Failure:
     """A failed expectation: its place as file:line, some of the packets that it fails for, how many they are in all.
 
-    `problem` says what is wrong with the number of packets selected, None where that is right.
+    `problem` says what is wrong with its names or the number of packets selected, None where both are right.
     """
 
     place: str
@@ -304,18 +324,23 @@ class _Tally:
 class Expectations:
     """The expectations of one file, held against the batches of one replay."""
 
-    def __init__(self, items: Sequence[tuple[str, Expectation]]) -> None:
-        """`items` are places, as file:line, and expectations."""
+    def __init__(self, items: Sequence[tuple[str, Expectation]], policies: Sequence[Policy] = ()) -> None:
+        """`items` are places, as file:line, and expectations.
+
+        `policies` are those in force one after the other: an expectation with a name that none of them has fails, also
+        where it expects no packet. Without any, names are not looked at.
+        """
         self.items = tuple(items)
+        self._policies = policies
         self._tallies = [_Tally() for _ in items]
         self._indices = ffi.new("uint32_t[]", 0)
         self._packets = 0
 
     @classmethod
-    def load(cls, path: str | Path) -> Self:
+    def load(cls, path: str | Path, policies: Sequence[Policy] = ()) -> Self:
         """Reads a file of expectations, YAML or JSON. Raises PolicyError with every mistake in it."""
         source = read(*read_file(path))
-        return cls(read_expectations(source, (), source.value))
+        return cls(read_expectations(source, (), source.value), policies)
 
     @property
     def total(self) -> int:
@@ -359,7 +384,8 @@ class Expectations:
         """The expectations that failed, in the order of the file; to be asked after the last batch."""
         failures = []
         for (place, item), tally in zip(self.items, self._tallies, strict=True):
-            problem = self._count_problem(item, tally)
+            misnamed = _misnamed(item, self._policies) if self._policies else None
+            problem = misnamed or self._count_problem(item, tally)
             if problem or tally.failed:
                 failures.append(Failure(place, tuple(tally.mismatches), tally.failed, problem))
         return failures

@@ -12,7 +12,8 @@ from pydantic import ValidationError
 from rich.console import Console
 
 from dataplane._core import ffi, lib
-from dataplane.policy import PolicyError
+from dataplane.policy import Policy, PolicyError
+from dataplane.policy.changes import apply, parse_change
 from dataplane.replay.expectations import Expectation, Expectations, Failure
 from dataplane.verdict import DIRECTION_WORDS, ORIGIN_WORDS, REASON_WORDS, STATE_WORDS, VERDICT_WORDS, Names
 
@@ -471,3 +472,31 @@ def test_some_are_shown_and_the_rest_is_counted() -> None:
     assert "  ... and 995 packets more\n" in text
     assert "... and 92 more failed expectations\n" in text
     assert text.endswith("100 of 100 expectations failed.\n")
+
+
+NAMES = """\
+security_groups:
+  - {id: web, security_group_rules: [{id: http, direction: ingress}]}
+instances: [{id: srv, addresses: [10.0.0.1], security_groups: [web]}, {id: bare, addresses: [10.0.0.2]}]
+"""
+
+
+def test_an_expectation_with_a_name_that_no_policy_has_fails(tmp_path: Path) -> None:
+    """With what was meant; a rule that a change makes, and one of the default group, are known."""
+    path = tmp_path / "expect.yaml"
+    path.write_text(
+        "- {instance: srvv, verdict: allow, count: 0}\n- {verdict: allow, rule: htttp, count: 0}\n"
+        "- {verdict: allow, security_group: wep, count: 0}\n"
+        "- {instance: srv, rule: http, security_group: web, count: 0}\n"
+        "- {rule: late, count: 0}\n- {rule: null, count: 0}\n"
+        "- {rule: default-egress-ipv4, security_group: default, count: 0}\n"
+    )
+    policy = Policy.parse(NAMES)
+    change = parse_change({"add_rule": {"security_group": "web", "rule": {"id": "late", "direction": "egress"}}})
+    failures = Expectations.load(path, [policy, apply(policy, change)]).finish()
+    assert [(failure.place, failure.problem) for failure in failures] == [
+        (f"{path}:1", '"srvv" is no instance of this policy; did you mean "srv"?'),
+        (f"{path}:2", '"htttp" is no rule of this policy; did you mean "http"?'),
+        (f"{path}:3", '"wep" is no security group of this policy; did you mean "web"?'),
+    ]
+    assert Expectations.load(path).finish() == []

@@ -251,3 +251,11 @@ def test_plane(dataplane):
     done = pytest_run(folder)
     assert done.returncode == 0, done.stdout
     assert "3 passed" in done.stdout
+
+
+def test_a_name_behind_a_packet_that_the_policy_does_not_have_is_told(folder: Path) -> None:
+    """SPEC 8.6: what was meant, beside what came instead."""
+    (folder / "ssh.test.yaml").write_text(CASES.replace("rule=A01 ", "rule=A011 "))
+    done = run(folder, "ssh.test.yaml", "-k", "office")
+    assert done.returncode == 1
+    assert 'ssh.test.yaml:5: "A011" is no rule of this policy; did you mean "A01"?' in done.stdout
