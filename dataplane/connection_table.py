@@ -241,7 +241,7 @@ def _c_filter(chosen: _Filter, names: Names) -> Any:
     for name in ("address", "local", "remote"):
         given = getattr(chosen, name)
         if given is not None:
-            network = ipaddress.ip_network(given)
+            network = _network(name, given)
             if c.family not in (0, network.version):
                 raise ValueError(f"{name} {given} is IPv{network.version}, and another address is IPv{c.family}")
             c.family = network.version
@@ -255,6 +255,16 @@ def _c_filter(chosen: _Filter, names: Names) -> Any:
                 raise ValueError(f"port {port} is out of range: 1..65535 is allowed")
             setattr(c, name, port)
     return c
+
+
+def _network(name: str, given: str) -> ipaddress.IPv4Network | ipaddress.IPv6Network:
+    try:
+        network = ipaddress.ip_network(given, strict=False)
+    except ValueError:
+        raise ValueError(f"{name} {given!r} is no address and no CIDR block: write 10.0.0.5 or 10.0.0.0/8") from None
+    if network.network_address != ipaddress.ip_interface(given).ip:
+        raise ValueError(f"{name} {given!r} has host bits set: write {network}")
+    return network
 
 
 def address_text(data: Any, family: int) -> str:

@@ -31,6 +31,8 @@ _DESCRIPTOR = re.compile(r"/dev/(?:stdin|stdout|stderr|fd/\d+)|/proc/(?:self|thr
 
 #: What an existing file can be that is not overwritten unasked.
 CAPTURE, POLICY, STATE = "a capture", "a policy or another document", "a state file"
+#: What else is there and not empty; for outputs of which nobody has another one to replace.
+OTHER = "a file of another kind"
 #: How a state file of `dataplane run` begins.
 STATE_MAGIC = b"dpstate\n"
 
@@ -46,15 +48,29 @@ def kind_of(path: str | Path) -> str | None:
             return None
         with open(path, "rb") as file:
             head = file.read(_HEAD)
+            if head.startswith((*CAPTURE_MAGIC, *COMPRESSED_MAGIC)):
+                return CAPTURE
+            if head.startswith(STATE_MAGIC):
+                return STATE
+            file.seek(0)
+            written = _without_comments(file)
     except OSError:
         return None
-    if head.startswith((*CAPTURE_MAGIC, *COMPRESSED_MAGIC)):
-        return CAPTURE
-    if head.startswith(STATE_MAGIC):
-        return STATE
-    if _POLICY.search(head) or (head and Path(path).suffix.lower() in (".yaml", ".yml")):
+    if _POLICY.search(written) or (head and Path(path).suffix.lower() in (".yaml", ".yml")):
         return POLICY
     return None
+
+
+def _without_comments(file: BinaryIO) -> bytes:
+    """The beginning of a text, without the lines that are comments: a policy may have any number of them first."""
+    kept, size, begins, comment = list[bytes](), 0, True, False
+    while size < _HEAD and (line := file.readline(_HEAD)):
+        comment = line.lstrip().startswith((b"#", b"\xef\xbb\xbf#")) if begins else comment
+        begins = line.endswith(b"\n")
+        if not comment and not line.isspace():
+            kept.append(line)
+            size += len(line)
+    return b"".join(kept)
 
 
 def check_outputs(
@@ -85,7 +101,9 @@ def check_outputs(
         if key in written:
             raise OutputError(f"{path}: {option} and {written[key]} would write the same file: name two")
         written[key] = option
-        kind = None if path == "-" or is_descriptor(path) else kind_of(path)
+        kind = None
+        if path != "-" and not is_descriptor(path):
+            kind = kind_of(path) or (OTHER if os.path.isfile(path) and os.path.getsize(path) else None)
         if kind in tuple(spare) and not force:
             raise OutputError(
                 f"{path}: {option} would overwrite {kind}: it takes the file to write; --force overwrites it"

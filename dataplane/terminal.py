@@ -29,6 +29,11 @@ def printable_lines(text: str) -> str:
     return "\n".join(map(printable, text.split("\n")))
 
 
+def counted(number: int, thing: str) -> str:
+    """``1 packet``, ``2,000 packets``: of a thing whose plural has an s."""
+    return f"{number:,} {thing}{'' if number == 1 else 's'}"
+
+
 class _Unescaped:
     """A stream of `dataplane.cli.output` without its escaping: for a console, which escapes before it adds colours."""
 

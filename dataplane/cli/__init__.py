@@ -25,6 +25,15 @@ class _Commands(TyperGroup):
             return typer.main.get_command(import_module(f"dataplane.cli.{cmd_name}").app)
         return super().get_command(ctx, cmd_name)
 
+    def invoke(self, ctx: Any) -> Any:
+        try:
+            return super().invoke(ctx)
+        except typer.BadParameter as error:
+            from dataplane.cli.usage import reworded
+
+            error.message = reworded(error) or error.message
+            raise
+
 
 app = typer.Typer(
     cls=_Commands,

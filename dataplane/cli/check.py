@@ -11,6 +11,7 @@ import typer
 from dataplane.cli.lint import EXIT_FOUND, Format, kinds, print_findings
 from dataplane.cli.output import reader_may_leave, say
 from dataplane.terminal import console as terminal
+from dataplane.terminal import counted
 
 if TYPE_CHECKING:
     from dataplane.policy import Policy, PolicyError
@@ -105,7 +106,7 @@ def _print_missing(missing: list[str], *, err: bool = False) -> None:
     for sentence in missing:
         say(sentence, err=True)
     if missing:
-        say(f"{_counted(len(missing), 'thing')} that dataplane run needs {_are(missing)} missing.", err=True)
+        say(f"{counted(len(missing), 'thing')} that dataplane run needs {_are(missing)} missing.", err=True)
     else:
         say("This host has what dataplane run needs.", err=err)
 
@@ -123,7 +124,9 @@ def _print_mistakes(error: PolicyError, *, as_json: bool) -> None:
         return
     for mistake in error.mistakes:
         say(str(mistake), err=True)
-    say(f"{_counted(len(error.mistakes), 'mistake')}: the policy is not valid.", err=True)
+    # What could not be read, or is another kind of file, is said by the sentence itself.
+    if any(mistake.line is not None for mistake in error.mistakes):
+        say(f"{counted(len(error.mistakes), 'mistake')}: the policy is not valid.", err=True)
 
 
 def _report(name: str, policy: Policy) -> dict[str, Any]:
@@ -164,17 +167,13 @@ _COUNTED = {
 }
 
 
-def _counted(number: int, thing: str) -> str:
-    return f"{number:,} {thing}{'' if number == 1 else 's'}"
-
-
 def _print_report(report: dict[str, Any]) -> None:
     from rich import box
     from rich.table import Table
     from rich.text import Text
 
     console = terminal(sys.stdout, soft_wrap=True)
-    counts = ", ".join(_counted(report["counts"][key], thing) for key, thing in _COUNTED.items())
+    counts = ", ".join(counted(report["counts"][key], thing) for key, thing in _COUNTED.items())
     console.print(Text.assemble((report["policy"], "bold"), " is valid: ", counts, "."))
     if report["quotas"]:
         table = Table("security group", "direction", "ethertype", box=box.SIMPLE_HEAD)

@@ -14,6 +14,7 @@ import typer
 
 from dataplane.cli.inputs import EXIT_CAPTURE, AtOption, CapturesArgument, mistakes_refused, refuse_standard_input_twice
 from dataplane.cli.output import leave, reader_may_leave, say
+from dataplane.terminal import counted
 
 if TYPE_CHECKING:
     from dataplane.insight.diff import Difference, Judgement
@@ -111,7 +112,7 @@ def _print(found: Difference, stream: TextIO, top: int) -> None:
     if found.flows:
         say_line("")
     if len(found.flows) > top:
-        say_line(f"{len(found.flows) - top:,} more flows: --top lists more, --json all")
+        say_line(f"{counted(len(found.flows) - top, 'more flow')}: --top lists more, --json all")
     if found.not_kept:
         say_line(f"{_packets(found.not_kept)} more are of flows beyond those that are kept")
     cut = sum(found.disconnected.values())

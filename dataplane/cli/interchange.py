@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import json
-import sys
 from contextlib import suppress
 from enum import StrEnum
-from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -50,10 +48,11 @@ def import_(
     """
     from dataplane.interchange.draft import FormatError
     from dataplane.interchange.reading import imported
+    from dataplane.policy.reading.source import document_bytes
 
     _check_output(output, file, force=force)
     try:
-        data = sys.stdin.buffer.read() if file == "-" else Path(file).read_bytes()
+        data = document_bytes(file)
     except OSError as error:
         refuse(f"{file}: it cannot be read: {error.strerror}")
     try:

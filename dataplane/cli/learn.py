@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from dataplane.cli.output import leave, reader_may_leave, refuse, say
+from dataplane.terminal import counted
 
 if TYPE_CHECKING:
     from dataplane.insight.learn import Learned
@@ -111,9 +112,9 @@ def _print_json(learned: Learned) -> None:
 
 def _conclude(learned: Learned) -> int:
     """Says on standard error what was learned, and which capture could not be read; the exit status."""
-    rules = "1 rule" if learned.rules == 1 else f"{learned.rules:,} rules"
-    connections = "1 connection" if learned.answered == 1 else f"{learned.answered:,} connections"
-    say(f"Learned {rules} from {connections} that were answered; {learned.left_out:,} were not.", err=True)
+    rules, connections = counted(learned.rules, "rule"), counted(learned.answered, "connection")
+    were, others = ("was" if number == 1 else "were" for number in (learned.answered, learned.left_out))
+    say(f"Learned {rules} from {connections} that {were} answered; {learned.left_out:,} {others} not.", err=True)
     for sentence in (*learned.notes, *(learned.summary.advice if not learned.answered else ())):
         say(sentence, err=True)
     for capture in learned.summary.faults:

@@ -127,7 +127,7 @@ def _print_rules(console: Console, summary: Summary, top: int) -> None:
             table.add_row(rule.rule, rule.security_group, _count(rule.hits), _count(rule.packets), _count(rule.bytes))
         console.print(table)
         if len(hit) > top:
-            console.print(f"and {_count(len(hit) - top)} more rules with hits\n")
+            console.print(f"and {_count(len(hit) - top)} more {'rule' if len(hit) == top + 1 else 'rules'} with hits\n")
     never = [rule for rule, _ in summary.never_hit]
     if never:
         more = f" and {_count(len(never) - top)} more" if len(never) > top else ""

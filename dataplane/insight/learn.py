@@ -249,13 +249,14 @@ def _sentences(
 ) -> Iterable[str]:
     if mid_stream:
         yield (
-            f"{len(mid_stream):,} TCP connections were seen from their middle on: the policy has tcp_loose: true for"
-            " them, and who is seen first stands for who opened them"
+            f"TCP connections that were seen from their middle on: {len(mid_stream):,}: the policy has tcp_loose: true"
+            " for them, and who is seen first stands for who opened them"
         )
     portless = sum(
         flow.protocol in ("tcp", "udp", "sctp", "dccp", "udplite") and _need(flow).cell is None for flow in answered
     )
     if portless:
-        yield f"{portless} connections go to port 0, which no rule can name: their rules have all ports"
+        yield f"connections to port 0, which no rule can name: {portless:,}: their rules have all ports"
     if missing:
-        yield f"{missing.total()} answered connections do not pass as they were seen: look at them with replay --flows"
+        number = missing.total()
+        yield f"answered connections that do not pass as they were seen: {number:,}: look at them with replay --flows"

@@ -133,7 +133,7 @@ def history_words(history: ConnectionHistory, packet: int, first_ns: int) -> str
     if history.opened_by is None:
         told.insert(0, f"opened before under {history.rule}" if history.rule else "opened before")
     if history.more:
-        told.append(f"and {history.more:,} more events")
+        told.append(f"and {history.more:,} more {'event' if history.more == 1 else 'events'}")
     return "; ".join(told)
 
 

@@ -8,13 +8,20 @@ from importlib import import_module
 from dataplane.interchange import Format
 from dataplane.interchange.draft import Draft, FormatError
 
+_NEEDED = "give it the document as the cloud's program prints it in JSON"
+
 
 def imported(format_name: Format, data: bytes) -> tuple[str, list[str]]:
     """A policy in YAML, and sentences about what of the document it cannot express. Raises FormatError."""
     try:
         value = json.loads(data)
-    except (ValueError, RecursionError) as error:
-        raise FormatError(f"it is no JSON: {error}") from None
+    except json.JSONDecodeError as error:
+        where = f"line {error.lineno}, column {error.colno}"
+        raise FormatError(f"it is no JSON ({where}: {error.msg[:1].lower()}{error.msg[1:]}): {_NEEDED}") from None
+    except UnicodeDecodeError as error:
+        raise FormatError(f"it is no JSON (byte {error.start:,} is no UTF-8): {_NEEDED}") from None
+    except (ValueError, RecursionError):
+        raise FormatError("its JSON cannot be read: it is nested too deeply, or has too large a number") from None
     draft = Draft()
     reader = import_module(f"dataplane.interchange.{format_name}")
     try:

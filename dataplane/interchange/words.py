@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from dataplane.policy.fields import PORT_MAX, PROTOCOLS_WITH_PORTS
+from dataplane.policy.mistakes import shown
 
 #: Names of OpenStack's networking API that our documents have as numbers (IANA), or under another name.
 _PROTOCOLS: dict[str, str | int | None] = {
@@ -49,7 +50,7 @@ def ports_or_type(of: str | int | None, low: Any, high: Any) -> dict[str, Any]:
 
     Raises ValueError with the reason where our rules have no words for it.
     """
-    least, most = (None if number in (None, "", -1, "-1") else int(number) for number in (low, high))
+    least, most = (_number(low), _number(high))
     if of in ("icmp", "icmpv6"):
         if least is None and most is not None:
             raise ValueError(f"the ICMP code {most} stands without a type")
@@ -64,3 +65,12 @@ def ports_or_type(of: str | int | None, low: Any, high: Any) -> dict[str, Any]:
     if least == 0:
         raise ValueError(f"ports {least}-{most}: port 0 is none that a rule can name")
     return {"multiport": str(least) if least == most else f"{least}-{most}"}
+
+
+def _number(written: Any) -> int | None:
+    if written in (None, "", -1, "-1"):
+        return None
+    try:
+        return int(written)
+    except (TypeError, ValueError, OverflowError):
+        raise ValueError(f"{shown(written)} is no port, type or code") from None

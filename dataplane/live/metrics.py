@@ -6,6 +6,7 @@ table is walked in steps, so that packets wait for none of it.
 
 from __future__ import annotations
 
+import os
 import socket
 from collections.abc import Iterator
 from concurrent.futures import Executor
@@ -126,7 +127,13 @@ def listening(address: str) -> socket.socket:
         made = socket.create_server(where[:2], family=family)
     except (OSError, UnicodeError) as error:
         reason = getattr(error, "strerror", None) or error
-        raise MetricsError(f"--metrics {address}: metrics cannot be served there: {reason}") from None
+        if isinstance(error, OSError) and error.errno and not isinstance(error, socket.gaierror):
+            # Python puts the address into the system's words; names that are not found have numbers of their own.
+            reason = os.strerror(error.errno)
+        raise MetricsError(
+            f"--metrics {address}: metrics cannot be served there: {reason}: give an address of this host and a free"
+            " port"
+        ) from None
     made.setblocking(False)
     return made
 

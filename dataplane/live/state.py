@@ -120,8 +120,9 @@ def is_something_else(path: Path) -> bool:
     try:
         with path.open("rb") as file:
             begin = file.read(len(STATE_MAGIC))
-    except OSError:
-        return False
+    except OSError as error:
+        # What gives nothing up at its beginning, as /proc/self/mem, takes nothing either.
+        return not isinstance(error, FileNotFoundError | NotADirectoryError | PermissionError)
     return not STATE_MAGIC.startswith(begin) if len(begin) < len(STATE_MAGIC) else begin != STATE_MAGIC
 
 

@@ -18,6 +18,7 @@ from dataplane.plane import Plane
 from dataplane.policy import times
 from dataplane.replay.captures import CaptureStatus
 from dataplane.replay.top_talkers import BusyAddress
+from dataplane.terminal import counted
 from dataplane.update import Disconnected
 from dataplane.verdict import CAUSE_WORDS, DIRECTION_WORDS, REASON_WORDS
 
@@ -302,8 +303,8 @@ def _advice(plane: Plane, told: dict[str, Any]) -> Iterator[str]:
 
     if places := told["connections"]["resynchronised"]:
         yield (
-            f"Packets are missing: {places:,} times both sides of a TCP connection went on together outside its "
-            "window, which was taken from there."
+            f"Packets are missing: both sides of a TCP connection went on together outside its window, which was taken "
+            f"from there, {counted(places, 'time')}."
         )
     if (found := many("tcp-no-connection")) and not settings.tcp_loose:
         yield (

@@ -297,8 +297,8 @@ def test_the_connection_table(running: Running, inbound: Conversation) -> None:
         running.ctl("conntrack", "delete", status=2)
         running.ctl("conntrack", "list", "--sport", "80", status=2)
         deleted = running.ctl("conntrack", "delete", "-p", "tcp", "--sport", str(port), "--dport", "8080").stdout
-        assert deleted == "1 connections have been deleted.\n"
-        assert running.ctl("conntrack", "flush").stdout == "1 connections have been deleted.\n"
+        assert deleted == "1 connection has been deleted.\n"
+        assert running.ctl("conntrack", "flush").stdout == "1 connection has been deleted.\n"
         assert running.ctl("conntrack", "list").stdout == ""
         # Mid-stream segments of a connection that is not there are invalid.
         assert not inbound.goes_on()

@@ -370,7 +370,11 @@ def test_a_tap_that_was_moved_is_not_gone(hosts: Network, here: Host) -> None:
             (),
             "interface lb0 of load balancer lb does not exist: make it first, or name another one (ip link shows all)",
         ),
-        (policy(instance("a")), ("a",), "interface a cannot be an uplink: the policy gives it to a"),
+        (
+            policy(instance("a")),
+            ("a",),
+            "interface a is an uplink by --uplink, and of a in the policy: name another interface for one",
+        ),
         (
             policy(instance("a", 1, "tap: {namespace: dp-none}")),
             (),

@@ -156,6 +156,11 @@ def test_a_state_file_that_is_something_else_is_refused(tmp_path: Path, content:
     assert where.read_bytes() == content
 
 
+def test_a_state_file_that_cannot_be_read_as_one_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(daemon.StartError, match=r"--state /proc/self/mem: it is no state file and would be over"):
+        daemon.run(daemon.Options(tmp_path / "policy.yaml", state=Path("/proc/self/mem")))
+
+
 @pytest.fixture
 def without_rights(monkeypatch: pytest.MonkeyPatch) -> None:
     """What is not refused before ends there: nothing is served."""

@@ -175,6 +175,7 @@ def address_group_set(
     entries: Annotated[
         list[str] | None, typer.Argument(help="Addresses, CIDR blocks and ranges first-last: all of the set.")
     ] = None,
+    empty: Annotated[bool, typer.Option("--empty", help="Leave no address in it.")] = False,
     dry_run: DryRun = False,
     expected: Expected = None,
     output: OutputOption = Output.text,
@@ -186,6 +187,10 @@ def address_group_set(
       dataplane ctl address-group set offices 172.16.0.0/24 10.0.0.1-10.0.0.9
       dataplane ctl address-group set offices 172.16.0.0/25 --dry-run
     """
+    if empty and entries:
+        _refuse(f"{entries[0]}: --empty leaves no address in the group: give entries or --empty")
+    if not empty and not entries:
+        _refuse(f"{group}: no entry is given: name all addresses of the set, or --empty to leave none in it")
     _change(context, {"update_address_group": {"id": group, "ip_set": entries or []}}, dry_run, output, expected)
 
 

@@ -9,6 +9,7 @@ import typer
 
 from dataplane.cli.ctl.request import CountOption, Output, OutputOption, connected, show, stream
 from dataplane.cli.output import say
+from dataplane.terminal import counted
 
 app = typer.Typer(help="The connection table, as conntrack-tools show the kernel's.", no_args_is_help=True)
 
@@ -77,7 +78,7 @@ def list_(
 
     chosen = _selection(protocol, source, destination, source_port, destination_port, state, instance, origin)
     shown = stream(context, output, connection_line, None, command="conntrack", action="list", selection=chosen)
-    say(f"{shown:,} connections have been shown.", err=True)
+    say(f"{counted(shown, 'connection')} {_have(shown)} been shown.", err=True)
 
 
 @app.command()
@@ -137,4 +138,8 @@ def events(context: typer.Context, count: CountOption = None, output: OutputOpti
 
 
 def _print_deleted(answer: dict[str, Any]) -> None:
-    say(f"{answer['deleted']:,} connections have been deleted.")
+    say(f"{counted(answer['deleted'], 'connection')} {_have(answer['deleted'])} been deleted.")
+
+
+def _have(number: int) -> str:
+    return "has" if number == 1 else "have"

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
+from enum import StrEnum
 from typing import Annotated, Any
 
 import typer
 
 from dataplane.cli.ctl.request import JsonOption, Output, OutputOption, connected, show
+from dataplane.cli.output import refuse
 
 _REMOTES = ("remote_ip_prefix", "remote_group_id", "remote_address_group_id")
 #: What a document leaves out.
@@ -20,9 +22,24 @@ _DEFAULTS = {
     "enabled": True,
 }
 
+
+class Direction(StrEnum):
+    """Which way a rule looks."""
+
+    ingress = "ingress"
+    egress = "egress"
+
+
+class Action(StrEnum):
+    """What a rule does."""
+
+    allow = "allow"
+    deny = "deny"
+
+
 GroupOption = Annotated[str | None, typer.Option("--group", help="Only those of this security group.")]
-DirectionOption = Annotated[str | None, typer.Option("--direction", help="ingress or egress.")]
-ActionOption = Annotated[str | None, typer.Option("--action", help="allow or deny.")]
+DirectionOption = Annotated[Direction | None, typer.Option("--direction", help="ingress or egress.")]
+ActionOption = Annotated[Action | None, typer.Option("--action", help="allow or deny.")]
 InstanceOption = Annotated[str | None, typer.Option("--instance", help="Only those that this instance is in.")]
 
 
@@ -40,6 +57,7 @@ def rules(
     with connected(context) as client:
         policy = client.call("policy")
         uses = {(use["rule"], use["security_group"]): use for use in client.call("rules")}
+    _require("--group", "security group", group, policy.get("security_groups", ()))
     chosen = {"security_group": group, "direction": direction, "action": action}
     wanted = {name: value for name, value in chosen.items() if value is not None}
     groups = _groups_of(policy, instance)
@@ -115,6 +133,16 @@ def _rules(policy: dict[str, Any], uses: dict[tuple[str, str], dict[str, Any]]) 
 def _groups_of(policy: dict[str, Any], instance: str | None) -> set[str] | None:
     if instance is None:
         return None
+    _require("--instance", "instance", instance, policy.get("instances", ()))
     return {
         group for each in policy.get("instances", ()) if each["id"] == instance for group in each["security_groups"]
     }
+
+
+def _require(option: str, kind: str, wanted: str | None, items: Iterable[dict[str, Any]]) -> None:
+    """Ends the command where none of the items has the id that is wanted."""
+    from dataplane.policy.mistakes import shown, unknown
+
+    known = {item["id"]: item for item in items}
+    if wanted is not None and wanted not in known:
+        refuse(f"{option}: {shown(wanted)} {unknown(kind, wanted, known)}")

@@ -29,9 +29,10 @@ from dataplane.cli.ctl.request import (
 )
 from dataplane.cli.inputs import mistakes_refused
 from dataplane.cli.output import refuse, say
-from dataplane.outputs import CAPTURE, POLICY, STATE, OutputError, OutputFile, check_outputs
+from dataplane.outputs import CAPTURE, OTHER, POLICY, STATE, OutputError, OutputFile, check_outputs
+from dataplane.terminal import counted
 
-ForceOption = Annotated[bool, typer.Option("--force", help="Overwrite a file even if it is a capture or a policy.")]
+ForceOption = Annotated[bool, typer.Option("--force", help="Overwrite a file that would be spared.")]
 
 
 def _spare(file: str, *, force: bool, spare: Sequence[str]) -> None:
@@ -140,7 +141,7 @@ def save(context: typer.Context, output: OutputOption = Output.text) -> None:
         show(
             client.call("save"),
             output,
-            lambda saved: say(f"{saved['connections']:,} connections saved in {saved['file']}"),
+            lambda saved: say(f"{counted(saved['connections'], 'connection')} saved in {saved['file']}"),
         )
 
 
@@ -187,7 +188,8 @@ def capture(
     """
     from dataplane.pcapng import PACKET, STATISTICS, dropped_of, kind_of
 
-    _spare(file, force=force, spare=(CAPTURE, POLICY, STATE))
+    # Of frames that came once, nobody has others to replace.
+    _spare(file, force=force, spare=(CAPTURE, POLICY, STATE, OTHER))
     packets = lost = 0
     with connected(context) as client:
         # Only a capture that has begun may take the place of a file.
@@ -205,7 +207,7 @@ def capture(
                     packets += 1
                     if packets == count:
                         client.stop()
-    say(f"{packets:,} frames captured", err=True)
+    say(f"{counted(packets, 'frame')} captured", err=True)
     if lost:
         say(f"{lost:,} more came faster than they were read, and are lost", err=True)
 

@@ -8,13 +8,9 @@ from typing import Any
 
 from dataplane.cli import denied_flows
 from dataplane.cli.output import say
-from dataplane.terminal import printable
+from dataplane.terminal import counted, printable
 
 _FLOWS_SHOWN = 20
-
-
-def _count(number: int, thing: str) -> str:
-    return f"{number:,} {thing}{'' if number == 1 else 's'}"
 
 
 def table(title: str, columns: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
@@ -42,18 +38,18 @@ def print_status(status: Mapping[str, Any]) -> None:
     unsaved = status["unsaved_changes"]
     refused = f" ({status['io_uring_error']})" if status["io_uring_error"] else ""
     say(
-        f"dataplane {status['version']}, pid {status['pid']}, up {uptime}, {_count(status['workers'], 'worker')}"
+        f"dataplane {status['version']}, pid {status['pid']}, up {uptime}, {counted(status['workers'], 'worker')}"
         f" {'with' if status['io_uring'] else 'without'} io_uring{refused}"
     )
     say(f"policy {status['policy']}, generation {status['generation']}, loaded {loaded}")
     if unsaved:
-        say(f"  not in this file: {_count(unsaved, 'change')} since then; {_kept(status['policy'], unsaved)}")
+        say(f"  not in this file: {counted(unsaved, 'change')} since then; {_kept(status['policy'], unsaved)}")
     say(
-        f"{_count(status['instances'], 'instance')}, {_count(status['security_groups'], 'security group')}, "
-        f"{_count(status['rules'], 'rule')}"
+        f"{counted(status['instances'], 'instance')}, {counted(status['security_groups'], 'security group')}, "
+        f"{counted(status['rules'], 'rule')}"
     )
     say(
-        f"{_count(status['connections'], 'connection')} of at most {status['connections_limit']:,}"
+        f"{counted(status['connections'], 'connection')} of at most {status['connections_limit']:,}"
         + (f", {status['early_drops']:,} dropped early to make room" if status["early_drops"] else "")
     )
     refused, reason = status["refused_system_calls"], status["unfiltered_because"]
@@ -85,7 +81,7 @@ def print_change(answer: Mapping[str, Any]) -> None:
     cut, dry = answer["disconnected"], answer["dry_run"]
     if taken_back := answer.get("taken_back"):
         are = "would be" if dry else "is" if taken_back == 1 else "are"
-        say(f"{_count(taken_back, 'change')} in memory {are} taken back")
+        say(f"{counted(taken_back, 'change')} in memory {are} taken back")
     for warning in answer.get("warnings", ()):
         say(f"warning: {warning}", err=True)
     for rule in answer.get("new_rules", ()):
@@ -94,14 +90,14 @@ def print_change(answer: Mapping[str, Any]) -> None:
         say("Nothing changes." if dry else "Nothing changed.")
         return
     verb = "would be disconnected" if dry else "disconnected"
-    say(f"{_count(cut['total'], 'connection')} {verb}")
+    say(f"{counted(cut['total'], 'connection')} {verb}")
     for instance, number in cut["by_instance"].items():
         say(f"  {instance}: {number:,}")
     if cut["revoked"]:
         say(f"  by a changed remote group: {cut['revoked']:,}")
     if not dry and "policy_file" in answer:
         unsaved, file = answer["unsaved_changes"], answer["policy_file"]
-        what = "This change is" if unsaved == 1 else f"This change and {_count(unsaved - 1, 'change')} before it are"
+        what = "This change is" if unsaved == 1 else f"This change and {counted(unsaved - 1, 'change')} before it are"
         say(f"{what} in memory only, not in {file}: {_kept(file, unsaved)}.")
 
 
@@ -111,12 +107,12 @@ def print_difference(found: Mapping[str, Any]) -> None:
         say(f"warning: {warning}", err=True)
     connections, cut = found["connections"], found["disconnected"]
     changed = connections["changed"]
-    say(f"{_count(cut['total'], 'connection')} would be disconnected")
+    say(f"{counted(cut['total'], 'connection')} would be disconnected")
     for instance, number in cut["by_instance"].items():
         say(f"  {instance}: {number:,}")
     if cut["revoked"]:
         say(f"  by a changed remote group: {cut['revoked']:,}")
-    say(f"{_count(changed, 'connection')} would stay, and the new rules would deny {'it' if changed == 1 else 'them'}")
+    say(f"{counted(changed, 'connection')} would stay, and the new rules would deny {'it' if changed == 1 else 'them'}")
     table(
         "By rule",
         ("admitted by", "new rule", "stay", "disconnected"),

@@ -64,7 +64,10 @@ def required_by(policy: Policy, uplinks: Iterable[str]) -> dict[str, Required]:
     for name in uplinks:
         if name in wanted and (wanted[name].instance or wanted[name].balancer):
             owner = wanted[name].instance or wanted[name].balancer
-            raise PortError(f"interface {name} cannot be an uplink: the policy gives it to {owner.id if owner else ''}")
+            raise PortError(
+                f"interface {name} is an uplink by --uplink, and of {owner.id if owner else ''} in the policy: name"
+                " another interface for one of them"
+            )
         wanted.setdefault(name, Required(name))
     return wanted
 

@@ -6,7 +6,10 @@ wrong with it; any other text is YAML.
 
 from __future__ import annotations
 
+import errno
 import json
+import os
+import stat
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -15,6 +18,8 @@ from dataplane.policy.reading.composer import TOO_DEEP, Place, compose_json, com
 from dataplane.policy.reading.file_kinds import capture_told
 from dataplane.terminal import printable
 
+#: What is longer is no document, and a device may have no end.
+DOCUMENT_BYTES_MAX = 1 << 28
 _BLANK = " \t\r\n"
 
 
@@ -102,16 +107,32 @@ class Source:
 
 def read_file(path: str | Path) -> tuple[bytes, str]:
     """A file's bytes and its name; standard input for ``-``. Raises PolicyError for one that cannot be read."""
-    if str(path) == "-":
-        import sys
-
-        return sys.stdin.buffer.read(), "<stdin>"
-    name = printable(str(path))
+    name = "<stdin>" if str(path) == "-" else printable(str(path))
     try:
-        return Path(path).read_bytes(), name
+        return document_bytes(path), name
     except (OSError, ValueError) as error:
         reason = (error.strerror if isinstance(error, OSError) else None) or str(error)
         raise PolicyError([Mistake(name, None, None, "", f"the file cannot be read: {reason}")]) from None
+
+
+def document_bytes(path: str | Path) -> bytes:
+    """The bytes of a document, standard input for ``-``. Raises OSError, also where it is longer than any document."""
+    if str(path) == "-":
+        import sys
+
+        data = sys.stdin.buffer.read(DOCUMENT_BYTES_MAX + 1)
+    else:
+        kind = os.stat(path).st_mode
+        if stat.S_ISDIR(kind):
+            raise IsADirectoryError(errno.EISDIR, "it is a directory: name a file in it", str(path))
+        if stat.S_ISSOCK(kind):
+            raise OSError(errno.ENXIO, "it is a socket: name a file", str(path))
+        with open(path, "rb") as file:
+            data = file.read(DOCUMENT_BYTES_MAX + 1)
+    if len(data) > DOCUMENT_BYTES_MAX:
+        text = f"it is longer than {DOCUMENT_BYTES_MAX:,} bytes, which no document is: is it the file that was meant?"
+        raise OSError(errno.EFBIG, text, str(path))
+    return data
 
 
 def read(data: str | bytes, name: str) -> Source:

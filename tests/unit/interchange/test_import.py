@@ -433,11 +433,6 @@ def test_what_is_no_such_document_is_refused_in_one_sentence(of: Format, value: 
 @pytest.mark.parametrize(
     ("of", "text"),
     [
-        (
-            "aws",
-            '{"SecurityGroups": [{"GroupId": "g", "IpPermissions": [{"IpProtocol": "tcp", "FromPort": 1e400,'
-            ' "IpRanges": [{"CidrIp": "10.0.0.0/8"}]}]}]}',
-        ),
         ("aws", '{"SecurityGroups": [{"GroupId": "g", "IpPermissions": "x"}]}'),
         ("openstack", '[["r1"]]'),
         ("terraform", '{"resources": [[]]}'),
@@ -446,6 +441,17 @@ def test_what_is_no_such_document_is_refused_in_one_sentence(of: Format, value: 
 def test_a_value_of_another_kind_is_told_without_words_of_python(of: str, text: str) -> None:
     with pytest.raises(FormatError, match=rf"\Ait is no document of {of}: a value in it is not of the kind"):
         imported(Format(of), text.encode())
+
+
+@pytest.mark.parametrize(("written", "said"), [("1e400", "Infinity"), ('"ssh"', '"ssh"'), ("[22]", "a list")])
+def test_a_port_that_is_none_is_listed_with_its_place(written: str, said: str) -> None:
+    """SPEC 8.8: what cannot be expressed is listed; the rest of the document is read."""
+    any_source = '"IpRanges": [{"CidrIp": "10.0.0.0/8"}]'
+    rules = f'{{"IpProtocol": "tcp", "FromPort": {written}, {any_source}}}, {{"IpProtocol": "-1", {any_source}}}'
+    text = f'{{"SecurityGroups": [{{"GroupId": "g", "IpPermissions": [{rules}]}}]}}'
+    policy, left_out = imported(Format.aws, text.encode())
+    assert left_out == [f"g: IpPermissions[0]: {said} is no port, type or code"]
+    assert len(Policy.parse(policy).rules_by_id) == 1
 
 
 def test_a_document_without_groups_is_said_to_be_empty(tmp_path: Path) -> None:
@@ -469,5 +475,9 @@ def run(*words: str) -> subprocess.CompletedProcess[str]:
 
 
 def test_text_that_is_no_json_is_refused() -> None:
-    with pytest.raises(FormatError, match="no JSON"):
+    with pytest.raises(
+        FormatError, match=r"\Ait is no JSON \(line 1, column 1: expecting value\): give it the document"
+    ):
         imported(Format.aws, b"SecurityGroups:")
+    with pytest.raises(FormatError, match=r"\Ait is no JSON \(byte 2 is no UTF-8\): "):
+        imported(Format.aws, b'{"\xff": 1}')

@@ -49,10 +49,19 @@ def test_a_capture_that_cannot_be_written_is_told_in_a_sentence(served: Served, 
 def test_a_capture_that_is_refused_leaves_the_file_as_it_was(served: Served, tmp_path: Path) -> None:
     file = tmp_path / "capture.pcapng"
     file.write_bytes(b"of yesterday")
-    done = ctl(served, "capture", str(file), "--port", "none")
+    done = ctl(served, "capture", str(file), "--port", "none", "--force")
     assert done.returncode == 2
     assert b"there is no port none" in done.stderr
     assert file.read_bytes() == b"of yesterday"
+
+
+def test_a_capture_overwrites_no_file_of_another_kind_unasked(served: Served, tmp_path: Path) -> None:
+    file = tmp_path / "notes.txt"
+    file.write_text("what was found")
+    done = ctl(served, "capture", str(file), "--count", "1")
+    told = f"{file}: FILE would overwrite a file of another kind: it takes the file to write; --force overwrites it\n"
+    assert (done.returncode, done.stderr.decode()) == (2, told)
+    assert file.read_text() == "what was found"
 
 
 @pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
@@ -129,6 +138,32 @@ def test_a_reload_says_what_it_takes_back(served: Served) -> None:
     assert b"1 change in memory would be taken back\n" in ctl(served, "reload", "--dry-run").stdout
     assert b"1 change in memory is taken back\n" in ctl(served, "reload").stdout
     assert b"taken back" not in ctl(served, "reload").stdout
+
+
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [
+        ("rule list --group othr", '--group: "othr" is no security group of this policy; did you mean "other"?'),
+        ("rule list --instance srv", '--instance: "srv" is no instance of this policy'),
+        ("group list --instance srv", '--instance: "srv" is no instance of this policy'),
+        ("rule list --direction in", "'--direction': \"in\" is not known: write ingress or egress"),
+        ("rule list --action drop", "'--action': \"drop\" is not known: write allow or deny"),
+        ("conntrack list --src 10.0.0.300", "'10.0.0.300' is no address and no CIDR block: write 10.0.0.5 or"),
+        ("conntrack count --dst 10.0.0.1/8", "'10.0.0.1/8' has host bits set: write 10.0.0.0/8"),
+        ("address-group set g", "g: no entry is given: name all addresses of the set, or --empty to leave none in it"),
+        ("address-group set g 10.0.0.1 --empty", "10.0.0.1: --empty leaves no address in the group"),
+    ],
+)
+def test_what_is_asked_for_and_cannot_be_meant_is_told(served: Served, words: str, told: str) -> None:
+    """A name that nothing has, a word that is none: not an empty answer."""
+    done = ctl(served, *words.split())
+    assert (done.returncode, done.stdout) == (2, b"")
+    assert told in done.stderr.decode()
+
+
+def test_an_address_group_is_emptied_on_request(served: Served) -> None:
+    assert ctl(served, "address-group", "set", "list", "--empty").returncode == 0
+    assert not served.firewall.policy.address_groups_by_id["list"].ip_set
 
 
 def test_a_field_that_is_given_twice(served: Served) -> None:

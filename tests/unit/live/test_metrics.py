@@ -110,5 +110,5 @@ def test_an_address_that_is_taken_is_told() -> None:
         taken.bind(("127.0.0.1", 0))
         taken.listen()
         address = f"127.0.0.1:{taken.getsockname()[1]}"
-        with pytest.raises(metrics.MetricsError, match="cannot be served there: Address already in use"):
+        with pytest.raises(metrics.MetricsError, match="cannot be served there: Address already in use: give an"):
             metrics.listening(address)

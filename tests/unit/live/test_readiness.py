@@ -60,7 +60,9 @@ def test_all_of_it_is_told_in_one_run() -> None:
 
 
 def test_an_uplink_that_an_instance_has() -> None:
-    assert told(policy(), "none-a") == ["interface none-a cannot be an uplink: the policy gives it to a"]
+    assert told(policy(), "none-a") == [
+        "interface none-a is an uplink by --uplink, and of a in the policy: name another interface for one of them"
+    ]
 
 
 def test_open_files(monkeypatch: pytest.MonkeyPatch) -> None:
