@@ -52,9 +52,7 @@ class DataPlane(Plane):
         the policy does not have, CaptureError for a capture that cannot be opened, and OutputError where an output is
         one of the captures, or both are one file.
         """
-        paths, passed = captures_of(captures)
-        for sentence in passed:
-            warnings.warn(sentence, stacklevel=2)
+        paths = captures_of(captures, lambda sentence: warnings.warn(sentence, stacklevel=4))
         given = {"annotate": annotate, "allowed": allowed, "denied": denied}
         frames = {key: str(path) if path is not None else None for key, path in given.items()}
         named = {"verdicts": str(verdicts) if verdicts else None, "flows": str(flows) if flows else None}

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from dataplane.cli.output import leave, reader_may_leave, refuse, say
+from dataplane.cli.output import leave, reader_may_leave, refuse, say, say_aside
 from dataplane.terminal import counted
 
 if TYPE_CHECKING:
@@ -64,9 +64,7 @@ def learn(
     if as_json and output is not None and file is None:
         refuse("-: --json and -o would both write to standard output: name a file, or leave -o out")
     try:
-        paths, passed = captures_of(captures)
-        for sentence in passed:
-            say(sentence, err=True)
+        paths = captures_of(captures, say_aside)
         for path in paths:
             if path == "-" or (not Path(path).is_file() and Path(path).exists()):
                 refuse(f"{path}: captures are read several times: name regular files")

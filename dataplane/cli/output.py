@@ -97,6 +97,11 @@ def say(line: str, *, err: bool = False) -> None:
     typer.echo(printable(line), err=err)
 
 
+def say_aside(line: str) -> None:
+    """The same on standard error."""
+    say(line, err=True)
+
+
 def refuse(text: str, status: int = EXIT_USAGE) -> NoReturn:
     """Ends the command with sentences on standard error, a line each, and an exit status (SPEC 7)."""
     for line in text.splitlines():

@@ -11,7 +11,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from typing import BinaryIO
 
-from dataplane.cli.output import say
+from dataplane.cli.output import say_aside
 
 
 @contextmanager
@@ -22,9 +22,7 @@ def repeatable(captures: Sequence[str]) -> Iterator[list[str]]:
     """
     from dataplane.replay.folder import captures_of
 
-    found, passed = captures_of(captures)
-    for sentence in passed:
-        say(sentence, err=True)
+    found = captures_of(captures, say_aside)
     with ExitStack() as stack:
         yield [stack.enter_context(_copied(path)) if _passes_once(path) else path for path in found]
 

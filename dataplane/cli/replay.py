@@ -14,7 +14,7 @@ import typer
 
 from dataplane.cli.inputs import EXIT_CAPTURE, AtOption, CapturesArgument, mistakes_refused, refuse_standard_input_twice
 from dataplane.cli.interrupt import Interrupt
-from dataplane.cli.output import leave, reader_may_leave, refuse, say
+from dataplane.cli.output import leave, reader_may_leave, refuse, say, say_aside
 from dataplane.terminal import console
 
 if TYPE_CHECKING:
@@ -97,9 +97,7 @@ def replay(
             plane = Plane(Policy.load(policy))
             schedule = _load_changes(changes, plane.policy) if changes else []
             expectations = _load_expectations(expect, plane.policy, schedule) if expect else None
-            captures, passed = captures_of(captures)
-            for sentence in passed:
-                say(sentence, err=True)
+            captures = captures_of(captures, say_aside)
             read: list[str | Path] = [policy, *captures, *(path for path in (changes, expect) if path)]
             read += _named_policies(schedule) if schedule else []
             check_outputs(named, read, force=force)

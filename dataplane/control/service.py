@@ -34,6 +34,7 @@ from dataplane.control.answers import (
 )
 from dataplane.control.audit import NOBODY, Asker
 from dataplane.policy import Policy, PolicyError
+from dataplane.policy.mistakes import UnfitError
 from dataplane.policy.write import document
 
 if TYPE_CHECKING:
@@ -239,7 +240,7 @@ class Service:
             number = f"{len(mistakes)} mistake{'' if len(mistakes) == 1 else 's'}"
             return Refusal(REFUSED, f"the policy is not valid, and the one before stays in force: {number}", mistakes)
         # Some of them are ValueErrors too.
-        if isinstance(error, self._failures):
+        if isinstance(error, self._failures) and not isinstance(error, UnfitError):
             return Refusal(FAILED, str(error))
         if isinstance(error, ValueError):
             return Refusal(REFUSED, str(error))

@@ -24,6 +24,7 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Annotated, Any
@@ -143,7 +144,7 @@ def _case_of_folder(folder: Path, *, given: bool) -> Case | BrokenCase | None:
             packets, times, expected = _packets(_Line.of_text(data.decode(errors="replace"), name))
         else:
             packets, times, expected = [], [], []
-            captures, _ = captures_of([folder])
+            captures = captures_of([folder])
         policy = Policy.load(folder / _POLICY)
         changes = load_changes(folder / _CHANGES, policy) if (folder / _CHANGES).is_file() else []
         expectations = Expectations.load(folder / _EXPECT).items
@@ -166,6 +167,7 @@ def cases_of_file(path: Path) -> Iterator[Case | BrokenCase]:
         yield BrokenCase(str(path), str(error))
         return
     taken: set[str] = set()
+    told: set[Mistake] = set()
     for location, written, beside in _each(suite):
         name = f"{path}::{written.name}" if written.name else str(path)
         if name in taken or (not written.name and location):
@@ -174,7 +176,10 @@ def cases_of_file(path: Path) -> Iterator[Case | BrokenCase]:
         try:
             yield _case(name, _Reader(source, path.parent, location, beside), written)
         except PolicyError as error:
-            yield BrokenCase(name, str(error))
+            # What several cases share is told once.
+            new = [mistake for mistake in error.mistakes if mistake not in told]
+            told.update(new)
+            yield BrokenCase(name, str(PolicyError(new)) if new else "it shares what is told above")
         except CaptureError as error:
             yield BrokenCase(name, str(error), 3)
 
@@ -227,28 +232,65 @@ class _Reader:
     def fail(self, location: Location, message: str) -> PolicyError:
         return PolicyError([self.source.mistake(location, message)])
 
+    @contextmanager
+    def naming(self, location: Location) -> Iterator[None]:
+        """Gives what has no place of its own, such as a file that is not there, the place that names it."""
+        try:
+            yield
+        except PolicyError as error:
+            found = [m if m.line else self.source.mistake(location, str(m)) for m in error.mistakes]
+            raise PolicyError(found) from None
+
 
 def _case(name: str, reader: _Reader, written: WrittenCase) -> Case:
-    policy = _policy(reader, *reader.part(written, "policy"))
-    packets, times, expected = _traffic(reader, written)
-    captures = _captures(reader, *reader.part(written, "capture"))
-    if bool(captures) == bool(packets):
-        raise reader.fail(reader.location, "what is replayed? Write either packets or a capture")
-    changes, where = reader.part(written, "changes")
+    """Raises PolicyError with the mistakes of all its parts; CaptureError where a capture is all that is wrong."""
+    mistakes, unread = list[Mistake](), list[CaptureError]()
+
+    @contextmanager
+    def gathering() -> Iterator[None]:
+        try:
+            yield
+        except PolicyError as error:
+            mistakes.extend(error.mistakes)
+        except CaptureError as error:
+            unread.append(error)
+
+    policy: Policy | None = None
+    captures: list[str] = []
+    packets, times, expected = list[Packet](), list[int](), list[tuple[str, Expectation]]()
     schedule: list[TimedChange] = []
-    if isinstance(changes, str):
-        schedule = load_changes(reader.path(changes), policy)
-    elif changes is not None:
-        schedule = read_changes(reader.source, where, changes, reader.folder, policy)
-    expectations = [*expected, *_expectations(reader, *reader.part(written, "expect"))]
-    if not expectations:
-        raise reader.fail(reader.location, "nothing is expected: write expect, or => VERDICT behind a packet")
-    return Case(name, policy, captures, packets, times, schedule, expectations)
+    with gathering():
+        policy = _policy(reader, *reader.part(written, "policy"))
+    with gathering():
+        packets, times, expected = _traffic(reader, written)
+        captures = _captures(reader, *reader.part(written, "capture"))
+        if bool(captures) == bool(packets):
+            raise reader.fail(reader.location, "what is replayed? Write either packets or a capture")
+    with gathering():
+        schedule = _schedule(reader, *reader.part(written, "changes"), policy)
+    with gathering():
+        expected = [*expected, *_expectations(reader, *reader.part(written, "expect"))]
+        if not expected and not mistakes and not unread:
+            raise reader.fail(reader.location, "nothing is expected: write expect, or => VERDICT behind a packet")
+    if unread and not mistakes:
+        raise unread[0]
+    if mistakes or policy is None:
+        where = reader.part(written, "capture")[1]
+        raise PolicyError([*mistakes, *(reader.source.mistake(where, str(error)) for error in unread)])
+    return Case(name, policy, captures, packets, times, schedule, expected)
+
+
+def _schedule(reader: _Reader, value: Any, where: Location, policy: Policy | None) -> list[TimedChange]:
+    if isinstance(value, str):
+        with reader.naming(where):
+            return load_changes(reader.path(value), policy)
+    return [] if value is None else read_changes(reader.source, where, value, reader.folder, policy)
 
 
 def _policy(reader: _Reader, value: Any, where: Location) -> Policy:
     if isinstance(value, str):
-        return Policy.load(reader.path(value))
+        with reader.naming(where):
+            return Policy.load(reader.path(value))
     if not isinstance(value, dict):
         raise reader.fail(where, "policy is missing: write the name of a file, or the policy itself")
     try:
@@ -264,13 +306,13 @@ def _captures(reader: _Reader, value: Any, where: Location) -> list[str]:
     names = [value] if isinstance(value, str) else value or []
     if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
         raise reader.fail(where, "capture is the name of a file, or a list of names")
-    captures, _ = captures_of([str(reader.path(name)) for name in names])
-    return captures
+    return captures_of([str(reader.path(name)) for name in names])
 
 
 def _expectations(reader: _Reader, value: Any, where: Location) -> Sequence[tuple[str, Expectation]]:
     if isinstance(value, str):
-        return Expectations.load(reader.path(value)).items
+        with reader.naming(where):
+            return Expectations.load(reader.path(value)).items
     return read_expectations(reader.source, where, value) if value is not None else []
 
 

@@ -42,6 +42,10 @@ class PolicyError(ValueError):
         super().__init__("\n".join(map(str, self.mistakes)))
 
 
+class UnfitError(ValueError):
+    """A policy, valid by itself, that cannot be in force where it is to be: a sentence that says why."""
+
+
 @dataclass(frozen=True, slots=True)
 class Conflict:
     """Values that are allowed each by itself and do not go together; `at_key` where the key is what is wrong."""

@@ -103,7 +103,8 @@ def read_changes(
             mistakes.extend(map(locate, diagnose(TimedItem, written, error, "the change")))
             broken.append(_Broken(written, locate))
         except PolicyError as error:
-            elsewhere.extend(error.mistakes)
+            # A file that is not there has no place; where it is named does.
+            elsewhere.extend(m if m.line else locate(Conflict(_NAMED, str(m))) for m in error.mistakes)
             broken.append(_Broken(written, locate))
     changes.sort(key=lambda change: change.at)
     if mistakes or mixed or elsewhere:
@@ -116,6 +117,7 @@ def read_changes(
     return changes
 
 
+_NAMED: Location = ("apply_policy",)
 _MIXED = "at is written in two ways: let all changes of a file have seconds since the first packet, or RFC 3339 times"
 
 

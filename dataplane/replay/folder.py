@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import stat
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
 from dataplane.outputs import CAPTURE_MAGIC
@@ -12,13 +12,14 @@ from dataplane.replay.captures import CaptureError
 from dataplane.replay.reading import KnownFile, Reading
 
 
-def captures_of(paths: Iterable[str | Path]) -> tuple[list[str], list[str]]:
-    """Paths with each directory replaced by the captures in it, by name; and a sentence for each file passed over.
+def captures_of(paths: Iterable[str | Path], tell: Callable[[str], object] = lambda sentence: None) -> list[str]:
+    """Paths with each directory replaced by the captures in it, by name.
 
-    What is a capture is told by how it begins, decompressed. Directories within are passed over too.
-    Raises CaptureError for a directory that cannot be read or has no capture in it.
+    `tell` gets a sentence for each file that is passed over. What is a capture is told by how it begins, decompressed.
+    Directories within are passed over too. Raises CaptureError for a directory that cannot be read or has no capture in
+    it.
     """
-    captures, passed = list[str](), list[str]()
+    captures = list[str]()
     for path in map(str, paths):
         if path == "-" or not os.path.isdir(path):
             captures.append(path)
@@ -28,7 +29,7 @@ def captures_of(paths: Iterable[str | Path]) -> tuple[list[str], list[str]]:
             for entry in sorted(os.listdir(path)):
                 name = os.path.join(path, entry)
                 if reason := _no_capture(name):
-                    passed.append(f"{name}: {reason}: passed over")
+                    tell(f"{name}: {reason}: passed over")
                 else:
                     captures.append(name)
                     found += 1
@@ -36,7 +37,7 @@ def captures_of(paths: Iterable[str | Path]) -> tuple[list[str], list[str]]:
             raise CaptureError(error.errno, error.strerror or str(error), error.filename or path) from None
         if not found:
             raise CaptureError(None, "there is no capture in this directory", path)
-    return captures, passed
+    return captures
 
 
 def _no_capture(name: str) -> str | None:

@@ -273,6 +273,13 @@ def test_a_directory_without_captures_is_a_fault(tmp_path: Path) -> None:
         out, error = process.communicate(timeout=20)
     assert (process.returncode, out) == (3, b"")
     assert error.decode() == f"{tmp_path / 'empty'}: there is no capture in this directory\n"
+    (tmp_path / "empty" / "notes").write_bytes(b"none")
+    with replaying(tmp_path / "empty", stdin=None) as process:
+        _, error = process.communicate(timeout=20)
+    assert error.decode().splitlines() == [
+        f"{tmp_path / 'empty' / 'notes'}: it is no capture: passed over",
+        f"{tmp_path / 'empty'}: there is no capture in this directory",
+    ]
     (tmp_path / "x.pcap").write_bytes(CAPTURE)
     command = [
         sys.executable,

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from dataplane.live.interfaces.links import PortError
+from dataplane.policy.mistakes import UnfitError
 
 if TYPE_CHECKING:
     from dataplane.policy import Policy
@@ -15,6 +16,10 @@ if TYPE_CHECKING:
 
 #: Numbers of users: those of more bits are nobody's, and the highest stands for nobody.
 _USERS = (1 << 32) - 1
+
+
+class UnfitPortError(PortError, UnfitError):
+    """The policy does not say which interface is whose, whatever interfaces there are."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,7 +59,7 @@ def required_by(policy: Policy, uplinks: Iterable[str]) -> dict[str, Required]:
     if without:
         more = f" and {len(without) - 3} more" if len(without) > 3 else ""
         which = f"instance{'s' if len(without) > 1 else ''} {', '.join(without[:3])}{more}"
-        raise PortError(
+        raise UnfitPortError(
             f"{which} in the policy {'have' if len(without) > 1 else 'has'} no interface: live traffic needs one for"
             " each instance, as in interface: tap-a"
         )
@@ -64,7 +69,7 @@ def required_by(policy: Policy, uplinks: Iterable[str]) -> dict[str, Required]:
     for name in uplinks:
         if name in wanted and (wanted[name].instance or wanted[name].balancer):
             owner = wanted[name].instance or wanted[name].balancer
-            raise PortError(
+            raise UnfitPortError(
                 f"interface {name} is an uplink by --uplink, and of {owner.id if owner else ''} in the policy: name"
                 " another interface for one of them"
             )

@@ -199,16 +199,55 @@ def compose_yaml(text: str, name: str) -> Composition:
         line, column = min((mark.line + 1, mark.column + 1), end) if mark else (1, 1)
         if "nesting depth" in (error.problem or ""):  # libyaml since 0.2.6 looks ahead and stops at 1,000
             composition.refuse(line, column, TOO_DEEP)
-        context = f" {error.context}" if error.context else ""
-        what = f"{printable(error.problem or '')}{context}"
-        if mark and text[mark.index : mark.index + 1] == "\t":
-            what = "a tab cannot stand here: indent with spaces"
+        what = _problem(error, text, mark.index if mark else 0)
         composition.refuse(line, column, f"the YAML cannot be read: {what}")
     except yaml.reader.ReaderError as error:
         before = text[: error.position] if isinstance(error.position, int) else ""
         line, column = before.count("\n") + 1, len(before) - (before.rfind("\n") + 1) + 1
         composition.refuse(line, column, f"the YAML cannot be read: {printable(str(error.reason))}")
     return composition
+
+
+#: What libyaml says, by its beginning, and what to do about it.
+_REMEDIES = (
+    ("mapping values are not allowed", "begin a new line, or quote text in which a colon and a space stand"),
+    ("did not find expected ',' or", "write what is missing, or quote the text before it"),
+    ("found unexpected end of stream", "end the quoted text with the quote that it begins with"),
+    ("did not find expected '-' indicator", "indent the items of a list alike, each behind a -"),
+    ("did not find expected key", "indent the keys of a mapping alike, each as KEY: VALUE"),
+    ("did not find expected alphabetic or numeric character", "quote text that begins with & or *"),
+    ("found unknown escape character", "write two backslashes for one, or use single quotes"),
+    (
+        "did not find expected <document start>",
+        "the document ends before this: take it out, or open what it closes",
+    ),
+    ("could not find expected ':'", "write KEY: VALUE, with the value behind a colon and a space"),
+    ("found character that cannot start any token", "quote text that begins with it"),
+)
+_COLON_IN_FLOW = ("did not find expected node content", "found unexpected ':'")
+_FLOW_WORD = re.compile(r"[^\s,\[\]{}]*")
+
+
+def _problem(error: Any, text: str, index: int) -> str:
+    """What is wrong at a place of a text that is no YAML, and what to do."""
+    problem = error.problem or ""
+    if text[index : index + 1] == "\t":
+        return "a tab cannot stand here: indent with spaces"
+    word = _word(text, index)
+    if problem.startswith(_COLON_IN_FLOW) and ":" in word:
+        return f"text with a colon is quoted within {{}} and []: write {shown(word)}"
+    context = f" {error.context}" if error.context else ""
+    remedy = next((f": {told}" for begin, told in _REMEDIES if problem.startswith(begin)), "")
+    return f"{printable(problem)}{context}{remedy}"
+
+
+def _word(text: str, index: int) -> str:
+    """The word around a place, as flow collections part them."""
+    begin = index
+    while begin > 0 and _FLOW_WORD.fullmatch(text[begin - 1]) and text[begin - 1 : begin]:
+        begin -= 1
+    found = _FLOW_WORD.match(text, begin)
+    return found[0] if found else ""
 
 
 def _end(text: str) -> tuple[int, int]:

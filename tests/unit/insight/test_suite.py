@@ -259,3 +259,29 @@ def test_a_name_behind_a_packet_that_the_policy_does_not_have_is_told(folder: Pa
     done = run(folder, "ssh.test.yaml", "-k", "office")
     assert done.returncode == 1
     assert 'ssh.test.yaml:5: "A011" is no rule of this policy; did you mean "A01"?' in done.stdout
+
+
+BROKEN = """\
+policy: nope.yaml
+cases:
+  - name: one
+    packets:
+      - tcp 10.0.0.5:4000 > nonsense S => allow
+    changes: [{at: 1, apply_policy: gone.yaml}]
+    expect: [{packet: 1, verdikt: allow}]
+  - {name: two, packets: ["tcp 10.0.0.5:4000 > 192.168.0.10:22 S => allow"]}
+"""
+
+
+def test_all_mistakes_of_a_file_are_told_in_one_run(folder: Path) -> None:
+    """SPEC 2, of every document; each once, and what has no place of its own with that which names it."""
+    (folder / "broken.test.yaml").write_text(BROKEN)
+    done = run(folder, "broken.test.yaml")
+    assert done.returncode == 2
+    said = [line.strip() for line in done.stdout.splitlines()]
+    assert said[1].startswith("broken.test.yaml:1:9: nope.yaml: the file cannot be read: No such file")
+    assert said[2].startswith("broken.test.yaml:5:9: tcp 10.0.0.5:4000 > nonsense S => allow: packet, column 21")
+    assert said[3].startswith("broken.test.yaml:6:37: gone.yaml: the file cannot be read: No such file")
+    assert said[4].startswith("broken.test.yaml:7:14: nothing is expected")
+    assert said[5] == 'broken.test.yaml:7:26: key "verdikt" is not known: did you mean verdict?'
+    assert said[6:8] == ["error broken.test.yaml::two", "it shares what is told above"]

@@ -15,6 +15,7 @@ from dataplane.control.answers import FAILED, REFUSED
 from dataplane.control.service import GenerationError, Service
 from dataplane.live.daemon import FAILURES
 from dataplane.live.interfaces.ports import PortError
+from dataplane.live.interfaces.required import required_by
 from dataplane.live.operations import Operations
 from dataplane.policy import ChangeError, Policy, PolicyError
 
@@ -100,4 +101,8 @@ def test_what_is_refused_and_what_fails(service: Service, store: Memory) -> None
         ask(service, command="change", change={"delete_group": {"id": "none"}}, expected_generation=7)
     assert service.refusal(late.value).kind == REFUSED
     assert service.refusal(PortError("interface x is gone")).kind == FAILED
+    without = Policy.parse("instances: [{id: a, addresses: [10.0.0.1]}]")
+    with pytest.raises(PortError, match="instance a in the policy has no interface") as told:
+        required_by(without, ())
+    assert service.refusal(told.value).kind == REFUSED
     assert service.generation == 1

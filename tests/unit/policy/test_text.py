@@ -105,7 +105,29 @@ def test_anchors_and_aliases() -> None:
             'the tag tag:yaml.org,2002:python/object:os.system is not allowed for "x"',
         ),
         ("region: §!!set {a}", "the tag tag:yaml.org,2002:set is not allowed here"),
-        ("region: a§: b", "the YAML cannot be read: mapping values are not allowed in this context"),
+        (
+            "instances: [{id: a, addresses: [§::1]}]",
+            'the YAML cannot be read: text with a colon is quoted within {} and []: write "::1"',
+        ),
+        (
+            "instances: [{id: a, addresses: [fd00:§:]}]",
+            'the YAML cannot be read: text with a colon is quoted within {} and []: write "fd00::"',
+        ),
+        (
+            "instances: [{id: a\n§",
+            "the YAML cannot be read: did not find expected ',' or '}' while parsing a flow mapping: write what is"
+            " missing, or quote the text before it",
+        ),
+        (
+            "region: §@x",
+            "the YAML cannot be read: found character that cannot start any token while scanning for the next token:"
+            " quote text that begins with it",
+        ),
+        (
+            "region: a§: b",
+            "the YAML cannot be read: mapping values are not allowed in this context: begin a new line, or quote text"
+            " in which a colon and a space stand",
+        ),
         ("region: a\ninstances:\n§\t- id: a", "the YAML cannot be read: a tab cannot stand here: indent with spaces"),
         ("region: §\x01", "the YAML cannot be read: control characters are not allowed"),
         ("§5: a", "key 5 is not text: keys are the names of fields"),
