@@ -126,10 +126,7 @@ def test_ids_are_printed_as_they_are() -> None:
 def test_a_file_that_is_not_there() -> None:
     finished = run("check", "none.yaml")
     assert (finished.returncode, finished.stdout) == (2, "")
-    assert finished.stderr.splitlines() == [
-        "none.yaml: the file cannot be read: No such file or directory",
-        "1 mistake: the policy is not valid.",
-    ]
+    assert finished.stderr == "none.yaml: the file cannot be read: No such file or directory\n"
 
 
 @pytest.mark.parametrize("arguments", [["check"], ["chek", "x"], ["check", "--quiet", "x"], ["check", "a", "b"]])

@@ -471,7 +471,10 @@ def test_values_in_messages_stay_on_their_line() -> None:
 
 
 def test_a_file_that_cannot_be_read(tmp_path: Path) -> None:
-    for path, reason in ((tmp_path / "none.yaml", "No such file or directory"), (tmp_path, "Is a directory")):
+    for path, reason in (
+        (tmp_path / "none.yaml", "No such file or directory"),
+        (tmp_path, "it is a directory: name a file in it"),
+    ):
         with pytest.raises(PolicyError) as caught:
             Policy.load(path)
         assert str(caught.value) == f"{path}: the file cannot be read: {reason}"
