@@ -22,7 +22,7 @@ class Changed(TypedDict):
 
     `generation` is that of the policy in force afterwards; `warnings` are sentences about what the policy says of
     interfaces and they did not, or would not, get. `new_rules` are ids; `unsaved_changes` are those that the next
-    reload from `policy_file` takes back.
+    reload from `policy_file` takes back; `waiting` is there where it must be confirmed.
     """
 
     changed: bool
@@ -33,6 +33,30 @@ class Changed(TypedDict):
     new_rules: NotRequired[list[str]]
     unsaved_changes: NotRequired[int]
     policy_file: NotRequired[str]
+    waiting: NotRequired[Waiting]
+
+
+class Waiting(TypedDict):
+    """A change that waits for its confirmation, by whom it was made, and when it is taken back.
+
+    `until` is in seconds since 1970, as the clock is now; what counts is `seconds_left`.
+    """
+
+    change: str
+    generation: int
+    by: dict[str, Any]
+    until: float
+    seconds_left: float
+
+
+class Confirmed(TypedDict):
+    """A change that is confirmed, or was taken back; what that disconnected then, and the generation in force."""
+
+    confirmed: bool
+    change: str
+    generation: int
+    disconnected: Disconnected
+    warnings: list[str]
 
 
 class Reloaded(Changed):

@@ -8,6 +8,7 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from dataplane.control.confirmation import CONFIRM_SECONDS_MAX
 from dataplane.control.selection import Selection
 from dataplane.policy.fields import SECONDS_MAX
 
@@ -55,10 +56,19 @@ class _OfPolicy(Request):
     """What changes the policy in force, or with `dry_run` tells only what that would disconnect.
 
     `expected_generation` is that of the policy which the asker has seen: the request is refused when another one is in
-    force by now.
+    force by now. With `confirm` it is taken back after so many seconds, unless it is confirmed.
     """
 
     dry_run: bool = False
+    confirm: float | None = Field(default=None, ge=1, le=CONFIRM_SECONDS_MAX)
+    expected_generation: int | None = Field(default=None, ge=1)
+
+
+class Confirm(Request):
+    """The change that waits for it is confirmed, or with `revert` taken back at once."""
+
+    command: Literal["confirm"]
+    revert: bool = False
     expected_generation: int | None = Field(default=None, ge=1)
 
 
@@ -147,6 +157,7 @@ REQUESTS: dict[str, type[Request]] = {
     "rules": Rules,
     "reload": Reload,
     "difference": Difference,
+    "confirm": Confirm,
     "change": ChangePolicy,
     "policy": CurrentPolicy,
     "save": Save,

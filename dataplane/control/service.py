@@ -24,6 +24,7 @@ from dataplane.control.answers import (
     FAILED,
     REFUSED,
     Changed,
+    Confirmed,
     Deleted,
     Different,
     Disconnected,
@@ -33,6 +34,7 @@ from dataplane.control.answers import (
     Saved,
 )
 from dataplane.control.audit import NOBODY, Asker
+from dataplane.control.confirmation import Unconfirmed
 from dataplane.policy import Policy, PolicyError
 from dataplane.policy.mistakes import UnfitError
 from dataplane.policy.write import document
@@ -47,6 +49,8 @@ T = TypeVar("T")
 
 #: Pause between two readings of a feed of drops, so that a flood of them costs little.
 _PAUSE_SECONDS = 0.05
+#: How often is looked whether a change has waited long enough for its confirmation, at least.
+_LOOK_SECONDS = 1.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,6 +120,12 @@ class Operations(Protocol):
     def put_in_force(self, policy: Policy) -> Effect:
         """Puts a policy in force; where that fails, all stays as it was."""
 
+    def hold_back(self, policy: Policy | None) -> bool:
+        """Has a restart begin with this policy, whatever the store has then; None for that in the store.
+
+        Whether there is a place to keep it in.
+        """
+
     def status(self) -> dict[str, Any]:
         """What it does, at a glance."""
 
@@ -153,6 +163,10 @@ class Operations(Protocol):
         """A subscription that the feed does not know yet. Raises ValueError."""
 
 
+class WaitingError(ValueError):
+    """Another change waits for its confirmation."""
+
+
 class GenerationError(ValueError):
     """Another policy is in force than the asker has seen."""
 
@@ -171,11 +185,18 @@ class Service:
     """A firewall that is asked and told things; `store` is where its policy is kept.
 
     `control` runs what it is given in the control thread. `failures` are the exceptions that mean that something could
-    not be carried out.
+    not be carried out. `held_back`: the policy in force is another than the one in the store, because that one was not
+    confirmed.
     """
 
     def __init__(
-        self, operations: Operations, store: Store, control: Executor, *, failures: tuple[type[Exception], ...] = ()
+        self,
+        operations: Operations,
+        store: Store,
+        control: Executor,
+        *,
+        failures: tuple[type[Exception], ...] = (),
+        held_back: bool = False,
     ) -> None:
         self.operations = operations
         self.generation = 1
@@ -185,6 +206,9 @@ class Service:
         self._failures = failures
         self._unsaved = 0
         self._loaded = operations.policy
+        self._unconfirmed: Unconfirmed | None = None
+        self._reverting: asyncio.Task[None] | None = None
+        self._held_back = held_back
         self._pump: asyncio.Task[None] | None = None
         self._readers = 0
 
@@ -193,10 +217,11 @@ class Service:
         return await asyncio.get_running_loop().run_in_executor(self._control, function, *arguments)
 
     async def close(self) -> None:
-        """Ends what goes on by itself."""
-        if self._pump:
-            self._pump.cancel()
-            await asyncio.gather(self._pump, return_exceptions=True)
+        """Ends what goes on by itself; a change that waits for its confirmation waits no more, and is not reverted."""
+        tasks = [task for task in (self._pump, self._reverting) if task]
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
 
     # ---- what has one answer ----
 
@@ -215,11 +240,13 @@ class Service:
             case requests.Rules():
                 return await self.do(operations.rules, request.unused)
             case requests.Reload():
-                return await self.do(lambda: self.reload(request, asker))
+                return await self._watched(lambda: self.reload(request, asker))
+            case requests.Confirm():
+                return await self._watched(lambda: self.confirm(request, asker))
             case requests.Difference():
                 return await self.do(lambda: self.difference(request))
             case requests.ChangePolicy():
-                return await self.do(lambda: self.change(request, asker))
+                return await self._watched(lambda: self.change(request, asker))
             case requests.CurrentPolicy():
                 # It cannot change, so that writing it keeps nobody else waiting.
                 return await asyncio.to_thread(document, operations.policy)
@@ -255,6 +282,8 @@ class Service:
             "generation": self.generation,
             "loaded": self.reloads.loaded_at,
             "unsaved_changes": self._unsaved,
+            "waiting": self._unconfirmed.record() if self._unconfirmed else None,
+            "held_back": self._held_back,
         }
 
     # ---- the policy; in the control thread ----
@@ -263,10 +292,10 @@ class Service:
         """Loads the policy again and puts it in force. On a PolicyError, with every mistake, the old one stays."""
         started, name = time.perf_counter(), self._store.name
         try:
-            self._expect(request.expected_generation)
+            self._expect(request)
             policy = self.operations.changed({"apply_policy": self._store.load()})
             taken_back = self._taken_back(policy)
-            answer = self._change_to(policy, asker, dry_run=request.dry_run)
+            answer = self._change_to(policy, asker, request, f"reload of {name}")
         except Exception as error:
             if not request.dry_run:
                 self.reloads.failed += 1
@@ -280,6 +309,9 @@ class Service:
             self.reloads.loaded_at = time.time()
             self._unsaved = 0
             self._loaded = policy
+            self._held_back = False
+            if not self._unconfirmed:
+                self.operations.hold_back(None)
             audit.done(
                 "policy reloaded" if answer["changed"] else "policy reloaded, nothing changed",
                 asker,
@@ -324,11 +356,11 @@ class Service:
         before, dry_run = self.operations.policy, request.dry_run
         told = json.dumps(request.change)
         try:
-            self._expect(request.expected_generation)
+            self._expect(request)
             if "apply_policy" in request.change:
                 raise ValueError("apply_policy is no change of a running firewall: use reload")
             policy = self.operations.changed(request.change)
-            answer = self._change_to(policy, asker, dry_run=dry_run)
+            answer = self._change_to(policy, asker, request, f"change {told}")
         except Exception as error:
             if not dry_run:
                 audit.refused(f"change {told}", error, asker)
@@ -344,27 +376,142 @@ class Service:
             "policy_file": self._store.name,
         }
 
-    def _expect(self, generation: int | None) -> None:
+    def confirm(self, request: requests.Confirm, asker: Asker = NOBODY) -> Confirmed:
+        """Confirms the change that waits for it, or takes it back. Raises ValueError where none waits."""
+        waiting = self._unconfirmed
+        what = "revert" if request.revert else "confirmation"
+        try:
+            if waiting is None:
+                raise ValueError("no change waits for a confirmation: it was confirmed, or taken back, or made without")
+            self._expect_generation(request.expected_generation)
+            if request.revert:
+                return self._revert(waiting, asker, "taken back")
+        except Exception as error:
+            audit.refused(what, error, asker)
+            raise
+        self._unconfirmed = None
+        if waiting.is_reload:
+            self.operations.hold_back(None)
+        audit.done(f"confirmed: {waiting.what}", asker, generation=self.generation)
+        nothing: Disconnected = {"total": 0, "by_instance": {}, "revoked": 0}
+        return {
+            "confirmed": True,
+            "change": waiting.what,
+            "generation": self.generation,
+            "disconnected": nothing,
+            "warnings": [],
+        }
+
+    def _revert(self, waiting: Unconfirmed, asker: Asker, why: str) -> Confirmed:
+        """Puts the policy of before in force again, as one change, and all that was known of it."""
+        answer = self._change_to(waiting.before, asker)
+        self._unconfirmed = None
+        self._unsaved, self._loaded, self.reloads.loaded_at = waiting.unsaved, waiting.loaded, waiting.loaded_at
+        # What is in the store is not in force; a restart must not bring it back.
+        self._held_back = self._held_back or waiting.is_reload
+        audit.done(f"{why}, and the policy before is in force again: {waiting.what}", asker, generation=self.generation)
+        return {
+            "confirmed": False,
+            "change": waiting.what,
+            "generation": self.generation,
+            "disconnected": answer["disconnected"],
+            "warnings": answer["warnings"],
+        }
+
+    async def _watched(self, work: Callable[[], T]) -> T:
+        """Does something in the control thread, and sees to it that what waits for a confirmation then is taken back."""
+        try:
+            return await self.do(work)
+        finally:
+            if self._unconfirmed and self._reverting is None:
+                self._reverting = asyncio.create_task(self._revert_in_time())
+
+    async def _revert_in_time(self) -> None:
+        try:
+            while waiting := self._unconfirmed:
+                if left := waiting.left():
+                    await asyncio.sleep(min(left, _LOOK_SECONDS))
+                    continue
+                try:
+                    await self.do(self._revert_unless_confirmed, waiting)
+                except Exception as error:
+                    log.error("the policy before cannot be put in force again, and is tried once more: %s", error)
+                    await asyncio.sleep(_LOOK_SECONDS)
+        finally:
+            self._reverting = None
+
+    def _revert_unless_confirmed(self, waiting: Unconfirmed) -> None:
+        # It may have been confirmed while this waited for its turn.
+        if self._unconfirmed is waiting:
+            self._revert(waiting, waiting.asker, "not confirmed in time")
+
+    def _expect(self, request: requests.Reload | requests.ChangePolicy) -> None:
+        self._expect_generation(request.expected_generation)
+        if self._unconfirmed and not request.dry_run:
+            raise WaitingError(self._unconfirmed.refusal())
+
+    def _expect_generation(self, generation: int | None) -> None:
         if generation not in (None, self.generation):
             raise GenerationError(
                 f"the policy in force is of generation {self.generation}, and {generation} was expected: it has been"
                 " changed since then; look at it again (dataplane ctl policy) before you change it"
             )
 
-    def _change_to(self, policy: Policy, asker: Asker, *, dry_run: bool) -> Changed:
+    def _change_to(
+        self,
+        policy: Policy,
+        asker: Asker,
+        request: requests.Reload | requests.ChangePolicy | None = None,
+        what: str = "",
+    ) -> Changed:
+        """Puts a policy in force as a request wants it; without one, now and for good."""
         before = self.operations.policy
         changed = policy is not before
-        effect = self.operations.rehearse(policy) if dry_run else self.operations.put_in_force(policy)
+        dry_run = request is not None and request.dry_run
+        seconds = request.confirm if request and changed and not dry_run else None
+        warnings = self._remember(before, isinstance(request, requests.Reload)) if seconds else []
+        try:
+            effect = self.operations.rehearse(policy) if dry_run else self.operations.put_in_force(policy)
+        except Exception:
+            if seconds and not self._held_back:
+                self.operations.hold_back(None)
+            raise
         if changed and not dry_run:
             self.generation += 1
             audit.changed(before, policy, asker, generation=self.generation, disconnected=effect.disconnected)
-        return {
+        answer: Changed = {
             "changed": changed,
             "dry_run": dry_run,
             "generation": self.generation,
             "disconnected": effect.disconnected,
-            "warnings": list(effect.warnings),
+            "warnings": [*effect.warnings, *warnings],
         }
+        if seconds:
+            self._unconfirmed = Unconfirmed(
+                what=what,
+                asker=asker,
+                generation=self.generation,
+                until=time.monotonic() + seconds,
+                before=before,
+                loaded=self._loaded,
+                loaded_at=self.reloads.loaded_at,
+                unsaved=self._unsaved,
+                is_reload=isinstance(request, requests.Reload),
+            )
+            answer["waiting"] = self._unconfirmed.record()
+            audit.done(f"it is taken back in {seconds:g} s unless it is confirmed: {what}", asker)
+        return answer
+
+    def _remember(self, before: Policy, is_reload: bool) -> list[str]:
+        """Has a restart begin with the policy before; in sentences why it would not.
+
+        A change in memory is not there after a restart anyway.
+        """
+        if not is_reload or self.operations.hold_back(before):
+            return []
+        return [
+            f"there is no state file (--state): a restart before it is confirmed begins with {self._store.name} as it is now"
+        ]
 
     # ---- connections and state ----
 

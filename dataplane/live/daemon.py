@@ -93,12 +93,13 @@ def run(options: Options) -> None:
         if options.control and (why := _without_control_folder(options.control)):
             raise StartError(f"--control {options.control}: {why}", invalid=True)
         policy = Policy.load(options.policy)
+        before = _held_back(options)
     except (metrics.MetricsError, PolicyError) as error:
         raise StartError(str(error), invalid=True) from None
     _refuse_first(readiness.rights())
     try:
         with Signals() as signals, contextlib.ExitStack() as stack:
-            _run(policy, options, stack, signals)
+            _run(before or policy, options, stack, signals, held_back=before is not None)
     except StoppedError:
         log.info("stopped before it ran")
     except metrics.MetricsError as error:
@@ -115,7 +116,23 @@ def _without_control_folder(path: Path) -> str | None:
     return f"there is no folder {folder}: make it (mkdir -p {folder}), or name another place"
 
 
-def _run(policy: Policy, options: Options, stack: contextlib.ExitStack, signals: Signals) -> None:
+def _held_back(options: Options) -> Policy | None:
+    """The policy that was in force before a reload that nobody confirmed; None without one."""
+    try:
+        before = state.held_back(options.state) if options.state else None
+    except state.StateError as error:
+        log.warning("%s", error)
+        return None
+    if before:
+        log.warning(
+            "%s is not in force: its last reload was not confirmed, and the policy before is in force; dataplane ctl"
+            " reload puts it in force",
+            options.policy,
+        )
+    return before
+
+
+def _run(policy: Policy, options: Options, stack: contextlib.ExitStack, signals: Signals, *, held_back: bool) -> None:
     _refuse_first(readiness.limits(len(required_by(policy, options.uplinks)), options.workers))
     scraped = stack.enter_context(metrics.listening(options.metrics)) if options.metrics else None
     listening = stack.enter_context(_listening(options)) if options.control else None
@@ -130,7 +147,7 @@ def _run(policy: Policy, options: Options, stack: contextlib.ExitStack, signals:
     operations = Operations(firewall, ports, state_path=options.state, uses=uses)
     # Threads that are started from here on have no other rights.
     privileges.keep_only()
-    asyncio.run(_Daemon(operations, ports, options, signals).run(listening, scraped))
+    asyncio.run(_Daemon(operations, ports, options, signals, held_back=held_back).run(listening, scraped))
 
 
 def _refuse_first(sentences: Iterable[str]) -> None:
@@ -190,14 +207,18 @@ def _read_state(path: Path) -> State | None:
 class _Daemon:
     """The event loop around a firewall that is ready to start."""
 
-    def __init__(self, operations: Operations, ports: Ports, options: Options, signals: Signals) -> None:
+    def __init__(
+        self, operations: Operations, ports: Ports, options: Options, signals: Signals, *, held_back: bool = False
+    ) -> None:
         self._signals = signals
         self._operations = operations
         self._firewall = operations.firewall
         self._ports = ports
         self._options = options
         self._control = ThreadPoolExecutor(1, thread_name_prefix="control")
-        self._service = Service(operations, PolicyFile(options.policy), self._control, failures=FAILURES)
+        self._service = Service(
+            operations, PolicyFile(options.policy), self._control, failures=FAILURES, held_back=held_back
+        )
         self._server = ControlServer(self._service)
         self._stopping = asyncio.Event()
         self._tasks: set[asyncio.Task[None]] = set()

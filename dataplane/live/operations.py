@@ -93,6 +93,17 @@ class Operations:
         self.uses.look()
         return Effect(disconnected_record(result), ports.warnings)
 
+    def hold_back(self, policy: Policy | None) -> bool:
+        """Has a restart begin with this policy, or for None with that of its file. Raises StateError."""
+        if self._state_path is None:
+            return False
+        try:
+            state.hold_back(self._state_path, policy)
+        except OSError as error:
+            path = state.held_back_path(self._state_path)
+            raise state.StateError(f"{path}: the policy before cannot be kept: {error.strerror}") from None
+        return True
+
     def refresh_ports(self) -> None:
         """Takes out ports whose interface is gone, and serves those whose interface is back."""
         self._follow(self._ports.refresh())

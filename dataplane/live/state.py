@@ -115,6 +115,37 @@ def encoded(state: State) -> tuple[bytes, bytes, bytes]:
     return begin, state.records, digest.digest()
 
 
+def held_back_path(path: Path) -> Path:
+    """Where the policy is that a restart begins with, beside a state file."""
+    return path.with_name(f"{path.name}.before")
+
+
+def hold_back(path: Path, policy: Policy | None) -> None:
+    """Keeps, beside a state file, the policy that a restart begins with, as a state without connections; None: none.
+
+    Raises OSError.
+    """
+    kept = held_back_path(path)
+    if policy is None:
+        kept.unlink(missing_ok=True)
+    else:
+        write(kept, State(time.time_ns(), policy, (), (), b""))
+
+
+def held_back(path: Path) -> Policy | None:
+    """The policy that is kept beside a state file to begin with. Raises StateError for one that cannot be used."""
+    kept = held_back_path(path)
+    try:
+        return decoded(kept.read_bytes(), f"{kept}.json").policy
+    except FileNotFoundError:
+        return None
+    except OSError as error:
+        reason = f"it cannot be read: {error.strerror}"
+    except StateError as error:
+        reason = str(error)
+    raise StateError(f"{kept}: {reason}; it is ignored, and the policy file is in force")
+
+
 def is_something_else(path: Path) -> bool:
     """Whether a file is at `path` that is no state file, not even a damaged one; an empty one is nothing yet."""
     try:

@@ -51,6 +51,7 @@ def ctl(
 
 app.command()(status.status)
 app.command()(status.reload)
+app.command()(status.confirm)
 app.command()(status.policy)
 app.command()(status.save)
 app.add_typer(conntrack.app, name="conntrack")

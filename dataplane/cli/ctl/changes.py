@@ -12,7 +12,17 @@ from typing import Annotated, Any, Literal, Union, get_args, get_origin
 import typer
 
 from dataplane.cli.ctl import policy_lists, services
-from dataplane.cli.ctl.request import EXIT_USAGE, DryRun, Expected, Output, OutputOption, connected, show
+from dataplane.cli.ctl.request import (
+    EXIT_USAGE,
+    ConfirmOption,
+    DryRun,
+    Expected,
+    Output,
+    OutputOption,
+    confirm_seconds,
+    connected,
+    show,
+)
 from dataplane.cli.output import say
 from dataplane.policy.base import fields_of
 from dataplane.policy.changes import KINDS, Change, CreateGroup, FastAddRules
@@ -44,12 +54,18 @@ apps["group"].command("list")(policy_lists.groups)
 
 
 def _change(
-    context: typer.Context, change: dict[str, Any], dry_run: bool, output: Output, expected: int | None
+    context: typer.Context,
+    change: dict[str, Any],
+    dry_run: bool,
+    output: Output,
+    expected: int | None,
+    confirm: str | None,
 ) -> None:
     from dataplane.cli.ctl.text import print_change
 
+    seconds = confirm_seconds(confirm)
     with connected(context) as client:
-        answer = client.call("change", change=change, dry_run=dry_run, expected_generation=expected)
+        answer = client.call("change", change=change, dry_run=dry_run, expected_generation=expected, confirm=seconds)
         show(answer, output, print_change)
 
 
@@ -131,7 +147,14 @@ def _command(kind: type[Change]) -> Any:
         values = _values(kind, given["fields"] or []) if fields else {}
         placed = {name: given[name] for name in kind.placed}
         change = {**placed, kind.within: values} if kind.within else {**values, **placed}
-        _change(given["context"], {kind.kind: change}, given["dry_run"], given["output"], given["expected"])
+        _change(
+            given["context"],
+            {kind.kind: change},
+            given["dry_run"],
+            given["output"],
+            given["expected"],
+            given["confirm"],
+        )
 
     parameters = [_parameter("context", typer.Context)]
     for name in kind.placed:
@@ -147,7 +170,7 @@ def _command(kind: type[Change]) -> Any:
             else _parameter("fields", Annotated[list[str] | None, words], None)
         )
     parameters += [_parameter("dry_run", DryRun, False), _parameter("expected", Expected, None)]
-    parameters += [_parameter("output", OutputOption, Output.text)]
+    parameters += [_parameter("confirm", ConfirmOption, None), _parameter("output", OutputOption, Output.text)]
     command.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
     command.__annotations__ = {parameter.name: parameter.annotation for parameter in parameters}
     command.__doc__ = inspect.getdoc(kind)
@@ -178,6 +201,7 @@ def address_group_set(
     empty: Annotated[bool, typer.Option("--empty", help="Leave no address in it.")] = False,
     dry_run: DryRun = False,
     expected: Expected = None,
+    confirm: ConfirmOption = None,
     output: OutputOption = Output.text,
 ) -> None:
     """Give an address group another set of addresses.
@@ -191,7 +215,7 @@ def address_group_set(
         _refuse(f"{entries[0]}: --empty leaves no address in the group: give entries or --empty")
     if not empty and not entries:
         _refuse(f"{group}: no entry is given: name all addresses of the set, or --empty to leave none in it")
-    _change(context, {"update_address_group": {"id": group, "ip_set": entries or []}}, dry_run, output, expected)
+    _change(context, {"update_address_group": {"id": group, "ip_set": entries or []}}, dry_run, output, expected, confirm)
 
 
 @apps["rule"].command(
@@ -217,12 +241,13 @@ def rule_fast_add(
     ethertype: Annotated[str | None, typer.Option(help="IPv4 or IPv6; as the remote has it, if left out.")] = None,
     dry_run: DryRun = False,
     expected: Expected = None,
+    confirm: ConfirmOption = None,
     output: OutputOption = Output.text,
 ) -> None:
     """Add rules for several services at once to a security group: all of them or none."""
     given = services.Remote(from_, from_group, from_address_group, to, to_group, to_address_group)
     change = services.fast_add(group, named, given, ethertype=ethertype, action=action, priority=priority)
-    _change(context, change, dry_run, output, expected)
+    _change(context, change, dry_run, output, expected, confirm)
 
 
 @apps["group"].command("create", epilog=_examples(CreateGroup, "sg-login --preset ssh --from 172.16.0.0/24"))
@@ -240,6 +265,7 @@ def group_create(
     from_group: services.FromGroup = None,
     dry_run: DryRun = False,
     expected: Expected = None,
+    confirm: ConfirmOption = None,
     output: OutputOption = Output.text,
 ) -> None:
     """Create a security group, with the rules that it begins with; no instance is in it."""
@@ -249,4 +275,4 @@ def group_create(
         values = services.with_preset(values, group, preset, given)
     elif given.fields:
         _refuse("--from and --from-group are for the services of a preset: add --preset")
-    _change(context, {CreateGroup.kind: {**values, "id": group}}, dry_run, output, expected)
+    _change(context, {CreateGroup.kind: {**values, "id": group}}, dry_run, output, expected, confirm)

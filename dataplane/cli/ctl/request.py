@@ -40,6 +40,14 @@ Expected = Annotated[
         "--expected-generation", min=1, help="Refuse it when the policy in force is of another generation (ctl status)."
     ),
 ]
+ConfirmOption = Annotated[
+    str | None,
+    typer.Option(
+        "--confirm",
+        metavar="TIME",
+        help="Take it back after this time, as 60 or 5m, unless dataplane ctl confirm comes before.",
+    ),
+]
 CountOption = Annotated[int | None, typer.Option("--count", min=1, help="End after so many.")]
 PortOption = Annotated[str | None, typer.Option("--port", help="Only this port, by its interface's name.")]
 
@@ -49,6 +57,13 @@ class Target:
     """Which firewall is asked."""
 
     socket: str
+
+
+def confirm_seconds(text: str | None) -> float | None:
+    """The time of --confirm in seconds. Raises typer.BadParameter."""
+    from dataplane.cli.durations import seconds
+
+    return None if text is None else seconds(text)
 
 
 @contextmanager

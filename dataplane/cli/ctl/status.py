@@ -15,6 +15,7 @@ import typer
 from dataplane.cli.ctl.request import (
     EXIT_FAILED,
     EXIT_USAGE,
+    ConfirmOption,
     CountOption,
     DryRun,
     Expected,
@@ -22,6 +23,7 @@ from dataplane.cli.ctl.request import (
     Output,
     OutputOption,
     PortOption,
+    confirm_seconds,
     connected,
     ending_on_interrupt,
     show,
@@ -61,6 +63,7 @@ def reload(
     ] = False,
     dry_run: DryRun = False,
     expected: Expected = None,
+    confirm: ConfirmOption = None,
     output: OutputOption = Output.text,
     as_json: JsonOption = False,
 ) -> None:
@@ -81,8 +84,31 @@ def reload(
         _difference(context, file, output)
     if file:
         refuse(f"{file}: a reload reads the file that the firewall was started with: another one goes with --diff")
+    seconds = confirm_seconds(confirm)
     with connected(context) as client:
-        show(client.call("reload", dry_run=dry_run, expected_generation=expected), output, print_change)
+        answer = client.call("reload", dry_run=dry_run, expected_generation=expected, confirm=seconds)
+        show(answer, output, print_change)
+
+
+def confirm(
+    context: typer.Context,
+    revert: Annotated[bool, typer.Option("--revert", help="Take the change back now instead.")] = False,
+    expected: Expected = None,
+    output: OutputOption = Output.text,
+    as_json: JsonOption = False,
+) -> None:
+    """Keep the change that was made with --confirm; without this, it is taken back when its time is over.
+
+    \b
+    Examples:
+      dataplane ctl reload --confirm 60 && dataplane ctl confirm
+      dataplane ctl confirm --revert
+    """
+    from dataplane.cli.ctl.text import print_confirmation
+
+    with connected(context) as client:
+        answer = client.call("confirm", revert=revert, expected_generation=expected)
+        show(answer, Output.json if as_json else output, print_confirmation)
 
 
 def _difference(context: typer.Context, file: Path | None, output: Output) -> NoReturn:

@@ -44,6 +44,11 @@ def print_status(status: Mapping[str, Any]) -> None:
     say(f"policy {status['policy']}, generation {status['generation']}, loaded {loaded}")
     if unsaved:
         say(f"  not in this file: {counted(unsaved, 'change')} since then; {_kept(status['policy'], unsaved)}")
+    if status.get("held_back"):
+        say("  this file is not in force: its last reload was not confirmed; dataplane ctl reload puts it in force")
+    if waiting := status.get("waiting"):
+        by = ", ".join(f"{name} {value}" for name, value in waiting["by"].items())
+        say(f"  to be confirmed, else taken back {_until(waiting)}: {waiting['change']} (by {by})")
     say(
         f"{counted(status['instances'], 'instance')}, {counted(status['security_groups'], 'security group')}, "
         f"{counted(status['rules'], 'rule')}"
@@ -95,10 +100,30 @@ def print_change(answer: Mapping[str, Any]) -> None:
         say(f"  {instance}: {number:,}")
     if cut["revoked"]:
         say(f"  by a changed remote group: {cut['revoked']:,}")
+    if waiting := answer.get("waiting"):
+        say(f"It is taken back {_until(waiting)} unless it is confirmed: dataplane ctl confirm")
     if not dry and "policy_file" in answer:
         unsaved, file = answer["unsaved_changes"], answer["policy_file"]
         what = "This change is" if unsaved == 1 else f"This change and {counted(unsaved - 1, 'change')} before it are"
         say(f"{what} in memory only, not in {file}: {_kept(file, unsaved)}.")
+
+
+def _until(waiting: Mapping[str, Any]) -> str:
+    return f"in {waiting['seconds_left']:.0f} s, at {_moment(waiting['until'])},"
+
+
+def print_confirmation(answer: Mapping[str, Any]) -> None:
+    """What became of a change that waited for its confirmation."""
+    for warning in answer["warnings"]:
+        say(f"warning: {warning}", err=True)
+    if answer["confirmed"]:
+        say(f"Confirmed: {answer['change']}")
+        return
+    say(f"Taken back: {answer['change']}")
+    cut = answer["disconnected"]
+    say(f"{counted(cut['total'], 'connection')} disconnected")
+    for instance, number in cut["by_instance"].items():
+        say(f"  {instance}: {number:,}")
 
 
 def print_difference(found: Mapping[str, Any]) -> None:
