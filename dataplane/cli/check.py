@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
+import time
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -131,7 +132,7 @@ def _print_mistakes(error: PolicyError, *, as_json: bool) -> None:
 
 def _report(name: str, policy: Policy) -> dict[str, Any]:
     from dataplane.insight.exposure import open_logins
-    from dataplane.policy import limits
+    from dataplane.policy import expiry, limits
 
     return {
         "policy": name,
@@ -154,7 +155,7 @@ def _report(name: str, policy: Policy) -> dict[str, Any]:
             for group in policy.security_groups
             for (direction, ethertype), used in sorted(limits.used_quota(group).items())
         ],
-        "warnings": [*limits.warnings(policy), *open_logins(policy)],
+        "warnings": [*limits.warnings(policy), *expiry.warnings(policy, time.time_ns()), *open_logins(policy)],
     }
 
 

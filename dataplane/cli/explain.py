@@ -6,6 +6,7 @@ import gc
 import json
 import signal
 import sys
+import time
 from collections.abc import Sequence
 from contextlib import ExitStack
 from pathlib import Path
@@ -55,6 +56,7 @@ def explain(
     from dataplane.insight.explain import explain as explanation_of
     from dataplane.insight.judged import NoSuchPacketError, Replayed
     from dataplane.insight.packet_text import PacketTextError, parse_packet
+    from dataplane.policy.expiry import next_expiry
     from dataplane.policy.model import Policy
 
     if signal.getsignal(signal.SIGINT) is not signal.SIG_IGN:
@@ -68,8 +70,11 @@ def explain(
         with mistakes_refused(PacketTextError):
             if packet is None:
                 written = parse_packet(" ".join(what))
-                paths = [stack.enter_context(as_capture([written], [0]))]
             loaded = Policy.load(policy)
+            if packet is None:
+                # Of rules that end by themselves, those count that are in force now.
+                at_ns = time.time_ns() if next_expiry(loaded) else 0
+                paths = [stack.enter_context(as_capture([written], [at_ns]))]
             schedule = []
             if packet is not None:
                 paths = stack.enter_context(repeatable(what))

@@ -27,11 +27,12 @@ _UCRED = struct.Struct("iII")
 
 @dataclass(frozen=True, slots=True)
 class Asker:
-    """Who asked for something: a process at the other end of the control socket, or a signal."""
+    """Who asked for something: a process at the other end of the control socket, a signal, or the policy itself."""
 
     uid: int | None = None
     pid: int | None = None
     signal: str | None = None
+    cause: str | None = None
 
     @classmethod
     def at(cls, connection: socket.socket) -> Asker:
@@ -41,11 +42,15 @@ class Asker:
 
     def extra(self) -> dict[str, Any]:
         """The asker as fields of a log record."""
+        if self.cause:
+            return {"cause": self.cause}
         return {"signal": self.signal} if self.signal else {"uid": self.uid, "pid": self.pid}
 
 
 #: Who asks by the library, in this process.
 NOBODY = Asker()
+#: A rule, whose time is over.
+EXPIRY = Asker(cause="expires_at")
 
 
 def changed(

@@ -54,6 +54,6 @@ class Unconfirmed:
     def refusal(self) -> str:
         """Why no other change is made meanwhile."""
         return (
-            f"a change waits for its confirmation for {self.left():.0f} s more ({self.what}): dataplane ctl confirm keeps"
-            " it, and with --revert takes it back; other changes can be made then"
+            f"a change waits for its confirmation for {self.left():.0f} s more ({self.what}): dataplane ctl confirm"
+            " keeps it, and with --revert takes it back; other changes can be made then"
         )

@@ -33,9 +33,10 @@ from dataplane.control.answers import (
     Reloaded,
     Saved,
 )
-from dataplane.control.audit import NOBODY, Asker
+from dataplane.control.audit import EXPIRY, NOBODY, Asker
 from dataplane.control.confirmation import Unconfirmed
-from dataplane.policy import Policy, PolicyError
+from dataplane.policy import Policy, PolicyError, expiry
+from dataplane.policy.expiry import without_expired
 from dataplane.policy.mistakes import UnfitError
 from dataplane.policy.write import document
 
@@ -293,7 +294,7 @@ class Service:
         started, name = time.perf_counter(), self._store.name
         try:
             self._expect(request)
-            policy = self.operations.changed({"apply_policy": self._store.load()})
+            policy = self.operations.changed({"apply_policy": without_expired(self._store.load(), time.time_ns())})
             taken_back = self._taken_back(policy)
             answer = self._change_to(policy, asker, request, f"reload of {name}")
         except Exception as error:
@@ -326,7 +327,7 @@ class Service:
             name, wanted = self._store.name, self._store.load()
         else:
             name, wanted = "policy", Policy.parse(json.dumps(request.policy), "policy.json")
-        policy = self.operations.changed({"apply_policy": wanted})
+        policy = self.operations.changed({"apply_policy": without_expired(wanted, time.time_ns())})
         effect = self.operations.rehearse(policy)
         found = self.operations.difference(policy)
         return {
@@ -360,6 +361,8 @@ class Service:
             if "apply_policy" in request.change:
                 raise ValueError("apply_policy is no change of a running firewall: use reload")
             policy = self.operations.changed(request.change)
+            for sentence in expiry.warnings(policy, time.time_ns()):
+                raise ValueError(f"{sentence}; give it a time that is to come, or none")
             answer = self._change_to(policy, asker, request, f"change {told}")
         except Exception as error:
             if not dry_run:
@@ -404,7 +407,7 @@ class Service:
 
     def _revert(self, waiting: Unconfirmed, asker: Asker, why: str) -> Confirmed:
         """Puts the policy of before in force again, as one change, and all that was known of it."""
-        answer = self._change_to(waiting.before, asker)
+        answer = self._change_to(without_expired(waiting.before, time.time_ns()), asker)
         self._unconfirmed = None
         self._unsaved, self._loaded, self.reloads.loaded_at = waiting.unsaved, waiting.loaded, waiting.loaded_at
         # What is in the store is not in force; a restart must not bring it back.
@@ -419,7 +422,7 @@ class Service:
         }
 
     async def _watched(self, work: Callable[[], T]) -> T:
-        """Does something in the control thread, and sees to it that what waits for a confirmation then is taken back."""
+        """Does something in the control thread; what waits for a confirmation afterwards is taken back in time."""
         try:
             return await self.do(work)
         finally:
@@ -444,6 +447,35 @@ class Service:
         # It may have been confirmed while this waited for its turn.
         if self._unconfirmed is waiting:
             self._revert(waiting, waiting.asker, "not confirmed in time")
+
+    async def end_rules(self) -> None:
+        """Ends rules when their time is over by the wall's clock, as long as it runs."""
+        looked_at, ends = self.operations.policy, expiry.next_expiry(self.operations.policy)
+        while True:
+            if looked_at is not self.operations.policy:
+                looked_at = self.operations.policy
+                ends = expiry.next_expiry(looked_at)
+            if ends and (left := (ends.ns - time.time_ns()) / 1e9) < _LOOK_SECONDS:
+                await asyncio.sleep(max(0.0, left))
+                try:
+                    await self.do(self.expire)
+                    continue
+                except Exception as error:
+                    log.error("rules whose time is over cannot be taken out, and it is tried once more: %s", error)
+            # The clock may be set meanwhile, and the policy be another.
+            await asyncio.sleep(_LOOK_SECONDS)
+
+    def expire(self) -> Changed | None:
+        """Takes out the rules whose time is over, as one change; None where there are none. In the control thread."""
+        now_ns, before = time.time_ns(), self.operations.policy
+        ended = expiry.expired(before, now_ns)
+        if not ended:
+            return None
+        answer = self._change_to(without_expired(before, now_ns), EXPIRY)
+        self._loaded = without_expired(self._loaded, now_ns)
+        for sentence in expiry.warnings(before, now_ns):
+            audit.done(sentence, EXPIRY, generation=self.generation)
+        return answer
 
     def _expect(self, request: requests.Reload | requests.ChangePolicy) -> None:
         self._expect_generation(request.expected_generation)
@@ -510,7 +542,7 @@ class Service:
         if not is_reload or self.operations.hold_back(before):
             return []
         return [
-            f"there is no state file (--state): a restart before it is confirmed begins with {self._store.name} as it is now"
+            f"there is no state file (--state): a restart before the confirmation begins with {self._store.name} as is"
         ]
 
     # ---- connections and state ----

@@ -266,8 +266,10 @@ class Replayed:
                 plane.after_change = history.look
                 noted.append(history)
 
-            self.run(packet, self.policy, self.changes, prepare=prepare)
-            told = {key: noted[0].told(number, packet, self.changes) for number, key in enumerate(keys)}
+            summary = self.run(packet, self.policy, self.changes, prepare=prepare)[3]
+            # Those that rules have made by their end are among them.
+            made = [applied.change for applied in summary.changes]
+            told = {key: noted[0].told(number, packet, made) for number, key in enumerate(keys)}
         return tuple(told[key] if key else None for key in wanted)
 
 

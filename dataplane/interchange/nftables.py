@@ -36,6 +36,11 @@ def exported(policy: Policy) -> tuple[str, list[str]]:
     """The rule set, and sentences about what of the policy it cannot express."""
     left_out: list[str] = []
     instances = list(_expressible(policy, left_out))
+    left_out += [
+        f"rule {rule.id}: that it ends at {rule.expires_at.text}"
+        for _, rule in policy.rules_by_id.values()
+        if rule.expires_at is not None
+    ]
     names, sets = _sets(policy)
     lists = list(dict.fromkeys(instance.security_groups for instance in instances))
     chains = [

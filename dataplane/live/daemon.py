@@ -12,6 +12,7 @@ import contextlib
 import logging
 import os
 import socket
+import time
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -34,7 +35,7 @@ from dataplane.live.process import privileges, seccomp
 from dataplane.live.process.notify import notify
 from dataplane.live.process.signals import Signals, StoppedError
 from dataplane.live.rule_uses import RuleUses
-from dataplane.policy import Policy, PolicyError
+from dataplane.policy import Policy, PolicyError, expiry
 from dataplane.store.file import PolicyFile
 
 if TYPE_CHECKING:
@@ -92,7 +93,7 @@ def run(options: Options) -> None:
             raise StartError(f"--state {options.state}: {why}", invalid=True)
         if options.control and (why := _without_control_folder(options.control)):
             raise StartError(f"--control {options.control}: {why}", invalid=True)
-        policy = Policy.load(options.policy)
+        policy = _in_force(Policy.load(options.policy))
         before = _held_back(options)
     except (metrics.MetricsError, PolicyError) as error:
         raise StartError(str(error), invalid=True) from None
@@ -116,10 +117,19 @@ def _without_control_folder(path: Path) -> str | None:
     return f"there is no folder {folder}: make it (mkdir -p {folder}), or name another place"
 
 
+def _in_force(policy: Policy) -> Policy:
+    """A policy without the rules whose time is over; the log says which these are."""
+    now_ns = time.time_ns()
+    for sentence in expiry.warnings(policy, now_ns):
+        log.warning("%s", sentence)
+    return expiry.without_expired(policy, now_ns)
+
+
 def _held_back(options: Options) -> Policy | None:
     """The policy that was in force before a reload that nobody confirmed; None without one."""
     try:
-        before = state.held_back(options.state) if options.state else None
+        found = state.held_back(options.state) if options.state else None
+        before = found and _in_force(found)
     except state.StateError as error:
         log.warning("%s", error)
         return None
@@ -236,6 +246,7 @@ class _Daemon:
             if scraped:
                 scrapes.start(scraped)
             self._begin(self._follow_interfaces())
+            self._begin(self._service.end_rules())
             # All threads are there, and what they do from now on they do again and again.
             self._refuse_calls()
             self._tell_ready()

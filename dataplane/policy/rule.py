@@ -14,6 +14,7 @@ from dataplane.policy import fields, icmp
 from dataplane.policy.base import BAD, fields_of, refuse_any, without_default
 from dataplane.policy.mistakes import Conflict, alternatives, shown
 from dataplane.policy.selectors import Selector, selectors
+from dataplane.policy.times import Instant
 
 PackedPrefix = tuple[bytes, int]
 
@@ -71,6 +72,10 @@ class SecurityGroupRule:
         description="1 (the default) to 100; a smaller one is matched first, and at the same one deny before allow.",
     )
     enabled: bool = Field(default=True, description="false: the rule is kept and not matched.")
+    expires_at: Instant | None = Field(
+        default=None,
+        description="When the rule ends by itself, an RFC 3339 time such as 2026-01-31T12:00:00Z; absent: never.",
+    )
 
     @classmethod
     def __get_pydantic_core_schema__(cls, source: type, handler: GetCoreSchemaHandler) -> CoreSchema:
@@ -121,7 +126,10 @@ class SecurityGroupRule:
 
     @property
     def effect(self) -> tuple[object, ...]:
-        """What of the rule can decide about a packet; its id, name and description cannot (SPEC 5.5)."""
+        """What of the rule can decide about a packet while it is in force.
+
+        Its id, name and description cannot, nor when it ends (SPEC 5.5).
+        """
         return (
             self.direction,
             self.ethertype,

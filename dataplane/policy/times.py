@@ -8,7 +8,7 @@ from contextlib import suppress
 from datetime import datetime
 from typing import Annotated, NoReturn, Self
 
-from pydantic import PlainValidator, WithJsonSchema
+from pydantic import PlainSerializer, PlainValidator, WithJsonSchema
 from pydantic_core import PydanticCustomError
 
 from dataplane.policy.fields import SECONDS_MAX, UNFIT
@@ -70,6 +70,16 @@ def words(at: float) -> str:
     return at.text if isinstance(at, Moment) else f"{at:g} s"
 
 
+def _instant(value: object) -> Moment:
+    if isinstance(value, Moment):
+        return value
+    if isinstance(value, str):
+        with suppress(ValueError):
+            return Moment(value)
+    what = "is empty" if value is None else "is not allowed"
+    _unfit(f"{what}: write an RFC 3339 time such as {_EXAMPLE}")
+
+
 def _time(value: object) -> float:
     if isinstance(value, int | float) and not isinstance(value, bool):
         # NaN is in no range.
@@ -101,4 +111,12 @@ Time = Annotated[
             "examples": [10.5, _EXAMPLE],
         }
     ),
+]
+
+#: A point in time, which does not depend on any packet.
+Instant = Annotated[
+    Moment,
+    PlainValidator(_instant),
+    PlainSerializer(lambda moment: moment.text, return_type=str),
+    WithJsonSchema({"type": "string", "format": "date-time", "examples": [_EXAMPLE]}),
 ]

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 from dataplane._core import ffi, lib
 from dataplane._core.errors import check
 from dataplane.plane import Plane
-from dataplane.policy import times
+from dataplane.policy import expiry, times
 from dataplane.replay.captures import Captures
 from dataplane.replay.ports import PolicyPorts
 from dataplane.replay.summary import AppliedChange, Baseline, Summary, summarise
@@ -86,20 +86,26 @@ class Replay:
             seen = ffi.new("struct dp_seen[]", BATCH)
             check(lib.dp_engine_note_openers(self._plane.handle), "noting who opens connections")
         pending = list(self._steps)
+        if first is not None:
+            self._expire(first)
         while first is not None:
-            until = _due(first, pending[0][0]) if pending else _FOREVER
+            until = self._next_due(first, pending)
             n = self._batch(records, flows, seen, until)
             if n == BATCH and not self._captures.stopping:
                 continue
             if self._captures.supply():
                 continue
-            upcoming = self._captures.next_time() if pending else None
+            upcoming = self._captures.next_time() if until < _FOREVER else None
             if upcoming is None:
                 break
-            while pending and _due(first, pending[0][0]) <= upcoming:
-                change, policy = pending.pop(0)
-                self._applied.append(AppliedChange(change, self._plane.replace(policy, time_ns=_due(first, change))))
-                self._ports.tell(policy)
+            while (due := self._next_due(first, pending)) <= upcoming and due < _FOREVER:
+                if pending and _due(first, pending[0][0]) == due:
+                    change, policy = pending.pop(0)
+                    # What has expired by then is no part of it, whatever the schedule was tried on.
+                    policy = expiry.without_expired(policy, due)
+                    self._applied.append(AppliedChange(change, self._plane.replace(policy, time_ns=due)))
+                    self._ports.tell(policy)
+                self._expire(due)
         self._applied.extend(AppliedChange(change, None) for change, _ in pending)
         elapsed = time.perf_counter() - started
         busiest = self._busiest.largest() if self._busiest and self._packets else ()
@@ -112,6 +118,26 @@ class Replay:
             top=top,
             busiest=busiest,
         )
+
+    def _next_due(self, first: int, pending: Sequence[tuple[TimedChange, Policy]]) -> int:
+        """When the next change is to be made, one of the schedule or one that rules make by their end."""
+        due = _due(first, pending[0][0]) if pending else _FOREVER
+        ends = expiry.next_expiry(self._plane.policy)
+        return due if ends is None else min(due, ends.ns)
+
+    def _expire(self, now_ns: int) -> None:
+        """Takes out the rules whose time is over."""
+        policy = self._plane.policy
+        ended = expiry.expired(policy, now_ns)
+        if not ended:
+            return
+        from dataplane.policy.changes.expiry import RulesExpire
+        from dataplane.policy.schedule import TimedChange
+
+        change = RulesExpire(rules=tuple(rule.id for rule in ended), now_ns=now_ns)
+        at = max(rule.expires_at for rule in ended if rule.expires_at is not None)
+        result = self._plane.replace(change.made(policy), time_ns=now_ns)
+        self._applied.append(AppliedChange(TimedChange(at, change), result))
 
     def _batch(self, records: Any, flows: Any, seen: Any, until: int) -> int:
         wanted = flows if self._observers or self._busiest or self._write else ffi.NULL

@@ -215,7 +215,9 @@ def address_group_set(
         _refuse(f"{entries[0]}: --empty leaves no address in the group: give entries or --empty")
     if not empty and not entries:
         _refuse(f"{group}: no entry is given: name all addresses of the set, or --empty to leave none in it")
-    _change(context, {"update_address_group": {"id": group, "ip_set": entries or []}}, dry_run, output, expected, confirm)
+    _change(
+        context, {"update_address_group": {"id": group, "ip_set": entries or []}}, dry_run, output, expected, confirm
+    )
 
 
 @apps["rule"].command(
