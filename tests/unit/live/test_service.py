@@ -12,7 +12,8 @@ import pytest
 
 from dataplane.control import requests
 from dataplane.control.answers import FAILED, REFUSED
-from dataplane.control.service import GenerationError, Service
+from dataplane.control.policy_control import GenerationError
+from dataplane.control.service import Service
 from dataplane.live.daemon import FAILURES
 from dataplane.live.interfaces.ports import PortError
 from dataplane.live.interfaces.required import required_by

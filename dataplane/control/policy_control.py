@@ -1,0 +1,275 @@
+"""The policy in force as it is changed: loaded again, changed in memory, confirmed or taken back, ended in part.
+
+All of it runs in the control thread. A change is valid and in force, as a whole, or refused and nothing has happened
+(SPEC 5.1, 5.6); each is one more generation, and the log tells it.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from dataplane.control import audit, requests
+from dataplane.control.audit import EXPIRY, NOBODY, Asker
+from dataplane.control.confirmation import Unconfirmed
+from dataplane.policy import Policy, PolicyError, expiry
+from dataplane.policy.expiry import without_expired
+
+if TYPE_CHECKING:
+    from dataplane.control.answers import Changed, Confirmed, Different, Disconnected, Reloaded
+    from dataplane.control.service import Operations
+    from dataplane.store import Store
+
+
+class WaitingError(ValueError):
+    """Another change waits for its confirmation."""
+
+
+class GenerationError(ValueError):
+    """Another policy is in force than the asker has seen."""
+
+
+@dataclass(slots=True)
+class Reloads:
+    """What became of the policy in its store since the start."""
+
+    succeeded: int = 0
+    failed: int = 0
+    seconds: float = 0.0
+    loaded_at: float = field(default_factory=time.time)
+
+
+class PolicyControl:
+    """The policy in force; `store` is where it is kept.
+
+    `held_back`: the policy in force is another than the one in the store, because that one was not confirmed.
+    """
+
+    def __init__(self, operations: Operations, store: Store, *, held_back: bool = False) -> None:
+        self.operations = operations
+        self.generation = 1
+        self.reloads = Reloads()
+        self._store = store
+        self._unsaved = 0
+        self._loaded = operations.policy
+        self._unconfirmed: Unconfirmed | None = None
+        self._held_back = held_back
+
+    def reload(self, request: requests.Reload, asker: Asker = NOBODY) -> Reloaded:
+        """Loads the policy again and puts it in force. On a PolicyError, with every mistake, the old one stays."""
+        started, name = time.perf_counter(), self._store.name
+        try:
+            self._expect(request)
+            policy = self.operations.changed({"apply_policy": without_expired(self._store.load(), time.time_ns())})
+            taken_back = self._taken_back(policy)
+            answer = self._change_to(policy, asker, request, f"reload of {name}")
+        except Exception as error:
+            if not request.dry_run:
+                self.reloads.failed += 1
+                reasons = error.mistakes if isinstance(error, PolicyError) else [error]
+                for reason in reasons[: audit.SHOWN_MAX]:
+                    audit.refused(f"reload of {name}, the policy before stays in force", str(reason), asker)
+            raise
+        if not request.dry_run:
+            self.reloads.succeeded += 1
+            self.reloads.seconds = time.perf_counter() - started
+            self.reloads.loaded_at = time.time()
+            self._unsaved = 0
+            self._loaded = policy
+            self._held_back = False
+            if not self._unconfirmed:
+                self.operations.hold_back(None)
+            audit.done(
+                "policy reloaded" if answer["changed"] else "policy reloaded, nothing changed",
+                asker,
+                file=name,
+                disconnected=answer["disconnected"]["total"],
+            )
+        return {"policy": name, "taken_back": taken_back, **answer, "seconds": time.perf_counter() - started}
+
+    def difference(self, request: requests.Difference) -> Different:
+        """What a reload, or another policy, would do to live connections. Raises PolicyError for one with mistakes."""
+        if request.policy is None:
+            name, wanted = self._store.name, self._store.load()
+        else:
+            name, wanted = "policy", Policy.parse(json.dumps(request.policy), "policy.json")
+        policy = self.operations.changed({"apply_policy": without_expired(wanted, time.time_ns())})
+        effect = self.operations.rehearse(policy)
+        found = self.operations.difference(policy)
+        return {
+            "policy": name,
+            "generation": self.generation,
+            "connections": found["connections"],
+            "flows": found["flows"],
+            "rules": found["rules"],
+            "disconnected": effect.disconnected,
+            "warnings": list(effect.warnings),
+        }
+
+    def _taken_back(self, policy: Policy) -> int:
+        """How many of the changes in memory a policy does not have.
+
+        They are known by what they changed: where it has some of that, no more than what it does not have.
+        """
+        if not self._unsaved:
+            return 0
+        now = self.operations.policy
+        made = audit.different(self._loaded, now)
+        lacking = made & audit.different(now, policy)
+        return self._unsaved if lacking == made and made else min(self._unsaved, len(lacking))
+
+    def change(self, request: requests.ChangePolicy, asker: Asker = NOBODY) -> Changed:
+        """Makes one change of SPEC 7 in memory: what is kept in the store stays as it is. Raises ChangeError."""
+        before, dry_run = self.operations.policy, request.dry_run
+        told = json.dumps(request.change)
+        try:
+            self._expect(request)
+            if "apply_policy" in request.change:
+                raise ValueError("apply_policy is no change of a running firewall: use reload")
+            policy = self.operations.changed(request.change)
+            for sentence in expiry.warnings(policy, time.time_ns()):
+                raise ValueError(f"{sentence}; give it a time that is to come, or none")
+            answer = self._change_to(policy, asker, request, f"change {told}")
+        except Exception as error:
+            if not dry_run:
+                audit.refused(f"change {told}", error, asker)
+            raise
+        if answer["changed"] and not dry_run:
+            self._unsaved += 1
+        elif not dry_run:
+            audit.done(f"nothing changed by {told}", asker)
+        return {
+            **answer,
+            "new_rules": sorted(policy.rules_by_id.keys() - before.rules_by_id.keys()),
+            "unsaved_changes": self._unsaved,
+            "policy_file": self._store.name,
+        }
+
+    def confirm(self, request: requests.Confirm, asker: Asker = NOBODY) -> Confirmed:
+        """Confirms the change that waits for it, or takes it back. Raises ValueError where none waits."""
+        waiting = self._unconfirmed
+        what = "revert" if request.revert else "confirmation"
+        try:
+            if waiting is None:
+                raise ValueError("no change waits for a confirmation: it was confirmed, or taken back, or made without")
+            self._expect_generation(request.expected_generation)
+            if request.revert:
+                return self._revert(waiting, asker, "taken back")
+        except Exception as error:
+            audit.refused(what, error, asker)
+            raise
+        self._unconfirmed = None
+        if waiting.is_reload:
+            self.operations.hold_back(None)
+        audit.done(f"confirmed: {waiting.what}", asker, generation=self.generation)
+        nothing: Disconnected = {"total": 0, "by_instance": {}, "revoked": 0}
+        return {
+            "confirmed": True,
+            "change": waiting.what,
+            "generation": self.generation,
+            "disconnected": nothing,
+            "warnings": [],
+        }
+
+    def _revert(self, waiting: Unconfirmed, asker: Asker, why: str) -> Confirmed:
+        """Puts the policy of before in force again, as one change, and all that was known of it."""
+        answer = self._change_to(without_expired(waiting.before, time.time_ns()), asker)
+        self._unconfirmed = None
+        self._unsaved, self._loaded, self.reloads.loaded_at = waiting.unsaved, waiting.loaded, waiting.loaded_at
+        # What is in the store is not in force; a restart must not bring it back.
+        self._held_back = self._held_back or waiting.is_reload
+        audit.done(f"{why}, and the policy before is in force again: {waiting.what}", asker, generation=self.generation)
+        return {
+            "confirmed": False,
+            "change": waiting.what,
+            "generation": self.generation,
+            "disconnected": answer["disconnected"],
+            "warnings": answer["warnings"],
+        }
+
+    def _revert_unless_confirmed(self, waiting: Unconfirmed) -> None:
+        # It may have been confirmed while this waited for its turn.
+        if self._unconfirmed is waiting:
+            self._revert(waiting, waiting.asker, "not confirmed in time")
+
+    def expire(self) -> Changed | None:
+        """Takes out the rules whose time is over, as one change; None where there are none. In the control thread."""
+        now_ns, before = time.time_ns(), self.operations.policy
+        ended = expiry.expired(before, now_ns)
+        if not ended:
+            return None
+        answer = self._change_to(without_expired(before, now_ns), EXPIRY)
+        self._loaded = without_expired(self._loaded, now_ns)
+        for sentence in expiry.warnings(before, now_ns):
+            audit.done(sentence, EXPIRY, generation=self.generation)
+        return answer
+
+    def _expect(self, request: requests.Reload | requests.ChangePolicy) -> None:
+        self._expect_generation(request.expected_generation)
+        if self._unconfirmed and not request.dry_run:
+            raise WaitingError(self._unconfirmed.refusal())
+
+    def _expect_generation(self, generation: int | None) -> None:
+        if generation not in (None, self.generation):
+            raise GenerationError(
+                f"the policy in force is of generation {self.generation}, and {generation} was expected: it has been"
+                " changed since then; look at it again (dataplane ctl policy) before you change it"
+            )
+
+    def _change_to(
+        self,
+        policy: Policy,
+        asker: Asker,
+        request: requests.Reload | requests.ChangePolicy | None = None,
+        what: str = "",
+    ) -> Changed:
+        """Puts a policy in force as a request wants it; without one, now and for good."""
+        before = self.operations.policy
+        changed = policy is not before
+        dry_run = request is not None and request.dry_run
+        seconds = request.confirm if request and changed and not dry_run else None
+        warnings = self._remember(before, isinstance(request, requests.Reload)) if seconds else []
+        try:
+            effect = self.operations.rehearse(policy) if dry_run else self.operations.put_in_force(policy)
+        except Exception:
+            if seconds and not self._held_back:
+                self.operations.hold_back(None)
+            raise
+        if changed and not dry_run:
+            self.generation += 1
+            audit.changed(before, policy, asker, generation=self.generation, disconnected=effect.disconnected)
+        answer: Changed = {
+            "changed": changed,
+            "dry_run": dry_run,
+            "generation": self.generation,
+            "disconnected": effect.disconnected,
+            "warnings": [*effect.warnings, *warnings],
+        }
+        if seconds:
+            self._unconfirmed = Unconfirmed(
+                what=what,
+                asker=asker,
+                generation=self.generation,
+                until=time.monotonic() + seconds,
+                before=before,
+                loaded=self._loaded,
+                loaded_at=self.reloads.loaded_at,
+                unsaved=self._unsaved,
+                is_reload=isinstance(request, requests.Reload),
+            )
+            answer["waiting"] = self._unconfirmed.record()
+            audit.done(f"it is taken back in {seconds:g} s unless it is confirmed: {what}", asker)
+        return answer
+
+    def _remember(self, before: Policy, is_reload: bool) -> list[str]:
+        """Has a restart begin with the policy before; in sentences why it would not.
+
+        A change in memory is not there after a restart anyway.
+        """
+        if not is_reload or self.operations.hold_back(before):
+            return []
+        return [
+            f"there is no state file (--state): a restart before the confirmation begins with {self._store.name} as is"
+        ]
