@@ -124,6 +124,7 @@ def test_defaults_of_a_rule() -> None:
         "action": "allow",
         "priority": 1,
         "enabled": True,
+        "expires_at": None,
     }
 
 
