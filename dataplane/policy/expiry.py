@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING
 from dataplane.policy.structural_sharing import following
 
 if TYPE_CHECKING:
-    from dataplane.policy.model import Policy, SecurityGroup
+    from dataplane.policy.document import SecurityGroup
+    from dataplane.policy.model import Policy
     from dataplane.policy.rule import SecurityGroupRule
     from dataplane.policy.times import Moment
 
