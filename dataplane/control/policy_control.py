@@ -19,7 +19,7 @@ from dataplane.policy.expiry import without_expired
 
 if TYPE_CHECKING:
     from dataplane.control.answers import Changed, Confirmed, Different, Disconnected, Reloaded
-    from dataplane.control.service import Operations
+    from dataplane.control.operations import Operations
     from dataplane.store import Store
 
 

@@ -13,29 +13,29 @@ import base64
 import contextlib
 import logging
 import time
-from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator, Mapping
+from collections.abc import AsyncGenerator, AsyncIterator, Callable
 from concurrent.futures import Executor
-from dataclasses import asdict, dataclass
-from typing import TYPE_CHECKING, Any, Protocol, TypeVar
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from dataplane.control import audit, requests
 from dataplane.control.answers import (
     FAILED,
     REFUSED,
     Deleted,
-    Disconnected,
     FlowKnown,
     Refusal,
     Saved,
 )
 from dataplane.control.audit import NOBODY, Asker
+from dataplane.control.operations import Feed, Operations, Subscription
 from dataplane.control.policy_control import PolicyControl
-from dataplane.policy import Policy, PolicyError, expiry
+from dataplane.policy import PolicyError, expiry
 from dataplane.policy.mistakes import UnfitError
 from dataplane.policy.write import document
 
 if TYPE_CHECKING:
-    from dataplane.control.requests import FlowState, Request, Streaming
+    from dataplane.control.requests import Request, Streaming
     from dataplane.control.selection import Selection
     from dataplane.store import Store
 
@@ -46,116 +46,6 @@ T = TypeVar("T")
 _PAUSE_SECONDS = 0.05
 #: How often is looked whether a change has waited long enough for its confirmation, at least.
 _LOOK_SECONDS = 1.0
-
-
-@dataclass(frozen=True, slots=True)
-class Effect:
-    """What a policy does when it comes into force; `warnings` are sentences about interfaces."""
-
-    disconnected: Disconnected
-    warnings: tuple[str, ...] = ()
-
-
-class Subscription(Protocol):
-    """One reader of the feed, who loses what he does not take in time."""
-
-    lost: int
-
-    def take(self) -> bytes:
-        """All that is queued, as the reader gets it."""
-
-    def ending(self) -> bytes:
-        """What comes behind the last of it."""
-
-
-class Feed(Protocol):
-    """What workers tell while somebody wants to know; called in the control thread, but for `fd` and `is_dense`."""
-
-    @property
-    def fd(self) -> int:
-        """A descriptor that is readable while there are items."""
-
-    @property
-    def is_dense(self) -> bool:
-        """Whether somebody wants all that there is."""
-
-    def subscribe(self, subscription: Any) -> None:
-        """Gives a subscription what it wants from now on."""
-
-    def unsubscribe(self, subscription: Any) -> None:
-        """The subscription gets nothing more."""
-
-    def pump(self) -> int | None:
-        """Hands out some of what there is; None while no reader keeps up."""
-
-    def look_for_losses(self) -> None:
-        """Counts what could not be told."""
-
-
-class Operations(Protocol):
-    """The firewall as the service drives it; all runs in the control thread, but for `write`."""
-
-    @property
-    def feed(self) -> Feed:
-        """Its feed."""
-
-    @property
-    def policy(self) -> Policy:
-        """The policy in force."""
-
-    def changed(self, change: Mapping[str, Any]) -> Policy:
-        """The policy in force with a change made, which is not in force yet. Raises ChangeError."""
-
-    def rehearse(self, policy: Policy) -> Effect:
-        """What putting a policy in force would do."""
-
-    def difference(self, policy: Policy) -> dict[str, Any]:
-        """What putting a policy in force would do to connections: `connections`, `flows` and `rules` of the answer."""
-
-    def put_in_force(self, policy: Policy) -> Effect:
-        """Puts a policy in force; where that fails, all stays as it was."""
-
-    def hold_back(self, policy: Policy | None) -> bool:
-        """Has a restart begin with this policy, whatever the store has then; None for that in the store.
-
-        Whether there is a place to keep it in.
-        """
-
-    def status(self) -> dict[str, Any]:
-        """What it does, at a glance."""
-
-    def counters(self) -> dict[str, Any]:
-        """All counters."""
-
-    def stations(self) -> list[dict[str, Any]]:
-        """The MACs that the switch knows."""
-
-    def rules(self, unused: float | None) -> list[dict[str, Any]]:
-        """The rules in force with the times of their use; those alone that were not used for so many seconds."""
-
-    def connections(self, selection: Selection) -> Iterator[list[dict[str, Any]]]:
-        """The chosen connections, some at a time. Raises ValueError for a selection that cannot be meant."""
-
-    def count(self, selection: Selection) -> dict[str, Any]:
-        """How many of the chosen connections there are."""
-
-    def delete(self, selection: Selection) -> tuple[int, dict[str, int]]:
-        """Takes the chosen connections out of the table; how many, and how many of each instance there were."""
-
-    def flow(self, request: FlowState) -> Any:
-        """What is known of a flow. Raises ValueError for addresses that are none."""
-
-    def encoded(self, taken: Any) -> bytes:
-        """What is known of a flow, in the form of the state file; for any thread."""
-
-    def save(self) -> Any:
-        """The state to be written. Raises ValueError where there is no place for it."""
-
-    def write(self, taken: Any) -> Saved:
-        """Writes the state."""
-
-    def subscription(self, request: Streaming, notify: Callable[[], None]) -> Subscription:
-        """A subscription that the feed does not know yet. Raises ValueError."""
 
 
 class Service(PolicyControl):

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from dataplane.control import requests
-from dataplane.control.service import Effect
+from dataplane.control.operations import Effect
 from dataplane.live import state
 from dataplane.live.capture import Capture
 from dataplane.live.feed import ConnectionEvents, Drops, Feed, Subscription
