@@ -137,6 +137,7 @@ enum dp_word_kind {
     DP_WORD_LINK,
     DP_WORD_FLOOD,
     DP_WORD_FLOW_END,
+    DP_WORD_FLOW_LOSS,
     DP_WORD_KINDS
 };
 const char *dp_word(int kind, int value);
@@ -506,6 +507,11 @@ struct dp_flood_counter {
     uint64_t refused_over_share;
 };
 /*
+ * Why a flow record of live traffic is lost: there was no place to gather it, the queue to the writer took no more, or
+ * the file could not be written, which only Python knows and counts.
+ */
+enum dp_flow_loss { DP_FLOW_LOST_NO_ROOM, DP_FLOW_LOST_QUEUE_FULL, DP_FLOW_LOST_NOT_WRITTEN, DP_FLOW_LOSSES };
+/*
  * `fragments_waiting` is of now. Datagrams that gave way to others; fragments that waited and were denied with them, or
  * after 30 s; fragments that were denied because there was no room for them to wait.
  */
@@ -529,6 +535,8 @@ struct dp_counters {
     uint64_t fragments_evicted;
     uint64_t fragments_expired;
     uint64_t fragments_refused;
+    uint64_t flow_records; /* given out by live workers */
+    uint64_t flow_records_lost[DP_FLOW_LOSSES];
     uint64_t entries;
     uint64_t max_entries;
     uint64_t table_bytes;
@@ -689,7 +697,7 @@ struct dp_flow_record {
     uint64_t last_ns;
     uint64_t first_packet;
     struct dp_counter passed[DP_DIRECTIONS];
-    uint64_t denied;
+    struct dp_counter denied;
     uint32_t zone;
     uint32_t rule;
     uint8_t origin;
@@ -889,13 +897,32 @@ void dp_firewall_watch(struct dp_firewall *firewall, uint32_t kinds, int32_t por
  */
 int64_t dp_firewall_feed(struct dp_firewall *firewall, void *out, uint64_t size);
 /*
- * How far the feed of each worker has come, in bytes; and whether all that had come by then is taken: what it says of
- * numbers that are retired is read before they are given out again.
+ * How far the feed and the flow records of each worker have come, in bytes (2 * DP_WORKERS_MAX marks); and whether all
+ * that had come by then is taken: what it says of numbers that are retired is read before they are given out again.
  */
 void dp_firewall_feed_mark(const struct dp_firewall *firewall, uint64_t *marks);
 int dp_firewall_feed_is_past(const struct dp_firewall *firewall, const uint64_t *marks);
 /* A descriptor that is readable while there are items. */
 int dp_firewall_feed_fd(const struct dp_firewall *firewall);
+
+/* ---- flows of live traffic (flow_log_live.h) ---- */
+
+/*
+ * Workers gather flows from now on, each those of its shard, denied ones for `interval_ns`. Before the first start, and
+ * before connections are restored. 0, DP_E_MEMORY, or DP_E_ARGUMENT while workers run.
+ */
+int dp_firewall_gather_flows(struct dp_firewall *firewall, uint64_t interval_ns);
+/*
+ * Takes flow records that were given out, at most `n`, of one worker after the other; returns how many. `offset_ns` is
+ * added to their times. `first_packet` counts the frames of the worker's shard.
+ */
+int dp_firewall_take_flows(struct dp_firewall *firewall, uint64_t offset_ns, struct dp_flow_record *out, uint32_t n);
+/*
+ * Flows that are not given out yet, as they stand: live connections and denied flows, from *cursor on (0 to begin), at
+ * most `n`; returns how many, 0 at the end.
+ */
+int dp_firewall_flows(struct dp_firewall *firewall, uint64_t *cursor, uint64_t offset_ns, struct dp_flow_record *out,
+                      uint32_t n);
 
 /* ---- captures (io) ---- */
 
@@ -1090,7 +1117,12 @@ uint64_t dp_difference_flows(const struct dp_difference *difference, struct dp_f
 
 /* ---- verdicts as text (io) ---- */
 
-enum dp_text_format { DP_TEXT_JSON, DP_TEXT_CSV };
+/*
+ * The last two are of flow records only: lines of VPC flow logs, of Amazon Web Services (version 2) and of Huawei Cloud
+ * (version 1), whose fields are the same: one for each way that packets went, and one for those denied; of what is no
+ * IP, none.
+ */
+enum dp_text_format { DP_TEXT_JSON, DP_TEXT_CSV, DP_TEXT_AWS, DP_TEXT_HUAWEI, DP_TEXT_FORMATS };
 
 enum { DP_NAMED_ARP = 256 };
 /*
@@ -1123,7 +1155,7 @@ int dp_records_text(const struct dp_record *records, const struct dp_flow *flows
                     uint32_t n, int format, const struct dp_names *names, uint64_t *packet, char *out, uint64_t size,
                     uint64_t *used);
 
-/* As dp_records_text, of flow records; captures need no names. */
+/* As dp_records_text, of flow records; captures need no names. A record may be of no line. */
 int dp_flow_records_text(const struct dp_flow_record *records, uint32_t n, int format, const struct dp_names *names,
                          char *out, uint64_t size, uint64_t *used);
 
@@ -1142,7 +1174,7 @@ int dp_flows_match(const struct dp_flow *flows, uint32_t n, const struct dp_flow
 _Static_assert(sizeof(struct dp_check) == 24, "a check is 24 bytes");
 _Static_assert(sizeof(struct dp_record) == 64, "a record is a cache line");
 _Static_assert(sizeof(struct dp_flow) == 48, "a flow is 48 bytes");
-_Static_assert(sizeof(struct dp_flow_record) == 128, "the record of a flow is two cache lines");
+_Static_assert(sizeof(struct dp_flow_record) == 136, "the record of a flow is 136 bytes");
 _Static_assert(sizeof(struct dp_connection) == 72, "a connection as people see it is 72 bytes");
 _Static_assert(sizeof(struct dp_reconsidered) == 80, "a reconsidered connection is a connection and 8 bytes");
 _Static_assert(sizeof(struct dp_saved_connection) == 96, "a saved connection is 96 bytes, as in state files");

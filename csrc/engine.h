@@ -49,6 +49,7 @@ struct dp_engine {
     uint64_t frames; /* judged so far */
     struct dp_owners *owners;
     struct dp_fragments *fragments;
+    struct dp_flow_log *flow_log;   /* of a live worker that gathers flows; NULL: nobody does */
     struct dp_resolution *resolved; /* a ring of DP_RESOLVED_MAX: what waits and what is in here never exceeds it */
     struct dp_dhcp_question question[DP_DHCP_QUESTIONS]; /* the oldest gives way */
     uint32_t n_questions;

@@ -3,58 +3,6 @@
 
 #include <stdlib.h>
 
-struct flow {
-    struct dp_flow_record record;
-    uint64_t opened_by; /* 0: a denied flow */
-    uint32_t hash;
-    uint32_t next; /* in its bucket, or among the free */
-    uint32_t newer;
-    uint32_t older;
-    uint8_t check; /* which check of its first packet: egress before ingress */
-    bool queued;
-    uint8_t unused[6];
-};
-_Static_assert(sizeof(struct flow) == 160, "as flow_log.h says");
-
-/* The end of a connection, which counts before the record of `frame`. */
-struct ended {
-    uint64_t frame;
-    uint64_t opened_by;
-    uint32_t zone;
-    uint8_t origin;
-    uint8_t state;
-    uint8_t end;
-    uint8_t unused;
-};
-
-struct dp_flow_log {
-    struct dp_engine *engine;
-    uint64_t before; /* frames that the engine had judged */
-    uint64_t added;
-    uint64_t early_drops; /* seen so far */
-    struct flow *flows;   /* from 1 */
-    uint32_t room;
-    uint32_t high;
-    uint32_t count;
-    uint32_t free;
-    uint32_t *buckets;
-    uint32_t bucket_mask;
-    uint32_t most;
-    uint32_t queued;
-    uint32_t oldest;
-    uint32_t newest;
-    struct ended *ended; /* first_ended .. n_ended are still to count */
-    uint32_t first_ended;
-    uint32_t n_ended;
-    uint32_t ended_room;
-    struct dp_flow_record *given; /* first_given .. n_given are still to take */
-    uint32_t first_given;
-    uint32_t n_given;
-    uint32_t given_room;
-    bool finished;
-    bool out_of_memory;
-};
-
 /* Makes room for one more of `n` items of an array; false without memory. */
 static bool make_room(void *array, uint32_t n, uint32_t *room, size_t size)
 {
@@ -106,7 +54,7 @@ static uint32_t hash_of_flow(const struct dp_flow_log *log, const struct dp_flow
     return dp_flow_hash(&log->engine->conntrack.table.secret, key);
 }
 
-static uint32_t hash_of_connection(const struct dp_flow_log *log, uint32_t zone, uint32_t origin, uint64_t opened_by)
+uint32_t dp_flow_log_hash(const struct dp_flow_log *log, uint32_t zone, uint32_t origin, uint64_t opened_by)
 {
     struct dp_flow_key key = {.zone_protocol = zone, .family = 4};
 
@@ -118,8 +66,8 @@ static uint32_t hash_of_connection(const struct dp_flow_log *log, uint32_t zone,
 
 /* ---- the pool and its index ---- */
 
-static uint32_t find_connection(const struct dp_flow_log *log, uint32_t hash, uint32_t zone, uint32_t origin,
-                                uint64_t opened_by)
+static uint32_t find_hashed(const struct dp_flow_log *log, uint32_t hash, uint32_t zone, uint32_t origin,
+                            uint64_t opened_by)
 {
     uint32_t i = log->buckets[hash & log->bucket_mask];
 
@@ -129,12 +77,17 @@ static uint32_t find_connection(const struct dp_flow_log *log, uint32_t hash, ui
     return i;
 }
 
+uint32_t dp_flow_log_find(const struct dp_flow_log *log, uint32_t zone, uint32_t origin, uint64_t opened_by)
+{
+    return find_hashed(log, dp_flow_log_hash(log, zone, origin, opened_by), zone, origin, opened_by);
+}
+
 static uint32_t find_denied(const struct dp_flow_log *log, uint32_t hash, const struct dp_flow_key *key)
 {
     struct dp_flow_key other;
 
     for (uint32_t i = log->buckets[hash & log->bucket_mask]; i; i = log->flows[i].next) {
-        const struct flow *f = &log->flows[i];
+        const struct dp_logged_flow *f = &log->flows[i];
 
         if (f->opened_by || f->hash != hash)
             continue;
@@ -145,7 +98,7 @@ static uint32_t find_denied(const struct dp_flow_log *log, uint32_t hash, const 
     return 0;
 }
 
-static bool lay_index(struct dp_flow_log *log, uint32_t buckets)
+bool dp_flow_log_lay_index(struct dp_flow_log *log, uint32_t buckets)
 {
     uint32_t *laid = calloc(buckets, sizeof *laid);
 
@@ -165,14 +118,22 @@ static bool lay_index(struct dp_flow_log *log, uint32_t buckets)
     return true;
 }
 
-/* A new flow in the index; 0 without memory. */
-static uint32_t insert(struct dp_flow_log *log, uint32_t hash)
+/* Whether there is room for one more flow. Live there is what there was from the start: nothing is moved. */
+static bool has_room(struct dp_flow_log *log)
+{
+    if (log->sink.put)
+        return log->free || log->high + 1 < log->room;
+    if (log->count > log->bucket_mask && log->bucket_mask < 1u << 30 &&
+        !dp_flow_log_lay_index(log, 2 * (log->bucket_mask + 1)))
+        return false;
+    return log->free || make_room(&log->flows, log->high + 1, &log->room, sizeof *log->flows);
+}
+
+uint32_t dp_flow_log_insert(struct dp_flow_log *log, uint32_t hash)
 {
     uint32_t i = log->free, *bucket;
 
-    if (log->count > log->bucket_mask && log->bucket_mask < 1u << 30 && !lay_index(log, 2 * (log->bucket_mask + 1)))
-        return 0;
-    if (!i && !make_room(&log->flows, log->high + 1, &log->room, sizeof *log->flows))
+    if (!has_room(log))
         return 0;
     if (i)
         log->free = log->flows[i].next;
@@ -181,6 +142,7 @@ static uint32_t insert(struct dp_flow_log *log, uint32_t hash)
     bucket = &log->buckets[hash & log->bucket_mask];
     memset(&log->flows[i], 0, sizeof log->flows[i]);
     log->flows[i].hash = hash;
+    log->flows[i].used = true;
     log->flows[i].next = *bucket;
     *bucket = i;
     log->count++;
@@ -195,6 +157,7 @@ static void delete(struct dp_flow_log *log, uint32_t i)
         at = &log->flows[*at].next;
     *at = log->flows[i].next;
     log->flows[i].next = log->free;
+    log->flows[i].used = false;
     log->free = i;
     log->count--;
 }
@@ -203,7 +166,7 @@ static void delete(struct dp_flow_log *log, uint32_t i)
 
 static void dequeue(struct dp_flow_log *log, uint32_t i)
 {
-    struct flow *f = &log->flows[i];
+    struct dp_logged_flow *f = &log->flows[i];
 
     if (!f->queued)
         return;
@@ -215,17 +178,29 @@ static void dequeue(struct dp_flow_log *log, uint32_t i)
 
 static bool give(struct dp_flow_log *log, const struct dp_flow_record *record)
 {
+    if (log->sink.put) {
+        log->sink.put(log->sink.owner, record);
+        return true;
+    }
     if (!make_room(&log->given, log->n_given, &log->given_room, sizeof *log->given))
         return false;
     log->given[log->n_given++] = *record;
     return true;
 }
 
+bool dp_flow_log_give(struct dp_flow_log *log, uint32_t place)
+{
+    if (!give(log, &log->flows[place].record))
+        return false;
+    dequeue(log, place);
+    delete(log, place);
+    return true;
+}
+
 /* Puts a flow behind all others of the queue, and gives out the first when there are too many. */
 static bool enqueue(struct dp_flow_log *log, uint32_t i)
 {
-    struct flow *f = &log->flows[i];
-    uint32_t first;
+    struct dp_logged_flow *f = &log->flows[i];
 
     dequeue(log, i);
     f->older = log->newest;
@@ -233,14 +208,17 @@ static bool enqueue(struct dp_flow_log *log, uint32_t i)
     *(log->newest ? &log->flows[log->newest].newer : &log->oldest) = i;
     log->newest = i;
     f->queued = true;
-    if (++log->queued <= log->most)
-        return true;
-    first = log->oldest;
-    if (!give(log, &log->flows[first].record))
-        return false;
-    dequeue(log, first);
-    delete(log, first);
-    return true;
+    return ++log->queued <= log->most || dp_flow_log_give(log, log->oldest);
+}
+
+/* A flow was denied once more, or has ended. Live, what has ended is told now, and a denied flow after its interval. */
+static bool may_be_given(struct dp_flow_log *log, uint32_t i)
+{
+    if (!log->sink.put)
+        return enqueue(log, i);
+    if (log->flows[i].opened_by)
+        return dp_flow_log_give(log, i);
+    return log->flows[i].queued || enqueue(log, i);
 }
 
 /* ---- ends ---- */
@@ -268,28 +246,33 @@ static enum dp_flow_end end_of(struct dp_flow_log *log, const struct dp_entry *e
     return DP_FLOW_DISCONNECTED;
 }
 
-static struct ended ended_of(const struct dp_flow_log *log, uint32_t entry, enum dp_flow_end end)
+static struct dp_logged_end ended_as(const struct dp_flow_log *log, uint32_t entry, enum dp_flow_end end)
 {
     const struct dp_conntrack *ct = &log->engine->conntrack;
     const struct dp_entry *e = &ct->table.entries[entry];
     uint64_t opened_by = ct->openers[entry];
 
-    return (struct ended){.frame = dp_engine_frames(log->engine) - log->before + 1,
-                          .opened_by = opened_by > log->before ? opened_by - log->before : 0,
-                          .zone = e->zone_protocol >> 8,
-                          .origin = e->flags & DP_ENTRY_INBOUND ? DP_INBOUND : DP_OUTBOUND,
-                          .state = e->state,
-                          .end = (uint8_t)end};
+    return (struct dp_logged_end){.frame = dp_engine_frames(log->engine) - log->before + 1,
+                                  .opened_by = opened_by > log->before ? opened_by - log->before : 0,
+                                  .zone = e->zone_protocol >> 8,
+                                  .origin = e->flags & DP_ENTRY_INBOUND ? DP_INBOUND : DP_OUTBOUND,
+                                  .state = e->state,
+                                  .end = (uint8_t)end};
+}
+
+struct dp_logged_end dp_flow_log_ended(struct dp_flow_log *log, uint32_t entry)
+{
+    return ended_as(log, entry, end_of(log, &log->engine->conntrack.table.entries[entry]));
 }
 
 static void observe(void *owner, enum dp_connection_event event, uint32_t entry)
 {
     struct dp_flow_log *log = owner;
-    struct ended ended;
+    struct dp_logged_end ended;
 
     if (event != DP_EVENT_DESTROY)
         return;
-    ended = ended_of(log, entry, end_of(log, &log->engine->conntrack.table.entries[entry]));
+    ended = dp_flow_log_ended(log, entry);
     if (!ended.opened_by)
         return;
     if (make_room(&log->ended, log->n_ended, &log->ended_room, sizeof *log->ended))
@@ -299,10 +282,9 @@ static void observe(void *owner, enum dp_connection_event event, uint32_t entry)
 }
 
 /* Notes an end; one of a connection that no record told of is no news. */
-static uint32_t note_end(struct dp_flow_log *log, const struct ended *ended)
+static uint32_t note_end(struct dp_flow_log *log, const struct dp_logged_end *ended)
 {
-    uint32_t hash = hash_of_connection(log, ended->zone, ended->origin, ended->opened_by);
-    uint32_t i = find_connection(log, hash, ended->zone, ended->origin, ended->opened_by);
+    uint32_t i = dp_flow_log_find(log, ended->zone, ended->origin, ended->opened_by);
 
     if (i) {
         log->flows[i].record.state = ended->state;
@@ -311,13 +293,12 @@ static uint32_t note_end(struct dp_flow_log *log, const struct ended *ended)
     return i;
 }
 
-/* Counts the ends that come before the record of `frame`. */
-static bool count_ends(struct dp_flow_log *log, uint64_t frame)
+bool dp_flow_log_count_ends(struct dp_flow_log *log, uint64_t frame)
 {
     while (log->first_ended < log->n_ended && log->ended[log->first_ended].frame <= frame) {
         uint32_t i = note_end(log, &log->ended[log->first_ended++]);
 
-        if (i && !enqueue(log, i))
+        if (i && !may_be_given(log, i))
             return false;
     }
     if (log->first_ended == log->n_ended)
@@ -329,16 +310,16 @@ static bool count_ends(struct dp_flow_log *log, uint64_t frame)
 
 static void begin(struct dp_flow_log *log, uint32_t i, const struct dp_record *record, uint32_t check)
 {
-    struct flow *f = &log->flows[i];
+    struct dp_logged_flow *f = &log->flows[i];
 
     f->record.zone = record->check[check].zone;
     f->record.first_ns = f->record.last_ns = record->time_ns;
-    f->record.first_packet = log->added;
+    f->record.first_packet = log->number;
     f->check = (uint8_t)check;
 }
 
 /* What the check that opened a connection, or denied the first packet, says of it. */
-static void describe(struct flow *f, const struct dp_check *check, const struct dp_flow *flow)
+static void describe(struct dp_logged_flow *f, const struct dp_check *check, const struct dp_flow *flow)
 {
     f->record.flow = *flow;
     f->record.direction = check->direction;
@@ -350,8 +331,8 @@ static void describe(struct flow *f, const struct dp_check *check, const struct 
 /* The denied flow that has become connection `i`: its packets are the connection's. */
 static void absorb(struct dp_flow_log *log, uint32_t i)
 {
-    struct flow *f = &log->flows[i];
-    const struct flow *was;
+    struct dp_logged_flow *f = &log->flows[i];
+    const struct dp_logged_flow *was;
     struct dp_flow_key key;
     uint32_t denied;
 
@@ -360,7 +341,8 @@ static void absorb(struct dp_flow_log *log, uint32_t i)
     if (!denied)
         return;
     was = &log->flows[denied];
-    f->record.denied += was->record.denied;
+    f->record.denied.packets += was->record.denied.packets;
+    f->record.denied.bytes += was->record.denied.bytes;
     if (f->record.last_ns < was->record.last_ns)
         f->record.last_ns = was->record.last_ns;
     if (was->record.first_packet < f->record.first_packet) {
@@ -376,11 +358,14 @@ static uint32_t connection_of(struct dp_flow_log *log, const struct dp_record *r
                               const struct dp_flow *flow)
 {
     const struct dp_check *check = &record->check[k];
-    uint32_t hash = hash_of_connection(log, check->zone, check->origin, check->opened_by);
-    uint32_t i = find_connection(log, hash, check->zone, check->origin, check->opened_by);
+    uint32_t hash = dp_flow_log_hash(log, check->zone, check->origin, check->opened_by);
+    uint32_t i = find_hashed(log, hash, check->zone, check->origin, check->opened_by);
 
+    /* Live, those that stand in the table are known, as far as there was room: this one is gone. */
+    if (!i && log->sink.put)
+        return 0;
     if (!i) {
-        i = insert(log, hash);
+        i = dp_flow_log_insert(log, hash);
         if (!i)
             return 0;
         begin(log, i, record, k);
@@ -390,7 +375,7 @@ static uint32_t connection_of(struct dp_flow_log *log, const struct dp_record *r
         describe(&log->flows[i], check, flow);
     }
     /* Fragments that had to wait for the packet that opened it come before. */
-    if (log->added == check->opened_by) {
+    if (log->number == check->opened_by) {
         describe(&log->flows[i], check, flow);
         absorb(log, i);
     }
@@ -408,7 +393,7 @@ static uint32_t denied_flow_of(struct dp_flow_log *log, const struct dp_record *
     hash = hash_of_flow(log, &key);
     i = find_denied(log, hash, &key);
     if (!i) {
-        i = insert(log, hash);
+        i = dp_flow_log_insert(log, hash);
         if (!i)
             return 0;
         begin(log, i, record, k);
@@ -418,9 +403,11 @@ static uint32_t denied_flow_of(struct dp_flow_log *log, const struct dp_record *
     return i;
 }
 
+/* False without room for another flow. */
 static bool add_check(struct dp_flow_log *log, const struct dp_record *record, uint32_t k, const struct dp_flow *flow)
 {
     const struct dp_check *check = &record->check[k];
+    struct dp_counter *counter;
     struct dp_flow_record *r;
     uint32_t i;
 
@@ -429,29 +416,33 @@ static bool add_check(struct dp_flow_log *log, const struct dp_record *record, u
         return true;
     i = check->origin ? connection_of(log, record, k, flow) : denied_flow_of(log, record, k, flow);
     if (!i)
-        return false;
+        return check->origin && log->sink.put;
     r = &log->flows[i].record;
     if (r->last_ns < record->time_ns)
         r->last_ns = record->time_ns;
-    if (check->verdict == DP_ALLOW) {
-        r->passed[check->direction].packets++;
-        r->passed[check->direction].bytes += record->length;
-    } else {
-        r->denied++;
-    }
-    return log->flows[i].opened_by || enqueue(log, i);
+    counter = check->verdict == DP_ALLOW ? &r->passed[check->direction] : &r->denied;
+    counter->packets++;
+    counter->bytes += record->length;
+    return log->flows[i].opened_by || may_be_given(log, i);
+}
+
+bool dp_flow_log_add_frame(struct dp_flow_log *log, uint64_t number, const struct dp_record *record,
+                           const struct dp_flow *flow)
+{
+    bool added = true;
+
+    log->number = number;
+    for (uint32_t k = 0; k < record->checks; k++)
+        added = add_check(log, record, k, flow) && added;
+    return added;
 }
 
 int dp_flow_log_add(struct dp_flow_log *log, const struct dp_record *records, const struct dp_flow *flows, uint32_t n)
 {
-    for (uint32_t i = 0; i < n && !log->out_of_memory; i++) {
-        log->added++;
-        if (!count_ends(log, log->added))
+    for (uint32_t i = 0; i < n && !log->out_of_memory; i++)
+        if (!dp_flow_log_count_ends(log, log->number + 1) ||
+            !dp_flow_log_add_frame(log, log->number + 1, &records[i], &flows[i]))
             log->out_of_memory = true;
-        for (uint32_t k = 0; k < records[i].checks && !log->out_of_memory; k++)
-            if (!add_check(log, &records[i], k, &flows[i]))
-                log->out_of_memory = true;
-    }
     return log->out_of_memory ? DP_E_MEMORY : 0;
 }
 
@@ -465,11 +456,11 @@ static void look_at_table(struct dp_flow_log *log)
     for (uint32_t entry = 1; entry <= ct->table.high; entry++) {
         const struct dp_entry *e = &ct->table.entries[entry];
         enum dp_conn_status status = dp_conntrack_status(ct, entry);
-        struct ended ended;
+        struct dp_logged_end ended;
 
         if (e->state == DP_CONN_INVALID)
             continue;
-        ended = ended_of(log, entry, status == DP_CONN_NONE ? DP_FLOW_EXPIRED : DP_FLOW_LIVE);
+        ended = ended_as(log, entry, status == DP_CONN_NONE ? DP_FLOW_EXPIRED : DP_FLOW_LIVE);
         if (e->state == DP_CONN_TCP_TIME_WAIT)
             ended.end = DP_FLOW_CLOSED;
         else if (e->state == DP_CONN_TCP_CLOSE)
@@ -503,7 +494,7 @@ int dp_flow_log_finish(struct dp_flow_log *log)
 
     if (log->finished)
         return 0;
-    if (log->out_of_memory || !count_ends(log, UINT64_MAX))
+    if (log->out_of_memory || !dp_flow_log_count_ends(log, UINT64_MAX))
         return DP_E_MEMORY;
     places = malloc((log->count ? log->count : 1) * sizeof *places);
     if (!places)
@@ -548,7 +539,7 @@ int dp_flow_log_new(struct dp_engine *engine, uint32_t most, struct dp_flow_log 
     l->before = dp_engine_frames(engine);
     l->early_drops = engine->conntrack.early_drops;
     l->most = most;
-    if (!lay_index(l, 1024) || dp_conntrack_note_openers(&engine->conntrack) < 0) {
+    if (!dp_flow_log_lay_index(l, 1024) || dp_conntrack_note_openers(&engine->conntrack) < 0) {
         free(l->buckets);
         free(l);
         return DP_E_MEMORY;

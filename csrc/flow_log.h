@@ -16,11 +16,91 @@
  * Up to there, the order of all is that of their first packets. What is given out depends on frames alone, not on how
  * they come in batches.
  *
- * Memory: 160 bytes a flow and 4 to 8 of the index; pools double as they fill. Hashes are keyed by the engine's secret.
+ * LIVE (flow_log_live.h) records are the same; only when they are given out differs, and to whom.
+ *
+ * Memory: 168 bytes a flow and 4 to 8 of the index; pools double as they fill. Hashes are keyed by the engine's secret.
  */
 #ifndef DP_FLOW_LOG_H
 #define DP_FLOW_LOG_H
 
 #include "engine.h"
+
+struct dp_logged_flow {
+    struct dp_flow_record record;
+    uint64_t opened_by; /* 0: a denied flow */
+    uint32_t hash;
+    uint32_t next; /* in its bucket, or among the free */
+    uint32_t newer;
+    uint32_t older;
+    uint8_t check; /* which check of its first packet: egress before ingress */
+    bool queued;
+    bool used;
+    uint8_t unused[5];
+};
+_Static_assert(sizeof(struct dp_logged_flow) == 168, "as said above");
+
+/* The end of a connection, which counts before the record of `frame`. */
+struct dp_logged_end {
+    uint64_t frame;
+    uint64_t opened_by;
+    uint32_t zone;
+    uint8_t origin;
+    uint8_t state;
+    uint8_t end;
+    uint8_t unused;
+};
+
+/* Who is given records as soon as there are any, and what then is different (flow_log_live.h); `put` NULL: nobody. */
+struct dp_flow_sink {
+    void (*put)(void *owner, const struct dp_flow_record *record);
+    void *owner;
+    uint64_t interval_ns; /* denied flows are gathered for so long */
+};
+
+struct dp_flow_log {
+    struct dp_engine *engine;
+    struct dp_flow_sink sink;
+    uint64_t before;              /* frames that the engine had judged */
+    uint64_t number;              /* of the frame whose record was added last */
+    uint64_t early_drops;         /* seen so far */
+    struct dp_logged_flow *flows; /* from 1 */
+    uint32_t room;
+    uint32_t high;
+    uint32_t count;
+    uint32_t free;
+    uint32_t *buckets;
+    uint32_t bucket_mask;
+    uint32_t most;
+    uint32_t queued;
+    uint32_t oldest;
+    uint32_t newest;
+    struct dp_logged_end *ended; /* first_ended .. n_ended are still to count */
+    uint32_t first_ended;
+    uint32_t n_ended;
+    uint32_t ended_room;
+    struct dp_flow_record *given; /* first_given .. n_given are still to take */
+    uint32_t first_given;
+    uint32_t n_given;
+    uint32_t given_room;
+    bool finished;
+    bool out_of_memory;
+};
+
+/* Lays the index in so many buckets, a power of two; false without memory. */
+bool dp_flow_log_lay_index(struct dp_flow_log *log, uint32_t buckets);
+uint32_t dp_flow_log_hash(const struct dp_flow_log *log, uint32_t zone, uint32_t origin, uint64_t opened_by);
+/* The place of a connection, 0 where it is not known. */
+uint32_t dp_flow_log_find(const struct dp_flow_log *log, uint32_t zone, uint32_t origin, uint64_t opened_by);
+/* A new flow in the index; 0 without memory. */
+uint32_t dp_flow_log_insert(struct dp_flow_log *log, uint32_t hash);
+/* Gives out a flow, which is then gone. */
+bool dp_flow_log_give(struct dp_flow_log *log, uint32_t place);
+/* How an entry stands, or how it ends if it is about to go. */
+struct dp_logged_end dp_flow_log_ended(struct dp_flow_log *log, uint32_t entry);
+/* Counts the ends that come before the record of `frame`. */
+bool dp_flow_log_count_ends(struct dp_flow_log *log, uint64_t frame);
+/* Adds the record of frame `number`, from 1. */
+bool dp_flow_log_add_frame(struct dp_flow_log *log, uint64_t number, const struct dp_record *record,
+                           const struct dp_flow *flow);
 
 #endif

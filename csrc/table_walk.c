@@ -292,6 +292,9 @@ bool dp_connections_restore(struct dp_engine *engine, const struct dp_saved_conn
     index = dp_conntrack_admit(ct, &key, hash, (enum dp_origin)s->origin, s->state, s->rule);
     if (!index)
         return false;
+    /* As if a frame had opened it, so that no other connection is taken for it. */
+    if (ct->openers)
+        ct->openers[index] = ++engine->frames;
     e = &ct->table.entries[index];
     memcpy(e->tcp_scale_flags, s->tcp_scale_flags, sizeof e->tcp_scale_flags);
     memcpy(e->tcp_max_window, s->tcp_max_window, sizeof e->tcp_max_window);

@@ -145,6 +145,13 @@ static const struct dp_word flow_ends[] = {
 };
 HAS_ALL(flow_ends, DP_FLOW_ENDS);
 
+static const struct dp_word flow_losses[] = {
+    [DP_FLOW_LOST_NO_ROOM] = WORD("no-room"),
+    [DP_FLOW_LOST_QUEUE_FULL] = WORD("queue-full"),
+    [DP_FLOW_LOST_NOT_WRITTEN] = WORD("not-written"),
+};
+HAS_ALL(flow_losses, DP_FLOW_LOSSES);
+
 static const struct {
     const struct dp_word *words;
     int count;
@@ -159,6 +166,7 @@ static const struct {
     [DP_WORD_LINK] = {links, DP_LINKS},
     [DP_WORD_FLOOD] = {floods, DP_FLOODS},
     [DP_WORD_FLOW_END] = {flow_ends, DP_FLOW_ENDS},
+    [DP_WORD_FLOW_LOSS] = {flow_losses, DP_FLOW_LOSSES},
 };
 HAS_ALL(tables, DP_WORD_KINDS);
 /* clang-format on */

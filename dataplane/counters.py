@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from itertools import product
 from typing import Any, Literal
 
-from dataplane.verdict import CAUSE_WORDS, FLOOD_WORDS, REASON_WORDS, STATE_WORDS, VERDICT_WORDS
+from dataplane.verdict import CAUSE_WORDS, FLOOD_WORDS, FLOW_LOSS_WORDS, REASON_WORDS, STATE_WORDS, VERDICT_WORDS
 
 #: Packets and bytes of one thing, as JSON has them.
 Traffic = dict[str, int]
@@ -200,6 +200,21 @@ COUNTERS: tuple[Counter, ...] = (
             labels={"cause": cause},
         )
         for cause in ("evicted", "expired", "refused")
+    ),
+    Counter(
+        "flow_records",
+        ("flow_records", "told"),
+        "flow_records",
+        "Flows of live traffic that have ended, or were denied, and were told to the flow log.",
+        sparse=True,
+    ),
+    Counter(
+        "flow_records_lost",
+        ("flow_records", "lost", None),
+        "flow_records_lost",
+        "Flow records that are lost, by cause.",
+        by=(("cause", FLOW_LOSS_WORDS),),
+        sparse=True,
     ),
     Counter(
         "time_backwards",

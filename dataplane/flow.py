@@ -13,7 +13,7 @@ from dataplane.verdict import CONN_STATE_WORDS, FLOW_END_WORDS, ORIGIN_WORDS, RE
 
 _WITHOUT_PORTS = (PROTOCOL_NUMBERS["icmp"], PROTOCOL_NUMBERS["icmpv6"])
 #: A `struct dp_flow_record`.
-_RECORD = Struct("=16s16s2H6BHI3Q5Q2I6B2x")
+_RECORD = Struct("=16s16s2H6BHI3Q6Q2I6B2x")
 _ID = Struct(f"{lib.DP_COMMUNITY_ID_SIZE}s")
 assert _RECORD.size == ffi.sizeof("struct dp_flow_record")
 
@@ -69,8 +69,8 @@ def flow_records(array: Any, n: int, names: Names) -> Iterator[FlowRecord]:
 
 def _flow_record(record: tuple[Any, ...], identifier: str | None, names: Names) -> FlowRecord:
     source, destination, source_port, destination_port, family, protocol, arp, icmp, icmp_type, icmp_code = record[:10]
-    first, last, first_packet, packets_in, bytes_in, packets_out, bytes_out, denied, zone, rule = record[12:22]
-    origin, direction, verdict, reason, state, end = record[22:]
+    first, last, first_packet, packets_in, bytes_in, packets_out, bytes_out, denied, _, zone, rule = record[12:23]
+    origin, direction, verdict, reason, state, end = record[23:]
     if family == 4:
         source, destination = source[:4], destination[:4]
     has_ports = (source_port or destination_port) and protocol not in _WITHOUT_PORTS

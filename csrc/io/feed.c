@@ -52,6 +52,10 @@ void dp_feed_connection(void *owner, enum dp_connection_event event, uint32_t en
     const struct dp_conntrack *ct = &w->engine->conntrack;
     struct dp_feed_item item;
 
+    if (w->engine->flow_log)
+        dp_flow_log_observe(w->engine->flow_log, event, entry);
+    if (!(atomic_load_explicit(&w->watched, memory_order_relaxed) & DP_FEED_CONNECTIONS))
+        return;
     memset(&item, 0, sizeof item);
     item.kind = DP_FEED_CONNECTIONS;
     item.event = (uint8_t)event;

@@ -16,11 +16,15 @@ struct watch_command {
 static void watch(struct dp_worker *w, void *argument)
 {
     const struct watch_command *c = argument;
-    bool connections = c->kinds & DP_FEED_CONNECTIONS;
+    bool before = atomic_load(&w->watched) & DP_FEED_CONNECTIONS, connections = c->kinds & DP_FEED_CONNECTIONS;
 
     atomic_store(&w->watched_port, c->port);
     atomic_store(&w->watched, c->kinds);
-    dp_conntrack_observe(&w->engine->conntrack, connections ? dp_feed_connection : NULL, w);
+    /* What was disconnected before is no news to who begins to watch. */
+    if (!before || !connections)
+        dp_conntrack_observe(&w->engine->conntrack, NULL, NULL);
+    if (connections || w->engine->flow_log)
+        dp_conntrack_observe(&w->engine->conntrack, dp_feed_connection, w);
 }
 
 void dp_firewall_watch(struct dp_firewall *f, uint32_t kinds, int32_t port)
@@ -86,14 +90,17 @@ int64_t dp_firewall_feed(struct dp_firewall *f, void *out, uint64_t size)
 
 void dp_firewall_feed_mark(const struct dp_firewall *f, uint64_t *marks)
 {
-    for (uint32_t i = 0; i < f->workers; i++)
+    for (uint32_t i = 0; i < f->workers; i++) {
         marks[i] = atomic_load(&f->worker[i].feed.put);
+        marks[DP_WORKERS_MAX + i] = atomic_load(&f->worker[i].flows.put);
+    }
 }
 
 int dp_firewall_feed_is_past(const struct dp_firewall *f, const uint64_t *marks)
 {
     for (uint32_t i = 0; i < f->workers; i++)
-        if (atomic_load(&f->worker[i].feed.taken) < marks[i])
+        if (atomic_load(&f->worker[i].feed.taken) < marks[i] ||
+            atomic_load(&f->worker[i].flows.taken) < marks[DP_WORKERS_MAX + i])
             return 0;
     return 1;
 }

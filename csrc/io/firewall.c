@@ -25,6 +25,8 @@ static void do_work(struct dp_worker *w, void *argument)
 
     c->work(w->engine, c->argument);
     dp_forward_resolved(w);
+    if (w->engine->flow_log)
+        dp_flow_log_catch_up(w->engine->flow_log);
 }
 
 static void run(void *owner, uint32_t number, dp_shard_work *work, void *argument)
@@ -208,8 +210,22 @@ static bool are_ports(const struct dp_firewall *f, const struct dp_port_update *
     return true;
 }
 
+struct room_command {
+    uint32_t entries;
+    int error;
+};
+
+static void make_room_for_flows(struct dp_worker *w, void *argument)
+{
+    struct room_command *c = argument;
+
+    if (!c->error && w->engine->flow_log)
+        c->error = dp_flow_log_resize(w->engine->flow_log, c->entries);
+}
+
 int dp_firewall_update(struct dp_firewall *f, struct dp_policy_update *update)
 {
+    struct room_command room = {0};
     bool forgotten[DP_PORTS_MAX] = {false};
     int error;
 
@@ -218,7 +234,13 @@ int dp_firewall_update(struct dp_firewall *f, struct dp_policy_update *update)
     for (uint32_t i = 0; i < update->n_ports; i++)
         forgotten[update->ports[i].number] =
             dp_port_forgets(&f->worker[0].port[update->ports[i].number].port, &update->ports[i].port);
-    error = dp_plane_update(f->plane, update);
+    if (update->config) {
+        room.entries = dp_plane_part(f->plane, update->config).max_entries;
+        dp_call_all(f, make_room_for_flows, &room);
+    }
+    error = room.error;
+    if (!error)
+        error = dp_plane_update(f->plane, update);
     if (error)
         return error;
     for (uint32_t number = 0; number < DP_PORTS_MAX; number++)

@@ -27,6 +27,7 @@ struct dp_firewall {
     uint32_t telling;   /* the worker whose entries are looked at; `workers` when all have been */
     uint64_t told;      /* cursor in its engine */
     uint32_t next_feed; /* the worker whose turn it is */
+    uint32_t next_flows;
     bool used[DP_PORTS_MAX];
     struct dp_mac_table stations;
     struct dp_worker worker[];

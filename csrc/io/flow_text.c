@@ -1,5 +1,8 @@
 /*
- * flow_text.c: flow records as JSON lines or CSV rows (SPEC 8.2, --flows), their fields in the order of the SPEC.
+ * flow_text.c: flow records as JSON lines or CSV rows (SPEC 8.2, --flows), their fields in the order of the SPEC, and
+ * as lines of VPC flow logs, in the order of their vendors:
+ * docs.aws.amazon.com/vpc/latest/userguide/flow-log-records.html
+ * ("Default format"), support.huaweicloud.com/intl/en-us/usermanual-vpc/FlowLog_0004.html.
  * Times, names and what is null are written as in verdict_text.c, whose guarantees hold here too.
  */
 #include "line_text.h"
@@ -91,7 +94,7 @@ static void put_json(struct line *line, const struct dp_flow_record *r, const st
     PUT(line, ", \"bytes_out\": ");
     put_decimal(line, r->passed[DP_EGRESS].bytes);
     PUT(line, ", \"packets_denied\": ");
-    put_decimal(line, r->denied);
+    put_decimal(line, r->denied.packets);
     PUT(line, ", \"verdict\": ");
     put_json_word(line, true, DP_WORD_VERDICT, r->verdict);
     PUT(line, ", \"reason\": ");
@@ -151,7 +154,7 @@ static void put_csv(struct line *line, const struct dp_flow_record *r, const str
     put_csv_number(line, true, r->passed[DP_EGRESS].packets);
     put_csv_number(line, true, r->passed[DP_INGRESS].bytes);
     put_csv_number(line, true, r->passed[DP_EGRESS].bytes);
-    put_csv_number(line, true, r->denied);
+    put_csv_number(line, true, r->denied.packets);
     put_csv_word(line, true, DP_WORD_VERDICT, r->verdict);
     put_csv_word(line, true, DP_WORD_REASON, r->reason);
     PUT(line, ",");
@@ -165,6 +168,57 @@ static void put_csv(struct line *line, const struct dp_flow_record *r, const str
     PUT(line, "\n");
 }
 
+/* ---- VPC flow logs ---- */
+
+/* version account interface srcaddr dstaddr srcport dstport protocol packets bytes start end action log-status */
+static void put_vpc_line(struct line *line, const struct dp_flow_record *r, const struct dp_names *names, int format,
+                         uint32_t direction, const struct dp_counter *counter, bool accepted)
+{
+    struct sides sides = sides_of(r);
+    bool in = direction == DP_INGRESS, ports = has_ports(&r->flow);
+
+    if (counter->packets == 0)
+        return;
+    if (format == DP_TEXT_AWS)
+        PUT(line, "2 unknown ");
+    else
+        PUT(line, "1 - ");
+    put_name(line, names, names->zone_offset, r->zone);
+    PUT(line, " ");
+    put_address(line, &r->flow, in ? sides.remote : sides.local);
+    PUT(line, " ");
+    put_address(line, &r->flow, in ? sides.local : sides.remote);
+    PUT(line, " ");
+    put_decimal(line, !ports ? 0 : in ? sides.remote_port : sides.local_port);
+    PUT(line, " ");
+    put_decimal(line, !ports ? 0 : in ? sides.local_port : sides.remote_port);
+    PUT(line, " ");
+    put_decimal(line, r->flow.protocol);
+    PUT(line, " ");
+    put_decimal(line, counter->packets);
+    PUT(line, " ");
+    put_decimal(line, counter->bytes);
+    PUT(line, " ");
+    put_decimal(line, r->first_ns / 1000000000u);
+    PUT(line, " ");
+    put_decimal(line, r->last_ns / 1000000000u);
+    if (accepted)
+        PUT(line, " ACCEPT OK\n");
+    else
+        PUT(line, " REJECT OK\n");
+}
+
+static void put_vpc(struct line *line, const struct dp_flow_record *r, const struct dp_names *names, int format)
+{
+    uint32_t first = r->direction, back = first == DP_INGRESS ? DP_EGRESS : DP_INGRESS;
+
+    if (!r->flow.family || r->flow.arp)
+        return;
+    put_vpc_line(line, r, names, format, first, &r->passed[first], true);
+    put_vpc_line(line, r, names, format, back, &r->passed[back], true);
+    put_vpc_line(line, r, names, format, first, &r->denied, false);
+}
+
 int dp_flow_records_text(const struct dp_flow_record *records, uint32_t n, int format, const struct dp_names *names,
                          char *out, uint64_t size, uint64_t *used)
 {
@@ -172,15 +226,17 @@ int dp_flow_records_text(const struct dp_flow_record *records, uint32_t n, int f
     uint32_t written = 0;
 
     *used = 0;
-    if (n > INT_MAX || (format != DP_TEXT_JSON && format != DP_TEXT_CSV))
+    if (n > INT_MAX || format < 0 || format >= DP_TEXT_FORMATS)
         return DP_E_ARGUMENT;
     for (; written < n; written++) {
         if (!is_valid(&records[written], names))
             return written ? (int)written : DP_E_ARGUMENT;
         if (format == DP_TEXT_JSON)
             put_json(&line, &records[written], names);
-        else
+        else if (format == DP_TEXT_CSV)
             put_csv(&line, &records[written], names);
+        else
+            put_vpc(&line, &records[written], names, format);
         if (line.full)
             break;
         *used = (uint64_t)(line.at - out);

@@ -137,6 +137,8 @@ static void flood(struct dp_worker *w, uint8_t *header, const struct dp_frame *f
         count_checks(w, &record, in, out);
         if (w->watch & DP_FEED_DENIED)
             report(w, frame, &record, &flow, in, out);
+        if (w->engine->flow_log)
+            dp_flow_log_add_one(w->engine->flow_log, number + 1, &record, &flow);
         if (record.verdict == DP_ALLOW || record.verdict == DP_BYPASS)
             send_to(w, header, frame->length, &record, out);
         else if (record.verdict == DP_WAITING)
@@ -169,13 +171,16 @@ static void release(struct dp_worker *w, uint32_t slot, const struct dp_record *
                              .flags = dp_port_frame_flags(waiting_bytes(w, slot))};
 
     count_checks(w, record, waiting->in, waiting->out);
-    if (w->watch & DP_FEED_DENIED) {
+    if ((w->watch & DP_FEED_DENIED) || w->engine->flow_log) {
         struct dp_packet packet;
         struct dp_flow flow;
 
         dp_packet_parse(&frame, &packet);
         dp_flow_of(&packet, &flow);
-        report(w, &frame, record, &flow, waiting->in, waiting->out);
+        if (w->engine->flow_log)
+            dp_flow_log_add_one(w->engine->flow_log, waiting->number + 1, record, &flow);
+        if (w->watch & DP_FEED_DENIED)
+            report(w, &frame, record, &flow, waiting->in, waiting->out);
     }
     if (record->verdict == DP_ALLOW || record->verdict == DP_BYPASS)
         pass(w, waiting_bytes(w, slot), &frame, record, waiting->in, waiting->out);
@@ -236,6 +241,7 @@ static void finish(struct dp_worker *w, uint32_t i, uint64_t number)
 void dp_forward_burst(struct dp_worker *w)
 {
     uint64_t number = dp_engine_frames(w->engine);
+    struct dp_flow_log *log = w->engine->flow_log;
 
     for (uint32_t i = 0; i < w->n; i++) {
         w->frame[i].time_ns = w->now_ns;
@@ -245,9 +251,12 @@ void dp_forward_burst(struct dp_worker *w)
         w->frame[i].flags = dp_port_frame_flags(w->passing[i].header);
         place(w, i);
     }
-    dp_engine_process_at(w->engine, w->frame, w->place, w->n, w->record, w->watch & DP_FEED_DENIED ? w->flow : NULL);
+    dp_engine_process_at(w->engine, w->frame, w->place, w->n, w->record,
+                         log || (w->watch & DP_FEED_DENIED) ? w->flow : NULL);
     for (uint32_t i = 0; i < w->n; i++)
         finish(w, i, number + i);
     flush(w);
+    if (log)
+        dp_flow_log_add_burst(log, number + 1, w->record, w->flow, w->n);
     dp_forward_resolved(w);
 }

@@ -245,6 +245,9 @@ void dp_worker_release(struct dp_worker *w)
     for (uint32_t from = 0; from < w->workers; from++)
         dp_ring_release(&w->inbox[from]);
     dp_ring_release(&w->feed);
+    dp_ring_release(&w->flows);
+    if (w->engine)
+        dp_flow_log_end(w->engine);
     dp_unreserve(w->arena, DP_ARENA_BYTES);
     dp_unreserve(w->waiting_bytes, (size_t)DP_WAITING_SLOTS * DP_PORT_ROOM);
     dp_unreserve(w->port_counters, DP_PORTS_MAX * sizeof *w->port_counters);

@@ -26,7 +26,7 @@
 #ifndef DP_IO_WORKER_H
 #define DP_IO_WORKER_H
 
-#include "../engine.h"
+#include "../flow_log_live.h"
 #include "frame_path.h"
 #include "port.h"
 #include "ring.h"
@@ -107,6 +107,7 @@ struct dp_worker {
     bool handed[DP_WORKERS_MAX];
     struct dp_ring feed;
     bool fed;
+    struct dp_ring flows;     /* records that engine->flow_log gave out */
     _Atomic uint32_t watched; /* enum dp_feed */
     _Atomic int32_t watched_port;
     uint32_t watch; /* both, as they were when this burst began */

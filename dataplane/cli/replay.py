@@ -7,6 +7,7 @@ import json
 import signal
 import sys
 from contextlib import ExitStack
+from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -31,6 +32,15 @@ _STDOUT = ("/dev/stdout", "/dev/fd/1", "/proc/self/fd/1")
 EXIT_EXPECTATION = 1
 
 
+class FlowFormat(StrEnum):
+    """Forms of flow records as text."""
+
+    json = "json"
+    csv = "csv"
+    aws = "aws"
+    huawei = "huawei"
+
+
 def replay(
     policy: Annotated[Path, typer.Argument(help="The policy document (YAML or JSON).")],
     captures: CapturesArgument,
@@ -48,6 +58,10 @@ def replay(
             help="Write a record for each connection and denied flow: .csv, .parquet, else JSON lines; - is standard "
             "output."
         ),
+    ] = None,
+    flow_format: Annotated[
+        FlowFormat | None,
+        typer.Option(help="The form of --flows in place of that of its ending: VPC flow logs of AWS and Huawei too."),
     ] = None,
     annotate: Annotated[
         str | None, typer.Option(help="Write a pcapng file of all frames, each with a comment that says what it met.")
@@ -102,7 +116,8 @@ def replay(
             read += _named_policies(schedule) if schedule else []
             check_outputs(named, read, force=force)
             opened = stack.enter_context(Captures(captures, follow=follow))
-            outputs = Outputs(plane, opened, verdicts=verdicts, flows=flows, frames=frames)
+            form = flow_format.value if flow_format else None
+            outputs = Outputs(plane, opened, verdicts=verdicts, flows=flows, flow_format=form, frames=frames)
             stack.callback(outputs.discard)
             covered = _coverage(plane.policy) if coverage else None
             coverage_output = _begin(stack, coverage)

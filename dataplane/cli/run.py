@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import os
+import re
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
@@ -12,7 +13,7 @@ import typer
 
 from dataplane.cli.output import say
 from dataplane.installation import how_to_install
-from dataplane.live import BUSY_POLL, BUSY_POLL_MAX, CONTROL_SOCKET
+from dataplane.live import BUSY_POLL, BUSY_POLL_MAX, CONTROL_SOCKET, FLOW_INTERVAL, FLOW_LOG_KEEP, FLOW_LOG_SIZE
 
 EXIT_FAILED, EXIT_USAGE = 1, 2
 
@@ -24,6 +25,26 @@ class LogFormat(StrEnum):
 
     text = "text"
     json = "json"
+
+
+class FlowFormat(StrEnum):
+    """Forms of the flow log."""
+
+    json = "json"
+    aws = "aws"
+    huawei = "huawei"
+
+
+#: What the letters behind a size stand for.
+_UNITS = {"": 1, "k": 1 << 10, "m": 1 << 20, "g": 1 << 30}
+
+
+def _size(text: str) -> int:
+    """A size in bytes, as 500k or 100M."""
+    found = re.fullmatch(r"(\d{1,12})([kmg]?)", text.strip().lower())
+    if not found:
+        raise typer.BadParameter(f"{text} is no size: write bytes, or 500k, 100M, 2G; 0 is no bound")
+    return int(found[1]) * _UNITS[found[2]]
 
 
 @app.command()
@@ -57,9 +78,32 @@ def run(
     metrics: Annotated[
         str | None, typer.Option(metavar="HOST:PORT", help="Where Prometheus may fetch metrics: 127.0.0.1:9477.")
     ] = None,
+    flow_log: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE", help="Write a record for each flow that ends or was denied; SIGHUP reopens it."),
+    ] = None,
+    flow_format: Annotated[
+        FlowFormat, typer.Option(help="Lines of JSON, or of a VPC flow log (AWS version 2, Huawei version 1).")
+    ] = FlowFormat.json,
+    flow_log_size: Annotated[
+        str, typer.Option(metavar="SIZE", help="How long the flow log may become before it is rotated; 0: it is not.")
+    ] = f"{FLOW_LOG_SIZE >> 20}M",
+    flow_log_keep: Annotated[
+        int, typer.Option(min=0, max=1000, help="How many flow logs of before are kept: FILE.1, FILE.2...")
+    ] = FLOW_LOG_KEEP,
+    flow_interval: Annotated[
+        float, typer.Option(metavar="SECONDS", min=0.1, max=86400, help="How long a denied flow is gathered.")
+    ] = FLOW_INTERVAL,
+    flows: Annotated[bool, typer.Option("--flows", help="Gather flows for ctl flows, without a flow log.")] = False,
     log_format: Annotated[LogFormat, typer.Option(help="Lines for people, or JSON.")] = LogFormat.text,
 ) -> None:
-    """Filter live traffic between the interfaces that a policy names, until SIGTERM; SIGHUP reloads the policy."""
+    """Filter live traffic between the interfaces that a policy names, until SIGTERM; SIGHUP reloads the policy.
+
+    \b
+    Examples:
+      dataplane run policy.yaml --uplink eth0
+      dataplane run policy.yaml --flow-log /var/log/dataplane/flows.jsonl --flow-log-size 500M
+    """
     try:
         # Loaded once interfaces are opened, which is too late to find it missing.
         importlib.import_module("pyroute2")
@@ -80,6 +124,12 @@ def run(
         group=group,
         state=state or _service_state(),
         metrics=metrics,
+        flows=flows,
+        flow_log=flow_log.absolute() if flow_log else None,
+        flow_format=flow_format.value,
+        flow_log_size=_size(flow_log_size),
+        flow_log_keep=flow_log_keep,
+        flow_interval=flow_interval,
     )
     try:
         daemon.run(options)

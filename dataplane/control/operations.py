@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 if TYPE_CHECKING:
     from dataplane.control.answers import Disconnected, Saved
-    from dataplane.control.requests import FlowState, Streaming
+    from dataplane.control.requests import Flows, FlowState, Streaming
     from dataplane.control.selection import Selection
     from dataplane.policy import Policy
 
@@ -33,7 +33,20 @@ class Subscription(Protocol):
         """What comes behind the last of it."""
 
 
-class Feed(Protocol):
+class Source(Protocol):
+    """What subscriptions are told by, in the control thread."""
+
+    def subscribe(self, subscription: Any) -> None:
+        """Gives a subscription what it wants from now on."""
+
+    def unsubscribe(self, subscription: Any) -> None:
+        """The subscription gets nothing more."""
+
+    def look_for_losses(self) -> None:
+        """Counts what could not be told."""
+
+
+class Feed(Source, Protocol):
     """What workers tell while somebody wants to know; called in the control thread, but for `fd` and `is_dense`."""
 
     @property
@@ -44,17 +57,8 @@ class Feed(Protocol):
     def is_dense(self) -> bool:
         """Whether somebody wants all that there is."""
 
-    def subscribe(self, subscription: Any) -> None:
-        """Gives a subscription what it wants from now on."""
-
-    def unsubscribe(self, subscription: Any) -> None:
-        """The subscription gets nothing more."""
-
     def pump(self) -> int | None:
         """Hands out some of what there is; None while no reader keeps up."""
-
-    def look_for_losses(self) -> None:
-        """Counts what could not be told."""
 
 
 class Operations(Protocol):
@@ -100,6 +104,12 @@ class Operations(Protocol):
 
     def connections(self, selection: Selection) -> Iterator[list[dict[str, Any]]]:
         """The chosen connections, some at a time. Raises ValueError for a selection that cannot be meant."""
+
+    def flows_listed(self, request: Flows) -> Iterator[list[dict[str, Any]]]:
+        """The chosen flows, some at a time. Raises ValueError for a selection without meaning."""
+
+    def source(self, request: Streaming) -> Source:
+        """Where what a request wants to be told of comes from. Raises ValueError where there is nothing of it."""
 
     def count(self, selection: Selection) -> dict[str, Any]:
         """How many of the chosen connections there are."""

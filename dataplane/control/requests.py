@@ -147,8 +147,17 @@ class Capture(Request):
     port: str | None = None
 
 
+class Flows(Request):
+    """Flows as records of SPEC 8.2: a stream of those that there are (`list`), or of those that end (`follow`)."""
+
+    command: Literal["flows"]
+    action: Literal["list", "follow"] = "list"
+    selection: Selection = Selection()
+    verdict: Literal["allow", "deny"] | None = None
+
+
 #: Those that go on until the asker has enough.
-Streaming = Events | Drops | Capture
+Streaming = Events | Drops | Capture | Flows
 
 REQUESTS: dict[str, type[Request]] = {
     "status": Status,
@@ -166,6 +175,7 @@ REQUESTS: dict[str, type[Request]] = {
     "events": Events,
     "drops": Drops,
     "capture": Capture,
+    "flows": Flows,
     "ping": Ping,
 }
 

@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from collections.abc import Callable
+from ipaddress import ip_address, ip_network
+from typing import TYPE_CHECKING, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from dataplane.connection_table import Connections, protocol_number
+from dataplane.connection_table import PROTOCOLS, Connections, protocol_number
 from dataplane.policy.fields import PROTOCOLS_WITH_PORTS
 from dataplane.policy.mistakes import alternatives
+
+if TYPE_CHECKING:
+    from dataplane.flow import FlowRecord
 
 _WITH_PORTS = frozenset(protocol_number(name) for name in PROTOCOLS_WITH_PORTS)
 
@@ -52,6 +57,32 @@ class Selection(BaseModel):
             return [chosen.filter(origin=self.origin)]
         return [self._seen_from(origin, chosen) for origin in ("inbound", "outbound") if self.origin in (None, origin)]
 
+    def of_flows(self, connections: Connections) -> Callable[[FlowRecord], bool]:
+        """Whether a flow is meant, by the same words. Raises ValueError as `views`."""
+        self.views(connections)
+        source, destination = (ip_network(end) if end else None for end in (self.source, self.destination))
+        protocol = None if self.protocol is None else protocol_number(self.protocol)
+        state = self.state and self.state.upper()
+
+        def is_meant(flow: FlowRecord) -> bool:
+            here, there = (flow.local, flow.local_port), (flow.remote, flow.remote_port)
+            (src, sport), (dst, dport) = (there, here) if flow.origin == "inbound" else (here, there)
+            return (
+                self.instance in (None, flow.instance)
+                and self.origin in (None, flow.origin)
+                and state in (None, flow.state)
+                and self.source_port in (None, sport)
+                and self.destination_port in (None, dport)
+                and (protocol is None or _number_of(flow.protocol) == protocol)
+                and (self.disconnected is None or self.disconnected == (flow.end == "disconnected"))
+                and all(
+                    network is None or (address is not None and ip_address(address) in network)
+                    for network, address in ((source, src), (destination, dst))
+                )
+            )
+
+        return is_meant
+
     def _has_ports(self) -> bool:
         return self.protocol is not None and protocol_number(self.protocol) in _WITH_PORTS
 
@@ -71,3 +102,8 @@ class Selection(BaseModel):
             remote=self.destination,
             remote_port=self.destination_port,
         )
+
+
+def _number_of(protocol: str | int | None) -> int | None:
+    """The number of a flow's protocol; None for ARP and what is no IP."""
+    return PROTOCOLS.get(protocol) if isinstance(protocol, str) else protocol

@@ -28,7 +28,7 @@ from dataplane.control.answers import (
     Saved,
 )
 from dataplane.control.audit import NOBODY, Asker
-from dataplane.control.operations import Feed, Operations, Subscription
+from dataplane.control.operations import Feed, Operations, Source, Subscription
 from dataplane.control.policy_control import PolicyControl
 from dataplane.policy import PolicyError, expiry
 from dataplane.policy.mistakes import UnfitError
@@ -36,7 +36,6 @@ from dataplane.policy.write import document
 
 if TYPE_CHECKING:
     from dataplane.control.requests import Request, Streaming
-    from dataplane.control.selection import Selection
     from dataplane.store import Store
 
 log = logging.getLogger("dataplane")
@@ -205,9 +204,12 @@ class Service(PolicyControl):
         audit.done(f"connections deleted: {what}", asker, deleted=deleted, by_instance=by_instance)
         return {"deleted": deleted}
 
-    async def listed(self, selection: Selection) -> AsyncGenerator[list[dict[str, Any]]]:
-        """The chosen connections, some at a time; the table goes on changing meanwhile."""
-        batches = self.operations.connections(selection)
+    async def listed(self, request: requests.Connections | requests.Flows) -> AsyncGenerator[list[dict[str, Any]]]:
+        """The chosen connections or flows, some at a time; the table goes on changing meanwhile."""
+        if isinstance(request, requests.Flows):
+            batches = self.operations.flows_listed(request)
+        else:
+            batches = self.operations.connections(request.selection)
         while (batch := await self.do(next, batches, None)) is not None:
             yield batch
 
@@ -238,17 +240,18 @@ class Service(PolicyControl):
         def notify() -> None:
             loop.call_soon_threadsafe(ready.set)
 
+        source, feed = self.operations.source(request), self.operations.feed
         subscription = self.operations.subscription(request, notify)
-        feed = self.operations.feed
-        await self.do(feed.subscribe, subscription)
-        self._readers += 1
-        if self._pump is None:
+        await self.do(source.subscribe, subscription)
+        pumped = source is feed
+        self._readers += pumped
+        if pumped and self._pump is None:
             self._pump = asyncio.create_task(self._pump_feed(feed))
         try:
-            yield Following(self, subscription, ready)
+            yield Following(self, source, subscription, ready)
         finally:
-            self._readers -= 1
-            self._control.submit(feed.unsubscribe, subscription)
+            self._readers -= pumped
+            self._control.submit(source.unsubscribe, subscription)
 
     async def _pump_feed(self, feed: Feed) -> None:
         """Moves items from the workers to the subscriptions as long as there are any."""
@@ -278,8 +281,9 @@ class Service(PolicyControl):
 class Following:
     """A subscription as its reader has it."""
 
-    def __init__(self, service: Service, subscription: Subscription, ready: asyncio.Event) -> None:
+    def __init__(self, service: Service, source: Source, subscription: Subscription, ready: asyncio.Event) -> None:
         self._service = service
+        self._source = source
         self._subscription = subscription
         self._ready = ready
 
@@ -291,5 +295,5 @@ class Following:
 
     async def end(self) -> tuple[bytes, int]:
         """What is left, with the ending, and how many items were lost."""
-        await self._service.do(self._service.operations.feed.look_for_losses)
+        await self._service.do(self._source.look_for_losses)
         return self._subscription.take() + self._subscription.ending(), self._subscription.lost

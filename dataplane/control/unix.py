@@ -22,6 +22,7 @@ import json
 import os
 import socket
 import stat
+from collections.abc import AsyncGenerator
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -177,8 +178,10 @@ class ControlServer:
     async def _answer(self, request: Request, client: _Client) -> dict[str, Any]:
         match request:
             case requests.Connections(action="list"):
-                return await self._list(request, client)
-            case requests.Events() | requests.Drops():
+                return await self._list(self._service.listed(request), client)
+            case requests.Flows(action="list"):
+                return await self._list(self._service.listed(request), client)
+            case requests.Events() | requests.Drops() | requests.Flows():
                 async with self._service.following(request) as following:
                     await client.send({"ok": True, "stream": "items"})
                     return _result({"lost": await _forward(client, following)})
@@ -189,9 +192,9 @@ class ControlServer:
                 raise _StreamEndedError
         return _result(await self._service.answer(request, client.asker))
 
-    async def _list(self, request: requests.Connections, client: _Client) -> dict[str, Any]:
+    async def _list(self, listing: AsyncGenerator[list[dict[str, Any]]], client: _Client) -> dict[str, Any]:
         listed = 0
-        async with contextlib.aclosing(self._service.listed(request.selection)) as batches:
+        async with contextlib.aclosing(listing) as batches:
             # The first batch says whether the selection is valid, before the stream begins.
             batch = await anext(batches, None)
             await client.send({"ok": True, "stream": "items"})

@@ -16,6 +16,7 @@ import time
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
 
@@ -25,8 +26,20 @@ from dataplane.control import requests
 from dataplane.control.audit import Asker
 from dataplane.control.service import Service
 from dataplane.control.unix import ControlError, ControlServer, control_socket
-from dataplane.live import BUSY_POLL, CONTROL_SOCKET, metrics, readiness, state
+from dataplane.lines import FLOW_FORMATS
+from dataplane.live import (
+    BUSY_POLL,
+    CONTROL_SOCKET,
+    FLOW_INTERVAL,
+    FLOW_LOG_KEEP,
+    FLOW_LOG_SIZE,
+    metrics,
+    readiness,
+    state,
+)
 from dataplane.live.firewall import WORKERS_MAX, Firewall
+from dataplane.live.flow_file import FlowFile, FlowFileError
+from dataplane.live.flows import Flows
 from dataplane.live.interfaces.ports import PortError, Ports
 from dataplane.live.interfaces.required import required_by
 from dataplane.live.metrics_server import ScrapeServer
@@ -47,6 +60,8 @@ log = logging.getLogger("dataplane")
 FAILURES = (DataPlaneError, PortError, state.StateError)
 
 _REFRESH_SECONDS = 2.0
+#: How often the workers' flow records are taken.
+_FLOW_SECONDS = 0.25
 #: How long the control thread may take to end what it does when the firewall stops.
 _STOP_SECONDS = 10.0
 
@@ -64,6 +79,12 @@ class Options:
     group: str | None = None
     state: Path | None = None
     metrics: str | None = None
+    flows: bool = False
+    flow_log: Path | None = None
+    flow_format: str = "json"
+    flow_log_size: int = FLOW_LOG_SIZE
+    flow_log_keep: int = FLOW_LOG_KEEP
+    flow_interval: float = FLOW_INTERVAL
 
 
 class StartError(Exception):
@@ -91,6 +112,8 @@ def run(options: Options) -> None:
             )
         if options.state and (why := without_folder(options.state)):
             raise StartError(f"--state {options.state}: {why}", invalid=True)
+        if options.flow_log and (why := without_folder(options.flow_log)):
+            raise StartError(f"--flow-log {options.flow_log}: {why}", invalid=True)
         if options.control and (why := _without_control_folder(options.control)):
             raise StartError(f"--control {options.control}: {why}", invalid=True)
         policy = _in_force(Policy.load(options.policy))
@@ -144,6 +167,7 @@ def _held_back(options: Options) -> Policy | None:
 
 def _run(policy: Policy, options: Options, stack: contextlib.ExitStack, signals: Signals, *, held_back: bool) -> None:
     _refuse_first(readiness.limits(len(required_by(policy, options.uplinks)), options.workers))
+    file = _flow_file(options)
     scraped = stack.enter_context(metrics.listening(options.metrics)) if options.metrics else None
     listening = stack.enter_context(_listening(options)) if options.control else None
     ports = Ports(options.workers)
@@ -154,10 +178,13 @@ def _run(policy: Policy, options: Options, stack: contextlib.ExitStack, signals:
     for port in opened:
         signals.check()
         firewall.add_port(port)
-    operations = Operations(firewall, ports, state_path=options.state, uses=uses)
+    flows = Flows(firewall, file, options.flow_format) if firewall.gathers_flows else None
+    operations = Operations(firewall, ports, state_path=options.state, uses=uses, flows=flows)
     # Threads that are started from here on have no other rights.
     privileges.keep_only()
-    asyncio.run(_Daemon(operations, ports, options, signals, held_back=held_back).run(listening, scraped))
+    if file:
+        file.start()
+    asyncio.run(_Daemon(operations, ports, options, signals, flows, held_back=held_back).run(listening, scraped))
 
 
 def _refuse_first(sentences: Iterable[str]) -> None:
@@ -177,6 +204,22 @@ def _listening(options: Options) -> Iterator[socket.socket]:
                 options.control.unlink()
 
 
+def _flow_file(options: Options) -> FlowFile | None:
+    if not options.flow_log:
+        return None
+    form = FLOW_FORMATS[options.flow_format]
+    try:
+        return FlowFile(
+            options.flow_log,
+            size=options.flow_log_size,
+            keep=options.flow_log_keep,
+            header=form.header,
+            begins=form.begins,
+        )
+    except FlowFileError as error:
+        raise StartError(f"--flow-log {error}", invalid=True) from None
+
+
 def _firewall(policy: Policy, options: Options) -> tuple[Firewall, RuleUses]:
     """A firewall under the policy, with the connections of the state file if there is one (SPEC 5: see `state`).
 
@@ -188,6 +231,7 @@ def _firewall(policy: Policy, options: Options) -> tuple[Firewall, RuleUses]:
         workers=options.workers,
         io_uring=options.io_uring,
         busy_poll=options.busy_poll,
+        flow_interval=options.flow_interval if options.flows or options.flow_log else None,
     )
     if found is None:
         return firewall, RuleUses(firewall)
@@ -218,8 +262,16 @@ class _Daemon:
     """The event loop around a firewall that is ready to start."""
 
     def __init__(
-        self, operations: Operations, ports: Ports, options: Options, signals: Signals, *, held_back: bool = False
+        self,
+        operations: Operations,
+        ports: Ports,
+        options: Options,
+        signals: Signals,
+        flows: Flows | None,
+        *,
+        held_back: bool = False,
     ) -> None:
+        self._flows = flows
         self._signals = signals
         self._operations = operations
         self._firewall = operations.firewall
@@ -247,6 +299,8 @@ class _Daemon:
                 scrapes.start(scraped)
             self._begin(self._follow_interfaces())
             self._begin(self._service.end_rules())
+            if self._flows:
+                self._begin(self._take_flows(self._flows))
             # All threads are there, and what they do from now on they do again and again.
             self._refuse_calls()
             self._tell_ready()
@@ -264,6 +318,8 @@ class _Daemon:
                     await self._do(self._firewall.stop)
             except TimeoutError:
                 self._abandon()
+            if self._flows:
+                await self._do(partial(self._flows.finish, _STOP_SECONDS))
             if self._options.state and self._stopping.is_set():
                 await self._save()
             self._control.shutdown()
@@ -275,6 +331,8 @@ class _Daemon:
         if self._signals.stop:
             self._stopping.set()
         if self._signals.take_reload():
+            if self._flows:
+                self._flows.reopen()
             self._begin(self._reload())
 
     def _abandon(self) -> NoReturn:
@@ -350,6 +408,15 @@ class _Daemon:
                 await self._do(self._operations.refresh_ports)
                 await self._do(self._operations.look_at_rules)
             except (DataPlaneError, PortError, OSError) as error:
+                log.error("%s", error)
+
+    async def _take_flows(self, flows: Flows) -> None:
+        """Takes what workers have gathered, before their rings are full."""
+        while True:
+            await asyncio.sleep(_FLOW_SECONDS)
+            try:
+                await self._do(flows.take_all)
+            except DataPlaneError as error:
                 log.error("%s", error)
 
     async def _save(self) -> None:

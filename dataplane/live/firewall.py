@@ -49,7 +49,8 @@ class Firewall(Plane):
 
     `workers` threads share the traffic, each connection kept on one of them. `io_uring` lets them read and write TAPs
     through it, many frames a call, where the kernel gives it. While they have little to do they look for frames for
-    `busy_poll` microseconds before they sleep. `seed` keys the hash of the connection tables; None takes a fresh one
+    `busy_poll` microseconds before they sleep. With a `flow_interval` flows are gathered, denied ones for so many
+    seconds (`flows.Flows` takes them). `seed` keys the hash of the connection tables; None takes a fresh one
     (SPEC 4.9).
     """
 
@@ -60,6 +61,7 @@ class Firewall(Plane):
         workers: int = 1,
         io_uring: bool = True,
         busy_poll: int = BUSY_POLL,
+        flow_interval: float | None = None,
         seed: int | None = None,
     ) -> None:
         words = ffi.new("uint64_t[2]", seed_words(seed))
@@ -72,6 +74,11 @@ class Firewall(Plane):
         self.workers, self.busy_poll = workers, busy_poll
         #: Takes some of what the workers tell, and names it; `Feed` does it for its readers.
         self.take_feed: Callable[[], object] = self._drop_feed
+        #: The same of flow records; forgets what is kept of them; and how many it could not hand on, or write.
+        self.take_flows: Callable[[], object] = lambda: None
+        self.forget_flows: Callable[[], object] = lambda: None
+        self.flow_losses: Callable[[], tuple[int, int]] = lambda: (0, 0)
+        self.gathers_flows = flow_interval is not None
         # Of the change that is being made.
         self._changed: dict[int, Port] = {}
         self._closed: set[int] = set()
@@ -79,6 +86,9 @@ class Firewall(Plane):
         super().__init__(policy, verify_checksums=True, driven=_plane_of(self.handle))
         lib.dp_firewall_want_uring(self.handle, io_uring)
         lib.dp_firewall_busy_poll(self.handle, busy_poll * 1000)
+        if flow_interval is not None:
+            interval_ns = round(flow_interval * conntrack.NANOSECONDS)
+            check(lib.dp_firewall_gather_flows(self.handle, interval_ns), "gathering flows")
 
     @staticmethod
     def now() -> int:
@@ -136,12 +146,14 @@ class Firewall(Plane):
         raise KeyError(port.name)
 
     def _told_of_numbers(self) -> bool:
-        marks = ffi.new("uint64_t[]", WORKERS_MAX)
+        marks = ffi.new("uint64_t[]", 2 * WORKERS_MAX)
         lib.dp_firewall_feed_mark(self.handle, marks)
         for _ in range(_FEED_TURNS * self.workers):
             if lib.dp_firewall_feed_is_past(self.handle, marks):
+                self.forget_flows()
                 return True
             self.take_feed()
+            self.take_flows()
         return False
 
     def _drop_feed(self) -> None:
@@ -195,6 +207,14 @@ class Firewall(Plane):
         return lib.dp_firewall_update(self.handle, update)
 
     # ---- what it sees ----
+
+    def counters(self) -> Any:
+        """As of any enforcement, and the flow records that were lost on their way from the workers."""
+        counters = super().counters()
+        refused, unwritten = self.flow_losses()
+        counters.flow_records_lost[lib.DP_FLOW_LOST_QUEUE_FULL] += refused
+        counters.flow_records_lost[lib.DP_FLOW_LOST_NOT_WRITTEN] += unwritten
+        return counters
 
     def port_counters(self, number: int) -> Any:
         """Counters of one port (`struct dp_port_counters`)."""

@@ -21,6 +21,7 @@ from dataplane.control.operations import Effect
 from dataplane.live import state
 from dataplane.live.capture import Capture
 from dataplane.live.feed import ConnectionEvents, Drops, Feed, Subscription
+from dataplane.live.flows import FollowedFlows
 from dataplane.live.records import counters_record, difference_record, disconnected_record, row_record
 from dataplane.live.rule_uses import RuleUses
 
@@ -28,7 +29,9 @@ if TYPE_CHECKING:
     from dataplane.control.answers import Saved
     from dataplane.control.requests import FlowState, Streaming
     from dataplane.control.selection import Selection
+    from dataplane.flow import FlowRecord
     from dataplane.live.firewall import Firewall
+    from dataplane.live.flows import Flows
     from dataplane.live.interfaces.ports import Changes, Port, Ports
     from dataplane.policy import Policy
 
@@ -43,11 +46,18 @@ class Operations:
     """A firewall and its ports, with all that the service offers of them."""
 
     def __init__(
-        self, firewall: Firewall, ports: Ports, *, state_path: Path | None = None, uses: RuleUses | None = None
+        self,
+        firewall: Firewall,
+        ports: Ports,
+        *,
+        state_path: Path | None = None,
+        uses: RuleUses | None = None,
+        flows: Flows | None = None,
     ) -> None:
         self.firewall = firewall
         self.uses = uses or RuleUses(firewall)
         self.feed = Feed(firewall)
+        self._flows = flows
         #: System calls that the kernel refuses to this process; none for a reason.
         self.refused_calls = 0
         self.unfiltered_because: str | None = None
@@ -207,6 +217,23 @@ class Operations:
                 by_instance[instance] += number
         return sum(view.flush() for view in views), dict(by_instance)
 
+    # ---- flows ----
+
+    @property
+    def flows(self) -> Flows:
+        """The flows that are gathered. Raises ValueError where none are."""
+        if self._flows is None:
+            raise ValueError("flows are not gathered: start the firewall with --flows, or --flow-log FILE")
+        return self._flows
+
+    def flows_listed(self, request: requests.Flows) -> Iterator[list[dict[str, Any]]]:
+        """The chosen flows, some at a time. Raises ValueError for a selection that cannot be meant."""
+        return self.flows.listed(self._chosen(request))
+
+    def _chosen(self, request: requests.Flows) -> Callable[[FlowRecord], bool]:
+        chosen = request.selection.of_flows(self.firewall.connections)
+        return lambda flow: request.verdict in (None, flow.verdict) and chosen(flow)
+
     # ---- state ----
 
     def flow(self, request: FlowState) -> state.State:
@@ -259,7 +286,11 @@ class Operations:
             raise ValueError(f"there is no port {name}: the ports are {known or 'none'}")
         return number
 
-    def subscription(self, request: Streaming, notify: Callable[[], None]) -> Subscription:
+    def source(self, request: Streaming) -> Feed | Flows:
+        """Where what a request wants to be told of comes from. Raises ValueError where there is nothing of it."""
+        return self.flows if isinstance(request, requests.Flows) else self.feed
+
+    def subscription(self, request: Streaming, notify: Callable[[], None]) -> Subscription | FollowedFlows:
         """A subscription for what a request wants to be told of; the feed does not know it yet. Raises ValueError."""
         match request:
             case requests.Events():
@@ -268,6 +299,8 @@ class Operations:
                 return Drops(self.firewall, notify, port=self.port_number(request.port), rate=request.rate)
             case requests.Capture():
                 return Capture(self.firewall, notify, port=self.port_number(request.port))
+            case requests.Flows():
+                return FollowedFlows(notify, self._chosen(request))
 
     # ---- what it does ----
 

@@ -14,10 +14,9 @@ from typing import Any, BinaryIO, Protocol
 
 from dataplane._core import ffi, lib
 from dataplane._core.errors import check
-from dataplane.flow import FIELDS
+from dataplane.lines import FLOW_FORMATS, FlowFormat, FlowLines
 from dataplane.outputs import OutputFile
 from dataplane.plane import Plane
-from dataplane.replay.verdicts import TextWriter
 from dataplane.verdict import Names
 
 #: Denied flows and ended connections that are kept: up to so many, all flows are written in the order of their first
@@ -88,39 +87,35 @@ class FlowLog:
             raise OSError(error.errno, error.strerror, self._name) from None
 
 
-def open_flow_writer(path: str, names: Names, output: OutputFile | None) -> FlowWriter:
-    """A writer by the ending of `path`: ``.csv``, ``.parquet``, JSON lines for all else and for ``-``.
+def open_flow_writer(path: str, names: Names, output: OutputFile | None, form: str | None = None) -> FlowWriter:
+    """A writer of a format, or else by the ending of `path`: ``.csv``, ``.parquet``, JSON lines for all else.
 
     `output` is where it writes; None is standard output. Raises OSError where the file cannot be written,
     ModuleNotFoundError for Parquet without pyarrow.
     """
     ending = Path(path).suffix.lower()
-    if ending == ".parquet":
+    if form is None and ending == ".parquet":
         from dataplane.replay.parquet import FlowParquetWriter
 
         return FlowParquetWriter(output.path if output else path)
     file = output.open() if output else sys.stdout.buffer
-    return FlowTextWriter(file, names, csv=ending == ".csv")
+    return FlowTextWriter(file, names, FLOW_FORMATS[form or ("csv" if ending == ".csv" else "json")])
 
 
-class FlowTextWriter(TextWriter):
-    """Flow records as lines of JSON, or rows of CSV behind a header; what is null is empty there."""
+class FlowTextWriter:
+    """Flow records as lines of a format."""
 
-    columns = FIELDS
-
-    def __init__(self, file: BinaryIO, names: Names, *, csv: bool) -> None:
-        super().__init__(file, names, None, csv=csv)
+    def __init__(self, file: BinaryIO, names: Names, form: FlowFormat) -> None:
+        self._file = file
+        self._lines = FlowLines(names, form, lambda lines, _: file.write(lines))
+        file.write(form.header)
 
     def write_flows(self, flows: Any, n: int, _names: Names) -> None:
-        """Writes a line for each of the first `n`."""
-        self._learn_names()
-        used = ffi.new("uint64_t *")
-        done = 0
-        while done < n:
-            done += check(
-                lib.dp_flow_records_text(
-                    flows + done, n - done, self._format, self._c_names, self._buffer, len(self._buffer), used
-                ),
-                "writing flows",
-            )
-            self._file.write(ffi.buffer(self._buffer, used[0]))
+        """Writes the first `n`."""
+        self._lines.put(flows, n)
+
+    def close(self) -> None:
+        """Flushes, and closes the file unless it is standard output."""
+        self._file.flush()
+        if self._file is not sys.stdout.buffer:
+            self._file.close()

@@ -27,7 +27,8 @@ FRAMES: Mapping[str, frozenset[str] | None] = {
 class Outputs:
     """The writers of a replay, and the files that take their places when all are whole.
 
-    `verdicts` names a file of records a packet, `flows` one of records a flow, `frames` captures by the keys of FRAMES;
+    `verdicts` names a file of records a packet, `flows` one of records a flow, in `flow_format` or else as its ending
+    says, `frames` captures by the keys of FRAMES;
     ``-`` is standard output, None is nothing. Raises OSError where one cannot be written, and ModuleNotFoundError as
     `open_writer`. It is made before the plane judges the replay's first packet.
     """
@@ -39,6 +40,7 @@ class Outputs:
         *,
         verdicts: str | None = None,
         flows: str | None = None,
+        flow_format: str | None = None,
         frames: Mapping[str, str | None],
     ) -> None:
         self._files: list[OutputFile] = []
@@ -52,7 +54,9 @@ class Outputs:
             if flows:
                 from dataplane.replay.flows import FlowLog, open_flow_writer
 
-                self._flow_log = FlowLog(plane, open_flow_writer(flows, names, self._open(flows)), name=flows)
+                self._flow_log = FlowLog(
+                    plane, open_flow_writer(flows, names, self._open(flows), flow_format), name=flows
+                )
             wanted = [(path, FRAMES[key]) for key, path in frames.items() if path]
             if wanted:
                 from dataplane.replay.annotate import AnnotatedWriter

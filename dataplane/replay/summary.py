@@ -165,6 +165,7 @@ class Summary:
     connections: ConnectionCount
     floods: dict[str, FloodCount]
     fragments: FragmentCount
+    flow_records: dict[str, Any]
     counted_rules: Sequence[RuleCount]
     idle_rules: Sequence[tuple[str, str]]
     denied_flows: Sequence[DeniedFlow]
@@ -209,6 +210,7 @@ class Summary:
             "connections": asdict(self.connections),
             "floods": {word: asdict(flood) for word, flood in self.floods.items()},
             "fragments": asdict(self.fragments),
+            "flow_records": self.flow_records,
             "rules": [rule._asdict() for rule in self.counted_rules],
             "rules_never_hit": [{"rule": rule, "security_group": group} for rule, group in self.never_hit],
             "denied_flows": [asdict(flow) for flow in self.denied_flows],
@@ -266,6 +268,7 @@ def summarise(
         connections=_connections(plane, told["connections"]),
         floods={word: FloodCount(**found) for word, found in told["floods"].items()},
         fragments=FragmentCount(**told["fragments"]),
+        flow_records=told["flow_records"],
         counted_rules=counted,
         idle_rules=idle,
         denied_flows=_denied_flows(plane, before, top),

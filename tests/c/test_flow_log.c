@@ -187,7 +187,7 @@ static void test_what_is_given_out_does_not_depend_on_batches(void)
     CHECK_EQUAL(given_out(500, other), n);
     CHECK(memcmp(one, other, n * sizeof *one) == 0);
     for (uint32_t i = 0; i < n; i++)
-        packets += one[i].passed[DP_INGRESS].packets + one[i].denied;
+        packets += one[i].passed[DP_INGRESS].packets + one[i].denied.packets;
     CHECK_EQUAL(packets, FLOWS);
 }
 

@@ -35,7 +35,9 @@ static struct dp_flow_record record_of(uint32_t zone)
                                .end = DP_FLOW_LIVE,
                                .first_ns = 1700000000000001000,
                                .last_ns = 1700000000000000001,
-                               .first_packet = UINT64_MAX};
+                               .first_packet = UINT64_MAX,
+                               .passed = {{3, 300}, {2, UINT64_MAX}},
+                               .denied = {1, 100}};
 
     r.flow = (struct dp_flow){.source = {0x20, 1, [15] = 1}, .family = 6, .protocol = 6, .source_port = 65535};
     return r;
@@ -86,13 +88,15 @@ static void test_what_has_no_word_is_refused(void)
         CHECK_EQUAL(dp_flow_records_text(&wrong[i], 1, DP_TEXT_CSV, &names, out, sizeof out, &used), DP_E_ARGUMENT);
         CHECK_EQUAL(dp_flow_records_text(records, 2, DP_TEXT_CSV, &names, out, sizeof out, &used), 1);
     }
-    CHECK_EQUAL(dp_flow_records_text(wrong, 1, 2, &names, out, sizeof out, &used), DP_E_ARGUMENT);
+    CHECK_EQUAL(dp_flow_records_text(wrong, 1, DP_TEXT_FORMATS, &names, out, sizeof out, &used), DP_E_ARGUMENT);
 }
 
 int main(void)
 {
     test_only_whole_lines_are_written(DP_TEXT_JSON);
     test_only_whole_lines_are_written(DP_TEXT_CSV);
+    test_only_whole_lines_are_written(DP_TEXT_AWS);
+    test_only_whole_lines_are_written(DP_TEXT_HUAWEI);
     RUN(test_what_has_no_word_is_refused);
     return check_result("test_flow_text");
 }

@@ -7,7 +7,7 @@ from typing import Annotated, Any
 import typer
 from typer.core import TyperGroup
 
-from dataplane.cli.ctl import conntrack, policy_lists, status
+from dataplane.cli.ctl import conntrack, flows, policy_lists, status
 from dataplane.cli.ctl.explain import explain
 from dataplane.cli.ctl.request import Target
 from dataplane.live import CONTROL_SOCKET
@@ -55,6 +55,7 @@ app.command()(status.confirm)
 app.command()(status.policy)
 app.command()(status.save)
 app.add_typer(conntrack.app, name="conntrack")
+app.command()(flows.flows)
 app.command()(explain)
 app.command("rules")(policy_lists.uses)
 app.command()(status.counters)

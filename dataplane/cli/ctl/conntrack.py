@@ -37,7 +37,7 @@ InstanceOption = Annotated[str | None, typer.Option("--instance", help="The conn
 OriginOption = Annotated[Origin | None, typer.Option("--origin", help="inbound or outbound, seen from the instance.")]
 
 
-def _selection(
+def selection(
     protocol: str | None,
     source: str | None,
     destination: str | None,
@@ -47,6 +47,7 @@ def _selection(
     instance: str | None,
     origin: Origin | None,
 ) -> dict[str, Any]:
+    """The filters that are given, as a request has them."""
     given = {
         "protocol": protocol,
         "source": source,
@@ -76,7 +77,7 @@ def list_(
     """List connections, one a line."""
     from dataplane.live.conntrack_format import connection_line
 
-    chosen = _selection(protocol, source, destination, source_port, destination_port, state, instance, origin)
+    chosen = selection(protocol, source, destination, source_port, destination_port, state, instance, origin)
     shown = stream(context, output, connection_line, None, command="conntrack", action="list", selection=chosen)
     say(f"{counted(shown, 'connection')} {_have(shown)} been shown.", err=True)
 
@@ -95,7 +96,7 @@ def count(
     output: OutputOption = Output.text,
 ) -> None:
     """Count connections."""
-    chosen = _selection(protocol, source, destination, source_port, destination_port, state, instance, origin)
+    chosen = selection(protocol, source, destination, source_port, destination_port, state, instance, origin)
     with connected(context) as client:
         answer = client.call("conntrack", action="count", selection=chosen)
     show(answer, output, lambda counted: say(str(counted["count"])))
@@ -115,7 +116,7 @@ def delete(
     output: OutputOption = Output.text,
 ) -> None:
     """Take the chosen connections out of the table: their next packets are new, and judged by the rules."""
-    chosen = _selection(protocol, source, destination, source_port, destination_port, state, instance, origin)
+    chosen = selection(protocol, source, destination, source_port, destination_port, state, instance, origin)
     with connected(context) as client:
         answer = client.call("conntrack", action="delete", selection=chosen)
     show(answer, output, _print_deleted)

@@ -127,7 +127,7 @@ def stream(
     printed = 0
     form = _as_json if output is Output.json else lambda item: printable(line(item))
     # Lists are long and printed some at a time, all else is watched as it comes.
-    at_once = 512 if request["command"] == "conntrack" else 1
+    at_once = 512 if request.get("action") == "list" else 1
     with connected(context) as client, ending_on_interrupt(client):
         items = client.stream(**request)
         wanted = islice(items, count)

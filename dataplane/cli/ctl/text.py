@@ -190,6 +190,9 @@ def print_counters(counters: Mapping[str, Any]) -> None:
         [(word, *found.values()) for word, found in floods.items()],
     )
     table("Fragments", ("what", "number"), [item for item in counters.get("fragments", {}).items() if item[1]])
+    flow_records = counters.get("flow_records", {})
+    lost = [(f"lost, {cause}", number) for cause, number in flow_records.get("lost", {}).items()]
+    table("Flow records", ("what", "number"), [("told", flow_records.get("told", 0)), *lost] if flow_records else [])
     if counters.get("time_backwards"):
         table("Time", ("what", "packets"), [("ran backwards", counters["time_backwards"])])
     table(
