@@ -7,6 +7,7 @@ mode; where its name is a symbolic link, what that leads to is replaced. Devices
 
 from __future__ import annotations
 
+import errno
 import os
 import re
 import stat
@@ -136,13 +137,19 @@ class OutputFile:
             about = os.stat(name)
         except FileNotFoundError:
             about = None
+        if about and stat.S_ISDIR(about.st_mode):
+            raise IsADirectoryError(errno.EISDIR, "it is a directory: name a file in it", str(name))
         if is_descriptor(name) or (about and not stat.S_ISREG(about.st_mode)):
             return
         self._target = Path(os.path.realpath(name))
         if about and not os.access(name, os.W_OK):
             raise PermissionError(13, os.strerror(13), str(name))
+        folder = self._target.parent
         try:
-            fd, self._temporary = tempfile.mkstemp(prefix=f".{self._target.name}.", dir=self._target.parent)
+            fd, self._temporary = tempfile.mkstemp(prefix=f".{self._target.name}.", dir=folder)
+        except FileNotFoundError:
+            text = f"there is no folder {folder}: make it (mkdir -p {folder}), or name another place"
+            raise FileNotFoundError(errno.ENOENT, text, str(name)) from None
         except OSError as error:
             raise OSError(error.errno, error.strerror, str(name)) from None
         self.path = self._temporary
