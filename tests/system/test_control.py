@@ -126,9 +126,9 @@ def listening(host: Host, address: str, port: int) -> socket.socket:
         return socket.create_server((address, port))
 
 
-def connected(host: Host, address: str, port: int) -> socket.socket:
+def connected(host: Host, address: str, port: int, seconds: float = 5) -> socket.socket:
     with standing_in(host):
-        return socket.create_connection((address, port), timeout=5)
+        return socket.create_connection((address, port), timeout=seconds)
 
 
 class Conversation:
