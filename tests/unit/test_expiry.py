@@ -125,6 +125,16 @@ def test_changes_and_ends_come_in_the_order_of_their_times(tmp_path: Path) -> No
     assert [applied.result.total for applied in summary.changes][:2] == [0, 1]
 
 
+def test_a_change_does_not_bring_back_what_has_ended(tmp_path: Path) -> None:
+    """SPEC 5.5: one that changes nothing cuts nothing, also behind the end of a rule that its policy still has."""
+    changes = "- {at: 15, update_rule: {id: other, description: text}}\n"
+    found, summary = replayed(
+        tmp_path, [packet(0, 54), packet(12, 54, source=1001), packet(16, 54, source=1001)], changes=changes
+    )
+    assert [reason for _, reason in found] == ["rule", "rule", "connection"]
+    assert [applied.result.total for applied in summary.changes] == [1, 0]
+
+
 def test_an_explanation_tells_the_end_of_the_rule(tmp_path: Path) -> None:
     """SPEC 8.3."""
     wrpcap(str(tmp_path / "capture.pcap"), [packet(0, 53), packet(1, 53), packet(10, 53)])
