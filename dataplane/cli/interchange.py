@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 from contextlib import suppress
 from enum import StrEnum
 from typing import Annotated
@@ -80,6 +81,7 @@ def export(
     """
     from dataplane.interchange.nftables import exported
     from dataplane.policy import Policy, PolicyError
+    from dataplane.policy.expiry import without_expired
 
     _check_output(output, policy, force=force)
     try:
@@ -88,7 +90,8 @@ def export(
         for mistake in error.mistakes:
             say(str(mistake), err=True)
         raise typer.Exit(EXIT_USAGE) from None
-    text, left_out = exported(loaded)
+    # Rules whose time is over are not in force.
+    text, left_out = exported(without_expired(loaded, time.time_ns()))
     _give(text, left_out, output, as_json=as_json)
 
 

@@ -9,6 +9,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 from scapy.layers.inet import IP, UDP
 from scapy.packet import Packet
 from scapy.utils import wrpcap
@@ -123,6 +125,30 @@ def test_changes_and_ends_come_in_the_order_of_their_times(tmp_path: Path) -> No
     )
     assert [verdict for verdict, _ in found] == ["allow", "allow", "allow", "deny", "deny", "allow"]
     assert [applied.result.total for applied in summary.changes][:2] == [0, 1]
+
+
+@settings(max_examples=30, derandomize=True, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(
+    ends=st.integers(0, 20),
+    other=st.none() | st.integers(0, 20),
+    sent=st.lists(st.tuples(st.integers(0, 20), st.sampled_from([53, 54]), st.booleans()), min_size=1, max_size=12),
+)
+def test_it_is_as_if_somebody_deleted_the_rule_then(
+    tmp_path: Path, ends: int, other: int | None, sent: list[tuple[int, int, bool]]
+) -> None:
+    """SPEC 5.2, 7: a schedule with that change, of a policy whose rules never end, has the same verdicts."""
+    at = f"2026-01-01T00:00:{ends:02}Z"
+    never = POLICY.replace(', expires_at: "2026-01-01T00:00:10Z"', "").replace(
+        ', expires_at: "2026-01-01T01:00:20+01:00"', ""
+    )
+    ending = never.replace('multiport: "53"', f'multiport: "53", expires_at: "{at}"')
+    packets = [packet(time, port, back=back) for time, port, back in sorted(sent)]
+    changes = [f'- {{at: "{at}", delete_rule: {{id: visit}}}}']
+    if other is not None:
+        changes.insert(0, f'- {{at: "2026-01-01T00:00:{other:02}Z", update_rule: {{id: other, priority: 9}}}}')
+    by_itself, _ = replayed(tmp_path, packets, ending, "\n".join(changes[:-1]) or None)
+    by_change, _ = replayed(tmp_path, packets, never, "\n".join(sorted(changes)))
+    assert by_itself == by_change
 
 
 def test_a_change_does_not_bring_back_what_has_ended(tmp_path: Path) -> None:

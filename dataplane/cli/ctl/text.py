@@ -249,7 +249,9 @@ def print_rules(rules: Sequence[Mapping[str, Any]]) -> None:
                 _protocol(rule),
                 rule["multiport"] or "all",
                 rule["remote_ip_prefix"] or rule["remote_group_id"] or rule["remote_address_group_id"] or "any",
-                rule["action"] + ("" if rule["enabled"] else " (disabled)"),
+                rule["action"]
+                + ("" if rule["enabled"] else " (disabled)")
+                + (f" (until {ends})" if (ends := rule.get("expires_at")) else ""),
                 rule["priority"],
                 _hit(rule["last_hit"]),
             )
