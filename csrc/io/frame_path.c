@@ -44,8 +44,8 @@ void dp_place_enter(struct dp_place *place, const struct dp_mac_table *stations,
     place->port = number;
     if (!place->mac)
         place->mac_taken =
-            place->guard != DP_GUARD_OPEN && dp_mac_table_is_taken(stations, frame->data + 6, dp_frame_vlan(frame),
-                                                                   number, place->guard == DP_GUARD_INSTANCE, now_s);
+            place->guard != DP_GUARD_OPEN &&
+            dp_mac_table_is_taken(stations, frame->data + 6, number, place->guard == DP_GUARD_INSTANCE, now_s);
 }
 
 bool dp_is_flooded_to(const struct dp_endpoints *endpoints, const struct dp_frame *frame, const struct dp_port *to)
@@ -65,16 +65,15 @@ void dp_place_flood(struct dp_place *place, const struct dp_bindings *served, co
 }
 
 /*
- * A frame that no instance is asked about is denied for its sender alone; and what a malformed one says of an
- * instance's MAC, where the policy does not, is nothing to go by.
+ * What an instance's frame says of its MAC, where the policy does not, counts once the frame was let out: else any
+ * would do that the rules or the checks refuse, and nobody would hear of who claims the MAC. Elsewhere all teach but
+ * those whose sender was refused: with no check, or as spoofed.
  */
 static bool teaches(const struct dp_place *place, const struct dp_record *record)
 {
-    if (record->verdict != DP_DENY)
-        return true;
-    if (!record->checks || record->check[0].cause == DP_CAUSE_SPOOFED)
-        return false;
-    return record->check[0].reason != DP_REASON_MALFORMED || place->guard != DP_GUARD_INSTANCE;
+    if (place->guard == DP_GUARD_INSTANCE)
+        return record->verdict != DP_DENY && record->verdict != DP_WAITING;
+    return record->verdict != DP_DENY || (record->checks && record->check[0].cause != DP_CAUSE_SPOOFED);
 }
 
 void dp_frame_teach(struct dp_mac_table *stations, const struct dp_bindings *served,

@@ -1,12 +1,15 @@
 /*
  * mac_table.c: mac_table.h in code.
  *
- *   key    mac << 16 | vlan; never 0 for a station
+ *   key    mac << 16 | vlan, or ANY_VLAN; never 0 for a station
  *   value  hash of the key << 48 | bound << 47 | port << 32 | second in which it was last heard of
  */
 #include "mac_table.h"
 
 #define BOUND ((uint64_t)1 << 47)
+
+/* No VLAN has this id. Under it is what is bound, and where a station of a VLAN was heard last. */
+enum { ANY_VLAN = 0xfff };
 
 static uint64_t key_of(const uint8_t *mac, uint16_t vlan)
 {
@@ -59,13 +62,25 @@ static int way_of(const struct dp_mac_table *table, uint64_t key, uint64_t *valu
     return way;
 }
 
+/* Whether what is known of the key, if that still holds, was put into `value`. */
+static bool know(const struct dp_mac_table *table, uint64_t key, uint32_t now_s, uint64_t *value)
+{
+    return way_of(table, key, value) != DP_STATION_WAYS && is_fresh(*value, now_s);
+}
+
+static bool has_bound(const struct dp_mac_table *table)
+{
+    return atomic_load_explicit(&table->has_bound, memory_order_relaxed);
+}
+
 uint32_t dp_mac_table_find(const struct dp_mac_table *table, const uint8_t *mac, uint16_t vlan, uint32_t now_s)
 {
     uint64_t value;
 
-    if (way_of(table, key_of(mac, vlan), &value) == DP_STATION_WAYS || !is_fresh(value, now_s))
-        return DP_PORT_UNKNOWN;
-    return port_of(value);
+    if (know(table, key_of(mac, vlan), now_s, &value) ||
+        (has_bound(table) && know(table, key_of(mac, ANY_VLAN), now_s, &value) && value & BOUND))
+        return port_of(value);
+    return DP_PORT_UNKNOWN;
 }
 
 /* Whether who is not `port` keeps the station from it. */
@@ -74,12 +89,16 @@ static bool keeps(uint64_t value, uint32_t port, bool bound, uint32_t now_s)
     return port_of(value) != port && is_fresh(value, now_s) && (bound || value & BOUND);
 }
 
-bool dp_mac_table_is_taken(const struct dp_mac_table *table, const uint8_t *mac, uint16_t vlan, uint32_t port,
-                           bool bound, uint32_t now_s)
+bool dp_mac_table_is_taken(const struct dp_mac_table *table, const uint8_t *mac, uint32_t port, bool bound,
+                           uint32_t now_s)
 {
-    uint64_t key = key_of(mac, vlan), value;
+    uint64_t value;
 
-    return way_of(table, key, &value) != DP_STATION_WAYS && keeps(value, port, bound, now_s);
+    if (!bound && !has_bound(table))
+        return false;
+    if (know(table, key_of(mac, ANY_VLAN), now_s, &value) && keeps(value, port, bound, now_s))
+        return true;
+    return bound && know(table, key_of(mac, 0), now_s, &value) && port_of(value) != port;
 }
 
 static void put(struct dp_mac_table *table, uint64_t key, uint32_t port, bool bound, uint32_t now_s)
@@ -117,9 +136,14 @@ void dp_mac_table_learn(struct dp_mac_table *table, const uint8_t *mac, uint16_t
                         uint32_t now_s)
 {
     /* Groups send nothing, and nobody has the MAC of zeros. */
-    if ((mac[0] & 1) || key_of(mac, 0) == 0)
+    if ((mac[0] & 1) || key_of(mac, 0) == 0 || dp_mac_table_is_taken(table, mac, port, bound, now_s))
         return;
-    put(table, key_of(mac, vlan), port, bound, now_s);
+    if (!bound)
+        put(table, key_of(mac, vlan), port, false, now_s);
+    else if (!has_bound(table))
+        atomic_store_explicit(&table->has_bound, true, memory_order_relaxed);
+    if (bound || (vlan && vlan != ANY_VLAN))
+        put(table, key_of(mac, ANY_VLAN), port, bound, now_s);
 }
 
 void dp_mac_table_forget(struct dp_mac_table *table, uint32_t port)
@@ -140,13 +164,13 @@ uint32_t dp_mac_table_list(const struct dp_mac_table *table, uint32_t now_s, str
         uint64_t value =
             atomic_load_explicit(&table->entry[i / DP_STATION_WAYS][i % DP_STATION_WAYS].value, memory_order_relaxed);
 
-        if (!key || !is_fresh(value, now_s))
+        if (!key || !is_fresh(value, now_s) || ((key & ANY_VLAN) == ANY_VLAN && !(value & BOUND)))
             continue;
         for (int b = 0; b < 6; b++)
             stations[have].mac[b] = (uint8_t)(key >> (56 - 8 * b));
         stations[have].port = (uint16_t)port_of(value);
         stations[have].fixed = 0;
-        stations[have].vlan = (uint16_t)key;
+        stations[have].vlan = value & BOUND ? 0 : (uint16_t)key;
         stations[have].age_s = now_s - (uint32_t)value;
         have++;
     }

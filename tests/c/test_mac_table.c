@@ -1,6 +1,7 @@
-/* test_switch.c: the learning switch's table: learned, moved, aged, crowded out, listed, forgotten. */
+/* test_mac_table.c: the learning switch's table: who teaches it, learned, moved, aged, crowded out, listed, forgotten.
+ */
 #include "check.h"
-#include "io/mac_table.h"
+#include "io/frame_path.h"
 
 #include <stdlib.h>
 
@@ -96,8 +97,8 @@ static void test_a_bound_port_takes_nothing(void)
     uint32_t late = 11 + DP_STATION_LIFE_S;
 
     dp_mac_table_learn(s, one, 0, 3, false, 10);
-    CHECK(dp_mac_table_is_taken(s, one, 0, 4, true, 11));
-    CHECK(!dp_mac_table_is_taken(s, one, 0, 4, false, 11));
+    CHECK(dp_mac_table_is_taken(s, one, 4, true, 11));
+    CHECK(!dp_mac_table_is_taken(s, one, 4, false, 11));
     dp_mac_table_learn(s, one, 0, 4, true, 11);
     CHECK_EQUAL(dp_mac_table_find(s, one, 0, 11), 3);
     for (uint32_t i = 0; i < 200000; i++) {
@@ -108,10 +109,90 @@ static void test_a_bound_port_takes_nothing(void)
     /* Silent for long, it is anybody's; then it stays where it is. */
     dp_mac_table_learn(s, one, 0, 4, true, late);
     CHECK_EQUAL(dp_mac_table_find(s, one, 0, late), 4);
-    CHECK(dp_mac_table_is_taken(s, one, 0, 3, false, late));
+    CHECK(dp_mac_table_is_taken(s, one, 3, false, late));
     dp_mac_table_learn(s, one, 0, 3, false, late);
     CHECK_EQUAL(dp_mac_table_find(s, one, 0, late), 4);
     free(s);
+}
+
+/* A tag makes no difference to whose a MAC is (docs/ports.md, Who may send as whom). */
+static void test_what_is_bound_is_so_in_every_vlan(void)
+{
+    struct dp_mac_table *s = empty();
+    struct dp_station station[4];
+
+    dp_mac_table_learn(s, one, 0, 3, false, 10);
+    dp_mac_table_learn(s, two, 7, 3, false, 10);
+    for (uint16_t vlan = 0; vlan < 10; vlan++) {
+        dp_mac_table_learn(s, one, vlan, 4, true, 11);
+        dp_mac_table_learn(s, two, vlan, 4, true, 11);
+    }
+    CHECK_EQUAL(dp_mac_table_find(s, one, 0, 11), 3);
+    CHECK_EQUAL(dp_mac_table_find(s, one, 7, 11), DP_PORT_UNKNOWN);
+    CHECK_EQUAL(dp_mac_table_find(s, two, 7, 11), 3);
+    CHECK_EQUAL(dp_mac_table_find(s, two, 0, 11), DP_PORT_UNKNOWN);
+    CHECK(dp_mac_table_is_taken(s, two, 4, true, 11));
+    CHECK(!dp_mac_table_is_taken(s, two, 5, false, 11));
+    CHECK_EQUAL(dp_mac_table_list(s, 11, station, 4), 2);
+    dp_mac_table_forget(s, 3);
+    dp_mac_table_learn(s, two, 9, 4, true, 12);
+    for (uint16_t vlan = 0; vlan < 10; vlan++) {
+        CHECK_EQUAL(dp_mac_table_find(s, two, vlan, 12), 4);
+        dp_mac_table_learn(s, two, vlan, 3, false, 12);
+        CHECK_EQUAL(dp_mac_table_find(s, two, vlan, 12), 4);
+    }
+    CHECK(dp_mac_table_is_taken(s, two, 3, false, 12));
+    CHECK_EQUAL(dp_mac_table_list(s, 12, station, 4), 1);
+    free(s);
+}
+
+/* Where the sender of a frame is after it met `record` at a port with this guard, in a switch that knows nobody. */
+static uint32_t taught(enum dp_guard guard, uint8_t verdict, uint8_t checks, uint8_t reason, uint8_t cause)
+{
+    uint8_t bytes[60] = {0x02, 0, 0, 0, 0, 2, 0x02, 0, 0, 0, 0, 1, 0x88, 0xb5};
+    struct dp_frame frame = {.data = bytes, .captured = sizeof bytes, .length = sizeof bytes};
+    struct dp_bindings *nobody = calloc(1, sizeof *nobody);
+    struct dp_place place = {.zone = {DP_NO_ZONE, 0}, .port = 4, .served = nobody, .guard = (uint8_t)guard};
+    struct dp_record record = {.verdict = verdict, .checks = checks};
+    struct dp_endpoints *endpoints = NULL;
+    struct dp_mac_table *s = empty();
+    uint32_t port;
+
+    record.check[0].verdict = verdict;
+    record.check[0].reason = reason;
+    record.check[0].cause = cause;
+    CHECK_EQUAL(dp_endpoints_new(NULL, 0, NULL, 0, NULL, 0, NULL, 0, &endpoints), 0);
+    dp_frame_teach(s, nobody, endpoints, &frame, &place, &record, 10);
+    port = dp_mac_table_find(s, one, 0, 10);
+    dp_endpoints_free(endpoints);
+    free(nobody);
+    free(s);
+    return port;
+}
+
+/* An instance whose MAC the policy does not tell gets none by what is refused, or not yet let out. */
+static void test_what_is_not_let_out_of_an_instance_teaches_nothing(void)
+{
+    static const uint8_t causes[] = {0,
+                                     DP_CAUSE_NOT_IP,
+                                     DP_CAUSE_SPOOFED,
+                                     DP_CAUSE_CONTROL_RATE,
+                                     DP_CAUSE_ARP,
+                                     DP_CAUSE_BAD_CHECKSUM,
+                                     DP_CAUSE_FRAGMENT_LIMIT,
+                                     DP_CAUSE_TCP_WINDOW};
+
+    for (uint32_t i = 0; i < sizeof causes; i++)
+        for (uint8_t reason = 0; reason < DP_REASONS; reason++)
+            CHECK_EQUAL(taught(DP_GUARD_INSTANCE, DP_DENY, 1, reason, causes[i]), DP_PORT_UNKNOWN);
+    CHECK_EQUAL(taught(DP_GUARD_INSTANCE, DP_WAITING, 0, 0, 0), DP_PORT_UNKNOWN);
+    CHECK_EQUAL(taught(DP_GUARD_INSTANCE, DP_ALLOW, 1, DP_REASON_RULE, 0), 4);
+    CHECK_EQUAL(taught(DP_GUARD_INSTANCE, DP_ALLOW, 1, DP_REASON_CONTROL, 0), 4);
+    /* Elsewhere it is who was refused for what it is that teaches nothing. */
+    CHECK_EQUAL(taught(DP_GUARD_OUTSIDE, DP_DENY, 1, DP_REASON_NO_RULE_MATCHED, 0), 4);
+    CHECK_EQUAL(taught(DP_GUARD_OUTSIDE, DP_WAITING, 0, 0, 0), 4);
+    CHECK_EQUAL(taught(DP_GUARD_OUTSIDE, DP_DENY, 1, DP_REASON_INVALID, DP_CAUSE_SPOOFED), DP_PORT_UNKNOWN);
+    CHECK_EQUAL(taught(DP_GUARD_OUTSIDE, DP_DENY, 0, 0, 0), DP_PORT_UNKNOWN);
 }
 
 int main(void)
@@ -122,5 +203,7 @@ int main(void)
     RUN(test_groups_and_nobody_are_not_learned);
     RUN(test_made_up_macs_take_the_places_of_the_silent);
     RUN(test_a_bound_port_takes_nothing);
-    return check_result("test_switch");
+    RUN(test_what_is_bound_is_so_in_every_vlan);
+    RUN(test_what_is_not_let_out_of_an_instance_teaches_nothing);
+    return check_result("test_mac_table");
 }

@@ -1,15 +1,18 @@
 /*
  * fuzz_live.c: frames through the ports of a firewall: switch, spoof check, owners, fragments, flood (libFuzzer).
  *
- * Two instances, an uplink with a gateway, and a load balancer, each behind a socket pair. The input is a sequence of
+ * Two instances, one whose MAC the policy does not tell, an uplink with a gateway, and a load balancer, each behind a
+ * socket pair. The input is a sequence of
  * steps of 4 bytes and a frame: the first byte chooses the port, and time; the second whose MACs the frame gets; the
  * third and fourth its length. The worker has no thread: each frame is received, judged and sent before the next one,
  * at a time that the input says.
  *
- * AFTER EACH FRAME: nobody but its holder is known to the switch by a MAC that the policy tells, and an instance by no
- * other; nothing leaves by the port that it came by, nor under another's MAC or address; fragments wait within their
- * bounds; of each copy of it, one for the port that its MAC leads to, or one for every port, exactly one is true: it
- * was sent, was dropped with a cause, was denied, or is held.
+ * AFTER EACH FRAME: nobody but its holder is known to the switch by a MAC that the policy tells, and an instance that
+ * has one by no other; the instance without takes no MAC that was known at another port, none of its frames that was
+ * not let out makes known anything, and nobody takes what it has, in whatever VLAN; nothing leaves by the port that it
+ * came by, nor under another's MAC or address; fragments wait within their bounds; of each copy of it, one for the port
+ * that its MAC leads to, or one for every port, exactly one is true: it was sent, was dropped with a cause, was denied,
+ * or is held.
  *
  * A REPLAY goes on beside it: the same frame, as one of a capture by port, must meet the same, to the last byte of its
  * record (SPEC 7, "At a port").
@@ -26,10 +29,17 @@
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 
-enum { A, B, UPLINK, BALANCER, PORTS, FRAMES_MAX = 64, LENGTH_MAX = 1600 };
+enum { A, B, UPLINK, BALANCER, STRANGER, PORTS, ZONES = 3, FRAMES_MAX = 64, LENGTH_MAX = 1600 };
 
-static const uint8_t macs[PORTS][6] = {{2, 0, 0, 0, 0, 1}, {2, 0, 0, 0, 0, 2}, {2, 0, 0, 0, 0, 9}, {2, 0, 0, 0, 0, 14}};
+static const uint8_t macs[PORTS][6] = {
+    {2, 0, 0, 0, 0, 1}, {2, 0, 0, 0, 0, 2}, {2, 0, 0, 0, 0, 9}, {2, 0, 0, 0, 0, 14}, {2, 0, 0, 0, 0, 3}};
 static const uint64_t steps_ns[8] = {0, 1000000, 1000000000, 9999999999, 30000000000, 180000000000, 600000000000, 1};
+
+/* Whether the policy tells the MAC of who is behind the port. */
+static bool tells_mac(uint32_t port)
+{
+    return port != UPLINK && port != STRANGER;
+}
 
 /* All that no frame changes. */
 struct parts {
@@ -54,8 +64,9 @@ static void make(struct parts *parts)
 {
     struct dp_selector selectors[2] = {{17 << 16 | 53, 17 << 16 | 53}, {0, 0xffffff}};
     struct dp_rule rules[2] = {{1, DP_REMOTE_ANY, 0, 1, DP_ALLOW}, {2, DP_REMOTE_ANY, 1, 1, DP_ALLOW}};
-    struct dp_holding holdings[4] = {{{{10, 0, 0, 1}, 32}, 4, 0, 0},
+    struct dp_holding holdings[5] = {{{{10, 0, 0, 1}, 32}, 4, 0, 0},
                                      {{{10, 0, 0, 2}, 32}, 4, 1, 0},
+                                     {{{10, 0, 0, 3}, 32}, 4, 2, 0},
                                      {{{0x20, 1, 0xd, 0xb8, [15] = 1}, 128}, 6, 0, 0},
                                      {{{0x20, 1, 0xd, 0xb8, [15] = 2}, 128}, 6, 1, 0}};
     struct dp_mac known[3] = {{.zone = 0}, {.zone = 1}, {.zone = DP_NO_ZONE, .balancer = 1, .has_port = 1}};
@@ -67,7 +78,7 @@ static void make(struct parts *parts)
         parts->config.timeout_ns[s] = 30000000000u;
     for (int i = 0; i < 3; i++)
         memcpy(known[i].mac, macs[i == 2 ? BALANCER : i], 6);
-    must(dp_endpoints_new(holdings, 4, known, 3, &balancer, 1, &backend, 1, &parts->endpoints) == 0);
+    must(dp_endpoints_new(holdings, 5, known, 3, &balancer, 1, &backend, 1, &parts->endpoints) == 0);
     for (int d = 0; d < DP_DIRECTIONS; d++)
         for (int f = 0; f < 2; f++)
             must(dp_rule_table_new(f ? 6 : 4, &rules[d], 1, NULL, 0, NULL, 0, selectors, 2, &parts->table[d][f]) == 0);
@@ -92,25 +103,29 @@ struct both {
 static struct both start(const struct parts *parts)
 {
     static const uint64_t seed[2] = {1, 2};
-    static char *const names[PORTS] = {"tap-a", "tap-b", "eth0", "elb0"};
-    struct dp_zone_tables zones[2] = {{.zone = 0}};
+    static char *const names[PORTS] = {"tap-a", "tap-b", "eth0", "elb0", "tap-c"};
+    struct dp_zone_tables zones[ZONES] = {{.zone = 0}};
     struct dp_named_port named[PORTS];
     struct both both = {.ports = dp_at_port_new()};
 
-    for (uint32_t z = 0; z < 2; z++) {
+    for (uint32_t z = 0; z < ZONES; z++) {
         zones[z].zone = z;
         memcpy(zones[z].table, parts->table, sizeof parts->table);
     }
     struct dp_policy_update update = {
-        .zones = zones, .n_zones = 2, .endpoints = parts->endpoints, .config = &parts->config};
+        .zones = zones, .n_zones = ZONES, .endpoints = parts->endpoints, .config = &parts->config};
     must(both.ports && dp_plane_new(&parts->config, seed, 1, &both.plane) == 0);
     both.engine = dp_plane_shard(both.plane, 0);
     must(dp_plane_update(both.plane, &update) == 0);
     must(dp_firewall_new(&parts->config, seed, 1, &both.firewall) == 0);
     must(dp_firewall_update(both.firewall, &update) == 0);
     for (int p = 0; p < PORTS; p++) {
-        struct dp_port port = {
-            .zone = p <= B ? p : DP_ZONE_NONE, .balancer = p == BALANCER, .guarded = p <= B, .has_mac = p != UPLINK};
+        struct dp_port port = {.zone = p <= B          ? p
+                                       : p == STRANGER ? 2
+                                                       : DP_ZONE_NONE,
+                               .balancer = p == BALANCER,
+                               .guarded = p <= B || p == STRANGER,
+                               .has_mac = tells_mac((uint32_t)p)};
 
         memcpy(port.mac, macs[p], 6);
         must(dp_firewall_add_port(both.firewall, &port, &parts->theirs[p]) == p);
@@ -127,7 +142,7 @@ static uint32_t holder_of(const uint8_t *mac)
 {
     uint32_t p = 0;
 
-    while (p < PORTS && (p == UPLINK || memcmp(mac, macs[p], 6) != 0))
+    while (p < PORTS && (!tells_mac(p) || memcmp(mac, macs[p], 6) != 0))
         p++;
     return p;
 }
@@ -140,10 +155,14 @@ static bool may_be_at(const uint8_t *mac, uint32_t port)
     return port <= B ? holder == port : holder == PORTS || holder == port;
 }
 
+static uint32_t station(const struct dp_firewall *firewall, const uint8_t *mac, uint16_t vlan)
+{
+    return dp_mac_table_find(&firewall->stations, mac, vlan, (uint32_t)(firewall->worker[0].now_ns / 1000000000u));
+}
+
 static void check_station(const struct dp_firewall *firewall, const uint8_t *mac, uint16_t vlan)
 {
-    uint32_t port =
-        dp_mac_table_find(&firewall->stations, mac, vlan, (uint32_t)(firewall->worker[0].now_ns / 1000000000u));
+    uint32_t port = station(firewall, mac, vlan);
 
     must(port == DP_PORT_UNKNOWN || may_be_at(mac, port));
 }
@@ -161,16 +180,13 @@ static uint16_t vlan_of(const uint8_t *frame, size_t length)
  * which finds no destination. */
 static uint64_t copies_of(const struct dp_firewall *firewall, const uint8_t *frame, size_t length, uint32_t in)
 {
-    uint32_t second = (uint32_t)(firewall->worker[0].now_ns / 1000000000u);
-
     if (length < 14)
         return 1;
     if (frame[0] & 1)
         return PORTS - 1;
-    if (holder_of(frame) < PORTS ||
-        dp_mac_table_find(&firewall->stations, frame, vlan_of(frame, length), second) != DP_PORT_UNKNOWN)
+    if (holder_of(frame) < PORTS || station(firewall, frame, vlan_of(frame, length)) != DP_PORT_UNKNOWN)
         return 1;
-    return in == UPLINK || in == BALANCER ? 1 : 2;
+    return in == A || in == B ? 3 : 2;
 }
 
 /* Whether all that was held still is, so that what was counted is of one frame alone. */
@@ -193,6 +209,30 @@ static void check_sender(const struct dp_firewall *firewall, const uint8_t *fram
         check_station(firewall, macs[p], vlan);
 }
 
+/* Where the sender of a frame is known to be, in each VLAN that is asked for, before and after it passed. */
+enum { VLANS = 3 };
+
+static void where_sender(const struct dp_firewall *firewall, const uint8_t *frame, size_t length, uint32_t at[VLANS])
+{
+    const uint16_t vlans[VLANS] = {vlan_of(frame, length), 0, 7};
+
+    for (int i = 0; i < VLANS; i++)
+        at[i] = length < 14 ? DP_PORT_UNKNOWN : station(firewall, frame + 6, vlans[i]);
+}
+
+static void check_unstolen(const uint32_t before[VLANS], const uint32_t after[VLANS], uint32_t in, bool let_out)
+{
+    for (int i = 0; i < VLANS; i++) {
+        if (in == STRANGER)
+            must(after[i] == before[i] || (let_out && before[i] == DP_PORT_UNKNOWN && after[i] == STRANGER));
+        else
+            must(before[i] != STRANGER || after[i] == STRANGER);
+        if (in == STRANGER && before[i] != DP_PORT_UNKNOWN && before[i] != STRANGER)
+            for (int k = 0; k < VLANS; k++)
+                must(after[k] != STRANGER);
+    }
+}
+
 static void check_stations(const struct dp_firewall *firewall)
 {
     static struct dp_station stations[256];
@@ -205,13 +245,12 @@ static void check_stations(const struct dp_firewall *firewall)
 
 static bool is_own(uint32_t port, const uint8_t *frame, size_t size)
 {
-    static const uint8_t none[4], own[2][4] = {{10, 0, 0, 1}, {10, 0, 0, 2}};
+    static const uint8_t none[4], own[PORTS][4] = {{10, 0, 0, 1}, {10, 0, 0, 2}, [STRANGER] = {10, 0, 0, 3}};
 
-    if (port > B)
-        return holder_of(frame + 6) == PORTS || holder_of(frame + 6) == port;
-    if (memcmp(frame + 6, macs[port], 6) != 0)
+    if (tells_mac(port) && port <= B ? memcmp(frame + 6, macs[port], 6) != 0
+                                     : holder_of(frame + 6) != PORTS && holder_of(frame + 6) != port)
         return false;
-    if (size < 34 || frame[12] != 8 || frame[13] != 0)
+    if (port == UPLINK || port == BALANCER || size < 34 || frame[12] != 8 || frame[13] != 0)
         return true;
     return memcmp(frame + 26, own[port], 4) == 0 || memcmp(frame + 26, none, 4) == 0;
 }
@@ -302,8 +341,9 @@ static size_t pass(const struct parts *parts, struct both *both, const uint8_t *
     static const uint8_t everybody[6] = {255, 255, 255, 255, 255, 255};
     struct dp_worker *w = &both->firewall->worker[0];
     size_t length = (size_t)(data[2] << 8 | data[3]) % LENGTH_MAX;
-    uint32_t in = data[0] % PORTS, to = data[1] >> 1 & 7, held;
+    uint32_t in = (data[0] & 31) % PORTS, to = data[1] >> 1 & 7, held;
     uint64_t numbers[DP_WAITING_SLOTS], copies, counted;
+    uint32_t at[2][VLANS];
     struct account before, after;
 
     if (length > size - 4)
@@ -324,6 +364,7 @@ static size_t pass(const struct parts *parts, struct both *both, const uint8_t *
     for (uint32_t slot = 0; slot < DP_WAITING_SLOTS; slot++)
         numbers[slot] = w->waiting[slot].used ? w->waiting[slot].number : UINT64_MAX;
     copies = copies_of(both->firewall, frame + DP_VNET_HEADER, length, in);
+    where_sender(both->firewall, frame + DP_VNET_HEADER, length, at[0]);
     must(write(parts->ours[in], frame, DP_VNET_HEADER + length) == (ssize_t)(DP_VNET_HEADER + length));
     dp_receive(w, in);
     after = account_of(w);
@@ -336,6 +377,8 @@ static size_t pass(const struct parts *parts, struct both *both, const uint8_t *
     else
         must(after.sent + after.gone > before.sent + before.gone || w->n_waiting > held);
     check_sender(both->firewall, frame + DP_VNET_HEADER, length);
+    where_sender(both->firewall, frame + DP_VNET_HEADER, length, at[1]);
+    check_unstolen(at[0], at[1], in, w->record[0].verdict == DP_ALLOW);
     check_held(w);
     check_replay(both, in, frame + DP_VNET_HEADER, (uint32_t)length);
     return 4 + length;

@@ -120,15 +120,16 @@ def pipeline() -> dict[str, bytes]:
 
 
 #: Ports of fuzz_live, each also as the receiver of a frame; and what receivers there are besides.
-A, B, UPLINK, BALANCER, EVERYBODY, AS_IS = range(6)
-OTHER = "10.0.0.2"
+A, B, UPLINK, BALANCER, STRANGER, EVERYBODY, AS_IS = range(7)
+OTHER, STRANGERS = "10.0.0.2", "10.0.0.3"
 
 
 def passing(*frames: tuple[int, int, bytes] | tuple[int, int, bytes, int]) -> bytes:
-    """An input of fuzz_live: tuples of port, receiver, frame (whose sender becomes the port), and time passed."""
+    """An input of fuzz_live: tuples of port, receiver, frame, and time passed; what `frame` makes is from the port."""
     data = b""
     for port, receiver, content, *time in frames:
-        data += struct.pack("!BBH", port + ((time or [SOON])[0] << 5), receiver << 1 | 1, len(content)) + content
+        own = content[6:12] == frame(b"\x45")[6:12]
+        data += struct.pack("!BBH", port + ((time or [SOON])[0] << 5), receiver << 1 | own, len(content)) + content
     return data
 
 
@@ -140,7 +141,18 @@ def live() -> dict[str, bytes]:
     forged = frame(segment(True, SYN, 1000, 0))
     question = frame(packet(PEER, HOST, 17, datagram(PEER, HOST, 17, (4000, 53), b"?")))
     answer = frame(packet(HOST, PEER, 17, datagram(HOST, PEER, 17, (53, 4000), b"!")))
+    gateway, strangers = "02:00:00:00:00:63", packet(STRANGERS, PEER, 17, datagram(STRANGERS, PEER, 17, (4000, 60)))
+    to_gateway = [ethernet(gateway, "02:00:00:00:00:09", *rest) for rest in ((b"?" * 40, 0x88B5), (strangers, None, 7))]
+    from_gateway = [ethernet(gateway, "02:00:00:00:00:01", question[14:], None, vlan) for vlan in (0, 7)]
     return {
+        "taken": passing(
+            (STRANGER, UPLINK, to_gateway[0]),
+            (UPLINK, A, from_gateway[0]),
+            (STRANGER, UPLINK, to_gateway[1]),
+            (UPLINK, A, from_gateway[1]),
+            (STRANGER, UPLINK, frame(strangers)),
+            (UPLINK, STRANGER, frame(strangers)),
+        ),
         "conversation": passing(
             (A, EVERYBODY, arp), (UPLINK, A, question), (A, UPLINK, answer), (BALANCER, A, question)
         ),
