@@ -15,7 +15,7 @@ from dataplane.cli import check, diff, explain, interchange, learn, output, repl
 class _Commands(TyperGroup):
     """The commands, of which some are put together only when they are called, or shown by --help."""
 
-    late = ("run", "ctl")
+    late = ("run", "restore", "ctl")
 
     def list_commands(self, ctx: Any) -> list[str]:
         return [*super().list_commands(ctx), *self.late]

@@ -40,11 +40,13 @@ from dataplane.live import (
 from dataplane.live.firewall import WORKERS_MAX, Firewall
 from dataplane.live.flow_file import FlowFile, FlowFileError
 from dataplane.live.flows import Flows
+from dataplane.live.interfaces import leftovers
 from dataplane.live.interfaces.ports import PortError, Ports
 from dataplane.live.interfaces.required import required_by
 from dataplane.live.metrics_server import ScrapeServer
 from dataplane.live.operations import Operations
 from dataplane.live.process import privileges, seccomp
+from dataplane.live.process.bounded_log import BoundedLog
 from dataplane.live.process.notify import notify
 from dataplane.live.process.signals import Signals, StoppedError
 from dataplane.live.rule_uses import RuleUses
@@ -59,7 +61,8 @@ log = logging.getLogger("dataplane")
 #: What can happen although what is asked for is valid.
 FAILURES = (DataPlaneError, PortError, state.StateError)
 
-_REFRESH_SECONDS = 2.0
+#: Interfaces are looked at when the kernel tells of a change, and at least, and at most, so often.
+_REFRESH_SECONDS, _REFRESH_PAUSE_SECONDS = 2.0, 0.1
 #: How often the workers' flow records are taken.
 _FLOW_SECONDS = 0.25
 #: How long the control thread may take to end what it does when the firewall stops.
@@ -174,6 +177,7 @@ def _run(policy: Policy, options: Options, stack: contextlib.ExitStack, signals:
     opened = ports.open(policy, options.uplinks, between=signals.check)
     stack.callback(ports.close)
     signals.check()
+    _put_back_leftovers()
     firewall, uses = _firewall(policy, options)
     for port in opened:
         signals.check()
@@ -185,6 +189,16 @@ def _run(policy: Policy, options: Options, stack: contextlib.ExitStack, signals:
     if file:
         file.start()
     asyncio.run(_Daemon(operations, ports, options, signals, flows, held_back=held_back).run(listening, scraped))
+
+
+def _put_back_leftovers() -> None:
+    """Interfaces of a firewall that was killed, but those that this one serves: it puts them back in the end."""
+    try:
+        for name in leftovers.put_back():
+            log.info("interface %s is as it was before a firewall that was killed", name)
+    except PortError as error:
+        for line in str(error).splitlines():
+            log.warning("%s", line)
 
 
 def _refuse_first(sentences: Iterable[str]) -> None:
@@ -393,6 +407,7 @@ class _Daemon:
     async def _follow_interfaces(self) -> None:
         """Closes ports whose interface goes, and opens them when it comes back."""
         loop, changed, fd = asyncio.get_running_loop(), asyncio.Event(), self._ports.watch_fd
+        said = BoundedLog(log)
 
         def on_readable() -> None:
             # It stays readable until `refresh_ports` has looked.
@@ -408,7 +423,9 @@ class _Daemon:
                 await self._do(self._operations.refresh_ports)
                 await self._do(self._operations.look_at_rules)
             except (DataPlaneError, PortError, OSError) as error:
-                log.error("%s", error)
+                said.say(logging.ERROR, "interfaces", str(error))
+            # Who is behind a port may change its link all the time: others want the control thread too.
+            await asyncio.sleep(_REFRESH_PAUSE_SECONDS)
 
     async def _take_flows(self, flows: Flows) -> None:
         """Takes what workers have gathered, before their rings are full."""

@@ -18,6 +18,8 @@ from types import SimpleNamespace
 from typing import Any
 from wsgiref.simple_server import WSGIRequestHandler
 
+from dataplane.live.process.bounded_log import BoundedLog
+
 CLIENTS_MAX = 16
 HEAD_BYTES = 8192
 REQUEST_SECONDS = 10.0
@@ -53,6 +55,7 @@ class ScrapeServer:
         self._app = app
         # One answer is made at a time: what is waited for is the control thread.
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="metrics")
+        self._log = BoundedLog(log)
         self._places: list[_Place] = []
         self._accepting: asyncio.Task[None] | None = None
 
@@ -109,7 +112,7 @@ class ScrapeServer:
                 place.has_asked = True
                 answer = _TOO_LARGE
                 if len(head) <= HEAD_BYTES:
-                    answer = await loop.run_in_executor(self._thread, _answer, self._app, head)
+                    answer = await loop.run_in_executor(self._thread, _answer, self._app, head, self._log)
                 async with asyncio.timeout(ANSWER_SECONDS):
                     await loop.sock_sendall(connection, answer)
                 connection.shutdown(socket.SHUT_WR)
@@ -150,10 +153,10 @@ class _Handler(WSGIRequestHandler):
         """Requests are not logged: their number is the clients' choice."""
 
 
-def _answer(app: App, head: bytes) -> bytes:
+def _answer(app: App, head: bytes, log: BoundedLog) -> bytes:
     handler = _Handler(app, head)
     handler.handle()
     said = handler.errors.getvalue().strip()
     if said:
-        log.warning("metrics could not be read: %s", said.splitlines()[-1])
+        log.say(logging.WARNING, "metrics", f"metrics could not be read: {said.splitlines()[-1]}")
     return handler.answer.getvalue()

@@ -35,7 +35,6 @@ if TYPE_CHECKING:
     from dataplane.live.interfaces.ports import Changes, Port, Ports
     from dataplane.policy import Policy
 
-log = logging.getLogger("dataplane")
 
 _LISTED_AT_ONCE = 512
 
@@ -150,9 +149,9 @@ class Operations:
             now[port.fds] = (counters.error, counters.failures)
             if counters.failures != failures and not failing:
                 why = os.strerror(counters.error) if counters.error else "for a moment"
-                log.warning("interface %s fails (%s): it is tried again until it works", port.name, why)
+                self._ports.say(logging.WARNING, port.name, f"fails ({why}): it is tried again until it works")
             if not counters.error and (failing or counters.failures != failures):
-                log.info("interface %s works again", port.name)
+                self._ports.say(logging.INFO, port.name, "works again")
         self._failures = now
 
     def _tell_carriers(self) -> None:
@@ -160,9 +159,9 @@ class Operations:
         now = {port.fds: port.name for port in self.firewall.ports.values() if not port.has_carrier}
         open_ports = {port.fds for port in self.firewall.ports.values()}
         for fds in now.keys() - self._without_carrier.keys():
-            log.warning("interface %s has %s: it is served as soon as there is one", now[fds], NO_CARRIER)
+            self._ports.say(logging.WARNING, now[fds], f"has {NO_CARRIER}: it is served as soon as there is one")
         for fds in self._without_carrier.keys() - now.keys() & open_ports:
-            log.info("interface %s has a carrier again", self._without_carrier[fds])
+            self._ports.say(logging.INFO, self._without_carrier[fds], "has a carrier again")
         self._without_carrier = now
 
     def trouble(self, number: int, port: Port) -> str | None:

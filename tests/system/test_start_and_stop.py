@@ -241,6 +241,53 @@ def test_an_interface_that_goes_at_any_step_takes_no_other_with_it(begun: dict[s
     begun["vanish"].result()
 
 
+def test_signals_and_what_a_killed_firewall_leaves(tmp_path: Path) -> None:
+    """What asks for nothing does nothing, SIGQUIT is an end in order; what SIGKILL leaves is put back by the next start,
+    also of a firewall with other interfaces, and by `dataplane restore`, which leave alone what a firewall serves."""
+    with network() as net:
+        host: Host = net.host("fw")
+        for name in ("to-a", "to-out", "to-b"):
+            net.wire(host, name, net.host("out"), f"far-{name[3:]}")
+            host.ip("address", "add", f"fd00:{len(name)}::1/64", "dev", name, "nodad")
+        (tmp_path / "policy.yaml").write_text(POLICY)
+        (tmp_path / "other.yaml").write_text("uplinks: [{interface: to-b}]")
+        log = tmp_path / "log"
+
+        def facts() -> list[str]:
+            return [
+                *(line.split("mtu")[0] for line in host.ip("-o", "link").splitlines()),
+                *(line.split("scope")[0] for line in host.ip("-o", "-6", "address").splitlines() if "fd00" in line),
+                *(host.run("sysctl", "-n", f"net.ipv6.conf.{name}.disable_ipv6").stdout for name in ("to-a", "to-out")),
+            ]
+
+        def begun(policy: str = "policy.yaml") -> subprocess.Popen[bytes]:
+            log.write_text("")
+            command = (sys.executable, "-m", "dataplane", "run", str(tmp_path / policy))
+            process = host.start(*command, "--control", str(tmp_path / policy.removesuffix(".yaml")), output=log)
+            until(lambda: "running" in log.read_text(), "it runs")
+            return process
+
+        def restore() -> str:
+            return host.run(sys.executable, "-m", "dataplane", "restore", check=True).stdout
+
+        before = facts()
+        process = begun()
+        assert facts() != before
+        for number in (signal.SIGUSR1, signal.SIGUSR2, signal.SIGALRM, signal.SIGPIPE, signal.SIGRTMIN):
+            process.send_signal(number)
+        assert "to-a" not in restore()
+        assert process.poll() is None
+        host.stop(process, signal.SIGKILL)
+        assert facts() != before
+        assert {"to-a is as it was", "to-out is as it was"} <= set(restore().splitlines())
+        assert facts() == before
+        host.stop(begun(), signal.SIGKILL)
+        other = begun("other.yaml")
+        assert "interface to-a is as it was before a firewall that was killed" in log.read_text()
+        assert host.stop(other, signal.SIGQUIT) == 0
+        assert facts() == before
+
+
 def test_a_limit_of_open_files_that_is_too_low_is_told(tmp_path: Path) -> None:
     """In one sentence with the number that is needed, before anything is touched."""
     (tmp_path / "policy.yaml").write_text("uplinks: [{interface: dp-none}]")

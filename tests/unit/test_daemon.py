@@ -219,5 +219,6 @@ def test_the_unit_starts_what_there_is() -> None:
     assert locks.FOLDER.is_relative_to(Path("/run", service["RuntimeDirectory"]))
     assert service["RuntimeDirectoryPreserve"] == "yes"
     assert service["ExecReload"].split()[1:] == ["ctl", "reload"]
+    assert service["ExecStopPost"].split()[1:] == ["restore"]
     bounding = service["CapabilityBoundingSet"].split()
     assert {"CAP_NET_ADMIN", "CAP_NET_RAW"} < set(bounding)

@@ -22,6 +22,10 @@ FOLDER = Path("/run/dataplane/interfaces")
 _READ_BYTES = 1 << 16
 
 
+class TakenError(PortError):
+    """An interface that is another firewall's."""
+
+
 class Claim:
     """An interface that is this firewall's until `release`.
 
@@ -46,6 +50,10 @@ class Claim:
             return
         with contextlib.suppress(OSError):
             self._path.unlink()
+        self.abandon()
+
+    def abandon(self) -> None:
+        """Anybody may claim the interface from now on, and learns what is noted."""
         os.close(self._fd)
         self._fd = -1
 
@@ -61,7 +69,7 @@ class Claim:
 def claim(name: str, index: int, namespace: str | None = None) -> Claim:
     """Claims an interface of this thread's network namespace, or of one by name.
 
-    Raises PortError when another firewall has it.
+    Raises TakenError when another firewall has it.
     """
     try:
         path = _path(index, namespace)
@@ -79,7 +87,7 @@ def claim(name: str, index: int, namespace: str | None = None) -> Claim:
 
 
 def refuse_taken(name: str, index: int) -> None:
-    """Raises PortError when another firewall has an interface of this thread's network namespace; claims nothing.
+    """Raises TakenError when another firewall has an interface of this thread's network namespace; claims nothing.
 
     Where this process may not look, nobody is known to have it.
     """
@@ -94,13 +102,25 @@ def refuse_taken(name: str, index: int) -> None:
             os.close(fd)
 
 
+def known() -> dict[tuple[int, int], list[int]]:
+    """The interfaces that are claimed, or were by a firewall that was killed: indexes by what tells their network
+    namespace (device and inode)."""
+    found: dict[tuple[int, int], list[int]] = {}
+    with contextlib.suppress(OSError):
+        for name in sorted(os.listdir(FOLDER)):
+            match name.split("-"):
+                case [device, inode, index] if all(part.isdecimal() for part in (device, inode, index)):
+                    found.setdefault((int(device), int(inode)), []).append(int(index))
+    return found
+
+
 def _path(index: int, namespace: str | None = None) -> Path:
     place = os.stat(f"/run/netns/{namespace}" if namespace else "/proc/thread-self/ns/net")
     return FOLDER / f"{place.st_dev}-{place.st_ino}-{index}"
 
 
-def _taken(name: str, path: Path) -> PortError:
-    return PortError(
+def _taken(name: str, path: Path) -> TakenError:
+    return TakenError(
         f"interface {name} is another firewall's{_whose(path)}: stop that one, or name another interface in the policy"
     )
 

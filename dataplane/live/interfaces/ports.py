@@ -27,6 +27,7 @@ from dataplane.live.interfaces.links import Link, PortError
 from dataplane.live.interfaces.locks import Claim
 from dataplane.live.interfaces.required import Required, not_there, required_by, user_number
 from dataplane.live.interfaces.settings import Silence
+from dataplane.live.process.bounded_log import BoundedLog
 
 if TYPE_CHECKING:
     from dataplane.policy import Policy
@@ -110,6 +111,7 @@ class Ports:
         # Interfaces that went, and whether they are made anew: TAPs that were made here.
         self._lost: dict[str, bool] = {}
         self._told: dict[str, str] = {}
+        self._log = BoundedLog(log)
         self._events: socket.socket | None = None
 
     @property
@@ -211,11 +213,13 @@ class Ports:
         namespace was deleted, or made anew under its name, is gone too. A TAP that was made here and is gone is made
         anew. What cannot be opened is logged, once, and tried again.
         """
+        self._log.look()
         if self._events is not None:
             links.drain(self._events)
         gone = [o for o in self._open.values() if not o.port.is_attached or o.is_astray]
         for each in gone:
-            log.warning("interface %s is gone: its port is closed until it is back", each.wanted.name)
+            name = each.wanted.name
+            self.say(logging.WARNING, name, "is gone: its port is closed until it is back")
             self._remove(each)
             # It may be back under its number before this port is released.
             _release(each.claim)
@@ -227,15 +231,19 @@ class Ports:
             except PortError as error:
                 if self._told.get(name) != str(error):
                     self._told[name] = str(error)
-                    log.warning("%s", error)
+                    self._log.say(logging.WARNING, f"interface {name}", str(error))
                 continue
             if found is not None:
-                log.info("interface %s is back", name)
+                self.say(logging.INFO, name, "is back")
                 self._open[name] = found
                 back.append(found.port)
                 self._lost.pop(name, None)
                 self._told.pop(name, None)
         return Changes(tuple(back), tuple(each.port for each in gone))
+
+    def say(self, level: int, interface: str, what: str) -> None:
+        """Tells the log of an interface as it comes, goes or fails, not more often than people can read."""
+        self._log.say(level, f"interface {interface}", f"interface {interface} {what}")
 
     def release(self, port: Port) -> None:
         """Closes a port that `update` or `refresh` has removed; what was set on its interface is put back."""
@@ -320,7 +328,7 @@ class Ports:
             fds = tap.attach(want.name, self._workers, multi_queue=link.multi_queue)
             if fds is not None:
                 return _Open(_port(want, "tap", fds, made=False), want, claim)
-        _warn(link)
+        self._warn(link)
         silence = Silence(link, claim)
         try:
             fds = packet_socket.open_sockets(link, self._workers)
@@ -328,6 +336,23 @@ class Ports:
         except BaseException:
             silence.restore()
             raise
+
+    def _warn(self, link: Link) -> None:
+        """Tells of what else uses an interface that is served by AF_PACKET."""
+        addresses = [a for a, _ in link.addresses if not a.startswith("fe80:")]
+        if addresses:
+            self.say(
+                logging.WARNING,
+                link.name,
+                f"has the address {' and '.join(addresses)}: while dataplane runs, the host does not answer there",
+            )
+        if link.master:
+            self.say(
+                logging.WARNING,
+                link.name,
+                f"is a port of {link.master}, which forwards its packets too and past every rule: take it out (ip link"
+                f" set {link.name} nomaster)",
+            )
 
     def _made(self, want: Required, *, elsewhere: bool = False) -> _Open | None:
         """Makes a TAP for an instance, in this thread's namespace or from there in another one."""
@@ -445,22 +470,3 @@ def _refit(which: _Open, want: Required, *, dry_run: bool = False) -> Iterator[s
         yield f"{links.refusal(f'setting up TAP {port.name}', error)}: it keeps its settings"
     except PortError as error:
         yield f"{error}: TAP {port.name} keeps its settings"
-
-
-def _warn(link: Link) -> None:
-    """Tells of what else uses an interface that is served by AF_PACKET."""
-    addresses = [a for a, _ in link.addresses if not a.startswith("fe80:")]
-    if addresses:
-        log.warning(
-            "interface %s has the address %s: while dataplane runs, the host does not answer there",
-            link.name,
-            " and ".join(addresses),
-        )
-    if link.master:
-        log.warning(
-            "interface %s is a port of %s, which forwards its packets too and past every rule: take it out (ip link set"
-            " %s nomaster)",
-            link.name,
-            link.master,
-            link.name,
-        )

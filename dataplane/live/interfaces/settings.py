@@ -39,6 +39,47 @@ class _Settings:
                 return cls(mac, flags, lro, ipv6, pairs)
         return None
 
+    def is_in_force(self, link: Link) -> bool:
+        """Whether the interface is still as a firewall that was killed has left it; it may have been set up anew since,
+        or be another one."""
+        return self.mac == link.mac and bool(link.flags & IFF_NOARP)
+
+
+def put_back_left(link: Link, claim: Claim) -> bool:
+    """Puts back what a firewall that was killed has left of an interface of this thread's network namespace.
+
+    Returns whether there was anything. Raises OSError.
+    """
+    left = _Settings.of(claim.left)
+    if left is None or not left.is_in_force(link):
+        return False
+    access = Access()
+    try:
+        _put_back(access, link.index, left)
+    finally:
+        access.close()
+    return True
+
+
+def _put_back(access: Access, index: int, before: _Settings) -> None:
+    name = None
+    with contextlib.suppress(OSError):
+        name = access.name(index)
+    if name is None:
+        return
+    # One that is refused, or comes too late, is no reason to leave out the others.
+    with contextlib.suppress(OSError):
+        access.set_flags(name, before.flags)
+    if before.lro:
+        with contextlib.suppress(OSError):
+            access.set_lro(name, on=True)
+    if before.ipv6:
+        with contextlib.suppress(OSError):
+            access.set_ipv6(name, on=True)
+        for address, length in before.addresses:
+            with contextlib.suppress(OSError):
+                access.add_address(index, address, length)
+
 
 class Silence:
     """Begins when it is made, in the namespace of the calling thread, and ends with `restore`. Raises PortError."""
@@ -67,25 +108,8 @@ class Silence:
 
     def restore(self) -> None:
         """Puts back what was changed, unless the interface is gone; can be called from any namespace."""
-        before, index = self._before, self._link.index
         try:
-            name = None
-            with contextlib.suppress(OSError):
-                name = self._access.name(index)
-            if name is None:
-                return
-            # One that is refused, or comes too late, is no reason to leave out the others.
-            with contextlib.suppress(OSError):
-                self._access.set_flags(name, before.flags)
-            if before.lro:
-                with contextlib.suppress(OSError):
-                    self._access.set_lro(name, on=True)
-            if before.ipv6:
-                with contextlib.suppress(OSError):
-                    self._access.set_ipv6(name, on=True)
-                for address, length in before.addresses:
-                    with contextlib.suppress(OSError):
-                        self._access.add_address(index, address, length)
+            _put_back(self._access, self._link.index, self._before)
         finally:
             self._access.close()
 
@@ -100,8 +124,7 @@ class Silence:
             # Link-local addresses come back by themselves.
             addresses=tuple(a for a in link.addresses if ":" in a[0] and not a[0].startswith("fe80:")),
         )
-        # Somebody may have set the interface up anew since, or it is another one.
-        if left is None or left.mac != link.mac or not link.flags & IFF_NOARP:
+        if left is None or not left.is_in_force(link):
             return now
         return _Settings(
             mac=link.mac,

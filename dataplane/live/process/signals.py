@@ -1,6 +1,8 @@
-"""SIGTERM, SIGINT and SIGHUP from before the first port is touched until the last is put back.
+"""Signals from before the first port is touched until the last is put back: none that can be caught ends the process
+in between. SIGTERM and those that mean the same are its end, SIGHUP is a reload, and the others, which ask for nothing
+that a firewall does, are ignored. What is left ends it at once: SIGKILL, and faults of the program.
 
-They only note what is wanted, and whoever starts or serves looks: nothing is interrupted between a change of an
+Signals only note what is wanted, and whoever starts or serves looks: nothing is interrupted between a change of an
 interface and the note of what it was. During the start that is between two steps, none of which takes long.
 """
 
@@ -11,7 +13,20 @@ from collections.abc import Callable
 from types import FrameType, TracebackType
 from typing import Any, Self
 
-_STOPPING = (signal.SIGTERM, signal.SIGINT)
+#: From a terminal, a supervisor, a power supply that fails, a limit on processor time.
+_STOPPING = frozenset({signal.SIGTERM, signal.SIGINT, signal.SIGQUIT, signal.SIGPWR, signal.SIGXCPU})
+_FAULTS = {signal.SIGABRT, signal.SIGBUS, signal.SIGFPE, signal.SIGILL, signal.SIGSEGV, signal.SIGSYS, signal.SIGTRAP}
+#: What the kernel does on these does not end a process: it is stopped, and goes on, or nothing happens.
+_HARMLESS = {
+    signal.SIGCHLD,
+    signal.SIGCONT,
+    signal.SIGSTOP,
+    signal.SIGTSTP,
+    signal.SIGTTIN,
+    signal.SIGTTOU,
+    signal.SIGURG,
+    signal.SIGWINCH,
+}
 
 
 class StoppedError(Exception):
@@ -28,8 +43,9 @@ class Signals:
         self._before: dict[int, Any] = {}
 
     def __enter__(self) -> Self:
-        for number in (*_STOPPING, signal.SIGHUP):
-            self._before[number] = signal.signal(number, self._note)
+        noted = _STOPPING | {signal.SIGHUP}
+        for number in signal.valid_signals() - _FAULTS - _HARMLESS - {signal.SIGKILL}:
+            self._before[number] = signal.signal(number, self._note if number in noted else signal.SIG_IGN)
         return self
 
     def __exit__(
