@@ -229,12 +229,27 @@ def _effects(group: SecurityGroup) -> tuple[dict[str, object], Counter[object]]:
     )
 
 
-def _covered(group: AddressGroup | None) -> frozenset[object]:
-    """The addresses of a group, however they are written."""
-    from ipaddress import collapse_addresses, ip_network
+def _covered(group: AddressGroup | None) -> list[tuple[int, int]]:
+    """The addresses of a group, however they are written: from the first to behind the last of each stretch."""
+    covered: list[tuple[int, int]] = []
+    begin = end = 0
+    for packed, bits in sorted(group.prefixes) if group else ():
+        first = int.from_bytes(packed, "big")
+        if first > end:
+            covered.append((begin, end))
+            begin = first
+        end = max(end, first + (1 << len(packed) * 8 - bits))
+    covered.append((begin, end))
+    return [stretch for stretch in covered if stretch != (0, 0)]
 
-    networks: list[Any] = [ip_network(prefix) for prefix in group.prefixes] if group else []
-    return frozenset(collapse_addresses(networks))
+
+def _cover_the_same(a: AddressGroup | None, b: AddressGroup | None) -> bool:
+    if a is b:
+        return True
+    # Where none has any, the version does not matter.
+    if a and b and a.prefixes and b.prefixes and a.ip_version != b.ip_version:
+        return False
+    return _covered(a) == _covered(b)
 
 
 def _changed_groups(old: Policy, new: Policy) -> set[str]:
@@ -265,11 +280,8 @@ def _changed_address_groups(old: Policy, new: Policy) -> set[str]:
         return set()
     before = {g.id: g for g in old.address_groups}
     after = {g.id: g for g in new.address_groups}
-    return {
-        name
-        for name in before.keys() | after.keys()
-        if before.get(name) is not after.get(name) and _covered(before.get(name)) != _covered(after.get(name))
-    }
+    names = before.keys() | after.keys()
+    return {name for name in names if not _cover_the_same(before.get(name), after.get(name))}
 
 
 def _changed_instances(old: Policy, new: Policy) -> set[str]:

@@ -22,6 +22,8 @@ log = logging.getLogger("dataplane")
 #: Differences of one change that are told one by one; the others are counted.
 SHOWN_MAX = 1000
 _WORDS_MAX = 2000
+#: So many values of a list are told, and of a longer one only what changed.
+_LIST_MAX = 100
 _UCRED = struct.Struct("iII")
 
 
@@ -165,8 +167,20 @@ def _fields(values: Mapping[str, Any], before: Mapping[str, Any] | None = None) 
             if value not in (None, [], {}, ""):
                 words.append(f"{name} {_word(value)}")
         elif before.get(name) != value:
-            words.append(f"{name} from {_word(before.get(name))} to {_word(value)}")
+            words.append(f"{name} {_changed(before.get(name), value)}")
     return ", ".join(words) or "nothing more"
+
+
+def _changed(old: Any, new: Any) -> str:
+    """From what to what; of long lists of texts what is gone and what is new."""
+    lists = [value for value in (old, new) if isinstance(value, list)]
+    if not any(len(value) > _LIST_MAX for value in lists) or not all(isinstance(x, str) for v in lists for x in v):
+        return f"from {_word(old)} to {_word(new)}"
+    before, now = dict.fromkeys(old or ()), dict.fromkeys(new or ())
+    gone, come = [text for text in before if text not in now], [text for text in now if text not in before]
+    if not gone and not come:
+        return f"of {len(old):,} in another order"
+    return f"of {len(old or ()):,} without {_word(gone)} and with {_word(come)}"
 
 
 def _word(value: Any) -> str:
@@ -176,7 +190,8 @@ def _word(value: Any) -> str:
         case bool():
             return "true" if value else "false"
         case list():
-            return f"[{', '.join(map(_word, value))}]"
+            more = f" and {len(value) - _LIST_MAX:,} more" if len(value) > _LIST_MAX else ""
+            return f"[{', '.join(map(_word, value[:_LIST_MAX]))}{more}]"
         case dict():
             return f"{{{', '.join(f'{name} {_word(part)}' for name, part in value.items() if part is not None)}}}"
     return str(value)

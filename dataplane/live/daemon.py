@@ -325,10 +325,11 @@ class _Daemon:
             for task in self._tasks:
                 task.cancel()
             await self._server.close()
-            await self._service.close()
             await scrapes.close()
             try:
                 async with asyncio.timeout(_STOP_SECONDS):
+                    await self._service.loaded()
+                    await self._service.close()
                     await self._do(self._firewall.stop)
             except TimeoutError:
                 self._abandon()
@@ -350,10 +351,9 @@ class _Daemon:
             self._begin(self._reload())
 
     def _abandon(self) -> NoReturn:
-        """Ends the process although the control thread does not: what hangs there can neither be asked nor ended."""
+        """Ends the process although one of its threads does not: what hangs there can neither be asked nor ended."""
         log.error(
-            "the control thread has not ended what it does within %g seconds: interfaces are put back, and the state is"
-            " not saved",
+            "what was asked for has not ended within %g seconds: interfaces are put back, and the state is not saved",
             _STOP_SECONDS,
         )
         self._ports.put_back()

@@ -201,6 +201,14 @@ def _key_of_pair(key: str, value: object, read: Callable[[object], str]) -> str:
 
 def _set_entry(value: object) -> str:
     """An address, a CIDR block, or a range ``first-last``."""
+    # Nearly all are IPv4 addresses, which can be written in one way only.
+    if type(value) is str:
+        try:
+            inet_pton(AF_INET, value)
+        except (OSError, ValueError):
+            pass
+        else:
+            return value
     if not isinstance(value, str) or "-" not in value:
         return _pair(value)
     first, last = (_pack(end.strip(), "range of addresses: first-last is allowed") for end in value.split("-", 1))

@@ -242,7 +242,7 @@ def test_an_interface_that_goes_at_any_step_takes_no_other_with_it(begun: dict[s
 
 
 def test_signals_and_what_a_killed_firewall_leaves(tmp_path: Path) -> None:
-    """What asks for nothing does nothing, SIGQUIT is an end in order; what SIGKILL leaves is put back by the next start,
+    """What asks for nothing does nothing, SIGQUIT is an end in order; what SIGKILL leaves the next start puts back,
     also of a firewall with other interfaces, and by `dataplane restore`, which leave alone what a firewall serves."""
     with network() as net:
         host: Host = net.host("fw")
@@ -316,7 +316,7 @@ daemon.run(daemon.Options(folder / "policy.yaml", control=folder / "control"))
 """
 
 
-def test_a_control_thread_that_hangs_does_not_keep_the_firewall_from_stopping(tmp_path: Path) -> None:
+def test_a_policy_that_is_never_read_does_not_keep_the_firewall_from_stopping(tmp_path: Path) -> None:
     """As a policy file on a server that is gone: interfaces are put back all the same."""
     with network() as net:
         host: Host = net.host("fw")
@@ -328,10 +328,10 @@ def test_a_control_thread_that_hangs_does_not_keep_the_firewall_from_stopping(tm
         until(lambda: "running" in log.read_text(), "it runs")
         assert "NOARP" in host.ip("link", "show", "to-a")
         process.send_signal(signal.SIGHUP)
-        # The signal is taken at once; nothing outside shows that the control thread has begun to hang.
+        # The signal is taken at once; nothing outside shows that the loading has begun to hang.
         time.sleep(0.5)
         assert host.stop(process) == 1
-        assert "the control thread has not ended what it does within 1 seconds" in log.read_text()
+        assert "what was asked for has not ended within 1 seconds" in log.read_text()
         assert "NOARP" not in host.ip("link", "show", "to-a")
         assert not (tmp_path / "control").exists()
         assert "dp-tap" not in host.ip("-o", "link")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import logging
 import os
@@ -12,7 +13,8 @@ from typing import Any
 
 import pytest
 
-from dataplane.control import requests
+from dataplane import Policy
+from dataplane.control import audit, requests
 from dataplane.control.audit import Asker
 from dataplane.live.client import RefusedError
 
@@ -167,8 +169,27 @@ def test_connections_that_are_deleted_and_a_state_that_is_saved(
 
 def test_a_signal_asks_too(served: Served, caplog: pytest.LogCaptureFixture) -> None:
     served.policy.write_text(POLICY.replace('"80"', '"81"'))
-    served.service.reload(requests.Reload(command="reload"), Asker(signal="SIGHUP"))
+    asyncio.run(served.service.answer(requests.Reload(command="reload"), Asker(signal="SIGHUP")))
     assert {record.__dict__["signal"] for record in caplog.records} == {"SIGHUP"}
+
+
+def test_long_lists_are_told_by_what_is_different() -> None:
+    """One entry more or less of thousands is seen, and costs no megabyte."""
+
+    def policy(entries: list[str]) -> Policy:
+        return Policy.model_validate({"address_groups": [{"id": "g", "ip_version": 4, "ip_set": entries}]})
+
+    many = [f"10.0.{n >> 8}.{n & 255}" for n in range(5000)]
+    (told,) = audit.differences(policy(many), policy(["10.9.9.9", *many[1:]]))
+    assert told == "address group g changed: ip_set of 5,000 without [10.0.0.0] and with [10.9.9.9]"
+    (told,) = audit.differences(policy(many), policy(many[:60] + many[:59:-1]))
+    assert told == "address group g changed: ip_set of 5,000 in another order"
+    (told,) = audit.differences(policy(many), policy([]))
+    assert told.startswith("address group g changed: ip_set of 5,000 without [10.0.0.0, ")
+    assert told.endswith(" and 4,900 more] and with none")
+    (told,) = audit.differences(Policy(), policy(many))
+    assert told.startswith("address group g added: ip_version 4, ip_set [10.0.0.0, ")
+    assert told.endswith(" and 4,900 more]")
 
 
 def listed(served: Served, *words: str) -> subprocess.CompletedProcess[str]:
