@@ -6,9 +6,10 @@
  * its IP address one that the instance holds, own or virtual. Allowed besides: the unspecified address where a host has
  * none yet (DHCP, MLD, and probes of ARP and duplicate address detection for what it holds), and a link-local address,
  * which must be made from the MAC (RFC 4291, appendix A): the instance's, or where that is not known the frame's, if it
- * is no other instance's own. The senders that ARP and neighbour discovery name are held against the same. A virtual
- * MAC goes with its virtual IPs alone, but for VRRP's advertisements, and moves like these. A request of RARP (a
- * machine that has moved announces itself) names the sender's MAC.
+ * is no other instance's own. The senders that ARP and neighbour discovery name are held against the same: their MAC is
+ * the instance's, or where that is not known the frame's. A virtual MAC goes with its virtual IPs alone, but for VRRP's
+ * advertisements, and moves like these. A request of RARP (a machine that has moved announces itself) names the
+ * sender's MAC.
  *
  * AN UPLINK. Nobody comes in by it who is behind another port: with the MAC of an instance or a balancer there, or with
  * their own addresses, the link-local one made from the MAC among them. Virtual IPs may be anywhere. An address that

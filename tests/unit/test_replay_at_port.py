@@ -279,6 +279,30 @@ def test_an_instance_without_a_mac_has_the_link_local_address_of_its_frames(tmp_
     ]
 
 
+def test_an_instance_without_a_mac_names_no_other_than_its_frames(tmp_path: Path) -> None:
+    """Anti-spoofing: nobody is told that its addresses are at another's MAC, by ARP or neighbour discovery."""
+    own, every = "fe80::ff:fe00:3", "ff02::1"
+
+    def tells(kind: int, mac: str) -> bytes:
+        what = bytes.fromhex("20000000") + packed(own) if kind == 136 else bytes(4) + packed("fe80::9")
+        option = bytes([2 if kind == 136 else 1, 1]) + bytes.fromhex(mac.replace(":", ""))
+        return ethernet(C, ALL_NODES, packet(own, every, 58, icmp(own, every, kind, 0, what + option), 255))
+
+    frames: list[Seen] = [
+        (frame, TAP_C, True)
+        for named in (C, GATEWAY, A, STRANGE)
+        for frame in (
+            arp("10.0.0.3", OUTSIDE, (C, BROADCAST), named),
+            arp("10.0.0.3", OUTSIDE, (C, BROADCAST), named, operation=2),
+            tells(136, named),
+            tells(135, named),
+        )
+    ]
+    records = replay(tmp_path, capture(tmp_path / "c.pcapng", frames, *ALL))
+    free, spoofed = (ALLOW, "c", "egress", "control"), (DENY, "c", "egress", "invalid", "spoofed")
+    assert [told(record) for record in records] == [free] * 4 + [spoofed] * 12
+
+
 def test_a_virtual_mac_is_who_shows_to_have_it(tmp_path: Path) -> None:
     """VRRP: the holder advertises from its own address; the other one's advertisements come by the same MAC."""
 
