@@ -345,7 +345,7 @@ class _Daemon:
         """Does what signals ask for."""
         if self._signals.stop:
             self._stopping.set()
-        if self._signals.take_reload():
+        if self._signals.take_reload() and not self._stopping.is_set():
             if self._flows:
                 self._flows.reopen()
             self._begin(self._reload())

@@ -1,7 +1,7 @@
 """What a firewall that was killed has left of interfaces, put back as it was before (settings.py says what that is).
 
-The claims that nobody has locked tell of it (locks.py). They are looked for in this thread's network namespace and in
-those that have a name.
+The claims that nobody has locked tell of it (locks.py): of interfaces in this thread's network namespace, and in those
+that have a name. A namespace where nothing was left is not entered.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ def put_back() -> list[str]:
 
 def _namespaces() -> dict[str | None, list[int]]:
     """The claims by the name of their network namespace, None for this thread's own."""
-    known = locks.known()
+    known = locks.abandoned()
     here = os.stat("/proc/thread-self/ns/net")
     found: dict[str | None, list[int]] = {None: known.pop((here.st_dev, here.st_ino), [])}
     names: list[str] = []
@@ -52,23 +52,26 @@ def _put_back_here(indexes: list[int], failed: list[str]) -> list[str]:
     """Those of this thread's network namespace; their names. What cannot be put back gets a sentence in `failed`."""
     done: list[str] = []
     for index in indexes:
+        claim = None
         try:
-            name = socket.if_indextoname(index)
-        except OSError:
-            name = ""
-        try:
-            claim = locks.claim(name, index)
-        except locks.TakenError:
-            continue
-        except PortError as error:
-            failed.append(str(error))
-            continue
-        try:
+            claim = locks.left_behind(index)
+            if claim is None:
+                continue
+            name = _name(index)
             link = links.find(name) if name else None
             if link is not None and link.index == index and put_back_left(link, claim):
-                done.append(name)
+                done.append(link.name)
             claim.release()
         except (OSError, PortError) as error:
-            claim.abandon()
-            failed.append(f"interface {name} cannot be put back: {error}")
+            if claim is not None:
+                claim.abandon()
+            failed.append(f"interface {_name(index)} cannot be put back: {error}")
     return done
+
+
+def _name(index: int) -> str | None:
+    """Of an interface of this thread's network namespace; None where it is gone."""
+    try:
+        return socket.if_indextoname(index)
+    except OSError:
+        return None

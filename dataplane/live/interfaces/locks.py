@@ -12,6 +12,7 @@ import contextlib
 import fcntl
 import json
 import os
+import time
 from pathlib import Path
 
 from dataplane.live.interfaces.links import PortError
@@ -20,6 +21,8 @@ from dataplane.live.interfaces.links import PortError
 FOLDER = Path("/run/dataplane/interfaces")
 
 _READ_BYTES = 1 << 16
+#: How long who puts an interface back may need; a firewall has it for longer.
+_LOCK_SECONDS = 0.5
 
 
 class TakenError(PortError):
@@ -69,7 +72,7 @@ class Claim:
 def claim(name: str, index: int, namespace: str | None = None) -> Claim:
     """Claims an interface of this thread's network namespace, or of one by name.
 
-    Raises TakenError when another firewall has it.
+    Raises TakenError when another firewall has it. Who puts back what was left of it is waited for.
     """
     try:
         path = _path(index, namespace)
@@ -102,16 +105,60 @@ def refuse_taken(name: str, index: int) -> None:
             os.close(fd)
 
 
-def known() -> dict[tuple[int, int], list[int]]:
-    """The interfaces that are claimed, or were by a firewall that was killed: indexes by what tells their network
+def abandoned() -> dict[tuple[int, int], list[int]]:
+    """The interfaces that a firewall which was killed has noted something about: indexes by what tells their network
     namespace (device and inode)."""
     found: dict[tuple[int, int], list[int]] = {}
+    names: list[str] = []
     with contextlib.suppress(OSError):
-        for name in sorted(os.listdir(FOLDER)):
-            match name.split("-"):
-                case [device, inode, index] if all(part.isdecimal() for part in (device, inode, index)):
+        names = sorted(os.listdir(FOLDER))
+    for name in names:
+        match name.split("-"):
+            case [device, inode, index] if all(part.isdecimal() for part in (device, inode, index)):
+                if _is_abandoned(FOLDER / name):
                     found.setdefault((int(device), int(inode)), []).append(int(index))
     return found
+
+
+def _is_abandoned(path: Path) -> bool:
+    """Whether nobody has locked a file in which something is noted; one in which nothing is goes."""
+    try:
+        fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
+    except OSError:
+        return False
+    try:
+        # It is empty before it is locked for the first time.
+        if not _noted(fd) or not _is_locked_now(fd, path):
+            return False
+        if _noted(fd).get("note") is None:
+            path.unlink()
+            return False
+    except OSError:
+        return False
+    finally:
+        os.close(fd)
+    return True
+
+
+def left_behind(index: int) -> Claim | None:
+    """A claim of an interface of this thread's network namespace that a firewall which was killed has noted something
+    about; None where there is none. Nobody's claim is in the way of a firewall for longer than that is put back."""
+    path = _path(index)
+    try:
+        fd = os.open(path, os.O_RDWR | os.O_CLOEXEC | os.O_NOFOLLOW)
+    except OSError:
+        return None
+    try:
+        # One that was released meanwhile has another file, or none.
+        if _noted(fd).get("note") is not None and _is_locked_now(fd, path):
+            return Claim(str(_noted(fd).get("interface")), index, path, fd)
+    except BlockingIOError:
+        pass
+    except BaseException:
+        os.close(fd)
+        raise
+    os.close(fd)
+    return None
 
 
 def _path(index: int, namespace: str | None = None) -> Path:
@@ -126,19 +173,33 @@ def _taken(name: str, path: Path) -> TakenError:
 
 
 def _locked(path: Path) -> int:
-    """A descriptor of the file at `path`, locked. Raises BlockingIOError when somebody else has locked it."""
+    """A descriptor of the file at `path`, locked. Raises BlockingIOError when somebody else has it locked for long."""
+    until = time.monotonic() + _LOCK_SECONDS
     while True:
         fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
         try:
-            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            # Whoever had it may have taken it away since it was opened.
-            with contextlib.suppress(FileNotFoundError):
-                if os.path.samestat(os.fstat(fd), os.stat(path)):
-                    return fd
+            if _is_locked_now(fd, path):
+                return fd
+        except BlockingIOError:
+            if time.monotonic() > until:
+                os.close(fd)
+                raise
+            time.sleep(_LOCK_SECONDS / 10)
         except BaseException:
             os.close(fd)
             raise
         os.close(fd)
+
+
+def _is_locked_now(fd: int, path: Path) -> bool:
+    """Locks a file; whether it is still the one at `path`: whoever had it may have taken it away since it was opened.
+
+    Raises BlockingIOError when somebody else has locked it.
+    """
+    fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    with contextlib.suppress(FileNotFoundError):
+        return os.path.samestat(os.fstat(fd), os.stat(path))
+    return False
 
 
 def _noted(fd: int) -> dict[str, object]:
