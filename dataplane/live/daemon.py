@@ -37,6 +37,7 @@ from dataplane.live import (
     readiness,
     state,
 )
+from dataplane.live.bounded_log import BoundedLog
 from dataplane.live.firewall import WORKERS_MAX, Firewall
 from dataplane.live.flow_file import FlowFile, FlowFileError
 from dataplane.live.flows import Flows
@@ -46,7 +47,6 @@ from dataplane.live.interfaces.required import required_by
 from dataplane.live.metrics_server import ScrapeServer
 from dataplane.live.operations import Operations
 from dataplane.live.process import privileges, seccomp
-from dataplane.live.process.bounded_log import BoundedLog
 from dataplane.live.process.notify import notify
 from dataplane.live.process.signals import Signals, StoppedError
 from dataplane.live.rule_uses import RuleUses

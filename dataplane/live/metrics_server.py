@@ -18,7 +18,7 @@ from types import SimpleNamespace
 from typing import Any
 from wsgiref.simple_server import WSGIRequestHandler
 
-from dataplane.live.process.bounded_log import BoundedLog
+from dataplane.live.bounded_log import BoundedLog
 
 CLIENTS_MAX = 16
 HEAD_BYTES = 8192

@@ -21,13 +21,13 @@ from contextlib import suppress
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Literal
 
+from dataplane.live.bounded_log import BoundedLog
 from dataplane.live.interfaces import links, locks, packet_socket, tap
 from dataplane.live.interfaces.ioctl import Access
 from dataplane.live.interfaces.links import Link, PortError
 from dataplane.live.interfaces.locks import Claim
 from dataplane.live.interfaces.required import Required, not_there, required_by, user_number
 from dataplane.live.interfaces.settings import Silence
-from dataplane.live.process.bounded_log import BoundedLog
 
 if TYPE_CHECKING:
     from dataplane.policy import Policy

@@ -6,7 +6,7 @@ import logging
 
 import pytest
 
-from dataplane.live.process.bounded_log import LINES, BoundedLog
+from dataplane.live.bounded_log import LINES, BoundedLog
 
 
 @pytest.fixture
