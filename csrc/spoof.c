@@ -100,6 +100,7 @@ static bool is_discovery(const struct dp_packet *p)
 static bool discovery_spoofed(const struct dp_endpoints *endpoints, uint32_t zone, const uint8_t *mac,
                               const struct dp_packet *p)
 {
+    const uint8_t *own = mac ? mac : p->source_mac;
     uint32_t type = p->selector >> 8 & 0xff;
     union dp_address target;
 
@@ -112,25 +113,25 @@ static bool discovery_spoofed(const struct dp_endpoints *endpoints, uint32_t zon
         if (!holds(endpoints, zone, mac, p, 6, &target))
             return true;
     }
-    return mac && p->inside &&
-           names_other_mac(endpoints, zone, p, mac, type == DP_ND_NEIGHBOUR_ADVERTISEMENT ? &target : &p->source);
+    return own && p->inside &&
+           names_other_mac(endpoints, zone, p, own, type == DP_ND_NEIGHBOUR_ADVERTISEMENT ? &target : &p->source);
 }
 
 static bool by_instance(const struct dp_endpoints *endpoints, uint32_t zone, const uint8_t *mac,
                         const struct dp_packet *p)
 {
+    const uint8_t *own = mac ? mac : p->source_mac;
+
     if (p->kind == DP_PACKET_MALFORMED)
         return false;
     if (p->rarp_request) {
-        const uint8_t *own = mac ? mac : p->source_mac;
-
         return own && memcmp(p->inside, own, 6) != 0 &&
                !dp_endpoints_is_virtual_mac(endpoints, zone, p->inside, 0, NULL);
     }
     if (!p->family)
         return p->kind == DP_PACKET_ARP; /* names no address that an instance could hold */
     if (p->kind == DP_PACKET_ARP) {
-        if (mac && memcmp(p->inside, mac, 6) != 0 &&
+        if (own && memcmp(p->inside, own, 6) != 0 &&
             !dp_endpoints_is_virtual_mac(endpoints, zone, p->inside, 4, &p->source))
             return true;
         return is_unspecified(p) ? !may_be_unspecified(endpoints, zone, mac, p)

@@ -325,11 +325,10 @@ class _Daemon:
             for task in self._tasks:
                 task.cancel()
             await self._server.close()
+            await self._service.close()
             await scrapes.close()
             try:
                 async with asyncio.timeout(_STOP_SECONDS):
-                    await self._service.loaded()
-                    await self._service.close()
                     await self._do(self._firewall.stop)
             except TimeoutError:
                 self._abandon()
