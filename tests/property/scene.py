@@ -1,11 +1,21 @@
-"""Short words for stories written by hand: who sends what to whom and when, and the model's answer on one line."""
+"""Short words for stories written by hand: who sends what to whom and when, and the answer on one line.
+
+Each is played by the model and by the engine, which must say the same of every packet and every change.
+"""
 
 from __future__ import annotations
 
+import json
+import tempfile
+from pathlib import Path
 from typing import Any
 
+from dataplane import DataPlane, Policy
+
 from . import frames
+from .beside_engine import agree, refused
 from .model import SECOND, Model
+from .policy_model import RefusedChangeError
 from .story import START_NS, tell_verdict
 
 MAC = "02:00:00:00:00:01"
@@ -28,10 +38,12 @@ def instance(name: str, address: str, *groups: str, **fields: Any) -> dict[str, 
 
 
 class Scene:
-    """A model and a clock; each method that sends returns the verdict as `story.tell_verdict` writes it."""
+    """Model, engine and a clock; each method that sends returns the verdict as `story.tell_verdict` writes it."""
 
     def __init__(self, groups: list[dict[str, Any]], instances: list[dict[str, Any]], **rest: Any) -> None:
-        self.model = Model({"security_groups": groups, "instances": instances, **rest})
+        document = {"security_groups": groups, "instances": instances, **rest}
+        self.model = Model(document)
+        self.engine = DataPlane(Policy.parse(json.dumps(document)), seed=0)
         self.second = 0.0
 
     def at(self, second: float) -> Scene:
@@ -40,13 +52,27 @@ class Scene:
         return self
 
     def change(self, **change: Any) -> None:
-        """Applies a change of SPEC 7."""
-        self.model.apply(change, self._now())
+        """Applies a change of SPEC 7. Raises RefusedChangeError where both refuse it."""
+        with tempfile.TemporaryDirectory() as directory:
+            engine_refuses = refused(self.engine, change, self._now(), Path(directory))
+        try:
+            self.model.apply(change, self._now())
+        except RefusedChangeError:
+            assert engine_refuses, "the engine takes the change"
+            raise
+        assert not engine_refuses, "the engine refuses the change"
 
     def ip(self, packet: bytes, source_mac: str = MAC, destination_mac: str = MAC) -> str:
         """Sends an IP packet."""
         frame = frames.ethernet(source_mac, destination_mac, packet)
-        return tell_verdict(self.model.process(frame, self._now()))
+        return self.frame(frame)
+
+    def frame(self, frame: bytes) -> str:
+        """Sends a frame."""
+        expected = self.model.process(frame, self._now())
+        found = self.engine.process(frame, time_ns=self._now())
+        assert agree(expected, found), f"the engine says {tell_verdict(found)}, the model {tell_verdict(expected)}"
+        return tell_verdict(expected)
 
     def datagram(
         self, protocol: int, source: str, destination: str, ports: tuple[int, int] = (0, 0), **mac: str

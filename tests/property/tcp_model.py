@@ -12,13 +12,17 @@ side acknowledged it, its FIN, and whether that was acknowledged.
 Readings that the specification leaves open, as taken here:
 
 * A side may send a segment with ACK and without SYN only once both SYNs and at least one SYN-ACK have been seen. So the
-  initiator's ACK before any SYN-ACK is invalid. The one exception is a responder's bare ACK to a SYN, whatever its
-  numbers: it challenges the SYN because of an older connection (RFC 5961, 4), passes, and changes nothing.
+  initiator's ACK before any SYN-ACK is invalid. The one exception is a responder's ACK to a SYN, whatever its numbers
+  and with or without data: it challenges the SYN because of an older connection (RFC 5961, 4), passes as it does in
+  nf_conntrack, and changes nothing.
+* A SYN of the initiator with another sequence number begins its side anew, as long as the responder has sent no SYN.
+* No SYN-ACK comes any more once a FIN is acknowledged or both sides have sent one.
 * A simultaneous open is established once each side has acknowledged the other's SYN, by SYN-ACK or by ACK.
 * A RST that answers a SYN must acknowledge it. Any other RST counts when its sequence number is in the window.
 * After a RST, what is still under way passes and leaves the connection closed.
-* While half-open, a SYN or SYN-ACK with another sequence number than before is invalid. In an established connection
-  a SYN or SYN-ACK inside the window passes and changes nothing but the timer, the initiator's SYN not even that.
+* While half-open, any other SYN or SYN-ACK with another sequence number than before is invalid. In an established
+  connection a SYN or SYN-ACK inside the window passes and changes nothing but the timer, the initiator's SYN not even
+  that.
 * Old data is also a segment without data that begins where the other side has acknowledged, or before; it acknowledges
   nothing that could not have been sent.
 
@@ -140,6 +144,9 @@ class TcpConnection:
             return "valid"
         if plain_syn(segment) and side == INITIATOR and self.state == "established":
             return "ignored"
+        if self._begins_anew(segment, side):
+            self._note_syn(segment, side)
+            return "valid"
         if self._outside(segment, side):
             return self._take_outside(segment, side)
         if flags & RST:
@@ -147,7 +154,7 @@ class TcpConnection:
         if flags & SYN and self.state == "established":
             return "valid"
         if flags & SYN and flags & ACK:
-            return self._take_syn_ack(segment, side)
+            return "invalid" if self._closes() else self._take_syn_ack(segment, side)
         if flags & SYN:
             return self._take_syn(segment, side)
         if self.state == "half-open" and not self._may_acknowledge(segment, side):
@@ -156,8 +163,19 @@ class TcpConnection:
         return "valid"
 
     def _challenge(self, segment: Tcp, side: int) -> bool:
-        bare = segment.flags & (FIN | SYN | RST | ACK) == ACK and not segment.length
-        return bare and side == RESPONDER and self.state == "half-open" and self.sides[side].syn is None
+        ack = segment.flags & (FIN | SYN | RST | ACK) == ACK
+        return ack and side == RESPONDER and self.state == "half-open" and self.sides[side].syn is None
+
+    def _begins_anew(self, segment: Tcp, side: int) -> bool:
+        me = self.sides[side]
+        unanswered = side == INITIATOR and self.state == "half-open" and self.sides[RESPONDER].syn is None
+        return unanswered and plain_syn(segment) and me.said_plain_syn and me.syn != segment.seq
+
+    def _closes(self) -> bool:
+        if self.reset:
+            return False
+        both = all(side.fin_end is not None for side in self.sides)
+        return both or self.state in ("half-closed", "closed")
 
     def _outside(self, segment: Tcp, side: int) -> bool:
         if self.be_liberal or self.picked_up:

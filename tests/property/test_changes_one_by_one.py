@@ -16,13 +16,13 @@ from dataplane import ChangeError, DataPlane, Policy
 from dataplane.policy import write
 
 from . import frames
+from .beside_engine import agree, engine_change
 from .conversation import Host
 from .model import SECOND, Model
 from .policy_model import Document, RefusedChangeError, members
 from .policy_strategies import NEW_INSTANCE, changes, of_balancers, of_groups, of_instances, open_documents
 from .story import START_NS, tell_verdict
 from .strategies import hosts
-from .test_engine_against_model import agree, engine_change
 
 PROFILES = {"quick": (100, 12, True), "long": (3000, 30, False)}
 WAITS = st.sampled_from([0, 0, 1, 10, 30])

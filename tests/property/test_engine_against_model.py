@@ -10,20 +10,18 @@ import json
 import os
 import struct
 import tempfile
-from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 import pytest
 from hypothesis import HealthCheck, given, settings
 
-from dataplane import ChangeError, DataPlane, Policy
+from dataplane import DataPlane, Policy
 
 from . import frames
-from .model import Check, Model, Verdict
-from .policy_model import GENERATED
+from .beside_engine import agree, refused
+from .model import Model
 from .policy_strategies import mac
-from .story import CHECK_FIELDS, START_NS, ChangeStep, PacketStep, Player, Story, tell, tell_step, tell_verdict
+from .story import START_NS, PacketStep, Player, Story, tell, tell_step, tell_verdict
 from .strategies import (
     crowded_stories,
     disrupted_stories,
@@ -42,36 +40,6 @@ PROFILES = {
 PROFILE = PROFILES[os.environ.get("DATAPLANE_PROPERTIES", "quick")]
 
 
-def agree(expected: Verdict, got: Any) -> bool:
-    """Whether the engine's verdict is the model's."""
-    return (
-        expected.verdict == got.verdict
-        and len(expected.checks) == len(got.checks)
-        and all(map(_same, expected.checks, got.checks))
-    )
-
-
-def _same(expected: Check, got: Any) -> bool:
-    for field in CHECK_FIELDS:
-        wanted, found = getattr(expected, field), getattr(got, field)
-        if field == "rule" and wanted is not None and wanted.startswith(GENERATED):
-            # The document names no such rule: any name will do, but there must be one.
-            if not isinstance(found, str) or not found:
-                return False
-        elif wanted != found:
-            return False
-    return True
-
-
-def engine_change(change: Mapping[str, Any], directory: Path) -> Mapping[str, Any]:
-    """The change as the engine takes it: `apply_policy` names a file (SPEC 7)."""
-    if "apply_policy" not in change:
-        return change
-    path = directory / "other.yaml"
-    path.write_text(json.dumps(change["apply_policy"]))
-    return {"apply_policy": str(path)}
-
-
 def compare(story: Story) -> None:
     """Plays a story on both and fails at the first difference, telling it from the beginning."""
     data_plane = DataPlane(Policy.parse(json.dumps(story.document)), seed=0)
@@ -84,17 +52,8 @@ def compare(story: Story) -> None:
                 lines.append(f"            engine: {tell_verdict(got)}")
                 if not agree(step.expected, got):
                     pytest.fail(tell(story, lines), pytrace=False)
-            elif refused(data_plane, step, Path(directory)) != step.refused:
+            elif refused(data_plane, step.change, step.time_ns, Path(directory)) != step.refused:
                 pytest.fail(tell(story, [*lines, "            engine: the other way"]), pytrace=False)
-
-
-def refused(data_plane: DataPlane, step: ChangeStep, directory: Path) -> bool:
-    """Whether the engine refuses a change (SPEC 5.6)."""
-    try:
-        data_plane.apply(engine_change(step.change, directory), time_ns=step.time_ns)
-    except ChangeError:
-        return True
-    return False
 
 
 @PROFILE

@@ -20,11 +20,12 @@ from dataplane.insight.judged import Replayed
 from dataplane.policy.changes import apply, parse_change
 from dataplane.policy.schedule import TimedChange
 
+from .beside_engine import engine_change
 from .packet_model import Packet, decode
 from .policy_model import RULE_DEFAULTS, find, matches, settle
 from .story import ChangeStep, PacketStep, Player, Story
 from .strategies import disrupted_stories, stories
-from .test_engine_against_model import PROFILE, engine_change
+from .test_engine_against_model import PROFILE
 
 #: What of a rule a packet can misfit.
 FIELDS = (

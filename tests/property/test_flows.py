@@ -19,9 +19,9 @@ from dataplane.replay.flows import FlowLog
 from dataplane.replay.verdicts import TextWriter
 from dataplane.verdict import Names
 
+from .beside_engine import engine_change
 from .story import PacketStep, Player, Story
 from .strategies import crowded_stories, disrupted_stories, stories, tcp_stories
-from .test_engine_against_model import engine_change
 
 MANY = os.environ.get("DATAPLANE_PROPERTIES") == "long"
 PROFILE = settings(

@@ -1,4 +1,4 @@
-"""The model against stories written by hand from the seed and SPEC 5: what a change disconnects, and for how long."""
+"""Model and engine against stories by hand from the seed and SPEC 5: what a change disconnects, and for how long."""
 
 from __future__ import annotations
 

@@ -11,8 +11,9 @@ from collections.abc import Callable
 
 from tests.property import frames
 from tests.property.frames import checksum, datagram, packed, packet, query, tcp
-from tests.system.differences import NEW, NO, OK, RELATED, UNTRACKED
-from tests.system.side_by_side import INSIDE, INSIDE6, OUTSIDE, OUTSIDE6, ROUTER, ROUTER6
+from tests.support.differences import NEW, NO, OK, RELATED, UNTRACKED
+from tests.support.segment import INSIDE, INSIDE6, OUTSIDE, OUTSIDE6
+from tests.system.side_by_side import ROUTER, ROUTER6
 
 Step = tuple[tuple[bytes, ...], str]
 Story = list[Step]

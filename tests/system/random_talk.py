@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 
 from hypothesis import strategies as st
 
-from tests.system.segment import Segment
+from tests.support.segment import Segment
 
 #: Far outside of any window here, and a place inside it that nothing has reached.
 FAR, NEAR = 10_000_000, 300

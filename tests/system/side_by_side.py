@@ -10,11 +10,11 @@ from typing import Any
 
 from dataplane import DataPlane, Policy, Verdict
 from tests.property.frames import packed
-from tests.system.differences import DIFFERENCES
+from tests.support.differences import DIFFERENCES
+from tests.support.segment import INSIDE, INSIDE6
 from tests.system.kernel_filter import KernelFilter
 
-INSIDE, OUTSIDE, ROUTER = "10.0.0.1", "192.0.2.1", "198.51.100.1"
-INSIDE6, OUTSIDE6, ROUTER6 = "fd00::1", "2001:db8::1", "2001:db8:1::1"
+ROUTER, ROUTER6 = "198.51.100.1", "2001:db8:1::1"
 
 TIMEOUTS = {
     "tcp_established": 600,

@@ -18,14 +18,14 @@ from pathlib import Path
 import pytest
 from hypothesis import given, settings
 
+from tests.support.differences import DIFFERENCES, OK
+from tests.support.segment import Segment
+from tests.support.tcp_stories import HALF_CLOSED, HANDSHAKE, TCP_STORIES, Row
 from tests.system.captured import FOLDERS, conversation, flow
-from tests.system.differences import DIFFERENCES, OK
 from tests.system.kernel_filter import PROGRAMS
 from tests.system.other_stories import ESP, GRE, STORIES, Family, Story
 from tests.system.random_talk import Act, Talk, scripts
-from tests.system.segment import Segment
 from tests.system.side_by_side import OPEN, SideBySide
-from tests.system.tcp_stories import HALF_CLOSED, HANDSHAKE, TCP_STORIES, Row
 
 LINUX = tuple(int(number) for number in re.findall(r"\d+", platform.release())[:2])
 pytestmark = pytest.mark.skipif(

@@ -9,8 +9,9 @@ import struct
 from dataclasses import dataclass
 
 from tests.property.frames import checksum, packed, packet
-from tests.system.side_by_side import INSIDE, INSIDE6, OUTSIDE, OUTSIDE6
 
+INSIDE, OUTSIDE = "10.0.0.1", "192.0.2.1"
+INSIDE6, OUTSIDE6 = "fd00::1", "2001:db8::1"
 FLAGS = {"F": 1, "S": 2, "R": 4, "P": 8, ".": 16, "U": 32, "E": 64, "C": 128}
 BASE = {"I": 1000, "R": 5000}
 

@@ -3,8 +3,8 @@ engine both say, or the name of a difference between them."""
 
 from __future__ import annotations
 
-from tests.system.differences import NEW, NO, OK
-from tests.system.segment import Segment
+from tests.support.differences import NEW, NO, OK
+from tests.support.segment import Segment
 
 Row = tuple[Segment, str]
 
@@ -80,6 +80,9 @@ TCP_STORIES: dict[str, list[Row]] = {
     "a reset far behind in the handshake": [SYN, SYN_ACK, row("reset-outside-window", "R", "R", 0, -10_000_000)],
     "an old connection challenges the SYN": [
         row(NEW, "I", "S", 0, 100), row(OK, "R", ".", 0, 300, -70), row(OK, "I", "R", 0, -70),
+    ],
+    "a server that speaks without a SYN-ACK": [
+        SYN, row(OK, "R", "P.", 9, 1, 1), row(NO, "R", "F.", 0, 10, 1), SYN_ACK, ACK,
     ],
     "a server that speaks before it is acknowledged": [
         SYN, SYN_ACK, row(OK, "R", "P.", 3000, 1, 1), row(OK, "R", "P.", 3000, 3001, 1),
