@@ -134,6 +134,8 @@ def _report(name: str, policy: Policy) -> dict[str, Any]:
     from dataplane.insight.exposure import open_logins
     from dataplane.policy import expiry, limits
 
+    now_ns = time.time_ns()
+    in_force = expiry.without_expired(policy, now_ns)
     return {
         "policy": name,
         "valid": True,
@@ -155,7 +157,7 @@ def _report(name: str, policy: Policy) -> dict[str, Any]:
             for group in policy.security_groups
             for (direction, ethertype), used in sorted(limits.used_quota(group).items())
         ],
-        "warnings": [*limits.warnings(policy), *expiry.warnings(policy, time.time_ns()), *open_logins(policy)],
+        "warnings": [*limits.warnings(policy), *expiry.warnings(policy, now_ns), *open_logins(in_force)],
     }
 
 

@@ -215,11 +215,13 @@ def test_the_policy_without_them_is_the_same_where_none_is_over() -> None:
 def test_check_warns_and_export_lists(tmp_path: Path) -> None:
     file = tmp_path / "policy.yaml"
     file.write_text(POLICY.replace("2026-01-01T01:00:20+01:00", "2126-01-01T00:00:00Z"))
-    done = subprocess.run(
-        [sys.executable, "-m", "dataplane", "check", "--json", str(file)], capture_output=True, check=True, timeout=60
-    )
+    command = [sys.executable, "-m", "dataplane", "check", "--json", str(file)]
+    done = subprocess.run(command, capture_output=True, check=True, timeout=60)
     warnings = json.loads(done.stdout)["warnings"]
     assert "rule visit has expired at 2026-01-01T00:00:10Z: it is not in force" in warnings
     assert not any("rule out" in warning for warning in warnings)
+    file.write_text(POLICY.replace('protocol: udp, multiport: "53"', 'protocol: tcp, multiport: "22"'))
+    done = subprocess.run(command, capture_output=True, check=True, timeout=60)
+    assert b"opens TCP port 22" not in done.stdout, "what is not in force opens nothing"
     _, left_out = exported(Policy.load(file))
     assert "rule visit: that it ends at 2026-01-01T00:00:10Z" in left_out
