@@ -1042,6 +1042,23 @@ struct dp_named_port {
  * than DP_PORTS_MAX. Ports keep their positions from call to call, and what the switch has learned of them.
  */
 int dp_replay_set_ports(struct dp_replay *replay, const struct dp_named_port *ports, uint32_t n, int32_t at);
+/*
+ * From now on only frames whose own time is in from_ns .. to_ns (to_ns not among them) are merged and judged, as if the
+ * captures had no others; struct dp_seen counts all. To be called before the first dp_replay_run.
+ */
+void dp_replay_between(struct dp_replay *replay, uint64_t from_ns, uint64_t to_ns);
+/* An address or prefix, and what stands in its place: `bits` of `before` become those of `after`, the others stay. */
+struct dp_mapping {
+    uint8_t before[16];
+    uint8_t after[16];
+    uint32_t family; /* 4 or 6 */
+    uint32_t bits;
+};
+/*
+ * From now on frames are judged, and told, with other addresses; those that are kept stay as they were captured.
+ * `mappings` come in the order of their `bits`, each prefix once. 0, DP_E_ARGUMENT or DP_E_MEMORY.
+ */
+int dp_replay_map(struct dp_replay *replay, const struct dp_mapping *mappings, uint32_t n);
 /* Time of the next packet; 1 if there is one, 0 at the end of all captures, 2 if a capture has to be fed first. */
 int dp_replay_next_time(struct dp_replay *replay, uint64_t *time_ns);
 /*
@@ -1168,6 +1185,28 @@ struct dp_flow_filter {
 };
 /* Sets indices[] to the matching positions in order; returns how many. */
 int dp_flows_match(const struct dp_flow *flows, uint32_t n, const struct dp_flow_filter *filter, uint32_t *indices);
+
+enum { DP_FILTER_NONE = 31 };
+/*
+ * Which records match (record_match.c). `direction` and `zone` are -1 for any; the others are sets of values, a bit
+ * each, DP_FILTER_NONE for no check. `rules[i]` says whether rule i is among them, 0 for none; NULL for any.
+ */
+struct dp_record_filter {
+    int32_t direction;
+    int64_t zone;
+    uint32_t verdicts;
+    uint32_t states;
+    uint32_t reasons;
+    uint32_t origins;
+    const uint8_t *rules;
+    uint32_t n_rules;
+};
+/*
+ * Looks at the records at the `n` positions `among`, or at the first `n` where that is NULL. Sets indices[], which may
+ * be `among`, to the matching positions in order; returns how many.
+ */
+int dp_records_match(const struct dp_record *records, const uint32_t *among, uint32_t n,
+                     const struct dp_record_filter *filter, uint32_t *indices);
 
 /* cffi: end */
 

@@ -5,11 +5,13 @@ from __future__ import annotations
 import ipaddress
 import socket
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
+from itertools import islice
 from struct import calcsize
 from typing import Any
 
+from dataplane import notebook
 from dataplane._core import ffi, lib
 from dataplane._core.errors import check
 from dataplane.policy.fields import PROTOCOL_NUMBERS
@@ -19,6 +21,8 @@ PROTOCOLS = dict(sorted((PROTOCOL_NUMBERS | {"esp": 50, "ah": 51}).items(), key=
 PROTOCOL_NAMES = {number: name for name, number in PROTOCOLS.items()}
 _BATCH = 4096
 _SAVED_SIZE = ffi.sizeof("struct dp_saved_connection")
+#: How many connections a notebook shows.
+_FIRST = 50
 _SIZE = ffi.sizeof("struct dp_connection")
 #: Where the fields of a `struct dp_connection` are.
 _AT = {name: field.offset for name, field in ffi.typeof("struct dp_connection").fields}
@@ -36,7 +40,7 @@ Rule = tuple[str, str] | None
 Row = tuple[Any, ...]
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, repr=False)
 class Connection:
     """One entry of the connection table, seen from its instance.
 
@@ -60,6 +64,40 @@ class Connection:
     last_ns: int
     expires_ns: int
     icmp_type: int | None = None
+
+    def __repr__(self) -> str:
+        local, remote = _end(self.local, self.local_port), _end(self.remote, self.remote_port)
+        first, second = (remote, local) if self.origin == "inbound" else (local, remote)
+        words = [self.instance, self.origin, self.protocol, f"{first} > {second}"]
+        words += [f"id {self.icmp_id}"] if self.icmp_id is not None else []
+        words += [self.state, *(["disconnected"] if self.disconnected else [])]
+        words += [f"{name}={value}" for name, value in (("rule", self.rule), ("group", self.security_group)) if value]
+        return f"<Connection {' '.join(words)}>"
+
+    def _repr_html_(self) -> str:
+        return _shown("Connection", [self])
+
+
+def _end(address: str, port: int | None) -> str:
+    if port is None:
+        return address
+    return f"[{address}]:{port}" if ":" in address else f"{address}:{port}"
+
+
+_COLUMNS = (
+    *("instance", "origin", "protocol", "state", "local", "local_port", "remote", "remote_port", "icmp_id"),
+    *("rule", "security_group", "disconnected"),
+)
+
+
+def _shown(title: str, connections: Iterable[Connection]) -> str:
+    # Ports are no numbers to be grouped.
+    words = ([_word(getattr(connection, column)) for column in _COLUMNS] for connection in connections)
+    return notebook.table(title, _COLUMNS, words)
+
+
+def _word(value: object) -> object:
+    return None if value is None else str(value)
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,6 +163,14 @@ class Connections:
         for rows in self.rows():
             for row in rows:
                 yield Connection(*row)
+
+    def __repr__(self) -> str:
+        return f"<Connections: {len(self):,} live>"
+
+    def _repr_html_(self) -> str:
+        live = len(self)
+        more = f", the first {_FIRST}" if live > _FIRST else ""
+        return _shown(f"{live:,} connections{more}", islice(self, _FIRST))
 
     def rows(self) -> Iterator[Iterator[Row]]:
         """As iterating, but many at a time, each as the values of a Connection's fields in their order."""

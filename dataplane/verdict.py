@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Container, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from itertools import chain, compress, count, zip_longest
 from typing import Any
 
 from dataplane._core import ffi, lib
+from dataplane.notebook import table
 
 
 def _words(kind: int, count: int) -> tuple[str, ...]:
@@ -159,7 +160,7 @@ class Check:
     cause: str | None = None
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, repr=False)
 class Verdict:
     """What one packet met: ``allow``, ``deny`` or ``bypass``, and its checks, egress before ingress.
 
@@ -177,6 +178,14 @@ class Verdict:
     def allowed(self) -> bool:
         """True unless the packet was denied."""
         return self.verdict != "deny"
+
+    def __repr__(self) -> str:
+        return f"<Verdict {'; '.join(comment_of(self).splitlines())}>"
+
+    def _repr_html_(self) -> str:
+        words = [field.name for field in fields(Check)]
+        rows = ([getattr(check, word) for word in words] for check in self.checks)
+        return table(comment_of(self).partition("\n")[0], words, rows)
 
 
 def comment_of(verdict: Verdict, opened_by: Sequence[int] = ()) -> str:

@@ -20,6 +20,7 @@
  *   5. A capture that has to be fed stops everything until it has been: no frame overtakes one that comes from it.
  */
 #include "capture.h"
+#include "remap.h"
 #include "reorder.h"
 #include "replay_at_port.h"
 
@@ -60,8 +61,11 @@ struct dp_replay {
     struct dp_record records[BATCH]; /* of frames that stand behind waiting ones */
     struct dp_flow flows[BATCH];
     struct dp_seen seen[BATCH];
-    uint64_t *judged;         /* by capture: how many of its frames */
+    uint64_t *judged; /* by capture: how many of its frames, those passed over too */
+    uint64_t from_ns; /* frames before are passed over, and from to_ns on */
+    uint64_t to_ns;
     struct dp_at_port *ports; /* NULL until there are any */
+    struct dp_remap *remap;   /* NULL where addresses stay as they are */
     struct where *where;      /* interfaces by their number, from 1 */
     bool keeps;
     struct dp_byte_queue kept; /* frames, as struct dp_kept_frame */
@@ -107,6 +111,7 @@ int dp_replay_new(struct dp_capture **captures, uint32_t n, struct dp_replay **r
     }
     made->n = n;
     made->starved = -1;
+    made->to_ns = UINT64_MAX;
     *replay = made;
     return 0;
 }
@@ -121,6 +126,7 @@ void dp_replay_free(struct dp_replay *replay)
     free(replay->where);
     dp_byte_queue_release(&replay->kept);
     dp_at_port_free(replay->ports);
+    dp_remap_free(replay->remap);
     dp_reorder_release(&replay->reorder);
     free(replay);
 }
@@ -158,10 +164,31 @@ static uint64_t head_time(const struct dp_capture *capture)
     return capture->queue[capture->head].time_ns;
 }
 
-/* Refills a capture whose queue is empty; true if it has to be fed first. */
+static bool passed_over(const struct dp_replay *replay, uint64_t time_ns)
+{
+    return time_ns < replay->from_ns || time_ns >= replay->to_ns;
+}
+
+/* Passes over the frames at the head of a queue that are not to be judged; all taken from it before are. */
+static void pass_over(struct dp_replay *replay, struct dp_capture *capture)
+{
+    for (; !queue_empty(capture) && passed_over(replay, head_time(capture)); capture->head++)
+        replay->judged[capture->index]++;
+}
+
+/*
+ * Refills a capture whose queue is empty, until there is a frame to judge or the capture has ended; true if it has to
+ * be fed first.
+ */
 static bool starves(struct dp_replay *replay, struct dp_capture *capture)
 {
-    dp_capture_fill(capture);
+    bool came;
+
+    do {
+        dp_capture_fill(capture);
+        came = !queue_empty(capture);
+        pass_over(replay, capture);
+    } while (came && queue_empty(capture));
     if (capture->starved)
         replay->starved = capture->index;
     return capture->starved;
@@ -172,13 +199,14 @@ static enum next begin(struct dp_replay *replay)
 {
     for (; replay->begun < replay->n; replay->begun++) {
         struct dp_capture *capture = replay->captures[replay->begun];
-        if (starves(replay, capture))
+        pass_over(replay, capture);
+        if (queue_empty(capture) && starves(replay, capture))
             return NEXT_STARVED;
         if (queue_empty(capture))
             continue;
         replay->heap[replay->live++] = (struct head){head_time(capture), capture->index};
-        if (replay->n > OPEN_AT_ONCE)
-            (void)dp_capture_rewind(capture);
+        if (replay->n > OPEN_AT_ONCE && dp_capture_rewind(capture))
+            replay->judged[capture->index] = 0;
     }
     for (uint32_t i = replay->live / 2; i > 0; i--)
         sift_down(replay, i - 1);
@@ -193,10 +221,12 @@ static enum next next_capture(struct dp_replay *replay, struct dp_capture **foun
         return NEXT_STARVED;
     while (replay->live) {
         struct dp_capture *first = replay->captures[replay->heap[0].capture];
+        uint32_t head = first->head;
         *found = first;
-        if (!queue_empty(first))
+        pass_over(replay, first);
+        if (!queue_empty(first) && head == first->head)
             return NEXT_FRAME;
-        if (starves(replay, first))
+        if (queue_empty(first) && starves(replay, first))
             return NEXT_STARVED;
         if (queue_empty(first))
             replay->heap[0] = replay->heap[--replay->live];
@@ -205,6 +235,22 @@ static enum next next_capture(struct dp_replay *replay, struct dp_capture **foun
         sift_down(replay, 0);
     }
     return NEXT_END;
+}
+
+void dp_replay_between(struct dp_replay *replay, uint64_t from_ns, uint64_t to_ns)
+{
+    replay->from_ns = from_ns;
+    replay->to_ns = to_ns;
+    /* The first frame of each capture is looked for again. */
+    replay->live = 0;
+    replay->begun = 0;
+}
+
+int dp_replay_map(struct dp_replay *replay, const struct dp_mapping *mappings, uint32_t n)
+{
+    dp_remap_free(replay->remap);
+    replay->remap = NULL;
+    return dp_remap_new(mappings, n, &replay->remap);
 }
 
 int64_t dp_replay_starved(const struct dp_replay *replay)
@@ -248,6 +294,8 @@ static struct run take_queue(struct dp_replay *replay, struct dp_capture *captur
     uint64_t latest = replay->latest_ns;
     for (n = n < queued ? n : queued; run.n < n; run.n++) {
         uint64_t time = later(latest, run.frames[run.n].time_ns);
+        if (passed_over(replay, run.frames[run.n].time_ns))
+            break;
         if (time >= until_ns) {
             run.last = true;
             break;
@@ -274,7 +322,7 @@ static struct run take_merged(struct dp_replay *replay, uint64_t until_ns, uint3
         }
         replay->latest_ns = time;
         replay->batch[run.n++] = capture->queue[capture->head++];
-        if (queue_empty(capture))
+        if (queue_empty(capture) || passed_over(replay, head_time(capture)))
             break;
         replay->heap[0].time_ns = head_time(capture);
         sift_down(replay, 0);
@@ -423,19 +471,22 @@ int dp_replay_set_ports(struct dp_replay *replay, const struct dp_named_port *po
 static int judge(struct dp_replay *replay, struct dp_engine *engine, const struct run *run, uint64_t base,
                  struct dp_record *records, struct dp_flow *flows)
 {
+    const struct dp_frame *frames = replay->remap ? dp_remap_frames(replay->remap, run->frames, run->n) : run->frames;
     uint32_t done = 0, by_address = 0;
 
+    if (!frames)
+        return DP_E_MEMORY;
     if (!replay->ports)
-        return dp_engine_process(engine, run->frames, run->n, records, flows);
+        return dp_engine_process(engine, frames, run->n, records, flows);
     /* What is not by port is judged together, before the next that is. */
     for (; done < run->n; done++) {
-        const struct dp_frame *frame = &run->frames[done];
+        const struct dp_frame *frame = &frames[done];
         struct dp_flow *flow = flows ? &flows[done] : NULL;
         int error;
 
         if (!dp_at_port_concerns(replay->ports, frame, interface_of(replay, frame)))
             continue;
-        error = dp_engine_process(engine, &run->frames[by_address], done - by_address, &records[by_address],
+        error = dp_engine_process(engine, &frames[by_address], done - by_address, &records[by_address],
                                   flows ? &flows[by_address] : NULL);
         if (error < 0)
             return error;
@@ -444,7 +495,7 @@ static int judge(struct dp_replay *replay, struct dp_engine *engine, const struc
         if (dp_engine_waiting(engine))
             resolve(replay, engine, base, records, done + 1);
     }
-    return dp_engine_process(engine, &run->frames[by_address], done - by_address, &records[by_address],
+    return dp_engine_process(engine, &frames[by_address], done - by_address, &records[by_address],
                              flows ? &flows[by_address] : NULL);
 }
 

@@ -16,18 +16,23 @@ class Interrupt:
 
     def __init__(self) -> None:
         self.status = 0
+        self._wake: int | None = None
         self._stop: Callable[[], None] = lambda: None
 
     def ask(self, stop: Callable[[], None]) -> int:
-        """Has `stop` called by a signal. Returns a descriptor that is readable from then on, to wait with."""
+        """Has `stop` called by a signal, from now on in place of others. Returns a descriptor to wait with, which is
+        readable once one has come.
+        """
         self._stop = stop
-        wake, write = os.pipe()
+        if self._wake is not None:
+            return self._wake
+        self._wake, write = os.pipe()
         os.set_blocking(write, False)
         signal.set_wakeup_fd(write, warn_on_full_buffer=False)
         for number in _SIGNALS:
             if signal.getsignal(number) is not signal.SIG_IGN:
                 signal.signal(number, self._came)
-        return wake
+        return self._wake
 
     def _came(self, number: int, _: FrameType | None) -> None:
         for one in _SIGNALS:

@@ -109,6 +109,19 @@ def refuse(text: str, status: int = EXIT_USAGE) -> NoReturn:
     raise typer.Exit(status)
 
 
+def json_text(value: object) -> str:
+    """A value as JSON in ASCII."""
+    import json
+
+    from pydantic_core import to_json
+
+    try:
+        return to_json(value, ensure_ascii=True).decode()
+    except ValueError:
+        # It takes no halves of surrogate pairs, which stand for the bytes of a file's name that are no UTF-8.
+        return json.dumps(value)
+
+
 def flush() -> None:
     """Writes what is still buffered, which the interpreter would do later and tell in its own way."""
     for stream in (sys.stdout, sys.stderr):

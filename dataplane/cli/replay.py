@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import gc
-import json
 import signal
 import sys
+from collections.abc import Sequence
 from contextlib import ExitStack
 from enum import StrEnum
 from pathlib import Path
@@ -15,17 +15,12 @@ import typer
 
 from dataplane.cli.inputs import EXIT_CAPTURE, AtOption, CapturesArgument, mistakes_refused, refuse_standard_input_twice
 from dataplane.cli.interrupt import Interrupt
-from dataplane.cli.output import leave, reader_may_leave, refuse, say, say_aside
-from dataplane.terminal import console
+from dataplane.cli.output import json_text, leave, reader_may_leave, refuse, say, say_aside
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
-    from dataplane.outputs import OutputFile
     from dataplane.policy import Policy
     from dataplane.policy.schedule import TimedChange
-    from dataplane.replay import Captures, Summary
-    from dataplane.replay.coverage import Coverage
+    from dataplane.replay import Summary
     from dataplane.replay.expectations import Expectations
 
 _STDOUT = ("/dev/stdout", "/dev/fd/1", "/proc/self/fd/1")
@@ -77,6 +72,26 @@ def replay(
     expect: Annotated[
         Path | None, typer.Option(help="A YAML list of expectations; exit status 1 if one fails.")
     ] = None,
+    each: Annotated[
+        bool,
+        typer.Option("--each", help="Each capture by itself, in a fresh table; {} in an output's name is the capture."),
+    ] = False,
+    time: Annotated[
+        str | None,
+        typer.Option(metavar="FROM..TO", help="Read only packets of this time: seconds since the first, or RFC 3339."),
+    ] = None,
+    mapped: Annotated[
+        list[str] | None,
+        typer.Option("--map", metavar="OLD=NEW", help="Judge OLD, an address or prefix, as NEW; may be repeated."),
+    ] = None,
+    filters: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--filter",
+            metavar="'verdict: deny, port: 22'",
+            help="Write records and frames of these packets only, in an expectation's words; may be repeated.",
+        ),
+    ] = None,
     force: Annotated[
         bool, typer.Option("--force", help="Overwrite a file even if it is a capture or a policy.")
     ] = False,
@@ -84,106 +99,94 @@ def replay(
     as_json: Annotated[bool, typer.Option("--json", help="Print the summary as JSON.")] = False,
     top: Annotated[int, typer.Option(min=0, max=1000, help="How many denied flows and rules to list.")] = 10,
 ) -> None:
-    """Replay captures through a policy: which packets pass, by which rule, and what a change cuts off."""
+    """Replay captures through a policy: which packets pass, by which rule, and what a change cuts off.
+
+    \b
+    Examples:
+      dataplane replay policy.yaml capture.pcap --verdicts verdicts.jsonl --filter 'verdict: deny'
+      dataplane replay policy.yaml captures/ --each --flows 'flows/{}.csv' --map 10.0.0.0/24=192.168.7.0/24
+    """
     # The policy and its tables live as long as the process: looking for garbage among them only takes time.
     gc.disable()
+    from dataplane.cli.corpus import replay_each
+    from dataplane.cli.progress import CorpusProgress
+    from dataplane.cli.replayed import Asked, replayed
     from dataplane.outputs import OutputError, check_outputs
-    from dataplane.plane import Plane
     from dataplane.policy.model import Policy
-    from dataplane.replay import Captures, Replay
     from dataplane.replay.folder import captures_of
-    from dataplane.replay.outputs import Outputs
 
-    verdicts, flows, coverage = map(_standard, (verdicts, flows, coverage))
-    frames = {"annotate": _standard(annotate), "allowed": _standard(allowed), "denied": _standard(denied)}
-    named = {"--verdicts": verdicts, "--flows": flows, "--coverage": coverage}
-    named |= {f"--{key}": path for key, path in frames.items()}
-    printed = [option for option, name in named.items() if name == "-"]
+    outputs = {"verdicts": verdicts, "flows": flows, "coverage": coverage}
+    outputs |= {"annotate": annotate, "allowed": allowed, "denied": denied}
+    outputs = {option: "-" if name in _STDOUT else name for option, name in outputs.items()}
+    printed = [f"--{option}" for option, name in outputs.items() if name == "-"]
     if len(printed) > 1:
         refuse(f"-: {printed[0]} and {printed[1]} would both write to standard output: name a file for one of them")
     refuse_standard_input_twice([policy, *captures, changes, expect])
+    if filters and not any(name for option, name in outputs.items() if option not in ("flows", "coverage")):
+        refuse("--filter says which records and frames are written: add --verdicts, --annotate, --allowed or --denied")
+    if each and follow:
+        refuse("--each and --follow do not go together: a capture that grows comes to no end")
     # Until something is written, Ctrl-C ends the process here and now.
     if signal.getsignal(signal.SIGINT) is not signal.SIG_IGN:
         signal.signal(signal.SIGINT, signal.SIG_DFL)
     interrupt = Interrupt()
     with ExitStack() as stack:
         with mistakes_refused(OutputError):
-            plane = Plane(Policy.load(policy))
-            schedule = _load_changes(changes, plane.policy) if changes else []
-            expectations = _load_expectations(expect, plane.policy, schedule) if expect else None
+            loaded = Policy.load(policy)
+            schedule = _load_changes(changes, loaded) if changes else []
+            expectations = _load_expectations(expect, loaded, schedule) if expect else None
             captures = captures_of(captures, say_aside)
             read: list[str | Path] = [policy, *captures, *(path for path in (changes, expect) if path)]
             read += _named_policies(schedule) if schedule else []
-            check_outputs(named, read, force=force)
-            opened = stack.enter_context(Captures(captures, follow=follow))
-            form = flow_format.value if flow_format else None
-            outputs = Outputs(plane, opened, verdicts=verdicts, flows=flows, flow_format=form, frames=frames)
-            stack.callback(outputs.discard)
-            covered = _coverage(plane.policy) if coverage else None
-            coverage_output = _begin(stack, coverage)
-            run = Replay(
-                plane,
-                opened,
+            asked = Asked(
+                policy=loaded,
                 changes=schedule,
                 at=at,
-                write=outputs.write if outputs else None,
-                observers=[*(observer for observer in (expectations, covered) if observer), *outputs.observers],
-                progress=_progress(stack, opened),
-                pause=outputs.flush if outputs else None,
+                outputs=outputs,
+                flow_format=flow_format.value if flow_format else None,
+                follow=follow,
+                top=top,
+                **_choices(filters or (), time, mapped or ()),
             )
-            opened.wake_by(interrupt.ask(opened.stop))
-        try:
-            summary = run.run(top=top)
-            if coverage and covered:
-                _write_json(covered.report(plane.policy, summary), coverage, coverage_output)
-            outputs.keep()
-            if coverage_output:
-                coverage_output.keep()
-        except OSError as error:
-            name = error.filename or verdicts or flows
-            what = {coverage: "coverage", flows: "flows", verdicts: "verdicts"}.get(name, "frames")
-            refuse(f"{name}: {error.strerror}: the {what} could not be written")
+            if not each:
+                check_outputs({f"--{option}": name for option, name in outputs.items()}, read, force=force)
+            bar = CorpusProgress(stack, captures)
+            if not each:
+                summary = replayed(asked, captures, expectations, interrupt, bar.of)
+        if each:
+            arguments = (asked, captures, expectations, interrupt, bar.of, read)
+            leave(replay_each(*arguments, as_json=as_json, force=force))
     with reader_may_leave():
         _print_summary(summary, as_json=as_json, to_stderr=bool(printed), top=top)
     status = _conclude(summary, expectations)
     leave(interrupt.status or status)
 
 
-def _standard(path: str | None) -> str | None:
-    return "-" if path in _STDOUT else path
+def _choices(filters: Sequence[str], time: str | None, mapped: Sequence[str]) -> dict[str, Any]:
+    """What is read and written of the captures; ends the program where that cannot be told."""
+    chosen, window, mappings = None, None, []
+    if filters:
+        from dataplane.replay.chosen import Chosen, FilterError
 
+        try:
+            chosen = Chosen(filters)
+        except FilterError as error:
+            refuse(f"--filter {error}")
+    if time is not None or mapped:
+        from dataplane.replay.window import Window, WindowError, read_mappings
 
-def _begin(stack: ExitStack, name: str | None) -> OutputFile | None:
-    """The file to write for an option, undone unless it is kept; None for no file and for standard output."""
-    from dataplane.outputs import OutputFile
-
-    if name is None or name == "-":
-        return None
-    output = OutputFile(name)
-    stack.callback(output.discard)
-    return output
+        try:
+            window = None if time is None else Window.read(time)
+        except WindowError as error:
+            refuse(f"--time {error}")
+        try:
+            mappings = read_mappings(mapped)
+        except WindowError as error:
+            refuse(f"--map {error}")
+    return {"chosen": chosen, "window": window, "mappings": mappings}
 
 
 # Their models take a while to load: only who gives such a file waits for it.
-
-
-def _coverage(policy: Policy) -> Coverage:
-    from dataplane.replay.coverage import Coverage
-
-    return Coverage(policy)
-
-
-def _write_json(values: dict[str, Any], name: str, output: OutputFile | None) -> None:
-    """Writes values to the file of an option, or to standard output; an OSError has its name."""
-    text = json.dumps(values, indent=2) + "\n"
-    if output is None:
-        sys.stdout.write(text)
-        return
-    try:
-        with output.open() as file:
-            file.write(text.encode())
-    except OSError as error:
-        raise OSError(error.errno, error.strerror, name) from None
 
 
 def _load_changes(path: Path, policy: Policy) -> list[TimedChange]:
@@ -207,51 +210,14 @@ def _load_expectations(path: Path, policy: Policy, schedule: list[TimedChange]) 
     return Expectations.load(path, [policy, *(later for _, later in scheduled(policy, schedule))])
 
 
-def _progress(stack: ExitStack, captures: Captures) -> Callable[[], None] | None:
-    """A bar on standard error when that is a terminal; moved once a batch."""
-    if not sys.stderr.isatty():
-        return None
-    from rich.progress import BarColumn, DownloadColumn, Progress, TimeRemainingColumn, TransferSpeedColumn
-
-    bar = stack.enter_context(
-        Progress(
-            "replaying",
-            BarColumn(),
-            DownloadColumn(),
-            TransferSpeedColumn(),
-            TimeRemainingColumn(),
-            console=console(sys.stderr),
-            transient=True,
-        )
-    )
-    sizes = [status.size for status in captures.status()]
-    task = bar.add_task("", total=sum(sizes) if all(sizes) else None)
-
-    def move() -> None:
-        bar.update(task, completed=sum(status.position for status in captures.status()))
-
-    return move
-
-
 def _print_summary(summary: Summary, *, as_json: bool, to_stderr: bool, top: int) -> None:
     stream = sys.stderr if to_stderr else sys.stdout
     if as_json:
-        stream.write(_json(summary.to_dict()) + "\n")
+        stream.write(json_text(summary.to_dict()) + "\n")
         return
     from dataplane.cli.summary import print_summary
 
     print_summary(summary, stream, top=top)
-
-
-def _json(values: dict[str, Any]) -> str:
-    """Values as JSON in ASCII."""
-    from pydantic_core import to_json
-
-    try:
-        return to_json(values, ensure_ascii=True).decode()
-    except ValueError:
-        # It takes no halves of surrogate pairs, which stand for the bytes of a file's name that are no UTF-8.
-        return json.dumps(values)
 
 
 def _conclude(summary: Summary, expectations: Expectations | None) -> int:

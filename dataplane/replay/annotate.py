@@ -37,8 +37,8 @@ class AnnotatedWriter:
         self._comments: dict[bytes, tuple[str, bytes]] = {}
         self._head: bytes | None = None
 
-    def write(self, records: Any, flows: Any, seen: Any, n: int) -> None:
-        """Writes the frames of `n` records."""
+    def write(self, records: Any, flows: Any, seen: Any, n: int, positions: Sequence[int] | None = None) -> None:
+        """Writes the frames of the records at `positions`, of `n` in all."""
         size = ffi.new("uint64_t *")
         kept = memoryview(ffi.buffer(lib.dp_replay_kept_frames(self._replay, n, size), size[0]))
         blocks = self._blocks({seen[i].capture for i in range(n)})
@@ -46,8 +46,12 @@ class AnnotatedWriter:
         for file in self._files:
             file.put(blocks)
         at = 0
+        chosen = range(n) if positions is None else frozenset(positions)
         for i in range(n):
             head = _FRAME.unpack_from(kept, at)
+            if i not in chosen:
+                at += head[2]
+                continue
             verdict, comment = self._comment(records, i)
             for file in self._files:
                 if file.wants(verdict):

@@ -16,6 +16,7 @@ from dataplane._core import ffi, lib
 from dataplane._core.errors import check
 from dataplane.replay.decompress import compression_of
 from dataplane.replay.reading import GrowingFile, KnownFile, Reading, StoppedError, Waiting, open_stream
+from dataplane.replay.window import Mapping, Window, c_mappings
 
 _FORMATS = {lib.DP_CAPTURE_UNKNOWN: None, lib.DP_CAPTURE_PCAP: "pcap", lib.DP_CAPTURE_PCAPNG: "pcapng"}
 _STARVED = 2
@@ -97,6 +98,7 @@ class _Capture:
         self._waiting = waiting
         self._follow = follow
         self._file: io.FileIO | None = None
+        self._known: KnownFile | None = None
         out = ffi.new("struct dp_capture **")
         try:
             self._about = os.fstat(sys.stdin.fileno()) if name == "-" else os.stat(name)
@@ -132,10 +134,19 @@ class _Capture:
         """Gives the capture the bytes that it wants next. Raises StoppedError."""
         if self.reading is None or (self.reading.given and not lib.dp_capture_wanted(self.handle)):
             self.rest()
-            self.reading = Reading(KnownFile(self._path, self._about, self._file), self._waiting.ahead)
+            self._known = KnownFile(self._path, self._about, self._file)
+            self.reading = Reading(self._known, self._waiting.ahead)
         piece = self.reading.next()
         data = ffi.from_buffer("uint8_t[]", piece) if piece else ffi.NULL
         check(lib.dp_capture_feed(self.handle, data, len(piece)), f"reading {self.name}")
+
+    def bytes_read(self) -> int:
+        """How many bytes of the file have been read."""
+        if self._known:
+            return self._known.at
+        status = ffi.new("struct dp_capture_status *")
+        lib.dp_capture_status(self.handle, status)
+        return int(status.position)
 
     def rest(self) -> None:
         """Lets go what feeds it, until it wants its bytes from the first on."""
@@ -158,10 +169,18 @@ class Captures:
     """Captures by path (``-`` is standard input), open until the end of a ``with`` block.
 
     Raises CaptureError for the first path that cannot be opened. With `follow`, a regular file is read on as it grows,
-    until `stop`.
+    until `stop`. Packets outside of `window` are as if they were not there; addresses in frames are judged and told by
+    `mappings`, which come in the order of their lengths.
     """
 
-    def __init__(self, paths: Sequence[str | Path], *, follow: bool = False) -> None:
+    def __init__(
+        self,
+        paths: Sequence[str | Path],
+        *,
+        follow: bool = False,
+        window: Window | None = None,
+        mappings: Sequence[Mapping] = (),
+    ) -> None:
         self.paths = [str(path) for path in paths]
         self._waiting = Waiting()
         self._captures: list[_Capture] = []
@@ -178,6 +197,9 @@ class Captures:
         out = ffi.new("struct dp_replay **")
         check(lib.dp_replay_new(self._handles, len(self._handles), out), "merging the captures")
         self.handle = ffi.gc(out[0], lib.dp_replay_free)
+        self._window = window
+        if mappings:
+            check(lib.dp_replay_map(self.handle, c_mappings(mappings), len(mappings)), "mapping addresses")
         self._stopped = False
 
     def __enter__(self) -> Self:
@@ -244,12 +266,24 @@ class Captures:
         lib.dp_replay_stop(self.handle)
         self._stopped = True
 
+    def first_time(self) -> int | None:
+        """Time of the first packet in nanoseconds, None where there is none; to be asked before all else."""
+        first = self.next_time()
+        if first is None or self._window is None:
+            return first
+        lib.dp_replay_between(self.handle, *self._window.bounds(first))
+        return self.next_time()
+
     def next_time(self) -> int | None:
         """Time of the next packet in nanoseconds, None at the end."""
         time = ffi.new("uint64_t *")
         while (next_one := check(lib.dp_replay_next_time(self.handle, time), "reading a capture")) == _STARVED:
             self.supply()
         return time[0] if next_one else None
+
+    def bytes_read(self) -> int:
+        """How many bytes of the files have been read, compressed ones as they are."""
+        return sum(capture.bytes_read() for capture in self._captures)
 
     def status(self) -> list[CaptureStatus]:
         """How far each capture has been read."""

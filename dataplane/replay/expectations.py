@@ -342,6 +342,10 @@ class Expectations:
         source = read(*read_file(path))
         return cls(read_expectations(source, (), source.value), policies)
 
+    def again(self) -> Self:
+        """The same expectations, held against nothing yet."""
+        return type(self)(self.items, self._policies)
+
     @property
     def total(self) -> int:
         """How many expectations there are."""

@@ -13,7 +13,9 @@ from dataplane.replay.verdicts import VerdictWriter, open_writer
 
 if TYPE_CHECKING:
     from dataplane.plane import Plane
+    from dataplane.replay.chosen import Chosen
     from dataplane.replay.flows import FlowLog
+    from dataplane.replay.parquet import ArrowWriter
     from dataplane.replay.run import Observer
 
 #: Captures of frames by the option that names them, and the verdicts of the frames that are in each; None is all.
@@ -28,8 +30,9 @@ class Outputs:
     """The writers of a replay, and the files that take their places when all are whole.
 
     `verdicts` names a file of records a packet, `flows` one of records a flow, in `flow_format` or else as its ending
-    says, `frames` captures by the keys of FRAMES;
-    ``-`` is standard output, None is nothing. Raises OSError where one cannot be written, and ModuleNotFoundError as
+    says, `frames` captures by the keys of FRAMES; ``-`` is standard output, None is nothing. Of packets, those that are
+    `chosen` are written; with `arrow` they are kept in memory too, as `table`. Raises OSError where one cannot be
+    written, and ModuleNotFoundError as
     `open_writer`. It is made before the plane judges the replay's first packet.
     """
 
@@ -42,12 +45,23 @@ class Outputs:
         flows: str | None = None,
         flow_format: str | None = None,
         frames: Mapping[str, str | None],
+        chosen: Chosen | None = None,
+        arrow: bool = False,
     ) -> None:
         self._files: list[OutputFile] = []
         self._writers: list[tuple[str, VerdictWriter]] = []
         self._flow_log: FlowLog | None = None
+        self._arrow: ArrowWriter | None = None
+        self._chosen = chosen
+        self._names = plane.names
+        self._packets = 0
         names = plane.names
         try:
+            if arrow:
+                from dataplane.replay.parquet import ArrowWriter
+
+                self._arrow = ArrowWriter(names, captures)
+                self._writers.append(("-", self._arrow))
             if verdicts:
                 output = self._open(verdicts)
                 self._writers.append((verdicts, open_writer(verdicts, names, captures, output)))
@@ -84,10 +98,12 @@ class Outputs:
         return self._files[-1]
 
     def write(self, records: Any, flows: Any, seen: Any, n: int) -> None:
-        """Writes a batch. Raises OSError with the names of the files that could not be."""
+        """Writes a batch, or what is chosen of it. Raises OSError with the names of the files that could not be."""
+        positions = self._chosen.positions(self._packets + 1, n, records, flows, self._names) if self._chosen else None
+        self._packets += n
         for path, writer in self._writers:
             try:
-                writer.write(records, flows, seen, n)
+                writer.write(records, flows, seen, n, positions)
             except OSError as error:
                 raise OSError(error.errno, error.strerror, path) from None
 
@@ -98,6 +114,11 @@ class Outputs:
                 writer.flush()
             except OSError as error:
                 raise OSError(error.errno, error.strerror, path) from None
+
+    @property
+    def table(self) -> Any:
+        """The records as a `pyarrow.Table`, after `keep`; None where they were not asked for."""
+        return self._arrow.table() if self._arrow else None
 
     def keep(self) -> None:
         """Finishes all, and puts the files in their places. Raises OSError as `write`."""

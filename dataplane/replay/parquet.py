@@ -1,4 +1,5 @@
-"""Verdict records as a Parquet file: a row for each check, and one for a packet without checks; and flow records.
+"""Verdict records as a Parquet file, or as a table in memory: a row for each check, and one for a packet without
+checks; and flow records.
 
 Needs pyarrow and NumPy (the extra ``parquet``). Words are dictionary-encoded. Records are collected to row groups of
 a size that readers are good at, however few come at a time.
@@ -8,7 +9,7 @@ from __future__ import annotations
 
 import socket
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from dataplane._core import ffi
 from dataplane.flow import FIELDS, FlowRecord, flow_records
@@ -25,13 +26,16 @@ from dataplane.verdict import (
     Names,
 )
 
+if TYPE_CHECKING:
+    from dataplane.replay.captures import Captures
+
 try:
     import numpy as np
     import pyarrow as pa
     import pyarrow.parquet as pq
 except ModuleNotFoundError as missing:
     raise ModuleNotFoundError(
-        f"Parquet files need {missing.name}: {how_to_install('parquet')} brings it, or write .csv or .jsonl"
+        f"tables and Parquet files need {missing.name}: {how_to_install('parquet')} brings it, or write .csv or .jsonl"
     ) from None
 
 _WORD = pa.dictionary(pa.int32(), pa.string())
@@ -99,28 +103,33 @@ _ICMP = (PROTOCOL_NUMBERS["icmp"], PROTOCOL_NUMBERS["icmpv6"])
 _PROTOCOL_WORDS = [*(PROTOCOL_NAMES.get(number, str(number)) for number in range(256)), "arp"]
 
 
-class ParquetWriter:
-    """Takes a replay's records a batch at a time."""
+class _TableWriter:
+    """Takes a replay's records a batch at a time, and makes tables of many."""
 
-    def __init__(
-        self, path: str, names: Names, captures: Sequence[str], interfaces: Callable[[int], Sequence[str | int]]
-    ) -> None:
+    def __init__(self, names: Names, captures: Sequence[str], interfaces: Callable[[int], Sequence[str | int]]) -> None:
         self._names = names
         self._new_interfaces = interfaces
         self._interfaces: list[str] = []
         self._captures = [name.encode(errors="replace").decode() for name in captures]
         self._packet = 1
         self._kept = tuple(bytearray() for _ in _DTYPES)
-        self._writer = pq.ParquetWriter(path, SCHEMA, compression="zstd")
+        self._numbers: list[Any] = []
 
-    def write(self, records: Any, flows: Any, seen: Any, n: int) -> None:
-        """Takes the first `n` of arrays of `struct dp_record`, `dp_flow` and `dp_seen`."""
+    def write(self, records: Any, flows: Any, seen: Any, n: int, positions: Sequence[int] | None = None) -> None:
+        """Takes those at `positions` of the first `n` of arrays of `struct dp_record`, `dp_flow` and `dp_seen`."""
+        chosen = np.asarray(range(n) if positions is None else positions, dtype=np.intp)
         for kept, array, dtype in zip(self._kept, (records, flows, seen), _DTYPES, strict=True):
-            kept += ffi.buffer(array, n * dtype.itemsize)
+            whole = ffi.buffer(array, n * dtype.itemsize)
+            kept += whole if len(chosen) == n else np.frombuffer(memoryview(whole), dtype=dtype)[chosen].tobytes()
+        self._numbers.append(chosen + self._packet)
+        self._packet += n
         if len(self._kept[0]) >= _ROW_GROUP * _RECORD.itemsize:
-            self._write_row_group()
+            self._take_table(self._table())
 
-    def _write_row_group(self) -> None:
+    def _take_table(self, table: Any) -> None:
+        raise NotImplementedError
+
+    def _table(self) -> Any:
         record, flow, seen = (np.frombuffer(k, dtype=d) for k, d in zip(self._kept, _DTYPES, strict=True))
         n = len(record)
         self._interfaces += map(str, self._new_interfaces(len(self._interfaces)))
@@ -128,7 +137,7 @@ class ParquetWriter:
         second = np.concatenate([[False], row[1:] == row[:-1]]).astype(np.intp)
         packets, checks = record[row], record["check"][row, second]
         columns = {
-            "packet": pa.array((row + self._packet).astype(np.uint64)),
+            "packet": pa.array(np.concatenate(self._numbers)[row].astype(np.uint64)),
             "time": pa.array(packets["time_ns"].astype(np.int64), type=_TYPES["time"]),
             "verdict": _words(packets["verdict"], VERDICT_WORDS),
             "length": pa.array(packets["length"]),
@@ -136,18 +145,50 @@ class ParquetWriter:
             **_packets(flow[row]),
             **_places(seen[row], self._captures, self._interfaces),
         }
-        self._writer.write_table(pa.Table.from_arrays([columns[name] for name in COLUMNS], schema=SCHEMA))
-        self._packet += n
         self._kept = tuple(bytearray() for _ in _DTYPES)
+        self._numbers = []
+        return pa.Table.from_arrays([columns[name] for name in COLUMNS], schema=SCHEMA)
 
     def flush(self) -> None:
-        """A Parquet file can be read only once it is finished."""
+        """A table can be read only once it is finished."""
+
+    def close(self) -> None:
+        """Makes a table of what is left."""
+        if self._kept[0]:
+            self._take_table(self._table())
+
+
+class ParquetWriter(_TableWriter):
+    """Writes each table as a row group of a file."""
+
+    def __init__(
+        self, path: str, names: Names, captures: Sequence[str], interfaces: Callable[[int], Sequence[str | int]]
+    ) -> None:
+        super().__init__(names, captures, interfaces)
+        self._writer = pq.ParquetWriter(path, SCHEMA, compression="zstd")
+
+    def _take_table(self, table: Any) -> None:
+        self._writer.write_table(table)
 
     def close(self) -> None:
         """Finishes the file."""
-        if self._kept[0]:
-            self._write_row_group()
+        super().close()
         self._writer.close()
+
+
+class ArrowWriter(_TableWriter):
+    """Keeps all in memory, as a `pyarrow.Table`."""
+
+    def __init__(self, names: Names, captures: Captures) -> None:
+        super().__init__(names, captures.paths, captures.interfaces)
+        self._tables = [SCHEMA.empty_table()]
+
+    def _take_table(self, table: Any) -> None:
+        self._tables.append(table)
+
+    def table(self) -> Any:
+        """All records, once the writer is closed; words are dictionary-encoded alike in all of it."""
+        return pa.concat_tables(self._tables).unify_dictionaries().combine_chunks()
 
 
 _COUNTS = ("first_packet", "packets_in", "packets_out", "bytes_in", "bytes_out", "packets_denied")

@@ -98,20 +98,20 @@ class KnownFile(io.RawIOBase):
         self._path = path
         self._about = about
         self._held = held
-        self._at = 0
+        self.at = 0
 
     def readable(self) -> bool:
         return True
 
     def readinto(self, buffer: Any) -> int:
         if self._held:
-            got = os.preadv(self._held.fileno(), [buffer], self._at)
+            got = os.preadv(self._held.fileno(), [buffer], self.at)
         else:
             with io.FileIO(self._path) as file:
                 if not os.path.samestat(os.fstat(file.fileno()), self._about):
                     raise DamagedError("cannot be read to its end: another file has taken its name")
-                got = os.preadv(file.fileno(), [buffer], self._at)
-        self._at += got
+                got = os.preadv(file.fileno(), [buffer], self.at)
+        self.at += got
         return got
 
 

@@ -78,7 +78,7 @@ class Replay:
     def _run(self, top: int) -> Summary:
         before = Baseline(self._plane)
         started = time.perf_counter()
-        first = self._captures.next_time()
+        first = self._captures.first_time()
         records = ffi.new("struct dp_record[]", BATCH)
         flows = ffi.new("struct dp_flow[]", BATCH)
         seen = ffi.NULL

@@ -7,10 +7,11 @@ from __future__ import annotations
 
 import socket
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, astuple, dataclass
 from itertools import chain, islice, repeat
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from dataplane import notebook
 from dataplane._core import ffi, lib
 from dataplane.connection_table import flow_protocol
 from dataplane.counters import record
@@ -144,7 +145,13 @@ class FragmentCount:
     refused: int
 
 
-@dataclass(frozen=True, slots=True)
+#: How many rules a notebook shows.
+_SHOWN = 10
+_REASON_COLUMNS = ("verdict", "reason", "packets", "bytes")
+_DENIED_COLUMNS = ("instance", "direction", "reason", "protocol", "source", "destination", "port", "packets")
+
+
+@dataclass(frozen=True, slots=True, repr=False)
 class Summary:
     """All of a replay: counts of packets, checks, rules and connections, and how fast it went.
 
@@ -172,6 +179,30 @@ class Summary:
     changes: Sequence[AppliedChange]
     busiest_addresses: Sequence[BusyAddress]
     advice: Sequence[str]
+
+    def __repr__(self) -> str:
+        words = ", ".join(f"{traffic.packets:,} {word}" for word, traffic in self.verdicts.items())
+        faults = f"; {len(self.faults):,} captures could not be read to their end" if self.faults else ""
+        return f"<Summary of {self.packets:,} packets: {words}; {self.connections.opened:,} connections{faults}>"
+
+    def _repr_html_(self) -> str:
+        verdicts = ((word, traffic.packets, traffic.bytes) for word, traffic in self.verdicts.items())
+        denied = (
+            (
+                *(f.instance, f.direction, f.cause or f.reason, f.protocol, f.source, f.destination),
+                *(f.destination_port and str(f.destination_port), f.packets),
+            )
+            for f in self.denied_flows
+        )
+        parts = [notebook.table("Packets", ("verdict", "packets", "bytes"), verdicts)]
+        parts.append(notebook.table("Checks by reason", _REASON_COLUMNS, map(astuple, self.reasons)))
+        parts.append(notebook.table("Rules", RuleCount._fields, self.counted_rules[:_SHOWN]))
+        if self.denied_flows:
+            parts.append(notebook.table("Flows denied most", _DENIED_COLUMNS, denied))
+        parts += [f"{capture.name}: {capture.words}" for capture in self.faults]
+        return "".join(
+            part if part.startswith("<table") else notebook.paragraph(part) for part in (*parts, *self.advice)
+        )
 
     @property
     def packets_per_second(self) -> float:

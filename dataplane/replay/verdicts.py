@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import json
 import sys
+from collections.abc import Iterator, Sequence
+from itertools import groupby
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO, Protocol
 
@@ -24,10 +26,10 @@ if TYPE_CHECKING:
 class VerdictWriter(Protocol):
     """Takes a replay's records a batch at a time."""
 
-    def write(self, records: Any, flows: Any, seen: Any, n: int) -> None:
-        """Writes the first `n` of arrays of `struct dp_record`, `dp_flow` and `dp_seen`.
+    def write(self, records: Any, flows: Any, seen: Any, n: int, positions: Sequence[int] | None = None) -> None:
+        """Takes the first `n` of arrays of `struct dp_record`, `dp_flow` and `dp_seen`; writes those at `positions`.
 
-        Packets are counted on from the batch before.
+        Without positions all are written. Packets are counted on from the batch before, all of them.
         """
 
     def flush(self) -> None:
@@ -64,17 +66,23 @@ class TextWriter:
         self._interface_offsets = [0]
         self._format = lib.DP_TEXT_CSV if csv else lib.DP_TEXT_JSON
         self._buffer = ffi.new("char[]", BUFFER)
-        self._packet = ffi.new("uint64_t *", 1)
+        self._first = 1
+        self._packet = ffi.new("uint64_t *")
         self._kept_interfaces: tuple[Any, ...] = ()
         if csv:
             file.write(",".join(COLUMNS).encode() + b"\n")
 
-    def write(self, records: Any, flows: Any, seen: Any, n: int) -> None:
-        """Writes `n` records as lines."""
+    def write(self, records: Any, flows: Any, seen: Any, n: int, positions: Sequence[int] | None = None) -> None:
+        """Writes records as lines."""
         names = self._names.learn()
         self._learn_interfaces()
+        for start, stop in _runs(range(n) if positions is None else positions):
+            self._packet[0] = self._first + start
+            self._write(names, records, flows, seen, start, stop)
+        self._first += n
+
+    def _write(self, names: Any, records: Any, flows: Any, seen: Any, done: int, n: int) -> None:
         used = ffi.new("uint64_t *")
-        done = 0
         while done < n:
             wrote = check(
                 lib.dp_records_text(
@@ -114,3 +122,13 @@ class TextWriter:
         c = self._names.c
         c.interface_text, c.interface_offset = self._kept_interfaces
         c.n_interfaces = len(known) - 1
+
+
+def _runs(positions: Sequence[int]) -> Iterator[tuple[int, int]]:
+    """Positions in order as runs from a start to a stop."""
+    if isinstance(positions, range):
+        yield positions.start, positions.stop
+        return
+    for _, run in groupby(enumerate(positions), lambda placed: placed[1] - placed[0]):
+        (_, first), *others = run
+        yield first, first + len(others) + 1

@@ -7,6 +7,7 @@
  */
 #include "arena.h"
 #include "dp_api.h"
+#include "io/remap.h"
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 
@@ -79,7 +80,7 @@ static void make(struct parts *parts)
     }
 }
 
-static size_t judge(struct dp_engine *engine, const uint8_t *data, size_t size, uint64_t *now)
+static size_t judge(struct dp_engine *engine, struct dp_remap *remap, const uint8_t *data, size_t size, uint64_t *now)
 {
     size_t length = (size_t)(data[2] << 8 | data[3]) % 2048;
     struct dp_record record;
@@ -99,7 +100,10 @@ static size_t judge(struct dp_engine *engine, const uint8_t *data, size_t size, 
                             .length = (uint32_t)length + (data[1] >> 4),
                             .link = data[0] % (DP_LINKS + 1),
                             .flags = data[1] >> 3 & DP_FRAME_CHECKSUM_OFFLOADED};
-    if (dp_engine_process(engine, &seen, 1, &record, &flow) < 0 || record.checks > 2)
+    const struct dp_frame *judged = data[0] >> 4 == 14 ? dp_remap_frames(remap, &seen, 1) : &seen;
+    if (!judged || judged->captured != seen.captured || judged->length != seen.length)
+        abort();
+    if (dp_engine_process(engine, judged, 1, &record, &flow) < 0 || record.checks > 2)
         abort();
     free(frame);
     return 4 + length;
@@ -109,7 +113,10 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
     static const uint64_t seed[2] = {1, 2};
     static struct parts made;
+    static const struct dp_mapping mappings[4] = {
+        {{0}, {0x80}, 4, 1}, {{0}, {0x80}, 6, 1}, {{0x80}, {0}, 4, 1}, {{10, 0, 0, 1}, {10, 0, 0, 2}, 4, 32}};
     struct dp_resolution resolution;
+    struct dp_remap *remap;
     struct dp_engine *engine;
     struct dp_plane *plane;
     struct parts parts;
@@ -120,6 +127,8 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     parts = made;
     if (dp_plane_new(&parts.config, seed, 1, &plane) < 0)
         abort();
+    if (dp_remap_new(mappings, 4, &remap) < 0)
+        abort();
     engine = dp_plane_shard(plane, 0);
     update(plane, &parts, 2);
     for (int n = 0; size >= 4 && n < FRAMES_MAX; n++) {
@@ -129,13 +138,14 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
             parts.config.verify_checksums = data[0] >> 1 & 1;
             update(plane, &parts, 1 + (data[0] & 1));
         }
-        used = judge(engine, data, size, &now);
+        used = judge(engine, remap, data, size, &now);
         data += used;
         size -= used;
     }
     dp_engine_give_up(engine, UINT64_MAX);
     while (dp_engine_resolved(engine, &resolution, 1))
         ;
+    dp_remap_free(remap);
     dp_plane_free(plane);
     arena_reset();
     return 0;

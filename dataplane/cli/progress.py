@@ -1,0 +1,69 @@
+"""A progress bar over captures, on standard error where that is a terminal."""
+
+from __future__ import annotations
+
+import os
+import sys
+import time
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack
+
+from dataplane.replay import Captures
+from dataplane.terminal import console
+
+#: How often it is moved, in seconds.
+_EVERY = 0.1
+
+
+class CorpusProgress:
+    """One bar over all captures of a command, by the bytes of their files, with the rate and the time that is left."""
+
+    def __init__(self, stack: ExitStack, captures: Sequence[str]) -> None:
+        """Shows it until the end of the stack's context."""
+        self._done = 0
+        self._next = 0.0
+        self._update: Callable[[int], None] | None = None
+        if not sys.stderr.isatty():
+            return
+        from rich.progress import BarColumn, DownloadColumn, Progress, TimeRemainingColumn, TransferSpeedColumn
+
+        bar = stack.enter_context(
+            Progress(
+                "replaying",
+                BarColumn(),
+                DownloadColumn(),
+                TransferSpeedColumn(),
+                TimeRemainingColumn(),
+                console=console(sys.stderr),
+                transient=True,
+            )
+        )
+        task = bar.add_task("", total=_size(captures))
+        self._update = lambda done: bar.update(task, completed=done)
+
+    def of(self, opened: Captures) -> Callable[[], None] | None:
+        """What is called after each batch of some of the captures; those of before are done."""
+        update = self._update
+        if update is None:
+            return None
+        before = self._done
+
+        def move() -> None:
+            now = time.monotonic()
+            if now >= self._next:
+                self._next = now + _EVERY
+                self._done = before + opened.bytes_read()
+                update(self._done)
+
+        self._done = before + (_size(opened.paths) or 0)
+        return move
+
+
+def _size(captures: Sequence[str]) -> int | None:
+    """The bytes of files; None where there is something else among them."""
+    total = 0
+    for capture in captures:
+        if capture == "-" or not os.path.isfile(capture):
+            return None
+        total += os.path.getsize(capture)
+    return total
