@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import importlib
+import json
+from typing import Annotated
 
 import typer
 
@@ -15,10 +17,17 @@ app = typer.Typer(add_completion=False, rich_markup_mode=None)
 
 
 @app.command()
-def restore() -> None:
+def restore(
+    as_json: Annotated[bool, typer.Option("--json", help="Print the names of the interfaces as JSON.")] = False,
+) -> None:
     """Put interfaces back as they were before a firewall that was killed: ARP, IPv6 and its addresses, flags, LRO.
 
     Those that a running firewall serves stay as they are. A firewall that starts does it by itself.
+
+    \b
+    Examples:
+      dataplane restore
+      dataplane restore --json
     """
     try:
         importlib.import_module("pyroute2")
@@ -33,6 +42,9 @@ def restore() -> None:
         for line in str(error).splitlines():
             say(line, err=True)
         raise typer.Exit(EXIT_FAILED) from None
+    if as_json:
+        typer.echo(json.dumps({"restored": list(done)}))
+        return
     for name in done:
         say(f"{name} is as it was")
     if not done:

@@ -28,7 +28,13 @@ def schema(
         ),
     ] = Format.policy,
 ) -> None:
-    """Print the JSON Schema of policy documents, or of the files of changes, expectations and cases."""
+    """Print the JSON Schema of policy documents, or of the files of changes, expectations and cases.
+
+    \b
+    Examples:
+      dataplane schema policy >policy.schema.json
+      dataplane schema changes
+    """
     described = {"$schema": "https://json-schema.org/draft/2020-12/schema", **_described(of)}
     typer.echo(json.dumps(described, indent=2, ensure_ascii=False))
 

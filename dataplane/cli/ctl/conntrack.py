@@ -74,7 +74,13 @@ def list_(
     origin: OriginOption = None,
     output: OutputOption = Output.text,
 ) -> None:
-    """List connections, one a line."""
+    """List connections, one a line.
+
+    \b
+    Examples:
+      dataplane ctl conntrack list -p tcp --dport 22
+      dataplane ctl conntrack list --instance web-1 --origin inbound -o json
+    """
     from dataplane.live.conntrack_format import connection_line
 
     chosen = selection(protocol, source, destination, source_port, destination_port, state, instance, origin)
@@ -95,7 +101,13 @@ def count(
     origin: OriginOption = None,
     output: OutputOption = Output.text,
 ) -> None:
-    """Count connections."""
+    """Count connections.
+
+    \b
+    Examples:
+      dataplane ctl conntrack count
+      dataplane ctl conntrack count -p udp -o json
+    """
     chosen = selection(protocol, source, destination, source_port, destination_port, state, instance, origin)
     with connected(context) as client:
         answer = client.call("conntrack", action="count", selection=chosen)
@@ -115,7 +127,13 @@ def delete(
     origin: OriginOption = None,
     output: OutputOption = Output.text,
 ) -> None:
-    """Take the chosen connections out of the table: their next packets are new, and judged by the rules."""
+    """Take the chosen connections out of the table: their next packets are new, and judged by the rules.
+
+    \b
+    Examples:
+      dataplane ctl conntrack delete -s 192.0.2.9
+      dataplane ctl conntrack delete --instance web-1 -p tcp --dport 22
+    """
     chosen = selection(protocol, source, destination, source_port, destination_port, state, instance, origin)
     with connected(context) as client:
         answer = client.call("conntrack", action="delete", selection=chosen)
@@ -124,7 +142,13 @@ def delete(
 
 @app.command()
 def flush(context: typer.Context, output: OutputOption = Output.text) -> None:
-    """Take all connections out of the table."""
+    """Take all connections out of the table.
+
+    \b
+    Examples:
+      dataplane ctl conntrack flush
+      dataplane ctl conntrack flush -o json
+    """
     with connected(context) as client:
         answer = client.call("conntrack", action="flush")
     show(answer, output, _print_deleted)
@@ -132,7 +156,13 @@ def flush(context: typer.Context, output: OutputOption = Output.text) -> None:
 
 @app.command()
 def events(context: typer.Context, count: CountOption = None, output: OutputOption = Output.text) -> None:
-    """Print connections as they come, change their state and go, until Ctrl-C."""
+    """Print connections as they come, change their state and go, until Ctrl-C.
+
+    \b
+    Examples:
+      dataplane ctl conntrack events
+      dataplane ctl conntrack events --count 10 -o json
+    """
     from dataplane.live.conntrack_format import event_line
 
     stream(context, output, event_line, count, command="events")

@@ -51,7 +51,13 @@ def rules(
     instance: InstanceOption = None,
     output: OutputOption = Output.text,
 ) -> None:
-    """List the rules in force, of each security group in the order of the policy."""
+    """List the rules in force, of each security group in the order of the policy.
+
+    \b
+    Examples:
+      dataplane ctl rule list --group web
+      dataplane ctl rule list --direction ingress --action deny -o json
+    """
     from dataplane.cli.ctl.text import print_rules
 
     with connected(context) as client:
@@ -71,7 +77,13 @@ def rules(
 
 
 def groups(context: typer.Context, instance: InstanceOption = None, output: OutputOption = Output.text) -> None:
-    """List the security groups in force, with the instances in them."""
+    """List the security groups in force, with the instances in them.
+
+    \b
+    Examples:
+      dataplane ctl group list
+      dataplane ctl group list --instance web-1 -o json
+    """
     from dataplane.cli.ctl.text import print_groups
 
     with connected(context) as client:

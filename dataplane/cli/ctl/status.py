@@ -46,7 +46,13 @@ def _spare(file: str, *, force: bool, spare: Sequence[str]) -> None:
 
 
 def status(context: typer.Context, output: OutputOption = Output.text) -> None:
-    """Print what the firewall is doing, at a glance."""
+    """Print what the firewall is doing, at a glance.
+
+    \b
+    Examples:
+      dataplane ctl status
+      dataplane ctl --socket /run/fw.sock status -o json
+    """
     from dataplane.cli.ctl.text import print_status
 
     with connected(context) as client:
@@ -136,6 +142,11 @@ def policy(
     """Print the policy in force, with all changes, as a document: written to the policy file, a reload cuts nothing.
 
     Comments are lost. A file whose name ends in .json is written as JSON.
+
+    \b
+    Examples:
+      dataplane ctl policy
+      dataplane ctl policy /etc/dataplane/policy.yaml
     """
     from dataplane.policy.write import as_yaml, put
 
@@ -162,7 +173,13 @@ def policy(
 
 
 def save(context: typer.Context, output: OutputOption = Output.text) -> None:
-    """Write the connection table to the state file."""
+    """Write the connection table to the state file.
+
+    \b
+    Examples:
+      dataplane ctl save
+      dataplane ctl save -o json
+    """
     with connected(context) as client:
         show(
             client.call("save"),
@@ -172,7 +189,13 @@ def save(context: typer.Context, output: OutputOption = Output.text) -> None:
 
 
 def counters(context: typer.Context, output: OutputOption = Output.text) -> None:
-    """Print what was counted: by verdict and reason, port and rule; and the flows denied most."""
+    """Print what was counted: by verdict and reason, port and rule; and the flows denied most.
+
+    \b
+    Examples:
+      dataplane ctl counters
+      dataplane ctl counters -o json
+    """
     from dataplane.cli.ctl.text import print_counters
 
     with connected(context) as client:
@@ -180,7 +203,13 @@ def counters(context: typer.Context, output: OutputOption = Output.text) -> None
 
 
 def stations(context: typer.Context, output: OutputOption = Output.text) -> None:
-    """Print the MACs that the switch knows, and the port of each."""
+    """Print the MACs that the switch knows, and the port of each.
+
+    \b
+    Examples:
+      dataplane ctl stations
+      dataplane ctl stations -o json
+    """
     from dataplane.cli.ctl.text import print_stations
 
     with connected(context) as client:
@@ -194,7 +223,13 @@ def drops(
     count: CountOption = None,
     output: OutputOption = Output.text,
 ) -> None:
-    """Print denied packets as they come, with the reason and the rule, until Ctrl-C."""
+    """Print denied packets as they come, with the reason and the rule, until Ctrl-C.
+
+    \b
+    Examples:
+      dataplane ctl drops --port tap-web
+      dataplane ctl drops --rate 10 --count 100 -o json
+    """
     from dataplane.live.conntrack_format import drop_line
 
     stream(context, output, drop_line, count, command="drops", rate=rate, port=port)
@@ -211,6 +246,11 @@ def capture(
 
     A frame is there once for each port: where it came in, and where it went out. The file is in its place when the
     capture ends.
+
+    \b
+    Examples:
+      dataplane ctl capture live.pcapng --port tap-web
+      dataplane ctl capture - --count 100 | tshark -r -
     """
     from dataplane.pcapng import PACKET, STATISTICS, dropped_of, kind_of
 

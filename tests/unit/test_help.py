@@ -1,0 +1,66 @@
+"""Each command of the command line: its help has two examples, and what it prints is there as JSON too."""
+
+from __future__ import annotations
+
+import re
+import shlex
+from collections.abc import Iterator
+from itertools import takewhile
+from typing import Any
+
+import pytest
+import typer
+
+from dataplane.cli import app
+
+#: What prints no answer for people: a log, frames, a JSON document anyway.
+_NO_ANSWER = {"run", "schema", "ctl capture"}
+
+
+def _leaves(command: Any, path: tuple[str, ...] = ()) -> Iterator[tuple[str, Any]]:
+    """The commands of the tree that are not groups of others, by what is written behind `dataplane`."""
+    if not hasattr(command, "list_commands"):
+        yield " ".join(path), command
+        return
+    context = typer.Context(command)
+    for name in command.list_commands(context):
+        yield from _leaves(command.get_command(context, name), (*path, name))
+
+
+COMMANDS = dict(_leaves(typer.main.get_command(app)))
+
+
+def _examples(name: str) -> list[str]:
+    context = typer.Context(COMMANDS[name], info_name=f"dataplane {name}", terminal_width=80)
+    told = COMMANDS[name].get_help(context).partition("\n")[2]
+    return re.findall(r"^\s+(?:.*(?:\||&&) )?(dataplane .*)$", told, re.MULTILINE)
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_the_help_of_each_command_has_two_examples(name: str) -> None:
+    """Lines that are that command, each another one, whose options it has."""
+    examples = _examples(name)
+    assert len(set(examples)) >= 2, name
+    known = {option for parameter in COMMANDS[name].params for option in (*parameter.opts, *parameter.secondary_opts)}
+    for example in examples:
+        lexer = shlex.shlex(example, posix=True, punctuation_chars=True)
+        words = list(takewhile(lambda word: word not in ("|", ">"), lexer))
+        if "--socket" in words:
+            # It stands before the command.
+            at = words.index("--socket")
+            del words[at : at + 2]
+        assert words[1 : 1 + len(name.split())] == name.split(), example
+        given = {word.partition("=")[0] for word in words if re.fullmatch(r"--?[a-z][a-z-]*(=.*)?", word)}
+        assert given <= known, example
+
+
+@pytest.mark.parametrize("name", COMMANDS.keys() - _NO_ANSWER)
+def test_each_command_that_answers_people_answers_programs(name: str) -> None:
+    options = {option for parameter in COMMANDS[name].params for option in parameter.opts}
+    assert options & {"--json", "--output", "--format"}, name
+
+
+def test_all_commands_are_looked_at() -> None:
+    assert {"check", "replay", "run", "new", "clone", "ctl status", "ctl conntrack list", "ctl rule fast-add"} <= set(
+        COMMANDS
+    )
