@@ -145,13 +145,28 @@ static int by_packets(const void *left, const void *right)
     return a->first_packet < b->first_packet ? -1 : a->first_packet > b->first_packet;
 }
 
-uint64_t dp_difference_flows(const struct dp_difference *difference, struct dp_flow_difference *flows, uint64_t n)
+uint64_t dp_difference_some(const struct dp_difference *difference, uint64_t *cursor, uint64_t visits,
+                            struct dp_flow_difference *flows, uint64_t n)
 {
     uint64_t have = 0;
 
-    for (uint32_t i = 0; i < PLACES && have < n; i++)
-        if (difference->flows[i].packets)
-            flows[have++] = difference->flows[i];
-    qsort(flows, have, sizeof *flows, by_packets);
+    for (; visits && *cursor < PLACES && have < n; visits--, ++*cursor)
+        if (difference->flows[*cursor].packets)
+            flows[have++] = difference->flows[*cursor];
+    if (*cursor >= PLACES || have == n)
+        *cursor = UINT64_MAX;
+    return have;
+}
+
+void dp_difference_order(struct dp_flow_difference *flows, uint64_t n)
+{
+    qsort(flows, n, sizeof *flows, by_packets);
+}
+
+uint64_t dp_difference_flows(const struct dp_difference *difference, struct dp_flow_difference *flows, uint64_t n)
+{
+    uint64_t cursor = 0, have = dp_difference_some(difference, &cursor, PLACES, flows, n);
+
+    dp_difference_order(flows, have);
     return have;
 }

@@ -17,4 +17,13 @@ struct dp_difference {
     struct dp_flow_difference *flows; /* the places of one bucket behind the other; packets == 0: free */
 };
 
+/*
+ * Flows from place *cursor on (0 to begin), of no more than `visits` places; returns how many, at most `n`. *cursor is
+ * UINT64_MAX at the end, and when there is room for no more.
+ */
+uint64_t dp_difference_some(const struct dp_difference *difference, uint64_t *cursor, uint64_t visits,
+                            struct dp_flow_difference *flows, uint64_t n);
+/* Puts those with most packets first. */
+void dp_difference_order(struct dp_flow_difference *flows, uint64_t n);
+
 #endif

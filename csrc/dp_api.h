@@ -138,6 +138,7 @@ enum dp_word_kind {
     DP_WORD_FLOOD,
     DP_WORD_FLOW_END,
     DP_WORD_FLOW_LOSS,
+    DP_WORD_SHADOW,
     DP_WORD_KINDS
 };
 const char *dp_word(int kind, int value);
@@ -506,6 +507,8 @@ struct dp_flood_counter {
     uint64_t refused;
     uint64_t refused_over_share;
 };
+/* What a shadow says of a packet that was judged: the same, or that it would be denied, or passed, and is not. */
+enum dp_shadow_outcome { DP_SHADOW_SAME, DP_SHADOW_WOULD_DENY, DP_SHADOW_WOULD_ALLOW, DP_SHADOW_OUTCOMES };
 /*
  * Why a flow record of live traffic is lost: there was no place to gather it, the queue to the writer took no more, or
  * the file could not be written, which only Python knows and counts.
@@ -537,6 +540,7 @@ struct dp_counters {
     uint64_t fragments_refused;
     uint64_t flow_records; /* given out by live workers */
     uint64_t flow_records_lost[DP_FLOW_LOSSES];
+    uint64_t shadow[DP_SHADOW_OUTCOMES]; /* packets, of all shadows so far */
     uint64_t entries;
     uint64_t max_entries;
     uint64_t table_bytes;
@@ -688,7 +692,8 @@ enum dp_flow_end {
  * A connection of one instance, or a denied flow that never became one. `flow` is that of the packet that opened it, or
  * of the first that was denied, which went in `direction`; `first_packet` counts from 1. `passed` are packets that went
  * into and out of the instance; those denied are counted apart. `rule` and `reason` are of the check that admitted it
- * or that denied the first packet. `state` is the last enum dp_conn_state, DP_CONN_INVALID where there was no
+ * or that denied the first packet. `shadow_packets` are those that a shadow judges otherwise, and the rest is what it
+ * says of the first of them. `state` is the last enum dp_conn_state, DP_CONN_INVALID where there was no
  * connection.
  */
 struct dp_flow_record {
@@ -698,6 +703,7 @@ struct dp_flow_record {
     uint64_t first_packet;
     struct dp_counter passed[DP_DIRECTIONS];
     struct dp_counter denied;
+    uint64_t shadow_packets;
     uint32_t zone;
     uint32_t rule;
     uint8_t origin;
@@ -706,7 +712,11 @@ struct dp_flow_record {
     uint8_t reason;
     uint8_t state;
     uint8_t end;
-    uint8_t unused[2];
+    uint8_t shadow_verdict;
+    uint8_t shadow_reason;
+    uint32_t shadow_rule;
+    uint8_t shadow_checked; /* else reason and rule are of no meaning */
+    uint8_t unused[3];
 };
 
 struct dp_flow_log;
@@ -1132,6 +1142,20 @@ void dp_difference_count(const struct dp_difference *difference, struct dp_diffe
 /* All flows if `n` is their number, those with most packets first; returns how many. */
 uint64_t dp_difference_flows(const struct dp_difference *difference, struct dp_flow_difference *flows, uint64_t n);
 
+/* ---- a shadow: another policy judges live packets beside the one in force (shadow.h) ---- */
+
+/*
+ * `plane`, which has a shard for each worker, a policy, and the numbers of the firewall's, judges all packets from now
+ * on, in place of the shadow that there is; it is the firewall's then, until the shadow ends. 0, DP_E_MEMORY, or
+ * DP_E_ARGUMENT where it does not fit.
+ */
+int dp_firewall_begin_shadow(struct dp_firewall *firewall, struct dp_plane *plane);
+void dp_firewall_end_shadow(struct dp_firewall *firewall);
+/* How many packets it judged otherwise; and, of its counters, those of the table. DP_E_ARGUMENT without a shadow. */
+int dp_firewall_shadow(struct dp_firewall *firewall, struct dp_difference_count *count, struct dp_counters *counters);
+/* The flows of these, those with most packets first, at most `n`; returns how many. */
+int64_t dp_firewall_shadow_flows(struct dp_firewall *firewall, struct dp_flow_difference *flows, uint64_t n);
+
 /* ---- verdicts as text (io) ---- */
 
 /*
@@ -1213,7 +1237,7 @@ int dp_records_match(const struct dp_record *records, const uint32_t *among, uin
 _Static_assert(sizeof(struct dp_check) == 24, "a check is 24 bytes");
 _Static_assert(sizeof(struct dp_record) == 64, "a record is a cache line");
 _Static_assert(sizeof(struct dp_flow) == 48, "a flow is 48 bytes");
-_Static_assert(sizeof(struct dp_flow_record) == 136, "the record of a flow is 136 bytes");
+_Static_assert(sizeof(struct dp_flow_record) == 152, "the record of a flow is 152 bytes");
 _Static_assert(sizeof(struct dp_connection) == 72, "a connection as people see it is 72 bytes");
 _Static_assert(sizeof(struct dp_reconsidered) == 80, "a reconsidered connection is a connection and 8 bytes");
 _Static_assert(sizeof(struct dp_saved_connection) == 96, "a saved connection is 96 bytes, as in state files");

@@ -426,6 +426,37 @@ static bool add_check(struct dp_flow_log *log, const struct dp_record *record, u
     return log->flows[i].opened_by || may_be_given(log, i);
 }
 
+/* The flow that a check counts in, 0 for none. */
+static uint32_t flow_of_check(const struct dp_flow_log *log, const struct dp_check *check, const struct dp_flow *flow)
+{
+    struct dp_flow_key key;
+
+    if (check->origin)
+        return dp_flow_log_find(log, check->zone, check->origin, check->opened_by);
+    key_of(flow, check->zone, check->direction, &key);
+    return find_denied(log, hash_of_flow(log, &key), &key);
+}
+
+void dp_flow_log_note_shadow(struct dp_flow_log *log, const struct dp_record *before, const struct dp_record *after,
+                             const struct dp_flow *flow)
+{
+    const struct dp_check *last = after->checks ? &after->check[after->checks - 1] : NULL;
+
+    for (uint32_t k = 0; k < before->checks; k++) {
+        uint32_t i = flow_of_check(log, &before->check[k], flow);
+        struct dp_flow_record *r = &log->flows[i].record;
+
+        if (!i)
+            continue;
+        if (r->shadow_packets++ == 0) {
+            r->shadow_verdict = after->verdict;
+            r->shadow_checked = last != NULL;
+            r->shadow_reason = last ? last->reason : 0;
+            r->shadow_rule = last ? last->rule : 0;
+        }
+    }
+}
+
 bool dp_flow_log_add_frame(struct dp_flow_log *log, uint64_t number, const struct dp_record *record,
                            const struct dp_flow *flow)
 {

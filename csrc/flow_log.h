@@ -18,7 +18,7 @@
  *
  * LIVE (flow_log_live.h) records are the same; only when they are given out differs, and to whom.
  *
- * Memory: 168 bytes a flow and 4 to 8 of the index; pools double as they fill. Hashes are keyed by the engine's secret.
+ * Memory: 184 bytes a flow and 4 to 8 of the index; pools double as they fill. Hashes are keyed by the engine's secret.
  */
 #ifndef DP_FLOW_LOG_H
 #define DP_FLOW_LOG_H
@@ -37,7 +37,7 @@ struct dp_logged_flow {
     bool used;
     uint8_t unused[5];
 };
-_Static_assert(sizeof(struct dp_logged_flow) == 168, "as said above");
+_Static_assert(sizeof(struct dp_logged_flow) == 184, "as said above");
 
 /* The end of a connection, which counts before the record of `frame`. */
 struct dp_logged_end {
@@ -99,6 +99,9 @@ bool dp_flow_log_give(struct dp_flow_log *log, uint32_t place);
 struct dp_logged_end dp_flow_log_ended(struct dp_flow_log *log, uint32_t entry);
 /* Counts the ends that come before the record of `frame`. */
 bool dp_flow_log_count_ends(struct dp_flow_log *log, uint64_t frame);
+/* A shadow judges a frame otherwise, whose record was added: `after` is what it says. */
+void dp_flow_log_note_shadow(struct dp_flow_log *log, const struct dp_record *before, const struct dp_record *after,
+                             const struct dp_flow *flow);
 /* Adds the record of frame `number`, from 1. */
 bool dp_flow_log_add_frame(struct dp_flow_log *log, uint64_t number, const struct dp_record *record,
                            const struct dp_flow *flow);

@@ -6,7 +6,7 @@
  * brought back is there too. It is given out when the connection has ended; a denied flow when it has been gathered for
  * the interval, or when there are more than `most`. Who takes records is told at once and must not wait.
  *
- * MEMORY is reserved whole and touched as it is used: 168 bytes for each entry of the connection table and each of
+ * MEMORY is reserved whole and touched as it is used: 184 bytes for each entry of the connection table and each of
  * `most` denied flows, 4 of the index, 32 for an end that is still to be counted. Nothing is moved or allocated while
  * packets are judged. Where the table grows, so does the room (dp_flow_log_resize).
  */

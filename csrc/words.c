@@ -152,6 +152,13 @@ static const struct dp_word flow_losses[] = {
 };
 HAS_ALL(flow_losses, DP_FLOW_LOSSES);
 
+static const struct dp_word shadow_outcomes[] = {
+    [DP_SHADOW_SAME] = WORD("same"),
+    [DP_SHADOW_WOULD_DENY] = WORD("would-deny"),
+    [DP_SHADOW_WOULD_ALLOW] = WORD("would-allow"),
+};
+HAS_ALL(shadow_outcomes, DP_SHADOW_OUTCOMES);
+
 static const struct {
     const struct dp_word *words;
     int count;
@@ -167,6 +174,7 @@ static const struct {
     [DP_WORD_FLOOD] = {floods, DP_FLOODS},
     [DP_WORD_FLOW_END] = {flow_ends, DP_FLOW_ENDS},
     [DP_WORD_FLOW_LOSS] = {flow_losses, DP_FLOW_LOSSES},
+    [DP_WORD_SHADOW] = {shadow_outcomes, DP_SHADOW_OUTCOMES},
 };
 HAS_ALL(tables, DP_WORD_KINDS);
 /* clang-format on */

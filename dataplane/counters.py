@@ -12,7 +12,15 @@ from dataclasses import dataclass
 from itertools import product
 from typing import Any, Literal
 
-from dataplane.verdict import CAUSE_WORDS, FLOOD_WORDS, FLOW_LOSS_WORDS, REASON_WORDS, STATE_WORDS, VERDICT_WORDS
+from dataplane.verdict import (
+    CAUSE_WORDS,
+    FLOOD_WORDS,
+    FLOW_LOSS_WORDS,
+    REASON_WORDS,
+    SHADOW_WORDS,
+    STATE_WORDS,
+    VERDICT_WORDS,
+)
 
 #: Packets and bytes of one thing, as JSON has them.
 Traffic = dict[str, int]
@@ -214,6 +222,14 @@ COUNTERS: tuple[Counter, ...] = (
         "flow_records_lost",
         "Flow records that are lost, by cause.",
         by=(("cause", FLOW_LOSS_WORDS),),
+        sparse=True,
+    ),
+    Counter(
+        "shadow",
+        ("shadow", None),
+        "shadow_packets",
+        "Packets that a shadow has judged, by what it says of them.",
+        by=(("outcome", SHADOW_WORDS),),
         sparse=True,
     ),
     Counter(

@@ -13,7 +13,7 @@ from dataplane.verdict import CONN_STATE_WORDS, FLOW_END_WORDS, ORIGIN_WORDS, RE
 
 _WITHOUT_PORTS = (PROTOCOL_NUMBERS["icmp"], PROTOCOL_NUMBERS["icmpv6"])
 #: A `struct dp_flow_record`.
-_RECORD = Struct("=16s16s2H6BHI3Q6Q2I6B2x")
+_RECORD = Struct("=16s16s2H6BHI3Q7Q2I8BIB3x")
 _ID = Struct(f"{lib.DP_COMMUNITY_ID_SIZE}s")
 assert _RECORD.size == ffi.sizeof("struct dp_flow_record")
 
@@ -25,7 +25,8 @@ class FlowRecord(NamedTuple):
     protocol has none. `community_id` is that of version 1 with seed 0. `first` and `last` are nanoseconds. Packets and
     bytes are of what passed into and out of the instance; denied packets are counted apart. `rule` and `reason` say
     what admitted it, or denied the first packet; `state` and `end` are None for a flow that was never admitted. The
-    ICMP type and code are those of the packet that opened it, or was denied first.
+    ICMP type and code are those of the packet that opened it, or was denied first. `shadow` is what a shadow says of
+    the first of its packets that it judges otherwise, and how many these are.
     """
 
     instance: str
@@ -52,6 +53,7 @@ class FlowRecord(NamedTuple):
     end: str | None
     icmp_type: int | None
     icmp_code: int | None
+    shadow: dict[str, Any] | None
 
 
 #: The fields that are public as a record (SPEC 8.2), in their order.
@@ -69,8 +71,10 @@ def flow_records(array: Any, n: int, names: Names) -> Iterator[FlowRecord]:
 
 def _flow_record(record: tuple[Any, ...], identifier: str | None, names: Names) -> FlowRecord:
     source, destination, source_port, destination_port, family, protocol, arp, icmp, icmp_type, icmp_code = record[:10]
-    first, last, first_packet, packets_in, bytes_in, packets_out, bytes_out, denied, _, zone, rule = record[12:23]
-    origin, direction, verdict, reason, state, end = record[23:]
+    first, last, first_packet, packets_in, bytes_in, packets_out, bytes_out, denied, _, shadow, zone, rule = record[
+        12:24
+    ]
+    origin, direction, verdict, reason, state, end = record[24:30]
     if family == 4:
         source, destination = source[:4], destination[:4]
     has_ports = (source_port or destination_port) and protocol not in _WITHOUT_PORTS
@@ -106,7 +110,18 @@ def _flow_record(record: tuple[Any, ...], identifier: str | None, names: Names) 
         FLOW_END_WORDS[end] if admitted else None,
         icmp_type if icmp else None,
         icmp_code if icmp else None,
+        _shadow(names, shadow, *record[30:]) if shadow else None,
     )
+
+
+def _shadow(names: Names, packets: int, verdict: int, reason: int, rule: int, checked: int) -> dict[str, Any]:
+    named = names.rules[rule]
+    return {
+        "verdict": VERDICT_WORDS[verdict],
+        "reason": REASON_WORDS[reason] if checked else None,
+        "rule": named[0] if named else None,
+        "packets": packets,
+    }
 
 
 def _address(family: int, address: bytes) -> str | None:

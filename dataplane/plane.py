@@ -37,14 +37,21 @@ class Plane:
     Times are nanoseconds on one clock of the caller's choice, such as a capture's; a time that runs backwards counts as
     the latest time before it (SPEC 4.3). `verify_checksums` holds where a policy does not say it (SPEC 2, `conntrack`):
     live traffic sets it, a replay does not. `driven` is the C object of shards whose packets others bring, as a
-    firewall's workers do: `process`, `resolved` and `advance` are not for it. One thread at a time.
+    firewall's workers do: `process`, `resolved` and `advance` are not for it. `names` are another plane's, which keeps
+    all numbers meanwhile (`numbers_kept`). One thread at a time.
 
     `plane` is the C object, `handle` its one shard, which judges what the caller brings; `replaced` tells whether
     another policy was in force before.
     """
 
     def __init__(
-        self, policy: Policy, *, seed: int | None = None, verify_checksums: bool = False, driven: Any = None
+        self,
+        policy: Policy,
+        *,
+        seed: int | None = None,
+        verify_checksums: bool = False,
+        driven: Any = None,
+        names: Names | None = None,
     ) -> None:
         self._verify_checksums = verify_checksums
         if driven is None:
@@ -52,7 +59,8 @@ class Plane:
             self.handle: Any = lib.dp_plane_shard(self.plane, 0)
         else:
             self.plane = driven
-        self.names = Names()
+        self.names = names or Names()
+        self._gives_out_numbers = names is None
         self.connections = Connections(self.plane, self.names)
         self._compiler = Compiler(self.names)
         self._policy = policy
@@ -169,7 +177,8 @@ class Plane:
         update.c.time_ns = time_ns
         check(self._swap(update.c), "putting the policy in force")
         self._policy = policy
-        self.names.keep_balancers(balancer.id for balancer in policy.load_balancers)
+        if self._gives_out_numbers and not self._keepers:
+            self.names.keep_balancers(balancer.id for balancer in policy.load_balancers)
         disconnected = update.disconnected()
         self._take_back_numbers()
         return disconnected
@@ -226,7 +235,7 @@ class Plane:
         """Takes back the numbers of instances and rules that the policy has no more, once there are many."""
         zones, rules = self.names.count()
         retired = max(zones - len(self._policy.instances), rules - len(self._policy.rules_by_id))
-        if self._keepers or retired < self._retired_max:
+        if self._keepers or not self._gives_out_numbers or retired < self._retired_max:
             return
         in_force = {
             (rule.id, group.id) for group in self._policy.security_groups for rule in group.security_group_rules

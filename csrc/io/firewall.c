@@ -49,6 +49,59 @@ struct dp_plane *dp_firewall_plane(struct dp_firewall *f)
     return f->plane;
 }
 
+/* ---- the shadow ---- */
+
+static void begin_shadow(struct dp_worker *w, void *argument)
+{
+    w->shadow = ((struct dp_shadow *)argument)[w->number];
+}
+
+static void end_shadow(struct dp_worker *w, void *argument)
+{
+    (void)argument;
+    w->shadow = (struct dp_shadow){0};
+}
+
+void dp_firewall_end_shadow(struct dp_firewall *f)
+{
+    struct dp_difference *differences[DP_WORKERS_MAX];
+
+    if (!f->shadow_plane)
+        return;
+    for (uint32_t i = 0; i < f->workers; i++)
+        differences[i] = f->worker[i].shadow.difference;
+    dp_call_all(f, end_shadow, NULL);
+    for (uint32_t i = 0; i < f->workers; i++)
+        dp_difference_free(differences[i]);
+    dp_plane_free(f->shadow_plane);
+    f->shadow_plane = NULL;
+}
+
+int dp_firewall_begin_shadow(struct dp_firewall *f, struct dp_plane *plane)
+{
+    struct dp_shadow shadow[DP_WORKERS_MAX] = {{0}};
+    int error = 0;
+
+    if (plane->shards != f->workers)
+        return DP_E_ARGUMENT;
+    for (uint32_t i = 0; i < f->workers && !error; i++) {
+        shadow[i].engine = dp_plane_shard(plane, i);
+        if (!shadow[i].engine->policy->endpoints)
+            error = DP_E_ARGUMENT;
+        else
+            error = dp_difference_new(&shadow[i].difference);
+    }
+    if (error) {
+        for (uint32_t i = 0; i < f->workers; i++)
+            dp_difference_free(shadow[i].difference);
+        return error;
+    }
+    dp_firewall_end_shadow(f);
+    f->shadow_plane = plane;
+    dp_call_all(f, begin_shadow, shadow);
+    return 0;
+}
+
 /* ---- life ---- */
 
 void dp_firewall_wake_feed(const struct dp_firewall *f)
@@ -98,6 +151,7 @@ void dp_firewall_free(struct dp_firewall *f)
     if (!f)
         return;
     dp_firewall_stop(f);
+    dp_firewall_end_shadow(f);
     for (uint32_t i = 0; i < f->workers; i++)
         dp_worker_release(&f->worker[i]);
     dp_plane_free(f->plane);
@@ -234,7 +288,7 @@ int dp_firewall_update(struct dp_firewall *f, struct dp_policy_update *update)
     for (uint32_t i = 0; i < update->n_ports; i++)
         forgotten[update->ports[i].number] =
             dp_port_forgets(&f->worker[0].port[update->ports[i].number].port, &update->ports[i].port);
-    if (update->config) {
+    if (update->config && f->worker[0].engine->flow_log) {
         room.entries = dp_plane_part(f->plane, update->config).max_entries;
         dp_call_all(f, make_room_for_flows, &room);
     }

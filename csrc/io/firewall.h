@@ -28,6 +28,7 @@ struct dp_firewall {
     uint64_t told;      /* cursor in its engine */
     uint32_t next_feed; /* the worker whose turn it is */
     uint32_t next_flows;
+    struct dp_plane *shadow_plane; /* NULL: there is none */
     bool used[DP_PORTS_MAX];
     struct dp_mac_table stations;
     struct dp_worker worker[];

@@ -30,7 +30,9 @@ static bool is_valid(const struct dp_flow_record *r, const struct dp_names *name
 {
     return r->origin < DP_ORIGINS && r->direction < DP_DIRECTIONS && r->verdict < DP_VERDICTS &&
            r->reason < DP_REASONS && r->state < DP_CONN_STATES && r->end < DP_FLOW_ENDS &&
-           named(names->zone_offset, r->zone, names->n_zones) &&
+           named(names->zone_offset, r->zone, names->n_zones) && r->shadow_verdict < DP_VERDICTS &&
+           r->shadow_reason < DP_REASONS &&
+           (!r->shadow_rule || named(names->rule_offset, r->shadow_rule, names->n_rules)) &&
            (!r->rule || (named(names->rule_offset, r->rule, names->n_rules) &&
                          named(names->group_offset, r->rule, names->n_rules)));
 }
@@ -44,6 +46,23 @@ static void put_json_word(struct line *line, bool known, enum dp_word_kind kind,
     PUT(line, "\"");
     put_word(line, &dp_word_table(kind)[value]);
     PUT(line, "\"");
+}
+
+/* What a shadow says otherwise, which only flows of live traffic can have. */
+static void put_json_shadow(struct line *line, const struct dp_flow_record *r, const struct dp_names *names)
+{
+    PUT(line, ", \"shadow\": {\"verdict\": ");
+    put_json_word(line, true, DP_WORD_VERDICT, r->shadow_verdict);
+    PUT(line, ", \"reason\": ");
+    put_json_word(line, r->shadow_checked, DP_WORD_REASON, r->shadow_reason);
+    PUT(line, ", \"rule\": ");
+    if (r->shadow_rule)
+        put_name(line, names, names->rule_offset, r->shadow_rule);
+    else
+        PUT(line, "null");
+    PUT(line, ", \"packets\": ");
+    put_decimal(line, r->shadow_packets);
+    PUT(line, "}");
 }
 
 static void put_json(struct line *line, const struct dp_flow_record *r, const struct dp_names *names)
@@ -111,6 +130,8 @@ static void put_json(struct line *line, const struct dp_flow_record *r, const st
     put_json_word(line, admitted, DP_WORD_CONN_STATE, r->state);
     PUT(line, ", \"end\": ");
     put_json_word(line, admitted, DP_WORD_FLOW_END, r->end);
+    if (r->shadow_packets)
+        put_json_shadow(line, r, names);
     PUT(line, "}\n");
 }
 

@@ -139,6 +139,8 @@ static void flood(struct dp_worker *w, uint8_t *header, const struct dp_frame *f
             report(w, frame, &record, &flow, in, out);
         if (w->engine->flow_log)
             dp_flow_log_add_one(w->engine->flow_log, number + 1, &record, &flow);
+        if (w->shadow.engine)
+            dp_shadow_judge(&w->shadow, w->engine, frame, &place, &record, &flow, 1);
         if (record.verdict == DP_ALLOW || record.verdict == DP_BYPASS)
             send_to(w, header, frame->length, &record, out);
         else if (record.verdict == DP_WAITING)
@@ -252,11 +254,13 @@ void dp_forward_burst(struct dp_worker *w)
         place(w, i);
     }
     dp_engine_process_at(w->engine, w->frame, w->place, w->n, w->record,
-                         log || (w->watch & DP_FEED_DENIED) ? w->flow : NULL);
+                         log || w->shadow.engine || (w->watch & DP_FEED_DENIED) ? w->flow : NULL);
     for (uint32_t i = 0; i < w->n; i++)
         finish(w, i, number + i);
     flush(w);
     if (log)
         dp_flow_log_add_burst(log, number + 1, w->record, w->flow, w->n);
+    if (w->shadow.engine)
+        dp_shadow_judge(&w->shadow, w->engine, w->frame, w->place, w->record, w->flow, w->n);
     dp_forward_resolved(w);
 }

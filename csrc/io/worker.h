@@ -30,6 +30,7 @@
 #include "frame_path.h"
 #include "port.h"
 #include "ring.h"
+#include "shadow.h"
 
 #include <pthread.h>
 #include <semaphore.h>
@@ -107,6 +108,7 @@ struct dp_worker {
     bool handed[DP_WORKERS_MAX];
     struct dp_ring feed;
     bool fed;
+    struct dp_shadow shadow;  /* its engine is NULL where there is none */
     struct dp_ring flows;     /* records that engine->flow_log gave out */
     _Atomic uint32_t watched; /* enum dp_feed */
     _Atomic int32_t watched_port;

@@ -76,6 +76,8 @@ static void end_round(struct dp_worker *w)
         w->advanced_ns = w->now_ns;
         dp_engine_advance(w->engine, w->now_ns);
         dp_forward_resolved(w);
+        if (w->shadow.engine)
+            dp_shadow_advance(&w->shadow, w->now_ns);
         if (w->engine->flow_log) {
             dp_flow_log_catch_up(w->engine->flow_log);
             dp_flow_log_pass(w->engine->flow_log);

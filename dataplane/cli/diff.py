@@ -17,7 +17,8 @@ from dataplane.cli.output import leave, reader_may_leave, say
 from dataplane.terminal import counted
 
 if TYPE_CHECKING:
-    from dataplane.insight.diff import Difference, Judgement
+    from dataplane.differences import Judgement
+    from dataplane.insight.diff import Difference
     from dataplane.policy import Policy
 
 EXIT_CHANGED = 1

@@ -78,6 +78,10 @@ def run(
     metrics: Annotated[
         str | None, typer.Option(metavar="HOST:PORT", help="Where Prometheus may fetch metrics: 127.0.0.1:9477.")
     ] = None,
+    shadow: Annotated[
+        Path | None,
+        typer.Option(metavar="POLICY", help="Another policy: it judges the same packets, and enforces nothing."),
+    ] = None,
     flow_log: Annotated[
         Path | None,
         typer.Option(metavar="FILE", help="Write a record for each flow that ends or was denied; SIGHUP reopens it."),
@@ -124,6 +128,7 @@ def run(
         group=group,
         state=state or _service_state(),
         metrics=metrics,
+        shadow=shadow.absolute() if shadow else None,
         flows=flows,
         flow_log=flow_log.absolute() if flow_log else None,
         flow_format=flow_format.value,

@@ -111,6 +111,15 @@ class Operations(Protocol):
     def source(self, request: Streaming) -> Source:
         """Where what a request wants to be told of comes from. Raises ValueError where there is nothing of it."""
 
+    def begin_shadow(self, policy: Policy, name: str) -> dict[str, Any]:
+        """Has another policy judge all packets beside the one in force, in place of the shadow that there is."""
+
+    def end_shadow(self) -> None:
+        """Ends it. Raises ValueError where there is none."""
+
+    def shadow_report(self, top: int) -> dict[str, Any]:
+        """What it has judged otherwise. Raises ValueError where there is none."""
+
     def count(self, selection: Selection) -> dict[str, Any]:
         """How many of the chosen connections there are."""
 

@@ -156,6 +156,19 @@ class Flows(Request):
     verdict: Literal["allow", "deny"] | None = None
 
 
+class Shadow(Request):
+    """Another policy that judges beside the one in force: it begins, ends, or tells what it has judged otherwise.
+
+    `policy` is a document, `name` where it was read; a report has `top` flows at most.
+    """
+
+    command: Literal["shadow"]
+    action: Literal["begin", "end", "report"]
+    policy: dict[str, Any] | None = None
+    name: str = "-"
+    top: int = Field(default=1000, ge=0, le=1_000_000)
+
+
 #: Those that go on until the asker has enough.
 Streaming = Events | Drops | Capture | Flows
 
@@ -176,6 +189,7 @@ REQUESTS: dict[str, type[Request]] = {
     "drops": Drops,
     "capture": Capture,
     "flows": Flows,
+    "shadow": Shadow,
     "ping": Ping,
 }
 

@@ -113,6 +113,10 @@ class Service(PolicyControl):
                 return await self.save(asker)
             case requests.FlowState():
                 return await self.flow(request)
+            case requests.Shadow(action="report"):
+                return await self.do(operations.shadow_report, request.top)
+            case requests.Shadow():
+                return await self.shadow(request, asker)
             case requests.Connections(action="count"):
                 return await self.do(operations.count, request.selection)
             case requests.Connections(action="delete" | "flush"):
@@ -185,6 +189,23 @@ class Service(PolicyControl):
                     log.error("rules whose time is over cannot be taken out, and it is tried once more: %s", error)
             # The clock may be set meanwhile, and the policy be another.
             await asyncio.sleep(_LOOK_SECONDS)
+
+    async def shadow(self, request: requests.Shadow, asker: Asker = NOBODY) -> dict[str, Any]:
+        """Begins a shadow, in place of the one that there is, or ends it. Raises PolicyError; nothing changes then."""
+        try:
+            if request.action == "end":
+                await self.do(self.operations.end_shadow)
+                audit.done("shadow ended", asker)
+                return {}
+            if request.policy is None:
+                raise ValueError("a shadow needs a policy")
+            policy = await asyncio.to_thread(_parsed, request.policy, request.name)
+            begun = await self.do(self.operations.begin_shadow, policy, request.name)
+        except Exception as error:
+            audit.refused(f"shadow: {request.action} {request.name}", error, asker)
+            raise
+        audit.done("shadow judges beside the policy in force", asker, file=request.name, **begun)
+        return begun
 
     # ---- connections and state ----
 
@@ -297,3 +318,10 @@ class Following:
         """What is left, with the ending, and how many items were lost."""
         await self._service.do(self._source.look_for_losses)
         return self._subscription.take() + self._subscription.ending(), self._subscription.lost
+
+
+def _parsed(policy: dict[str, Any], name: str) -> Policy:
+    """A document as a policy. Raises PolicyError."""
+    from dataplane.policy import Policy
+
+    return Policy.parse(json.dumps(policy), name)

@@ -16,51 +16,17 @@ from typing import Any
 
 from dataplane._core import ffi, lib
 from dataplane._core.errors import check as raise_on_error
-from dataplane.insight.packet_text import flow_words
+from dataplane.differences import FlowDifference, flow_differences
 from dataplane.plane import Plane
 from dataplane.policy.changes import ApplyPolicy, apply
 from dataplane.policy.model import Policy
 from dataplane.policy.schedule import TimedChange
 from dataplane.replay import CaptureError, Captures, Replay
 from dataplane.replay.captures import CaptureStatus
-from dataplane.verdict import REASON_WORDS, VERDICT_WORDS, Names
+from dataplane.verdict import Names
 
 _AHEAD = 4
 _LOOK_EVERY = 0.1
-
-
-@dataclass(frozen=True, slots=True)
-class Judgement:
-    """A packet's verdict under one policy, and the reason and rule of the check that decided; None without one."""
-
-    verdict: str
-    reason: str | None
-    rule: str | None
-
-    def to_dict(self) -> dict[str, Any]:
-        """As JSON values (SPEC 8.4)."""
-        return {"verdict": self.verdict, "reason": self.reason, "rule": self.rule}
-
-
-@dataclass(frozen=True, slots=True)
-class FlowDifference:
-    """Packets of a flow, in both directions, that get another verdict; `old` and `new` are those of the first one."""
-
-    flow: str
-    first_packet: int
-    packets: int
-    old: Judgement
-    new: Judgement
-
-    def to_dict(self) -> dict[str, Any]:
-        """As JSON values (SPEC 8.4)."""
-        return {
-            "flow": self.flow,
-            "first_packet": self.first_packet,
-            "packets": self.packets,
-            "old": self.old.to_dict(),
-            "new": self.new.to_dict(),
-        }
 
 
 @dataclass(frozen=True, slots=True)
@@ -199,25 +165,7 @@ class _Comparison:
         n = self._counts().flows
         found = ffi.new("struct dp_flow_difference[]", max(n, 1))
         lib.dp_difference_flows(self._handle, found, n)
-        return [
-            FlowDifference(
-                flow_words(found[i].flow),
-                found[i].first_packet,
-                found[i].packets,
-                _judgement(found[i].before, old),
-                _judgement(found[i].after, new),
-            )
-            for i in range(n)
-        ]
-
-
-def _judgement(judgement: Any, names: Names) -> Judgement:
-    named = names.rules[judgement.rule]
-    return Judgement(
-        VERDICT_WORDS[judgement.verdict],
-        REASON_WORDS[judgement.reason] if judgement.checked else None,
-        named[0] if named else None,
-    )
+        return flow_differences(found, n, old, new)
 
 
 def _disconnected(plane: Plane, new: Policy) -> dict[str, int]:

@@ -15,7 +15,7 @@ from dataplane import conntrack
 from dataplane._core import ffi, lib
 from dataplane._core.errors import check as raise_on_error
 from dataplane.connection_table import address_text, connection_of
-from dataplane.insight.packet_text import flow_words
+from dataplane.packet_words import flow_words
 from dataplane.plane import Plane
 from dataplane.policy.model import Policy
 from dataplane.policy.schedule import TimedChange

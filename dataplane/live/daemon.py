@@ -82,6 +82,7 @@ class Options:
     group: str | None = None
     state: Path | None = None
     metrics: str | None = None
+    shadow: Path | None = None
     flows: bool = False
     flow_log: Path | None = None
     flow_format: str = "json"
@@ -120,13 +121,14 @@ def run(options: Options) -> None:
         if options.control and (why := _without_control_folder(options.control)):
             raise StartError(f"--control {options.control}: {why}", invalid=True)
         policy = _in_force(Policy.load(options.policy))
+        shadow = _in_force(Policy.load(options.shadow)) if options.shadow else None
         before = _held_back(options)
     except (metrics.MetricsError, PolicyError) as error:
         raise StartError(str(error), invalid=True) from None
     _refuse_first(readiness.rights())
     try:
         with Signals() as signals, contextlib.ExitStack() as stack:
-            _run(before or policy, options, stack, signals, held_back=before is not None)
+            _run(before or policy, shadow, options, stack, signals, held_back=before is not None)
     except StoppedError:
         log.info("stopped before it ran")
     except metrics.MetricsError as error:
@@ -168,7 +170,15 @@ def _held_back(options: Options) -> Policy | None:
     return before
 
 
-def _run(policy: Policy, options: Options, stack: contextlib.ExitStack, signals: Signals, *, held_back: bool) -> None:
+def _run(
+    policy: Policy,
+    shadow: Policy | None,
+    options: Options,
+    stack: contextlib.ExitStack,
+    signals: Signals,
+    *,
+    held_back: bool,
+) -> None:
     _refuse_first(readiness.limits(len(required_by(policy, options.uplinks)), options.workers))
     file = _flow_file(options)
     scraped = stack.enter_context(metrics.listening(options.metrics)) if options.metrics else None
@@ -184,6 +194,8 @@ def _run(policy: Policy, options: Options, stack: contextlib.ExitStack, signals:
         firewall.add_port(port)
     flows = Flows(firewall, file, options.flow_format) if firewall.gathers_flows else None
     operations = Operations(firewall, ports, state_path=options.state, uses=uses, flows=flows)
+    if shadow:
+        operations.begin_shadow(shadow, str(options.shadow))
     # Threads that are started from here on have no other rights.
     privileges.keep_only()
     if file:

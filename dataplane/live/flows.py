@@ -184,7 +184,8 @@ class Flows:
 def json_record(record: FlowRecord) -> dict[str, Any]:
     """A record as JSON values (SPEC 8.2); times are seconds, the same numbers as where C writes them as text."""
     told: dict[str, Any] = dict(zip(FIELDS, record, strict=False))
-    return {**told, "first": _seconds(record.first), "last": _seconds(record.last)}
+    told |= {"first": _seconds(record.first), "last": _seconds(record.last)}
+    return told | {"shadow": record.shadow} if record.shadow else told
 
 
 def _seconds(time_ns: int) -> float:

@@ -24,6 +24,7 @@ from dataplane.live.feed import ConnectionEvents, Drops, Feed, Subscription
 from dataplane.live.flows import FollowedFlows
 from dataplane.live.records import counters_record, difference_record, disconnected_record, row_record
 from dataplane.live.rule_uses import RuleUses
+from dataplane.live.shadow import Shadow
 
 if TYPE_CHECKING:
     from dataplane.control.answers import Saved
@@ -57,6 +58,7 @@ class Operations:
         self.uses = uses or RuleUses(firewall)
         self.feed = Feed(firewall)
         self._flows = flows
+        self._shadow: Shadow | None = None
         #: System calls that the kernel refuses to this process; none for a reason.
         self.refused_calls = 0
         self.unfiltered_because: str | None = None
@@ -233,6 +235,29 @@ class Operations:
         chosen = request.selection.of_flows(self.firewall.connections)
         return lambda flow: request.verdict in (None, flow.verdict) and chosen(flow)
 
+    # ---- the shadow ----
+
+    def begin_shadow(self, policy: Policy, name: str) -> dict[str, Any]:
+        """Has another policy judge all packets beside the one in force, in place of the shadow that there is."""
+        before, self._shadow = self._shadow, Shadow(self.firewall, policy, name)
+        if before:
+            before.replaced()
+        return {"taken_over": self._shadow.taken_over}
+
+    def end_shadow(self) -> None:
+        """Ends it. Raises ValueError where there is none."""
+        self._there_is_a_shadow().end()
+        self._shadow = None
+
+    def shadow_report(self, top: int) -> dict[str, Any]:
+        """What it has judged otherwise. Raises ValueError where there is none."""
+        return self._there_is_a_shadow().report(top)
+
+    def _there_is_a_shadow(self) -> Shadow:
+        if self._shadow is None:
+            raise ValueError("there is no shadow: `dataplane ctl shadow FILE` begins one")
+        return self._shadow
+
     # ---- state ----
 
     def flow(self, request: FlowState) -> state.State:
@@ -330,6 +355,7 @@ class Operations:
             "early_drops": counters.early_drops,
             "ports": [self._port_record(number, port) for number, port in self.firewall.ports.items()],
             "missing_interfaces": list(self.missing_interfaces),
+            "shadow": {"policy": self._shadow.name, "began": self._shadow.began} if self._shadow else None,
         }
 
     def _port_record(self, number: int, port: Port) -> dict[str, Any]:

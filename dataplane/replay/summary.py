@@ -173,6 +173,7 @@ class Summary:
     floods: dict[str, FloodCount]
     fragments: FragmentCount
     flow_records: dict[str, Any]
+    shadow: dict[str, int]
     counted_rules: Sequence[RuleCount]
     idle_rules: Sequence[tuple[str, str]]
     denied_flows: Sequence[DeniedFlow]
@@ -242,6 +243,7 @@ class Summary:
             "floods": {word: asdict(flood) for word, flood in self.floods.items()},
             "fragments": asdict(self.fragments),
             "flow_records": self.flow_records,
+            "shadow": self.shadow,
             "rules": [rule._asdict() for rule in self.counted_rules],
             "rules_never_hit": [{"rule": rule, "security_group": group} for rule, group in self.never_hit],
             "denied_flows": [asdict(flow) for flow in self.denied_flows],
@@ -300,6 +302,7 @@ def summarise(
         floods={word: FloodCount(**found) for word, found in told["floods"].items()},
         fragments=FragmentCount(**told["fragments"]),
         flow_records=told["flow_records"],
+        shadow=told["shadow"],
         counted_rules=counted,
         idle_rules=idle,
         denied_flows=_denied_flows(plane, before, top),

@@ -155,6 +155,43 @@ static void test_two_workers_share_connections(void)
     unmake(&n);
 }
 
+/* A policy that denies all judges beside the one in force: what passes passes on, and is told. */
+static void test_a_shadow_enforces_nothing(void)
+{
+    static const uint64_t seed[2] = {1, 2};
+    struct dp_zone_tables zones[2] = {{.zone = 0}, {.zone = 1}};
+    struct dp_difference_count count;
+    struct dp_counters counters;
+    struct dp_flow_difference flows[4];
+    struct dp_plane *plane;
+    struct net n;
+
+    if (!make(&n, 2) || !CHECK_EQUAL(dp_plane_new(&n.config, seed, 2, &plane), 0))
+        return;
+    struct dp_policy_update update = {.zones = zones, .n_zones = 2, .endpoints = n.endpoints, .config = &n.config};
+    struct bytes f = udp(macs[A], UPLINK, 9, 1, 53, 0);
+    CHECK_EQUAL(dp_firewall_begin_shadow(n.firewall, plane), DP_E_ARGUMENT); /* no policy yet */
+    CHECK_EQUAL(dp_plane_update(plane, &update), 0);
+    CHECK_EQUAL(dp_firewall_begin_shadow(n.firewall, plane), 0);
+    for (int i = 0; i < 3; i++) {
+        put(&n, UPLINK, 0, &f);
+        CHECK(comes(&n, A, &f, WAIT_MS));
+    }
+    CHECK_EQUAL(dp_firewall_shadow(n.firewall, &count, &counters), 0);
+    /* Nobody has learned where that MAC is: each goes to both instances. */
+    CHECK_EQUAL(count.packets_changed, 6);
+    CHECK_EQUAL(counters.entries, 0);
+    CHECK_EQUAL(dp_firewall_shadow_flows(n.firewall, flows, 4), 1);
+    CHECK_EQUAL(flows[0].packets, 6);
+    dp_firewall_end_shadow(n.firewall);
+    CHECK_EQUAL(dp_firewall_shadow(n.firewall, &count, &counters), DP_E_ARGUMENT);
+    put(&n, UPLINK, 0, &f);
+    CHECK(comes(&n, A, &f, WAIT_MS));
+    dp_plane_counters(dp_firewall_plane(n.firewall), &counters);
+    CHECK_EQUAL(counters.shadow[DP_SHADOW_WOULD_DENY], 6);
+    unmake(&n);
+}
+
 static void test_ports_come_and_go(void)
 {
     struct dp_port uplink = {.zone = DP_ZONE_NONE};
@@ -295,6 +332,7 @@ static void test_all(void)
     RUN(test_bursts_are_counted_by_size);
     RUN(test_a_conversation_finds_the_worker_awake);
     RUN(test_two_workers_share_connections);
+    RUN(test_a_shadow_enforces_nothing);
     RUN(test_ports_come_and_go);
     RUN(test_a_descriptor_is_used_again);
     RUN(test_many_frames);

@@ -310,11 +310,11 @@ static void test_room_grows_with_the_table(void)
 
 int main(void)
 {
-    test_the_records_are_those_of_a_replay();
-    test_when_records_are_given_out();
-    test_denied_flows_are_bounded_and_the_first_give_way();
-    test_what_a_restart_brought_back_is_there();
-    test_denied_flows_of_names_that_are_gone_are_given_out();
-    test_room_grows_with_the_table();
+    RUN(test_the_records_are_those_of_a_replay);
+    RUN(test_when_records_are_given_out);
+    RUN(test_denied_flows_are_bounded_and_the_first_give_way);
+    RUN(test_what_a_restart_brought_back_is_there);
+    RUN(test_denied_flows_of_names_that_are_gone_are_given_out);
+    RUN(test_room_grows_with_the_table);
     return check_result("test_flow_log_live");
 }

@@ -88,7 +88,8 @@ ARROWS: dict[str, set[str]] = {
     "io/segment": {"bytes", "wire"},
     "io/port": {"dp_api", "wire", "io/uring", "io/segment"},
     "io/busy_poll": {"dp_api", "io/clock"},
-    "io/worker": {"engine", "flow_log_live", "io/clock", "io/frame_path", "io/port", "io/ring"},
+    "io/shadow": {"difference", "flow_log", "pipeline"},
+    "io/worker": {"engine", "flow_log_live", "io/clock", "io/frame_path", "io/port", "io/ring", "io/shadow"},
     "io/feed": {"table_walk", "io/worker"},
     "io/forward": {"pipeline", "io/feed", "io/worker"},
     "io/offload": {"dp_api", "bytes", "packet", "io/port"},
@@ -97,6 +98,7 @@ ARROWS: dict[str, set[str]] = {
     "io/firewall": {"plane", "io/forward", "io/worker", "io/worker_loop"},
     "io/feed_reader": {"io/firewall", "table_walk", "io/feed"},
     "io/flows": {"io/firewall", "io/feed", "table_walk"},
+    "io/shadow_report": {"io/firewall", "table_walk"},
 }
 
 # All that the core calls outside itself: memory, and nothing that knows a clock, a file, a socket or a thread.
@@ -218,7 +220,7 @@ def test_io_knows_only_the_border_and_the_words() -> None:
     outside = {module: {name for name in below(module) if not name.startswith("io/")} for module in ARROWS}
     looks_in = {name for name, known in outside.items() if name.startswith("io/") and "endpoints" in known}
     workers = {"io/worker", "io/receive", "io/forward", "io/feed", "io/worker_loop", "io/firewall", "io/feed_reader"}
-    workers |= {"io/flows"}
+    workers |= {"io/flows", "io/shadow", "io/shadow_report"}
     assert looks_in == workers | {"io/frame_path", "io/replay_at_port", "io/replay"}
     known = set[str]().union(*(outside[name] for name in ARROWS if name.startswith("io/") and name not in looks_in))
     assert known == {

@@ -7,7 +7,7 @@ from typing import Annotated, Any
 import typer
 from typer.core import TyperGroup
 
-from dataplane.cli.ctl import conntrack, flows, policy_lists, status
+from dataplane.cli.ctl import conntrack, flows, policy_lists, shadow, status
 from dataplane.cli.ctl.explain import explain
 from dataplane.cli.ctl.request import Target
 from dataplane.live import CONTROL_SOCKET
@@ -56,6 +56,7 @@ app.command()(status.policy)
 app.command()(status.save)
 app.add_typer(conntrack.app, name="conntrack")
 app.command()(flows.flows)
+app.command()(shadow.shadow)
 app.command()(explain)
 app.command("rules")(policy_lists.uses)
 app.command()(status.counters)

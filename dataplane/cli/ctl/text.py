@@ -58,6 +58,8 @@ def print_status(status: Mapping[str, Any]) -> None:
         + (f", {status['early_drops']:,} dropped early to make room" if status["early_drops"] else "")
     )
     refused, reason = status["refused_system_calls"], status["unfiltered_because"]
+    if status.get("shadow"):
+        say(f"beside it judges {status['shadow']['policy']}: `dataplane ctl shadow report` says what it would change")
     say(f"{refused} system calls refused to it" if refused else f"system calls are not filtered: {reason}")
     table(
         "Ports",
@@ -190,6 +192,7 @@ def print_counters(counters: Mapping[str, Any]) -> None:
         [(word, *found.values()) for word, found in floods.items()],
     )
     table("Fragments", ("what", "number"), [item for item in counters.get("fragments", {}).items() if item[1]])
+    table("Shadow", ("verdict", "packets"), list(counters.get("shadow", {}).items()))
     flow_records = counters.get("flow_records", {})
     lost = [(f"lost, {cause}", number) for cause, number in flow_records.get("lost", {}).items()]
     table("Flow records", ("what", "number"), [("told", flow_records.get("told", 0)), *lost] if flow_records else [])
