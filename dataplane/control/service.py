@@ -11,6 +11,7 @@ from __future__ import annotations
 import asyncio
 import base64
 import contextlib
+import json
 import logging
 import time
 from collections.abc import AsyncGenerator, AsyncIterator, Callable
@@ -30,7 +31,7 @@ from dataplane.control.answers import (
 from dataplane.control.audit import NOBODY, Asker
 from dataplane.control.operations import Feed, Operations, Source, Subscription
 from dataplane.control.policy_control import PolicyControl
-from dataplane.policy import PolicyError, expiry
+from dataplane.policy import Policy, PolicyError, expiry
 from dataplane.policy.mistakes import UnfitError
 from dataplane.policy.write import document
 
@@ -322,6 +323,4 @@ class Following:
 
 def _parsed(policy: dict[str, Any], name: str) -> Policy:
     """A document as a policy. Raises PolicyError."""
-    from dataplane.policy import Policy
-
     return Policy.parse(json.dumps(policy), name)
