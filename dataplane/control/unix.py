@@ -39,7 +39,7 @@ if TYPE_CHECKING:
 
 CLIENTS_MAX = 64
 #: A longer request is refused.
-REQUEST_BYTES = 8 << 20
+REQUEST_BYTES = 1 << 20
 _IDLE_SECONDS = 60.0
 _WRITE_SECONDS = 30.0
 
