@@ -286,7 +286,7 @@ static bool drop_oldest(struct dp_conntrack *ct, uint32_t zone, bool tentative)
 
 static uint32_t fair_share(const struct dp_conntrack *ct)
 {
-    uint32_t share = ct->config.max_entries / (ct->n_present ? ct->n_present : 1);
+    uint32_t share = ct->limit / (ct->n_present ? ct->n_present : 1);
 
     return share ? share : 1;
 }
@@ -296,8 +296,9 @@ static bool make_room(struct dp_conntrack *ct, uint32_t zone)
     uint32_t share = fair_share(ct), own, most;
 
     dp_conntrack_reap(ct);
-    if (ct->table.count < ct->config.max_entries)
+    if (ct->table.count < ct->limit)
         return true;
+    ct->wanted++;
     own = ct->zones[zone].entries;
     if (own >= share && drop_oldest(ct, zone, true))
         return true;
@@ -310,13 +311,23 @@ static bool make_room(struct dp_conntrack *ct, uint32_t zone)
     return drop_oldest(ct, largest_zone(ct, 0, true), true) || drop_oldest(ct, largest_zone(ct, share, false), false);
 }
 
+uint32_t dp_conntrack_give_way(struct dp_conntrack *ct, uint32_t n)
+{
+    uint32_t given = 0;
+
+    while (given < n && (drop_oldest(ct, largest_zone(ct, 0, true), true) ||
+                         drop_oldest(ct, largest_zone(ct, fair_share(ct), false), false)))
+        given++;
+    return given;
+}
+
 uint32_t dp_conntrack_admit(struct dp_conntrack *ct, const struct dp_flow_key *key, uint32_t hash,
                             enum dp_origin origin, uint8_t state, uint32_t rule)
 {
     uint32_t zone = key->zone_protocol >> 8, index;
     struct dp_entry *e;
 
-    if (ct->table.count >= ct->config.max_entries && !make_room(ct, zone)) {
+    if (ct->table.count >= ct->limit && !make_room(ct, zone)) {
         struct dp_flood_counter *flood = &ct->flood[flood_of((uint8_t)key->zone_protocol, state)];
 
         flood->refused++;
@@ -552,6 +563,7 @@ int dp_conntrack_init(struct dp_conntrack *ct, const struct dp_conntrack_config 
     if (config->max_entries == 0 || config->max_entries >= 1u << 31)
         return DP_E_ARGUMENT;
     ct->config = *config;
+    ct->limit = config->max_entries;
     if (dp_flow_table_init(&ct->table, config->max_entries, seed) < 0)
         return DP_E_MEMORY;
     ct->links = dp_reserve(((size_t)config->max_entries + 1) * sizeof *ct->links);
@@ -650,5 +662,6 @@ back_links:
 void dp_conntrack_configure(struct dp_conntrack *ct, const struct dp_conntrack_config *config)
 {
     ct->config = *config;
+    ct->limit = config->max_entries;
     ct->reap_from = 0;
 }

@@ -17,10 +17,11 @@
  * change is the last one: by the next every entry has been looked at.
  *
  * A FULL TABLE. Each zone lists its entries in two queues, oldest first: tentative ones (half-open, one-way, closed)
- * and steady ones. A zone's fair share is max_entries / zones. Room is made in this order: dead entries; the zone's own
- * oldest tentative entry if it has its share; the oldest tentative entry of the largest zone that is larger; for a zone
- * below its share, any tentative entry, then the oldest steady one of the largest zone above its share. Else the table
- * is full for that zone.
+ * and steady ones. A zone's fair share is limit / zones, where the limit is max_entries,
+ * or what the plane gives of it to one of several shards (plane.h). Room is made in this order: dead entries; the
+ * zone's own oldest tentative entry if it has its share; the oldest tentative entry of the largest zone that is larger;
+ * for a zone below its share, any tentative entry, then the oldest steady one of the largest zone above its share. Else
+ * the table is full for that zone.
  *
  * TIME is ct->now, set by dp_conntrack_advance and never set back.
  */
@@ -104,6 +105,8 @@ struct dp_conntrack {
     uint64_t *openers; /* by entry: the frame that opened it, from 1; NULL unless asked for */
     uint32_t openers_room;
     struct dp_conntrack_config config;
+    uint32_t limit;  /* entries; max_entries at most */
+    uint32_t wanted; /* how often room had to be made, since the plane has asked */
     struct dp_revoked *revoked;
     uint32_t n_revoked;
     uint32_t last_revoked; /* number of the last change with revocations */
@@ -133,7 +136,10 @@ int dp_conntrack_populate(struct dp_conntrack *ct, uint32_t most);
 int dp_conntrack_note_openers(struct dp_conntrack *ct);
 /* Makes room for `n` entries, no fewer than there was for; on an error all is as before. */
 int dp_conntrack_reserve_entries(struct dp_conntrack *ct, uint32_t n);
-/* Puts new settings in force, for whose max_entries there is room. */
+/* Gives up n entries, or as many as somebody else's want may cost: half-open and one-way ones of the largest zones,
+ * then others of zones above their fair share. Returns how many. */
+uint32_t dp_conntrack_give_way(struct dp_conntrack *ct, uint32_t n);
+/* Puts new settings in force, for whose max_entries there is room; the limit is theirs. */
 void dp_conntrack_configure(struct dp_conntrack *ct, const struct dp_conntrack_config *config);
 
 /* Lets timers come up that are due by now. */

@@ -117,7 +117,7 @@ static bool was_asked(const struct dp_engine *engine, const struct dp_job *job, 
     if (asked && now - (asked - 1) < ASKED_NS)
         return true;
     for (uint32_t i = 0; !job->place && i < DP_DHCP_QUESTIONS; i++) {
-        const struct dp_dhcp_question *q = &engine->question[i];
+        const struct dp_dhcp_question *q = &engine->first->question[i];
 
         if (q->family == p->family && q->id == transaction_of(p) && now - q->time_ns < ASKED_NS)
             return true;
@@ -127,9 +127,11 @@ static bool was_asked(const struct dp_engine *engine, const struct dp_job *job, 
 
 void dp_control_heard(struct dp_engine *engine, const struct dp_packet *p)
 {
+    struct dp_engine *first = engine->first;
+
     if (p->kind != DP_PACKET_IP || dhcp_by_ports(p, DP_EGRESS) != DHCP_ASKS || !is_dhcp(p, true))
         return;
-    engine->question[engine->n_questions++ % DP_DHCP_QUESTIONS] =
+    first->question[first->n_questions++ % DP_DHCP_QUESTIONS] =
         (struct dp_dhcp_question){engine->conntrack.now, p->family, transaction_of(p)};
 }
 
@@ -214,7 +216,8 @@ bool dp_control_announces(struct dp_engine *engine, const struct dp_job *job, st
     if (!p->rarp_request || p->inside_length > ARP_ADDRESSES + PADDING_MAX)
         return false;
     pass(engine, p, DP_EGRESS,
-         zone < engine->conntrack.n_zones ? &engine->conntrack.zones[zone].control : &nobody.control, check);
+         zone < engine->first->conntrack.n_zones ? &engine->first->conntrack.zones[zone].control : &nobody.control,
+         check);
     return true;
 }
 
@@ -230,8 +233,8 @@ bool dp_control(struct dp_engine *engine, const struct dp_job *job, uint32_t dir
 {
     const struct dp_packet *p = &job->packet;
     struct dp_zone nobody = {0}; /* a port's, whose instance the policy does not have */
-    struct dp_zone *zone =
-        job->zone[direction] < engine->conntrack.n_zones ? &engine->conntrack.zones[job->zone[direction]] : &nobody;
+    struct dp_conntrack *first = &engine->first->conntrack;
+    struct dp_zone *zone = job->zone[direction] < first->n_zones ? &first->zones[job->zone[direction]] : &nobody;
     bool router = p->icmp_class == DP_ICMP_CONTROL_FROM_HOST;
 
     if (p->protocol == DP_PROTO_UDP)

@@ -8,7 +8,7 @@
 
 #include <string.h>
 
-enum { BUCKETS = 1024, WAYS = 8 };
+enum { BUCKETS = DP_DENIED_KEPT / 8, WAYS = 8 };
 
 struct dp_denied_flows {
     struct dp_denied counter[BUCKETS][WAYS];
@@ -151,7 +151,16 @@ int dp_denied_order(const void *a, const void *b)
     uint64_t packets_y = y->count.packets + y->consequences.packets;
     bool last_x = unconnected(x->cause), last_y = unconnected(y->cause);
 
-    return last_x != last_y ? last_x - last_y : (packets_x < packets_y) - (packets_x > packets_y);
+    if (last_x != last_y)
+        return last_x - last_y;
+    if (packets_x != packets_y)
+        return packets_x < packets_y ? 1 : -1;
+    return dp_denied_order_by_flow(a, b);
+}
+
+int dp_denied_order_by_flow(const void *a, const void *b)
+{
+    return memcmp(a, b, offsetof(struct dp_denied, count));
 }
 
 void dp_denied_forget(struct dp_denied_flows *denied, const struct dp_retired *retired)
@@ -162,6 +171,16 @@ void dp_denied_forget(struct dp_denied_flows *denied, const struct dp_retired *r
         if (d->count.packets && d->zone < retired->n_zones && retired->zones[d->zone])
             *d = (struct dp_denied){0};
     }
+}
+
+uint32_t dp_denied_all(const struct dp_denied_flows *denied, struct dp_denied *out)
+{
+    uint32_t have = 0;
+
+    for (uint32_t i = 0; i < BUCKETS * WAYS; i++)
+        if (denied->counter[i / WAYS][i % WAYS].count.packets)
+            out[have++] = denied->counter[i / WAYS][i % WAYS];
+    return have;
 }
 
 int dp_denied_largest(const struct dp_denied_flows *denied, struct dp_denied *out, uint32_t n)

@@ -15,6 +15,8 @@
 
 #include "packet.h"
 
+enum { DP_DENIED_KEPT = 8192 };
+
 struct dp_denied_flows;
 
 struct dp_denied_flows *dp_denied_new(void);
@@ -24,8 +26,12 @@ bool dp_denied_count(struct dp_denied_flows *denied, const struct dp_packet *pac
                      uint32_t length);
 /* Takes out the flows of retired zones. */
 void dp_denied_forget(struct dp_denied_flows *denied, const struct dp_retired *retired);
-/* The order of what is listed, for qsort. */
+/* The order of what is listed, for qsort: of those with as many packets, that of their bytes. */
 int dp_denied_order(const void *a, const void *b);
+/* Any order, but the same flow stands together. */
+int dp_denied_order_by_flow(const void *a, const void *b);
+/* All that have a counter, in any order; at most DP_DENIED_KEPT. */
+uint32_t dp_denied_all(const struct dp_denied_flows *denied, struct dp_denied *out);
 int dp_denied_largest(const struct dp_denied_flows *denied, struct dp_denied *out, uint32_t n);
 
 /* The addresses, protocol and ports of a packet. */

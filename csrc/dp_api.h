@@ -368,6 +368,14 @@ int dp_plane_new(const struct dp_conntrack_config *config, const uint64_t *seed,
 void dp_plane_free(struct dp_plane *plane);
 /* Shard `number`, which is the plane's; NULL where there is none. */
 struct dp_engine *dp_plane_shard(struct dp_plane *plane, uint32_t number);
+/* Shares out anew what is not used of the connection table, whose bound holds for all shards together. To be called
+ * every now and then where there are several. */
+void dp_plane_balance(struct dp_plane *plane);
+/* For a plane that no workers drive. Lets time pass on all shards: expired entries are taken out. Time never runs
+ * backwards (SPEC 4.3). */
+void dp_plane_advance(struct dp_plane *plane, uint64_t time_ns);
+/* As dp_engine_note_openers, on all shards; frames are counted through all of them. */
+int dp_plane_note_openers(struct dp_plane *plane);
 
 /*
  * One instance's tables by [direction][0 = IPv4, 1 = IPv6]; NULL denies everything. With `dhcp_server` its rules decide
@@ -1074,10 +1082,11 @@ int dp_replay_next_time(struct dp_replay *replay, uint64_t *time_ns);
 /*
  * Reads and judges up to `n` packets whose time is before `until_ns` (a time that runs backwards counts as the
  * latest before it). Returns how many; fewer than `n` means that `until_ns` or the end is reached, or that a capture
- * has to be fed. `flows` and `seen` may be NULL. Frames that opened connections are counted from the first one of the
- * replay; what was opened before has 0.
+ * has to be fed. `flows` and `seen` may be NULL. A plane of several shards is judged on by as many threads, with the
+ * same records; it is the same one in each call, and is not freed before the replay. Frames that opened connections are
+ * counted from the first one of the replay; what was opened before has 0.
  */
-int dp_replay_run(struct dp_replay *replay, struct dp_engine *engine, uint64_t until_ns, struct dp_record *records,
+int dp_replay_run(struct dp_replay *replay, struct dp_plane *plane, uint64_t until_ns, struct dp_record *records,
                   struct dp_flow *flows, struct dp_seen *seen, uint32_t n);
 
 /*

@@ -449,6 +449,11 @@ uint32_t dp_endpoints_first(const struct dp_endpoints *e, uint32_t shared)
     return e->listed[e->lists[shared - DP_SHARED].first].zone;
 }
 
+bool dp_endpoints_has_shared(const struct dp_endpoints *e)
+{
+    return e && e->n_lists > 0;
+}
+
 bool dp_endpoints_is_overlap(const struct dp_endpoints *e, uint32_t shared)
 {
     return is_overlap(e, &e->lists[shared - DP_SHARED]);

@@ -46,6 +46,9 @@ uint32_t dp_endpoints_first(const struct dp_endpoints *endpoints, uint32_t share
 bool dp_endpoints_is_overlap(const struct dp_endpoints *endpoints, uint32_t shared);
 bool dp_endpoints_overlaps(const struct dp_endpoints *endpoints, uint32_t zone);
 
+/* Whether several instances may have one address: dp_endpoints_find may answer with a shared one. */
+bool dp_endpoints_has_shared(const struct dp_endpoints *endpoints);
+
 /* The nth zone, from 0, that has `address` as its own; DP_NO_ZONE where there are no more. */
 uint32_t dp_endpoints_own(const struct dp_endpoints *endpoints, uint32_t family, const union dp_address *address,
                           uint32_t nth);

@@ -95,12 +95,12 @@ static void answered(void *owner, uint64_t number, const struct dp_packet *packe
     uint32_t at;
 
     if (number & DP_FRAGMENT_OF_COPY) {
-        dp_engine_count_checks(engine, packet, record);
+        dp_engine_count_checks(engine, engine->denied, packet, record);
         return;
     }
     at = (engine->first_resolved + engine->n_resolved++) % DP_RESOLVED_MAX;
     engine->resolved[at] = (struct dp_resolution){number, *record};
-    dp_engine_count(engine, packet, record);
+    dp_engine_count(engine, engine->denied, packet, record);
 }
 
 int dp_engine_new(const struct dp_conntrack_config *config, const uint64_t *seed, struct dp_engine **engine)
@@ -116,6 +116,7 @@ int dp_engine_new(const struct dp_conntrack_config *config, const uint64_t *seed
         free(e);
         return error;
     }
+    e->first = e;
     e->conntrack.is_denied = is_denied;
     e->conntrack.denier = e;
     e->policy = calloc(1, sizeof *e->policy);
@@ -345,7 +346,7 @@ void dp_engine_counters(const struct dp_engine *e, struct dp_counters *counters)
     memcpy(counters->flood, ct->flood, sizeof counters->flood);
     dp_fragments_count(e->fragments, counters);
     counters->entries = ct->table.count;
-    counters->max_entries = ct->config.max_entries;
+    counters->max_entries = ct->limit;
     counters->table_bytes =
         dp_flow_table_bytes(&ct->table) +
         (uint64_t)dp_flow_table_touched(&ct->table) *

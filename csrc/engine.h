@@ -47,6 +47,8 @@ struct dp_engine {
     uint32_t n_rule_counters;
     struct dp_denied_flows *denied;
     uint64_t frames; /* judged so far */
+    /* Whose owners and control traffic count: this one, or where several judge one replay, the first of them. */
+    struct dp_engine *first;
     struct dp_owners *owners;
     struct dp_fragments *fragments;
     struct dp_flow_log *flow_log;   /* of a live worker that gathers flows; NULL: nobody does */
@@ -85,9 +87,17 @@ uint32_t dp_policy_ask(const struct dp_policy *policy, const struct dp_flow_tabl
 /* Whether a policy's arrivals would have the entry disconnected. */
 bool dp_policy_denies(const struct dp_policy *policy, const struct dp_flow_table *flows, const struct dp_entry *entry);
 
-/* What a check, and all of a packet, was answered, in the counters. */
-static inline void dp_engine_count_check(struct dp_engine *engine, const struct dp_packet *packet,
-                                         const struct dp_check *check, uint32_t length)
+static inline void dp_engine_count_denied_check(struct dp_engine *engine, struct dp_denied_flows *denied,
+                                                const struct dp_packet *packet, const struct dp_check *check,
+                                                uint32_t length)
+{
+    engine->counters.consequences[check->cause] += dp_denied_count(denied, packet, check, length);
+}
+
+/* What a check, and all of a packet, was answered, in the counters. `denied` is where denied flows are counted; NULL
+ * where that is done later. */
+static inline void dp_engine_count_check(struct dp_engine *engine, struct dp_denied_flows *denied,
+                                         const struct dp_packet *packet, const struct dp_check *check, uint32_t length)
 {
     struct dp_counters *c = &engine->counters;
     struct dp_counter *answer = &engine->answers[check->verdict][check->reason][check->state];
@@ -105,21 +115,21 @@ static inline void dp_engine_count_check(struct dp_engine *engine, const struct 
         rule->traffic.packets++;
         rule->traffic.bytes += length;
     }
-    if (check->verdict == DP_DENY)
-        c->consequences[check->cause] += dp_denied_count(engine->denied, packet, check, length);
+    if (check->verdict == DP_DENY && denied)
+        dp_engine_count_denied_check(engine, denied, packet, check, length);
 }
 
-static inline void dp_engine_count_checks(struct dp_engine *engine, const struct dp_packet *packet,
-                                          const struct dp_record *record)
+static inline void dp_engine_count_checks(struct dp_engine *engine, struct dp_denied_flows *denied,
+                                          const struct dp_packet *packet, const struct dp_record *record)
 {
     for (uint32_t i = 0; i < record->checks; i++)
-        dp_engine_count_check(engine, packet, &record->check[i], record->length);
+        dp_engine_count_check(engine, denied, packet, &record->check[i], record->length);
 }
 
-static inline void dp_engine_count(struct dp_engine *engine, const struct dp_packet *packet,
-                                   const struct dp_record *record)
+static inline void dp_engine_count(struct dp_engine *engine, struct dp_denied_flows *denied,
+                                   const struct dp_packet *packet, const struct dp_record *record)
 {
-    dp_engine_count_checks(engine, packet, record);
+    dp_engine_count_checks(engine, denied, packet, record);
     engine->counters.verdict[record->verdict].packets++;
     engine->counters.verdict[record->verdict].bytes += record->length;
 }

@@ -63,7 +63,7 @@ static void choose_owners(struct dp_engine *engine, struct dp_job *job)
 
     for (uint32_t d = 0; d < DP_DIRECTIONS; d++)
         if (dp_is_shared(job->zone[d])) {
-            know(engine, job, dp_owners_choose(engine->owners, endpoints, job->zone[d], &job->packet, d), d);
+            know(engine, job, dp_owners_choose(engine->first->owners, endpoints, job->zone[d], &job->packet, d), d);
             tag(engine, job, d);
         }
 }
@@ -72,7 +72,7 @@ static void choose_owners(struct dp_engine *engine, struct dp_job *job)
 static void learn_owners(struct dp_engine *engine, const struct dp_job *job, const struct dp_record *record)
 {
     if (record->verdict != DP_WAITING && !(record->checks && record->check[0].verdict == DP_DENY))
-        dp_owners_learn(engine->owners, engine->policy->endpoints, &job->packet, job->zone[DP_EGRESS]);
+        dp_owners_learn(engine->first->owners, engine->policy->endpoints, &job->packet, job->zone[DP_EGRESS]);
 }
 
 static inline __attribute__((always_inline)) void prepare(struct dp_engine *engine, const struct dp_frame *frame,
@@ -100,17 +100,14 @@ static inline __attribute__((always_inline)) void prepare(struct dp_engine *engi
 }
 
 /* A wrong checksum makes a packet malformed, where an instance would see it. */
-static void verify_checksums(const struct dp_frame *frames, uint32_t n, struct dp_job *jobs)
+static void verify_checksum(const struct dp_frame *frame, struct dp_job *job)
 {
-    for (uint32_t k = 0; k < n; k++) {
-        struct dp_packet *p = &jobs[k].packet;
+    struct dp_packet *p = &job->packet;
 
-        if (p->kind == DP_PACKET_IP &&
-            (jobs[k].zone[DP_EGRESS] != DP_NO_ZONE || jobs[k].zone[DP_INGRESS] != DP_NO_ZONE) &&
-            !dp_checksum_right(&frames[k], p)) {
-            p->kind = DP_PACKET_MALFORMED;
-            p->cause = DP_CAUSE_BAD_CHECKSUM;
-        }
+    if (p->kind == DP_PACKET_IP && (job->zone[DP_EGRESS] != DP_NO_ZONE || job->zone[DP_INGRESS] != DP_NO_ZONE) &&
+        !dp_checksum_right(frame, p)) {
+        p->kind = DP_PACKET_MALFORMED;
+        p->cause = DP_CAUSE_BAD_CHECKSUM;
     }
 }
 
@@ -309,28 +306,37 @@ static inline bool verifies(const struct dp_engine *engine, const struct dp_plac
     return verify == DP_VERIFY_ALWAYS || (verify && places);
 }
 
-static inline int process(struct dp_engine *engine, const struct dp_frame *frames, const struct dp_place *places,
-                          uint32_t n, struct dp_record *records, struct dp_flow *flows)
+/* The frames of `some`, or where that is NULL all of them. */
+static inline __attribute__((always_inline)) int process(struct dp_engine *engine, const struct dp_frame *frames,
+                                                         const struct dp_place *places, const struct dp_selection *some,
+                                                         uint32_t n, struct dp_record *records, struct dp_flow *flows)
 {
     struct dp_job jobs[BURST];
+    uint32_t at[BURST];
 
     for (uint32_t i = 0, burst; i < n; i += burst) {
         burst = n - i < BURST ? n - i : BURST;
-        for (uint32_t k = 0; k < burst; k++)
-            prepare(engine, &frames[i + k], places ? &places[i + k] : NULL, &jobs[k]);
-        if (verifies(engine, places))
-            verify_checksums(&frames[i], burst, jobs);
+        for (uint32_t k = 0; k < burst; k++) {
+            at[k] = some ? some->which[i + k] : i + k;
+            prepare(engine, &frames[at[k]], places ? &places[at[k]] : NULL, &jobs[k]);
+        }
+        for (uint32_t k = 0; verifies(engine, places) && k < burst; k++)
+            verify_checksum(&frames[at[k]], &jobs[k]);
         for (uint32_t k = 0; k < burst; k++)
             fetch(engine, &jobs[k]);
         for (uint32_t k = 0; k < burst; k++) {
-            judge_packet(engine, &frames[i + k], &jobs[k], engine->frames, &records[i + k]);
-            if (records[i + k].verdict != DP_WAITING)
-                dp_engine_count(engine, &jobs[k].packet, &records[i + k]);
+            if (some) {
+                engine->frames = some->first + at[k];
+                dp_conntrack_advance(&engine->conntrack, some->now_ns[at[k]]);
+            }
+            judge_packet(engine, &frames[at[k]], &jobs[k], engine->frames, &records[at[k]]);
+            if (records[at[k]].verdict != DP_WAITING)
+                dp_engine_count(engine, some ? NULL : engine->first->denied, &jobs[k].packet, &records[at[k]]);
             engine->frames++;
         }
         dp_fragments_expire(engine->fragments, engine->conntrack.now);
         for (uint32_t k = 0; flows && k < burst; k++)
-            dp_flow_of(&jobs[k].packet, &flows[i + k]);
+            dp_flow_of(&jobs[k].packet, &flows[at[k]]);
     }
     return 0;
 }
@@ -338,13 +344,29 @@ static inline int process(struct dp_engine *engine, const struct dp_frame *frame
 int dp_engine_process(struct dp_engine *engine, const struct dp_frame *frames, uint32_t n, struct dp_record *records,
                       struct dp_flow *flows)
 {
-    return process(engine, frames, NULL, n, records, flows);
+    return process(engine, frames, NULL, NULL, n, records, flows);
 }
 
 int dp_engine_process_at(struct dp_engine *engine, const struct dp_frame *frames, const struct dp_place *places,
                          uint32_t n, struct dp_record *records, struct dp_flow *flows)
 {
-    return process(engine, frames, places, n, records, flows);
+    return process(engine, frames, places, NULL, n, records, flows);
+}
+
+void dp_engine_process_selected(struct dp_engine *engine, const struct dp_frame *frames,
+                                const struct dp_selection *some, struct dp_record *records, struct dp_flow *flows)
+{
+    (void)process(engine, frames, NULL, some, some->n, records, flows);
+}
+
+void dp_engine_count_denied(struct dp_engine *engine, const struct dp_frame *frame, const struct dp_record *record)
+{
+    struct dp_packet packet;
+
+    dp_packet_parse(frame, &packet);
+    for (uint32_t i = 0; i < record->checks; i++)
+        if (record->check[i].verdict == DP_DENY)
+            dp_engine_count_denied_check(engine, engine->denied, &packet, &record->check[i], record->length);
 }
 
 void dp_engine_judge_copy(struct dp_engine *engine, const struct dp_frame *frame, const struct dp_place *place)
@@ -354,11 +376,11 @@ void dp_engine_judge_copy(struct dp_engine *engine, const struct dp_frame *frame
 
     prepare(engine, frame, place, &job);
     if (verifies(engine, place))
-        verify_checksums(frame, 1, &job);
+        verify_checksum(frame, &job);
     /* A connection is opened by the frame that it is a copy of. */
     engine->frames--;
     judge_packet(engine, frame, &job, engine->frames | DP_FRAGMENT_OF_COPY, &record);
     engine->frames++;
     if (record.verdict != DP_WAITING)
-        dp_engine_count_checks(engine, &job.packet, &record);
+        dp_engine_count_checks(engine, engine->first->denied, &job.packet, &record);
 }

@@ -15,18 +15,15 @@ enum { CURSOR_BITS = 40 };
 
 /* ---- life ---- */
 
-struct dp_conntrack_config dp_plane_part(const struct dp_plane *plane, const struct dp_conntrack_config *config)
+/* Each shard has as much of the table as the next. */
+static uint32_t equal_part(const struct dp_plane *p, uint32_t number)
 {
-    struct dp_conntrack_config part = *config;
-
-    part.max_entries = (config->max_entries + plane->shards - 1) / plane->shards;
-    return part;
+    return p->max_entries / p->shards + (number < p->max_entries % p->shards);
 }
 
 int dp_plane_new(const struct dp_conntrack_config *config, const uint64_t *seed, uint32_t shards,
                  struct dp_plane **plane)
 {
-    struct dp_conntrack_config part;
     struct dp_plane *p;
     int error = 0;
 
@@ -37,9 +34,12 @@ int dp_plane_new(const struct dp_conntrack_config *config, const uint64_t *seed,
     if (!p)
         return DP_E_MEMORY;
     p->shards = shards;
-    part = dp_plane_part(p, config);
-    for (uint32_t i = 0; i < shards && !error; i++)
-        error = dp_engine_new(&part, seed, &p->shard[i]);
+    p->max_entries = config->max_entries;
+    for (uint32_t i = 0; i < shards && !error; i++) {
+        error = dp_engine_new(config, seed, &p->shard[i]);
+        if (!error)
+            p->shard[i]->conntrack.limit = equal_part(p, i);
+    }
     if (error)
         dp_plane_free(p);
     else
@@ -87,6 +87,113 @@ static void advance(const struct dp_plane *p, struct dp_engine *shard)
         dp_engine_advance(shard, p->driver->now());
 }
 
+/* ---- what frames came to ---- */
+
+uint64_t dp_plane_frames(const struct dp_plane *p)
+{
+    return dp_engine_frames(p->shard[0]);
+}
+
+uint32_t dp_plane_waiting(const struct dp_plane *p)
+{
+    uint32_t waiting = 0;
+
+    for (uint32_t i = 0; i < p->shards; i++)
+        waiting += dp_engine_waiting(p->shard[i]);
+    return waiting;
+}
+
+bool dp_plane_resolved(struct dp_plane *p, struct dp_resolution *resolution, struct dp_engine **by)
+{
+    for (uint32_t i = 0; i < p->shards; i++)
+        if (dp_engine_resolved(p->shard[i], resolution, 1)) {
+            *by = p->shard[i];
+            return true;
+        }
+    return false;
+}
+
+void dp_plane_give_up(struct dp_plane *p, uint64_t number)
+{
+    for (uint32_t i = 0; i < p->shards; i++)
+        dp_engine_give_up(p->shard[i], number);
+}
+
+int dp_plane_note_openers(struct dp_plane *p)
+{
+    int error = 0;
+
+    for (uint32_t i = 0; i < p->shards && !error; i++)
+        error = dp_engine_note_openers(p->shard[i]);
+    return error;
+}
+
+void dp_plane_advance(struct dp_plane *p, uint64_t time_ns)
+{
+    for (uint32_t i = 0; i < p->shards; i++)
+        dp_engine_advance(p->shard[i], time_ns);
+}
+
+/* ---- the bound of the table ---- */
+
+struct balance_work {
+    const struct dp_plane *plane;
+    uint64_t room;   /* taken back, to be given */
+    uint64_t wanted; /* by shards that have less than an equal part */
+    uint32_t left;   /* shards to be given to */
+};
+
+/* Who judges meanwhile keeps half of what it has. */
+static void give_back(struct dp_engine *shard, void *argument)
+{
+    struct balance_work *c = argument;
+    struct dp_conntrack *ct = &shard->conntrack;
+    uint32_t unused = ct->limit > ct->table.count ? ct->limit - ct->table.count : 0;
+    uint32_t given = c->plane->driver ? unused - unused / 2 : unused;
+
+    ct->limit -= given;
+    c->room += given;
+    if (ct->limit < c->plane->max_entries / c->plane->shards)
+        c->wanted += ct->wanted;
+    ct->wanted = 0;
+}
+
+/* Who has more than an equal part gives way to who has less and has found no room. */
+static void give_way(struct dp_engine *shard, void *argument)
+{
+    struct balance_work *c = argument;
+    uint32_t part = c->plane->max_entries / c->plane->shards, given;
+    struct dp_conntrack *ct = &shard->conntrack;
+    uint64_t missing = c->wanted > c->room ? c->wanted - c->room : 0;
+
+    if (!missing || ct->limit <= part)
+        return;
+    given = dp_conntrack_give_way(ct, missing < ct->limit - part ? (uint32_t)missing : ct->limit - part);
+    ct->limit -= given;
+    c->room += given;
+}
+
+static void take_part(struct dp_engine *shard, void *argument)
+{
+    struct balance_work *c = argument;
+    uint64_t part = (c->room + c->left - 1) / c->left;
+
+    shard->conntrack.limit += (uint32_t)part;
+    c->room -= part;
+    c->left--;
+}
+
+void dp_plane_balance(struct dp_plane *p)
+{
+    struct balance_work c = {.plane = p, .left = p->shards};
+
+    if (p->shards == 1)
+        return;
+    dp_plane_run_all(p, give_back, &c);
+    dp_plane_run_all(p, give_way, &c);
+    dp_plane_run_all(p, take_part, &c);
+}
+
 /* ---- updates ---- */
 
 struct update_work {
@@ -95,6 +202,8 @@ struct update_work {
     struct dp_policy *policy;
     struct dp_policy *old;
     uint32_t number; /* of the shard */
+    uint32_t limit;  /* its, before */
+    bool same_bound; /* of the table */
     uint64_t before; /* connections disconnected when it was swapped */
     uint64_t cursor;
     int error;
@@ -121,7 +230,10 @@ static void swap(struct dp_engine *shard, void *argument)
     const struct dp_plane_driver *driver = c->plane->driver;
 
     set_time(c);
+    c->limit = shard->conntrack.limit;
     c->old = dp_engine_swap(shard, &c->update, dp_policy_reference(c->policy));
+    /* Another bound begins in equal parts. */
+    shard->conntrack.limit = c->same_bound ? c->limit : equal_part(c->plane, c->number);
     if (driver && driver->swapped)
         driver->swapped(driver->owner, c->number, &c->update);
     c->before = shard->conntrack.disconnected;
@@ -162,14 +274,9 @@ static void put_in_force(struct update_work *c, uint64_t *disconnected)
 int dp_plane_update(struct dp_plane *p, struct dp_policy_update *update)
 {
     struct update_work c = {.plane = p, .update = *update};
-    struct dp_conntrack_config part;
 
     if (update->n_ports && !(p->driver && p->driver->swapped))
         return DP_E_ARGUMENT;
-    if (update->config) {
-        part = dp_plane_part(p, update->config);
-        c.update.config = &part;
-    }
     c.update.revoked = 0;
     c.update.disconnected = calloc((size_t)update->n_cut + 1, sizeof *c.update.disconnected);
     if (!c.update.disconnected)
@@ -179,8 +286,12 @@ int dp_plane_update(struct dp_plane *p, struct dp_policy_update *update)
     c.error = dp_policy_new(&c.update, &c.policy);
     if (!c.error)
         dp_plane_run_all(p, reserve, &c);
-    if (!c.error)
+    if (!c.error) {
+        c.same_bound = p->max_entries == update->config->max_entries;
+        p->max_entries = update->config->max_entries;
         put_in_force(&c, update->disconnected);
+        dp_plane_balance(p);
+    }
     dp_policy_release(c.policy);
     free(c.update.disconnected);
     update->revoked = c.update.revoked;
@@ -423,6 +534,7 @@ int dp_plane_restore(struct dp_plane *p, const struct dp_saved_connection *saved
 {
     int taken = 0;
 
+    dp_plane_balance(p);
     for (uint32_t i = 0; i < n; i++) {
         struct restore_work c = {p, &saved[i], passed_ns, false};
         union dp_address ends[2];
@@ -475,17 +587,18 @@ void dp_plane_rule_counters(struct dp_plane *p, struct dp_rule_counter *counters
     dp_plane_run_all(p, add_rule_counters, &c);
 }
 
+static void copy_largest(struct dp_engine *shard, void *argument)
+{
+    struct list_work *c = argument;
+
+    c->have = (uint32_t)dp_denied_largest(shard->denied, c->denied, c->n);
+}
+
 static void copy_denied(struct dp_engine *shard, void *argument)
 {
     struct list_work *c = argument;
 
-    c->have += (uint32_t)dp_denied_largest(shard->denied, c->denied + c->have, c->n);
-}
-
-/* In any order, but the same flow stands together. */
-static int by_flow(const void *a, const void *b)
-{
-    return memcmp(a, b, offsetof(struct dp_denied, count));
+    c->have += dp_denied_all(shard->denied, c->denied + c->have);
 }
 
 /* What several shards counted of one flow, as of an error from a router about connections of several, is one. */
@@ -493,9 +606,9 @@ static uint32_t merged(struct dp_denied *denied, uint32_t n)
 {
     uint32_t kept = 0;
 
-    qsort(denied, n, sizeof *denied, by_flow);
+    qsort(denied, n, sizeof *denied, dp_denied_order_by_flow);
     for (uint32_t i = 0; i < n; i++)
-        if (kept && by_flow(&denied[kept - 1], &denied[i]) == 0) {
+        if (kept && dp_denied_order_by_flow(&denied[kept - 1], &denied[i]) == 0) {
             denied[kept - 1].count.packets += denied[i].count.packets;
             denied[kept - 1].count.bytes += denied[i].count.bytes;
             denied[kept - 1].consequences.packets += denied[i].consequences.packets;
@@ -512,10 +625,10 @@ int dp_plane_denied(struct dp_plane *p, struct dp_denied *denied, uint32_t n)
     struct list_work c = {.denied = denied, .n = n};
 
     if (p->shards == 1) {
-        run(p, 0, copy_denied, &c);
+        run(p, 0, copy_largest, &c);
         return (int)c.have;
     }
-    c.denied = malloc(((size_t)n * p->shards + 1) * sizeof *denied);
+    c.denied = malloc((size_t)DP_DENIED_KEPT * p->shards * sizeof *denied);
     if (!c.denied)
         return DP_E_MEMORY;
     dp_plane_run_all(p, copy_denied, &c);

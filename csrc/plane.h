@@ -13,6 +13,15 @@
  * that nothing can fail: it is swapped on each shard between two packets, with what stands behind ports (`swapped`).
  * Then whatever revocations and arrivals cut is settled, before the next change can come.
  *
+ * THE BOUND of the table, max_entries, is the plane's: each shard has a limit, and all limits add up to it. What of
+ * them is not used is shared out anew by dp_plane_balance, again and again, so that a shard that has most of the
+ * connections has most of the table; packets touch nothing that shards have in common. Where all of it is used, each
+ * shard makes room within its limit, by fair shares of that (conntrack.h); one that has less than an equal part, and
+ * has found no room, is given it by those that have more: by half-open and one-way entries first, then by others of
+ * zones above their share. APPROXIMATE is therefore: a shard may be full while others have room, until the next
+ * balance; a zone's fair share is counted in each shard by itself; and a shard without half-open or one-way entries may
+ * give up another one, of a zone above its share, while another shard has some.
+ *
  * One thread at a time calls what is here.
  */
 #ifndef DP_PLANE_H
@@ -37,15 +46,21 @@ struct dp_plane_driver {
 
 struct dp_plane {
     uint32_t shards;
+    uint32_t max_entries;
     const struct dp_plane_driver *driver; /* NULL: one thread, and times that the caller tells */
     struct dp_engine *shard[DP_SHARDS_MAX];
 };
 
 /* From now on the shards are run by a driver, which must outlive the plane. */
 void dp_plane_drive(struct dp_plane *plane, const struct dp_plane_driver *driver);
+/* Frames that all shards have judged; how many fragments of them wait, or are answered and not told yet; one that is,
+ * true if there is any; and what waits up to a number is refused. For planes whose shards count together: those of one
+ * shard, and those of a replay. */
+uint64_t dp_plane_frames(const struct dp_plane *plane);
+uint32_t dp_plane_waiting(const struct dp_plane *plane);
+bool dp_plane_resolved(struct dp_plane *plane, struct dp_resolution *resolution, struct dp_engine **by);
+void dp_plane_give_up(struct dp_plane *plane, uint64_t number);
 /* Has work done on each shard, one after the other. */
 void dp_plane_run_all(struct dp_plane *plane, dp_shard_work *work, void *argument);
-/* The settings of one shard: its part of the connection table. */
-struct dp_conntrack_config dp_plane_part(const struct dp_plane *plane, const struct dp_conntrack_config *config);
 
 #endif

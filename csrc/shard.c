@@ -21,16 +21,29 @@ static bool is_dhcp_client(const struct dp_packet *p)
     return p->protocol == DP_PROTO_UDP && !p->fragment && (p->source_port == client || p->destination_port == client);
 }
 
-uint32_t dp_shard_of_packet(uint32_t shards, const struct dp_packet *packet, uint32_t any)
+/* The packet whose addresses count. A fragment is with all others of its datagram, also one of an error. */
+static const struct dp_packet *counted(const struct dp_packet *packet, struct dp_packet *inner)
 {
-    const struct dp_packet *p = packet;
+    return packet->icmp_class == DP_ICMP_ERROR && !packet->fragment && dp_packet_parse_quoted(packet, inner) ? inner
+                                                                                                             : packet;
+}
+
+uint32_t dp_shard_of_addresses(uint32_t shards, const struct dp_packet *packet, uint32_t any)
+{
     struct dp_packet inner;
+    const struct dp_packet *p;
 
     if (packet->kind != DP_PACKET_IP)
         return any;
-    if (packet->icmp_class == DP_ICMP_ERROR && dp_packet_parse_quoted(packet, &inner))
-        p = &inner;
-    if (is_dhcp_client(p))
-        return 0;
+    p = counted(packet, &inner);
     return dp_shard_of(shards, p->family, &p->source, &p->destination);
+}
+
+uint32_t dp_shard_of_packet(uint32_t shards, const struct dp_packet *packet, uint32_t any)
+{
+    struct dp_packet inner;
+
+    return packet->kind == DP_PACKET_IP && is_dhcp_client(counted(packet, &inner))
+               ? 0
+               : dp_shard_of_addresses(shards, packet, any);
 }

@@ -9,8 +9,9 @@
 
 /* The shard, of so many, that all packets between two addresses belong to, whichever way they go. */
 uint32_t dp_shard_of(uint32_t shards, uint8_t family, const union dp_address *a, const union dp_address *b);
-/* Where a packet belongs; `any` for what is no IP, and may be judged anywhere. Clients of DHCP are with the first,
- * which knows who has asked (control_traffic.h). */
+/* Where a packet belongs by its addresses; `any` for what is no IP, and may be judged anywhere. */
+uint32_t dp_shard_of_addresses(uint32_t shards, const struct dp_packet *packet, uint32_t any);
+/* The same, but clients of DHCP are with the first, which knows who has asked (control_traffic.h). */
 uint32_t dp_shard_of_packet(uint32_t shards, const struct dp_packet *packet, uint32_t any);
 
 #endif

@@ -38,9 +38,10 @@ class Plane:
     the latest time before it (SPEC 4.3). `verify_checksums` holds where a policy does not say it (SPEC 2, `conntrack`):
     live traffic sets it, a replay does not. `driven` is the C object of shards whose packets others bring, as a
     firewall's workers do: `process`, `resolved` and `advance` are not for it. `names` are another plane's, which keeps
-    all numbers meanwhile (`numbers_kept`). One thread at a time.
+    all numbers meanwhile (`numbers_kept`). A replay is judged on `shards` by as many threads, with the same verdicts;
+    what a caller brings is for a plane of one. One thread at a time.
 
-    `plane` is the C object, `handle` its one shard, which judges what the caller brings; `replaced` tells whether
+    `plane` is the C object, `handle` its first shard, which judges what the caller brings; `replaced` tells whether
     another policy was in force before.
     """
 
@@ -49,13 +50,14 @@ class Plane:
         policy: Policy,
         *,
         seed: int | None = None,
+        shards: int = 1,
         verify_checksums: bool = False,
         driven: Any = None,
         names: Names | None = None,
     ) -> None:
         self._verify_checksums = verify_checksums
         if driven is None:
-            self.plane = _new(policy, seed, verify_checksums=verify_checksums)
+            self.plane = _new(policy, seed, shards, verify_checksums=verify_checksums)
             self.handle: Any = lib.dp_plane_shard(self.plane, 0)
         else:
             self.plane = driven
@@ -135,7 +137,7 @@ class Plane:
 
     def advance(self, time_ns: int) -> None:
         """Lets time pass without a packet."""
-        lib.dp_engine_advance(self.handle, in_range(time_ns))
+        lib.dp_plane_advance(self.plane, in_range(time_ns))
 
     # ---- changes ----
 
@@ -268,6 +270,12 @@ class Plane:
             taken += check(code, "restoring connections")
         return taken
 
+    # ---- the bound of the table ----
+
+    def balance(self) -> None:
+        """Shares out anew what shards do not use of the connection table; to be called every now and then."""
+        lib.dp_plane_balance(self.plane)
+
     # ---- counters ----
 
     def counters(self) -> Any:
@@ -297,9 +305,9 @@ def seed_words(seed: int | None) -> list[int]:
     return [seed & 0xFFFFFFFFFFFFFFFF, seed >> 64 & 0xFFFFFFFFFFFFFFFF]
 
 
-def _new(policy: Policy, seed: int | None, *, verify_checksums: bool) -> Any:
+def _new(policy: Policy, seed: int | None, shards: int, *, verify_checksums: bool) -> Any:
     words = ffi.new("uint64_t[2]", seed_words(seed))
     out = ffi.new("struct dp_plane **")
     config = conntrack.settings(policy.conntrack, verify_checksums=verify_checksums)
-    check(lib.dp_plane_new(config, words, 1, out), "making the connection table")
+    check(lib.dp_plane_new(config, words, shards, out), "making the connection table")
     return ffi.gc(out[0], lib.dp_plane_free)

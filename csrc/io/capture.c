@@ -33,6 +33,7 @@ static struct dp_capture *capture_new(void)
     if (capture) {
         capture->step = capture_detect;
         capture->unit = "file header";
+        capture->room = DP_FRAMES_AT_ONCE;
     }
     return capture;
 }

@@ -25,7 +25,9 @@
 #include <string.h>
 
 enum {
-    DP_FRAME_QUEUE = 256,
+    DP_FRAME_QUEUE = 1024,
+    /* Frames that are read at once where one thread judges them: they are still in its cache then. */
+    DP_FRAMES_AT_ONCE = 256,
     /* No link layer knows longer frames (BIG TCP: 512 KiB); a longer one is damage, not data. */
     DP_FRAME_MAX = 16 * 1024 * 1024,
     /* How far ahead of the reader cache lines are asked for. */
@@ -112,6 +114,7 @@ struct dp_capture {
     /* Heads of sections and names, if they are to be kept, as struct dp_kept_block. */
     bool keeps;
     struct dp_byte_queue kept;
+    uint32_t room; /* frames that are queued at most, DP_FRAMES_AT_ONCE unless set */
     struct dp_frame queue[DP_FRAME_QUEUE];
 };
 

@@ -289,7 +289,7 @@ int dp_firewall_update(struct dp_firewall *f, struct dp_policy_update *update)
         forgotten[update->ports[i].number] =
             dp_port_forgets(&f->worker[0].port[update->ports[i].number].port, &update->ports[i].port);
     if (update->config && f->worker[0].engine->flow_log) {
-        room.entries = dp_plane_part(f->plane, update->config).max_entries;
+        room.entries = update->config->max_entries;
         dp_call_all(f, make_room_for_flows, &room);
     }
     error = room.error;

@@ -35,7 +35,7 @@ static inline __attribute__((always_inline)) size_t read_records(struct dp_captu
     const uint32_t link = capture->pcap.link;
     uint32_t tail = capture->tail;
     size_t need = 0;
-    while (tail < DP_FRAME_QUEUE) {
+    while (tail < capture->room) {
         asked = dp_prefetch_ahead(asked, at, end);
         size_t left = (size_t)(end - at);
         if (left < header_size) {

@@ -469,7 +469,7 @@ size_t dp_pcapng_blocks(struct dp_capture *capture)
 {
     struct dp_source *source = &capture->source;
     const uint8_t *asked = source->at;
-    while (capture->tail < DP_FRAME_QUEUE) {
+    while (capture->tail < capture->room) {
         struct block block = {0};
         asked = dp_prefetch_ahead(asked, source->at, source->end);
         size_t need = find_block(capture, &block);

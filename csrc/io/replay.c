@@ -13,13 +13,14 @@
  * Guarantees
  *   1. Each frame of each capture is judged once, in an order that depends on the captures alone: not on how often
  *      or with which `n` and `until_ns` dp_replay_run is called.
- *   2. The clock of `until_ns` and of dp_replay_next_time never runs backwards; frames reach the engine with the
+ *   2. The clock of `until_ns` and of dp_replay_next_time never runs backwards; frames reach the plane with the
  *      times they carry.
- *   3. An error of the engine is returned at once; the frames it was given are not offered again.
+ *   3. An error of the plane is returned at once; the frames it was given are not offered again.
  *   4. Between two calls every capture in the heap but the first has a frame in its queue or has not begun.
  *   5. A capture that has to be fed stops everything until it has been: no frame overtakes one that comes from it.
  */
 #include "capture.h"
+#include "judges.h"
 #include "remap.h"
 #include "reorder.h"
 #include "replay_at_port.h"
@@ -27,7 +28,9 @@
 #include <stdlib.h>
 
 enum {
-    BATCH = 256,
+    /* Frames judged at once: by one thread, and by several at most. */
+    BATCH = DP_FRAMES_AT_ONCE,
+    BATCH_MAX = DP_FRAME_QUEUE,
     /* More captures than these are opened when their time comes. */
     OPEN_AT_ONCE = 32,
     /* What the windows of all captures take together, but for their least size. */
@@ -56,7 +59,8 @@ struct dp_replay {
     uint32_t begun; /* captures whose first frame has been looked for */
     int64_t starved;
     uint64_t latest_ns;
-    struct dp_frame batch[BATCH];
+    uint32_t at_once; /* frames: BATCH or BATCH_MAX */
+    struct dp_frame batch[BATCH_MAX];
     struct dp_reorder reorder;
     struct dp_record records[BATCH]; /* of frames that stand behind waiting ones */
     struct dp_flow flows[BATCH];
@@ -70,8 +74,9 @@ struct dp_replay {
     bool keeps;
     struct dp_byte_queue kept; /* frames, as struct dp_kept_frame */
     uint32_t n_where;
-    uint64_t before; /* frames that the engine had judged before the replay's first */
+    uint64_t before; /* frames that the plane had judged before the replay's first */
     bool started;
+    struct dp_judges *judges; /* of a plane of several shards */
 };
 
 static size_t window_of(uint32_t captures)
@@ -109,6 +114,7 @@ int dp_replay_new(struct dp_capture **captures, uint32_t n, struct dp_replay **r
         captures[i]->index = i;
         captures[i]->source.window = window_of(n);
     }
+    made->at_once = BATCH;
     made->n = n;
     made->starved = -1;
     made->to_ns = UINT64_MAX;
@@ -128,6 +134,7 @@ void dp_replay_free(struct dp_replay *replay)
     dp_at_port_free(replay->ports);
     dp_remap_free(replay->remap);
     dp_reorder_release(&replay->reorder);
+    dp_judges_free(replay->judges);
     free(replay);
 }
 
@@ -311,7 +318,7 @@ static struct run take_queue(struct dp_replay *replay, struct dp_capture *captur
 static struct run take_merged(struct dp_replay *replay, uint64_t until_ns, uint32_t n)
 {
     struct run run = {.frames = replay->batch};
-    for (n = n < BATCH ? n : BATCH; run.n < n;) {
+    for (n = n < replay->at_once ? n : replay->at_once; run.n < n;) {
         struct dp_capture *capture = replay->captures[replay->heap[0].capture];
         if (queue_empty(capture))
             break;
@@ -330,15 +337,16 @@ static struct run take_merged(struct dp_replay *replay, uint64_t until_ns, uint3
     return run;
 }
 
-/* Takes the engine's resolutions: for records of the batch at `base`, or for those that waited. */
-static void resolve(struct dp_replay *replay, struct dp_engine *engine, uint64_t base, struct dp_record *records,
+/* Takes the plane's resolutions: for records of the batch at `base`, or for those that waited. */
+static void resolve(struct dp_replay *replay, struct dp_plane *plane, uint64_t base, struct dp_record *records,
                     uint32_t n)
 {
     struct dp_resolution resolution;
+    struct dp_engine *by;
 
-    while (dp_engine_resolved(engine, &resolution, 1) == 1) {
+    while (dp_plane_resolved(plane, &resolution, &by)) {
         if (replay->ports)
-            dp_at_port_resolved(replay->ports, engine, &resolution);
+            dp_at_port_resolved(replay->ports, by, &resolution);
         if (!dp_reorder_resolve(&replay->reorder, &resolution) && resolution.number - base < n)
             records[resolution.number - base] = resolution.record;
     }
@@ -467,8 +475,28 @@ int dp_replay_set_ports(struct dp_replay *replay, const struct dp_named_port *po
     return replay->ports ? dp_at_port_set(replay->ports, ports, n, at) : DP_E_MEMORY;
 }
 
+/* Judges frames by their addresses, on one shard or on all of them. */
+static int judge_by_address(struct dp_replay *replay, struct dp_plane *plane, const struct dp_frame *frames, uint32_t n,
+                            struct dp_record *records, struct dp_flow *flows)
+{
+    if (!replay->judges)
+        return dp_engine_process(plane->shard[0], frames, n, records, flows);
+    dp_judges_process(replay->judges, frames, n, records, flows);
+    return 0;
+}
+
+static void judge_at_port(struct dp_replay *replay, struct dp_plane *plane, const struct dp_frame *frame,
+                          struct dp_record *record, struct dp_flow *flow)
+{
+    struct dp_engine *engine = replay->judges ? dp_judges_alone(replay->judges, frame) : plane->shard[0];
+
+    dp_at_port_judge(replay->ports, engine, frame, interface_of(replay, frame), record, flow);
+    if (replay->judges)
+        dp_judges_follow(replay->judges, engine);
+}
+
 /* Judges the frames of a run; `base` is the number of the first. */
-static int judge(struct dp_replay *replay, struct dp_engine *engine, const struct run *run, uint64_t base,
+static int judge(struct dp_replay *replay, struct dp_plane *plane, const struct run *run, uint64_t base,
                  struct dp_record *records, struct dp_flow *flows)
 {
     const struct dp_frame *frames = replay->remap ? dp_remap_frames(replay->remap, run->frames, run->n) : run->frames;
@@ -477,26 +505,25 @@ static int judge(struct dp_replay *replay, struct dp_engine *engine, const struc
     if (!frames)
         return DP_E_MEMORY;
     if (!replay->ports)
-        return dp_engine_process(engine, frames, run->n, records, flows);
+        return judge_by_address(replay, plane, frames, run->n, records, flows);
     /* What is not by port is judged together, before the next that is. */
     for (; done < run->n; done++) {
         const struct dp_frame *frame = &frames[done];
-        struct dp_flow *flow = flows ? &flows[done] : NULL;
         int error;
 
         if (!dp_at_port_concerns(replay->ports, frame, interface_of(replay, frame)))
             continue;
-        error = dp_engine_process(engine, &frames[by_address], done - by_address, &records[by_address],
-                                  flows ? &flows[by_address] : NULL);
+        error = judge_by_address(replay, plane, &frames[by_address], done - by_address, &records[by_address],
+                                 flows ? &flows[by_address] : NULL);
         if (error < 0)
             return error;
-        dp_at_port_judge(replay->ports, engine, frame, interface_of(replay, frame), &records[done], flow);
+        judge_at_port(replay, plane, frame, &records[done], flows ? &flows[done] : NULL);
         by_address = done + 1;
-        if (dp_engine_waiting(engine))
-            resolve(replay, engine, base, records, done + 1);
+        if (dp_plane_waiting(plane))
+            resolve(replay, plane, base, records, done + 1);
     }
-    return dp_engine_process(engine, &frames[by_address], done - by_address, &records[by_address],
-                             flows ? &flows[by_address] : NULL);
+    return judge_by_address(replay, plane, &frames[by_address], done - by_address, &records[by_address],
+                            flows ? &flows[by_address] : NULL);
 }
 
 /* Counts from the replay's first frame on. */
@@ -512,20 +539,20 @@ static void count_openers_from(uint64_t before, struct dp_record *records, uint3
 
 /* Judges frames while none waits; what comes behind a record that waits is put in the queue. Returns how many are not.
  */
-static int judge_into(struct dp_replay *replay, struct dp_engine *engine, const struct run *run,
+static int judge_into(struct dp_replay *replay, struct dp_plane *plane, const struct run *run,
                       struct dp_record *records, struct dp_flow *flows, struct dp_seen *seen)
 {
-    uint64_t base = dp_engine_frames(engine);
+    uint64_t base = dp_plane_frames(plane);
     uint32_t decided = 0;
-    int error = judge(replay, engine, run, base, records, flows);
+    int error = judge(replay, plane, run, base, records, flows);
 
     if (!error && seen)
         error = look_where(replay, run, seen);
     if (error < 0)
         return error;
-    if (dp_engine_waiting(engine) == 0)
+    if (dp_plane_waiting(plane) == 0)
         return (int)run->n;
-    resolve(replay, engine, base, records, run->n);
+    resolve(replay, plane, base, records, run->n);
     while (decided < run->n && records[decided].verdict != DP_WAITING)
         decided++;
     if (decided == run->n)
@@ -538,30 +565,44 @@ static int judge_into(struct dp_replay *replay, struct dp_engine *engine, const 
 }
 
 /* Judges frames that have to stand behind waiting ones. */
-static int judge_behind(struct dp_replay *replay, struct dp_engine *engine, const struct run *run, bool flows,
-                        bool seen)
+static int judge_behind(struct dp_replay *replay, struct dp_plane *plane, const struct run *run, bool flows, bool seen)
 {
-    uint64_t base = dp_engine_frames(engine);
+    uint64_t base = dp_plane_frames(plane);
     struct dp_flow *into = flows ? replay->flows : NULL;
-    int error = judge(replay, engine, run, base, replay->records, into);
+    int error = judge(replay, plane, run, base, replay->records, into);
 
     if (!error && seen)
         error = look_where(replay, run, replay->seen);
     if (error < 0)
         return error;
     dp_reorder_put(&replay->reorder, base, replay->records, into, seen ? replay->seen : NULL, run->n);
-    resolve(replay, engine, base, replay->records, 0);
+    resolve(replay, plane, base, replay->records, 0);
     return 0;
 }
 
 /* Denies what waits up to `number`, so that what is in the queue can leave. */
-static void give_up(struct dp_replay *replay, struct dp_engine *engine, uint64_t number)
+static void give_up(struct dp_replay *replay, struct dp_plane *plane, uint64_t number)
 {
-    dp_engine_give_up(engine, number);
-    resolve(replay, engine, 0, NULL, 0);
+    dp_plane_give_up(plane, number);
+    resolve(replay, plane, 0, NULL, 0);
 }
 
-int dp_replay_run(struct dp_replay *replay, struct dp_engine *engine, uint64_t until_ns, struct dp_record *records,
+/* Before the first frame is judged. Of what several threads judge more is read at once. */
+static int begin_judging(struct dp_replay *replay, struct dp_plane *plane)
+{
+    int error = plane->shards > 1 ? dp_judges_new(plane, &replay->judges) : 0;
+
+    if (error < 0)
+        return error;
+    replay->at_once = replay->judges ? BATCH_MAX : BATCH;
+    for (uint32_t i = 0; i < replay->n; i++)
+        replay->captures[i]->room = replay->at_once;
+    replay->before = dp_plane_frames(plane);
+    replay->started = true;
+    return 0;
+}
+
+int dp_replay_run(struct dp_replay *replay, struct dp_plane *plane, uint64_t until_ns, struct dp_record *records,
                   struct dp_flow *flows, struct dp_seen *seen, uint32_t n)
 {
     struct dp_reorder *reorder = &replay->reorder;
@@ -570,9 +611,12 @@ int dp_replay_run(struct dp_replay *replay, struct dp_engine *engine, uint64_t u
 
     if (n > INT32_MAX)
         return DP_E_ARGUMENT;
-    if (!replay->started)
-        replay->before = dp_engine_frames(engine);
-    replay->started = true;
+    if (!replay->started) {
+        int error = begin_judging(replay, plane);
+
+        if (error < 0)
+            return error;
+    }
     while (done < n && !run.last) {
         struct dp_capture *first = NULL;
         enum next next;
@@ -585,15 +629,15 @@ int dp_replay_run(struct dp_replay *replay, struct dp_engine *engine, uint64_t u
         if (done == n || next == NEXT_STARVED || (next == NEXT_END && !reorder->count))
             break;
         if (next == NEXT_END || reorder->count > DP_REORDER_MAX - BATCH) {
-            give_up(replay, engine, next == NEXT_END ? UINT64_MAX : reorder->number);
+            give_up(replay, plane, next == NEXT_END ? UINT64_MAX : reorder->number);
             continue;
         }
         most = !reorder->count || n - done < BATCH ? n - done : BATCH;
         most = most < DP_REORDER_MAX ? most : DP_REORDER_MAX;
         run = replay->live == 1 ? take_queue(replay, first, until_ns, most) : take_merged(replay, until_ns, most);
         if (run.n)
-            decided = reorder->count ? judge_behind(replay, engine, &run, flows != NULL, seen != NULL)
-                                     : judge_into(replay, engine, &run, records + done, flows ? flows + done : NULL,
+            decided = reorder->count ? judge_behind(replay, plane, &run, flows != NULL, seen != NULL)
+                                     : judge_into(replay, plane, &run, records + done, flows ? flows + done : NULL,
                                                   seen ? seen + done : NULL);
         if (decided < 0)
             return decided;

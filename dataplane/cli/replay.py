@@ -95,6 +95,14 @@ def replay(
     force: Annotated[
         bool, typer.Option("--force", help="Overwrite a file even if it is a capture or a policy.")
     ] = False,
+    jobs: Annotated[
+        int | None,
+        typer.Option(
+            min=1,
+            max=16,
+            help="Judge on so many threads, with the same result; by default on all processors, for large captures.",
+        ),
+    ] = None,
     follow: Annotated[bool, typer.Option("--follow", help="Read captures on as they grow, until Ctrl-C.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print the summary as JSON.")] = False,
     top: Annotated[int, typer.Option(min=0, max=1000, help="How many denied flows and rules to list.")] = 10,
@@ -114,6 +122,7 @@ def replay(
     from dataplane.outputs import OutputError, check_outputs
     from dataplane.policy.model import Policy
     from dataplane.replay.folder import captures_of
+    from dataplane.replay.jobs import jobs_for
 
     outputs = {"verdicts": verdicts, "flows": flows, "coverage": coverage}
     outputs |= {"annotate": annotate, "allowed": allowed, "denied": denied}
@@ -134,7 +143,8 @@ def replay(
         with mistakes_refused(OutputError):
             loaded = Policy.load(policy)
             schedule = _load_changes(changes, loaded) if changes else []
-            expectations = _load_expectations(expect, loaded, schedule) if expect else None
+            policies = [loaded, *_later(loaded, schedule)]
+            expectations = _load_expectations(expect, policies) if expect else None
             captures = captures_of(captures, say_aside)
             read: list[str | Path] = [policy, *captures, *(path for path in (changes, expect) if path)]
             read += _named_policies(schedule) if schedule else []
@@ -144,6 +154,7 @@ def replay(
                 at=at,
                 outputs=outputs,
                 flow_format=flow_format.value if flow_format else None,
+                jobs=jobs_for(jobs, policies, captures, at=at, flows=flows is not None),
                 follow=follow,
                 top=top,
                 **_choices(filters or (), time, mapped or ()),
@@ -203,11 +214,19 @@ def _named_policies(schedule: list[TimedChange]) -> list[str]:
     return [change.name for change in changes if isinstance(change, ApplyPolicy) and change.name]
 
 
-def _load_expectations(path: Path, policy: Policy, schedule: list[TimedChange]) -> Expectations:
+def _later(policy: Policy, schedule: list[TimedChange]) -> list[Policy]:
+    """The policies that a schedule puts in force."""
+    if not schedule:
+        return []
     from dataplane.policy.schedule import scheduled
+
+    return [later for _, later in scheduled(policy, schedule)]
+
+
+def _load_expectations(path: Path, policies: Sequence[Policy]) -> Expectations:
     from dataplane.replay.expectations import Expectations
 
-    return Expectations.load(path, [policy, *(later for _, later in scheduled(policy, schedule))])
+    return Expectations.load(path, policies)
 
 
 def _print_summary(summary: Summary, *, as_json: bool, to_stderr: bool, top: int) -> None:

@@ -32,7 +32,10 @@ Progress = Callable[[Captures], Callable[[], None] | None]
 
 @dataclass(frozen=True, slots=True)
 class Asked:
-    """What was asked for; `outputs` are files by the options that name them, ``-`` is standard output."""
+    """What was asked for; `outputs` are files by the options that name them, ``-`` is standard output.
+
+    `jobs` is how many threads judge.
+    """
 
     policy: Policy
     changes: Sequence[TimedChange]
@@ -42,6 +45,7 @@ class Asked:
     chosen: Chosen | None
     window: Window | None
     mappings: Sequence[AddressMapping]
+    jobs: int
     follow: bool
     top: int
 
@@ -64,7 +68,7 @@ def replayed(
     """
     coverage = asked.outputs["coverage"]
     with ExitStack() as stack:
-        plane = Plane(asked.policy)
+        plane = Plane(asked.policy, shards=asked.jobs)
         opened = stack.enter_context(
             Captures(captures, follow=asked.follow, window=asked.window, mappings=asked.mappings)
         )

@@ -65,6 +65,8 @@ FAILURES = (DataPlaneError, PortError, state.StateError)
 _REFRESH_SECONDS, _REFRESH_PAUSE_SECONDS = 2.0, 0.1
 #: How often the workers' flow records are taken.
 _FLOW_SECONDS = 0.25
+#: What one worker does not use of the connection table is another's after so many seconds.
+_BALANCE_SECONDS = 0.5
 #: How long the control thread may take to end what it does when the firewall stops.
 _STOP_SECONDS = 10.0
 
@@ -327,6 +329,8 @@ class _Daemon:
             self._begin(self._service.end_rules())
             if self._flows:
                 self._begin(self._take_flows(self._flows))
+            if self._firewall.workers > 1:
+                self._begin(self._balance())
             # All threads are there, and what they do from now on they do again and again.
             self._refuse_calls()
             self._tell_ready()
@@ -446,6 +450,12 @@ class _Daemon:
                 await self._do(flows.take_all)
             except DataPlaneError as error:
                 log.error("%s", error)
+
+    async def _balance(self) -> None:
+        """Keeps the connection table where connections are."""
+        while True:
+            await asyncio.sleep(_BALANCE_SECONDS)
+            await self._do(self._firewall.balance)
 
     async def _save(self) -> None:
         try:

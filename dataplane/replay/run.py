@@ -84,7 +84,7 @@ class Replay:
         seen = ffi.NULL
         if self._write:
             seen = ffi.new("struct dp_seen[]", BATCH)
-            check(lib.dp_engine_note_openers(self._plane.handle), "noting who opens connections")
+            check(lib.dp_plane_note_openers(self._plane.plane), "noting who opens connections")
         pending = list(self._steps)
         if first is not None:
             self._expire(first)
@@ -107,6 +107,8 @@ class Replay:
                     self._ports.tell(policy)
                 self._expire(due)
         self._applied.extend(AppliedChange(change, None) for change, _ in pending)
+        # Whoever is dead by the last packet has expired, on whichever shard.
+        lib.dp_plane_advance(self._plane.plane, 0)
         elapsed = time.perf_counter() - started
         busiest = self._busiest.largest() if self._busiest and self._packets else ()
         return summarise(
@@ -142,7 +144,7 @@ class Replay:
     def _batch(self, records: Any, flows: Any, seen: Any, until: int) -> int:
         wanted = flows if self._observers or self._busiest or self._write else ffi.NULL
         n = check(
-            lib.dp_replay_run(self._captures.handle, self._plane.handle, until, records, wanted, seen, BATCH),
+            lib.dp_replay_run(self._captures.handle, self._plane.plane, until, records, wanted, seen, BATCH),
             "replaying a capture",
         )
         if n:

@@ -252,6 +252,93 @@ static void test_verdicts_do_not_depend_on_the_number_of_shards(void)
     CHECK(live[0] > 0);
 }
 
+/* ---- the bound of the table (SPEC 4.9) ---- */
+
+enum { ENTRIES = 400 };
+
+/* Opens a connection from an instance by its number; true if it has got an entry. */
+static bool open_one(struct dp_plane *p, uint8_t instance, uint8_t host, uint32_t number)
+{
+    uint8_t bytes[14 + 28] = {[12] = 8}, from[4] = {10, 0, 0, instance}, to[4] = {192, 0, 2, host};
+    struct dp_frame frame = {.data = bytes, .captured = sizeof bytes, .length = sizeof bytes, .time_ns = 10};
+    struct dp_record record;
+    struct dp_packet packet;
+
+    set_ip(bytes + 14, 17, 28, from, to);
+    bytes[34] = (uint8_t)(number >> 8);
+    bytes[35] = (uint8_t)number;
+    bytes[37] = 99;
+    bytes[39] = 8;
+    dp_packet_parse(&frame, &packet);
+    dp_engine_process(p->shard[dp_shard_of_packet(p->shards, &packet, 0)], &frame, 1, &record, NULL);
+    return record.verdict == DP_ALLOW;
+}
+
+static uint64_t entries_of(struct dp_plane *p)
+{
+    struct dp_counters counters;
+
+    dp_plane_counters(p, &counters);
+    CHECK_EQUAL(counters.max_entries, ENTRIES);
+    CHECK(counters.entries <= ENTRIES);
+    return counters.entries;
+}
+
+/* The shard of what is between two. */
+static uint32_t shard_between(const struct dp_plane *p, uint8_t instance, uint8_t host)
+{
+    union dp_address a = {{0}}, b = {{0}};
+
+    memcpy(&a, (uint8_t[]){10, 0, 0, instance}, 4);
+    memcpy(&b, (uint8_t[]){192, 0, 2, host}, 4);
+    return dp_shard_of(p->shards, 4, &a, &b);
+}
+
+static void fill(bool tentative)
+{
+    struct scene s;
+    uint32_t admitted = 0, other;
+    uint8_t host = 10;
+
+    if (!make(&s, 4))
+        return;
+    s.config.max_entries = ENTRIES;
+    for (int state = 0; state < DP_CONN_STATES; state++)
+        s.config.tentative[state] = tentative;
+    update(&s, false, 2);
+    /* All connections are on one shard: they get nearly all of the table, and never more. */
+    for (uint32_t i = 0; i < 3 * ENTRIES; i++) {
+        admitted += open_one(s.plane, 1, 9, i);
+        if (i % 20 == 0)
+            dp_plane_balance(s.plane);
+        (void)entries_of(s.plane);
+    }
+    CHECK(entries_of(s.plane) >= ENTRIES - 4);
+    CHECK(tentative ? admitted == 3 * ENTRIES : admitted <= ENTRIES);
+    /* Another instance's, on another shard, get their equal part back. */
+    while (shard_between(s.plane, 2, host) == shard_between(s.plane, 1, 9))
+        host++;
+    other = shard_between(s.plane, 2, host);
+    for (uint32_t i = 0; i < 3 * ENTRIES; i++) {
+        open_one(s.plane, 2, host, i);
+        if (i % 20 == 0)
+            dp_plane_balance(s.plane);
+        (void)entries_of(s.plane);
+    }
+    CHECK(s.plane->shard[other]->conntrack.table.count >= ENTRIES / 4 - 4);
+    unmake(&s);
+}
+
+static void test_the_bound_is_the_planes(void)
+{
+    fill(false);
+}
+
+static void test_the_bound_is_the_planes_under_a_flood(void)
+{
+    fill(true);
+}
+
 int main(void)
 {
     struct dp_plane *plane;
@@ -261,5 +348,7 @@ int main(void)
     CHECK_EQUAL(dp_plane_new(&config, seed, 0, &plane), DP_E_ARGUMENT);
     CHECK_EQUAL(dp_plane_new(&config, seed, DP_SHARDS_MAX + 1, &plane), DP_E_ARGUMENT);
     RUN(test_verdicts_do_not_depend_on_the_number_of_shards);
+    RUN(test_the_bound_is_the_planes);
+    RUN(test_the_bound_is_the_planes_under_a_flood);
     return check_result("test_plane");
 }

@@ -92,7 +92,7 @@ static void replay(const char *directory, const char *name)
     fd = open(path, O_RDONLY);
     if (!CHECK(fd >= 0) || dp_capture_open(fd, NULL, &capture) < 0 || dp_replay_new(&capture, 1, &merged) < 0)
         return;
-    while ((n = dp_replay_run(merged, dp_plane_shard(plane, 0), UINT64_MAX, records, flows, NULL, BATCH)) > 0) {
+    while ((n = dp_replay_run(merged, plane, UINT64_MAX, records, flows, NULL, BATCH)) > 0) {
         for (int i = 0; i < n; i++)
             CHECK(records[i].verdict < DP_VERDICTS && records[i].checks <= 2);
         packets += (uint64_t)n;

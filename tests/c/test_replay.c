@@ -8,21 +8,21 @@
 #endif
 
 #include "capture_bytes.h"
-#include "engine.h"
+#include "plane.h"
 
 enum { LENGTH_BASE = 100, CAPTURES_MAX = 40, ALL = 20000 };
 
 static struct dp_record records[ALL];
 static struct dp_flow flows[ALL];
 
-static struct dp_engine *new_engine(void)
+static struct dp_plane *new_plane(void)
 {
     static const struct dp_conntrack_config config = {.max_entries = 1024};
     static const uint64_t seed[2] = {1, 2};
-    struct dp_engine *engine = NULL;
-    if (dp_engine_new(&config, seed, &engine) != 0)
+    struct dp_plane *plane = NULL;
+    if (dp_plane_new(&config, seed, 1, &plane) != 0)
         abort();
-    return engine;
+    return plane;
 }
 
 /* A capture from its bytes, which it may need for as long as it lives. */
@@ -104,7 +104,7 @@ static void check_numbers(uint32_t from, const uint32_t *numbers, uint32_t n, in
 
 static void merged_by_time_ties_in_the_order_given(void)
 {
-    struct dp_engine *engine = new_engine();
+    struct dp_plane *plane = new_plane();
     struct fixture a[3];
     for (int i = 0; i < 3; i++)
         begin(&a[i]);
@@ -119,21 +119,21 @@ static void merged_by_time_ties_in_the_order_given(void)
     for (int i = 0; i < 3; i++)
         open_fixture(&a[i], 0);
     struct dp_replay *replay = new_replay(a, 3);
-    CHECK_EQUAL(dp_replay_run(replay, engine, UINT64_MAX, records, flows, NULL, ALL), 8);
+    CHECK_EQUAL(dp_replay_run(replay, plane, UINT64_MAX, records, flows, NULL, ALL), 8);
     CHECK_NUMBERS(0, 7, 1, 4, 5, 2, 3, 8, 6);
     CHECK_EQUAL(records[0].time_ns, 5);
     CHECK_EQUAL(records[7].time_ns, 40);
-    CHECK_EQUAL(dp_replay_run(replay, engine, UINT64_MAX, records, flows, NULL, ALL), 0);
+    CHECK_EQUAL(dp_replay_run(replay, plane, UINT64_MAX, records, flows, NULL, ALL), 0);
     dp_replay_free(replay);
     for (int i = 0; i < 3; i++)
         close_fixture(&a[i]);
-    dp_engine_free(engine);
+    dp_plane_free(plane);
 }
 
 /* A capture keeps its order where its times run backwards; only heads are compared. */
 static void own_order_is_kept(void)
 {
-    struct dp_engine *engine = new_engine();
+    struct dp_plane *plane = new_plane();
     struct fixture a[2];
     begin(&a[0]);
     begin(&a[1]);
@@ -146,19 +146,19 @@ static void own_order_is_kept(void)
     open_fixture(&a[0], 0);
     open_fixture(&a[1], 0);
     struct dp_replay *replay = new_replay(a, 2);
-    CHECK_EQUAL(dp_replay_run(replay, engine, UINT64_MAX, records, flows, NULL, ALL), 6);
+    CHECK_EQUAL(dp_replay_run(replay, plane, UINT64_MAX, records, flows, NULL, ALL), 6);
     CHECK_NUMBERS(0, 4, 1, 2, 5, 6, 3);
     dp_replay_free(replay);
     close_fixture(&a[0]);
     close_fixture(&a[1]);
-    dp_engine_free(engine);
+    dp_plane_free(plane);
 }
 
 /* SPEC 7, --changes: stops before the first packet at or after a time; a time that runs backwards counts as the latest.
  */
 static void until_a_time(uint32_t n_captures)
 {
-    struct dp_engine *engine = new_engine();
+    struct dp_plane *plane = new_plane();
     struct fixture a[2];
     uint64_t time = 0;
     begin(&a[0]);
@@ -174,24 +174,24 @@ static void until_a_time(uint32_t n_captures)
     struct dp_replay *replay = new_replay(a, n_captures);
     CHECK_EQUAL(dp_replay_next_time(replay, &time), 1);
     CHECK_EQUAL(time, 10);
-    CHECK_EQUAL(dp_replay_run(replay, engine, 10, records, flows, NULL, ALL), 0);
-    CHECK_EQUAL(dp_replay_run(replay, engine, 11, records, flows, NULL, 1), 1);
+    CHECK_EQUAL(dp_replay_run(replay, plane, 10, records, flows, NULL, ALL), 0);
+    CHECK_EQUAL(dp_replay_run(replay, plane, 11, records, flows, NULL, 1), 1);
     CHECK_EQUAL(dp_replay_next_time(replay, &time), 1);
     CHECK_EQUAL(time, 10);
-    CHECK_EQUAL(dp_replay_run(replay, engine, 10, records + 1, flows + 1, NULL, ALL), 0);
-    CHECK_EQUAL(dp_replay_run(replay, engine, 20, records + 1, flows + 1, NULL, ALL), 1);
+    CHECK_EQUAL(dp_replay_run(replay, plane, 10, records + 1, flows + 1, NULL, ALL), 0);
+    CHECK_EQUAL(dp_replay_run(replay, plane, 20, records + 1, flows + 1, NULL, ALL), 1);
     CHECK_EQUAL(dp_replay_next_time(replay, &time), 1);
     CHECK_EQUAL(time, 20);
-    CHECK_EQUAL(dp_replay_run(replay, engine, 21, records + 2, flows + 2, NULL, ALL), 2);
+    CHECK_EQUAL(dp_replay_run(replay, plane, 21, records + 2, flows + 2, NULL, ALL), 2);
     CHECK_EQUAL(dp_replay_next_time(replay, &time), 1);
     CHECK_EQUAL(time, 21);
-    CHECK_EQUAL(dp_replay_run(replay, engine, UINT64_MAX, records + 4, flows + 4, NULL, ALL - 4), n_captures);
+    CHECK_EQUAL(dp_replay_run(replay, plane, UINT64_MAX, records + 4, flows + 4, NULL, ALL - 4), n_captures);
     CHECK_NUMBERS(0, 1, 2, 3, 4, 5);
     CHECK_EQUAL(dp_replay_next_time(replay, &time), 0);
     dp_replay_free(replay);
     close_fixture(&a[0]);
     close_fixture(&a[1]);
-    dp_engine_free(engine);
+    dp_plane_free(plane);
 }
 
 /* The merge once more, as slow and plain as can be: the first of the smallest heads. */
@@ -217,7 +217,7 @@ static void many_captures(uint32_t n_captures, uint32_t step, size_t piece)
     static uint64_t times[CAPTURES_MAX][400];
     static uint32_t numbers[CAPTURES_MAX * 400];
     static struct fixture a[CAPTURES_MAX];
-    struct dp_engine *engine = new_engine();
+    struct dp_plane *plane = new_plane();
     uint32_t counts[CAPTURES_MAX];
     uint32_t random = 12345;
     for (uint32_t i = 0; i < n_captures; i++) {
@@ -237,7 +237,7 @@ static void many_captures(uint32_t n_captures, uint32_t step, size_t piece)
     uint32_t done = 0;
     for (;;) {
         uint64_t time;
-        int got = dp_replay_run(replay, engine, UINT64_MAX, records + done, flows + done, NULL, step);
+        int got = dp_replay_run(replay, plane, UINT64_MAX, records + done, flows + done, NULL, step);
         int64_t starved = dp_replay_starved(replay);
         if (got >= 0 && starved >= 0) {
             const struct food food = {a[starved].bytes.data, a[starved].bytes.size, a[starved].piece};
@@ -257,13 +257,13 @@ static void many_captures(uint32_t n_captures, uint32_t step, size_t piece)
     dp_replay_free(replay);
     for (uint32_t i = 0; i < n_captures; i++)
         close_fixture(&a[i]);
-    dp_engine_free(engine);
+    dp_plane_free(plane);
 }
 
 /* A fault ends its own capture: what stands before it and the others are judged. */
 static void a_fault_ends_one_capture(void)
 {
-    struct dp_engine *engine = new_engine();
+    struct dp_plane *plane = new_plane();
     struct fixture a[2];
     struct dp_capture_status status;
     begin(&a[0]);
@@ -277,7 +277,7 @@ static void a_fault_ends_one_capture(void)
     open_fixture(&a[0], 0);
     open_fixture(&a[1], 0);
     struct dp_replay *replay = new_replay(a, 2);
-    CHECK_EQUAL(dp_replay_run(replay, engine, UINT64_MAX, records, flows, NULL, ALL), 3);
+    CHECK_EQUAL(dp_replay_run(replay, plane, UINT64_MAX, records, flows, NULL, ALL), 3);
     CHECK_NUMBERS(0, 1, 3, 4);
     dp_capture_status(a[0].capture, &status);
     CHECK_EQUAL(status.error, DP_E_TRUNCATED);
@@ -289,7 +289,7 @@ static void a_fault_ends_one_capture(void)
     dp_replay_free(replay);
     close_fixture(&a[0]);
     close_fixture(&a[1]);
-    dp_engine_free(engine);
+    dp_plane_free(plane);
 }
 
 static void frames_know_their_capture(void)
@@ -312,7 +312,7 @@ static void frames_know_their_capture(void)
 
 static void arguments(void)
 {
-    struct dp_engine *engine = new_engine();
+    struct dp_plane *plane = new_plane();
     struct fixture a;
     struct dp_replay *replay;
     uint64_t time;
@@ -325,12 +325,12 @@ static void arguments(void)
     CHECK_EQUAL(dp_replay_new(NULL, 1, &replay), DP_E_ARGUMENT);
     CHECK_EQUAL(dp_replay_new(NULL, 0, &replay), 0);
     CHECK_EQUAL(dp_replay_next_time(replay, &time), 0);
-    CHECK_EQUAL(dp_replay_run(replay, engine, UINT64_MAX, records, NULL, NULL, ALL), 0);
+    CHECK_EQUAL(dp_replay_run(replay, plane, UINT64_MAX, records, NULL, NULL, ALL), 0);
     dp_replay_free(replay);
     dp_replay_free(NULL);
     dp_capture_free(NULL);
     close_fixture(&a);
-    dp_engine_free(engine);
+    dp_plane_free(plane);
 }
 
 int main(void)

@@ -80,8 +80,9 @@ ARROWS: dict[str, set[str]] = {
     "io/frame_path": {"wire", "endpoints", "port_bindings", "io/mac_table"},
     "io/replay_at_port": {"pipeline", "io/capture", "io/frame_path"},
     "io/remap": {"bytes", "checksum", "dp_api", "packet", "trie"},
-    "io/replay": {"io/replay_at_port", "io/capture", "io/reorder", "io/remap"},
     "io/record_match": {"dp_api"},
+    "io/judges": {"bytes", "pipeline", "plane", "shard"},
+    "io/replay": {"io/replay_at_port", "io/capture", "io/reorder", "io/judges", "io/remap"},
     "io/flow_match": {"prefix", "wire"},
     "io/ring": {"dp_api", "memory"},
     "io/uring": set(),
@@ -215,13 +216,13 @@ def test_io_knows_only_the_border_and_the_words() -> None:
     """CONTRIBUTING, Habits: io stands on the core through dp_api.h; verdict_text takes the names of enumerations from
     words.h, rings their memory from memory.h, who looks into packets reads numbers by bytes.h and knows them by wire.h,
     filters of flows test prefixes by prefix.h, and who looks after checksums knows headers by packet.h; who puts other
-    addresses into frames knows prefixes and checksums. Only who says where a frame passes looks into it: workers, who
-    run a shard each, and the replay of captures by port."""
+    addresses into frames knows prefixes and checksums. Only who says where a frame passes looks into it: workers and
+    judges, who run a shard each, and the replay of captures by port."""
     outside = {module: {name for name in below(module) if not name.startswith("io/")} for module in ARROWS}
     looks_in = {name for name, known in outside.items() if name.startswith("io/") and "endpoints" in known}
     workers = {"io/worker", "io/receive", "io/forward", "io/feed", "io/worker_loop", "io/firewall", "io/feed_reader"}
     workers |= {"io/flows", "io/shadow", "io/shadow_report"}
-    assert looks_in == workers | {"io/frame_path", "io/replay_at_port", "io/replay"}
+    assert looks_in == workers | {"io/judges", "io/frame_path", "io/replay_at_port", "io/replay"}
     known = set[str]().union(*(outside[name] for name in ARROWS if name.startswith("io/") and name not in looks_in))
     assert known == {
         *("bytes", "dp_api", "memory", "words", "packet", "prefix", "link", "discovery", "wire", "trie", "checksum")
