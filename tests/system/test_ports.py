@@ -373,7 +373,7 @@ def test_a_tap_that_was_moved_is_not_gone(hosts: Network, here: Host) -> None:
         (
             policy(instance("a")),
             ("a",),
-            "interface a is an uplink by --uplink, and of a in the policy: name another interface for one",
+            "interface a is an uplink by --uplink, and of a in the policy: name another interface for one of them",
         ),
         (
             policy(instance("a", 1, "tap: {namespace: dp-none}")),
