@@ -76,6 +76,7 @@ fuzz: system-packages $(VENV)/developing ## fuzz for FUZZ_SECONDS in all, two ta
 
 # New inputs are kept in build/fuzz/corpus; the seeds are only read. A crash is written to build/fuzz.
 SEEDS_capture := pcaps
+SEEDS_fast_path := tests/fuzz/seeds/fuzz_pipeline
 SEEDS_policy := $(wildcard examples/*)
 run-fuzz_%:
 	@echo "fuzz_$*: $(seconds) seconds"

@@ -8,23 +8,8 @@
 #include <stdlib.h>
 #include <string.h>
 
-/*
- * What an address leads to: a zone, with VIRTUAL where it is a virtual IP, or DP_SHARED + position of a list. Prefixes
- * always lead to a list.
- */
-enum { EMPTY = 0x7fffffff, VIRTUAL = 0x20000000 };
-_Static_assert((int)VIRTUAL > (int)DP_ZONES_MAX && (int)VIRTUAL < (int)DP_SHARED, "it is no part of either");
-
-struct slot4 {
-    uint32_t address;
-    uint32_t value;
-};
-
-struct slot6 {
-    union dp_address address;
-    uint32_t value;
-    uint32_t unused;
-};
+/* EMPTY is what the tries say of an address that nobody holds. */
+enum { EMPTY = DP_TRIE_VALUE_MAX, VIRTUAL = DP_ENDPOINT_VIRTUAL };
 
 struct list {
     uint32_t first; /* in `listed` */
@@ -38,11 +23,8 @@ struct listed {
 };
 
 struct dp_endpoints {
+    struct dp_single_addresses single;
     _Atomic uint32_t references; /* taken and given back by several threads */
-    uint32_t mask4;
-    uint32_t mask6;
-    uint32_t shift4;
-    uint32_t shift6;
     uint32_t n_lists;
     uint32_t n_listed;
     uint32_t listed_room;
@@ -52,8 +34,6 @@ struct dp_endpoints {
     uint32_t n_backends;
     uint32_t n_overlaps; /* length of `overlaps` */
     bool has_virtual_macs;
-    struct slot4 *slots4;
-    struct slot6 *slots6;
     struct dp_trie prefixes[2]; /* 4, 6; the value EMPTY means nobody */
     struct list *lists;
     struct listed *listed;
@@ -62,19 +42,6 @@ struct dp_endpoints {
     struct dp_backend *backends;
     uint8_t *overlaps; /* by zone: has an own address that another has too */
 };
-
-/* Multiplicative hashing: the high bits are the good ones. The addresses in the table are the policy's own. */
-static inline uint32_t hash4(const struct dp_endpoints *e, uint32_t address)
-{
-    return address * 0x9e3779b1u >> e->shift4;
-}
-
-static inline uint32_t hash6(const struct dp_endpoints *e, const union dp_address *a)
-{
-    uint64_t high = (uint64_t)a->word[0] << 32 | a->word[1], low = (uint64_t)a->word[2] << 32 | a->word[3];
-
-    return (uint32_t)((high * 0xff51afd7ed558ccdu ^ low) * 0x9e3779b97f4a7c15u >> 32) >> e->shift6;
-}
 
 void dp_endpoints_reference(struct dp_endpoints *endpoints)
 {
@@ -87,8 +54,8 @@ void dp_endpoints_free(struct dp_endpoints *e)
         return;
     dp_trie_release(&e->prefixes[0]);
     dp_trie_release(&e->prefixes[1]);
-    free(e->slots4);
-    free(e->slots6);
+    free(e->single.buckets4);
+    free(e->single.slots6);
     free(e->lists);
     free(e->listed);
     free(e->macs);
@@ -115,22 +82,27 @@ static int by_prefix(const void *a, const void *b)
     return (x > y) - (x < y);
 }
 
-static void put(struct dp_endpoints *e, const struct dp_holding *holding, uint32_t value)
+static void put(struct dp_single_addresses *single, const struct dp_holding *holding, uint32_t value)
 {
     union dp_address address;
     uint32_t at;
 
     memcpy(address.byte, holding->prefix.address, 16);
     if (holding->family == 4) {
-        for (at = hash4(e, address.word[0]); e->slots4[at].value != EMPTY; at = (at + 1) & e->mask4)
+        uint32_t i = 0;
+
+        for (at = dp_single_hash4(single, address.word[0]); single->buckets4[at].value[DP_BUCKET_SLOTS - 1];
+             at = (at + 1) & single->mask4)
             ;
-        e->slots4[at].address = address.word[0];
-        e->slots4[at].value = value;
+        while (single->buckets4[at].value[i])
+            i++;
+        single->buckets4[at].address[i] = address.word[0];
+        single->buckets4[at].value[i] = value + 1;
     } else {
-        for (at = hash6(e, &address); e->slots6[at].value != EMPTY; at = (at + 1) & e->mask6)
+        for (at = dp_single_hash6(single, &address); single->slots6[at].value != DP_NO_ZONE;
+             at = (at + 1) & single->mask6)
             ;
-        e->slots6[at].address = address;
-        e->slots6[at].value = value;
+        single->slots6[at] = (struct dp_single6){address, value, 0};
     }
 }
 
@@ -205,16 +177,18 @@ static int put_group(struct dp_endpoints *e, const struct dp_holding *holdings, 
     for (uint32_t i = 0; i < outer.count; i++)
         list(e, new, e->listed[outer.first + i]);
     if (single && new->count == 1) {
-        put(e, holding, e->listed[new->first].zone | (e->listed[new->first].virtual_ip ? VIRTUAL : 0));
+        put(&e->single, holding, e->listed[new->first].zone | (e->listed[new->first].virtual_ip ? VIRTUAL : 0));
         return 0;
     }
     e->n_listed += new->count;
     mark_overlap(e, new);
     if (single)
-        put(e, holding, DP_SHARED + e->n_lists++);
-    else
+        put(&e->single, holding, DP_SHARED + e->n_lists++);
+    else {
+        e->single.has_prefixes[holding->family == 6] = true;
         return dp_trie_add(&e->prefixes[holding->family == 6], holding->prefix.address, holding->prefix.bits,
                            DP_SHARED + e->n_lists++);
+    }
     return 0;
 }
 
@@ -239,13 +213,30 @@ static int put_all(struct dp_endpoints *e, const struct dp_holding *holdings, ui
     return error;
 }
 
-static uint32_t slots_for(uint32_t n)
+static uint32_t power_of_two(uint32_t least)
 {
-    uint32_t slots = 16;
+    uint32_t n = 16;
 
-    while (slots < n * 2)
-        slots *= 2;
-    return slots;
+    while (n < least)
+        n *= 2;
+    return n;
+}
+
+/* Empty maps for so many addresses of each family, a quarter and a half full at most; false without memory. */
+static bool make_single(struct dp_single_addresses *single, const uint32_t *n)
+{
+    single->mask4 = power_of_two(n[0]) - 1;
+    single->mask6 = power_of_two(2 * n[1]) - 1;
+    single->shift4 = (uint32_t)__builtin_clz(single->mask4);
+    single->shift6 = (uint32_t)__builtin_clz(single->mask6);
+    single->buckets4 = aligned_alloc(64, ((size_t)single->mask4 + 1) * sizeof *single->buckets4);
+    single->slots6 = malloc(((size_t)single->mask6 + 1) * sizeof *single->slots6);
+    if (!single->buckets4 || !single->slots6)
+        return false;
+    memset(single->buckets4, 0, ((size_t)single->mask4 + 1) * sizeof *single->buckets4);
+    for (uint32_t i = 0; i <= single->mask6; i++)
+        single->slots6[i] = (struct dp_single6){.value = DP_NO_ZONE};
+    return true;
 }
 
 static void *copy(const void *from, uint32_t n, size_t size)
@@ -305,12 +296,6 @@ int dp_endpoints_new(const struct dp_holding *holdings, uint32_t n_holdings, con
     for (uint32_t i = 0; i < n_holdings; i++)
         if (holdings[i].zone >= e->n_overlaps)
             e->n_overlaps = holdings[i].zone + 1;
-    e->mask4 = slots_for(n[0]) - 1;
-    e->mask6 = slots_for(n[1]) - 1;
-    e->shift4 = (uint32_t)__builtin_clz(e->mask4);
-    e->shift6 = (uint32_t)__builtin_clz(e->mask6);
-    e->slots4 = malloc(((size_t)e->mask4 + 1) * sizeof *e->slots4);
-    e->slots6 = malloc(((size_t)e->mask6 + 1) * sizeof *e->slots6);
     e->lists = malloc(((size_t)n_holdings + 1) * sizeof *e->lists);
     e->macs = copy(macs, n_macs, sizeof *macs);
     e->balancers = copy(balancers, n_balancers, sizeof *balancers);
@@ -321,11 +306,7 @@ int dp_endpoints_new(const struct dp_holding *holdings, uint32_t n_holdings, con
     e->n_backends = n_backends;
     dp_trie_init(&e->prefixes[0], EMPTY, NULL, 0);
     dp_trie_init(&e->prefixes[1], EMPTY, NULL, 0);
-    if (e->slots4 && e->slots6 && e->lists && e->macs && e->balancers && e->backends && e->overlaps) {
-        for (uint32_t i = 0; i <= e->mask4; i++)
-            e->slots4[i].value = EMPTY;
-        for (uint32_t i = 0; i <= e->mask6; i++)
-            e->slots6[i].value = EMPTY;
+    if (make_single(&e->single, n) && e->lists && e->macs && e->balancers && e->backends && e->overlaps) {
         sort_macs(e);
         error = put_all(e, holdings, n_holdings);
     }
@@ -464,37 +445,24 @@ bool dp_endpoints_overlaps(const struct dp_endpoints *e, uint32_t zone)
     return zone < e->n_overlaps && e->overlaps[zone];
 }
 
+/* What an address leads to, DP_NO_ZONE for nothing. */
 static inline uint32_t look_up(const struct dp_endpoints *e, uint32_t family, const union dp_address *address)
 {
-    uint32_t value = EMPTY;
+    uint32_t value = family == 4 ? dp_single_find4(&e->single, address->word[0]) : dp_single_find6(&e->single, address);
 
-    if (family == 4) {
-        uint32_t at = hash4(e, address->word[0]);
-
-        for (; e->slots4[at].value != EMPTY; at = (at + 1) & e->mask4)
-            if (e->slots4[at].address == address->word[0]) {
-                value = e->slots4[at].value;
-                break;
-            }
-    } else {
-        uint32_t at = hash6(e, address);
-
-        for (; e->slots6[at].value != EMPTY; at = (at + 1) & e->mask6)
-            if (memcmp(&e->slots6[at].address, address, 16) == 0) {
-                value = e->slots6[at].value;
-                break;
-            }
-    }
-    if (value == EMPTY)
+    if (value == DP_NO_ZONE)
         value = dp_trie_lookup(&e->prefixes[family == 6], address->byte);
-    return value;
+    return value == EMPTY ? DP_NO_ZONE : value;
 }
 
 uint32_t dp_endpoints_find(const struct dp_endpoints *e, uint32_t family, const union dp_address *address)
 {
-    uint32_t value = look_up(e, family, address);
+    return dp_endpoint_zone(look_up(e, family, address));
+}
 
-    return value == EMPTY ? DP_NO_ZONE : value >= DP_SHARED ? value : value & ~(uint32_t)VIRTUAL;
+const struct dp_single_addresses *dp_endpoints_single(const struct dp_endpoints *e)
+{
+    return &e->single;
 }
 
 uint32_t dp_endpoints_own(const struct dp_endpoints *e, uint32_t family, const union dp_address *address, uint32_t nth)
@@ -502,7 +470,7 @@ uint32_t dp_endpoints_own(const struct dp_endpoints *e, uint32_t family, const u
     uint32_t value = look_up(e, family, address);
     const struct list *list;
 
-    if (value == EMPTY)
+    if (value == DP_NO_ZONE)
         return DP_NO_ZONE;
     if (value < DP_SHARED)
         return nth == 0 && !(value & VIRTUAL) ? value : DP_NO_ZONE;

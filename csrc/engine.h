@@ -49,6 +49,7 @@ struct dp_engine {
     uint64_t frames; /* judged so far */
     /* Whose owners and control traffic count: this one, or where several judge one replay, the first of them. */
     struct dp_engine *first;
+    bool long_way; /* no packet takes the fast path: for tests, which hold the two against each other */
     struct dp_owners *owners;
     struct dp_fragments *fragments;
     struct dp_flow_log *flow_log;   /* of a live worker that gathers flows; NULL: nobody does */

@@ -89,7 +89,8 @@ static inline void dp_flow_key_tag(struct dp_flow_key *key, uint32_t vlans)
  * strongly universal for a secret that nobody outside knows, so nobody can choose colliding keys (SPEC 4.9). The last
  * steps only spread what is already random over the low bits, which choose the slot.
  */
-static inline uint32_t dp_flow_hash(const struct dp_hash_secret *s, const struct dp_flow_key *key)
+static inline __attribute__((always_inline)) uint32_t dp_flow_hash(const struct dp_hash_secret *s,
+                                                                   const struct dp_flow_key *key)
 {
     uint32_t ports = (uint32_t)key->local_port << 16 | key->remote_port;
     uint64_t h = s->addend + (s->multiplier[0] + ports) * (s->multiplier[1] + key->zone_protocol);

@@ -140,14 +140,22 @@ static inline void dp_flow_table_prefetch_slot(const struct dp_flow_table *table
     __builtin_prefetch(&table->slots[hash & table->slot_mask]);
 }
 
-/* Asks for the entry that the first slot of a fitting tag names. */
-static inline void dp_flow_table_prefetch_entry(const struct dp_flow_table *table, uint32_t hash)
+/* The entry that the first slot of a fitting tag names, which is nearly always the one with the key; 0 for none. */
+static inline uint32_t dp_flow_table_first(const struct dp_flow_table *table, uint32_t hash)
 {
     for (uint32_t at = hash & table->slot_mask; table->slots[at]; at = (at + 1) & table->slot_mask)
-        if (((table->slots[at] ^ hash) & ~table->entry_mask) == 0) {
-            __builtin_prefetch(&table->entries[table->slots[at] & table->entry_mask], 1);
-            return;
-        }
+        if (((table->slots[at] ^ hash) & ~table->entry_mask) == 0)
+            return table->slots[at] & table->entry_mask;
+    return 0;
+}
+
+/* Asks for that entry. */
+static inline void dp_flow_table_prefetch_entry(const struct dp_flow_table *table, uint32_t hash)
+{
+    uint32_t entry = dp_flow_table_first(table, hash);
+
+    if (entry)
+        __builtin_prefetch(&table->entries[entry], 1);
 }
 
 #endif

@@ -180,7 +180,7 @@ void dp_judge_unseen(struct dp_engine *engine, const struct dp_job *job)
         return;
     tried = ct->table.entries[entry];
     side = tried.flags & DP_ENTRY_INBOUND ? DP_INITIATOR : DP_RESPONDER;
-    if (dp_judge_step(ct, &tried, &job->packet, side, &next) == DP_CAUSE_TCP_WINDOW)
+    if (dp_judge_step(ct, &tried, job->packet.protocol, &job->packet.tcp, side, &next) == DP_CAUSE_TCP_WINDOW)
         dp_tcp_refuse(&ct->resync, &ct->table, entry, side, &job->packet.tcp);
 }
 
@@ -190,7 +190,7 @@ void dp_judge_unseen(struct dp_engine *engine, const struct dp_job *job)
 static bool is_kept(struct dp_conntrack *ct, uint32_t entry, const struct dp_packet *p, uint8_t *next)
 {
     struct dp_entry *e = &ct->table.entries[entry];
-    enum dp_cause cause = dp_judge_step(ct, e, p, DP_INITIATOR, next);
+    enum dp_cause cause = dp_judge_step(ct, e, p->protocol, &p->tcp, DP_INITIATOR, next);
 
     if (cause != DP_CAUSE_TCP_WINDOW)
         return cause == DP_CAUSE_NONE;

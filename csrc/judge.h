@@ -93,13 +93,13 @@ void dp_judge_later(struct dp_engine *engine, const struct dp_job *job, const st
 
 /* ---- connection ---- */
 
-/* The state that a packet of `side` leads to; a cause when it is not valid. */
-static inline enum dp_cause dp_judge_step(struct dp_conntrack *ct, struct dp_entry *e, const struct dp_packet *p,
-                                          enum dp_side side, uint8_t *next)
+/* The state that a packet of `side` leads to, a segment if it is TCP; a cause when it is not valid. */
+static inline enum dp_cause dp_judge_step(struct dp_conntrack *ct, struct dp_entry *e, uint8_t protocol,
+                                          const struct dp_tcp_segment *segment, enum dp_side side, uint8_t *next)
 {
     *next = e->state;
-    if (p->protocol == DP_PROTO_TCP)
-        return dp_tcp_step(&ct->config, e, side, &p->tcp, next);
+    if (protocol == DP_PROTO_TCP)
+        return dp_tcp_step(&ct->config, e, side, segment, next);
     if (side == DP_RESPONDER && e->state == DP_CONN_OTHER_ONE_WAY)
         *next = DP_CONN_OTHER_TWO_WAY;
     if (side == DP_RESPONDER && e->state == DP_CONN_ICMP_ONE_WAY)
@@ -144,7 +144,7 @@ static inline __attribute__((always_inline)) void dp_judge_known(struct dp_engin
         dp_judge_new(engine, job, direction, entry, check);
         return;
     }
-    cause = dp_judge_step(ct, e, &job->packet, side, &next);
+    cause = dp_judge_step(ct, e, job->packet.protocol, &job->packet.tcp, side, &next);
     dp_answer_belongs_to(check, ct, entry);
     if (cause) {
         dp_judge_refused(engine, job, entry, side, cause, check);

@@ -48,11 +48,26 @@ static void parse_tcp_scale(const uint8_t *option, uint32_t n, struct dp_tcp_seg
     }
 }
 
+void dp_tcp_read(const uint8_t *p, uint32_t header, uint32_t length, uint32_t captured, struct dp_tcp_segment *tcp)
+{
+    tcp->seq = dp_get32(p + 4);
+    tcp->ack = dp_get32(p + 8);
+    tcp->flags = p[13];
+    tcp->window = dp_get16(p + 14);
+    tcp->scale = -1;
+    tcp->end = tcp->seq + (length - header) + !!(tcp->flags & DP_TCP_FLAG_SYN) + !!(tcp->flags & DP_TCP_FLAG_FIN);
+    if (tcp->flags & DP_TCP_FLAG_SYN) {
+        if (header > captured)
+            tcp->scale = DP_TCP_SCALE_CUT;
+        else
+            parse_tcp_scale(p + 20, header - 20, tcp);
+    }
+}
+
 static void parse_tcp(struct dp_reader *r, struct dp_packet *packet)
 {
-    uint32_t length = r->length, header, options;
+    uint32_t length = r->length, header;
     const uint8_t *p = dp_take(r, 20);
-    struct dp_tcp_segment *tcp = &packet->tcp;
 
     if (!p) {
         malformed(packet, length < 20 ? DP_CAUSE_BAD_LENGTH : DP_CAUSE_SHORT_HEADER);
@@ -65,19 +80,7 @@ static void parse_tcp(struct dp_reader *r, struct dp_packet *packet)
     }
     packet->source_port = dp_get16(p);
     packet->destination_port = dp_get16(p + 2);
-    tcp->seq = dp_get32(p + 4);
-    tcp->ack = dp_get32(p + 8);
-    tcp->flags = p[13];
-    tcp->window = dp_get16(p + 14);
-    tcp->scale = -1;
-    tcp->end = tcp->seq + (length - header) + !!(tcp->flags & DP_TCP_FLAG_SYN) + !!(tcp->flags & DP_TCP_FLAG_FIN);
-    if (tcp->flags & DP_TCP_FLAG_SYN) {
-        options = header - 20;
-        if (options > r->captured)
-            tcp->scale = DP_TCP_SCALE_CUT;
-        else
-            parse_tcp_scale(r->at, options, tcp);
-    }
+    dp_tcp_read(p, header, length, r->captured + 20, &packet->tcp);
 }
 
 static void parse_ports(struct dp_reader *r, struct dp_packet *packet, uint32_t header)

@@ -100,6 +100,10 @@ static inline uint32_t dp_extension_size(uint8_t next, const uint8_t *p)
     return next == DP_NEXT_AUTHENTICATION ? (p[1] + 2u) * 4 : (p[1] + 1u) * 8;
 }
 
+/* Reads the TCP segment of `length` bytes at `p`, `captured` of which are there: at least 20. Its header has `header`,
+ * from 20 to `length`. */
+void dp_tcp_read(const uint8_t *p, uint32_t header, uint32_t length, uint32_t captured, struct dp_tcp_segment *tcp);
+
 /* Reads `frame` into `packet`. */
 void dp_packet_parse(const struct dp_frame *frame, struct dp_packet *packet);
 

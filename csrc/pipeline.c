@@ -26,10 +26,9 @@
 
 #include "checksum.h"
 #include "control_traffic.h"
+#include "fast_path.h"
 #include "judge.h"
 #include "spoof.h"
-
-enum { BURST = 32 };
 
 /* ---- reading ---- */
 
@@ -75,8 +74,20 @@ static void learn_owners(struct dp_engine *engine, const struct dp_job *job, con
         dp_owners_learn(engine->first->owners, engine->policy->endpoints, &job->packet, job->zone[DP_EGRESS]);
 }
 
-static inline __attribute__((always_inline)) void prepare(struct dp_engine *engine, const struct dp_frame *frame,
-                                                          const struct dp_place *place, struct dp_job *job)
+/* A wrong checksum makes a packet malformed, where an instance would see it. */
+static void verify_checksum(const struct dp_frame *frame, struct dp_job *job)
+{
+    struct dp_packet *p = &job->packet;
+
+    if (p->kind == DP_PACKET_IP && (job->zone[DP_EGRESS] != DP_NO_ZONE || job->zone[DP_INGRESS] != DP_NO_ZONE) &&
+        !dp_checksum_right(frame, p)) {
+        p->kind = DP_PACKET_MALFORMED;
+        p->cause = DP_CAUSE_BAD_CHECKSUM;
+    }
+}
+
+static void prepare(struct dp_engine *engine, const struct dp_frame *frame, const struct dp_place *place, bool verify,
+                    struct dp_job *job)
 {
     const struct dp_endpoints *endpoints = engine->policy->endpoints;
     struct dp_packet *p = &job->packet;
@@ -97,18 +108,8 @@ static inline __attribute__((always_inline)) void prepare(struct dp_engine *engi
     }
     tag(engine, job, DP_EGRESS);
     tag(engine, job, DP_INGRESS);
-}
-
-/* A wrong checksum makes a packet malformed, where an instance would see it. */
-static void verify_checksum(const struct dp_frame *frame, struct dp_job *job)
-{
-    struct dp_packet *p = &job->packet;
-
-    if (p->kind == DP_PACKET_IP && (job->zone[DP_EGRESS] != DP_NO_ZONE || job->zone[DP_INGRESS] != DP_NO_ZONE) &&
-        !dp_checksum_right(frame, p)) {
-        p->kind = DP_PACKET_MALFORMED;
-        p->cause = DP_CAUSE_BAD_CHECKSUM;
-    }
+    if (verify)
+        verify_checksum(frame, job);
 }
 
 static void fetch(const struct dp_engine *engine, const struct dp_job *job)
@@ -306,37 +307,58 @@ static inline bool verifies(const struct dp_engine *engine, const struct dp_plac
     return verify == DP_VERIFY_ALWAYS || (verify && places);
 }
 
-/* The frames of `some`, or where that is NULL all of them. */
-static inline __attribute__((always_inline)) int process(struct dp_engine *engine, const struct dp_frame *frames,
-                                                         const struct dp_place *places, const struct dp_selection *some,
-                                                         uint32_t n, struct dp_record *records, struct dp_flow *flows)
+/* A frame that is prepared, by the long way. */
+static inline __attribute__((always_inline)) void process_long(struct dp_engine *engine, const struct dp_frame *frame,
+                                                               struct dp_job *job, struct dp_record *record)
 {
-    struct dp_job jobs[BURST];
-    uint32_t at[BURST];
+    judge_packet(engine, frame, job, engine->frames, record);
+    if (record->verdict != DP_WAITING)
+        dp_engine_count(engine, engine->first->denied, &job->packet, record);
+    engine->frames++;
+}
 
-    for (uint32_t i = 0, burst; i < n; i += burst) {
-        burst = n - i < BURST ? n - i : BURST;
-        for (uint32_t k = 0; k < burst; k++) {
-            at[k] = some ? some->which[i + k] : i + k;
-            prepare(engine, &frames[at[k]], places ? &places[at[k]] : NULL, &jobs[k]);
-        }
-        for (uint32_t k = 0; verifies(engine, places) && k < burst; k++)
-            verify_checksum(&frames[at[k]], &jobs[k]);
-        for (uint32_t k = 0; k < burst; k++)
-            fetch(engine, &jobs[k]);
-        for (uint32_t k = 0; k < burst; k++) {
-            if (some) {
-                engine->frames = some->first + at[k];
-                dp_conntrack_advance(&engine->conntrack, some->now_ns[at[k]]);
+/* One burst. Frames that can take the fast path are prepared for the long way only when it ends there. */
+static void process_burst(struct dp_engine *engine, const struct dp_frame *frames, const struct dp_place *places,
+                          uint32_t n, struct dp_record *records, struct dp_flow *flows)
+{
+    bool verify = verifies(engine, places);
+    struct dp_job jobs[DP_BURST];
+    struct dp_fast fast[DP_BURST];
+    uint32_t set = dp_fast_read(engine, frames, places, n, verify, fast), taken = set;
+    const uint32_t all = UINT32_MAX >> (DP_BURST - n);
+
+    for (uint32_t rest = all & ~set; rest; rest &= rest - 1)
+        prepare(engine, &frames[__builtin_ctz(rest)], places ? &places[__builtin_ctz(rest)] : NULL, verify,
+                &jobs[__builtin_ctz(rest)]);
+    dp_fast_fetch(engine, fast, set);
+    for (uint32_t rest = all & ~set; rest; rest &= rest - 1)
+        fetch(engine, &jobs[__builtin_ctz(rest)]);
+    for (uint32_t k = 0; k < n; k++) {
+        if (set >> k & 1) {
+            k += dp_fast_judge(engine, &frames[k], &fast[k], set >> k, n - k, &records[k]);
+            if (k == n)
+                break;
+            if (set >> k & 1) {
+                prepare(engine, &frames[k], places ? &places[k] : NULL, verify, &jobs[k]);
+                taken &= ~(1u << k);
             }
-            judge_packet(engine, &frames[at[k]], &jobs[k], engine->frames, &records[at[k]]);
-            if (records[at[k]].verdict != DP_WAITING)
-                dp_engine_count(engine, some ? NULL : engine->first->denied, &jobs[k].packet, &records[at[k]]);
-            engine->frames++;
         }
-        dp_fragments_expire(engine->fragments, engine->conntrack.now);
-        for (uint32_t k = 0; flows && k < burst; k++)
-            dp_flow_of(&jobs[k].packet, &flows[at[k]]);
+        process_long(engine, &frames[k], &jobs[k], &records[k]);
+    }
+    dp_fragments_expire(engine->fragments, engine->conntrack.now);
+    for (uint32_t k = 0; flows && k < n; k++)
+        if (taken >> k & 1)
+            dp_fast_flow_of(&fast[k], &flows[k]);
+        else
+            dp_flow_of(&jobs[k].packet, &flows[k]);
+}
+
+static int process(struct dp_engine *engine, const struct dp_frame *frames, const struct dp_place *places, uint32_t n,
+                   struct dp_record *records, struct dp_flow *flows)
+{
+    for (uint32_t i = 0, burst; i < n; i += burst) {
+        burst = n - i < DP_BURST ? n - i : DP_BURST;
+        process_burst(engine, &frames[i], places ? &places[i] : NULL, burst, &records[i], flows ? &flows[i] : NULL);
     }
     return 0;
 }
@@ -344,19 +366,41 @@ static inline __attribute__((always_inline)) int process(struct dp_engine *engin
 int dp_engine_process(struct dp_engine *engine, const struct dp_frame *frames, uint32_t n, struct dp_record *records,
                       struct dp_flow *flows)
 {
-    return process(engine, frames, NULL, NULL, n, records, flows);
+    return process(engine, frames, NULL, n, records, flows);
 }
 
 int dp_engine_process_at(struct dp_engine *engine, const struct dp_frame *frames, const struct dp_place *places,
                          uint32_t n, struct dp_record *records, struct dp_flow *flows)
 {
-    return process(engine, frames, places, NULL, n, records, flows);
+    return process(engine, frames, places, n, records, flows);
 }
 
+/* All go the long way: others judge the frames between them, which have their own times and numbers. */
 void dp_engine_process_selected(struct dp_engine *engine, const struct dp_frame *frames,
                                 const struct dp_selection *some, struct dp_record *records, struct dp_flow *flows)
 {
-    (void)process(engine, frames, NULL, some, some->n, records, flows);
+    bool verify = verifies(engine, NULL);
+    struct dp_job jobs[DP_BURST];
+
+    for (uint32_t i = 0, burst; i < some->n; i += burst) {
+        const uint32_t *at = &some->which[i];
+        burst = some->n - i < DP_BURST ? some->n - i : DP_BURST;
+        for (uint32_t k = 0; k < burst; k++)
+            prepare(engine, &frames[at[k]], NULL, verify, &jobs[k]);
+        for (uint32_t k = 0; k < burst; k++)
+            fetch(engine, &jobs[k]);
+        for (uint32_t k = 0; k < burst; k++) {
+            engine->frames = some->first + at[k];
+            dp_conntrack_advance(&engine->conntrack, some->now_ns[at[k]]);
+            judge_packet(engine, &frames[at[k]], &jobs[k], engine->frames, &records[at[k]]);
+            if (records[at[k]].verdict != DP_WAITING)
+                dp_engine_count(engine, NULL, &jobs[k].packet, &records[at[k]]);
+            engine->frames++;
+        }
+        dp_fragments_expire(engine->fragments, engine->conntrack.now);
+        for (uint32_t k = 0; flows && k < burst; k++)
+            dp_flow_of(&jobs[k].packet, &flows[at[k]]);
+    }
 }
 
 void dp_engine_count_denied(struct dp_engine *engine, const struct dp_frame *frame, const struct dp_record *record)
@@ -374,9 +418,7 @@ void dp_engine_judge_copy(struct dp_engine *engine, const struct dp_frame *frame
     struct dp_record record;
     struct dp_job job;
 
-    prepare(engine, frame, place, &job);
-    if (verifies(engine, place))
-        verify_checksum(frame, &job);
+    prepare(engine, frame, place, verifies(engine, place), &job);
     /* A connection is opened by the frame that it is a copy of. */
     engine->frames--;
     judge_packet(engine, frame, &job, engine->frames | DP_FRAGMENT_OF_COPY, &record);

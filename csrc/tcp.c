@@ -19,38 +19,7 @@
  */
 #include "tcp.h"
 
-enum { SCALE_MASK = 0x0f, SIDE_LIBERAL = 0x10, SIDE_ACKED = 0x20, SIDE_FIN = 0x40, SIDE_SCALED = 0x80 };
-enum { ACK_WINDOW_LEAST = 66000 };
-
-static inline bool before(uint32_t a, uint32_t b)
-{
-    return (int32_t)(a - b) < 0;
-}
-
-static inline uint32_t later(uint32_t a, uint32_t b)
-{
-    return before(a, b) ? b : a;
-}
-
-static inline uint32_t scale_of(const struct dp_entry *e, enum dp_side side)
-{
-    return e->tcp_scale_flags[side] & SCALE_MASK;
-}
-
-static inline uint32_t window_of(const struct dp_entry *e, enum dp_side side)
-{
-    return (uint32_t)e->tcp_max_window[side] << scale_of(e, side);
-}
-
-static inline void raise_window(struct dp_entry *e, enum dp_side side, uint32_t window)
-{
-    uint32_t scale = scale_of(e, side), units = (window >> scale) + ((window & ((1u << scale) - 1)) != 0);
-
-    if (units > 65535)
-        units = 65535;
-    if (units > e->tcp_max_window[side])
-        e->tcp_max_window[side] = (uint16_t)units;
-}
+#include "tcp_window.h"
 
 bool dp_tcp_flags_valid(uint8_t flags)
 {
@@ -84,8 +53,8 @@ static enum dp_tcp_event event_of(const struct dp_entry *e, enum dp_side peer, c
     enum dp_tcp_event event = dp_tcp_first_event(s->flags);
 
     /* A FIN that was seen is the last that `end` covers. */
-    if ((event == DP_TCP_ACK || event == DP_TCP_FIN) && (e->tcp_scale_flags[peer] & SIDE_FIN) &&
-        !before(s->ack, e->tcp_end[peer]))
+    if ((event == DP_TCP_ACK || event == DP_TCP_FIN) && (e->tcp_scale_flags[peer] & DP_TCP_SIDE_FIN) &&
+        !dp_seq_before(s->ack, e->tcp_end[peer]))
         return event == DP_TCP_ACK ? DP_TCP_ACK_FIN : DP_TCP_FIN_ACK_FIN;
     return event;
 }
@@ -93,14 +62,14 @@ static enum dp_tcp_event event_of(const struct dp_entry *e, enum dp_side peer, c
 /* A side's first SYN, or one that starts it anew. */
 static void start_side(struct dp_entry *e, enum dp_side side, const struct dp_tcp_segment *s)
 {
-    e->tcp_scale_flags[side] = s->scale < 0 ? 0 : (uint8_t)(SIDE_SCALED | s->scale);
+    e->tcp_scale_flags[side] = s->scale < 0 ? 0 : (uint8_t)(DP_TCP_SIDE_SCALED | s->scale);
     if (s->scale == DP_TCP_SCALE_CUT)
-        e->tcp_scale_flags[side] = SIDE_LIBERAL;
+        e->tcp_scale_flags[side] = DP_TCP_SIDE_LIBERAL;
     e->tcp_end[side] = s->end;
     e->tcp_max_end[side] = s->end;
     e->tcp_max_ack[side] = s->seq + 1;
     e->tcp_max_window[side] = 0;
-    raise_window(e, side, s->window ? s->window : 1);
+    dp_tcp_raise_window(e, side, s->window ? s->window : 1);
 }
 
 void dp_tcp_open(struct dp_entry *e, const struct dp_tcp_segment *s)
@@ -110,29 +79,31 @@ void dp_tcp_open(struct dp_entry *e, const struct dp_tcp_segment *s)
         return;
     }
     /* Picked up in mid-stream: the scales are not known, so neither side's window can be. */
-    e->tcp_scale_flags[DP_INITIATOR] = s->flags & DP_TCP_FLAG_FIN ? SIDE_LIBERAL | SIDE_FIN : SIDE_LIBERAL;
-    e->tcp_scale_flags[DP_INITIATOR] |= SIDE_ACKED;
-    e->tcp_scale_flags[DP_RESPONDER] = SIDE_LIBERAL;
+    e->tcp_scale_flags[DP_INITIATOR] =
+        s->flags & DP_TCP_FLAG_FIN ? DP_TCP_SIDE_LIBERAL | DP_TCP_SIDE_FIN : DP_TCP_SIDE_LIBERAL;
+    e->tcp_scale_flags[DP_INITIATOR] |= DP_TCP_SIDE_ACKED;
+    e->tcp_scale_flags[DP_RESPONDER] = DP_TCP_SIDE_LIBERAL;
     e->tcp_max_ack[DP_INITIATOR] = e->tcp_end[DP_RESPONDER] = s->ack;
     e->tcp_end[DP_INITIATOR] = s->end;
-    raise_window(e, DP_INITIATOR, s->window ? s->window : 1);
-    e->tcp_max_end[DP_INITIATOR] = s->end + window_of(e, DP_INITIATOR);
+    dp_tcp_raise_window(e, DP_INITIATOR, s->window ? s->window : 1);
+    e->tcp_max_end[DP_INITIATOR] = s->end + dp_tcp_window(e, DP_INITIATOR);
 }
 
 /* Window scaling holds only where both SYNs had the option (RFC 7323, 2.2). Where one cannot be known, none can. */
 static void settle_scales(struct dp_entry *e)
 {
-    if ((e->tcp_scale_flags[DP_INITIATOR] | e->tcp_scale_flags[DP_RESPONDER]) & SIDE_LIBERAL) {
-        e->tcp_scale_flags[DP_INITIATOR] |= SIDE_LIBERAL;
-        e->tcp_scale_flags[DP_RESPONDER] |= SIDE_LIBERAL;
+    if ((e->tcp_scale_flags[DP_INITIATOR] | e->tcp_scale_flags[DP_RESPONDER]) & DP_TCP_SIDE_LIBERAL) {
+        e->tcp_scale_flags[DP_INITIATOR] |= DP_TCP_SIDE_LIBERAL;
+        e->tcp_scale_flags[DP_RESPONDER] |= DP_TCP_SIDE_LIBERAL;
         return;
     }
-    if ((e->tcp_scale_flags[DP_INITIATOR] & SIDE_SCALED) && (e->tcp_scale_flags[DP_RESPONDER] & SIDE_SCALED))
+    if ((e->tcp_scale_flags[DP_INITIATOR] & DP_TCP_SIDE_SCALED) &&
+        (e->tcp_scale_flags[DP_RESPONDER] & DP_TCP_SIDE_SCALED))
         return;
     for (int side = 0; side < DP_SIDES; side++) {
-        uint32_t window = window_of(e, (enum dp_side)side);
+        uint32_t window = dp_tcp_window(e, (enum dp_side)side);
 
-        e->tcp_scale_flags[side] &= (uint8_t)~(SCALE_MASK | SIDE_SCALED);
+        e->tcp_scale_flags[side] &= (uint8_t)~(DP_TCP_SCALE_MASK | DP_TCP_SIDE_SCALED);
         e->tcp_max_window[side] = window > 65535 ? 65535 : (uint16_t)window;
     }
 }
@@ -140,9 +111,9 @@ static void settle_scales(struct dp_entry *e)
 /* Whether `ack` acknowledges the SYN of `side`, with or without the data that came with it. */
 static bool acks_syn(const struct dp_entry *e, enum dp_side side, uint32_t ack)
 {
-    uint32_t first = e->tcp_scale_flags[side] & SIDE_ACKED ? e->tcp_end[side] : e->tcp_max_ack[side];
+    uint32_t first = e->tcp_scale_flags[side] & DP_TCP_SIDE_ACKED ? e->tcp_end[side] : e->tcp_max_ack[side];
 
-    return !before(ack, first) && !before(e->tcp_end[side], ack);
+    return !dp_seq_before(ack, first) && !dp_seq_before(e->tcp_end[side], ack);
 }
 
 static bool is_opening(uint8_t state)
@@ -157,40 +128,16 @@ static bool is_restart(const struct dp_entry *e, enum dp_side sender, enum dp_tc
     return event == DP_TCP_SYN && sender == DP_INITIATOR && e->state == DP_CONN_TCP_ESTABLISHED;
 }
 
-static bool inside(const struct dp_entry *e, enum dp_side sender, enum dp_side receiver, uint32_t seq, uint32_t ack,
-                   uint32_t end)
-{
-    uint32_t back = window_of(e, sender), edge = e->tcp_max_end[sender];
-
-    if (back < ACK_WINDOW_LEAST)
-        back = ACK_WINDOW_LEAST;
-    return !before(edge, seq) && (seq != edge || end - seq <= 1) &&
-           (e->tcp_max_window[receiver] == 0 || !before(end, e->tcp_end[sender] - window_of(e, receiver))) &&
-           !before(later(e->tcp_end[receiver], e->tcp_max_end[receiver]), ack) &&
-           !before(ack, e->tcp_end[receiver] - back);
-}
-
 /* Moves the window on by a segment that is inside. */
 static void move(struct dp_entry *e, enum dp_side sender, enum dp_side receiver, const struct dp_tcp_segment *s,
                  uint32_t ack)
 {
-    uint32_t end = s->end;
-    uint32_t window = s->flags & DP_TCP_FLAG_SYN ? s->window : (uint32_t)s->window << scale_of(e, sender);
+    uint32_t window = s->flags & DP_TCP_FLAG_SYN ? s->window : (uint32_t)s->window << dp_tcp_scale(e, sender);
 
-    raise_window(e, sender, window);
-    e->tcp_end[sender] = later(e->tcp_end[sender], end);
-    if (s->flags & DP_TCP_FLAG_ACK) {
-        if (!(e->tcp_scale_flags[sender] & SIDE_ACKED) || before(e->tcp_max_ack[sender], ack))
-            e->tcp_max_ack[sender] = ack;
-        e->tcp_scale_flags[sender] |= SIDE_ACKED;
-        e->tcp_end[receiver] = later(e->tcp_end[receiver], ack);
-    }
     if (s->flags & DP_TCP_FLAG_FIN)
-        e->tcp_scale_flags[sender] |= SIDE_FIN;
-    if (e->tcp_max_window[receiver] && before(e->tcp_max_end[sender], end))
-        raise_window(e, receiver, window_of(e, receiver) + (end - e->tcp_max_end[sender]));
-    /* A zero window lets one byte through: the probe (RFC 9293, 3.8.6.1). */
-    e->tcp_max_end[receiver] = later(e->tcp_max_end[receiver], ack + (window ? window : 1));
+        e->tcp_scale_flags[sender] |= DP_TCP_SIDE_FIN;
+    dp_tcp_raise_window(e, sender, window);
+    dp_tcp_move(e, sender, receiver, s->end, ack, window, s->flags & DP_TCP_FLAG_ACK);
 }
 
 /* A side whose first segment is seen without its SYN, as after a mid-stream pick-up. */
@@ -198,8 +145,8 @@ static void join_side(struct dp_entry *e, enum dp_side sender, enum dp_side rece
                       uint32_t ack)
 {
     e->tcp_end[sender] = s->end;
-    raise_window(e, sender, s->window ? (uint32_t)s->window << scale_of(e, sender) : 1);
-    e->tcp_max_end[sender] = s->end + window_of(e, sender);
+    dp_tcp_raise_window(e, sender, s->window ? (uint32_t)s->window << dp_tcp_scale(e, sender) : 1);
+    e->tcp_max_end[sender] = s->end + dp_tcp_window(e, sender);
     if (e->tcp_max_window[receiver] == 0)
         e->tcp_end[receiver] = e->tcp_max_end[receiver] = ack;
 }
@@ -217,7 +164,7 @@ static bool handshake_allows(const struct dp_entry *e, enum dp_side sender, enum
     /* The initiator gives up, some stacks with the SYN's own number; or answers the challenge to it (RFC 5961, 4). */
     return s->seq == e->tcp_end[DP_INITIATOR] || s->seq == e->tcp_max_ack[DP_INITIATOR] ||
            s->seq + 1 == e->tcp_max_ack[DP_INITIATOR] ||
-           ((e->tcp_scale_flags[DP_RESPONDER] & SIDE_ACKED) && s->seq == e->tcp_max_ack[DP_RESPONDER]);
+           ((e->tcp_scale_flags[DP_RESPONDER] & DP_TCP_SIDE_ACKED) && s->seq == e->tcp_max_ack[DP_RESPONDER]);
 }
 
 /* Whether this SYN begins its side of the connection, or begins it anew while the handshake lasts. */
@@ -231,14 +178,14 @@ static bool starts_side(const struct dp_entry *e, enum dp_side sender, enum dp_t
     if (event == DP_TCP_SYN)
         return e->state == DP_CONN_TCP_SYN_SENT && sender == DP_INITIATOR && s->end != e->tcp_end[sender];
     return is_opening(e->state) && sender == DP_RESPONDER && s->seq + 1 != e->tcp_max_ack[sender] &&
-           !before(s->end, e->tcp_end[sender]);
+           !dp_seq_before(s->end, e->tcp_end[sender]);
 }
 
 /* Where a RST stands; false: before everything that was acknowledged. Half-open, there is nothing to challenge yet. */
 static bool reset_allows(const struct dp_entry *e, enum dp_side sender, enum dp_side receiver,
                          const struct dp_tcp_segment *s, uint8_t *next)
 {
-    bool acked = e->tcp_scale_flags[receiver] & SIDE_ACKED, opening = is_opening(e->state);
+    bool acked = e->tcp_scale_flags[receiver] & DP_TCP_SIDE_ACKED, opening = is_opening(e->state);
 
     if (!acked && opening)
         return true;
@@ -246,7 +193,7 @@ static bool reset_allows(const struct dp_entry *e, enum dp_side sender, enum dp_
         return true;
     if (!opening)
         *next = e->state;
-    return !acked || !before(s->seq, e->tcp_max_ack[receiver]);
+    return !acked || !dp_seq_before(s->seq, e->tcp_max_ack[receiver]);
 }
 
 enum dp_cause dp_tcp_step(const struct dp_conntrack_config *config, struct dp_entry *e, enum dp_side sender,
@@ -271,7 +218,7 @@ enum dp_cause dp_tcp_step(const struct dp_conntrack_config *config, struct dp_en
     if (e->state == DP_CONN_TCP_SYN_SENT && sender == DP_RESPONDER && event == DP_TCP_ACK) {
         /* A challenge to the SYN, or the first step of a split handshake: kept for the RST that may answer it. */
         e->tcp_max_ack[DP_RESPONDER] = ack;
-        e->tcp_scale_flags[DP_RESPONDER] |= SIDE_ACKED;
+        e->tcp_scale_flags[DP_RESPONDER] |= DP_TCP_SIDE_ACKED;
         return DP_CAUSE_NONE;
     }
     if (starts_side(e, sender, event, s)) {
@@ -279,7 +226,7 @@ enum dp_cause dp_tcp_step(const struct dp_conntrack_config *config, struct dp_en
         if (sender == DP_RESPONDER)
             settle_scales(e);
         /* A server may fill the window of the SYN before anything of its own is acknowledged (RFC 7413, 3.1). */
-        e->tcp_max_end[sender] = later(s->end, s->seq + 1 + window_of(e, receiver));
+        e->tcp_max_end[sender] = dp_seq_later(s->end, s->seq + 1 + dp_tcp_window(e, receiver));
         if (event == DP_TCP_SYN)
             return DP_CAUSE_NONE;
         move(e, sender, receiver, s, ack);
@@ -293,7 +240,8 @@ enum dp_cause dp_tcp_step(const struct dp_conntrack_config *config, struct dp_en
         join_side(e, sender, receiver, s, ack);
         joined = true;
     }
-    outside = !(e->tcp_scale_flags[sender] & SIDE_LIBERAL) && !inside(e, sender, receiver, s->seq, ack, s->end);
+    outside = !(e->tcp_scale_flags[sender] & DP_TCP_SIDE_LIBERAL) &&
+              !dp_tcp_is_inside(e, sender, receiver, s->seq, ack, s->end);
     /* A side is not known by its RST, which may be a guess. */
     if (joined && event == DP_TCP_RST) {
         *e = kept;
@@ -322,32 +270,32 @@ static bool may_agree(const struct dp_entry *e, const struct dp_tcp_segment *s)
 /* Whether the receiver has acknowledged all of a segment, and could have been sent what it acknowledges. */
 static bool is_old(const struct dp_entry *e, enum dp_side receiver, const struct dp_tcp_segment *s)
 {
-    return (e->tcp_scale_flags[receiver] & SIDE_ACKED) && !before(e->tcp_max_ack[receiver], s->end) &&
-           !before(later(e->tcp_end[receiver], e->tcp_max_end[receiver]), s->ack);
+    return (e->tcp_scale_flags[receiver] & DP_TCP_SIDE_ACKED) && !dp_seq_before(e->tcp_max_ack[receiver], s->end) &&
+           !dp_seq_before(dp_seq_later(e->tcp_end[receiver], e->tcp_max_end[receiver]), s->ack);
 }
 
 /* Puts the window where `s` of `sender` and a refused segment of the receiver, of this window, agree that they are. */
 static void take_place(struct dp_entry *e, enum dp_side sender, enum dp_side receiver, const struct dp_tcp_segment *s,
                        uint32_t receiver_window)
 {
-    uint32_t window = (uint32_t)s->window << scale_of(e, sender);
+    uint32_t window = (uint32_t)s->window << dp_tcp_scale(e, sender);
 
     /* The FIN of a side that has gone on was not of the stream that it sends now. */
     if (e->tcp_end[receiver] != s->ack)
-        e->tcp_scale_flags[receiver] &= (uint8_t)~SIDE_FIN;
+        e->tcp_scale_flags[receiver] &= (uint8_t)~DP_TCP_SIDE_FIN;
     if (e->tcp_end[sender] != s->end)
-        e->tcp_scale_flags[sender] &= (uint8_t)~SIDE_FIN;
+        e->tcp_scale_flags[sender] &= (uint8_t)~DP_TCP_SIDE_FIN;
     if (s->flags & DP_TCP_FLAG_FIN)
-        e->tcp_scale_flags[sender] |= SIDE_FIN;
-    e->tcp_scale_flags[sender] |= SIDE_ACKED;
-    e->tcp_scale_flags[receiver] |= SIDE_ACKED;
+        e->tcp_scale_flags[sender] |= DP_TCP_SIDE_FIN;
+    e->tcp_scale_flags[sender] |= DP_TCP_SIDE_ACKED;
+    e->tcp_scale_flags[receiver] |= DP_TCP_SIDE_ACKED;
     e->tcp_end[sender] = s->end;
     e->tcp_end[receiver] = e->tcp_max_ack[sender] = s->ack;
     e->tcp_max_ack[receiver] = s->seq;
-    raise_window(e, sender, window);
-    raise_window(e, receiver, receiver_window);
+    dp_tcp_raise_window(e, sender, window);
+    dp_tcp_raise_window(e, receiver, receiver_window);
     e->tcp_max_end[receiver] = s->ack + (window ? window : 1);
-    e->tcp_max_end[sender] = later(s->end, s->seq + (receiver_window ? receiver_window : 1));
+    e->tcp_max_end[sender] = dp_seq_later(s->end, s->seq + (receiver_window ? receiver_window : 1));
 }
 
 enum dp_tcp_outside dp_tcp_outside(const struct dp_conntrack_config *config, struct dp_resync *resync,
@@ -381,5 +329,5 @@ void dp_tcp_refuse(struct dp_resync *resync, const struct dp_flow_table *table, 
     const struct dp_entry *e = &table->entries[entry];
 
     if (may_agree(e, s))
-        dp_resync_refuse(resync, table, entry, side, s, (uint32_t)s->window << scale_of(e, side));
+        dp_resync_refuse(resync, table, entry, side, s, (uint32_t)s->window << dp_tcp_scale(e, side));
 }

@@ -1,7 +1,7 @@
 """Makes the seeds of fuzz_capture, fuzz_pipeline and fuzz_live: what they find hard to come upon by chance.
 
-Run `python -m tests.fuzz.make_seeds` after a change of this file. fuzz_capture also begins from the folder pcaps, and
-fuzz_policy from examples.
+Run `python -m tests.fuzz.make_seeds` after a change of this file. fuzz_capture also begins from the folder pcaps,
+fuzz_fast_path from the seeds of fuzz_pipeline, and fuzz_policy from examples.
 """
 
 from __future__ import annotations

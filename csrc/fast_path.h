@@ -1,0 +1,70 @@
+/*
+ * fast_path.h: the short way of a packet of a known connection, which is what nearly all packets are.
+ *
+ * It takes a whole Ethernet frame (with up to two VLAN tags) of IPv4 without options or IPv6 without extension headers,
+ * no fragment, that carries a TCP segment but for a plain SYN, UDP but for DHCP, or an ICMP echo, between addresses of
+ * which each belongs to one instance or to none. It passes when the connection of its check is live, has met all
+ * changes, and is valid there; a packet between two instances here only when both connections stay in their state by
+ * it. For all else these functions say no and have changed nothing, and pipeline.c takes the long way.
+ *
+ * GUARANTEE. Records, flows, counters and entries come out as by the long way, to the byte (tests/c/test_fast_path.c,
+ * tests/fuzz/fuzz_fast_path.c hold both against each other).
+ *
+ * BURSTS. dp_fast_read reads all frames of a burst and asks for the index slots of their connections, dp_fast_fetch
+ * takes the entries' numbers there and asks for the entries, dp_fast_judge judges in order. By then an entry may have
+ * gone, which is seen by its key and state: no two live entries have one key.
+ *
+ * OWNERSHIP. A struct dp_fast points into its frame and lives as long as its burst.
+ */
+#ifndef DP_FAST_PATH_H
+#define DP_FAST_PATH_H
+
+#include "judge.h"
+
+/* Frames in a burst: a bit each of a set. */
+enum { DP_BURST = 32 };
+
+/* The connection of one check: its key, for IPv4 as it lies at the beginning of an entry. */
+struct dp_fast_check {
+    uint32_t local; /* of IPv4 */
+    uint32_t remote;
+    uint16_t local_port;
+    uint16_t remote_port;
+    uint32_t zone_protocol;
+    uint32_t hash;
+    uint32_t entry; /* 0: none was found */
+};
+
+/* A packet on its short way. */
+struct dp_fast {
+    struct dp_fast_check check[DP_DIRECTIONS];
+    const uint8_t *network; /* the IP header */
+    uint32_t seq;           /* of TCP, as its fields below: see struct dp_tcp_segment */
+    uint32_t ack;
+    uint32_t end;
+    uint16_t window;
+    uint8_t family;
+    uint8_t protocol;
+    uint32_t vlans;
+    uint8_t checks;
+    uint8_t direction[DP_DIRECTIONS]; /* of check[i] */
+    uint8_t flags;                    /* of TCP */
+};
+_Static_assert(sizeof(struct dp_fast) <= 128, "a packet on its short way is two cache lines");
+
+/* Reads up to DP_BURST frames; `places` may be NULL. With `verify`, checksums are to be verified. Bit k of what it
+ * returns: frame k is one of these, and fast[k] is filled in. */
+uint32_t dp_fast_read(const struct dp_engine *engine, const struct dp_frame *frames, const struct dp_place *places,
+                      uint32_t n, bool verify, struct dp_fast *fast);
+/* Asks for the entries of the frames in `set`. */
+void dp_fast_fetch(const struct dp_engine *engine, struct dp_fast *fast, uint32_t set);
+/*
+ * Judges and counts frames from the first one on, up to one that is not in `set` or has to go the long way. Returns how
+ * many it has judged, whose records are written then.
+ */
+uint32_t dp_fast_judge(struct dp_engine *engine, const struct dp_frame *frames, const struct dp_fast *fast,
+                       uint32_t set, uint32_t n, struct dp_record *records);
+/* As dp_flow_of, of a frame on its short way. */
+void dp_fast_flow_of(const struct dp_fast *fast, struct dp_flow *flow);
+
+#endif

@@ -1,0 +1,168 @@
+/*
+ * two_ways.h: two engines that are brought the same, of which one takes the fast path where it can and the other never
+ * does, held against each other: records, flows, counters, what observers of connections are told, and every byte of
+ * the connection entries.
+ *
+ * What goes wrong aborts: this serves a test and a fuzzer.
+ */
+#ifndef DP_TEST_TWO_WAYS_H
+#define DP_TEST_TWO_WAYS_H
+
+#include "fast_path.h"
+#include "pipeline.h"
+#include "plane.h"
+
+#include <stdlib.h>
+
+enum { TWO_WAYS_FRAMES = 96, TWO_WAYS_ZONES = 8 };
+
+struct two_ways {
+    struct dp_plane *plane[2];
+    struct dp_engine *engine[2]; /* the second goes the long way */
+    struct dp_conntrack_config config;
+    struct dp_rule_table *table[2];
+    uint64_t seen[2]; /* a sum over what the observers of connections are told, and when */
+    uint64_t taken;   /* frames that could begin the fast path */
+};
+
+static inline void two_ways_observe(struct two_ways *w, int i, enum dp_connection_event event, uint32_t entry)
+{
+    const struct dp_engine *engine = w->engine[i];
+    const struct dp_entry *e = &engine->conntrack.table.entries[entry];
+    const uint64_t told[] = {event, entry, engine->frames, engine->conntrack.now, e->state, e->last_ns};
+
+    for (size_t k = 0; k < sizeof told / sizeof *told; k++)
+        w->seen[i] = (w->seen[i] ^ told[k]) * 0x100000001b3u;
+}
+
+static inline void two_ways_observe_first(void *owner, enum dp_connection_event event, uint32_t entry)
+{
+    two_ways_observe(owner, 0, event, entry);
+}
+
+static inline void two_ways_observe_second(void *owner, enum dp_connection_event event, uint32_t entry)
+{
+    two_ways_observe(owner, 1, event, entry);
+}
+
+/* A table of transitions in which everything goes on, so that packets made by chance meet many states. */
+static inline struct dp_conntrack_config two_ways_settings(void)
+{
+    struct dp_conntrack_config config = {.max_entries = 300};
+
+    for (int s = 0; s < DP_CONN_STATES; s++) {
+        config.timeout_ns[s] = 30000000000u;
+        config.tentative[s] = s % 2;
+        for (int side = 0; side < DP_SIDES; side++)
+            for (int e = 0; e < DP_TCP_EVENTS; e++)
+                config.tcp_next[s][side][e] = e == DP_TCP_RST       ? DP_CONN_TCP_CLOSE
+                                              : e == DP_TCP_FIN     ? DP_CONN_TCP_FIN_WAIT_INITIATOR
+                                              : e == DP_TCP_SYN     ? DP_CONN_TCP_SYN_SENT
+                                              : e == DP_TCP_ACK_FIN ? DP_CONN_TCP_CLOSE_WAIT_INITIATOR
+                                                                    : DP_CONN_TCP_ESTABLISHED;
+    }
+    config.reopens[DP_CONN_TCP_CLOSE] = 1;
+    return config;
+}
+
+/* Puts in force who holds which address, in zones below TWO_WAYS_ZONES, all of which may do everything; cuts zone 1. */
+static inline void two_ways_update(struct two_ways *w, const struct dp_holding *holdings, uint32_t n)
+{
+    static const uint32_t cut[1] = {1};
+    struct dp_zone_tables zones[TWO_WAYS_ZONES] = {{0}};
+    struct dp_endpoints *endpoints;
+
+    if (dp_endpoints_new(holdings, n, NULL, 0, NULL, 0, NULL, 0, &endpoints) < 0)
+        abort();
+    for (uint32_t z = 0; z < TWO_WAYS_ZONES; z++) {
+        zones[z].zone = z;
+        for (int d = 0; d < 2; d++)
+            for (int f = 0; f < 2; f++)
+                zones[z].table[d][f] = w->table[f];
+    }
+    for (int i = 0; i < 2; i++) {
+        struct dp_policy_update update = {.zones = zones,
+                                          .n_zones = TWO_WAYS_ZONES,
+                                          .endpoints = endpoints,
+                                          .config = &w->config,
+                                          .cut = cut,
+                                          .n_cut = 1};
+
+        if (dp_plane_update(w->plane[i], &update) < 0)
+            abort();
+    }
+    dp_endpoints_free(endpoints);
+}
+
+static inline void two_ways_new(struct two_ways *w, const struct dp_holding *holdings, uint32_t n)
+{
+    static const uint64_t seed[2] = {1, 2};
+    struct dp_selector any = {0, 0xffffff};
+    struct dp_rule rule = {1, DP_REMOTE_ANY, 0, 1, DP_ALLOW};
+
+    *w = (struct two_ways){.config = two_ways_settings()};
+    for (int f = 0; f < 2; f++)
+        if (dp_rule_table_new(f ? 6 : 4, &rule, 1, NULL, 0, NULL, 0, &any, 1, &w->table[f]) < 0)
+            abort();
+    for (int i = 0; i < 2; i++) {
+        if (dp_plane_new(&w->config, seed, 1, &w->plane[i]) < 0)
+            abort();
+        w->engine[i] = dp_plane_shard(w->plane[i], 0);
+        w->engine[i]->long_way = i;
+        dp_conntrack_observe(&w->engine[i]->conntrack, i ? two_ways_observe_second : two_ways_observe_first, w);
+    }
+    two_ways_update(w, holdings, n);
+}
+
+static inline void two_ways_free(struct two_ways *w)
+{
+    for (int i = 0; i < 2; i++) {
+        dp_plane_free(w->plane[i]);
+        dp_rule_table_free(w->table[i]);
+    }
+}
+
+/* Whether the engines have come to the same. */
+static inline bool two_ways_agree(const struct two_ways *w)
+{
+    const struct dp_engine *a = w->engine[0], *b = w->engine[1];
+    const struct dp_flow_table *s = &a->conntrack.table, *t = &b->conntrack.table;
+    static struct dp_counters counters[2];
+
+    memset(counters, 0, sizeof counters);
+    dp_plane_counters(w->plane[0], &counters[0]);
+    dp_plane_counters(w->plane[1], &counters[1]);
+    return memcmp(&counters[0], &counters[1], sizeof counters[0]) == 0 && a->frames == b->frames &&
+           w->seen[0] == w->seen[1] && a->conntrack.now == b->conntrack.now &&
+           a->n_rule_counters == b->n_rule_counters &&
+           memcmp(a->rule_counters, b->rule_counters, a->n_rule_counters * sizeof *a->rule_counters) == 0 &&
+           s->high == t->high && s->free == t->free && s->pair_high == t->pair_high &&
+           memcmp(s->entries, t->entries, ((size_t)s->high + 1) * sizeof *s->entries) == 0 &&
+           memcmp(s->pairs, t->pairs, ((size_t)s->pair_high + 1) * sizeof *s->pairs) == 0;
+}
+
+/* Brings up to TWO_WAYS_FRAMES frames to both; whether they answer the same. `places` may be NULL. */
+static inline bool two_ways_judge(struct two_ways *w, const struct dp_frame *frames, const struct dp_place *places,
+                                  uint32_t n)
+{
+    static struct dp_record records[2][TWO_WAYS_FRAMES];
+    static struct dp_flow flows[2][TWO_WAYS_FRAMES];
+    struct dp_resolution resolution;
+    struct dp_fast fast[DP_BURST];
+
+    for (uint32_t i = 0; i < n; i += DP_BURST)
+        w->taken += (uint32_t)__builtin_popcount(dp_fast_read(w->engine[0], frames + i, places ? places + i : NULL,
+                                                              n - i < DP_BURST ? n - i : DP_BURST,
+                                                              w->config.verify_checksums == DP_VERIFY_ALWAYS, fast));
+    for (int i = 0; i < 2; i++) {
+        if ((places ? dp_engine_process_at(w->engine[i], frames, places, n, records[i], flows[i])
+                    : dp_engine_process(w->engine[i], frames, n, records[i], flows[i])) < 0)
+            abort();
+        while (dp_engine_resolved(w->engine[i], &resolution, 1))
+            ;
+    }
+    return memcmp(records[0], records[1], n * sizeof records[0][0]) == 0 &&
+           memcmp(flows[0], flows[1], n * sizeof flows[0][0]) == 0;
+}
+
+#endif

@@ -1,0 +1,74 @@
+/*
+ * fuzz_fast_path.c: frames made of arbitrary bytes brought to two engines, of which one never takes the fast path: they
+ * answer, count and keep connections alike.
+ *
+ * The input is a sequence of steps as fuzz_pipeline.c reads them: the first byte chooses the link type and whether the
+ * policy is put in force anew before it, the second the time that passes, the third and fourth the frame's length; the
+ * frame follows. Up to DP_BURST frames are judged together.
+ */
+#include "../c/two_ways.h"
+#include "arena.h"
+
+int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
+
+/* The hosts of make_seeds.py: an instance each, and a virtual IP. */
+static const struct dp_holding holdings[] = {
+    {{{10, 0, 0, 1}, 32}, 4, 0, 0},
+    {{{192, 0, 2, 1}, 32}, 4, 1, 0},
+    {{{192, 0, 2, 2}, 32}, 4, 1, 1},
+    {{{0x20, 1, 0xd, 0xb8, [15] = 1}, 128}, 6, 0, 0},
+};
+enum { HOLDINGS = sizeof holdings / sizeof *holdings };
+
+static const uint64_t steps_ns[8] = {0, 1000000, 1000000000, 9999999999, 30000000000, 180000000000, 600000000000, 1};
+
+/* Judges what has been gathered; each frame lies in memory of exactly its size. */
+static uint32_t judge(struct two_ways *w, struct dp_frame *frames, uint32_t n)
+{
+    if (!two_ways_judge(w, frames, NULL, n) || !two_ways_agree(w))
+        abort();
+    for (uint32_t i = 0; i < n; i++)
+        free((void *)frames[i].data);
+    return 0;
+}
+
+int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
+{
+    struct dp_frame frames[DP_BURST];
+    uint64_t now = 1700000000000000000u;
+    struct two_ways w;
+    uint32_t n = 0;
+
+    two_ways_new(&w, holdings, HOLDINGS);
+    while (size >= 4) {
+        size_t length = (size_t)(data[2] << 8 | data[3]) % 2048;
+        uint8_t *bytes;
+
+        if (length > size - 4)
+            length = size - 4;
+        if (data[0] >> 4 == 15) {
+            n = judge(&w, frames, n);
+            w.config.verify_checksums = data[0] >> 1 & 1;
+            two_ways_update(&w, holdings, HOLDINGS - (data[0] & 1));
+        }
+        bytes = malloc(length ? length : 1);
+        if (!bytes)
+            abort();
+        memcpy(bytes, data + 4, length);
+        now += steps_ns[data[1] % 8];
+        frames[n++] = (struct dp_frame){.time_ns = now,
+                                        .data = bytes,
+                                        .captured = (uint32_t)length,
+                                        .length = (uint32_t)length + (data[1] >> 4),
+                                        .link = data[0] % (DP_LINKS + 1),
+                                        .flags = data[1] >> 3 & DP_FRAME_CHECKSUM_OFFLOADED};
+        if (n == DP_BURST)
+            n = judge(&w, frames, n);
+        data += 4 + length;
+        size -= 4 + length;
+    }
+    judge(&w, frames, n);
+    two_ways_free(&w);
+    arena_reset();
+    return 0;
+}
