@@ -228,17 +228,17 @@ def test_a_mistake_in_the_policy_keeps_the_old_one(running: Running, inbound: Co
 
 
 def test_a_dry_run_refuses_what_a_reload_would(running: Running) -> None:
-    """Interfaces that are missing are told by both, in the same words."""
+    """Interfaces that are missing are told by both, in the same words; what the policy lacks is its mistake."""
     running.start()
-    for old, new, words in (
-        ("interface: to-out", "interface: to-nowhere", "interface to-nowhere of an uplink does not exist"),
-        ("interface: to-a,", "", "instance a in the policy has no interface"),
-        ("interface: to-a,", "interface: new, tap: {namespace: dp-none},", "there is no network namespace dp-none"),
-        ("interface: to-a,", "interface: new, tap: {owner: dp-nobody},", "there is no user dp-nobody"),
+    for old, new, words, status in (
+        ("interface: to-out", "interface: to-nowhere", "interface to-nowhere of an uplink does not exist", 1),
+        ("interface: to-a,", "", "instance a in the policy has no interface", 2),
+        ("interface: to-a,", "interface: new, tap: {namespace: dp-none},", "there is no network namespace dp-none", 1),
+        ("interface: to-a,", "interface: new, tap: {owner: dp-nobody},", "there is no user dp-nobody", 1),
     ):
         running.policy.write_text(POLICY.replace(old, new))
         for command in (("reload", "--dry-run"), ("reload",)):
-            assert words in running.ctl(*command, status=1).stderr
+            assert words in running.ctl(*command, status=status).stderr
     assert running.json("status")["generation"] == 1
 
 

@@ -73,9 +73,9 @@ def begin(number):
     log.set_up("text")
     # From where interfaces are touched: before that a signal simply ends the process.
     begun = daemon._run
-    def run(*arguments):
+    def run(*arguments, **named):
         threading.settrace(step); sys.settrace(step)
-        begun(*arguments)
+        begun(*arguments, **named)
     daemon._run = run
     try:
         daemon.run(options)
