@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from ipaddress import ip_address, ip_network
 from typing import Any
 
 from dataplane.policy import fields
@@ -13,7 +14,7 @@ from dataplane.policy.write import as_yaml
 _ADMINS, _CLIENTS = "admins", "clients"
 #: Addresses of the documents: RFC 5737, RFC 3849 and RFC 4193 leave them to examples and to private networks.
 _ADMIN_NETWORK = "192.0.2.0/24"
-_STRANGER = {"IPv4": "203.0.113.9", "IPv6": "2001:db8:ffff::9"}
+_STRANGERS = {"IPv4": ("203.0.113.9", "10.99.0.9"), "IPv6": ("2001:db8:ffff::9", "fd99::9")}
 _SERVERS = ({"IPv4": "192.168.0.10", "IPv6": "fd00::10"}, {"IPv4": "192.168.0.11", "IPv6": "fd00::11"})
 _CLIENT = {"IPv4": "192.168.0.20", "IPv6": "fd00::20"}
 _CLOSED = 9
@@ -67,6 +68,17 @@ class _Plan:
     def _for_clients(self) -> bool:
         return any(SERVICES[name].purpose == DATABASES for name in self.preset.named)
 
+    def _stranger(self, ethertype: str) -> str | None:
+        """An address outside of the source; None where the source is all addresses."""
+        within = [self.source] if self.source and f"IPv{fields.family(self.source)}" == ethertype else []
+        networks = [ip_network(network) for network in within]
+        outside = (one for one in _STRANGERS[ethertype] if not any(ip_address(one) in network for network in networks))
+        return next(outside, None)
+
+    def _anybody(self, ethertype: str) -> str:
+        """An address that no rule names, where there is one."""
+        return self._stranger(ethertype) or _STRANGERS[ethertype][0]
+
     def _remote(self) -> tuple[dict[str, str] | None, tuple[str, ...]]:
         if self.source is not None:
             return {"remote_ip_prefix": self.source}, (f"IPv{fields.family(self.source)}",)
@@ -99,30 +111,36 @@ class _Plan:
         ]
         if served:
             yield {"name": "what it serves", "packets": [*_packets(served, self._welcome, "allow")]}
-        closed = [rule for rule in served if _remotes(rule)]
+        closed = [rule for rule in served if _remotes(rule) and self._stranger(_ethertype(rule))]
         if closed:
-            yield {"name": "nobody else comes in", "packets": [*_packets(closed, _stranger, "deny")]}
-        if not any(rule.get("protocol") is None and not _remotes(rule) for rule in served):
+            packets = _packets(closed, lambda rule: self._anybody(_ethertype(rule)), "deny")
+            yield {"name": "nobody else comes in", "packets": [*packets]}
+        open_to_all = {
+            _ethertype(rule)
+            for rule in served
+            if rule.get("protocol") is None and not (_remotes(rule) and self._stranger(_ethertype(rule)))
+        }
+        if shut := [e for e in BOTH if e not in open_to_all]:
             yield {
                 "name": "nothing else is open",
-                "packets": [f"{_flow('tcp', _STRANGER[e], _SERVERS[0][e], _CLOSED)} S => deny" for e in BOTH],
+                "packets": [f"{_flow('tcp', self._anybody(e), _SERVERS[0][e], _CLOSED)} S => deny" for e in shut],
             }
         yield {"name": "what comes from within, and leaves", "packets": [*self._own()]}
 
     def _welcome(self, rule: dict[str, Any]) -> str:
         """An address from which the rule lets in."""
-        ethertype = rule.get("ethertype", "IPv4")
+        ethertype = _ethertype(rule)
         if rule.get("remote_group_id"):
             return _CLIENT[ethertype]
         network = rule.get("remote_ip_prefix") or (rule.get("remote_address_group_id") and _ADMIN_NETWORK)
-        return _host(network) if network else _STRANGER[ethertype]
+        return _host(network) if network else self._anybody(ethertype)
 
     def _own(self) -> Iterator[str]:
         first, second = _SERVERS
         for e in BOTH:
             yield f"{_flow('tcp', second[e], first[e], _CLOSED)} S => allow"
-            yield f"{_flow('tcp', first[e], _STRANGER[e], 443)} S => allow"
-            answer = f"tcp {_end(_STRANGER[e], 443)} > {_end(first[e], 40000)} SA"
+            yield f"{_flow('tcp', first[e], self._anybody(e), 443)} S => allow"
+            answer = f"tcp {_end(self._anybody(e), 443)} > {_end(first[e], 40000)} SA"
             yield f"{answer} => allow state=established"
 
 
@@ -154,14 +172,15 @@ def _host(network: str) -> str:
     return fields.address_text(number.to_bytes(len(packed), "big"))
 
 
-def _stranger(rule: dict[str, Any]) -> str:
-    return _STRANGER[rule.get("ethertype", "IPv4")]
+def _ethertype(rule: dict[str, Any]) -> str:
+    ethertype: str = rule.get("ethertype", "IPv4")
+    return ethertype
 
 
 def _packets(rules: Iterable[dict[str, Any]], source: Any, verdict: str) -> Iterator[str]:
     """A packet for each rule, from an address that `source` tells for it."""
     for rule in rules:
-        server = _SERVERS[0][rule.get("ethertype", "IPv4")]
+        server = _SERVERS[0][_ethertype(rule)]
         protocol = rule.get("protocol") or "tcp"
         if protocol in ("icmp", "icmpv6"):
             packet = f"{protocol} {source(rule)} > {server} echo-request id 1"

@@ -50,6 +50,31 @@ def test_a_policy_to_begin_with_passes_its_tests_and_has_no_findings(
     assert all(f"rule={rule.id}\n" in made.tests for rule in served)
 
 
+@pytest.mark.parametrize(
+    "source",
+    [
+        "2001:db8::/32",
+        "::/0",
+        "2000::/3",
+        "::/1",
+        "8000::/1",
+        "0.0.0.0/0",
+        "203.0.113.0/24",
+        "128.0.0.0/1",
+        "0.0.0.0/1",
+    ],
+)
+@pytest.mark.parametrize("preset", [name for name in PRESETS if name != "default"])
+def test_who_is_refused_is_outside_of_a_wide_source(preset: str, source: str, tmp_path: Path) -> None:
+    """Where nobody is outside, the case is left out."""
+    made = beginning(PRESETS[preset], policy_file="policy.yaml", source=source)
+    (tmp_path / "policy.yaml").write_text(made.policy)
+    (tmp_path / "policy.test.yaml").write_text(made.tests)
+    results = [run_case(case) for case in find_cases([str(tmp_path)])]
+    assert [(result.outcome, result.told) for result in results] == [("passed", "")] * len(results)
+    assert ("nobody else comes in" in made.tests) == (not source.endswith("/0"))
+
+
 def test_without_its_rules_the_tests_fail(tmp_path: Path) -> None:
     made = beginning(PRESETS["ssh"], policy_file="policy.yaml")
     (tmp_path / "policy.yaml").write_text(made.policy.replace("multiport: '22'", "multiport: '2222'"))
