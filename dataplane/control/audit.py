@@ -9,9 +9,11 @@ from __future__ import annotations
 import logging
 import socket
 import struct
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
+
+from dataplane.terminal import counted
 
 if TYPE_CHECKING:
     from dataplane.policy import Policy
@@ -46,7 +48,8 @@ class Asker:
         """The asker as fields of a log record."""
         if self.cause:
             return {"cause": self.cause}
-        return {"signal": self.signal} if self.signal else {"uid": self.uid, "pid": self.pid}
+        told = {"signal": self.signal, "uid": self.uid, "pid": self.pid}
+        return {name: value for name, value in told.items() if value is not None}
 
 
 #: Who asks by the library, in this process.
@@ -143,7 +146,7 @@ def _parts(kind: str, was: Mapping[str, Any], now: Mapping[str, Any]) -> Iterato
     for name, part in now.items():
         old = was.get(name)
         if old is None:
-            yield f"{kind} {name}", f"{kind} {name} added: {_fields(_values(part))}"
+            yield f"{kind} {name}", f"{kind} {name} added: {_fields(_values(part), rules=len(_rules_of(part)))}"
         elif old is not part and (values := _values(part)) != (before := _values(old)):
             yield f"{kind} {name}", f"{kind} {name} changed: {_fields(values, before)}"
     for name, part in was.items():
@@ -159,9 +162,15 @@ def _values(part: Any) -> dict[str, Any]:
     return values
 
 
-def _fields(values: Mapping[str, Any], before: Mapping[str, Any] | None = None) -> str:
-    """Fields in words; where there is a value of before, those that differ, from what to what."""
-    words = []
+def _rules_of(part: Any) -> Sequence[Any]:
+    """The rules of a security group; none of another part."""
+    rules: Sequence[Any] = getattr(part, "security_group_rules", ())
+    return rules
+
+
+def _fields(values: Mapping[str, Any], before: Mapping[str, Any] | None = None, *, rules: int = 0) -> str:
+    """Fields in words; where there is a value of before, those that differ, from what to what. `rules` are counted."""
+    words = [counted(rules, "rule")] if rules else []
     for name, value in values.items():
         if before is None:
             if value not in (None, [], {}, ""):

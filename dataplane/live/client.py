@@ -89,7 +89,9 @@ class ControlClient:
     def stream(self, command: str, **arguments: Any) -> Iterator[Any]:
         """The items of a command that goes on, until the firewall or `stop` ends it. Raises RefusedError."""
         self._send(command, arguments)
-        answer = self._answer()
+        return self._items(self._answer())
+
+    def _items(self, answer: dict[str, Any]) -> Iterator[Any]:
         while "result" not in answer:
             if "item" in answer:
                 yield answer["item"]

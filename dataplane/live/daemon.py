@@ -459,6 +459,6 @@ class _Daemon:
 
     async def _save(self) -> None:
         try:
-            await self._service.save()
+            await self._service.save(Asker(signal=self._signals.stopped_by))
         except Exception as error:
             log.error("%s", error)

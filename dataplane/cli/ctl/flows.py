@@ -60,18 +60,17 @@ def flows(
     chosen = conntrack.selection(protocol, source, destination, source_port, destination_port, state, instance, origin)
     form = Output.json if as_json else output
     line: Callable[[Any], str] = _csv_line if as_csv else flow_line
+    head = HEAD if form is Output.text else None
     if as_csv:
         from dataplane.flow import FIELDS
 
-        form = Output.text
-        say(",".join(FIELDS))
-    elif form is Output.text:
-        say(HEAD)
+        form, head = Output.text, ",".join(FIELDS)
     shown = stream(
         context,
         form,
         line,
         count,
+        head=head,
         command="flows",
         action="follow" if follow else "list",
         selection=chosen,

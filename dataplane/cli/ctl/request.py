@@ -121,15 +121,27 @@ def _as_json(item: Any) -> str:
 
 
 def stream(
-    context: typer.Context, output: Output, line: Callable[[Any], str], count: int | None, **request: Any
+    context: typer.Context,
+    output: Output,
+    line: Callable[[Any], str],
+    count: int | None,
+    *,
+    head: str | None = None,
+    **request: Any,
 ) -> int:
-    """Prints items until the firewall, the count or Ctrl-C ends it; returns how many."""
+    """Prints items until the firewall, the count or Ctrl-C ends it; returns how many.
+
+    `head` is printed above them once the firewall has taken the request.
+    """
     printed = 0
     form = _as_json if output is Output.json else lambda item: printable(line(item))
     # Lists are long and printed some at a time, all else is watched as it comes.
     at_once = 512 if request.get("action") == "list" else 1
     with connected(context) as client, ending_on_interrupt(client):
         items = client.stream(**request)
+        if head is not None:
+            say(head)
+            sys.stdout.flush()
         wanted = islice(items, count)
         while lines := [form(item) for item in islice(wanted, at_once)]:
             sys.stdout.write("\n".join(lines) + "\n")

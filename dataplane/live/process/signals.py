@@ -38,6 +38,8 @@ class Signals:
 
     def __init__(self) -> None:
         self.stop = False
+        #: The name of the signal that asked for the end.
+        self.stopped_by: str | None = None
         self._reload = False
         self._told: Callable[[], object] = lambda: None
         self._before: dict[int, Any] = {}
@@ -72,6 +74,7 @@ class Signals:
     def _note(self, number: int, frame: FrameType | None) -> None:
         if number in _STOPPING:
             self.stop = True
+            self.stopped_by = self.stopped_by or signal.Signals(number).name
         else:
             self._reload = True
         self._told()

@@ -6,6 +6,7 @@ import asyncio
 import json
 import logging
 import os
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -17,6 +18,7 @@ from dataplane import Policy
 from dataplane.control import audit, requests
 from dataplane.control.audit import Asker
 from dataplane.live.client import RefusedError
+from dataplane.live.process.signals import Signals
 
 from .scene import POLICY
 from .served import Served
@@ -100,7 +102,7 @@ def test_a_copy_of_a_group_is_told_with_its_rules(served: Served, caplog: pytest
     served.change({"clone_group": {"security_group": "other", "id": "copy"}})
     said = [message for message, _ in records(caplog)]
     assert said[0].startswith("rule copy/1 added to security group copy: direction ingress")
-    assert said[1].startswith("security group copy added")
+    assert said[1] == "security group copy added: 1 rule"
 
 
 def test_what_is_refused_is_told_with_why(served: Served, caplog: pytest.LogCaptureFixture) -> None:
@@ -171,6 +173,17 @@ def test_a_signal_asks_too(served: Served, caplog: pytest.LogCaptureFixture) -> 
     served.policy.write_text(POLICY.replace('"80"', '"81"'))
     asyncio.run(served.service.answer(requests.Reload(command="reload"), Asker(signal="SIGHUP")))
     assert {record.__dict__["signal"] for record in caplog.records} == {"SIGHUP"}
+
+
+def test_nobody_is_told_where_nobody_asked() -> None:
+    assert (Asker().extra(), Asker(0, 7).extra()) == ({}, {"uid": 0, "pid": 7})
+
+
+def test_the_signal_that_ends_it_is_noted() -> None:
+    """It is who asked for the state to be saved then."""
+    with Signals() as signals:
+        os.kill(os.getpid(), signal.SIGTERM)
+        assert (signals.stop, signals.stopped_by) == (True, "SIGTERM")
 
 
 def test_long_lists_are_told_by_what_is_different() -> None:

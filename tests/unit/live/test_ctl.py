@@ -330,3 +330,9 @@ def test_a_group_begins_with_a_preset(served: Served) -> None:
     rules = served.firewall.policy.group("login").security_group_rules
     assert {rule.remote_group_id for rule in rules if rule.direction == "ingress"} == {"sg", "login"}
     assert ("tcp", "22", "IPv6", "sg") in {(r.protocol, r.multiport, r.ethertype, r.remote_group_id) for r in rules}
+
+
+@pytest.mark.parametrize("words", [("-p", "foo"), ("--instance", "nope"), ("--csv", "-p", "foo"), ("-f", "-p", "foo")])
+def test_flows_that_are_refused_have_no_head(served: Served, words: tuple[str, ...]) -> None:
+    done = ctl(served, "flows", *words)
+    assert (done.returncode, done.stdout, done.stderr.count(b"\n")) == (2, b"", 1)
