@@ -28,6 +28,12 @@ COMPRESSED_MAGIC = (b"\x1f\x8b", b"\x28\xb5\x2f\xfd", b"\xfd7zX", b"BZh", b"\x04
 _POLICY = re.compile(
     rb"""(?:^|[{,])\s*["']?(?:security_groups|address_groups|instances|load_balancers)["']?\s*:""", re.M
 )
+#: How JSON begins that commands write as an output, and write anew each time: verdict records, flow records, coverage.
+_OWN_JSON = re.compile(
+    rb"""\s*\{\s*(?:"packet":\s*\d+,\s*"time":"""
+    rb"""|"instance":\s*(?:null|"(?:[^"\\]|\\.)*"),\s*"origin":"""
+    rb"""|"packets":\s*\d+,\s*"rules":\s*\{\s*"total":\s*\d+,\s*"hit":)"""
+)
 _DESCRIPTOR = re.compile(r"/dev/(?:stdin|stdout|stderr|fd/\d+)|/proc/(?:self|thread-self|\d+)/fd/\d+")
 
 #: What an existing file can be that is not overwritten unasked.
@@ -57,6 +63,11 @@ def kind_of(path: str | Path) -> str | None:
             written = _without_comments(file)
     except OSError:
         return None
+    if _OWN_JSON.match(written):
+        return None
+    # Other JSON may be what `dataplane import` reads, changes or expectations.
+    if written.removeprefix(b"\xef\xbb\xbf").lstrip()[:1] in (b"{", b"["):
+        return POLICY
     if _POLICY.search(written) or (head and Path(path).suffix.lower() in (".yaml", ".yml")):
         return POLICY
     return None
@@ -87,10 +98,14 @@ def check_outputs(
     `outputs` are paths by the option that names them; ``-`` is standard output, which is also looked at where `stdout`
     says that something is printed there. ``-`` among `inputs` is standard input.
     """
-    read = {key: str(path) for path in inputs if (key := _identity(0 if str(path) == "-" else path))}
+    read = {
+        key: "the file of standard input" if str(path) == "-" else str(path)
+        for path in inputs
+        if (key := _identity(0 if str(path) == "-" else path))
+    }
     written: dict[tuple[object, ...], str] = {}
     if stdout and (key := _identity(1)) in read:
-        raise OutputError(f"standard output is the file {read[key]}, which is read: name another file")
+        raise OutputError(f"standard output is {read[key]}, which is read: name another file")
     for option, path in outputs.items():
         if path is None:
             continue

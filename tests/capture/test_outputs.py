@@ -110,7 +110,9 @@ def test_standard_input_and_output_are_files_too(folder: Path) -> None:
         assert run(folder, "-", "--verdicts", "x.pcap", "--force", stdin=stdin).returncode == 2
     with open(folder / "p.yaml", "rb") as stdin:
         done = run(folder, "x.pcap", "--verdicts", "p.yaml", "--force", policy="-", stdin=stdin)
-        assert (done.returncode, "would overwrite -" in done.stderr) == (2, True), done.stderr
+        assert (done.returncode, "would overwrite the file of standard input, which is" in done.stderr) == (2, True), (
+            done.stderr
+        )
     with open(folder / "x.pcap", "ab") as stdout:
         command = [sys.executable, "-m", "dataplane", "replay", "p.yaml", "x.pcap"]
         environment = {**os.environ, "PYTHONPATH": str(ROOT)}

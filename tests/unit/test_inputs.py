@@ -77,6 +77,38 @@ def test_a_policy_behind_long_comments_is_known_as_one(tmp_path: Path, long: str
     assert kind_of(file) is None
 
 
+def replay(*words: object) -> tuple[int, str]:
+    """As `run`, in a process of its own, which a replay ends."""
+    command = [sys.executable, "-m", "dataplane", "replay", CASE, CAPTURE, *map(str, words)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=60)
+    return done.returncode, done.stderr
+
+
+@pytest.mark.parametrize("option", ["--verdicts", "--flows", "--coverage"])
+@pytest.mark.parametrize("ending", ["json", "yaml"])
+def test_an_output_of_a_run_before_is_replaced(tmp_path: Path, option: str, ending: str) -> None:
+    """SPEC 7, outputs: a report has words of a policy, and is none, whatever its name."""
+    file = tmp_path / f"output.{ending}"
+    assert replay(option, file)[0] == 0
+    before = file.read_bytes()
+    assert before
+    assert replay(option, file) == (0, "")
+    assert file.read_bytes() == before
+
+
+@pytest.mark.parametrize(
+    "text", ['{"version":4,"resources":[]}', "[]", '\ufeff\n{"SecurityGroups": []}', '{"packets": 1}']
+)
+def test_a_document_in_json_is_spared_as_one_in_yaml_is(tmp_path: Path, text: str) -> None:
+    """SPEC 7, outputs: what `import` reads, changes and expectations may be JSON."""
+    file = tmp_path / "terraform.tfstate"
+    file.write_text(text)
+    status, said = replay("--verdicts", file)
+    assert (status, "would overwrite a policy or another document" in said) == (2, True)
+    assert file.read_text() == text
+    assert replay("--verdicts", file, "--force") == (0, "")
+
+
 @pytest.mark.parametrize(
     ("words", "told"),
     [

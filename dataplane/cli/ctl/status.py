@@ -135,7 +135,10 @@ def _difference(context: typer.Context, file: Path | None, output: Output) -> No
 
 def policy(
     context: typer.Context,
-    file: Annotated[str, typer.Argument(help="The file to write, replaced as a whole; - is standard output.")] = "-",
+    file: Annotated[
+        str,
+        typer.Argument(help="A new file, or the firewall's policy file, replaced as a whole; - is standard output."),
+    ] = "-",
     output: Annotated[Output | None, typer.Option("--output", "-o", help="text is YAML.")] = None,
     force: ForceOption = False,
 ) -> None:
@@ -150,11 +153,14 @@ def policy(
     """
     from dataplane.policy.write import as_yaml, put
 
-    # A policy is what it is there to replace.
+    # What cannot be the firewall's policy file is refused before it is asked.
     _spare(file, force=force, spare=(CAPTURE, STATE))
     with connected(context) as client:
         found = client.call("policy")
         kept_in = client.call("status")["policy"]
+    its_own = file != "-" and Path(file).resolve() == Path(kept_in).resolve()
+    if not its_own:
+        _spare(file, force=force, spare=(CAPTURE, POLICY, STATE, OTHER))
     as_json = output is Output.json or (output is None and file.endswith(".json"))
     text = json.dumps(found, indent=2) + "\n" if as_json else as_yaml(found)
     if file == "-":
@@ -165,7 +171,7 @@ def policy(
     except OSError as error:
         say(f"{file}: {error.strerror}: nothing is written", err=True)
         raise typer.Exit(EXIT_USAGE) from None
-    if Path(file).resolve() == Path(kept_in).resolve():
+    if its_own:
         say(f"{file} is the policy in force: dataplane ctl reload makes the firewall know it, and cuts nothing")
     else:
         not_it = f"it is not the firewall's policy file ({kept_in}): a reload does not read it"

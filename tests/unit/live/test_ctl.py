@@ -139,6 +139,20 @@ def test_a_policy_that_is_written_elsewhere_is_read_by_no_reload(served: Served,
     )
 
 
+@pytest.mark.parametrize("text", ["# why\nsecurity_groups: []\n", "what was found\n"])
+def test_a_policy_overwrites_no_file_but_the_firewalls_own_unasked(served: Served, tmp_path: Path, text: str) -> None:
+    other = tmp_path / "mine"
+    other.write_text(text)
+    done = ctl(served, "policy", str(other))
+    assert (done.returncode, done.stdout) == (2, b"")
+    assert b"--force overwrites it" in done.stderr
+    assert other.read_text() == text
+    assert ctl(served, "policy", str(other), "--force").returncode == 0
+    assert "security_groups" in other.read_text()
+    other.write_text("")
+    assert ctl(served, "policy", str(other)).returncode == 0
+
+
 def test_a_reload_says_what_it_takes_back(served: Served) -> None:
     assert ctl(served, "rule", "delete", "web").returncode == 0
     assert b"1 change in memory would be taken back\n" in ctl(served, "reload", "--dry-run").stdout
