@@ -5,7 +5,7 @@ from __future__ import annotations
 import gc
 import signal
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from enum import StrEnum
 from pathlib import Path
@@ -103,7 +103,14 @@ def replay(
             help="Judge on so many threads, with the same result; by default on all processors, for large captures.",
         ),
     ] = None,
-    follow: Annotated[bool, typer.Option("--follow", help="Read captures on as they grow, until Ctrl-C.")] = False,
+    follow: Annotated[
+        bool,
+        typer.Option(
+            "--follow",
+            help="Read captures on as they grow, until Ctrl-C. Files are in their places at the end: - is written as "
+            "packets come.",
+        ),
+    ] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print the summary as JSON.")] = False,
     top: Annotated[int, typer.Option(min=0, max=1000, help="How many denied flows and rules to list.")] = 10,
 ) -> None:
@@ -133,6 +140,8 @@ def replay(
     refuse_standard_input_twice([policy, *captures, changes, expect])
     if filters and not any(name for option, name in outputs.items() if option not in ("flows", "coverage")):
         refuse("--filter says which records and frames are written: add --verdicts, --annotate, --allowed or --denied")
+    if flow_format and not flows:
+        refuse("--flow-format says how flow records are written: add --flows")
     if each and follow:
         refuse("--each and --follow do not go together: a capture that grows comes to no end")
     # Until something is written, Ctrl-C ends the process here and now.
@@ -161,6 +170,8 @@ def replay(
             )
             if not each:
                 check_outputs({f"--{option}": name for option, name in outputs.items()}, read, force=force)
+            if follow:
+                _tell_what_comes_at_the_end(outputs)
             bar = CorpusProgress(stack, captures)
             if not each:
                 summary = replayed(asked, captures, expectations, interrupt, bar.of)
@@ -171,6 +182,18 @@ def replay(
         _print_summary(summary, as_json=as_json, to_stderr=bool(printed), top=top)
     status = _conclude(summary, expectations)
     leave(interrupt.status or status)
+
+
+def _tell_what_comes_at_the_end(outputs: Mapping[str, str | None]) -> None:
+    """Says of records and frames for a regular file that nobody sees them until then."""
+    from dataplane.outputs import is_descriptor
+
+    for option, name in outputs.items():
+        # Flows and coverage come at the end wherever they go.
+        if name in (None, "-") or option in ("flows", "coverage") or is_descriptor(name):
+            continue
+        if not Path(name).exists() or Path(name).is_file():
+            say(f"{name}: it is in its place when the reading ends: --{option} - writes as packets come", err=True)
 
 
 def _choices(filters: Sequence[str], time: str | None, mapped: Sequence[str]) -> dict[str, Any]:

@@ -31,6 +31,9 @@ def run_cases(
     stop: Annotated[bool, typer.Option("-x", help="Stop at the first case that does not pass.")] = False,
     junit: Annotated[str | None, typer.Option(metavar="FILE", help="Write a report in JUnit's XML.")] = None,
     watch: Annotated[bool, typer.Option("--watch", help="Run again whenever a file changes, until Ctrl-C.")] = False,
+    force: Annotated[
+        bool, typer.Option("--force", help="Write the report over a file even if it is a capture or a policy.")
+    ] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print the results as JSON.")] = False,
 ) -> None:
     """Run cases of what a policy should do; exit status 1 when one fails, with what came instead and why.
@@ -43,7 +46,7 @@ def run_cases(
       dataplane test tests/ --junit report.xml
       dataplane test ssh.test.yaml -k office -x --watch
     """
-    _check_paths(paths, junit)
+    _check_paths(paths, junit, force=force)
     status = _run(paths, keyword or (), stop=stop, junit=junit, as_json=as_json)
     if watch:
         for _ in _changes(paths):
@@ -52,14 +55,14 @@ def run_cases(
     raise typer.Exit(status)
 
 
-def _check_paths(paths: Sequence[str], junit: str | None) -> None:
+def _check_paths(paths: Sequence[str], junit: str | None, *, force: bool) -> None:
     from dataplane.outputs import OutputError, check_outputs
 
     for path in paths:
         if not Path(path).exists():
             refuse(f"{path}: there is no such file or folder: name files *.test.yaml, or folders of them")
     try:
-        check_outputs({"--junit": junit}, paths)
+        check_outputs({"--junit": junit}, paths, force=force)
     except OutputError as error:
         refuse(str(error))
     if junit:

@@ -119,7 +119,7 @@ class _Capture:
         self._about = os.fstat(file.fileno())
         if self._follow:
             check(lib.dp_capture_open_fed(False, out), f"opening {name}")
-            self.reading = Reading(GrowingFile(file, name, self._waiting))
+            self.reading = Reading(GrowingFile(file, None if name == "-" else name, self._waiting))
             return
         if compression_of(os.pread(file.fileno(), 4, 0)):
             check(lib.dp_capture_open_fed(True, out), f"opening {name}")

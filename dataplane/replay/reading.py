@@ -118,10 +118,11 @@ class KnownFile(io.RawIOBase):
 class GrowingFile(io.RawIOBase):
     """A regular file that is followed: behind its end more is waited for.
 
-    Raises DamagedError when it was cut short, and, once all of it was read, when its name leads elsewhere.
+    Raises DamagedError when it was cut short, and, once all of it was read, when its name leads elsewhere; a file that
+    came without one (`path` is None), as standard input, is followed for good.
     """
 
-    def __init__(self, file: io.FileIO, path: str, waiting: Waiting) -> None:
+    def __init__(self, file: io.FileIO, path: str | None, waiting: Waiting) -> None:
         self._file = file
         self._path = path
         self._waiting = waiting
@@ -146,6 +147,8 @@ class GrowingFile(io.RawIOBase):
 
     def _replaced(self, about: os.stat_result) -> bool:
         """Whether the name has led elsewhere for a while, in which its writer had time to write the last of it."""
+        if self._path is None:
+            return False
         try:
             there = os.path.samestat(os.stat(self._path), about)
         except OSError:

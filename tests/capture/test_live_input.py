@@ -140,6 +140,41 @@ def test_a_file_is_followed_as_it_grows(tmp_path: Path) -> None:
     assert b"cut short" not in error
 
 
+def test_a_file_on_standard_input_is_followed_for_good(tmp_path: Path) -> None:
+    """`--follow`: it has no name that could lead elsewhere, whatever time goes by."""
+    path = tmp_path / "growing.pcap"
+    path.write_bytes(HEADER + RECORDS[0])
+    with (
+        open(path, "rb") as read,
+        replaying("-", "--follow", stdin=read.fileno()) as process,
+        open(path, "ab", buffering=0) as file,
+    ):
+        assert read_lines(process.stdout, 1) == [1]
+        # Longer than a file may be without its name.
+        time.sleep(1.5)
+        assert process.poll() is None
+        file.write(RECORDS[1])
+        assert read_lines(process.stdout, 1) == [2]
+        process.send_signal(signal.SIGINT)
+        _, error = process.communicate(timeout=20)
+    assert process.returncode == 130
+    assert b"another file" not in error
+
+
+def test_what_is_in_its_place_only_at_the_end_is_told(tmp_path: Path) -> None:
+    """`--follow`: a file of before stays until the new one is whole; what is asked for is told how to have."""
+    path, out = tmp_path / "growing.pcap", tmp_path / "frames.pcapng"
+    path.write_bytes(HEADER + RECORDS[0])
+    with replaying(path, "--follow", "--annotate", out) as process:
+        assert read_lines(process.stdout, 1) == [1]
+        assert not out.exists()
+        process.send_signal(signal.SIGINT)
+        _, error = process.communicate(timeout=20)
+    told = f"{out}: it is in its place when the reading ends: --annotate - writes as packets come\n"
+    assert error.decode().startswith(told)
+    assert out.exists()
+
+
 @pytest.mark.parametrize(("action", "words"), [("cut", "was cut short while"), ("rename", "another file has taken")])
 def test_a_followed_file_that_is_taken_away_is_a_fault(action: str, words: str, tmp_path: Path) -> None:
     """`--follow`: exit status 3 and a sentence, with what had come."""

@@ -133,6 +133,33 @@ def test_a_value_that_is_refused_is_told_in_our_words(words: tuple[str, ...], to
     assert "Input should" not in said
 
 
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [
+        (("replay", CASE, CAPTURE, "--flow-format", "aws"), "--flow-format says how flow records are written: add"),
+        (("ctl", "reload", "--diff", CASE, "--confirm", "5"), "--confirm is about a change: leave one of them out"),
+        (("ctl", "reload", "--diff", "--expected-generation", "5"), "--expected-generation is about a change"),
+    ],
+)
+def test_an_option_that_would_do_nothing_is_a_mistake(words: tuple[str, ...], told: str) -> None:
+    """SPEC 7: exit status 2, before a firewall is asked."""
+    # A replay that is not refused ends the process.
+    status, said = replay(*words[3:]) if words[0] == "replay" else run(*words)
+    assert (status, told in said) == (2, True), said
+
+
+def test_a_hint_to_force_names_an_option_that_there_is(tmp_path: Path) -> None:
+    case = tmp_path / "a.test.yaml"
+    case.write_text(f"policy: {ROOT / CASE}\npackets: []\n")
+    report = tmp_path / "p.yaml"
+    report.write_text("security_groups: []\n")
+    status, said = run("test", case, "--junit", report)
+    assert (status, "--force overwrites it" in said) == (2, True)
+    assert report.read_text() == "security_groups: []\n"
+    run("test", case, "--junit", report, "--force")
+    assert "<testsuite" in report.read_text()
+
+
 def test_what_cannot_be_read_is_no_policy_with_mistakes(tmp_path: Path) -> None:
     assert run("check", tmp_path / "none.yaml") == (
         2,

@@ -87,6 +87,9 @@ def reload(
 
     output = Output.json if as_json else output
     if diff:
+        for option, value in (("--confirm", confirm), ("--expected-generation", expected)):
+            if value is not None:
+                refuse(f"--diff changes nothing, and {option} is about a change: leave one of them out")
         _difference(context, file, output)
     if file:
         refuse(f"{file}: a reload reads the file that the firewall was started with: another one goes with --diff")
