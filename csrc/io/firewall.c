@@ -128,6 +128,7 @@ int dp_firewall_new(const struct dp_conntrack_config *config, const uint64_t *se
     if (!f)
         return DP_E_MEMORY;
     f->workers = f->telling = workers;
+    dp_mac_table_init(&f->stations, seed);
     f->feed_wake = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
     f->driver = (struct dp_plane_driver){.owner = f, .run = run, .now = dp_firewall_now, .swapped = swapped};
     for (uint32_t i = 0; i < workers; i++)

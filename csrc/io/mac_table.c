@@ -20,20 +20,17 @@ static uint64_t key_of(const uint8_t *mac, uint16_t vlan)
     return key << 16 | vlan;
 }
 
-static uint64_t hash_of(uint64_t key)
+/* Strongly universal, like that of flows: 32 bits, of which all are good. */
+static uint32_t hash_of(const struct dp_mac_table *table, uint64_t key)
 {
-    key *= 0x9e3779b97f4a7c15u;
-    return key ^ key >> 29;
+    const struct dp_hash_secret *s = &table->secret;
+
+    return (uint32_t)((s->multiplier[0] * (uint32_t)key + s->multiplier[1] * (key >> 32) + s->addend) >> 32);
 }
 
-static uint64_t value_of(uint64_t key, uint32_t port, uint32_t now_s)
+static uint64_t tag_of(uint32_t hash)
 {
-    return hash_of(key) << 48 | (uint64_t)port << 32 | now_s;
-}
-
-static uint32_t set_of(uint64_t key)
-{
-    return (uint32_t)(hash_of(key) >> 32) % DP_STATION_SETS;
+    return (uint64_t)(hash >> 16) << 48;
 }
 
 static uint32_t port_of(uint64_t value)
@@ -49,14 +46,14 @@ static bool is_fresh(uint64_t value, uint32_t now_s)
 /* The way of `key` in its set, DP_STATION_WAYS when it is not in. */
 static int way_of(const struct dp_mac_table *table, uint64_t key, uint64_t *value)
 {
-    uint32_t set = set_of(key);
+    uint32_t hash = hash_of(table, key), set = hash % DP_STATION_SETS;
     int way = key ? 0 : DP_STATION_WAYS; /* 0 is nobody's key, and that of free entries */
 
     for (; way < DP_STATION_WAYS; way++) {
         if (atomic_load_explicit(&table->entry[set][way].key, memory_order_acquire) != key)
             continue;
         *value = atomic_load_explicit(&table->entry[set][way].value, memory_order_relaxed);
-        if (*value >> 48 == (hash_of(key) & 0xffff))
+        if (*value >> 48 << 48 == tag_of(hash))
             break;
     }
     return way;
@@ -71,6 +68,12 @@ static bool know(const struct dp_mac_table *table, uint64_t key, uint32_t now_s,
 static bool has_bound(const struct dp_mac_table *table)
 {
     return atomic_load_explicit(&table->has_bound, memory_order_relaxed);
+}
+
+void dp_mac_table_init(struct dp_mac_table *table, const uint64_t *seed)
+{
+    dp_hash_secret_init(&table->secret, seed);
+    atomic_flag_clear_explicit(&table->changing, memory_order_relaxed);
 }
 
 uint32_t dp_mac_table_find(const struct dp_mac_table *table, const uint8_t *mac, uint16_t vlan, uint32_t now_s)
@@ -101,35 +104,125 @@ bool dp_mac_table_is_taken(const struct dp_mac_table *table, const uint8_t *mac,
     return bound && know(table, key_of(mac, 0), now_s, &value) && port_of(value) != port;
 }
 
-static void put(struct dp_mac_table *table, uint64_t key, uint32_t port, bool bound, uint32_t now_s)
+static uint64_t value_of(uint32_t hash, uint32_t port, bool bound, uint32_t now_s)
 {
-    uint64_t value, next = value_of(key, port, now_s) | (bound ? BOUND : 0);
-    uint32_t set = set_of(key);
-    int way = way_of(table, key, &value), oldest = -1;
+    return tag_of(hash) | (bound ? BOUND : 0) | (uint64_t)port << 32 | now_s;
+}
 
-    if (way == DP_STATION_WAYS) {
+/* ---- changes: `changing` is held ---- */
+
+enum { TRIES = 1000 };
+
+static bool begin_change(struct dp_mac_table *table)
+{
+    for (int i = 0; i < TRIES; i++)
+        if (!atomic_flag_test_and_set_explicit(&table->changing, memory_order_acquire))
+            return true;
+    return false;
+}
+
+static void end_change(struct dp_mac_table *table)
+{
+    atomic_flag_clear_explicit(&table->changing, memory_order_release);
+}
+
+static void drop(struct dp_mac_table *table, uint64_t key)
+{
+    uint64_t value;
+    int way = way_of(table, key, &value);
+
+    if (way != DP_STATION_WAYS)
+        atomic_store_explicit(&table->entry[hash_of(table, key) % DP_STATION_SETS][way].key, 0, memory_order_release);
+}
+
+/* Whether the port has the key bound, and for how long it was silent. */
+static bool has(const struct dp_mac_table *table, uint64_t key, uint32_t port, uint32_t now_s, uint32_t *silent)
+{
+    uint64_t value;
+
+    if (!know(table, key, now_s, &value) || port_of(value) != port || !(value & BOUND))
+        return false;
+    *silent = now_s - (uint32_t)value;
+    return true;
+}
+
+/* Puts the key at the end of what the port has bound, where it is, is free, or was silent longest. */
+static void bind(struct dp_mac_table *table, uint64_t key, uint32_t port, uint32_t now_s)
+{
+    uint64_t *bound = table->bound[port];
+    uint32_t longest = 0;
+    int at = 0, oldest = 0;
+
+    while (at < DP_STATION_BOUND && bound[at] != key)
+        at++;
+    for (int i = 0; at == DP_STATION_BOUND && i < DP_STATION_BOUND; i++) {
         uint32_t silent = 0;
 
-        for (way = 0; way < DP_STATION_WAYS; way++) {
-            uint64_t other = atomic_load_explicit(&table->entry[set][way].key, memory_order_relaxed);
-
-            if (!other)
-                break;
-            value = atomic_load_explicit(&table->entry[set][way].value, memory_order_relaxed);
-            if (now_s - (uint32_t)value >= silent && !(bound && keeps(value, port, bound, now_s))) {
-                silent = now_s - (uint32_t)value;
-                oldest = way;
-            }
+        if (!has(table, bound[i], port, now_s, &silent)) {
+            at = i;
+        } else if (silent > longest) {
+            longest = silent;
+            oldest = i;
         }
-        if (way == DP_STATION_WAYS)
-            way = oldest;
-        if (way < 0)
-            return;
-    } else if (value == next || keeps(value, port, bound, now_s)) {
-        return;
     }
+    if (at == DP_STATION_BOUND) {
+        at = oldest;
+        drop(table, bound[at]);
+    }
+    for (; at + 1 < DP_STATION_BOUND; at++)
+        bound[at] = bound[at + 1];
+    bound[at] = key;
+}
+
+/* The way of the set for a newcomer: a free one, or that of who was silent longest; -1 where nobody gives way. */
+static int way_for(const struct dp_mac_table *table, uint32_t set, uint32_t now_s)
+{
+    uint32_t longest = 0;
+    int found = -1;
+
+    for (int way = 0; way < DP_STATION_WAYS; way++) {
+        uint64_t value = atomic_load_explicit(&table->entry[set][way].value, memory_order_relaxed);
+
+        if (!atomic_load_explicit(&table->entry[set][way].key, memory_order_relaxed))
+            return way;
+        if (now_s - (uint32_t)value >= longest && !(value & BOUND && is_fresh(value, now_s))) {
+            longest = now_s - (uint32_t)value;
+            found = way;
+        }
+    }
+    return found;
+}
+
+static void put(struct dp_mac_table *table, uint64_t key, uint32_t port, bool bound, uint32_t now_s)
+{
+    uint32_t hash = hash_of(table, key), set = hash % DP_STATION_SETS;
+    uint64_t value, next = value_of(hash, port, bound, now_s);
+    int way = way_of(table, key, &value);
+
+    if (way != DP_STATION_WAYS && keeps(value, port, bound, now_s))
+        return;
+    if (way == DP_STATION_WAYS)
+        way = way_for(table, set, now_s);
+    if (way < 0)
+        return;
+    if (bound)
+        bind(table, key, port, now_s);
     atomic_store_explicit(&table->entry[set][way].value, next, memory_order_relaxed);
     atomic_store_explicit(&table->entry[set][way].key, key, memory_order_release);
+}
+
+/* ---- */
+
+static void teach(struct dp_mac_table *table, uint64_t key, uint32_t port, bool bound, uint32_t now_s)
+{
+    uint64_t value;
+
+    if (way_of(table, key, &value) != DP_STATION_WAYS && value == value_of(hash_of(table, key), port, bound, now_s))
+        return;
+    if (begin_change(table)) {
+        put(table, key, port, bound, now_s);
+        end_change(table);
+    }
 }
 
 void dp_mac_table_learn(struct dp_mac_table *table, const uint8_t *mac, uint16_t vlan, uint32_t port, bool bound,
@@ -139,19 +232,22 @@ void dp_mac_table_learn(struct dp_mac_table *table, const uint8_t *mac, uint16_t
     if ((mac[0] & 1) || key_of(mac, 0) == 0 || dp_mac_table_is_taken(table, mac, port, bound, now_s))
         return;
     if (!bound)
-        put(table, key_of(mac, vlan), port, false, now_s);
+        teach(table, key_of(mac, vlan), port, false, now_s);
     else if (!has_bound(table))
         atomic_store_explicit(&table->has_bound, true, memory_order_relaxed);
     if (bound || (vlan && vlan != ANY_VLAN))
-        put(table, key_of(mac, ANY_VLAN), port, bound, now_s);
+        teach(table, key_of(mac, ANY_VLAN), port, bound, now_s);
 }
 
 void dp_mac_table_forget(struct dp_mac_table *table, uint32_t port)
 {
+    while (!begin_change(table))
+        ;
     for (int set = 0; set < DP_STATION_SETS; set++)
         for (int way = 0; way < DP_STATION_WAYS; way++)
             if (port_of(atomic_load_explicit(&table->entry[set][way].value, memory_order_relaxed)) == port)
                 atomic_store_explicit(&table->entry[set][way].key, 0, memory_order_release);
+    end_change(table);
 }
 
 uint32_t dp_mac_table_list(const struct dp_mac_table *table, uint32_t now_s, struct dp_station *stations, uint32_t n)

@@ -54,10 +54,13 @@ struct sight {
 
 struct dp_at_port *dp_at_port_new(void)
 {
+    static const uint64_t seed[2] = {0}; /* runs repeat */
     struct dp_at_port *ports = calloc(1, sizeof *ports);
 
-    if (ports)
+    if (ports) {
         ports->at = -1;
+        dp_mac_table_init(&ports->stations, seed);
+    }
     return ports;
 }
 

@@ -10,7 +10,11 @@ static const uint8_t group[6] = {0x01, 0, 0x5e, 0, 0, 1}, zero[6];
 
 static struct dp_mac_table *empty(void)
 {
-    return calloc(1, sizeof(struct dp_mac_table));
+    static const uint64_t seed[2] = {5, 6};
+    struct dp_mac_table *s = calloc(1, sizeof *s);
+
+    dp_mac_table_init(s, seed);
+    return s;
 }
 
 static void test_a_station_is_where_it_was_heard_last(void)
@@ -115,6 +119,96 @@ static void test_a_bound_port_takes_nothing(void)
     free(s);
 }
 
+static void learn_made_up(struct dp_mac_table *s, uint32_t port, bool bound, uint32_t n, uint32_t now_s)
+{
+    uint8_t mac[6] = {0x02, 0xff, 0, 0, 0, 0};
+
+    for (uint32_t i = 0; i < n; i++) {
+        memcpy(mac + 2, &i, 4);
+        dp_mac_table_learn(s, mac, 0, port, bound, now_s);
+    }
+}
+
+/* Who is no instance crowds nobody out who is bound and not silent; later it may. */
+static void test_what_is_bound_gives_way_to_nobody(void)
+{
+    struct dp_mac_table *s = empty();
+    uint32_t late = 10 + DP_STATION_LIFE_S;
+
+    dp_mac_table_learn(s, one, 0, 3, true, 10);
+    learn_made_up(s, 5, false, 200000, 11);
+    dp_mac_table_learn(s, one, 0, 5, false, 11);
+    CHECK_EQUAL(dp_mac_table_find(s, one, 0, 11), 3);
+    CHECK(dp_mac_table_is_taken(s, one, 5, false, 11));
+    CHECK(!dp_mac_table_is_taken(s, one, 3, true, 11));
+    /* Nor is one that speaks for the first time now kept from being known. */
+    dp_mac_table_learn(s, two, 0, 4, true, 12);
+    CHECK_EQUAL(dp_mac_table_find(s, two, 0, 12), 4);
+    learn_made_up(s, 5, false, 200000, late);
+    dp_mac_table_learn(s, one, 0, 5, false, late);
+    CHECK_EQUAL(dp_mac_table_find(s, one, 0, late), 5);
+    free(s);
+}
+
+/* An instance has few MACs: of more, those of its own go that were silent longest, and others find room. */
+static void test_a_bound_port_has_few_macs(void)
+{
+    struct dp_mac_table *s = empty();
+    struct dp_station station[16];
+    uint8_t mac[6] = {0x02, 0xff, 0, 0, 0, 0};
+    uint32_t i;
+
+    learn_made_up(s, 4, true, 200000, 10);
+    CHECK_EQUAL(dp_mac_table_list(s, 10, station, 16), DP_STATION_BOUND);
+    for (uint32_t n = 0; n < DP_STATION_BOUND; n++) {
+        i = 199999 - n;
+        memcpy(mac + 2, &i, 4);
+        CHECK_EQUAL(dp_mac_table_find(s, mac, 0, 10), 4);
+    }
+    /* The first of the four is heard again, so the second goes. */
+    i = 199996;
+    memcpy(mac + 2, &i, 4);
+    dp_mac_table_learn(s, mac, 0, 4, true, 11);
+    dp_mac_table_learn(s, one, 0, 4, true, 11);
+    CHECK_EQUAL(dp_mac_table_find(s, mac, 0, 11), 4);
+    i++;
+    memcpy(mac + 2, &i, 4);
+    CHECK_EQUAL(dp_mac_table_find(s, mac, 0, 11), DP_PORT_UNKNOWN);
+    CHECK_EQUAL(dp_mac_table_find(s, one, 0, 11), 4);
+    dp_mac_table_learn(s, two, 0, 6, true, 11);
+    CHECK_EQUAL(dp_mac_table_find(s, two, 0, 11), 6);
+    CHECK_EQUAL(dp_mac_table_list(s, 11, station, 16), DP_STATION_BOUND + 1);
+    free(s);
+}
+
+static uint32_t set_with_one(const struct dp_mac_table *s)
+{
+    uint32_t set = 0;
+
+    while (set < DP_STATION_SETS && !s->entry[set][0].key)
+        set++;
+    return set;
+}
+
+/* Who does not know the seed does not know which MACs share a set. */
+static void test_the_seed_says_where_a_mac_is(void)
+{
+    uint32_t differ = 0;
+
+    for (uint64_t i = 1; i <= 16; i++) {
+        uint64_t seed[2] = {i, ~i};
+        struct dp_mac_table *s = empty(), *other = empty();
+
+        dp_mac_table_init(other, seed);
+        dp_mac_table_learn(s, one, 0, 3, false, 1);
+        dp_mac_table_learn(other, one, 0, 3, false, 1);
+        differ += set_with_one(s) != set_with_one(other);
+        free(s);
+        free(other);
+    }
+    CHECK(differ >= 12);
+}
+
 /* A tag makes no difference to whose a MAC is (docs/ports.md, Who may send as whom). */
 static void test_what_is_bound_is_so_in_every_vlan(void)
 {
@@ -203,6 +297,9 @@ int main(void)
     RUN(test_groups_and_nobody_are_not_learned);
     RUN(test_made_up_macs_take_the_places_of_the_silent);
     RUN(test_a_bound_port_takes_nothing);
+    RUN(test_what_is_bound_gives_way_to_nobody);
+    RUN(test_a_bound_port_has_few_macs);
+    RUN(test_the_seed_says_where_a_mac_is);
     RUN(test_what_is_bound_is_so_in_every_vlan);
     RUN(test_what_is_not_let_out_of_an_instance_teaches_nothing);
     return check_result("test_mac_table");
