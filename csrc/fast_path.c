@@ -157,7 +157,7 @@ static inline ALWAYS_INLINE bool read_ip(const struct reading *reading, const st
     } else {
         from = look_up(reading->endpoints, reading->single, family, &source);
         to = look_up(reading->endpoints, reading->single, family, &destination);
-        if (dp_is_shared(from) | dp_is_shared(to))
+        if ((int)dp_is_shared(from) | (int)dp_is_shared(to))
             return false;
     }
     if (vlans && (dp_endpoints_overlaps(reading->endpoints, dp_endpoint_zone(from)) ||
