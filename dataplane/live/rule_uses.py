@@ -2,7 +2,8 @@
 
 A hit is a packet that a rule let pass or denied, those of connections that it has admitted among them. The workers
 count them; here is looked from time to time whose count has changed, so that a time is late by as much as that, and no
-packet waits for it. A rule that is updated so that it says something else is another rule from then on (SPEC 5.5).
+packet waits for it. A rule that is updated so that it says something else is another rule from then on (SPEC 5.5); a change that is taken back brings the rules of before with
+their times.
 
 Times are nanoseconds of the wall clock: they are kept in the state file over restarts.
 """
@@ -10,6 +11,7 @@ Times are nanoseconds of the wall clock: they are kept in the state file over re
 from __future__ import annotations
 
 import time
+from collections import deque
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, NamedTuple
@@ -19,6 +21,7 @@ from dataplane._core import ffi
 if TYPE_CHECKING:
     from dataplane.live.firewall import Firewall
     from dataplane.policy import Policy
+    from dataplane.policy.rule import SecurityGroupRule
 
 _COUNTER_WORDS = ffi.sizeof("struct dp_rule_counter") // 8
 _PACKETS = (ffi.offsetof("struct dp_rule_counter", "traffic") + ffi.offsetof("struct dp_counter", "packets")) // 8
@@ -51,12 +54,16 @@ class RuleUses:
     `saved` are those of a `policy` that was in force before.
     """
 
+    #: Of so many changes what they took away is known, until they are taken back.
+    _REMEMBERED = 8
+
     def __init__(self, firewall: Firewall, policy: Policy | None = None, saved: Iterable[SavedUse] = ()) -> None:
         self._firewall = firewall
         self._policy = policy
         self._uses = {(use.rule, use.security_group): RuleUse(use.since_ns, use.last_ns) for use in saved}
         # By rule number: the packets that have been seen.
         self._seen: list[int] = []
+        self._gone: deque[dict[tuple[str, str], tuple[SecurityGroupRule, RuleUse]]] = deque(maxlen=self._REMEMBERED)
         self.look()
 
     def look(self) -> None:
@@ -77,13 +84,29 @@ class RuleUses:
     def _follow(self, now_ns: int) -> None:
         """Another policy is in force."""
         before = self._policy.rules_by_id if self._policy else {}
+        now = self._firewall.policy.rules_by_id
         uses = {}
-        for rule_id, (group, rule) in self._firewall.policy.rules_by_id.items():
+        for rule_id, (group, rule) in now.items():
             use = self._uses.get((rule_id, group.id))
             if use and rule_id in before and (was := before[rule_id][1]) is not rule and was.effect != rule.effect:
                 use = None
-            uses[rule_id, group.id] = use or RuleUse(now_ns)
+            uses[rule_id, group.id] = use or self._of_before(rule_id, group.id, rule) or RuleUse(now_ns)
+        gone = {}
+        for rule_id, (group, rule) in before.items():
+            use = self._uses.get((rule_id, group.id))
+            if use and uses.get((rule_id, group.id)) is not use:
+                gone[rule_id, group.id] = rule, use
+        if gone:
+            self._gone.append(gone)
         self._uses, self._policy = uses, self._firewall.policy
+
+    def _of_before(self, rule_id: str, group_id: str, rule: SecurityGroupRule) -> RuleUse | None:
+        """The use of a rule that was in force: a change that is taken back brings the very same object."""
+        for gone in reversed(self._gone):
+            was, use = gone.get((rule_id, group_id), (None, None))
+            if was is rule:
+                return use
+        return None
 
     def __iter__(self) -> Iterator[tuple[str, str, RuleUse]]:
         """Rule, security group and use, in the order of the policy."""

@@ -102,6 +102,26 @@ def test_a_rule_that_says_something_else_is_another_one(clock: Clock) -> None:
         assert times(uses).get(rule) == expected
 
 
+@pytest.mark.parametrize("change", [{"delete_rule": {"id": "web"}}, {"update_rule": {"id": "web", "multiport": "81"}}])
+def test_a_change_that_is_taken_back_brings_the_times_of_before(clock: Clock, change: dict[str, Any]) -> None:
+    """The rules that are in force again are the same ones; the ones that went with it are forgotten."""
+    firewall = Firewall(Policy.parse(POLICY), seed=1)
+    uses = RuleUses(firewall)
+    pass_through(firewall, web())
+    uses.look()
+    hit, before, was = clock.now_ns, firewall.policy, times(uses)
+    assert was["web"] == (hit, hit)
+    for _ in range(2):
+        clock.now_ns += DAY
+        firewall.apply(change)
+        uses.look()
+        assert times(uses).get("web") in (None, (clock.now_ns, None))
+        clock.now_ns += DAY
+        firewall.replace(before)
+        uses.look()
+        assert times(uses) == was
+
+
 def test_a_young_rule_is_not_called_unused(clock: Clock) -> None:
     firewall = Firewall(Policy.parse(POLICY), seed=1)
     uses = RuleUses(firewall)
