@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import re
+import shlex
 import textwrap
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, TextIO
 
 from rich.text import Text
 
+from dataplane.cli.typed import typed
 from dataplane.insight import words
 from dataplane.policy.write import as_yaml
 from dataplane.terminal import console as terminal
@@ -26,8 +29,14 @@ _UNBOUNDED = 1 << 16
 _ADDRESSES_SHOWN = 8
 
 
-def print_explanation(explanation: Explanation, written: str | None, stream: TextIO) -> None:
-    """Prints an explanation; `written` is the packet where it is of no capture."""
+def print_explanation(
+    explanation: Explanation, written: str | None, stream: TextIO, *, running: Sequence[str] | None = None
+) -> None:
+    """Prints an explanation; `written` is the packet where it is of no capture.
+
+    `running` are the words, as `dataplane ctl`, by which the firewall that would judge it is changed: remedies are
+    commands then.
+    """
     console = terminal(stream)
     page = _Page(console, min(console.width, 100) if console.is_terminal else _UNBOUNDED)
     judged = explanation.judged
@@ -44,7 +53,7 @@ def print_explanation(explanation: Explanation, written: str | None, stream: Tex
         page.label("instances", _instances(judged.policy))
     for check in explanation.checks:
         _print_check(page, explanation, check)
-    _print_remedies(page, explanation)
+    _print_remedies(page, explanation, running)
 
 
 class _Page:
@@ -107,7 +116,7 @@ def _print_check(page: _Page, explanation: Explanation, explained: ExplainedChec
             page.label("before", f"packet {before.packet} of this flow: {of.verdict}, {of.reason}; explain that one")
 
 
-def _print_remedies(page: _Page, explanation: Explanation) -> None:
+def _print_remedies(page: _Page, explanation: Explanation, running: Sequence[str] | None) -> None:
     if further := explanation.further:
         page.print("")
         page.say(
@@ -123,14 +132,31 @@ def _print_remedies(page: _Page, explanation: Explanation) -> None:
     else:
         page.say(f"Any of these changes makes it {other} (each was tried; the narrowest first):")
     for remedy in explanation.remedies:
-        for line in _yaml(remedy.change, page.width - 2):
+        for line in _change(remedy.change, running, page.width - 2):
             page.print(f"  {line}")
 
 
+def _change(change: dict[str, Any], running: Sequence[str] | None, width: int) -> list[str]:
+    """A change as the command that makes it, or an item of a file of changes."""
+    if running is None:
+        return _yaml({"at": 0, **change}, width)
+    words = typed(change)
+    if words is None:
+        return _yaml(change, width)
+    lines = [""]
+    for word in map(shlex.quote, [*running, *words]):
+        if lines[-1] and len(f"{lines[-1]} {word} \\") > width:
+            lines[-1] += " \\"
+            lines.append(f"    {word}")
+        else:
+            lines[-1] += f" {word}" if lines[-1] else word
+    return lines
+
+
 def _yaml(change: dict[str, Any], width: int) -> list[str]:
-    """A change as an item of a file of changes."""
+    """A change as an item of a list, as YAML."""
     lines: list[str] = []
-    for line in as_yaml([{"at": 0, **change}]).splitlines():  # type: ignore[arg-type]
+    for line in as_yaml([change]).splitlines():  # type: ignore[arg-type]
         indent = re.match(r"[\s-]*", line)
         assert indent
         lines += textwrap.wrap(

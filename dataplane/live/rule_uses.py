@@ -2,8 +2,8 @@
 
 A hit is a packet that a rule let pass or denied, those of connections that it has admitted among them. The workers
 count them; here is looked from time to time whose count has changed, so that a time is late by as much as that, and no
-packet waits for it. A rule that is updated so that it says something else is another rule from then on (SPEC 5.5); a change that is taken back brings the rules of before with
-their times.
+packet waits for it. A rule that is updated so that it says something else is another rule from then on (SPEC 5.5);
+a change that is taken back brings the rules of before with their times.
 
 Times are nanoseconds of the wall clock: they are kept in the state file over restarts.
 """

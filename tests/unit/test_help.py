@@ -58,6 +58,8 @@ def test_the_help_of_each_command_has_two_examples(name: str) -> None:
 def test_each_command_that_answers_people_answers_programs(name: str) -> None:
     options = {option for parameter in COMMANDS[name].params for option in parameter.opts}
     assert options & {"--json", "--output", "--format"}, name
+    # One way to ask for it everywhere in `ctl`.
+    assert not name.startswith("ctl ") or "--json" in options, name
 
 
 def test_all_commands_are_looked_at() -> None:

@@ -9,7 +9,7 @@ from typer.core import TyperGroup
 
 from dataplane.cli.ctl import conntrack, flows, policy_lists, shadow, status
 from dataplane.cli.ctl.explain import explain
-from dataplane.cli.ctl.request import Target
+from dataplane.cli.ctl.request import Commands, Target
 from dataplane.live import CONTROL_SOCKET
 
 
@@ -31,7 +31,7 @@ class _Commands(TyperGroup):
         return super().get_command(ctx, cmd_name)
 
 
-app = typer.Typer(
+app = Commands(
     cls=_Commands,
     help="Ask a running firewall, and change it.",
     no_args_is_help=True,

@@ -14,6 +14,7 @@ import typer
 from dataplane.cli.ctl import policy_lists, services
 from dataplane.cli.ctl.request import (
     EXIT_USAGE,
+    Commands,
     ConfirmOption,
     DryRun,
     Expected,
@@ -46,7 +47,7 @@ _NUMBERS = ("protocol", "icmp_type", "icmp_code")
 
 #: The commands by name.
 apps = {
-    noun: typer.Typer(help=text, no_args_is_help=text is not None, add_completion=False, rich_markup_mode=None)
+    noun: Commands(help=text, no_args_is_help=text is not None, add_completion=False, rich_markup_mode=None)
     for noun, text in _HELP.items()
 }
 apps["rule"].command("list")(policy_lists.rules)

@@ -7,11 +7,11 @@ from typing import Annotated, Any
 
 import typer
 
-from dataplane.cli.ctl.request import CountOption, Output, OutputOption, connected, show, stream
+from dataplane.cli.ctl.request import Commands, CountOption, Output, OutputOption, connected, show, stream
 from dataplane.cli.output import say
 from dataplane.terminal import counted
 
-app = typer.Typer(help="The connection table, as conntrack-tools show the kernel's.", no_args_is_help=True)
+app = Commands(help="The connection table, as conntrack-tools show the kernel's.", no_args_is_help=True)
 
 
 class Origin(StrEnum):

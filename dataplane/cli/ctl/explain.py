@@ -46,7 +46,7 @@ def explain(
     from dataplane.insight.explain import explain as explanation_of
     from dataplane.insight.packet_text import PacketTextError, parse_packet
     from dataplane.insight.running import AtRunning, in_place, question
-    from dataplane.live import state
+    from dataplane.live import CONTROL_SOCKET, state
 
     with mistakes_refused(PacketTextError):
         written = parse_packet(" ".join(packet))
@@ -64,4 +64,6 @@ def explain(
         if as_json or output is Output.json:
             typer.echo(json.dumps(found.to_dict(), indent=2))
         else:
-            print_explanation(found, str(written), sys.stdout)
+            socket = context.obj.socket
+            running = ["dataplane", "ctl", *(["--socket", socket] if socket != CONTROL_SOCKET else [])]
+            print_explanation(found, str(written), sys.stdout, running=running)

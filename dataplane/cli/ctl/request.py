@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import json
 import signal
 import sys
@@ -10,8 +11,9 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from enum import StrEnum
+from functools import wraps
 from itertools import islice
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 
 import typer
 
@@ -23,6 +25,21 @@ if TYPE_CHECKING:
 
 EXIT_FAILED, EXIT_USAGE = 1, 2
 
+F = TypeVar("F", bound=Callable[..., Any])
+
+
+class Commands(typer.Typer):
+    """Commands, of which each that takes --output json takes --json for it."""
+
+    def command(self, *names: Any, **settings: Any) -> Callable[[F], F]:
+        register = super().command(*names, **settings)
+
+        def registered(function: F) -> F:
+            register(_with_json(function))
+            return function
+
+        return registered
+
 
 class Output(StrEnum):
     """Forms of what is printed."""
@@ -33,6 +50,25 @@ class Output(StrEnum):
 
 OutputOption = Annotated[Output, typer.Option("--output", "-o", help="text, or json for machines.")]
 JsonOption = Annotated[bool, typer.Option("--json", help="As --output json.")]
+
+
+def _with_json(function: Any) -> Any:
+    """A command with --json too, where it has --output alone."""
+    signature = inspect.signature(function, eval_str=True)
+    given = list(signature.parameters.values())
+    if "output" not in signature.parameters or "as_json" in signature.parameters:
+        return function
+
+    @wraps(function)
+    def command(*, as_json: bool = False, **arguments: Any) -> Any:
+        return function(**arguments | ({"output": Output.json} if as_json else {}))
+
+    option = inspect.Parameter("as_json", inspect.Parameter.KEYWORD_ONLY, default=False, annotation=JsonOption)
+    command.__signature__ = signature.replace(parameters=[*given, option])  # type: ignore[attr-defined]
+    command.__annotations__ = {parameter.name: parameter.annotation for parameter in (*given, option)}
+    return command
+
+
 DryRun = Annotated[bool, typer.Option("--dry-run", help="Only tell what would be disconnected.")]
 Expected = Annotated[
     int | None,
@@ -62,8 +98,15 @@ class Target:
 def confirm_seconds(text: str | None) -> float | None:
     """The time of --confirm in seconds. Raises typer.BadParameter."""
     from dataplane.cli.durations import seconds
+    from dataplane.control.confirmation import CONFIRM_SECONDS_MAX
 
-    return None if text is None else seconds(text)
+    if text is None:
+        return None
+    value = seconds(text)
+    if not 1 <= value <= CONFIRM_SECONDS_MAX:
+        days = CONFIRM_SECONDS_MAX // 86400
+        raise typer.BadParameter(f"--confirm {text} is not allowed: give a time from 1 second to {days} days, as 5m")
+    return value
 
 
 @contextmanager

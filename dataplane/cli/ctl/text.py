@@ -103,7 +103,7 @@ def print_change(answer: Mapping[str, Any]) -> None:
     if cut["revoked"]:
         say(f"  by a changed remote group: {cut['revoked']:,}")
     if waiting := answer.get("waiting"):
-        say(f"It is taken back {_until(waiting)} unless it is confirmed: dataplane ctl confirm")
+        say(f"It is taken back {_until(waiting)}, unless it is confirmed: dataplane ctl confirm")
     if not dry and "policy_file" in answer:
         unsaved, file = answer["unsaved_changes"], answer["policy_file"]
         what = "This change is" if unsaved == 1 else f"This change and {counted(unsaved - 1, 'change')} before it are"
@@ -111,7 +111,7 @@ def print_change(answer: Mapping[str, Any]) -> None:
 
 
 def _until(waiting: Mapping[str, Any]) -> str:
-    return f"in {waiting['seconds_left']:.0f} s, at {_moment(waiting['until'])},"
+    return f"in {waiting['seconds_left']:.0f} s, at {_moment(waiting['until'])}"
 
 
 def print_confirmation(answer: Mapping[str, Any]) -> None:

@@ -198,3 +198,7 @@ def test_the_commands(served: Served, tmp_path: Path) -> None:
     assert answer["waiting"]["seconds_left"] == pytest.approx(60, abs=1)
     assert ctl(served, "confirm").stdout.startswith(b"Confirmed: reload of ")
     assert ctl(served, "reload", "--confirm", "soon").returncode == 2
+    for text in ("0", "8d", "0.5s"):
+        done = ctl(served, "reload", "--confirm", text)
+        told = f"--confirm {text} is not allowed: give a time from 1 second to 7 days, as 5m"
+        assert (done.returncode, told in " ".join(done.stderr.decode().split())) == (2, True)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import os
+import re
 import shlex
 import signal
 import subprocess
@@ -350,3 +352,16 @@ def test_a_group_begins_with_a_preset(served: Served) -> None:
 def test_flows_that_are_refused_have_no_head(served: Served, words: tuple[str, ...]) -> None:
     done = ctl(served, "flows", *words)
     assert (done.returncode, done.stdout, done.stderr.count(b"\n")) == (2, b"", 1)
+
+
+@pytest.mark.parametrize("words", ["status", "counters", "stations", "rule list", "group list", "conntrack count"])
+def test_json_is_the_same_by_either_option(served: Served, words: str) -> None:
+    """But for times, which go on."""
+    one, other = (ctl(served, *words.split(), *form) for form in (["--json"], ["-o", "json"]))
+    assert (one.returncode, type(json.loads(one.stdout))) == (0, type(json.loads(other.stdout)))
+
+
+def test_a_change_that_waits_is_told_in_a_status(served: Served) -> None:
+    assert ctl(served, "rule", "delete", "out", "--confirm", "1m", "--json").returncode == 0
+    told = ctl(served, "status").stdout.decode()
+    assert re.search(r"else taken back in \d+ s, at [-\d]+ [:\d]+: change \{", told)

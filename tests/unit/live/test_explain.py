@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 from typing import Any
 
 import pytest
@@ -11,6 +12,7 @@ from scapy.layers.l2 import Ether
 
 from dataplane import DataPlane, Policy
 from dataplane._core import ffi
+from dataplane.cli.typed import typed
 from dataplane.insight.explain import Explanation, as_capture, explain
 from dataplane.insight.packet_text import parse_packet
 from dataplane.insight.running import AtRunning, in_place
@@ -187,3 +189,32 @@ def test_what_cannot_be_asked_is_a_sentence(served: Served, words: tuple[str, ..
     done = ctl(served, "explain", *words)
     assert (done.returncode, done.stderr.count(b"\n")) == (2, 1)
     assert done.stderr.decode().startswith(told)
+
+
+def test_a_remedy_is_the_command_that_makes_it(served: Served) -> None:
+    """It is printed to be typed, and does what was said."""
+    packet = ("explain", "tcp 203.0.113.77:4000 > 10.0.0.1:22 S")
+    lines = ctl(served, *packet).stdout.decode().splitlines()
+    (line, *_) = (line.strip() for line in lines if line.startswith("  dataplane ctl "))
+    words = shlex.split(line)
+    assert words[:6] == ["dataplane", "ctl", "--socket", str(served.socket), "rule", "add"]
+    assert "at: 0" not in "\n".join(lines)
+    assert ctl(served, *words[4:]).returncode == 0
+    assert json.loads(ctl(served, *packet, "--json").stdout)["verdict"] == "allow"
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ({"update_rule": {"id": "A01", "enabled": False}}, "rule update A01 enabled=false"),
+        ({"update_rule": {"id": "A01", "multiport": "80,443"}}, "rule update A01 multiport=80,443"),
+        ({"update_address_group": {"id": "l", "ip_set": ["::1", "::2"]}}, "address-group update l ip_set=::1,::2"),
+        ({"add_instance": {"security_group": "sg", "instance": "a"}}, "group add-instance sg a"),
+        ({"update_address_group": {"id": "l", "ip_set": []}}, None),
+        ({"apply_policy": "other.yaml"}, None),
+        ({"update_rule": {"id": "-A01", "enabled": False}}, None),
+    ],
+)
+def test_which_command_a_change_is(change: dict[str, Any], words: str | None) -> None:
+    """None where FIELD=VALUE would say something else."""
+    assert typed(change) == (words and words.split())
