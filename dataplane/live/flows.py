@@ -21,6 +21,8 @@ if TYPE_CHECKING:
     from dataplane.live.firewall import Firewall
     from dataplane.live.flow_file import FlowFile
 
+#: By so much the wall clock is set, not slewed: only then are times told by another offset.
+_STEP_NS = 100_000_000
 #: Records of flows that have ended, or were denied, which are kept to be listed.
 RECENT = 16384
 _BATCH = 1024
@@ -77,12 +79,13 @@ class Flows:
         self._array = ffi.new("struct dp_flow_record[]", _BATCH)
         self._lost_before = 0
         self._forgotten = 0
+        self._offset = firewall.to_wall_clock()
         firewall.take_flows, firewall.forget_flows, firewall.flow_losses = self.take, self._forget, self._losses
 
     def take(self) -> int:
         """Takes what the workers have given out since, at most so many at once; returns how many."""
-        handle, offset = self._firewall.handle, self._firewall.to_wall_clock()
-        n = check(lib.dp_firewall_take_flows(handle, offset, self._array, _BATCH), "taking flows")
+        handle = self._firewall.handle
+        n = check(lib.dp_firewall_take_flows(handle, self._to_wall_clock(), self._array, _BATCH), "taking flows")
         if not n:
             return 0
         self._write(n)
@@ -99,6 +102,16 @@ class Flows:
         for _ in range(self._firewall.workers * 128):
             if self.take() < _BATCH:
                 return
+
+    def _to_wall_clock(self) -> int:
+        """The same offset for all records, listed or written, as long as nobody sets the clock.
+
+        The two clocks are read one behind the other, and go alike: a new difference would move times by microseconds.
+        """
+        offset = self._firewall.to_wall_clock()
+        if abs(offset - self._offset) > _STEP_NS:
+            self._offset = offset
+        return self._offset
 
     def _forget(self) -> None:
         """Numbers are about to be given out again: what was told by them is listed no more."""
@@ -152,7 +165,7 @@ class Flows:
         cursor = ffi.new("uint64_t *")
         handle = self._firewall.handle
         while n := check(
-            lib.dp_firewall_flows(handle, cursor, self._firewall.to_wall_clock(), self._array, _BATCH), "listing flows"
+            lib.dp_firewall_flows(handle, cursor, self._to_wall_clock(), self._array, _BATCH), "listing flows"
         ):
             yield n
 
@@ -182,9 +195,10 @@ class Flows:
 
 
 def json_record(record: FlowRecord) -> dict[str, Any]:
-    """A record as JSON values (SPEC 8.2); times are seconds, the same numbers as where C writes them as text."""
+    """A record as JSON values (SPEC 8.2); times are seconds, and nanoseconds beside, which no double has."""
     told: dict[str, Any] = dict(zip(FIELDS, record, strict=False))
     told |= {"first": _seconds(record.first), "last": _seconds(record.last)}
+    told |= {"first_ns": record.first, "last_ns": record.last}
     return told | {"shadow": record.shadow} if record.shadow else told
 
 

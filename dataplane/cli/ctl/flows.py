@@ -12,9 +12,9 @@ import typer
 
 from dataplane.cli.ctl import conntrack
 from dataplane.cli.ctl.request import CountOption, Output, OutputOption, stream
-from dataplane.cli.output import say
+from dataplane.cli.output import json_text, say
 
-_WIDTH = 36
+_END, _WIDTH, _RULE = 12, 36, 9
 
 
 class Verdict(StrEnum):
@@ -58,16 +58,18 @@ def flows(
         say("--json and --csv are two forms: give one of them", err=True)
         raise typer.Exit(2)
     chosen = conntrack.selection(protocol, source, destination, source_port, destination_port, state, instance, origin)
-    form = Output.json if as_json else output
-    line: Callable[[Any], str] = _csv_line if as_csv else flow_line
-    head = HEAD if form is Output.text else None
+    line: Callable[[Any], str]
     if as_csv:
         from dataplane.flow import FIELDS
 
-        form, head = Output.text, ",".join(FIELDS)
+        line, head = _csv_line, ",".join(FIELDS)
+    elif as_json or output is Output.json:
+        line, head = _json_line, None
+    else:
+        line, head = flow_line, HEAD
     shown = stream(
         context,
-        form,
+        Output.text,
         line,
         count,
         head=head,
@@ -81,12 +83,13 @@ def flows(
 
 
 def _row(end: str, flow: str, packets_in: str, packets_out: str, denied: str, rule: str) -> str:
-    """Columns of 80 characters; a flow that is longer has the numbers on a line of their own."""
-    if len(flow) > _WIDTH:
-        first, flow, second = f"{end:<12} {flow}\n", "", ""
-    else:
-        first, second = "", end
-    return (first + f"{second:<12} {flow:<{_WIDTH}} {packets_in:>6} {packets_out:>6} {denied:>6} {rule}").rstrip()
+    """Columns of 80 characters: where the flow or the rule is longer, numbers have a line, and the rule before them."""
+    numbers = f"{packets_in:>6} {packets_out:>6} {denied:>6}"
+    if len(flow) <= _WIDTH and len(rule) <= _RULE:
+        return f"{end:<{_END}} {flow:<{_WIDTH}} {numbers} {rule}".rstrip()
+    if len(rule) <= _RULE:
+        return f"{end:<{_END}} {flow}\n{'':<{_END}} {'':<{_WIDTH}} {numbers} {rule}".rstrip()
+    return f"{end:<{_END}} {flow}\n{'':<{_END}} {rule:<{_WIDTH}} {numbers}"
 
 
 HEAD = _row("end", "flow", "in", "out", "denied", "rule")
@@ -120,7 +123,29 @@ def _short(number: int) -> str:
     return f"{number}E"
 
 
+def _exact(flow: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, str]]:
+    """A record, and its times as the flow log writes them: of a double the nanoseconds would be lost."""
+    told = dict(flow)
+    times = {name: _seconds(told.pop(f"{name}_ns")) for name in ("first", "last") if f"{name}_ns" in told}
+    return told, times
+
+
+def _seconds(time_ns: int) -> str:
+    seconds, rest = divmod(time_ns, 10**9)
+    return f"{seconds}.{rest:09}" if rest % 1000 else f"{seconds}.{rest // 1000:06}"
+
+
+def _json_line(flow: Mapping[str, Any]) -> str:
+    told, times = _exact(flow)
+    text = json_text(told | dict.fromkeys(times, 0))
+    # Of a name with such quotes in it they are escaped.
+    for name, seconds in times.items():
+        text = text.replace(f'"{name}":0,', f'"{name}":{seconds},', 1)
+    return text
+
+
 def _csv_line(flow: Mapping[str, Any]) -> str:
+    told, times = _exact(flow)
     text = io.StringIO()
-    csv.writer(text, lineterminator="").writerow("" if value is None else value for value in flow.values())
+    csv.writer(text, lineterminator="").writerow("" if value is None else value for value in (told | times).values())
     return text.getvalue()
