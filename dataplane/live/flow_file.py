@@ -7,6 +7,7 @@ that is told once, and once when it can be written again. There is never a part 
 
 from __future__ import annotations
 
+import errno
 import logging
 import os
 import stat
@@ -21,6 +22,7 @@ log = logging.getLogger("dataplane")
 
 QUEUE_BYTES = 16 << 20
 _MODE = 0o640
+_NOT_REGULAR = "it is no regular file"
 
 
 class FlowFileError(Exception):
@@ -30,8 +32,9 @@ class FlowFileError(Exception):
 class FlowFile:
     """A flow log at `path` that is at most `size` bytes long (0: however long), with `keep` generations beside it.
 
-    A file of before is continued, where it begins as one of this form does: with one of `begins`. `header` begins each
-    file. Raises FlowFileError.
+    A file of before is continued, where it begins as one of this form does: with one of `begins`. What is something
+    else, or a symbolic link, is not added to, whenever it is opened: whoever may write the folder could lead elsewhere
+    what is written. `header` begins each file. Raises FlowFileError.
     """
 
     def __init__(
@@ -40,7 +43,7 @@ class FlowFile:
         self.path = path
         #: Records that found the queue full, and that could not be written.
         self.refused = self.unwritten = 0
-        self._size, self._keep, self._header = size, keep, header
+        self._size, self._keep, self._header, self._begins = size, keep, header, begins
         self._queue: deque[tuple[bytes, int]] = deque()
         self._queued = 0
         self._changed = threading.Condition()
@@ -48,27 +51,10 @@ class FlowFile:
         self._told_unwritten = 0
         self._fd = -1
         self._thread: threading.Thread | None = None
-        self._refuse(begins)
         try:
             self._open()
         except OSError as error:
-            raise FlowFileError(f"{path}: {error.strerror}") from None
-
-    def _refuse(self, begins: tuple[bytes, ...]) -> None:
-        """Nothing is appended to what is something else."""
-        try:
-            if not stat.S_ISREG(self.path.stat().st_mode):
-                raise FlowFileError(f"{self.path}: it is no regular file: name another place")
-            with self.path.open("rb") as file:
-                first = file.read(64)
-        except FileNotFoundError:
-            return
-        except OSError as error:
-            raise FlowFileError(f"{self.path}: {error.strerror}") from None
-        if first and not first.startswith(begins):
-            raise FlowFileError(
-                f"{self.path}: it is no flow log of this format and is not added to: name another place"
-            )
+            raise FlowFileError(f"{path}: {error.strerror}: name another place") from None
 
     # ---- for other threads ----
 
@@ -140,10 +126,27 @@ class FlowFile:
             self._failing = False
 
     def _open(self) -> None:
-        flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC
-        self._fd = os.open(self.path, flags, _MODE)
-        if self._header and os.fstat(self._fd).st_size == 0:
-            self._write(self._header)
+        flags = os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_NOCTTY
+        try:
+            self._fd = os.open(self.path, flags, _MODE)
+        except OSError as error:
+            known = {errno.ELOOP: "it is a symbolic link", errno.ENXIO: _NOT_REGULAR, errno.EISDIR: _NOT_REGULAR}
+            raise OSError(error.errno, known.get(error.errno or 0, error.strerror)) from None
+        try:
+            self._refuse()
+            if self._header and os.fstat(self._fd).st_size == 0:
+                self._write(self._header)
+        except OSError:
+            self._close()
+            raise
+
+    def _refuse(self) -> None:
+        """Nothing is appended to what is something else."""
+        if not stat.S_ISREG(os.fstat(self._fd).st_mode):
+            raise OSError(errno.EINVAL, _NOT_REGULAR)
+        first = os.pread(self._fd, max(map(len, self._begins), default=1), 0)
+        if first and not first.startswith(self._begins):
+            raise OSError(errno.EINVAL, "it is no flow log of this format and is not added to")
 
     def _close(self) -> None:
         if self._fd >= 0:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import resource
 import time
 from collections.abc import Callable, Iterator
@@ -10,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from dataplane.lines import FLOW_FORMATS
 from dataplane.live import flow_file
 from dataplane.live.flow_file import FlowFile, FlowFileError
 
@@ -84,6 +86,75 @@ def test_what_comes_after_it_was_moved_away_and_opened_anew_is_in_another_file(t
         until(path.exists)
         file.put(LINE * 2, 2)
     assert (moved.read_bytes(), path.read_bytes()) == (LINE, LINE * 2)
+
+
+@pytest.mark.parametrize("form", FLOW_FORMATS)
+def test_a_file_is_continued_in_every_format(tmp_path: Path, form: str) -> None:
+    path = tmp_path / "flows"
+    of = FLOW_FORMATS[form]
+    first = of.header or of.begins[0] + b"...\n"
+    path.write_bytes(first)
+    file = FlowFile(path, header=of.header, begins=of.begins)
+    file.start()
+    file.put(b"more\n", 1)
+    file.close(10)
+    assert path.read_bytes() == first + b"more\n"
+
+
+def _link(path: Path, victim: Path) -> None:
+    path.symlink_to(victim)
+
+
+def _fifo(path: Path, victim: Path) -> None:
+    os.mkfifo(path)
+
+
+def _other(path: Path, victim: Path) -> None:
+    path.write_bytes(victim.read_bytes())
+
+
+@pytest.mark.parametrize(
+    ("put_there", "text", "told"),
+    [
+        (_link, b"root only\n", "it is a symbolic link"),
+        (_link, b"", "it is a symbolic link"),
+        (_fifo, b"", "it is no regular file"),
+        (_other, b"root only\n", "it is no flow log of this format and is not added to"),
+    ],
+)
+def test_what_takes_the_name_while_it_runs_is_not_written_to(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, put_there: Callable[[Path, Path], None], text: bytes, told: str
+) -> None:
+    """Whoever may write the folder does not lead the firewall to other files: told once, counted, and over with it."""
+    path, victim = tmp_path / "flows", tmp_path / "victim"
+    victim.write_bytes(text)
+    with caplog.at_level("INFO"), opened(path) as file:
+        file.put(LINE, 1)
+        until(lambda: path.read_bytes() == LINE)
+        path.unlink()
+        put_there(path, victim)
+        file.reopen()
+        file.put(LINE * 2, 2)
+        until(lambda: file.unwritten == 2)
+        file.put(LINE * 3, 3)
+        until(lambda: file.unwritten == 5)
+        assert victim.read_bytes() == text
+        path.unlink()
+        file.put(LINE, 1)
+        until(lambda: path.exists() and path.read_bytes() == LINE)
+    assert [record.message for record in caplog.records] == [
+        f"flow log {path} cannot be written ({told}): records are lost until it can",
+        f"flow log {path} is written again, and lacks 5 records",
+    ]
+
+
+def test_a_start_refuses_what_is_not_written_to(tmp_path: Path) -> None:
+    victim = tmp_path / "victim"
+    victim.write_bytes(b"")
+    for name, put_there, told in (("a", _link, "it is a symbolic link"), ("b", _fifo, "it is no regular file")):
+        put_there(tmp_path / name, victim)
+        with pytest.raises(FlowFileError, match=f"{name}: {told}: name another place"):
+            FlowFile(tmp_path / name, begins=BEGINS)
 
 
 def test_a_full_disk_is_told_once_and_counted_and_leaves_no_part_of_a_line(
