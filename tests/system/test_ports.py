@@ -222,7 +222,9 @@ def test_the_hosts_own_stack_is_silent_meanwhile(hosts: Network, here: Host, cap
     with caplog.at_level(logging.WARNING):
         ports.open(policy(uplinks=("v0",)))
     assert [r.message for r in caplog.records] == [
-        "interface v0 has the address 10.0.0.9 and fd00::9: while dataplane runs, the host does not answer there"
+        "interface v0 has the address 10.0.0.9 and fd00::9: while dataplane runs, the host does not answer there",
+        "interface v0 has an IPv4 address: what its subnet sends to the host itself, the host takes past every rule;"
+        " take the address away (ip -4 address flush dev v0)",
     ]
     assert outside.run("ping", "-c", "1", "-W", "1", "10.0.0.9").returncode
     assert outside.run("ping", "-c", "1", "-W", "1", "fd00::9").returncode
@@ -245,6 +247,56 @@ def test_the_hosts_own_stack_is_silent_meanwhile(hosts: Network, here: Host, cap
         " nomaster)"
     ]
     ports.close()
+
+
+SENDS = """
+import socket, sys
+from scapy.all import IP, UDP, Ether, raw
+sender = socket.socket(socket.AF_PACKET, socket.SOCK_RAW, 0)
+sender.bind(("v1", 0))
+for mac in sys.argv[1:]:
+    sender.send(raw(Ether(dst=mac) / IP(src="10.0.0.8", dst="192.0.2.1") / UDP(sport=9, dport=53) / mac.encode()))
+"""
+
+
+def test_the_hosts_ipv4_takes_nothing_meanwhile(hosts: Network, here: Host) -> None:
+    """Of what is sent to an address that the host has elsewhere, to whatever MAC: no rule has judged it. Forwarding is
+    off too; in the end all is as it was."""
+    outside = hosts.host("outside")
+    hosts.wire(here, "v0", outside, "v1")
+    here.ip("address", "add", "192.0.2.1/32", "dev", "lo")
+    here.ip("route", "add", "default", "dev", "lo")
+    own = {"all.rp_filter": 0, "v0.rp_filter": 0, "v0.forwarding": 1, "v0.accept_local": 1}
+    for key, value in own.items():
+        here.sysctl(f"net.ipv4.conf.{key}", value)
+    port_mac = json.loads(here.ip("-json", "link", "show", "v0"))[0]["address"]
+    macs = ["ff:ff:ff:ff:ff:ff", "33:33:00:00:00:01", port_mac]
+
+    def set_now() -> list[int]:
+        keys = [f"net.ipv4.conf.{key}" for key in own]
+        return [int(value) for value in here.run("sysctl", "-n", *keys, check=True).stdout.split()]
+
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as server:
+        server.bind(("192.0.2.1", 53))
+        server.settimeout(0.3)
+
+        def taken() -> list[str]:
+            outside.run(sys.executable, "-c", SENDS, *macs, check=True)
+            found: list[str] = []
+            try:
+                while True:
+                    found.append(server.recv(100).decode())
+            except TimeoutError:
+                return found
+
+        assert taken() == macs
+        ports = Ports(1)
+        ports.open(policy(uplinks=("v0",)))
+        assert taken() == []
+        assert set_now() == [0, 1, 0, 0]
+        ports.close()
+        assert set_now() == [*own.values()]
+        assert taken() == macs
 
 
 def test_an_interface_that_is_down_is_set_up_meanwhile(hosts: Network, here: Host) -> None:

@@ -257,11 +257,18 @@ def test_signals_and_what_a_killed_firewall_leaves(tmp_path: Path) -> None:
         (tmp_path / "other.yaml").write_text("uplinks: [{interface: to-b}]")
         log = tmp_path / "log"
 
+        def switches(name: str) -> tuple[str, str]:
+            return f"ipv6.conf.{name}.disable_ipv6", f"ipv4.conf.{name}.rp_filter"
+
         def facts() -> list[str]:
             return [
                 *(line.split("mtu")[0] for line in host.ip("-o", "link").splitlines()),
                 *(line.split("scope")[0] for line in host.ip("-o", "-6", "address").splitlines() if "fd00" in line),
-                *(host.run("sysctl", "-n", f"net.ipv6.conf.{name}.disable_ipv6").stdout for name in ("to-a", "to-out")),
+                *(
+                    host.run("sysctl", "-n", f"net.{key}").stdout
+                    for name in ("to-a", "to-out")
+                    for key in switches(name)
+                ),
             ]
 
         def begun(policy: str = "policy.yaml") -> subprocess.Popen[bytes]:

@@ -1,7 +1,7 @@
 """Settings of interfaces through descriptors of their network namespace, also when that cannot be entered any more.
 
 A socket stays in the namespace that it was opened in, and what is asked of it (ioctl) concerns the interfaces there; so
-do the kernel's settings of IPv6 below their folder. Whoever opens both while he may enter can go on with what
+do the kernel's settings of IPv4 and IPv6 below their folders. Whoever opens all while he may enter can go on with what
 CAP_NET_ADMIN alone allows.
 """
 
@@ -31,7 +31,7 @@ _ARPHRD_ETHER = 1
 _ETHTOOL_GFLAGS = 0x25
 _ETHTOOL_SFLAGS = 0x26
 _ETH_FLAG_LRO = 1 << 15
-_IPV6 = "/proc/sys/net/ipv6/conf"
+_IPV4, _IPV6 = "/proc/sys/net/ipv4/conf", "/proc/sys/net/ipv6/conf"
 
 
 class Access:
@@ -45,17 +45,21 @@ class Access:
             if error.errno != errno.EAFNOSUPPORT:
                 raise
             self._socket = socket.socket(socket.AF_INET, kind)
+        self._ipv4: int | None = None
+        self._ipv6: int | None = None
         try:
-            self._ipv6: int | None = os.open(_IPV6, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
-        except FileNotFoundError:
-            self._ipv6 = None
+            self._ipv4, self._ipv6 = _folder(_IPV4), _folder(_IPV6)
+        except BaseException:
+            self.close()
+            raise
 
     def close(self) -> None:
         """Gives the access up."""
         self._socket.close()
-        if self._ipv6 is not None:
-            os.close(self._ipv6)
-            self._ipv6 = None
+        for folder in (self._ipv4, self._ipv6):
+            if folder is not None:
+                os.close(folder)
+        self._ipv4 = self._ipv6 = None
 
     def index(self, name: str) -> int | None:
         """The number of the interface that has this name now."""
@@ -107,27 +111,34 @@ class Access:
     def has_ipv6(self, name: str) -> bool:
         """Whether IPv6 is on; a kernel may have none."""
         try:
-            with self._ipv6_switch(name, os.O_RDONLY) as switch:
+            with _setting(self._ipv6, name, "disable_ipv6", os.O_RDONLY) as switch:
                 return switch.read().strip() == b"0"
         except FileNotFoundError:
             return False
 
     def set_ipv6(self, name: str, *, on: bool) -> None:
         """Switches IPv6; what it was has no part in it."""
-        with self._ipv6_switch(name, os.O_WRONLY) as switch:
+        with _setting(self._ipv6, name, "disable_ipv6", os.O_WRONLY) as switch:
             switch.write(b"0" if on else b"1")
+
+    def ipv4(self, name: str, key: str) -> int | None:
+        """A setting of IPv4, of an interface or of `all`; None where the kernel has none."""
+        try:
+            with _setting(self._ipv4, name, key, os.O_RDONLY) as setting:
+                return int(setting.read())
+        except FileNotFoundError:
+            return None
+
+    def set_ipv4(self, name: str, key: str, value: int) -> None:
+        """Another value of a setting of IPv4."""
+        with _setting(self._ipv4, name, key, os.O_WRONLY) as setting:
+            setting.write(b"%d" % value)
 
     def add_address(self, index: int, address: str, length: int) -> None:
         """Another IPv6 address; one that is there stays."""
         packed = socket.inet_pton(socket.AF_INET6, address)
         with contextlib.suppress(FileExistsError):
             fcntl.ioctl(self._socket, _SIOCSIFADDR, struct.pack("16sIi", packed, length, index))
-
-    def _ipv6_switch(self, name: str, way: int) -> io.FileIO:
-        if self._ipv6 is None:
-            raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT))
-        fd = os.open(f"{name}/disable_ipv6", way | os.O_CLOEXEC, dir_fd=self._ipv6)
-        return io.FileIO(fd, "r" if way == os.O_RDONLY else "w")
 
     def _offloads(self, name: str) -> int:
         value = array.array("I", [_ETHTOOL_GFLAGS, 0])
@@ -136,3 +147,18 @@ class Access:
 
     def _ask(self, request: int, name: str, value: bytes = b"") -> bytes:
         return fcntl.ioctl(self._socket, request, struct.pack("16s24s", os.fsencode(name), value))
+
+
+def _folder(path: str) -> int | None:
+    """A kernel may have none."""
+    try:
+        return os.open(path, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+    except FileNotFoundError:
+        return None
+
+
+def _setting(folder: int | None, name: str, key: str, way: int) -> io.FileIO:
+    if folder is None:
+        raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT))
+    fd = os.open(f"{name}/{key}", way | os.O_CLOEXEC, dir_fd=folder)
+    return io.FileIO(fd, "r" if way == os.O_RDONLY else "w")

@@ -13,7 +13,7 @@ from functools import partial
 
 from dataplane.live.interfaces import links, locks
 from dataplane.live.interfaces.links import PortError
-from dataplane.live.interfaces.settings import put_back_left
+from dataplane.live.interfaces.settings import DAMAGED, is_damaged, put_back_left
 
 
 def put_back() -> list[str]:
@@ -59,8 +59,11 @@ def _put_back_here(indexes: list[int], failed: list[str]) -> list[str]:
                 continue
             name = _name(index)
             link = links.find(name) if name else None
-            if link is not None and link.index == index and put_back_left(link, claim):
-                done.append(link.name)
+            if link is not None and link.index == index:
+                if is_damaged(claim):
+                    failed.append(f"interface {name} cannot be put back: {DAMAGED}")
+                elif put_back_left(link, claim):
+                    done.append(link.name)
             claim.release()
         except (OSError, PortError) as error:
             if claim is not None:

@@ -9,9 +9,11 @@ Raises PortError with a sentence for people.
 from __future__ import annotations
 
 import contextlib
+import errno
 import fcntl
 import json
 import os
+import stat
 import time
 from pathlib import Path
 
@@ -23,6 +25,10 @@ FOLDER = Path("/run/dataplane/interfaces")
 _READ_BYTES = 1 << 16
 #: How long who puts an interface back may need; a firewall has it for longer.
 _LOCK_SECONDS = 0.5
+#: Numbers of interfaces are positive and of 31 bits.
+_INDEXES = range(1, 1 << 31)
+#: In the place of a note that cannot be read: what nobody notes.
+_DAMAGED = "damaged"
 
 
 class TakenError(PortError):
@@ -32,7 +38,8 @@ class TakenError(PortError):
 class Claim:
     """An interface that is this firewall's until `release`.
 
-    `left` is what a firewall that was killed had noted about it; None where there was none.
+    `left` is what a firewall that was killed had noted about it, or what is in the place of that where it is damaged:
+    any JSON value. None where there was none.
     """
 
     def __init__(self, name: str, index: int, path: Path, fd: int) -> None:
@@ -96,7 +103,7 @@ def refuse_taken(name: str, index: int) -> None:
     """
     path = _path(index)
     with contextlib.suppress(OSError):
-        fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
+        fd = _open(path, os.O_RDONLY)
         try:
             fcntl.flock(fd, fcntl.LOCK_SH | fcntl.LOCK_NB)
         except BlockingIOError:
@@ -115,7 +122,7 @@ def abandoned() -> dict[tuple[int, int], list[int]]:
     for name in names:
         match name.split("-"):
             case [device, inode, index] if all(part.isdecimal() for part in (device, inode, index)):
-                if _is_abandoned(FOLDER / name):
+                if int(index) in _INDEXES and _is_abandoned(FOLDER / name):
                     found.setdefault((int(device), int(inode)), []).append(int(index))
     return found
 
@@ -123,7 +130,7 @@ def abandoned() -> dict[tuple[int, int], list[int]]:
 def _is_abandoned(path: Path) -> bool:
     """Whether nobody has locked a file in which something is noted; one in which nothing is goes."""
     try:
-        fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
+        fd = _open(path, os.O_RDONLY)
     except OSError:
         return False
     try:
@@ -145,7 +152,7 @@ def left_behind(index: int) -> Claim | None:
     about; None where there is none. Nobody's claim is in the way of a firewall for longer than that is put back."""
     path = _path(index)
     try:
-        fd = os.open(path, os.O_RDWR | os.O_CLOEXEC | os.O_NOFOLLOW)
+        fd = _open(path, os.O_RDWR)
     except OSError:
         return None
     try:
@@ -176,7 +183,7 @@ def _locked(path: Path) -> int:
     """A descriptor of the file at `path`, locked. Raises BlockingIOError when somebody else has it locked for long."""
     until = time.monotonic() + _LOCK_SECONDS
     while True:
-        fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
+        fd = _open(path, os.O_RDWR | os.O_CREAT)
         try:
             if _is_locked_now(fd, path):
                 return fd
@@ -202,18 +209,33 @@ def _is_locked_now(fd: int, path: Path) -> bool:
     return False
 
 
+def _open(path: Path, way: int) -> int:
+    """A descriptor of a regular file. Raises OSError at once for all else, as for a pipe that nobody writes into."""
+    fd = os.open(path, way | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK, 0o600)
+    if stat.S_ISREG(os.fstat(fd).st_mode):
+        return fd
+    os.close(fd)
+    raise OSError(errno.EINVAL, f"{path.name} is no regular file")
+
+
 def _noted(fd: int) -> dict[str, object]:
-    try:
-        found = json.loads(os.pread(fd, _READ_BYTES, 0))
-    except ValueError:
+    """What is in a file; nothing where it is empty, a note that is damaged where it cannot be read."""
+    text = os.pread(fd, _READ_BYTES, 0)
+    if not text:
         return {}
-    return found if isinstance(found, dict) else {}
+    try:
+        found = json.loads(text)
+        # What is nested too deeply to be noted again is no less damaged.
+        json.dumps(found)
+    except (ValueError, RecursionError):
+        found = None
+    return found if isinstance(found, dict) else {"note": _DAMAGED}
 
 
 def _whose(path: Path) -> str:
     """Which process has locked a file, as far as it says so."""
     try:
-        fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
+        fd = _open(path, os.O_RDONLY)
     except OSError:
         return ""
     try:

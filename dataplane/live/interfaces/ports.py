@@ -27,7 +27,7 @@ from dataplane.live.interfaces.ioctl import Access
 from dataplane.live.interfaces.links import Link, PortError
 from dataplane.live.interfaces.locks import Claim
 from dataplane.live.interfaces.required import Required, not_there, required_by, user_number
-from dataplane.live.interfaces.settings import Silence
+from dataplane.live.interfaces.settings import DAMAGED, Silence, is_damaged
 
 if TYPE_CHECKING:
     from dataplane.policy import Policy
@@ -329,6 +329,8 @@ class Ports:
             if fds is not None:
                 return _Open(_port(want, "tap", fds, made=False), want, claim)
         self._warn(link)
+        if is_damaged(claim):
+            self.say(logging.WARNING, link.name, f"stays in the end as it is now: {DAMAGED}")
         silence = Silence(link, claim)
         try:
             fds = packet_socket.open_sockets(link, self._workers)
@@ -345,6 +347,13 @@ class Ports:
                 logging.WARNING,
                 link.name,
                 f"has the address {' and '.join(addresses)}: while dataplane runs, the host does not answer there",
+            )
+        if any(":" not in a for a in addresses):
+            self.say(
+                logging.WARNING,
+                link.name,
+                "has an IPv4 address: what its subnet sends to the host itself, the host takes past every rule;"
+                f" take the address away (ip -4 address flush dev {link.name})",
             )
         if link.master:
             self.say(

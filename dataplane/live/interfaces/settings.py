@@ -1,14 +1,16 @@
 """The host's own stack, kept silent on an interface that it shares with instances.
 
-ARP and IPv6 are switched off, the interface is set up, and LRO is switched off, since what it puts together cannot be
-taken apart again; GRO stays, whose super-packets can. All that is needed to put it back is held from the beginning: a
-firewall that runs may enter no other namespace. What there was is noted with the claim on the interface, so that it is
-put back in the end also where a firewall was killed in between.
+ARP and IPv6 are switched off, IPv4 takes only what comes from where a route of the interface leads, the interface is
+set up, and LRO is switched off, since what it puts together cannot be taken apart again; GRO stays, whose super-packets
+can. All that is needed to put it back is held from the beginning: a firewall that runs may enter no other namespace.
+What there was is noted with the claim on the interface, so that it is put back in the end also where a firewall was
+killed in between.
 """
 
 from __future__ import annotations
 
 import contextlib
+import socket
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING
 
@@ -18,6 +20,17 @@ from dataplane.live.interfaces.links import IFF_NOARP, IFF_UP, refusal
 if TYPE_CHECKING:
     from dataplane.live.interfaces.links import Link
     from dataplane.live.interfaces.locks import Claim
+
+#: Settings of IPv4 (the kernel's networking/ip-sysctl) and what they are meanwhile. IPv4 cannot be switched off, but
+#: what comes by an interface without address and route fails the check of its source, also the looser one (rp_filter
+#: 2), which counts where `all` has it.
+_IPV4 = {"rp_filter": 1, "forwarding": 0, "accept_local": 0}
+
+#: Of an interface whose note cannot be read.
+DAMAGED = (
+    "what a firewall that was killed had noted of it is damaged, and given up: see whether ARP and IPv6 are off there"
+    " (ip link, sysctl net.ipv6.conf), and switch them on"
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,20 +42,59 @@ class _Settings:
     lro: bool
     ipv6: bool
     addresses: tuple[tuple[str, int], ...]
+    ipv4: dict[str, int]
 
     @classmethod
     def of(cls, left: object) -> _Settings | None:
-        """What a firewall that was killed has noted, if it is that."""
+        """What a firewall that was killed has noted; None where it is not that, or has been damaged."""
         match left:
-            case {"mac": str(mac), "flags": int(flags), "lro": bool(lro), "ipv6": bool(ipv6), "addresses": [*found]}:
-                pairs = tuple((a[0], a[1]) for a in found if isinstance(a, list) and len(a) == 2)
-                return cls(mac, flags, lro, ipv6, pairs)
+            case {"mac": str() | None as mac, "flags": int(flags), "lro": bool(lro), "ipv6": bool(ipv6), **others}:
+                addresses = _addresses(others.get("addresses"))
+                ipv4 = _ipv4(others.get("ipv4", {}))
+                if addresses is not None and ipv4 is not None:
+                    return cls(mac, flags, lro, ipv6, addresses, ipv4)
         return None
 
     def is_in_force(self, link: Link) -> bool:
         """Whether the interface is still as a firewall that was killed has left it; it may have been set up anew since,
         or be another one."""
         return self.mac == link.mac and bool(link.flags & IFF_NOARP)
+
+
+def _addresses(found: object) -> tuple[tuple[str, int], ...] | None:
+    """IPv6 addresses with the lengths of their prefixes; None where anything else is among them."""
+    if not isinstance(found, list):
+        return None
+    addresses: list[tuple[str, int]] = []
+    for each in found:
+        match each:
+            case [str(address), int(length)] if 0 <= length <= 128 and _is_ipv6(address):
+                addresses.append((address, length))
+            case _:
+                return None
+    return tuple(addresses)
+
+
+def _ipv4(found: object) -> dict[str, int] | None:
+    """Values by the names of settings; None where anything else is among them."""
+    if not isinstance(found, dict):
+        return None
+    if any(key not in _IPV4 or type(value) is not int for key, value in found.items()):
+        return None
+    return found
+
+
+def _is_ipv6(address: str) -> bool:
+    try:
+        socket.inet_pton(socket.AF_INET6, address)
+    except (OSError, ValueError):
+        return False
+    return True
+
+
+def is_damaged(claim: Claim) -> bool:
+    """Whether something is noted with a claim that is not what a firewall notes."""
+    return claim.left is not None and _Settings.of(claim.left) is None
 
 
 def put_back_left(link: Link, claim: Claim) -> bool:
@@ -79,6 +131,10 @@ def _put_back(access: Access, index: int, before: _Settings) -> None:
         for address, length in before.addresses:
             with contextlib.suppress(OSError):
                 access.add_address(index, address, length)
+    for key, value in before.ipv4.items():
+        with contextlib.suppress(OSError):
+            if access.ipv4(name, key) != value:
+                access.set_ipv4(name, key, value)
 
 
 class Silence:
@@ -123,6 +179,7 @@ class Silence:
             ipv6=self._access.has_ipv6(link.name),
             # Link-local addresses come back by themselves.
             addresses=tuple(a for a in link.addresses if ":" in a[0] and not a[0].startswith("fe80:")),
+            ipv4={key: value for key in _IPV4 if (value := self._access.ipv4(link.name, key)) is not None},
         )
         if left is None or not left.is_in_force(link):
             return now
@@ -132,6 +189,7 @@ class Silence:
             lro=now.lro or left.lro,
             ipv6=now.ipv6 or left.ipv6,
             addresses=now.addresses if now.ipv6 else left.addresses,
+            ipv4={**now.ipv4, **left.ipv4},
         )
 
     def _begin(self) -> None:
@@ -146,4 +204,16 @@ class Silence:
                 self._access.set_ipv6(name, on=False)
             except OSError as error:
                 raise refusal(f"switching IPv6 off on interface {name}", error) from None
+        for key in self._before.ipv4:
+            self._begin_ipv4(name, key)
         self._access.set_flags(name, IFF_UP | IFF_NOARP)
+
+    def _begin_ipv4(self, name: str, key: str) -> None:
+        """Raises PortError where it fails and sources are not checked at all; that check alone keeps most out."""
+        try:
+            if self._access.ipv4(name, key) != _IPV4[key]:
+                self._access.set_ipv4(name, key, _IPV4[key])
+        except OSError as error:
+            # The larger of the interface's own and of that for all counts.
+            if not any(self._access.ipv4(each, "rp_filter") for each in (name, "all")):
+                raise refusal(f"setting net.ipv4.conf.{name}.{key} to {_IPV4[key]}", error) from None

@@ -9,7 +9,7 @@ from dataplane.control import unix
 from dataplane.live import metrics_server
 
 #: Of an interface besides one for each worker: its claim, and what it takes to put its settings back.
-_OF_A_PORT = 3
+_OF_A_PORT = 4
 _OF_A_WORKER = 8
 #: Standard streams, sockets that listen, the event loop, netlink, and files that are open for a moment.
 _OF_ITS_OWN = 32
