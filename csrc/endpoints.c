@@ -40,6 +40,8 @@ struct dp_endpoints {
     struct dp_mac *macs;
     struct dp_balancer_address *balancers;
     struct dp_backend *backends;
+    uint32_t *interface_macs; /* hash table of the MACs of instances' interfaces: 1 + position in `macs`, 0 for free */
+    uint32_t interface_mask;
     uint8_t *overlaps; /* by zone: has an own address that another has too */
 };
 
@@ -61,6 +63,7 @@ void dp_endpoints_free(struct dp_endpoints *e)
     free(e->macs);
     free(e->balancers);
     free(e->backends);
+    free(e->interface_macs);
     free(e->overlaps);
     free(e);
 }
@@ -267,6 +270,28 @@ static void sort_macs(struct dp_endpoints *e)
         e->has_virtual_macs |= e->macs[i].family != 0;
 }
 
+/* The MACs in the table are the policy's own: at most half of it is used. */
+static uint32_t interface_slot(const struct dp_endpoints *e, const uint8_t *mac)
+{
+    uint64_t key = 0;
+
+    memcpy(&key, mac, 6);
+    return (uint32_t)(key * 0x9e3779b97f4a7c15u >> 32) & e->interface_mask;
+}
+
+static void hash_interfaces(struct dp_endpoints *e)
+{
+    for (uint32_t i = e->n_balancer_macs; i < e->n_macs; i++) {
+        uint32_t at = interface_slot(e, e->macs[i].mac);
+
+        if (e->macs[i].family)
+            continue;
+        while (e->interface_macs[at])
+            at = (at + 1) & e->interface_mask;
+        e->interface_macs[at] = i + 1;
+    }
+}
+
 static bool valid(const struct dp_holding *holdings, uint32_t n)
 {
     for (uint32_t i = 0; i < n; i++)
@@ -301,13 +326,18 @@ int dp_endpoints_new(const struct dp_holding *holdings, uint32_t n_holdings, con
     e->balancers = copy(balancers, n_balancers, sizeof *balancers);
     e->backends = copy(backends, n_backends, sizeof *backends);
     e->overlaps = calloc(e->n_overlaps + 1, 1);
+    while (e->interface_mask < 2 * n_macs)
+        e->interface_mask = e->interface_mask << 1 | 1;
+    e->interface_macs = calloc((size_t)e->interface_mask + 1, sizeof *e->interface_macs);
     e->n_macs = n_macs;
     e->n_balancers = n_balancers;
     e->n_backends = n_backends;
     dp_trie_init(&e->prefixes[0], EMPTY, NULL, 0);
     dp_trie_init(&e->prefixes[1], EMPTY, NULL, 0);
-    if (make_single(&e->single, n) && e->lists && e->macs && e->balancers && e->backends && e->overlaps) {
+    if (make_single(&e->single, n) && e->lists && e->macs && e->balancers && e->backends && e->overlaps &&
+        e->interface_macs) {
         sort_macs(e);
+        hash_interfaces(e);
         error = put_all(e, holdings, n_holdings);
     }
     if (error)
@@ -375,12 +405,15 @@ bool dp_endpoints_is_others_mac(const struct dp_endpoints *e, uint32_t zone, con
 {
     bool others = false;
 
-    for (uint32_t i = e->n_balancer_macs; i < e->n_macs; i++)
-        if (!e->macs[i].family && memcmp(e->macs[i].mac, mac, 6) == 0) {
-            if (e->macs[i].zone == zone)
-                return false;
-            others = true;
-        }
+    for (uint32_t at = interface_slot(e, mac); e->interface_macs[at]; at = (at + 1) & e->interface_mask) {
+        const struct dp_mac *known = &e->macs[e->interface_macs[at] - 1];
+
+        if (memcmp(known->mac, mac, 6) != 0)
+            continue;
+        if (known->zone == zone)
+            return false;
+        others = true;
+    }
     return others;
 }
 

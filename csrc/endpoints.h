@@ -117,7 +117,7 @@ uint32_t dp_endpoints_find(const struct dp_endpoints *endpoints, uint32_t family
  */
 uint32_t dp_endpoints_by_mac(const struct dp_endpoints *endpoints, uint32_t shared, const uint8_t *mac, uint32_t family,
                              const union dp_address *address);
-/* Whether another instance than `zone`, and not `zone`, has this MAC at its interface. Looks at all. */
+/* Whether another instance than `zone`, and not `zone`, has this MAC at its interface. */
 bool dp_endpoints_is_others_mac(const struct dp_endpoints *endpoints, uint32_t zone, const uint8_t *mac);
 /* The nth virtual IP of `zone`, from 0, that is a single address and goes with this virtual MAC; its family, 0 for none
  * more. */

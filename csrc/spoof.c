@@ -178,6 +178,7 @@ static bool from_other_mac(const struct dp_endpoints *endpoints, const struct dp
     if (dp_endpoints_is_virtual_mac(endpoints, zone, p->source_mac, 0, NULL))
         return by_virtual_mac(endpoints, zone, p);
     return place->mac || place->mac_taken || p->source_mac[0] & 1 || holder(place, p->source_mac) ||
+           (place->served && dp_endpoints_is_others_mac(endpoints, zone, p->source_mac)) ||
            dp_endpoints_is_balancer_mac(endpoints, p->source_mac) ||
            dp_endpoints_is_virtual_mac(endpoints, DP_NO_ZONE, p->source_mac, 0, NULL);
 }

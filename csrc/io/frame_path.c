@@ -84,6 +84,9 @@ void dp_frame_teach(struct dp_mac_table *stations, const struct dp_bindings *ser
 
     if (!teaches(place, record) || dp_bindings_find(served, frame->data + 6))
         return;
+    /* An instance that has no port here may be outside, and nowhere else. */
+    if (place->guard == DP_GUARD_OPEN && dp_endpoints_is_others_mac(endpoints, place->zone[DP_EGRESS], frame->data + 6))
+        return;
     bound = place->guard == DP_GUARD_INSTANCE &&
             !dp_endpoints_is_virtual_mac(endpoints, place->zone[DP_EGRESS], frame->data + 6, 0, NULL);
     dp_mac_table_learn(stations, frame->data + 6, dp_frame_vlan(frame), place->port, bound, now_s);

@@ -1,5 +1,6 @@
 /* test_firewall_senders.c: who may send as whom through running workers (SPEC 4.8), and balancers behind ports
  * (SPEC 3.5). */
+#include "io/firewall.h"
 #include "live_net.h"
 
 static void test_other_senders_are_refused(void)
@@ -207,6 +208,39 @@ static void test_nobody_else_is_a_balancer_that_has_a_port(void)
     unmake(&n);
 }
 
+/* SPEC 4.8: the MAC that the policy tells of an instance is no other instance's, though it has no port here. */
+static void test_the_mac_of_an_instance_without_a_port_is_nobody_elses(void)
+{
+    struct dp_holding holdings[2] = {{{{10, 0, 0, 1}, 32}, 4, A, 0}, {{{10, 0, 0, 2}, 32}, 4, B, 0}};
+    struct dp_port open = {.zone = B};
+    struct dp_mac told = {.zone = A};
+    struct net n;
+    struct bytes f;
+
+    make(&n, 1);
+    memcpy(told.mac, macs[A], 6);
+    dp_endpoints_free(n.endpoints);
+    REQUIRE(dp_endpoints_new(holdings, 2, &told, 1, NULL, 0, NULL, 0, &n.endpoints) == 0);
+    REQUIRE(put_in_force(&n, NULL, 0, NULL) == 0);
+    CHECK_EQUAL(dp_firewall_remove_port(n.firewall, A), 0);
+    f = udp(macs[UPLINK], A, 2, 9, 53, 0);
+    put(&n, B, 0, &f);
+    NOTHING(&n, UPLINK);
+    CHECK_EQUAL(invalid(&n, B, DP_EGRESS), 1);
+    /* It has moved: it speaks from outside, and is found there. */
+    f = udp(macs[B], A, 1, 2, 53, 0);
+    put(&n, UPLINK, 0, &f);
+    COMES(&n, B, &f);
+    /* Without port security another may send as it, but gets nothing of what is for it. */
+    CHECK_EQUAL(stands_behind(&n, B, &open), 0);
+    f = udp(macs[UPLINK], A, 2, 9, 53, 0);
+    put(&n, B, 0, &f);
+    COMES(&n, UPLINK, &f);
+    CHECK_EQUAL(dp_mac_table_find(&n.firewall->stations, macs[A], 0, (uint32_t)(dp_firewall_now() / 1000000000u)),
+                UPLINK);
+    unmake(&n);
+}
+
 /* SPEC 2: nobody knows yet where a virtual MAC is: a frame to it reaches who may have it, and no other. */
 static void test_a_frame_to_a_virtual_mac_reaches_who_may_have_it(void)
 {
@@ -287,6 +321,7 @@ static void test_all(void)
     RUN(test_nobody_outside_is_an_instance_here);
     RUN(test_a_balancer_counts_only_at_its_port);
     RUN(test_nobody_else_is_a_balancer_that_has_a_port);
+    RUN(test_the_mac_of_an_instance_without_a_port_is_nobody_elses);
     RUN(test_a_frame_to_a_virtual_mac_reaches_who_may_have_it);
     RUN(test_a_machine_that_has_moved_announces_itself);
 }
