@@ -116,6 +116,7 @@ void dp_firewall_wake_feed(const struct dp_firewall *f)
 int dp_firewall_new(const struct dp_conntrack_config *config, const uint64_t *seed, uint32_t workers,
                     struct dp_firewall **firewall)
 {
+    struct dp_hash_secret secret;
     struct dp_firewall *f;
     size_t size = sizeof *f + workers * sizeof f->worker[0];
     int error;
@@ -128,7 +129,8 @@ int dp_firewall_new(const struct dp_conntrack_config *config, const uint64_t *se
     if (!f)
         return DP_E_MEMORY;
     f->workers = f->telling = workers;
-    dp_mac_table_init(&f->stations, seed);
+    dp_hash_secret_init(&secret, seed);
+    dp_mac_table_init(&f->stations, secret.multiplier);
     f->feed_wake = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
     f->driver = (struct dp_plane_driver){.owner = f, .run = run, .now = dp_firewall_now, .swapped = swapped};
     for (uint32_t i = 0; i < workers; i++)
@@ -222,14 +224,29 @@ static bool is_port(const struct dp_port *port)
     return port->zone >= DP_ZONE_NONE && port->zone < DP_ZONES_MAX && port->kind <= DP_PORT_PACKET;
 }
 
+/* A free number: that which keeps the instance's MACs, else one that keeps none; DP_PORTS_MAX when all are used. */
+static uint32_t free_number(const struct dp_firewall *f, const struct dp_port *port)
+{
+    uint32_t found = DP_PORTS_MAX;
+
+    for (uint32_t i = 0; i < DP_PORTS_MAX; i++) {
+        if (f->used[i])
+            continue;
+        if (f->left[i] && f->left[i] == (uint32_t)(port->zone + 1))
+            return i;
+        if (found == DP_PORTS_MAX || (f->left[found] && !f->left[i]))
+            found = i;
+    }
+    return found;
+}
+
 int dp_firewall_add_port(struct dp_firewall *f, const struct dp_port *port, const int *fd)
 {
     struct port_command c = {.port = port, .fd = fd};
 
     if (!is_port(port))
         return DP_E_ARGUMENT;
-    while (c.number < DP_PORTS_MAX && f->used[c.number])
-        c.number++;
+    c.number = free_number(f, port);
     if (c.number == DP_PORTS_MAX)
         return DP_E_LIMIT;
     dp_call_all(f, add_port, &c);
@@ -237,6 +254,9 @@ int dp_firewall_add_port(struct dp_firewall *f, const struct dp_port *port, cons
         dp_call_all(f, remove_port, &c);
         return c.error;
     }
+    if (f->left[c.number] && f->left[c.number] != (uint32_t)(port->zone + 1))
+        dp_mac_table_forget(&f->stations, c.number);
+    f->left[c.number] = 0;
     f->used[c.number] = true;
     return (int)c.number;
 }
@@ -244,11 +264,13 @@ int dp_firewall_add_port(struct dp_firewall *f, const struct dp_port *port, cons
 int dp_firewall_remove_port(struct dp_firewall *f, uint32_t number)
 {
     struct port_command c = {.number = number};
+    int32_t zone;
 
     if (number >= DP_PORTS_MAX || !f->used[number])
         return DP_E_ARGUMENT;
+    zone = f->worker[0].port[number].port.zone;
     dp_call_all(f, remove_port, &c);
-    dp_mac_table_forget(&f->stations, number);
+    f->left[number] = dp_mac_table_leave(&f->stations, number) ? (uint32_t)(zone + 1) : 0;
     f->used[number] = false;
     return 0;
 }

@@ -2,11 +2,12 @@
  * mac_table.c: mac_table.h in code.
  *
  *   key    mac << 16 | vlan, or ANY_VLAN; never 0 for a station
- *   value  hash of the key << 48 | bound << 47 | port << 32 | second in which it was last heard of
+ *   value  hash of the key << 48 | bound << 47 | left << 46 | port << 32 | second in which it was last heard of
  */
 #include "mac_table.h"
 
 #define BOUND ((uint64_t)1 << 47)
+#define LEFT ((uint64_t)1 << 46)
 
 /* No VLAN has this id. Under it is what is bound, and where a station of a VLAN was heard last. */
 enum { ANY_VLAN = 0xfff };
@@ -23,9 +24,9 @@ static uint64_t key_of(const uint8_t *mac, uint16_t vlan)
 /* Strongly universal, like that of flows: 32 bits, of which all are good. */
 static uint32_t hash_of(const struct dp_mac_table *table, uint64_t key)
 {
-    const struct dp_hash_secret *s = &table->secret;
+    const uint64_t *s = table->secret;
 
-    return (uint32_t)((s->multiplier[0] * (uint32_t)key + s->multiplier[1] * (key >> 32) + s->addend) >> 32);
+    return (uint32_t)((s[0] * (uint32_t)key + s[1] * (key >> 32) + s[2]) >> 32);
 }
 
 static uint64_t tag_of(uint32_t hash)
@@ -35,7 +36,7 @@ static uint64_t tag_of(uint32_t hash)
 
 static uint32_t port_of(uint64_t value)
 {
-    return value >> 32 & 0x7fff;
+    return value >> 32 & 0x3fff;
 }
 
 static bool is_fresh(uint64_t value, uint32_t now_s)
@@ -70,9 +71,10 @@ static bool has_bound(const struct dp_mac_table *table)
     return atomic_load_explicit(&table->has_bound, memory_order_relaxed);
 }
 
-void dp_mac_table_init(struct dp_mac_table *table, const uint64_t *seed)
+void dp_mac_table_init(struct dp_mac_table *table, const uint64_t *secret)
 {
-    dp_hash_secret_init(&table->secret, seed);
+    for (int i = 0; i < DP_STATION_SECRET; i++)
+        table->secret[i] = secret[i];
     atomic_flag_clear_explicit(&table->changing, memory_order_relaxed);
 }
 
@@ -82,7 +84,7 @@ uint32_t dp_mac_table_find(const struct dp_mac_table *table, const uint8_t *mac,
 
     if (know(table, key_of(mac, vlan), now_s, &value) ||
         (has_bound(table) && know(table, key_of(mac, ANY_VLAN), now_s, &value) && value & BOUND))
-        return port_of(value);
+        return value & LEFT ? (uint32_t)DP_PORT_UNKNOWN : port_of(value);
     return DP_PORT_UNKNOWN;
 }
 
@@ -92,16 +94,24 @@ static bool keeps(uint64_t value, uint32_t port, bool bound, uint32_t now_s)
     return port_of(value) != port && is_fresh(value, now_s) && (bound || value & BOUND);
 }
 
-bool dp_mac_table_is_taken(const struct dp_mac_table *table, const uint8_t *mac, uint32_t port, bool bound,
-                           uint32_t now_s)
+/* Whether the MAC is known at another port, which keeps it; what has left keeps it too, if `left`. */
+static bool is_kept(const struct dp_mac_table *table, const uint8_t *mac, uint32_t port, bool bound, bool left,
+                    uint32_t now_s)
 {
     uint64_t value;
 
     if (!bound && !has_bound(table))
         return false;
-    if (know(table, key_of(mac, ANY_VLAN), now_s, &value) && keeps(value, port, bound, now_s))
+    if (know(table, key_of(mac, ANY_VLAN), now_s, &value) && keeps(value, port, bound, now_s) &&
+        (left || !(value & LEFT)))
         return true;
     return bound && know(table, key_of(mac, 0), now_s, &value) && port_of(value) != port;
+}
+
+bool dp_mac_table_is_taken(const struct dp_mac_table *table, const uint8_t *mac, uint32_t port, bool bound,
+                           uint32_t now_s)
+{
+    return is_kept(table, mac, port, bound, bound, now_s);
 }
 
 static uint64_t value_of(uint32_t hash, uint32_t port, bool bound, uint32_t now_s)
@@ -229,7 +239,7 @@ void dp_mac_table_learn(struct dp_mac_table *table, const uint8_t *mac, uint16_t
                         uint32_t now_s)
 {
     /* Groups send nothing, and nobody has the MAC of zeros. */
-    if ((mac[0] & 1) || key_of(mac, 0) == 0 || dp_mac_table_is_taken(table, mac, port, bound, now_s))
+    if ((mac[0] & 1) || key_of(mac, 0) == 0 || is_kept(table, mac, port, bound, true, now_s))
         return;
     if (!bound)
         teach(table, key_of(mac, vlan), port, false, now_s);
@@ -239,15 +249,38 @@ void dp_mac_table_learn(struct dp_mac_table *table, const uint8_t *mac, uint16_t
         teach(table, key_of(mac, ANY_VLAN), port, bound, now_s);
 }
 
-void dp_mac_table_forget(struct dp_mac_table *table, uint32_t port)
+/* What the port taught is forgotten, but for what is bound with `keep`; whether there is any. */
+static bool forget(struct dp_mac_table *table, uint32_t port, bool keep)
 {
+    bool kept = false;
+
     while (!begin_change(table))
         ;
-    for (int set = 0; set < DP_STATION_SETS; set++)
-        for (int way = 0; way < DP_STATION_WAYS; way++)
-            if (port_of(atomic_load_explicit(&table->entry[set][way].value, memory_order_relaxed)) == port)
-                atomic_store_explicit(&table->entry[set][way].key, 0, memory_order_release);
+    for (int i = 0; i < DP_STATION_SETS * DP_STATION_WAYS; i++) {
+        int set = i / DP_STATION_WAYS, way = i % DP_STATION_WAYS;
+        uint64_t value = atomic_load_explicit(&table->entry[set][way].value, memory_order_relaxed);
+
+        if (port_of(value) != port || !atomic_load_explicit(&table->entry[set][way].key, memory_order_relaxed))
+            continue;
+        if (keep && value & BOUND) {
+            atomic_store_explicit(&table->entry[set][way].value, value | LEFT, memory_order_relaxed);
+            kept = true;
+        } else {
+            atomic_store_explicit(&table->entry[set][way].key, 0, memory_order_release);
+        }
+    }
     end_change(table);
+    return kept;
+}
+
+void dp_mac_table_forget(struct dp_mac_table *table, uint32_t port)
+{
+    forget(table, port, false);
+}
+
+bool dp_mac_table_leave(struct dp_mac_table *table, uint32_t port)
+{
+    return forget(table, port, true);
 }
 
 uint32_t dp_mac_table_list(const struct dp_mac_table *table, uint32_t now_s, struct dp_station *stations, uint32_t n)
@@ -260,7 +293,7 @@ uint32_t dp_mac_table_list(const struct dp_mac_table *table, uint32_t now_s, str
         uint64_t value =
             atomic_load_explicit(&table->entry[i / DP_STATION_WAYS][i % DP_STATION_WAYS].value, memory_order_relaxed);
 
-        if (!key || !is_fresh(value, now_s) || ((key & ANY_VLAN) == ANY_VLAN && !(value & BOUND)))
+        if (!key || value & LEFT || !is_fresh(value, now_s) || ((key & ANY_VLAN) == ANY_VLAN && !(value & BOUND)))
             continue;
         for (int b = 0; b < 6; b++)
             stations[have].mac[b] = (uint8_t)(key >> (56 - 8 * b));

@@ -20,13 +20,12 @@
 #define DP_IO_MAC_TABLE_H
 
 #include "../dp_api.h"
-#include "../flow_key.h"
 
 #include <stdatomic.h>
 #include <stdbool.h>
 
 enum { DP_STATION_SETS = 2048, DP_STATION_WAYS = 8, DP_STATION_LIFE_S = 300, DP_STATION_BOUND = 4 };
-enum { DP_PORT_UNKNOWN = 0xffff };
+enum { DP_PORT_UNKNOWN = 0xffff, DP_STATION_SECRET = 3 };
 
 struct dp_mac_table {
     struct {
@@ -36,11 +35,11 @@ struct dp_mac_table {
     _Atomic bool has_bound; /* a bound port has taught, once */
     atomic_flag changing;
     uint64_t bound[DP_PORTS_MAX][DP_STATION_BOUND]; /* keys of what each port has bound, the last one last; 0: none */
-    struct dp_hash_secret secret;
+    uint64_t secret[DP_STATION_SECRET];             /* two multipliers and what is added */
 };
 
-/* Of all zeros; `seed` of two words keys its hash. */
-void dp_mac_table_init(struct dp_mac_table *table, const uint64_t *seed);
+/* Of all zeros; DP_STATION_SECRET words that nobody outside knows key its hash. */
+void dp_mac_table_init(struct dp_mac_table *table, const uint64_t *secret);
 
 /* Where `mac` is: a port's number, or DP_PORT_UNKNOWN. */
 uint32_t dp_mac_table_find(const struct dp_mac_table *table, const uint8_t *mac, uint16_t vlan, uint32_t now_s);
@@ -52,6 +51,12 @@ bool dp_mac_table_is_taken(const struct dp_mac_table *table, const uint8_t *mac,
                            uint32_t now_s);
 /* Forgets all stations of `port`. */
 void dp_mac_table_forget(struct dp_mac_table *table, uint32_t port);
+/*
+ * The port is gone: as dp_mac_table_forget, but no bound port gets what was bound to it until that has been silent for
+ * DP_STATION_LIFE_S, and when the number is in use again it has it at once. Meanwhile it may speak at a port that is
+ * not bound, and is looked for everywhere. Whether there is any.
+ */
+bool dp_mac_table_leave(struct dp_mac_table *table, uint32_t port);
 /* At most n stations that are known now. */
 uint32_t dp_mac_table_list(const struct dp_mac_table *table, uint32_t now_s, struct dp_station *stations, uint32_t n);
 

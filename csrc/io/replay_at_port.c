@@ -55,11 +55,13 @@ struct sight {
 struct dp_at_port *dp_at_port_new(void)
 {
     static const uint64_t seed[2] = {0}; /* runs repeat */
+    struct dp_hash_secret secret;
     struct dp_at_port *ports = calloc(1, sizeof *ports);
 
     if (ports) {
         ports->at = -1;
-        dp_mac_table_init(&ports->stations, seed);
+        dp_hash_secret_init(&secret, seed);
+        dp_mac_table_init(&ports->stations, secret.multiplier);
     }
     return ports;
 }

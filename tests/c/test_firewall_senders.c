@@ -241,6 +241,43 @@ static void test_the_mac_of_an_instance_without_a_port_is_nobody_elses(void)
     unmake(&n);
 }
 
+/* An instance whose MAC the policy does not tell keeps it while its port is made anew (docs/ports.md). */
+static void test_an_instance_keeps_its_mac_while_its_port_is_made_anew(void)
+{
+    struct dp_port again = {.zone = A, .guarded = 1}, other = {.zone = DP_ZONE_NONE};
+    struct net n;
+    struct bytes f, own;
+    int pair[2];
+
+    make(&n, 1);
+    own = udp(everybody, A, 1, 255, 53, 0);
+    put(&n, A, 0, &own);
+    COMES(&n, B, &own);
+    COMES(&n, UPLINK, &own);
+    CHECK_EQUAL(dp_firewall_remove_port(n.firewall, A), 0);
+    f = udp(everybody, A, 2, 255, 53, 0);
+    put(&n, B, 0, &f);
+    NOTHING(&n, UPLINK);
+    CHECK_EQUAL(invalid(&n, B, DP_EGRESS), 1);
+    /* It may be outside meanwhile, but nobody there keeps it from being here again. */
+    f = udp(everybody, A, 1, 255, 53, 0);
+    put(&n, UPLINK, 0, &f);
+    COMES(&n, B, &f);
+    REQUIRE(socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_NONBLOCK, 0, pair) == 0);
+    CHECK_EQUAL(dp_firewall_add_port(n.firewall, &other, &pair[1]), PORTS);
+    CHECK_EQUAL(dp_firewall_add_port(n.firewall, &again, &n.theirs[A][0]), A);
+    put(&n, A, 0, &own);
+    COMES(&n, B, &own);
+    COMES(&n, UPLINK, &own);
+    f = udp(macs[A], B, 2, 1, 53, 0);
+    put(&n, B, 0, &f);
+    COMES(&n, A, &f);
+    NOTHING(&n, UPLINK);
+    unmake(&n);
+    close(pair[0]);
+    close(pair[1]);
+}
+
 /* SPEC 2: nobody knows yet where a virtual MAC is: a frame to it reaches who may have it, and no other. */
 static void test_a_frame_to_a_virtual_mac_reaches_who_may_have_it(void)
 {
@@ -322,6 +359,7 @@ static void test_all(void)
     RUN(test_a_balancer_counts_only_at_its_port);
     RUN(test_nobody_else_is_a_balancer_that_has_a_port);
     RUN(test_the_mac_of_an_instance_without_a_port_is_nobody_elses);
+    RUN(test_an_instance_keeps_its_mac_while_its_port_is_made_anew);
     RUN(test_a_frame_to_a_virtual_mac_reaches_who_may_have_it);
     RUN(test_a_machine_that_has_moved_announces_itself);
 }

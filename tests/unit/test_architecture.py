@@ -78,7 +78,7 @@ ARROWS: dict[str, set[str]] = {
     "io/line_text": {"wire", "words", "io/address_text"},
     "io/verdict_text": {"io/line_text"},
     "io/flow_text": {"io/line_text"},
-    "io/mac_table": {"dp_api", "flow_key"},
+    "io/mac_table": {"dp_api"},
     "io/frame_path": {"wire", "endpoints", "port_bindings", "io/mac_table"},
     "io/replay_at_port": {"pipeline", "io/capture", "io/frame_path"},
     "io/remap": {"bytes", "checksum", "dp_api", "packet", "trie"},
