@@ -8,11 +8,17 @@ that two names that differ never look the same. Streams that people read are put
 
 from __future__ import annotations
 
+import shutil
+import sys
+import textwrap
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any, TextIO
 
 if TYPE_CHECKING:
     from rich.console import Console
+
+#: Columns of what is no terminal: a program that reads a table wants its rows whole.
+_UNBOUNDED = 1 << 16
 
 
 def printable(text: str) -> str:
@@ -29,6 +35,19 @@ def printable_lines(text: str) -> str:
     return "\n".join(map(printable, text.split("\n")))
 
 
+def columns() -> int:
+    """The columns of the terminal that standard output is; without one there is no bound."""
+    return shutil.get_terminal_size().columns if sys.stdout.isatty() else _UNBOUNDED
+
+
+def wrapped(line: str, width: int) -> list[str]:
+    """A line in lines of at most so many columns, if its words allow that; all are indented as it is."""
+    if len(line) <= width:
+        return [line]
+    indent = line[: len(line) - len(line.lstrip(" "))]
+    return textwrap.wrap(line, width, subsequent_indent=f"{indent}  ", break_long_words=False, break_on_hyphens=False)
+
+
 def counted(number: int, thing: str) -> str:
     """``1 packet``, ``2,000 packets``: of a thing whose plural has an s."""
     return f"{number:,} {thing}{'' if number == 1 else 's'}"
@@ -43,10 +62,6 @@ class _Unescaped:
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._stream, name)
-
-
-#: Columns of what is no terminal: a program that reads a table wants its rows whole.
-_UNBOUNDED = 1 << 16
 
 
 def console(stream: TextIO, **options: Any) -> Console:

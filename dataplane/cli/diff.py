@@ -97,9 +97,13 @@ def _print(found: Difference, stream: TextIO, top: int) -> None:
     def say_line(line: str | Text) -> None:
         console.print(line, soft_wrap=True)
 
+    def say_sentence(sentence: str | Text) -> None:
+        """It is wrapped at a terminal; flows are not, so that they are copied as they are."""
+        console.print(sentence)
+
     total = found.same + found.changed
     style = "bold red" if found.changed else "bold green"
-    say_line(
+    say_sentence(
         Text(
             f"{found.changed:,} of {_packets(total)} {'get' if found.changed != 1 else 'gets'} another verdict.", style
         )
@@ -113,13 +117,13 @@ def _print(found: Difference, stream: TextIO, top: int) -> None:
     if found.flows:
         say_line("")
     if len(found.flows) > top:
-        say_line(f"{counted(len(found.flows) - top, 'more flow')}: --top lists more, --json all")
+        say_sentence(f"{counted(len(found.flows) - top, 'more flow')}: --top lists more, --json all")
     if found.not_kept:
-        say_line(f"{_packets(found.not_kept)} more are of flows beyond those that are kept")
+        say_sentence(f"{_packets(found.not_kept)} more are of flows beyond those that are kept")
     cut = sum(found.disconnected.values())
     by = ", ".join(f"{instance}: {n:,}" for instance, n in found.disconnected.items())
     words = f"{cut:,} inbound connection{'' if cut == 1 else 's'}{f' ({by})' if by else ''}"
-    say_line(f"To change from the old to the new policy at the end would cut {words}.")
+    say_sentence(f"To change from the old to the new policy at the end would cut {words}.")
 
 
 def _packets(n: int) -> str:

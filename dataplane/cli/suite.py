@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from dataplane.cli.output import refuse, say
+from dataplane.terminal import columns, wrapped
 
 if TYPE_CHECKING:
     from dataplane.insight.suite import Result
@@ -102,8 +103,10 @@ def _run(paths: Sequence[str], keywords: Sequence[str], *, stop: bool, junit: st
 def _print(result: Result) -> None:
     typer.secho(result.outcome, fg=_COLOURS[result.outcome], nl=False)
     say(f" {result.name}")
+    width = columns()
     for line in result.told.splitlines():
-        say(f"  {line}")
+        for part in wrapped(f"  {line}", width):
+            say(part)
 
 
 def _print_counts(counts: dict[str, int], left_out: int, seconds: float) -> None:

@@ -16,11 +16,12 @@ import pytest
 from rich.table import Table
 from rich.text import Text
 
+from dataplane.cli.ctl import text as ctl_text
 from dataplane.cli.ctl.text import print_counters, print_stations, print_status
 from dataplane.live.process.log import JsonFormatter, TextFormatter
 from dataplane.policy import Policy
 from dataplane.policy.write import as_yaml, document
-from dataplane.terminal import console, printable, printable_lines
+from dataplane.terminal import console, printable, printable_lines, wrapped
 
 ROOT = Path(__file__).parents[2]
 #: C1 controls, marks and overrides of direction, line separators: what an id may hold.
@@ -205,3 +206,29 @@ def test_escaping_twice_is_escaping_once() -> None:
     """Text may pass several of the places that escape."""
     assert printable(printable(NAME)) == printable(NAME)
     assert printable("a\ud800") == r"a\ud800"
+
+
+def test_a_table_of_ctl_is_as_wide_as_the_terminal(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Texts are folded, numbers never; where no terminal is, rows stay whole."""
+    flow = "tcp 2001:db8:aaaa:bbbb::200 > 2001:db8:aaaa:bbbb::10 port 22"
+    head = ("instance", "direction", "flow", "reason", "packets", "bytes")
+    row = ("web-1", "ingress", flow, "no-rule-matched")
+    for width, lines in ((80, None), (1 << 16, 1)):
+        monkeypatch.setattr(ctl_text, "terminal_columns", lambda width=width: width)
+        ctl_text.table("Flows denied most", head, [(*row, 1_234_567, 123_456_789)])
+        _, _, _, *told = capsys.readouterr().out.splitlines()
+        assert max(map(len, told)) <= width
+        assert lines in (None, len(told))
+        assert "1,234,567  123,456,789" in told[0]
+        # Nothing is lost by folding.
+        assert sorted("".join(told).replace(" ", "")) == sorted(
+            "".join((*row, "1,234,567123,456,789")).replace(" ", "")
+        )
+
+
+def test_lines_are_wrapped_behind_their_indent() -> None:
+    assert wrapped("  " + "word " * 6, 20) == ["  word word word", "    word word word"]
+    assert wrapped("short", 20) == ["short"]
+    assert wrapped("a" * 30, 20) == ["a" * 30]

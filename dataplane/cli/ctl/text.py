@@ -4,13 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime, timedelta
+from itertools import zip_longest
+from textwrap import wrap
 from typing import Any
 
 from dataplane.cli import denied_flows
 from dataplane.cli.output import say
+from dataplane.terminal import columns as terminal_columns
 from dataplane.terminal import counted, printable
 
 _FLOWS_SHOWN = 20
+#: A column of text is not folded to less.
+_NARROWEST = 8
 
 
 def table(title: str, columns: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
@@ -21,14 +26,26 @@ def table(title: str, columns: Sequence[str], rows: Iterable[Sequence[object]]) 
         return
     right = [all(isinstance(row[i], int) for row in cells) for i in range(len(columns))]
     widths = [max(len(name), *(len(row[i]) for row in text)) for i, name in enumerate(columns)]
+    _fit(widths, right, terminal_columns())
     say("")
     say(title)
     for row in [list(columns), *text]:
-        padded = [
-            cell.rjust(width) if to_right else cell.ljust(width)
-            for cell, width, to_right in zip(row, widths, right, strict=True)
-        ]
-        say(("  " + "  ".join(padded)).rstrip())
+        folded = [wrap(cell, width) if len(cell) > width else [cell] for cell, width in zip(row, widths, strict=True)]
+        for parts in zip_longest(*folded, fillvalue=""):
+            padded = [
+                part.rjust(width) if to_right else part.ljust(width)
+                for part, width, to_right in zip(parts, widths, right, strict=True)
+            ]
+            say(("  " + "  ".join(padded)).rstrip())
+
+
+def _fit(widths: list[int], right: Sequence[bool], room: int) -> None:
+    """Takes from the widest columns of text what is more than there is room for; numbers are not folded."""
+    while 2 * len(widths) + sum(widths) > room:
+        widest = max(range(len(widths)), key=lambda i: (not right[i], widths[i]))
+        if right[widest] or widths[widest] <= _NARROWEST:
+            return
+        widths[widest] -= 1
 
 
 def print_status(status: Mapping[str, Any]) -> None:
