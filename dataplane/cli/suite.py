@@ -11,13 +11,13 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from dataplane.cli.output import refuse, say
-from dataplane.terminal import columns, wrapped
+from dataplane.terminal import columns, console, printable, wrapped
 
 if TYPE_CHECKING:
     from dataplane.insight.suite import Result
 
 EXIT_USAGE = 2
-_COLOURS = {"passed": typer.colors.GREEN, "failed": typer.colors.RED, "error": typer.colors.YELLOW}
+_COLOURS = {"passed": "green", "failed": "red", "error": "yellow"}
 
 
 def run_cases(
@@ -101,8 +101,10 @@ def _run(paths: Sequence[str], keywords: Sequence[str], *, stop: bool, junit: st
 
 
 def _print(result: Result) -> None:
-    typer.secho(result.outcome, fg=_COLOURS[result.outcome], nl=False)
-    say(f" {result.name}")
+    from rich.text import Text
+
+    outcome = (result.outcome, _COLOURS[result.outcome])
+    console(sys.stdout).print(Text.assemble(outcome, f" {printable(result.name)}"), soft_wrap=True)
     width = columns()
     for line in result.told.splitlines():
         for part in wrapped(f"  {line}", width):

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import contextlib
+import fcntl
 import io
 import json
 import logging
 import os
 import pty
 import re
+import struct
 import subprocess
 import sys
+import termios
 from pathlib import Path
 
 import pytest
@@ -232,3 +236,32 @@ def test_lines_are_wrapped_behind_their_indent() -> None:
     assert wrapped("  " + "word " * 6, 20) == ["  word word word", "    word word word"]
     assert wrapped("short", 20) == ["short"]
     assert wrapped("a" * 30, 20) == ["a" * 30]
+
+
+def test_what_a_failed_case_tells_is_coloured_and_wrapped_at_a_terminal(tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "dataplane"]
+    subprocess.run([*command, "new", str(tmp_path), "--preset", "ssh"], check=True, cwd=ROOT, capture_output=True)
+    policy = tmp_path / "policy.yaml"
+    policy.write_text(policy.read_text().replace("'22'", "'23'"))
+    master, slave = pty.openpty()
+    fcntl.ioctl(slave, termios.TIOCSWINSZ, struct.pack("HHHH", 24, 80, 0, 0))
+    environment = {name: value for name, value in os.environ.items() if name not in ("COLUMNS", "NO_COLOR")}
+    with open(slave, "wb", closefd=True) as terminal, open(master, "rb", buffering=0) as shown:
+        done = subprocess.Popen(
+            [*command, "test", "."],
+            cwd=tmp_path,
+            stdout=terminal,
+            env=environment | {"TERM": "xterm", "PYTHONPATH": str(ROOT)},
+        )
+        terminal.close()
+        told = b""
+        with contextlib.suppress(OSError):
+            while part := shown.read(4096):
+                told += part
+        assert done.wait(30) == 1
+    lines = told.decode().replace("\r", "").splitlines()
+    assert lines[0].startswith("\x1b[31mfailed\x1b[0m ")
+    plain = [re.sub(r"\x1b\[[0-9;]*m", "", line) for line in lines]
+    assert max(map(len, plain)) <= 80
+    assert not any("\\x1b" in line for line in plain)
+    assert any("near miss" in line for line in plain)
