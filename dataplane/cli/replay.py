@@ -100,7 +100,7 @@ def replay(
         typer.Option(
             min=1,
             max=16,
-            help="Judge on so many threads, with the same result; by default on all processors, for large captures.",
+            help="Judge on so many threads, with the same result.",
         ),
     ] = None,
     follow: Annotated[
@@ -152,7 +152,7 @@ def replay(
         with mistakes_refused(OutputError):
             loaded = Policy.load(policy)
             schedule = _load_changes(changes, loaded) if changes else []
-            policies = [loaded, *_later(loaded, schedule)]
+            policies = [loaded, *_later(loaded, schedule)] if expect or jobs else [loaded]
             expectations = _load_expectations(expect, policies) if expect else None
             captures = captures_of(captures, say_aside)
             read: list[str | Path] = [policy, *captures, *(path for path in (changes, expect) if path)]
@@ -163,7 +163,7 @@ def replay(
                 at=at,
                 outputs=outputs,
                 flow_format=flow_format.value if flow_format else None,
-                jobs=jobs_for(jobs, policies, captures, at=at, flows=flows is not None),
+                jobs=jobs_for(jobs, policies, at=at, flows=flows is not None),
                 follow=follow,
                 top=top,
                 **_choices(filters or (), time, mapped or ()),
