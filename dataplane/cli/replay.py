@@ -123,7 +123,6 @@ def replay(
     """
     # The policy and its tables live as long as the process: looking for garbage among them only takes time.
     gc.disable()
-    from dataplane.cli.corpus import replay_each
     from dataplane.cli.progress import CorpusProgress
     from dataplane.cli.replayed import Asked, replayed
     from dataplane.outputs import OutputError, check_outputs
@@ -176,6 +175,9 @@ def replay(
             if not each:
                 summary = replayed(asked, captures, expectations, interrupt, bar.of)
         if each:
+            # Only who asks for it waits until it is loaded.
+            from dataplane.cli.corpus import replay_each
+
             arguments = (asked, captures, expectations, interrupt, bar.of, read)
             leave(replay_each(*arguments, as_json=as_json, force=force))
     with reader_may_leave():
