@@ -43,9 +43,10 @@ static inline ALWAYS_INLINE bool read_transport(const uint8_t *p, uint32_t lengt
     ports->leaving = dp_get32(p);
     ports->entering = ports->leaving << 16 | ports->leaving >> 16;
     if (protocol == DP_PROTO_TCP) {
+        if (length < TCP)
+            return false;
         header = (uint32_t)(p[12] >> 4) * 4;
-        if (length < TCP || header < TCP || header > length ||
-            (p[13] & (DP_TCP_FLAG_SYN | DP_TCP_FLAG_ACK)) == DP_TCP_FLAG_SYN)
+        if (header < TCP || header > length || (p[13] & (DP_TCP_FLAG_SYN | DP_TCP_FLAG_ACK)) == DP_TCP_FLAG_SYN)
             return false;
         fast->flags = p[13];
         fast->seq = dp_get32(p + 4);
@@ -343,13 +344,15 @@ static NEVER_INLINE bool step(struct dp_conntrack *ct, const struct dp_fast *fas
 {
     struct dp_entry *e = &ct->table.entries[fast->check[0].entry];
     const uint8_t *transport = fast->network + (fast->family == 4 ? IPV4 : IPV6);
-    uint32_t header = (uint32_t)(transport[12] >> 4) * 4;
     struct dp_tcp_segment segment;
     uint8_t next;
 
-    /* All of it was captured. */
-    if (fast->protocol == DP_PROTO_TCP)
+    if (fast->protocol == DP_PROTO_TCP) {
+        /* All of it was captured. */
+        uint32_t header = (uint32_t)(transport[12] >> 4) * 4;
+
         dp_tcp_read(transport, header, fast->end - fast->seq + header, header, &segment);
+    }
     if (dp_judge_step(ct, e, fast->protocol, &segment, side_of(e, fast->direction[0] == DP_INGRESS), &next))
         return false;
     dp_conntrack_keep(ct, fast->check[0].entry, next);
