@@ -54,8 +54,13 @@ install: $(VENV)/installed ## build and install into .venv, editable
 test: system-packages c-test py-test ## all tests, C under sanitizers; as root it installs Debian's packages first
 
 .PHONY: py-test
-py-test: $(VENV)/developing ## the Python tests; PYTEST="-k tcp" chooses some
+py-test: $(VENV)/developing ## the Python tests, those without live traffic on all processors; PYTEST="-k tcp" chooses some
+ifdef PYTEST
 	$(BIN)/python -m pytest $(PYTEST)
+else
+	$(BIN)/python -m pytest --numprocesses auto --dist worksteal --ignore tests/system
+	$(BIN)/python -m pytest tests/system
+endif
 
 .PHONY: c-test
 c-test: $(VENV)/developing ## the C tests, with the address and undefined-behaviour sanitizers

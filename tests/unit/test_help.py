@@ -54,7 +54,7 @@ def test_the_help_of_each_command_has_two_examples(name: str) -> None:
         assert given <= known, example
 
 
-@pytest.mark.parametrize("name", COMMANDS.keys() - _NO_ANSWER)
+@pytest.mark.parametrize("name", sorted(COMMANDS.keys() - _NO_ANSWER))
 def test_each_command_that_answers_people_answers_programs(name: str) -> None:
     options = {option for parameter in COMMANDS[name].params for option in parameter.opts}
     assert options & {"--json", "--output", "--format"}, name
