@@ -1002,6 +1002,11 @@ struct dp_replay;
 int dp_replay_new(struct dp_capture **captures, uint32_t n, struct dp_replay **replay);
 void dp_replay_free(struct dp_replay *replay);
 /*
+ * Distinct planes judge what is read, each all of it, whatever the others say; to be called once. They stay the
+ * caller's and must outlive the last dp_replay_run. 0, DP_E_ARGUMENT or DP_E_MEMORY.
+ */
+int dp_replay_judge_by(struct dp_replay *replay, struct dp_plane **planes, uint32_t n);
+/*
  * An interface as a pcapng capture tells of it: its name, NULL where it has none, its number in its section, and the
  * body of the block that describes it, in the byte order of the machine or (`swapped`) the other one.
  */
@@ -1055,11 +1060,13 @@ struct dp_named_port {
     struct dp_port port;
 };
 /*
- * From now on, frames that were captured at ports are judged as live there (SPEC 7, "At a port"): at interfaces of
- * these names, or with `at`, the position of an instance's port, all at that one. DP_E_ARGUMENT where there are more
- * than DP_PORTS_MAX. Ports keep their positions from call to call, and what the switch has learned of them.
+ * From now on, plane `which` judges frames that were captured at ports as live there (SPEC 7, "At a port"): at
+ * interfaces of these names, or with `at`, the position of an instance's port, all at that one. DP_E_ARGUMENT where
+ * there are more than DP_PORTS_MAX. Ports keep their positions from call to call, and what the switch has learned of
+ * them.
  */
-int dp_replay_set_ports(struct dp_replay *replay, const struct dp_named_port *ports, uint32_t n, int32_t at);
+int dp_replay_set_ports(struct dp_replay *replay, uint32_t which, const struct dp_named_port *ports, uint32_t n,
+                        int32_t at);
 /*
  * From now on only frames whose own time is in from_ns .. to_ns (to_ns not among them) are merged and judged, as if the
  * captures had no others; struct dp_seen counts all. To be called before the first dp_replay_run.
@@ -1080,14 +1087,14 @@ int dp_replay_map(struct dp_replay *replay, const struct dp_mapping *mappings, u
 /* Time of the next packet; 1 if there is one, 0 at the end of all captures, 2 if a capture has to be fed first. */
 int dp_replay_next_time(struct dp_replay *replay, uint64_t *time_ns);
 /*
- * Reads and judges up to `n` packets whose time is before `until_ns` (a time that runs backwards counts as the
- * latest before it). Returns how many; fewer than `n` means that `until_ns` or the end is reached, or that a capture
- * has to be fed. `flows` and `seen` may be NULL. A plane of several shards is judged on by as many threads, with the
- * same records; it is the same one in each call, and is not freed before the replay. Frames that opened connections are
- * counted from the first one of the replay; what was opened before has 0.
+ * Reads up to `n` packets whose time is before `until_ns` (a time that runs backwards counts as the latest before it),
+ * and has each plane judge them: records[i] are those of planes[i], all of the same packets. Returns how many; fewer
+ * than `n` means that `until_ns` or the end is reached, or that a capture has to be fed. `flows` and `seen` may be
+ * NULL. A plane of several shards is judged on by as many threads, with the same records. Frames that opened
+ * connections are counted from the first one of the replay; what was opened before has 0.
  */
-int dp_replay_run(struct dp_replay *replay, struct dp_plane *plane, uint64_t until_ns, struct dp_record *records,
-                  struct dp_flow *flows, struct dp_seen *seen, uint32_t n);
+int dp_replay_run(struct dp_replay *replay, uint64_t until_ns, struct dp_record **records, struct dp_flow *flows,
+                  struct dp_seen *seen, uint32_t n);
 
 /*
  * The addresses of hosts that most packets come from or go to (top_talkers.h). A packet counts for both of its

@@ -63,11 +63,7 @@ struct dp_capture_interface {
     uint8_t *body;  /* of the block that describes it */
     uint32_t size;
     bool swapped;
-    /* The replay's: the number that it has in records, from 1, and what replay_at_port.h knows of it. */
-    uint32_t number;
-    uint32_t side;
-    uint32_t port;
-    uint64_t looked_up;
+    uint32_t number; /* the merge's: the one that it has in records, from 1 */
 };
 
 /* An interface of a pcapng section; `link` is DP_LINKS when its link type is not supported. The clock: see pcapng.c. */

@@ -23,6 +23,13 @@ struct named {
     struct dp_port port;
 };
 
+/* An interface of a capture: its port, as of a version of the ports, and the side that it was taken from. */
+struct known {
+    uint64_t version;
+    uint32_t port;
+    uint32_t side;
+};
+
 /* A fragment for everybody that waits for its datagram's answer. */
 struct waiting_frame {
     uint64_t number;
@@ -42,10 +49,13 @@ struct dp_at_port {
     struct dp_mac_table stations;
     struct waiting_frame waiting[DP_WAITING_FRAMES_MAX];
     uint32_t n_waiting;
+    struct known *known; /* by the interface's number */
+    uint32_t n_known;
 };
 
 /* A frame on its way, as far as it was looked at. */
 struct sight {
+    struct known *interface; /* NULL where the capture tells none */
     const struct dp_frame *frame;
     struct dp_packet packet;
     uint32_t now_s;
@@ -68,8 +78,11 @@ struct dp_at_port *dp_at_port_new(void)
 
 void dp_at_port_free(struct dp_at_port *ports)
 {
-    for (uint32_t i = 0; ports && i < DP_WAITING_FRAMES_MAX; i++)
+    if (!ports)
+        return;
+    for (uint32_t i = 0; i < DP_WAITING_FRAMES_MAX; i++)
         free(ports->waiting[i].bytes);
+    free(ports->known);
     free(ports);
 }
 
@@ -144,18 +157,41 @@ static uint32_t learn_uplink(struct dp_at_port *ports, const char *name)
     return NO_PORT;
 }
 
-/* The port whose name an interface bears. */
-static uint32_t port_of(struct dp_at_port *ports, struct dp_capture_interface *interface)
+/* What is known of the interface with this number, from 1; NULL without memory. */
+static struct known *known_of(struct dp_at_port *ports, uint32_t number)
 {
-    if (!interface || !interface->name)
-        return NO_PORT;
-    if (interface->looked_up != ports->version) {
-        interface->port = port_by_name(ports, interface->name);
-        if (interface->port == NO_PORT && interface->uplink)
-            interface->port = learn_uplink(ports, interface->name);
-        interface->looked_up = ports->version;
+    if (number >= ports->n_known) {
+        uint32_t n = 2 * number + 2;
+        struct known *grown = realloc(ports->known, n * sizeof *grown);
+
+        if (!grown)
+            return NULL;
+        memset(grown + ports->n_known, 0, (n - ports->n_known) * sizeof *grown);
+        ports->known = grown;
+        ports->n_known = n;
     }
-    return interface->port;
+    return &ports->known[number];
+}
+
+/* Looks for the port whose name an interface bears; 0 or DP_E_MEMORY. */
+static int look_up(struct dp_at_port *ports, const struct dp_capture_interface *interface, uint32_t number)
+{
+    struct known *known = known_of(ports, number);
+
+    if (!known)
+        return DP_E_MEMORY;
+    if (known->version == ports->version)
+        return 0;
+    known->version = ports->version;
+    known->port = interface->name ? port_by_name(ports, interface->name) : NO_PORT;
+    if (known->port == NO_PORT && interface->uplink && interface->name)
+        known->port = learn_uplink(ports, interface->name);
+    return 0;
+}
+
+static uint32_t port_of(const struct dp_at_port *ports, uint32_t number)
+{
+    return number ? ports->known[number].port : NO_PORT;
 }
 
 /* The port of the load balancer with this MAC, or if it has none that is known, this address; else NULL. */
@@ -241,7 +277,7 @@ static bool entered(const struct dp_at_port *ports, const struct dp_endpoints *e
 
 /* What a frame with the instance's MAC, or an address of its own where that is not known, tells of its capture. */
 static void look_from_where(const struct dp_at_port *ports, const struct dp_endpoints *endpoints,
-                            const struct sight *sight, struct dp_capture_interface *interface)
+                            const struct sight *sight)
 {
     const struct dp_port *port = &ports->named[ports->at].port;
     const struct dp_packet *p = &sight->packet;
@@ -255,13 +291,13 @@ static void look_from_where(const struct dp_at_port *ports, const struct dp_endp
         to = is_own(endpoints, port, p->family, &p->destination);
     }
     if (from != to)
-        interface->side = from == received ? SIDE_HOST : SIDE_INSTANCE;
+        sight->interface->side = from == received ? SIDE_HOST : SIDE_INSTANCE;
 }
 
 /* Whether the instance sent a frame that was captured at its port. */
-static bool was_sent(const struct dp_at_port *ports, const struct dp_endpoints *endpoints, const struct sight *sight,
-                     struct dp_capture_interface *interface)
+static bool was_sent(const struct dp_at_port *ports, const struct dp_endpoints *endpoints, const struct sight *sight)
 {
+    struct known *interface = sight->interface;
     const struct dp_port *port = &ports->named[ports->at].port;
     const struct dp_packet *p = &sight->packet;
     uint32_t flags = sight->frame->flags;
@@ -271,7 +307,7 @@ static bool was_sent(const struct dp_at_port *ports, const struct dp_endpoints *
     if (interface->side == SIDE_UNKNOWN && interface->port == (uint32_t)ports->at)
         interface->side = SIDE_HOST;
     if (interface->side == SIDE_UNKNOWN)
-        look_from_where(ports, endpoints, sight, interface);
+        look_from_where(ports, endpoints, sight);
     return (port->has_mac && p->source_mac && memcmp(p->source_mac, port->mac, 6) == 0) ||
            flags & (interface->side == SIDE_INSTANCE ? DP_FRAME_SENT : DP_FRAME_RECEIVED);
 }
@@ -442,17 +478,23 @@ static bool is_switched(const struct dp_frame *frame)
     return frame->link == DP_LINK_ETHERNET && frame->captured >= ETHERNET_HEADER;
 }
 
-bool dp_at_port_concerns(struct dp_at_port *ports, const struct dp_frame *frame, struct dp_capture_interface *interface)
+int dp_at_port_concerns(struct dp_at_port *ports, const struct dp_frame *frame,
+                        const struct dp_capture_interface *interface, uint32_t number)
 {
-    return ports->at >= 0 || (port_of(ports, interface) != NO_PORT && is_switched(frame));
+    int error = interface ? look_up(ports, interface, number) : 0;
+
+    return error ? error : ports->at >= 0 || (port_of(ports, number) != NO_PORT && is_switched(frame));
 }
 
-void dp_at_port_judge(struct dp_at_port *ports, struct dp_engine *engine, const struct dp_frame *frame,
-                      struct dp_capture_interface *interface, struct dp_record *record, struct dp_flow *flow)
+void dp_at_port_judge(struct dp_at_port *ports, struct dp_engine *engine, const struct dp_frame *frame, uint32_t number,
+                      struct dp_record *record, struct dp_flow *flow)
 {
     uint64_t now_ns = frame->time_ns > engine->conntrack.now ? frame->time_ns : engine->conntrack.now;
-    uint32_t port = port_of(ports, interface);
-    struct sight sight = {.frame = frame, .now_s = (uint32_t)(now_ns / 1000000000u), .switched = is_switched(frame)};
+    uint32_t port = port_of(ports, number);
+    struct sight sight = {.interface = number ? &ports->known[number] : NULL,
+                          .frame = frame,
+                          .now_s = (uint32_t)(now_ns / 1000000000u),
+                          .switched = is_switched(frame)};
 
     if (!ports->bounded)
         dp_fragments_bound(engine->fragments, DP_WAITING_FRAMES_MAX);
@@ -470,6 +512,6 @@ void dp_at_port_judge(struct dp_at_port *ports, struct dp_engine *engine, const 
                (frame->link == DP_LINK_ETHERNET && !sight.switched)) {
         pass_over(engine, frame, record, flow);
     } else {
-        judge_there(ports, engine, &sight, was_sent(ports, engine->policy->endpoints, &sight, interface), record, flow);
+        judge_there(ports, engine, &sight, was_sent(ports, engine->policy->endpoints, &sight), record, flow);
     }
 }

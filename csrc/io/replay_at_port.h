@@ -41,12 +41,15 @@ void dp_at_port_free(struct dp_at_port *ports);
 /* As dp_replay_set_ports. */
 int dp_at_port_set(struct dp_at_port *ports, const struct dp_named_port *named, uint32_t n, int32_t at);
 
-/* Whether a frame was seen at a port; `interface` is NULL where the capture tells none. */
-bool dp_at_port_concerns(struct dp_at_port *ports, const struct dp_frame *frame,
-                         struct dp_capture_interface *interface);
-/* Judges one that was. */
-void dp_at_port_judge(struct dp_at_port *ports, struct dp_engine *engine, const struct dp_frame *frame,
-                      struct dp_capture_interface *interface, struct dp_record *record, struct dp_flow *flow);
+/*
+ * Whether a frame was seen at a port: 1 or 0, or DP_E_MEMORY. `interface` is the one that it was captured at and
+ * `number` its own, from 1; NULL and 0 where the capture tells none.
+ */
+int dp_at_port_concerns(struct dp_at_port *ports, const struct dp_frame *frame,
+                        const struct dp_capture_interface *interface, uint32_t number);
+/* Judges one that was; what dp_at_port_concerns has found of its interface holds until ports are set anew. */
+void dp_at_port_judge(struct dp_at_port *ports, struct dp_engine *engine, const struct dp_frame *frame, uint32_t number,
+                      struct dp_record *record, struct dp_flow *flow);
 /* A frame that waited has its answer: one for everybody goes on. */
 void dp_at_port_resolved(struct dp_at_port *ports, struct dp_engine *engine, const struct dp_resolution *resolution);
 

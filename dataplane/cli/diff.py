@@ -6,14 +6,13 @@ import gc
 import json
 import signal
 import sys
-from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, TextIO
 
 import typer
 
 from dataplane.cli.inputs import EXIT_CAPTURE, AtOption, CapturesArgument, mistakes_refused, refuse_standard_input_twice
-from dataplane.cli.output import leave, reader_may_leave, say
+from dataplane.cli.output import leave, reader_may_leave, say, say_aside
 from dataplane.terminal import counted
 
 if TYPE_CHECKING:
@@ -45,29 +44,27 @@ def diff(
       dataplane diff policy.yaml new.yaml captures/ --changes changes.yaml --json
     """
     gc.disable()
-    from dataplane.cli.repeatable import repeatable
     from dataplane.insight.diff import diff as difference_of
+    from dataplane.replay.folder import captures_of
 
     if signal.getsignal(signal.SIGINT) is not signal.SIG_IGN:
         signal.signal(signal.SIGINT, signal.SIG_DFL)
     refuse_standard_input_twice([old, new, *captures, changes])
-    with ExitStack() as stack:
-        with mistakes_refused():
-            before, after = _loaded(old, new)
-            paths = stack.enter_context(repeatable(captures))
-            schedule = []
-            if changes:
-                from dataplane.policy.schedule import load_changes
+    with mistakes_refused():
+        before, after = _loaded(old, new)
+        schedule = []
+        if changes:
+            from dataplane.policy.schedule import load_changes
 
-                schedule = load_changes(changes, before)
-            found = difference_of(before, after, paths, schedule, at=at)
-        with reader_may_leave():
-            if as_json:
-                typer.echo(json.dumps(found.to_dict(), indent=2))
-            else:
-                _print(found, sys.stdout, top)
-        for capture in found.faults:
-            say(f"{capture.name}: {capture.words}", err=True)
+            schedule = load_changes(changes, before)
+        found = difference_of(before, after, captures_of(captures, say_aside), schedule, at=at)
+    with reader_may_leave():
+        if as_json:
+            typer.echo(json.dumps(found.to_dict(), indent=2))
+        else:
+            _print(found, sys.stdout, top)
+    for capture in found.faults:
+        say(f"{capture.name}: {capture.words}", err=True)
     leave(EXIT_CAPTURE if found.faults else EXIT_CHANGED if found.changed else 0)
 
 

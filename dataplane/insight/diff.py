@@ -1,14 +1,12 @@
 """Two policies over the same captures (SPEC 8.4): which packets are judged differently, and which connections the
 change from one to the other would cut.
 
-Each policy is in a plane of its own, which replays the captures as `dataplane replay` does. Both replays go on at the
-same pace: the second runs in a thread, a few batches ahead at most: memory is bounded whatever the captures hold.
+Each policy is in a plane of its own; both judge the same reading, as `dataplane replay` does, a batch at a time: memory
+is bounded whatever the captures hold.
 """
 
 from __future__ import annotations
 
-import queue
-import threading
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -21,12 +19,9 @@ from dataplane.plane import Plane
 from dataplane.policy.changes import ApplyPolicy, apply
 from dataplane.policy.model import Policy
 from dataplane.policy.schedule import TimedChange
-from dataplane.replay import CaptureError, Captures, Replay
+from dataplane.replay import Captures, Replay
 from dataplane.replay.captures import CaptureStatus
 from dataplane.verdict import Names
-
-_AHEAD = 4
-_LOOK_EVERY = 0.1
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,99 +51,34 @@ class Difference:
 def diff(
     old: Policy, new: Policy, paths: Sequence[str], changes: Sequence[TimedChange] = (), *, at: str | None = None
 ) -> Difference:
-    """Compares two policies over captures that can be read twice. Raises as `Replay` does.
+    """Compares two policies over captures, which are read once. Raises as `Replay` does.
 
     The changes of the schedule are made in both. `at` is the instance at whose interface the captures were taken.
     """
-    ahead = _Ahead(new, paths, changes, at)
-    comparison = _Comparison(ahead)
-    plane = Plane(old)
-    try:
-        with Captures(paths) as captures:
-            summary = Replay(plane, captures, changes=changes, at=at, write=comparison.write).run(top=0)
-    finally:
-        ahead.end()
+    before, after = Plane(old), Plane(new)
+    comparison = _Comparison()
+    with Captures(paths) as captures:
+        replay = Replay(before, captures, beside=[after], changes=changes, at=at, compare=comparison.add)
+        summary = replay.run(top=0)
     return Difference(
         *comparison.count(),
-        flows=comparison.flows(plane.names, ahead.plane.names),
-        disconnected=_disconnected(plane, ahead.plane.policy),
+        flows=comparison.flows(before.names, after.names),
+        disconnected=_disconnected(before, after.policy),
         faults=summary.faults,
     )
-
-
-class _Ahead:
-    """The replay under the new policy, in a thread of its own; its records wait until they are compared."""
-
-    def __init__(self, policy: Policy, paths: Sequence[str], changes: Sequence[TimedChange], at: str | None) -> None:
-        self.plane = Plane(policy)
-        self._captures = Captures(paths)
-        self._ready: queue.Queue[tuple[Any, int] | BaseException] = queue.Queue(_AHEAD)
-        self._ended = threading.Event()
-        self._records: Any = None
-        self._at = self._n = 0
-        try:
-            self._replay = Replay(self.plane, self._captures, changes=changes, at=at, write=self._put)
-        except BaseException:
-            self._captures.close()
-            raise
-        self._thread = threading.Thread(target=self._run, name="new policy", daemon=True)
-        self._thread.start()
-
-    def _run(self) -> None:
-        try:
-            self._replay.run(top=0)
-            # Who wants more has read more from the same captures.
-            self._hand_over(CaptureError(None, "it was changed while it was read", self._captures.paths[0]))
-        except BaseException as error:
-            self._hand_over(error)
-
-    def _put(self, records: Any, _flows: Any, _seen: Any, n: int) -> None:
-        copy = ffi.new("struct dp_record[]", n)
-        ffi.memmove(copy, records, ffi.sizeof(copy))
-        self._hand_over((copy, n))
-
-    def _hand_over(self, item: tuple[Any, int] | BaseException) -> None:
-        while not self._ended.is_set():
-            try:
-                self._ready.put(item, timeout=_LOOK_EVERY)
-                return
-            except queue.Full:
-                continue
-        self._captures.stop()
-
-    def take(self, most: int) -> tuple[Any, int]:
-        """The next records, at most so many, and how many they are. Raises what ended the replay."""
-        if self._at == self._n:
-            item = self._ready.get()
-            if isinstance(item, BaseException):
-                raise item
-            (self._records, self._n), self._at = item, 0
-        first = self._at
-        self._at = min(self._n, first + most)
-        return self._records + first, self._at - first
-
-    def end(self) -> None:
-        """Ends the replay, wherever it is."""
-        self._ended.set()
-        self._thread.join()
-        self._captures.close()
 
 
 class _Comparison:
     """Holds the records of the old policy against those of the new one."""
 
-    def __init__(self, ahead: _Ahead) -> None:
-        self._ahead = ahead
+    def __init__(self) -> None:
         out = ffi.new("struct dp_difference **")
         raise_on_error(lib.dp_difference_new(out), "comparing policies")
         self._handle = ffi.gc(out[0], lib.dp_difference_free)
 
-    def write(self, records: Any, flows: Any, _seen: Any, n: int) -> None:
-        done = 0
-        while done < n:
-            theirs, have = self._ahead.take(n - done)
-            lib.dp_difference_add(self._handle, records + done, theirs, flows + done, have)
-            done += have
+    def add(self, records: Sequence[Any], flows: Any, n: int) -> None:
+        """Compares a batch."""
+        lib.dp_difference_add(self._handle, records[0], records[1], flows, n)
 
     def _counts(self) -> Any:
         count = ffi.new("struct dp_difference_count *")

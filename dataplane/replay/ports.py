@@ -26,14 +26,15 @@ class UnknownInstanceError(ValueError):
 
 
 class PolicyPorts:
-    """Tells a replay what stands behind the policy's interfaces.
+    """Tells a replay what stands behind the interfaces of the policy of a plane, the one at place `which`.
 
     `at` is the id of the instance at whose interface all captures were taken; without it they are told by their names,
     if there are no more than a live firewall serves. Raises UnknownInstanceError.
     """
 
-    def __init__(self, replay: Any, names: Names, policy: Policy, at: str | None) -> None:
+    def __init__(self, replay: Any, which: int, names: Names, policy: Policy, at: str | None) -> None:
         self._replay = replay
+        self._which = which
         self._names = names
         self._at = at
         self._at_port: Any = None
@@ -61,7 +62,8 @@ class PolicyPorts:
         for (key, _, port), name in zip(ports, kept, strict=True):
             told[self._positions[key]].name, told[self._positions[key]].port = name, port[0]
         at = -1 if self._at is None else self._positions[_AT]
-        check(lib.dp_replay_set_ports(self._replay, told, len(told), at), "telling the replay its ports")
+        error = lib.dp_replay_set_ports(self._replay, self._which, told, len(told), at)
+        check(error, "telling the replay its ports")
         self._told = True
 
     def _named(self, policy: Policy) -> Iterator[tuple[str, str, Any]]:

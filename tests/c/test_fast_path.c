@@ -242,12 +242,14 @@ static void replay(const char *path, struct dp_plane *plane,
     static struct dp_record records[BATCH];
     static struct dp_flow flows[BATCH];
     struct dp_capture *capture;
+    struct dp_record *of[] = {records};
     struct dp_replay *merged;
     int fd = open(path, O_RDONLY), n;
 
-    if (!CHECK(fd >= 0) || dp_capture_open(fd, NULL, &capture) < 0 || dp_replay_new(&capture, 1, &merged) < 0)
+    if (!CHECK(fd >= 0) || dp_capture_open(fd, NULL, &capture) < 0 || dp_replay_new(&capture, 1, &merged) < 0 ||
+        dp_replay_judge_by(merged, &plane, 1) < 0)
         abort();
-    while ((n = dp_replay_run(merged, plane, UINT64_MAX, records, flows, NULL, BATCH)) > 0)
+    while ((n = dp_replay_run(merged, UINT64_MAX, of, flows, NULL, BATCH)) > 0)
         look(context, records, flows, n);
     dp_replay_free(merged);
     dp_capture_free(capture);

@@ -81,6 +81,7 @@ static void replay(const char *directory, const char *name)
     static struct dp_flow flows[BATCH];
     char path[4096];
     struct dp_capture *capture;
+    struct dp_record *of[] = {records};
     struct dp_replay *merged;
     struct dp_capture_status status;
     struct dp_plane *plane = new_plane();
@@ -90,9 +91,10 @@ static void replay(const char *directory, const char *name)
 
     snprintf(path, sizeof path, "%s/%s", directory, name);
     fd = open(path, O_RDONLY);
-    if (!CHECK(fd >= 0) || dp_capture_open(fd, NULL, &capture) < 0 || dp_replay_new(&capture, 1, &merged) < 0)
+    if (!CHECK(fd >= 0) || dp_capture_open(fd, NULL, &capture) < 0 || dp_replay_new(&capture, 1, &merged) < 0 ||
+        dp_replay_judge_by(merged, &plane, 1) < 0)
         return;
-    while ((n = dp_replay_run(merged, plane, UINT64_MAX, records, flows, NULL, BATCH)) > 0) {
+    while ((n = dp_replay_run(merged, UINT64_MAX, of, flows, NULL, BATCH)) > 0) {
         for (int i = 0; i < n; i++)
             CHECK(records[i].verdict < DP_VERDICTS && records[i].checks <= 2);
         packets += (uint64_t)n;

@@ -75,15 +75,23 @@ static void close_fixture(struct fixture *fixture)
     clear(&fixture->bytes);
 }
 
-static struct dp_replay *new_replay(struct fixture *fixtures, uint32_t n)
+static struct dp_replay *new_replay(struct fixture *fixtures, uint32_t n, struct dp_plane *plane)
 {
     struct dp_capture *captures[CAPTURES_MAX];
     struct dp_replay *replay = NULL;
     for (uint32_t i = 0; i < n; i++)
         captures[i] = fixtures[i].capture;
-    if (dp_replay_new(captures, n, &replay) != 0)
+    if (dp_replay_new(captures, n, &replay) != 0 || dp_replay_judge_by(replay, &plane, 1) != 0)
         abort();
     return replay;
+}
+
+/* The next packets of the one plane, to the places from `at` on. */
+static int take(struct dp_replay *replay, uint64_t until_ns, uint32_t at, uint32_t n)
+{
+    struct dp_record *of[] = {records + at};
+
+    return dp_replay_run(replay, until_ns, of, flows + at, NULL, n);
 }
 
 /* Checks that the `n` packets from `from` on are these numbers, by record and by flow. */
@@ -118,12 +126,12 @@ static void merged_by_time_ties_in_the_order_given(void)
     add(&a[2], 30, 8);
     for (int i = 0; i < 3; i++)
         open_fixture(&a[i], 0);
-    struct dp_replay *replay = new_replay(a, 3);
-    CHECK_EQUAL(dp_replay_run(replay, plane, UINT64_MAX, records, flows, NULL, ALL), 8);
+    struct dp_replay *replay = new_replay(a, 3, plane);
+    CHECK_EQUAL(take(replay, UINT64_MAX, 0, ALL), 8);
     CHECK_NUMBERS(0, 7, 1, 4, 5, 2, 3, 8, 6);
     CHECK_EQUAL(records[0].time_ns, 5);
     CHECK_EQUAL(records[7].time_ns, 40);
-    CHECK_EQUAL(dp_replay_run(replay, plane, UINT64_MAX, records, flows, NULL, ALL), 0);
+    CHECK_EQUAL(take(replay, UINT64_MAX, 0, ALL), 0);
     dp_replay_free(replay);
     for (int i = 0; i < 3; i++)
         close_fixture(&a[i]);
@@ -145,8 +153,8 @@ static void own_order_is_kept(void)
     add(&a[1], 20, 6);
     open_fixture(&a[0], 0);
     open_fixture(&a[1], 0);
-    struct dp_replay *replay = new_replay(a, 2);
-    CHECK_EQUAL(dp_replay_run(replay, plane, UINT64_MAX, records, flows, NULL, ALL), 6);
+    struct dp_replay *replay = new_replay(a, 2, plane);
+    CHECK_EQUAL(take(replay, UINT64_MAX, 0, ALL), 6);
     CHECK_NUMBERS(0, 4, 1, 2, 5, 6, 3);
     dp_replay_free(replay);
     close_fixture(&a[0]);
@@ -171,21 +179,21 @@ static void until_a_time(uint32_t n_captures)
     add(&a[1], 100, 6);
     open_fixture(&a[0], 0);
     open_fixture(&a[1], 0);
-    struct dp_replay *replay = new_replay(a, n_captures);
+    struct dp_replay *replay = new_replay(a, n_captures, plane);
     CHECK_EQUAL(dp_replay_next_time(replay, &time), 1);
     CHECK_EQUAL(time, 10);
-    CHECK_EQUAL(dp_replay_run(replay, plane, 10, records, flows, NULL, ALL), 0);
-    CHECK_EQUAL(dp_replay_run(replay, plane, 11, records, flows, NULL, 1), 1);
+    CHECK_EQUAL(take(replay, 10, 0, ALL), 0);
+    CHECK_EQUAL(take(replay, 11, 0, 1), 1);
     CHECK_EQUAL(dp_replay_next_time(replay, &time), 1);
     CHECK_EQUAL(time, 10);
-    CHECK_EQUAL(dp_replay_run(replay, plane, 10, records + 1, flows + 1, NULL, ALL), 0);
-    CHECK_EQUAL(dp_replay_run(replay, plane, 20, records + 1, flows + 1, NULL, ALL), 1);
+    CHECK_EQUAL(take(replay, 10, 1, ALL), 0);
+    CHECK_EQUAL(take(replay, 20, 1, ALL), 1);
     CHECK_EQUAL(dp_replay_next_time(replay, &time), 1);
     CHECK_EQUAL(time, 20);
-    CHECK_EQUAL(dp_replay_run(replay, plane, 21, records + 2, flows + 2, NULL, ALL), 2);
+    CHECK_EQUAL(take(replay, 21, 2, ALL), 2);
     CHECK_EQUAL(dp_replay_next_time(replay, &time), 1);
     CHECK_EQUAL(time, 21);
-    CHECK_EQUAL(dp_replay_run(replay, plane, UINT64_MAX, records + 4, flows + 4, NULL, ALL - 4), n_captures);
+    CHECK_EQUAL(take(replay, UINT64_MAX, 4, ALL - 4), n_captures);
     CHECK_NUMBERS(0, 1, 2, 3, 4, 5);
     CHECK_EQUAL(dp_replay_next_time(replay, &time), 0);
     dp_replay_free(replay);
@@ -233,11 +241,11 @@ static void many_captures(uint32_t n_captures, uint32_t step, size_t piece)
         open_fixture(&a[i], i % 2 ? piece : 0);
     }
     uint32_t expected = plain_merge(n_captures, times, counts, numbers);
-    struct dp_replay *replay = new_replay(a, n_captures);
+    struct dp_replay *replay = new_replay(a, n_captures, plane);
     uint32_t done = 0;
     for (;;) {
         uint64_t time;
-        int got = dp_replay_run(replay, plane, UINT64_MAX, records + done, flows + done, NULL, step);
+        int got = take(replay, UINT64_MAX, done, step);
         int64_t starved = dp_replay_starved(replay);
         if (got >= 0 && starved >= 0) {
             const struct food food = {a[starved].bytes.data, a[starved].bytes.size, a[starved].piece};
@@ -276,8 +284,8 @@ static void a_fault_ends_one_capture(void)
     add(&a[1], 4, 4);
     open_fixture(&a[0], 0);
     open_fixture(&a[1], 0);
-    struct dp_replay *replay = new_replay(a, 2);
-    CHECK_EQUAL(dp_replay_run(replay, plane, UINT64_MAX, records, flows, NULL, ALL), 3);
+    struct dp_replay *replay = new_replay(a, 2, plane);
+    CHECK_EQUAL(take(replay, UINT64_MAX, 0, ALL), 3);
     CHECK_NUMBERS(0, 1, 3, 4);
     dp_capture_status(a[0].capture, &status);
     CHECK_EQUAL(status.error, DP_E_TRUNCATED);
@@ -294,6 +302,7 @@ static void a_fault_ends_one_capture(void)
 
 static void frames_know_their_capture(void)
 {
+    struct dp_plane *plane = new_plane();
     struct fixture a[2];
     uint64_t time;
     for (int i = 0; i < 2; i++) {
@@ -301,13 +310,62 @@ static void frames_know_their_capture(void)
         add(&a[i], 1, 1);
         open_fixture(&a[i], 0);
     }
-    struct dp_replay *replay = new_replay(a, 2);
+    struct dp_replay *replay = new_replay(a, 2, plane);
     CHECK_EQUAL(dp_replay_next_time(replay, &time), 1);
     CHECK_EQUAL(a[0].capture->queue[0].capture, 0);
     CHECK_EQUAL(a[1].capture->queue[0].capture, 1);
     dp_replay_free(replay);
     close_fixture(&a[0]);
     close_fixture(&a[1]);
+    dp_plane_free(plane);
+}
+
+/* A reading feeds several planes: each gets every packet, in the same places, with the times of its own clock. */
+static void one_reading_for_several_planes(void)
+{
+    enum { PLANES = 3 };
+    static struct dp_record other[PLANES][ALL];
+    struct dp_plane *planes[PLANES];
+    struct dp_record *of[PLANES];
+    struct dp_capture *capture;
+    struct dp_replay *replay;
+    struct fixture a;
+    uint32_t done = 0;
+    int got;
+    begin(&a);
+    for (uint32_t i = 0; i < 1000; i++)
+        add(&a, i, i);
+    open_fixture(&a, 0);
+    for (int i = 0; i < PLANES; i++)
+        planes[i] = new_plane();
+    /* One of them has judged before. */
+    dp_plane_advance(planes[2], 500);
+    capture = a.capture;
+    CHECK_EQUAL(dp_replay_new(&capture, 1, &replay), 0);
+    CHECK_EQUAL(dp_replay_judge_by(replay, planes, PLANES), 0);
+    do {
+        for (int i = 0; i < PLANES; i++)
+            of[i] = other[i] + done;
+        got = dp_replay_run(replay, UINT64_MAX, of, flows + done, NULL, 333);
+        done += (uint32_t)got;
+    } while (got == 333);
+    CHECK_EQUAL(done, 1000);
+    for (uint32_t i = 0; i < done; i++) {
+        for (int k = 0; k < PLANES; k++)
+            if (!CHECK_EQUAL(other[k][i].length, LENGTH_BASE + i))
+                return;
+        CHECK_EQUAL(flows[i].destination_port, i);
+    }
+    for (int k = 0; k < PLANES; k++) {
+        struct dp_counters counters;
+
+        dp_plane_counters(planes[k], &counters);
+        CHECK_EQUAL(counters.verdict[DP_BYPASS].packets, 1000);
+    }
+    dp_replay_free(replay);
+    close_fixture(&a);
+    for (int i = 0; i < PLANES; i++)
+        dp_plane_free(planes[i]);
 }
 
 static void arguments(void)
@@ -325,7 +383,15 @@ static void arguments(void)
     CHECK_EQUAL(dp_replay_new(NULL, 1, &replay), DP_E_ARGUMENT);
     CHECK_EQUAL(dp_replay_new(NULL, 0, &replay), 0);
     CHECK_EQUAL(dp_replay_next_time(replay, &time), 0);
-    CHECK_EQUAL(dp_replay_run(replay, plane, UINT64_MAX, records, NULL, NULL, ALL), 0);
+    CHECK_EQUAL(take(replay, UINT64_MAX, 0, ALL), DP_E_ARGUMENT);
+    struct dp_plane *same[2] = {plane, plane};
+    CHECK_EQUAL(dp_replay_set_ports(replay, 0, NULL, 0, -1), DP_E_ARGUMENT);
+    CHECK_EQUAL(dp_replay_judge_by(replay, same, 0), DP_E_ARGUMENT);
+    CHECK_EQUAL(dp_replay_judge_by(replay, same, 2), DP_E_ARGUMENT);
+    CHECK_EQUAL(dp_replay_judge_by(replay, same, 1), 0);
+    CHECK_EQUAL(dp_replay_judge_by(replay, same, 1), DP_E_ARGUMENT);
+    CHECK_EQUAL(dp_replay_set_ports(replay, 1, NULL, 0, -1), DP_E_ARGUMENT);
+    CHECK_EQUAL(take(replay, UINT64_MAX, 0, ALL), 0);
     dp_replay_free(replay);
     dp_replay_free(NULL);
     dp_capture_free(NULL);
@@ -347,6 +413,7 @@ int main(void)
     many_captures(CAPTURES_MAX, ALL - 1, 4096);
     RUN(a_fault_ends_one_capture);
     RUN(frames_know_their_capture);
+    RUN(one_reading_for_several_planes);
     RUN(arguments);
     return check_result("test_replay");
 }

@@ -84,7 +84,10 @@ ARROWS: dict[str, set[str]] = {
     "io/remap": {"bytes", "checksum", "dp_api", "packet", "trie"},
     "io/record_match": {"dp_api"},
     "io/judges": {"bytes", "pipeline", "plane", "shard"},
-    "io/replay": {"io/replay_at_port", "io/capture", "io/reorder", "io/judges", "io/remap"},
+    "io/kept_frames": {"io/capture"},
+    "io/merge": {"io/capture", "io/kept_frames"},
+    "io/judging": {"plane", "io/judges", "io/merge", "io/reorder", "io/replay_at_port"},
+    "io/replay": {"io/judging", "io/merge", "io/remap", "io/reorder"},
     "io/flow_match": {"prefix", "wire"},
     "io/ring": {"dp_api", "memory"},
     "io/uring": set(),
@@ -224,7 +227,7 @@ def test_io_knows_only_the_border_and_the_words() -> None:
     looks_in = {name for name, known in outside.items() if name.startswith("io/") and "endpoints" in known}
     workers = {"io/worker", "io/receive", "io/forward", "io/feed", "io/worker_loop", "io/firewall", "io/feed_reader"}
     workers |= {"io/flows", "io/shadow", "io/shadow_report"}
-    assert looks_in == workers | {"io/judges", "io/frame_path", "io/replay_at_port", "io/replay"}
+    assert looks_in == workers | {"io/judges", "io/judging", "io/frame_path", "io/replay_at_port", "io/replay"}
     known = set[str]().union(*(outside[name] for name in ARROWS if name.startswith("io/") and name not in looks_in))
     assert known == {
         *("bytes", "dp_api", "memory", "words", "packet", "prefix", "link", "discovery", "wire", "trie", "checksum")

@@ -376,6 +376,25 @@ def test_records_leave_a_replay_in_capture_order(tmp_path: Path) -> None:
     assert records[-1]["checks"][0]["reason"] == "invalid"
 
 
+@pytest.mark.parametrize(("behind", "expected"), [(65_535, "allow"), (65_536, "deny")])
+@pytest.mark.parametrize("before", [0, 3_000])
+def test_a_replay_keeps_back_so_many_records_and_no_more(
+    tmp_path: Path, before: int, behind: int, expected: str
+) -> None:
+    """SPEC 4.6, bounded: a fragment waits until 65,536 records stand from its own on, wherever batches begin."""
+    first, second, third = parts(53)
+    plain = parts(54, ident=2)[0]
+    frames = [plain] * before + [third] + [plain] * (behind - 1) + [first, second]
+    data = bytes.fromhex("d4c3b2a1020004000000000000000000ffff000001000000")
+    data += b"".join(struct.pack("<IIII", 1, 0, len(frame), len(frame)) + frame for frame in frames)
+    (tmp_path / "fragments.pcap").write_bytes(data)
+    summary = DataPlane(Policy.parse(POLICY)).replay(tmp_path / "fragments.pcap")
+    assert summary.packets == len(frames)
+    by_reason = {(one.verdict, one.reason): one.packets for one in summary.reasons}
+    assert by_reason["deny", "no-rule-matched"] == before + behind - 1
+    assert sum(n for (verdict, _), n in by_reason.items() if verdict == "allow") == (3 if expected == "allow" else 0)
+
+
 DISCONNECTED = ("deny", "disconnected", None)
 DELETE = {"delete_rule": {"id": "dns"}}
 OTHER = {"add_rule": {"security_group": "other", "rule": {"id": "x", "direction": "ingress"}}}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import struct
 from pathlib import Path
 from typing import Any
@@ -10,6 +11,7 @@ from typing import Any
 import pytest
 
 from dataplane import DataPlane, Policy, pcapng
+from dataplane.insight.diff import diff
 from dataplane.policy.schedule import load_changes
 from dataplane.replay import Summary
 from tests.property.frames import checksum, datagram, ethernet, icmp, packed, packet, query, tcp
@@ -563,6 +565,31 @@ def test_an_uplink_that_only_the_capture_knows(tmp_path: Path) -> None:
     ]
     path.write_bytes(path.read_bytes().replace(b"dataplane test", b"other software"))
     assert told(replay(tmp_path, path)[0]) == (ALLOW, "a", "egress", "rule", "b", "ingress", "rule")
+
+
+def test_each_of_two_policies_judges_one_reading_at_its_own_ports(tmp_path: Path) -> None:
+    """SPEC 8.4: what they say is what each says alone, where an interface is another's in each, and changes hands."""
+    names = {"tap-a": "tap-b", "tap-b": "tap-a"}
+    new = re.sub("tap-[ab]", lambda name: names[name[0]], POLICY)
+    frames: list[Seen] = [
+        (udp("10.0.0.1", "10.0.0.2", 5000, (A, B)), 0, True),
+        (udp("10.0.0.1", "10.0.0.2", 5001, (A, B)), 1, None),
+        (udp("10.0.0.2", "10.0.0.1", 5000, (B, A)), 1, True),
+        (segment("10.0.0.3", "10.0.0.1", (4000, 80), SYN, (C, A)), 2, True),
+    ]
+    path = capture(tmp_path / "x.pcapng", frames * 2, ("tap-a", ""), ("tap-b", ""), ("tap-c", ""))
+    changes = tmp_path / "changes.yaml"
+    changes.write_text("[{at: 3.5, update_instance: {id: c, interface: tap-d}}]")
+    schedule = load_changes(changes, Policy.parse(POLICY))
+    alone = [replay(tmp_path, path, policy=policy, changes=schedule) for policy in (POLICY, new)]
+    changed = [n for n, (one, other) in enumerate(zip(*alone, strict=True)) if one["verdict"] != other["verdict"]]
+    assert changed
+    found = diff(Policy.parse(POLICY), Policy.parse(new), [str(path)], schedule)
+    assert (found.same, found.changed) == (len(frames) * 2 - len(changed), len(changed))
+    for flow in found.flows:
+        first = flow.first_packet - 1
+        assert [flow.old.verdict, flow.new.verdict] == [records[first]["verdict"] for records in alone]
+        assert first in changed
 
 
 def test_interfaces_of_other_names_and_captures_without_are_judged_by_addresses(tmp_path: Path) -> None:
