@@ -11,7 +11,7 @@ from __future__ import annotations
 import shutil
 import sys
 import textwrap
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any, TextIO
 
 if TYPE_CHECKING:
@@ -51,6 +51,19 @@ def wrapped(line: str, width: int) -> list[str]:
 def counted(number: int, thing: str) -> str:
     """``1 packet``, ``2,000 packets``: of a thing whose plural has an s."""
     return f"{number:,} {thing}{'' if number == 1 else 's'}"
+
+
+#: Of things that are listed with a number each, so many are named in a text for people.
+_LISTED = 20
+
+
+def most_of(numbers: Mapping[str, int]) -> list[tuple[str, int]]:
+    """What has a number each, as a text lists it: all in their order; of many, those with most first, then the rest."""
+    if len(numbers) <= _LISTED:
+        return list(numbers.items())
+    listed = sorted(numbers.items(), key=lambda one: -one[1])
+    rest = listed[_LISTED:]
+    return [*listed[:_LISTED], (f"{len(rest):,} more", sum(number for _, number in rest))]
 
 
 class _Unescaped:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Container, Iterable, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from itertools import chain, compress, count, zip_longest
 from typing import Any
 
@@ -181,19 +181,34 @@ class Verdict:
         return self.verdict != "deny"
 
     def __repr__(self) -> str:
-        return f"<Verdict {'; '.join(comment_of(self).splitlines())}>"
+        return f"<Verdict {'; '.join(_met(self).splitlines())}>"
 
     def _repr_html_(self) -> str:
         words = [field.name for field in fields(Check)]
         rows = ([getattr(check, word) for word in words] for check in self.checks)
-        return table(comment_of(self).partition("\n")[0], words, rows)
+        return table(_met(self).partition("\n")[0], words, rows)
 
 
 def comment_of(verdict: Verdict, opened_by: Sequence[int] = ()) -> str:
     """What a packet met, for the comment of a capture (SPEC 8.1): ``deny no-rule-matched``, then a line for each check.
 
-    `opened_by` are the packets that opened the connections of its checks, 0 where none is known.
+    `opened_by` are the packets that opened the connections of its checks, 0 where none is known. The word deny is in
+    the comments of denied packets and in no other: in the names of another packet's its first letter is escaped.
     """
+    if verdict.verdict != "deny":
+        verdict = replace(verdict, checks=tuple(map(_names_without_deny, verdict.checks)))
+    return _met(verdict, opened_by)
+
+
+def _names_without_deny(check: Check) -> Check:
+    def told(name: str | None) -> str | None:
+        return name and name.replace("deny", r"\u0064eny")
+
+    instance = check.instance.replace("deny", r"\u0064eny")
+    return replace(check, instance=instance, rule=told(check.rule), security_group=told(check.security_group))
+
+
+def _met(verdict: Verdict, opened_by: Sequence[int] = ()) -> str:
     words = [verdict.verdict]
     if verdict.checks:
         words.append(verdict.checks[-1].reason)

@@ -66,7 +66,7 @@ def check(
     if lint:
         from dataplane.insight.lint import lint_document
 
-        found = lint_document(loaded, source)
+        found = lint_document(loaded, source, time.time_ns())
         with reader_may_leave():
             print_findings(name, found, how)
         status = EXIT_FOUND if any(located.finding.kind in failing for located in found) else 0
@@ -157,7 +157,7 @@ def _report(name: str, policy: Policy) -> dict[str, Any]:
             for group in policy.security_groups
             for (direction, ethertype), used in sorted(limits.used_quota(group).items())
         ],
-        "warnings": [*limits.warnings(policy), *expiry.warnings(policy, now_ns), *open_logins(in_force)],
+        "warnings": [*limits.warnings(in_force), *expiry.warnings(policy, now_ns), *open_logins(in_force)],
     }
 
 

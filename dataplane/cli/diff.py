@@ -13,7 +13,7 @@ import typer
 
 from dataplane.cli.inputs import EXIT_CAPTURE, AtOption, CapturesArgument, mistakes_refused, refuse_standard_input_twice
 from dataplane.cli.output import leave, reader_may_leave, say, say_aside
-from dataplane.terminal import counted
+from dataplane.terminal import counted, most_of
 
 if TYPE_CHECKING:
     from dataplane.differences import Judgement
@@ -118,7 +118,7 @@ def _print(found: Difference, stream: TextIO, top: int) -> None:
     if found.not_kept:
         say_sentence(f"{_packets(found.not_kept)} more are of flows beyond those that are kept")
     cut = sum(found.disconnected.values())
-    by = ", ".join(f"{instance}: {n:,}" for instance, n in found.disconnected.items())
+    by = ", ".join(f"{instance}: {n:,}" for instance, n in most_of(found.disconnected))
     words = f"{cut:,} inbound connection{'' if cut == 1 else 's'}{f' ({by})' if by else ''}"
     say_sentence(f"To change from the old to the new policy at the end would cut {words}.")
 

@@ -17,6 +17,7 @@ from dataplane.insight.exposure import Exposure, exposures
 from dataplane.insight.idle import IdleRule, idle_rules
 from dataplane.insight.tables import BITS, TABLES, Membership, NumberedRule, Table, Tables
 from dataplane.policy import limits
+from dataplane.policy.expiry import without_expired
 from dataplane.policy.mistakes import Location, shown
 
 if TYPE_CHECKING:
@@ -67,10 +68,13 @@ class Finding:
         return f"{self.example.packet}: {'would be ' * (self.kind == 'redundant')}taken by {taker}"
 
 
-def lint(policy: Policy) -> list[Finding]:
-    """All findings, group by group and rule by rule, then those about instances."""
+def lint(policy: Policy, written: Policy | None = None) -> list[Finding]:
+    """All findings, group by group and rule by rule, then those about instances.
+
+    `written` is the policy of the document that they are found in, where that has rules besides which are over.
+    """
     tables = Tables(policy)
-    places = _Places(policy)
+    places = _Places(written or policy)
     addresses = {address for instance in policy.instances for address in instance.addresses}
     found = [
         *(_idle(found, places, addresses) for found in idle_rules(tables)),
@@ -107,11 +111,11 @@ class Located:
         }
 
 
-def lint_document(policy: Policy, source: Source) -> list[Located]:
+def lint_document(policy: Policy, source: Source, now_ns: int) -> list[Located]:
     """The findings about a policy in the document that it was read from, in the order of its lines.
 
-    What is about a group that the document does not write, the `default` made on the fly, is left out: nobody can mend
-    it there.
+    Rules that have ended by `now_ns`, in nanoseconds since 1970, are left out. So is what is about a group that the
+    document does not write, the `default` made on the fly: nobody can mend it there.
     """
     written = source.value.get("security_groups")
     groups = len(written) if isinstance(written, list) else 0
@@ -123,7 +127,7 @@ def lint_document(policy: Policy, source: Source) -> list[Located]:
             source.line(finding.location),
             tuple(source.line(places[rule]) for rule in finding.because),
         )
-        for finding in lint(policy)
+        for finding in lint(without_expired(policy, now_ns), policy)
         if finding.location[0] != "security_groups" or int(finding.location[1]) < groups
     ]
     return sorted(found, key=lambda located: located.line)

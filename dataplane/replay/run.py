@@ -14,6 +14,7 @@ from dataplane.replay.captures import Captures
 from dataplane.replay.changing_plane import FOREVER, ChangingPlane
 from dataplane.replay.summary import Baseline, Summary, summarise
 from dataplane.replay.top_talkers import BusiestAddresses
+from dataplane.terminal import most_of
 from dataplane.update import Disconnected
 from dataplane.verdict import Names
 
@@ -153,7 +154,7 @@ def disconnected_words(result: Disconnected | None) -> str:
     if result is None:
         return "not reached: the capture ended before it"
     words = [f"{result.total} connection{'' if result.total == 1 else 's'} disconnected"]
-    words += [f"{instance}: {n}" for instance, n in result.by_instance.items()]
+    words += [f"{instance}: {n}" for instance, n in most_of(result.by_instance)]
     if result.revoked:
         words.append(f"by a changed remote group: {result.revoked}")
     return "; ".join(words)

@@ -148,6 +148,22 @@ def test_each_frame_says_what_it_met(tmp_path: Path) -> None:
     assert [frame for _, _, frame, _ in packets(files["denied"])] == [FRAMES[2]]
 
 
+def test_deny_is_a_word_of_denied_packets_alone(tmp_path: Path) -> None:
+    """SPEC 8.1: a filter for it finds exactly these, whatever instances, rules and groups are called."""
+    policy = POLICY.replace("id: sg", "id: sg-deny-rest").replace("[sg]", "[sg-deny-rest]")
+    policy = policy.replace("id: dns", "id: no-deny").replace("id: a", "id: denys")
+    out = tmp_path / "out.pcapng"
+    DataPlane(Policy.parse(policy)).replay(pcap(tmp_path / "in.pcap", FRAMES), annotate=out)
+    escaped = r"\u0064en"
+    under = f"rule=no-{escaped}y group=sg-{escaped}y-rest connection=inbound opened-by=1"
+    assert [comment for *_, (comment,) in packets(out)] == [
+        f"allow rule\ningress {escaped}ys: allow new rule {under}",
+        f"allow connection\negress {escaped}ys: allow established connection {under}",
+        "deny no-rule-matched\ningress denys: deny new no-rule-matched",
+        "bypass",
+    ]
+
+
 @pytest.mark.parametrize("order", ["<", ">"])
 def test_what_a_pcapng_says_survives(tmp_path: Path, order: str) -> None:
     """Comments, bytes, timestamps, lengths, flags, interfaces with their options, names, the head of the section."""

@@ -25,7 +25,7 @@ from dataplane.cli.ctl.text import print_counters, print_stations, print_status
 from dataplane.live.process.log import JsonFormatter, TextFormatter
 from dataplane.policy import Policy
 from dataplane.policy.write import as_yaml, document
-from dataplane.terminal import console, printable, printable_lines, wrapped
+from dataplane.terminal import console, most_of, printable, printable_lines, wrapped
 
 ROOT = Path(__file__).parents[2]
 #: C1 controls, marks and overrides of direction, line separators: what an id may hold.
@@ -51,6 +51,15 @@ def folder(tmp_path: Path) -> Path:
     (made / "policy.yaml").write_text(json.dumps(POLICY))
     (made / "bad.yaml").write_text(json.dumps(POLICY | {"instances": [{"id": ID, "addresses": [ID]}], ID: ID}))
     return made
+
+
+def test_a_text_names_some_of_many() -> None:
+    """A change may cut connections of thousands of instances: those with most are named, the others counted."""
+    few = {f"i{n}": n for n in range(1, 21)}
+    assert most_of(few) == list(few.items())
+    many = most_of({f"i{n}": n for n in range(1, 4097)})
+    assert many[:2] == [("i4096", 4096), ("i4095", 4095)]
+    assert many[20:] == [("4,076 more", sum(range(1, 4077)))]
 
 
 def ran(*command: str, status: int) -> str:

@@ -11,7 +11,7 @@ from typing import Any
 from dataplane.cli import denied_flows
 from dataplane.cli.output import say
 from dataplane.terminal import columns as terminal_columns
-from dataplane.terminal import counted, printable
+from dataplane.terminal import counted, most_of, printable
 
 _FLOWS_SHOWN = 20
 #: A column of text is not folded to less.
@@ -115,7 +115,7 @@ def print_change(answer: Mapping[str, Any]) -> None:
         return
     verb = "would be disconnected" if dry else "disconnected"
     say(f"{counted(cut['total'], 'connection')} {verb}")
-    for instance, number in cut["by_instance"].items():
+    for instance, number in most_of(cut["by_instance"]):
         say(f"  {instance}: {number:,}")
     if cut["revoked"]:
         say(f"  by a changed remote group: {cut['revoked']:,}")
@@ -141,7 +141,7 @@ def print_confirmation(answer: Mapping[str, Any]) -> None:
     say(f"Taken back: {answer['change']}")
     cut = answer["disconnected"]
     say(f"{counted(cut['total'], 'connection')} disconnected")
-    for instance, number in cut["by_instance"].items():
+    for instance, number in most_of(cut["by_instance"]):
         say(f"  {instance}: {number:,}")
 
 
@@ -152,7 +152,7 @@ def print_difference(found: Mapping[str, Any]) -> None:
     connections, cut = found["connections"], found["disconnected"]
     changed = connections["changed"]
     say(f"{counted(cut['total'], 'connection')} would be disconnected")
-    for instance, number in cut["by_instance"].items():
+    for instance, number in most_of(cut["by_instance"]):
         say(f"  {instance}: {number:,}")
     if cut["revoked"]:
         say(f"  by a changed remote group: {cut['revoked']:,}")

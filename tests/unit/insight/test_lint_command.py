@@ -37,6 +37,19 @@ instances:
 """
 
 
+TIMES = """\
+security_groups:
+  - id: web
+    security_group_rules:
+      - {id: over, direction: ingress, protocol: tcp, multiport: 22, expires_at: "2020-01-01T00:00:00Z"}
+      - {id: later, direction: ingress, protocol: tcp, multiport: 80, expires_at: "2199-01-01T00:00:00Z"}
+      - {id: ssh, direction: ingress, protocol: tcp, multiport: 22, remote_ip_prefix: 10.0.0.0/8, priority: 2}
+      - {id: http, direction: ingress, protocol: tcp, multiport: 80, priority: 2}
+instances:
+  - {id: a, addresses: [192.168.0.10], security_groups: [web]}
+"""
+
+
 @pytest.fixture
 def policy(tmp_path: Path) -> Path:
     path = tmp_path / "my policy.yaml"
@@ -183,6 +196,18 @@ def test_a_policy_that_is_not_valid_is_told_as_ever(tmp_path: Path) -> None:
     assert done.stderr.startswith(f"{path}:6:")
     done = run("check", path, "--lint", "--format", "json")
     assert json.loads(done.stdout)["valid"] is False
+
+
+def test_rules_whose_time_is_over_are_left_out(tmp_path: Path) -> None:
+    """They are not in force: nothing is said or because of them, and lines are those of the document."""
+    path = tmp_path / "policy.yaml"
+    path.write_text(TIMES)
+
+    found = json.loads(run("check", path, "--lint", "--json").stdout)["findings"]
+    assert [(one["kind"], one["rule"], one["line"], one["because"]) for one in found] == [
+        ("redundant", "later", 5, ["http"]),
+        ("shadowed", "http", 7, ["later"]),
+    ]
 
 
 def test_the_group_made_on_the_fly_has_no_findings() -> None:
