@@ -16,6 +16,7 @@ import logging
 import time
 from collections.abc import AsyncGenerator, AsyncIterator, Callable
 from concurrent.futures import Executor
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -64,8 +65,10 @@ class Service(PolicyControl):
         *,
         failures: tuple[type[Exception], ...] = (),
         held_back: bool = False,
+        reloading: Callable[[], AbstractContextManager[object]] = nullcontext,
     ) -> None:
         super().__init__(operations, store, held_back=held_back)
+        self._reloading = reloading
         self._control = control
         self._failures = failures
         self._reverting: asyncio.Task[None] | None = None
@@ -100,7 +103,8 @@ class Service(PolicyControl):
             case requests.Rules():
                 return await self.do(operations.rules, request.unused)
             case requests.Reload():
-                return await self._watched(lambda: self.reload(request, asker))
+                with nullcontext() if request.dry_run else self._reloading():
+                    return await self._watched(lambda: self.reload(request, asker))
             case requests.Confirm():
                 return await self._watched(lambda: self.confirm(request, asker))
             case requests.Difference():

@@ -47,7 +47,7 @@ from dataplane.live.interfaces.required import required_by
 from dataplane.live.metrics_server import ScrapeServer
 from dataplane.live.operations import Operations
 from dataplane.live.process import privileges, seccomp
-from dataplane.live.process.notify import notify
+from dataplane.live.process.notify import Reloading, notify, watchdog_seconds
 from dataplane.live.process.signals import Signals, StoppedError
 from dataplane.live.rule_uses import RuleUses
 from dataplane.policy import Policy, PolicyError, expiry
@@ -69,6 +69,8 @@ _FLOW_SECONDS = 0.25
 _BALANCE_SECONDS = 0.5
 #: How long the control thread may take to end what it does when the firewall stops.
 _STOP_SECONDS = 10.0
+#: Signs of life in the time that a service manager waits for one: a reload may take most of it.
+_SIGNS_OF_LIFE = 4
 
 
 @dataclass(frozen=True, slots=True)
@@ -307,7 +309,12 @@ class _Daemon:
         self._options = options
         self._control = ThreadPoolExecutor(1, thread_name_prefix="control")
         self._service = Service(
-            operations, PolicyFile(options.policy), self._control, failures=FAILURES, held_back=held_back
+            operations,
+            PolicyFile(options.policy),
+            self._control,
+            failures=FAILURES,
+            held_back=held_back,
+            reloading=Reloading(),
         )
         self._server = ControlServer(self._service)
         self._stopping = asyncio.Event()
@@ -331,6 +338,8 @@ class _Daemon:
                 self._begin(self._take_flows(self._flows))
             if self._firewall.workers > 1:
                 self._begin(self._balance())
+            if limit := watchdog_seconds():
+                self._begin(self._tell_alive(limit / _SIGNS_OF_LIFE))
             # All threads are there, and what they do from now on they do again and again.
             self._refuse_calls()
             self._tell_ready()
@@ -382,7 +391,7 @@ class _Daemon:
         used, refused = self._firewall.io_uring()
         self._io_uring = "on" if used else refused or "off"
 
-    async def _do(self, function: Callable[[], None]) -> None:
+    async def _do(self, function: Callable[[], object]) -> None:
         await asyncio.get_running_loop().run_in_executor(self._control, function)
 
     def _begin(self, work: asyncio._CoroutineLike[None]) -> None:
@@ -456,6 +465,17 @@ class _Daemon:
         while True:
             await asyncio.sleep(_BALANCE_SECONDS)
             await self._do(self._firewall.balance)
+
+    async def _tell_alive(self, pause: float) -> None:
+        """Tells the service manager, as long as this loop, the control thread and every worker do what they are asked.
+
+        A worker answers between two bursts.
+        """
+        while True:
+            for worker in range(self._firewall.workers):
+                await self._do(partial(self._firewall.worker_counters, worker))
+            notify(WATCHDOG=1)
+            await asyncio.sleep(pause)
 
     async def _save(self) -> None:
         try:

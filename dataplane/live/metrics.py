@@ -7,6 +7,7 @@ table is walked in steps, so that packets wait for none of it.
 from __future__ import annotations
 
 import os
+import platform
 import socket
 from collections.abc import Iterator
 from concurrent.futures import Executor
@@ -16,6 +17,7 @@ from prometheus_client import CollectorRegistry, make_wsgi_app
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily, Metric
 from prometheus_client.registry import Collector
 
+from dataplane import __version__
 from dataplane._core import lib
 from dataplane.counters import COUNTERS, UNITS
 from dataplane.live.records import DROP_WORDS, checks_of
@@ -35,6 +37,7 @@ _TRAFFIC: dict[str, tuple[str, tuple[str, ...]]] = {
         ("port", "direction", "verdict", "reason"),
     ),
 }
+_BUILD = {"version": __version__, "python": platform.python_version(), "machine": platform.machine()}
 _COUNTERS: dict[str, tuple[str, tuple[str, ...]]] = {
     "drops": ("Frames that a port did not take or give, by cause.", ("port", "cause")),
     "reloads": ("Reloads of the policy file, by result.", ("result",)),
@@ -47,6 +50,7 @@ _COUNTERS: dict[str, tuple[str, tuple[str, ...]]] = {
     "feed_lost": ("Events, drops and captured frames that nobody took in time.", ("worker", "kind")),
 }
 _GAUGES: dict[str, tuple[str, tuple[str, ...]]] = {
+    "build_info": ("1; the labels say what runs: dataplane's version, Python's, the machine.", tuple(_BUILD)),
     "port_up": (
         "1 while a port works, 0 while it fails, nobody is at its other end, or its interface is missing.",
         ("port",),
@@ -175,6 +179,9 @@ class _Traffic:
 
 
 def _metrics(operations: Operations, service: Service) -> Iterator[Metric]:
+    build = _family("build_info")
+    build.add_metric(list(_BUILD.values()), 1)
+    yield build
     yield from _ports(operations)
     yield from _table(operations)
     yield from _policy(operations, service)

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import os
 import socket
-from contextlib import suppress
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
 
 
 def notify(**state: str | int) -> bool:
@@ -22,3 +24,32 @@ def notify(**state: str | int) -> bool:
         to.sendto(message.encode(), address)
         return True
     return False
+
+
+def watchdog_seconds(environ: Mapping[str, str] = os.environ) -> float | None:
+    """In what time the manager wants a sign of life from this process (sd_watchdog_enabled(3)); None: it wants none."""
+    wanted, by = environ.get("WATCHDOG_USEC", ""), environ.get("WATCHDOG_PID", "")
+    if not (wanted.isascii() and wanted.isdecimal()) or int(wanted) == 0 or by not in ("", str(os.getpid())):
+        return None
+    return int(wanted) / 1e6
+
+
+class Reloading:
+    """Tells the manager when a reload begins, and that it is over when the last one is that goes on (sd_notify(3)).
+
+    By the time of the clock that is told with its begin (``Type=notify-reload``), the manager knows which reload it is.
+    """
+
+    def __init__(self) -> None:
+        self._going_on = 0
+
+    @contextmanager
+    def __call__(self) -> Iterator[None]:
+        self._going_on += 1
+        notify(RELOADING=1, MONOTONIC_USEC=time.clock_gettime_ns(time.CLOCK_MONOTONIC) // 1000)
+        try:
+            yield
+        finally:
+            self._going_on -= 1
+            if not self._going_on:
+                notify(READY=1)

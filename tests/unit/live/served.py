@@ -43,9 +43,11 @@ class NoPorts:
         """There is none."""
 
 
-def service_of(operations: Operations, control: ThreadPoolExecutor, policy: Path = Path("policy.yaml")) -> Service:
+def service_of(
+    operations: Operations, control: ThreadPoolExecutor, policy: Path = Path("policy.yaml"), **options: Any
+) -> Service:
     """A service over a firewall whose policy is kept in a file."""
-    return Service(operations, PolicyFile(policy), control, failures=FAILURES)
+    return Service(operations, PolicyFile(policy), control, failures=FAILURES, **options)
 
 
 @dataclass(frozen=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import platform
 import socket
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -11,6 +12,7 @@ import pytest
 from prometheus_client import Metric
 from prometheus_client.parser import text_string_to_metric_families
 
+import dataplane
 from dataplane._core import lib
 from dataplane.live import metrics
 from dataplane.live.operations import Operations
@@ -67,6 +69,17 @@ def test_what_is_there(families: Families) -> None:
         *("burst_frames", "invalid_packets", "drops", "feed_lost"),
     }
     assert {f"dataplane_{name}" for name in expected} <= families.keys()
+
+
+def test_what_runs_is_told(families: Families) -> None:
+    """As is the custom: 1, and labels that say which build it is."""
+    (sample,) = families["dataplane_build_info"].samples
+    assert sample.value == 1
+    assert sample.labels == {
+        "version": dataplane.__version__,
+        "python": platform.python_version(),
+        "machine": platform.machine(),
+    }
 
 
 def test_every_name_is_known_beforehand(families: Families) -> None:
