@@ -9,7 +9,7 @@ from typing import Annotated, Any
 import typer
 from typer.core import TyperGroup
 
-from dataplane.cli import check, diff, explain, interchange, learn, output, replay, schema, start, suite
+from dataplane.cli import check, completion, diff, explain, interchange, learn, output, replay, schema, start, suite
 
 
 class _Commands(TyperGroup):
@@ -78,6 +78,9 @@ app.command("test")(suite.run_cases)
 
 def main() -> None:
     """Runs the command line; ends the process with its exit status."""
+    if completion.is_wanted():
+        # What a shell reads has tabs in it, and nothing that must be escaped.
+        app(prog_name="dataplane")
     output.guard()
     try:
         try:

@@ -43,8 +43,9 @@ def check(
     """Check a policy document: report every mistake in it, or what is in it and how much of its quotas it uses.
 
     \b
-    dataplane check policy.yaml
-    dataplane check policy.yaml --lint --fail-on shadowed,open-to-any
+    Examples:
+      dataplane check policy.yaml
+      dataplane check policy.yaml --lint --fail-on shadowed,open-to-any
     """
     from dataplane.policy import Policy, PolicyError
     from dataplane.policy.reading.load import load_document

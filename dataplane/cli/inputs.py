@@ -9,6 +9,7 @@ from typing import Annotated
 
 import typer
 
+from dataplane.cli.completion import ids
 from dataplane.cli.output import refuse
 
 EXIT_CAPTURE = 3
@@ -20,7 +21,12 @@ CapturesArgument = Annotated[
     ),
 ]
 AtOption = Annotated[
-    str | None, typer.Option(metavar="INSTANCE", help="The captures were taken at this instance's interface.")
+    str | None,
+    typer.Option(
+        metavar="INSTANCE",
+        help="The captures were taken at this instance's interface.",
+        autocompletion=ids("instances_by_id"),
+    ),
 ]
 
 

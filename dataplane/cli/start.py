@@ -8,6 +8,7 @@ from typing import Annotated
 
 import typer
 
+from dataplane.cli import completion
 from dataplane.cli.output import reader_may_leave, refuse, say
 
 _YAML = (".yaml", ".yml")
@@ -22,7 +23,12 @@ def new(
         ),
     ] = ".",
     preset: Annotated[
-        str, typer.Option(metavar="NAME", help="What it is for: web, ssh, database and others; list prints them.")
+        str,
+        typer.Option(
+            metavar="NAME",
+            help="What it is for: web, ssh, database and others; list prints them.",
+            autocompletion=completion.presets,
+        ),
     ] = "web",
     source: Annotated[
         str | None, typer.Option("--from", metavar="CIDR", help="Whom its services are for, in place of the preset's.")
@@ -117,7 +123,12 @@ def _print_json(value: object) -> None:
 
 def clone(
     policy: Annotated[Path, typer.Argument(help="The policy document (YAML or JSON); - is standard input.")],
-    group: Annotated[str, typer.Argument(metavar="GROUP", help="Id of the security group.")],
+    group: Annotated[
+        str,
+        typer.Argument(
+            metavar="GROUP", help="Id of the security group.", autocompletion=completion.ids("groups_by_id")
+        ),
+    ],
     new_id: Annotated[str, typer.Argument(metavar="NEWID", help="Id of the copy, which no instance is in yet.")],
     output: Annotated[
         str | None, typer.Option("--output", "-o", metavar="FILE", help="Write the policy here; left out: print it.")

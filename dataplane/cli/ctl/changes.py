@@ -11,6 +11,8 @@ from typing import Annotated, Any, Literal, Union, get_args, get_origin
 
 import typer
 
+from dataplane.cli.completion import ids, presets
+from dataplane.cli.completion import values as offered_fields
 from dataplane.cli.ctl import policy_lists, services
 from dataplane.cli.ctl.request import (
     EXIT_USAGE,
@@ -161,10 +163,14 @@ def _command(kind: type[Change]) -> Any:
     for name in kind.placed:
         described = fields_of(kind)[name].description
         metavar = _METAVARS.get(name, name.upper())
-        parameters.append(_parameter(name, Annotated[str, typer.Argument(metavar=metavar, help=described)]))
+        lookup = next((reference.lookup for reference in kind.references if reference.field == name), None)
+        offered = ids(lookup) if lookup else None
+        parameters.append(
+            _parameter(name, Annotated[str, typer.Argument(metavar=metavar, help=described, autocompletion=offered)])
+        )
     if fields:
         told = f"As in the policy document: {', '.join(fields)}. FIELD= alone takes an optional field away."
-        words = typer.Argument(metavar="FIELD=VALUE...", help=told)
+        words = typer.Argument(metavar="FIELD=VALUE...", help=told, autocompletion=offered_fields([*fields]))
         parameters.append(
             _parameter("fields", Annotated[list[str], words])
             if required
@@ -195,7 +201,10 @@ for _kind in KINDS.values():
 @apps["address-group"].command("set")
 def address_group_set(
     context: typer.Context,
-    group: Annotated[str, typer.Argument(metavar="ID", help="Id of the address group.")],
+    group: Annotated[
+        str,
+        typer.Argument(metavar="ID", help="Id of the address group.", autocompletion=ids("address_groups_by_id")),
+    ],
     entries: Annotated[
         list[str] | None, typer.Argument(help="Addresses, CIDR blocks and ranges first-last: all of the set.")
     ] = None,
@@ -226,7 +235,10 @@ def address_group_set(
 )
 def rule_fast_add(
     context: typer.Context,
-    group: Annotated[str, typer.Argument(metavar="GROUP", help="Id of the security group.")],
+    group: Annotated[
+        str,
+        typer.Argument(metavar="GROUP", help="Id of the security group.", autocompletion=ids("groups_by_id")),
+    ],
     named: Annotated[
         str,
         typer.Argument(
@@ -262,7 +274,12 @@ def group_create(
         typer.Argument(metavar="FIELD=VALUE...", help="As in the policy document: name, region, security_group_rules."),
     ] = None,
     preset: Annotated[
-        str | None, typer.Option(metavar="NAME", help="Begin with the rules of a preset: web, ssh, database, ...")
+        str | None,
+        typer.Option(
+            metavar="NAME",
+            help="Begin with the rules of a preset: web, ssh, database, ...",
+            autocompletion=presets,
+        ),
     ] = None,
     from_: services.From = None,
     from_group: services.FromGroup = None,

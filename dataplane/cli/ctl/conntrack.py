@@ -7,6 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
+from dataplane.cli.completion import ids
 from dataplane.cli.ctl.request import Commands, CountOption, Output, OutputOption, connected, show, stream
 from dataplane.cli.output import say
 from dataplane.terminal import counted
@@ -33,7 +34,10 @@ DestinationPort = Annotated[
     int | None, typer.Option("--dport", min=1, max=65535, help="Destination port of the first packet; needs -p.")
 ]
 State = Annotated[str | None, typer.Option("--state", help="State: ESTABLISHED, SYN_SENT, UNREPLIED...")]
-InstanceOption = Annotated[str | None, typer.Option("--instance", help="The connections of this instance.")]
+InstanceOption = Annotated[
+    str | None,
+    typer.Option("--instance", help="The connections of this instance.", autocompletion=ids("instances_by_id")),
+]
 OriginOption = Annotated[Origin | None, typer.Option("--origin", help="inbound or outbound, seen from the instance.")]
 
 

@@ -10,6 +10,7 @@ from typing import Annotated
 
 import typer
 
+from dataplane.cli.completion import ids
 from dataplane.cli.ctl.request import EXIT_FAILED, JsonOption, Output, OutputOption, connected
 from dataplane.cli.inputs import mistakes_refused
 from dataplane.cli.output import refuse
@@ -26,7 +27,9 @@ def explain(
     at: Annotated[
         str | None,
         typer.Option(
-            metavar="INSTANCE", help="It is seen at this instance's interface; without it, addresses say whose it is."
+            metavar="INSTANCE",
+            help="It is seen at this instance's interface; without it, addresses say whose it is.",
+            autocompletion=ids("instances_by_id"),
         ),
     ] = None,
     output: OutputOption = Output.text,

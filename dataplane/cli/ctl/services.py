@@ -7,19 +7,43 @@ from typing import Annotated, Any
 
 import typer
 
+from dataplane.cli.completion import ids
 from dataplane.cli.output import refuse
 
 From = Annotated[str | None, typer.Option("--from", metavar="CIDR", help="The sources: an address or CIDR block.")]
 FromGroup = Annotated[
-    str | None, typer.Option("--from-group", metavar="ID", help="The sources: the instances of a security group.")
+    str | None,
+    typer.Option(
+        "--from-group",
+        metavar="ID",
+        help="The sources: the instances of a security group.",
+        autocompletion=ids("groups_by_id"),
+    ),
 ]
 FromAddressGroup = Annotated[
-    str | None, typer.Option("--from-address-group", metavar="ID", help="The sources: an address group.")
+    str | None,
+    typer.Option(
+        "--from-address-group",
+        metavar="ID",
+        help="The sources: an address group.",
+        autocompletion=ids("address_groups_by_id"),
+    ),
 ]
 To = Annotated[str | None, typer.Option("--to", metavar="CIDR", help="In place of sources: the destinations.")]
-ToGroup = Annotated[str | None, typer.Option("--to-group", metavar="ID", help="Destinations: a security group.")]
+ToGroup = Annotated[
+    str | None,
+    typer.Option(
+        "--to-group", metavar="ID", help="Destinations: a security group.", autocompletion=ids("groups_by_id")
+    ),
+]
 ToAddressGroup = Annotated[
-    str | None, typer.Option("--to-address-group", metavar="ID", help="Destinations: an address group.")
+    str | None,
+    typer.Option(
+        "--to-address-group",
+        metavar="ID",
+        help="Destinations: an address group.",
+        autocompletion=ids("address_groups_by_id"),
+    ),
 ]
 
 _FIELDS = {

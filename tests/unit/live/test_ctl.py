@@ -365,3 +365,24 @@ def test_a_change_that_waits_is_told_in_a_status(served: Served) -> None:
     assert ctl(served, "rule", "delete", "out", "--confirm", "1m", "--json").returncode == 0
     told = ctl(served, "status").stdout.decode()
     assert re.search(r"else taken back in \d+ s, at [-\d]+ [:\d]+: change \{", told)
+
+
+@pytest.mark.parametrize(
+    ("words", "table"),
+    [
+        (("rule", "delete", ""), "rules_by_id"),
+        (("rule", "add", ""), "groups_by_id"),
+        (("group", "add-instance", "sg", ""), "instances_by_id"),
+        (("address-group", "set", ""), "address_groups_by_id"),
+        (("conntrack", "list", "--instance", ""), "instances_by_id"),
+        (("explain", "--at", ""), "instances_by_id"),
+    ],
+)
+def test_shells_are_offered_ids_of_the_policy_in_force(served: Served, words: tuple[str, ...], table: str) -> None:
+    """Of the firewall whose socket the line names, also those that came by a change in memory."""
+    served.change({"add_rule": {"security_group": "sg", "rule": {"id": "a-new-one", "direction": "ingress"}}})
+    line = ("dataplane", "ctl", "--socket", str(served.socket), *words)
+    environ = {"_DATAPLANE_COMPLETE": "complete_bash", "COMP_WORDS": "\n".join(line), "COMP_CWORD": str(len(line) - 1)}
+    found = CliRunner().invoke(app, [], prog_name="dataplane", env=environ).output.split()
+    assert sorted(found) == sorted(getattr(served.firewall.policy, table))
+    assert ("a-new-one" in found) == (table == "rules_by_id")
