@@ -2,7 +2,9 @@
 #include "fast_path.h"
 
 #include "bytes.h"
+#include "checksum.h"
 #include "link.h"
+#include "spoof.h"
 #include "tcp_window.h"
 
 #include <stddef.h>
@@ -46,7 +48,7 @@ static inline ALWAYS_INLINE bool read_transport(const uint8_t *p, uint32_t lengt
         if (length < TCP)
             return false;
         header = (uint32_t)(p[12] >> 4) * 4;
-        if (header < TCP || header > length || (p[13] & (DP_TCP_FLAG_SYN | DP_TCP_FLAG_ACK)) == DP_TCP_FLAG_SYN)
+        if (header < TCP || header > length)
             return false;
         fast->flags = p[13];
         fast->seq = dp_get32(p + 4);
@@ -122,25 +124,52 @@ struct reading {
     const struct dp_flow_table *table;
     const struct dp_endpoints *endpoints;
     const struct dp_single_addresses *single;
-    uint32_t flags; /* that a frame must have */
     bool verify;
 };
 
+/* Whether the sender may come by the port, and the checksums are right. */
+static NEVER_INLINE bool is_sound(const struct reading *reading, const struct dp_frame *frame,
+                                  const struct dp_place *place, const uint8_t *ip, const uint32_t family,
+                                  uint8_t protocol, const union dp_address *source, const union dp_address *destination)
+{
+    const uint32_t size = family == 4 ? 4 : 16;
+    struct dp_packet p;
+    uint32_t whose;
+
+    memcpy(&p.source, source, size);
+    memcpy(&p.destination, destination, size);
+    p.source_port = p.destination_port = 0; /* not those of DHCP */
+    p.family = (uint8_t)family;
+    p.protocol = protocol;
+    p.kind = DP_PACKET_IP;
+    p.selector = 0;
+    p.icmp_class = DP_ICMP_UNKNOWN;
+    p.fragment = p.rarp_request = false;
+    p.network = ip;
+    p.source_mac = frame->data + 6;
+    p.inside = NULL;
+    p.inside_captured = 0;
+    return !(place && place->guard && dp_is_spoofed(reading->endpoints, place, &p, &whose)) &&
+           (!reading->verify || dp_checksum_right(frame, &p));
+}
+
 /* Behind the link header; `captured` bytes from the IP header on, which hold it and eight bytes more. */
-static inline ALWAYS_INLINE bool read_ip(const struct reading *reading, const struct dp_place *place, const uint8_t *ip,
-                                         uint32_t captured, const uint32_t family, uint32_t vlans, struct dp_fast *fast)
+static inline ALWAYS_INLINE bool read_ip(const struct reading *reading, const struct dp_frame *frame,
+                                         const struct dp_place *place, const uint8_t *ip, uint32_t captured,
+                                         const uint32_t family, uint32_t vlans, struct dp_fast *fast)
 {
     const uint32_t header = family == 4 ? IPV4 : IPV6, size = family == 4 ? 4 : 16;
     union dp_address source, destination;
     uint8_t protocol = family == 4 ? ip[9] : ip[6];
     uint32_t length, from, to;
+    bool offloaded = frame->flags & DP_FRAME_CHECKSUM_OFFLOADED;
     struct ports ports;
     uint32_t enters;
 
     if (family == 4) {
         length = dp_get16(ip + 2);
         if (ip[0] != 0x45 || (dp_get16(ip + 6) & 0x3fff) || length > captured ||
-            (reading->verify && !is_checksum_right(ip)))
+            (reading->verify && offloaded && !is_checksum_right(ip)))
             return false;
     } else {
         length = dp_get16(ip + 4) + IPV6;
@@ -150,7 +179,9 @@ static inline ALWAYS_INLINE bool read_ip(const struct reading *reading, const st
     memcpy(source.byte, ip + header - 2 * size, size);
     memcpy(destination.byte, ip + header - size, size);
     if (length < header + EIGHT || memcmp(&source, &destination, size) == 0 ||
-        !read_transport(ip + header, length - header, family, protocol, &ports, fast))
+        !read_transport(ip + header, length - header, family, protocol, &ports, fast) ||
+        (((reading->verify && !offloaded) || (place && place->guard)) &&
+         !is_sound(reading, frame, place, ip, family, protocol, &source, &destination)))
         return false;
     if (place) {
         from = place->zone[DP_EGRESS];
@@ -197,21 +228,20 @@ static NEVER_INLINE bool read_other(const struct reading *reading, const struct 
         type = dp_get16(p + ETHERNET - 2);
     }
     if (type == DP_ETHERTYPE_IPV4 && captured >= ETHERNET + IPV4 + EIGHT)
-        return read_ip(reading, place, p + ETHERNET, captured - ETHERNET, 4, vlans, fast);
+        return read_ip(reading, frame, place, p + ETHERNET, captured - ETHERNET, 4, vlans, fast);
     if (type == DP_ETHERTYPE_IPV6 && captured >= ETHERNET + IPV6 + EIGHT)
-        return read_ip(reading, place, p + ETHERNET, captured - ETHERNET, 6, vlans, fast);
+        return read_ip(reading, frame, place, p + ETHERNET, captured - ETHERNET, 6, vlans, fast);
     return false;
 }
 
 static inline ALWAYS_INLINE bool read_frame(const struct reading *reading, const struct dp_frame *frame,
                                             const struct dp_place *place, struct dp_fast *fast)
 {
-    if (frame->captured < ETHERNET + IPV4 + EIGHT || frame->link != DP_LINK_ETHERNET || (place && place->guard) ||
-        (frame->flags & reading->flags) != reading->flags)
+    if (frame->captured < ETHERNET + IPV4 + EIGHT || frame->link != DP_LINK_ETHERNET)
         return false;
     if (dp_get16(frame->data + ETHERNET - 2) != DP_ETHERTYPE_IPV4)
         return read_other(reading, frame, place, fast);
-    return read_ip(reading, place, frame->data + ETHERNET, frame->captured - ETHERNET, 4, 0, fast);
+    return read_ip(reading, frame, place, frame->data + ETHERNET, frame->captured - ETHERNET, 4, 0, fast);
 }
 
 /* Whether an acknowledgement leaves an established connection so, as it does in any policy. */
@@ -227,10 +257,7 @@ uint32_t dp_fast_read(const struct dp_engine *engine, const struct dp_frame *fra
                       uint32_t n, bool verify, struct dp_fast *fast)
 {
     const struct dp_endpoints *endpoints = engine->policy->endpoints;
-    struct reading reading = {.table = &engine->conntrack.table,
-                              .endpoints = endpoints,
-                              .flags = verify ? DP_FRAME_CHECKSUM_OFFLOADED : 0,
-                              .verify = verify};
+    struct reading reading = {.table = &engine->conntrack.table, .endpoints = endpoints, .verify = verify};
     uint32_t set = 0;
 
     if (!endpoints || engine->policy->balancers || engine->long_way || !stay_established(&engine->conntrack.config))
@@ -339,19 +366,32 @@ static inline ALWAYS_INLINE bool stays_so(const struct dp_conntrack *ct, const s
     return fast->protocol == DP_PROTO_TCP ? stays_established(e, side, fast) : stays(e, side);
 }
 
-/* Keeps the connection of the one check where the packet is valid in another way: it may lead to another state. */
+static const uint8_t *transport_of(const struct dp_fast *fast)
+{
+    return fast->network + (fast->family == 4 ? IPV4 : IPV6);
+}
+
+/* All of it was captured. */
+static void read_segment(const struct dp_fast *fast, struct dp_tcp_segment *segment)
+{
+    const uint8_t *transport = transport_of(fast);
+    uint32_t header = (uint32_t)(transport[12] >> 4) * 4;
+
+    dp_tcp_read(transport, header, fast->end - fast->seq + header, header, segment);
+}
+
+/* Keeps the connection of the one check where the packet is valid in another way: it may lead to another state, but
+ * not begin the connection anew. */
 static NEVER_INLINE bool step(struct dp_conntrack *ct, const struct dp_fast *fast)
 {
     struct dp_entry *e = &ct->table.entries[fast->check[0].entry];
-    const uint8_t *transport = fast->network + (fast->family == 4 ? IPV4 : IPV6);
     struct dp_tcp_segment segment;
     uint8_t next;
 
     if (fast->protocol == DP_PROTO_TCP) {
-        /* All of it was captured. */
-        uint32_t header = (uint32_t)(transport[12] >> 4) * 4;
-
-        dp_tcp_read(transport, header, fast->end - fast->seq + header, header, &segment);
+        if ((fast->flags & (DP_TCP_FLAG_SYN | DP_TCP_FLAG_ACK)) == DP_TCP_FLAG_SYN)
+            return false;
+        read_segment(fast, &segment);
     }
     if (dp_judge_step(ct, e, fast->protocol, &segment, side_of(e, fast->direction[0] == DP_INGRESS), &next))
         return false;
@@ -433,6 +473,56 @@ static NEVER_INLINE bool judge_two_or_none(struct dp_engine *engine, const struc
     return true;
 }
 
+/* What finds a connection, the rules look at, and one is made from. */
+static void read_first(const struct dp_fast *fast, struct dp_packet *p)
+{
+    const uint8_t *source = fast->network + (fast->family == 4 ? 12 : 8), *transport = transport_of(fast);
+    const uint32_t size = fast->family == 4 ? 4 : 16;
+
+    memcpy(&p->source, source, size);
+    memcpy(&p->destination, source + size, size);
+    p->family = fast->family;
+    p->protocol = fast->protocol;
+    p->selector = (uint32_t)fast->protocol << 16;
+    p->icmp_class = DP_ICMP_UNKNOWN;
+    p->icmp_query = 0;
+    p->vlans = 0; /* they are in no key here, and denied flows are counted without */
+    if (fast->protocol == DP_PROTO_TCP || fast->protocol == DP_PROTO_UDP) {
+        p->source_port = dp_get16(transport);
+        p->destination_port = dp_get16(transport + 2);
+        p->selector |= p->destination_port;
+        if (fast->protocol == DP_PROTO_TCP)
+            read_segment(fast, &p->tcp);
+    } else {
+        p->source_port = dp_get16(transport + 4);
+        p->destination_port = 0;
+        p->selector |= dp_get16(transport);
+        p->icmp_query = fast->family == 4 ? ECHO : ECHO_V6;
+        p->icmp_class = transport[0] == p->icmp_query ? DP_ICMP_REQUEST : DP_ICMP_REPLY;
+    }
+}
+
+/* Answers and counts a packet of one check that no connection is known for; false when one is. */
+static NEVER_INLINE bool judge_first(struct dp_engine *engine, const struct dp_fast *fast, struct dp_record *record)
+{
+    const uint32_t d = fast->direction[0];
+    struct dp_job job;
+    uint32_t entry;
+
+    read_first(fast, &job.packet);
+    job.zone[d] = fast->check[0].zone_protocol >> 8;
+    job.hash[d] = fast->check[0].hash;
+    dp_flow_key_of(&job.packet, job.zone[d], d, &job.key[d]);
+    if (dp_conntrack_find(&engine->conntrack, &job.key[d], job.hash[d], &entry) != DP_CONN_NONE)
+        return false;
+    record->check[0] = (struct dp_check){.zone = job.zone[d], .direction = (uint8_t)d};
+    dp_judge_new(engine, &job, d, 0, &record->check[0]);
+    record->verdict = record->check[0].verdict;
+    record->checks = 1;
+    dp_engine_count(engine, engine->first->denied, &job.packet, record);
+    return true;
+}
+
 /* The clock is set by each packet, also by one that then goes the long way: setting it again changes nothing. */
 uint32_t dp_fast_judge(struct dp_engine *engine, const struct dp_frame *frames, const struct dp_fast *fast,
                        uint32_t set, uint32_t n, struct dp_record *records)
@@ -449,9 +539,7 @@ uint32_t dp_fast_judge(struct dp_engine *engine, const struct dp_frame *frames, 
         bool late = time_ns < ct->now;
 
         dp_conntrack_advance(ct, time_ns);
-        if (one->checks == 1) {
-            if (!is_live(ct, one, 0))
-                break;
+        if (one->checks == 1 && is_live(ct, one, 0)) {
             if (stays_so(ct, one, 0))
                 keep(ct, one, 0);
             else if (!step(ct, one))
@@ -462,6 +550,11 @@ uint32_t dp_fast_judge(struct dp_engine *engine, const struct dp_frame *frames, 
             record->check[1] = (struct dp_check){0};
             packets++;
             bytes += length;
+        } else if (one->checks == 1) {
+            record->length = length; /* for who counts */
+            if (!judge_first(engine, one, record))
+                break;
+            record->check[1] = (struct dp_check){0};
         } else if (!judge_two_or_none(engine, one, length, record)) {
             break;
         }

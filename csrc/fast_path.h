@@ -1,11 +1,13 @@
 /*
- * fast_path.h: the short way of a packet of a known connection, which is what nearly all packets are.
+ * fast_path.h: the short way of an ordinary packet, which is what nearly all are.
  *
  * It takes a whole Ethernet frame (with up to two VLAN tags) of IPv4 without options or IPv6 without extension headers,
- * no fragment, that carries a TCP segment but for a plain SYN, UDP but for DHCP, or an ICMP echo, between addresses of
- * which each belongs to one instance or to none. It passes when the connection of its check is live, has met all
- * changes, and is valid there; a packet between two instances here only when both connections stay in their state by
- * it. For all else these functions say no and have changed nothing, and pipeline.c takes the long way.
+ * no fragment, that carries a TCP segment, UDP but for DHCP, or an ICMP echo, between addresses of which each belongs
+ * to one instance or to none, from a sender who may come by its port, with right checksums where those are asked for.
+ * It passes when the connection of its check is live, has met all changes, and is valid there; a packet between two
+ * instances here only when both connections stay in their state by it. Of one instance's, the rules decide about what
+ * no connection is known for. For all else these functions say no and have changed nothing but what the long way would
+ * have first, and pipeline.c takes that.
  *
  * GUARANTEE. Records, flows, counters and entries come out as by the long way, to the byte (tests/c/test_fast_path.c,
  * tests/fuzz/fuzz_fast_path.c hold both against each other).

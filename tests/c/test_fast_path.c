@@ -41,8 +41,9 @@ static const struct dp_holding holdings[] = {
     {{{0x20, 1, 0xd, 0xb8, [15] = 2}, 128}, 6, 1, 0},
     {{{0x20, 1, 0xd, 0xb8, 7}, 64}, 6, 4, 1},
 };
-static const uint8_t hosts4[][4] = {{10, 0, 0, 1}, {10, 0, 0, 2}, {10, 0, 0, 3},  {10, 0, 9, 9},
-                                    {10, 0, 9, 8}, {10, 0, 7, 5}, {192, 0, 2, 1}, {192, 0, 2, 2}};
+static const uint8_t hosts4[][4] = {{10, 0, 0, 1},  {10, 0, 0, 2},  {10, 0, 0, 3},
+                                    {10, 0, 9, 9},  {10, 0, 9, 8},  {10, 0, 7, 5},
+                                    {192, 0, 2, 1}, {192, 0, 2, 2}, {0}};
 static const uint8_t last6[] = {1, 2, 3, 4};
 
 static void put16(uint8_t *p, uint32_t v)
@@ -78,7 +79,7 @@ static uint32_t transport(uint8_t *p, uint8_t protocol, bool from_client)
         put32(p + 4, (from_client ? 0xfffffc00u : 5000) + chance(2000));
         put32(p + 8, (from_client ? 5000 : 0xfffffc00u) + chance(2000));
         p[12] = (uint8_t)((5 + options / 4) << 4);
-        p[13] = chance(20) ? DP_TCP_FLAG_ACK | (chance(2) ? DP_TCP_FLAG_PSH : 0) : flags[chance(4)];
+        p[13] = chance(8) ? DP_TCP_FLAG_ACK | (chance(2) ? DP_TCP_FLAG_PSH : 0) : flags[chance(4)];
         if (!chance(50))
             p[13] = (uint8_t)chance(256);
         put16(p + 14, chance(20) ? 1000 + chance(3000) : 0);
@@ -98,6 +99,32 @@ static uint32_t transport(uint8_t *p, uint8_t protocol, bool from_client)
     return 8 + data;
 }
 
+static uint64_t sum16(const uint8_t *p, uint32_t n)
+{
+    uint64_t sum = 0;
+
+    for (uint32_t i = 0; i + 1 < n; i += 2)
+        sum += (uint64_t)(p[i] << 8 | p[i + 1]);
+    return n % 2 ? sum + (uint64_t)(p[n - 1] << 8) : sum;
+}
+
+static uint32_t checksum(uint64_t sum)
+{
+    while (sum >> 16)
+        sum = (sum & 0xffff) + (sum >> 16);
+    return (uint32_t)~sum & 0xffff;
+}
+
+/* The transport's checksum, right for most, behind the addresses at `addresses`. */
+static void sum_transport(uint8_t *p, uint32_t length, uint8_t protocol, const uint8_t *addresses, uint32_t size)
+{
+    uint32_t at = protocol == DP_PROTO_TCP ? 16 : protocol == DP_PROTO_UDP ? 6 : 2;
+    uint64_t pseudo = protocol == DP_PROTO_ICMP ? 0 : sum16(addresses, 2 * size) + protocol + length;
+
+    if (length >= at + 2 && chance(10))
+        put16(p + at, checksum(pseudo + sum16(p, length)));
+}
+
 static uint8_t a_protocol(bool six)
 {
     uint32_t which = chance(12);
@@ -112,8 +139,7 @@ static uint32_t ipv4(uint8_t *p, bool from_client)
 {
     uint8_t protocol = a_protocol(false);
     uint32_t header = chance(30) ? 20 : 24, length = header + transport(p + header, protocol, from_client);
-    const uint8_t *server = hosts4[chance(10) ? 1 : chance(8)], *client = chance(30) ? hosts4[chance(8)] : server;
-    uint64_t sum = 0;
+    const uint8_t *server = hosts4[chance(10) ? 1 : chance(9)], *client = chance(30) ? hosts4[chance(9)] : server;
 
     p[0] = (uint8_t)(0x40 | header / 4);
     put16(p + 2, chance(40) ? length : chance(80));
@@ -122,12 +148,9 @@ static uint32_t ipv4(uint8_t *p, bool from_client)
     p[9] = protocol;
     memcpy(p + 12, from_client ? client : server, 4);
     memcpy(p + 16, from_client ? server : client, 4);
-    for (uint32_t i = 0; i < header; i += 2)
-        sum += (uint64_t)(p[i] << 8 | p[i + 1]);
-    while (sum >> 16)
-        sum = (sum & 0xffff) + (sum >> 16);
     if (chance(20))
-        put16(p + 10, (uint32_t)~sum & 0xffff);
+        put16(p + 10, checksum(sum16(p, header)));
+    sum_transport(p + header, length - header, protocol, p + 12, 4);
     return length;
 }
 
@@ -144,7 +167,28 @@ static uint32_t ipv6(uint8_t *p, bool from_client)
         memcpy(p + 8 + 16 * i, (uint8_t[16]){0x20, 1, 0xd, 0xb8, [15] = 0}, 16);
     p[from_client ? 23 : 39] = last6[chance(4)];
     p[from_client ? 39 : 23] = last6[chance(10) ? 1 : chance(4)];
+    sum_transport(p + 40, length, protocol, p + 8, 16);
     return 40 + length;
+}
+
+/* What stands behind ports 0 and 1; others speak too. */
+static const struct dp_port ports[] = {
+    {.zone = 0, .guarded = 1, .has_mac = 1, .mac = {2, 0, 0, 0, 0, 1}},
+    {.zone = 1, .guarded = 1, .has_mac = 1, .mac = {2, 0, 0, 0, 0, 2}},
+    {.zone = DP_ZONE_NONE},
+};
+static struct dp_bindings served;
+
+/* Where a frame passes: by ports, or as if its sender had been asked. */
+static struct dp_place a_place(void)
+{
+    struct dp_place place = {.zone = {chance(2) ? chance(5) : DP_NO_ZONE, chance(2) ? 1 : DP_NO_ZONE}};
+
+    if (!chance(4))
+        return place;
+    dp_place_make(&place, &served, &ports[chance(3)], &ports[chance(3)]);
+    place.mac_taken = !chance(50);
+    return place;
 }
 
 /* A frame in `bytes`, all zeros before; its length. */
@@ -154,6 +198,7 @@ static uint32_t make(uint8_t *bytes)
     uint32_t at = 12, length, n_tags = chance(4) ? 0 : chance(4);
     bool six = !chance(4), from_client = chance(2);
 
+    memcpy(bytes + 6, (uint8_t[6]){2, [5] = (uint8_t)(1 + chance(3))}, 6);
     for (uint32_t i = 0; i < n_tags; i++, at += 4) {
         put16(bytes + at, tags[chance(3)]);
         put16(bytes + at + 2, 1 + chance(3));
@@ -176,6 +221,9 @@ static void test_frames_made_by_chance(void)
     bool alike = true;
     struct two_ways w;
 
+    memset(&served, 0, sizeof served);
+    for (uint32_t i = 0; i < sizeof ports / sizeof *ports; i++)
+        dp_bindings_add(&served, i, &ports[i]);
     two_ways_new(&w, holdings, n_holdings);
     for (int round = 0; round < 3000 && alike; round++) {
         uint32_t n = 1 + chance(TWO_WAYS_FRAMES);
@@ -195,7 +243,7 @@ static void test_frames_made_by_chance(void)
                                           .length = chance(30) ? length : chance(200),
                                           .link = chance(60) ? DP_LINK_ETHERNET : chance(DP_LINKS + 1),
                                           .flags = chance(2) ? DP_FRAME_CHECKSUM_OFFLOADED : 0};
-            places[i] = (struct dp_place){.zone = {chance(2) ? chance(5) : DP_NO_ZONE, chance(2) ? 1 : DP_NO_ZONE}};
+            places[i] = a_place();
         }
         judged += n;
         alike = CHECK(two_ways_judge(&w, frames, chance(4) ? NULL : places, n)) && CHECK(two_ways_agree(&w));
@@ -206,6 +254,7 @@ static void test_frames_made_by_chance(void)
             two_ways_update(&w, holdings, n_holdings);
         }
     }
+    CHECK(two_ways_deny_alike(&w));
     /* What it is about has come up: frames that can begin the fast path, and packets of known connections. */
     CHECK(w.taken > judged / 3);
     CHECK(w.engine[0]->answers[DP_ALLOW][DP_REASON_CONNECTION][DP_STATE_ESTABLISHED].packets > judged / 10);

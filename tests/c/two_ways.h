@@ -1,13 +1,14 @@
 /*
  * two_ways.h: two engines that are brought the same, of which one takes the fast path where it can and the other never
- * does, held against each other: records, flows, counters, what observers of connections are told, and every byte of
- * the connection entries.
+ * does, held against each other: records, flows, counters, denied flows, what observers of connections are told, and
+ * every byte of the connection entries.
  *
  * What goes wrong aborts: this serves a test and a fuzzer.
  */
 #ifndef DP_TEST_TWO_WAYS_H
 #define DP_TEST_TWO_WAYS_H
 
+#include "denied_flows.h"
 #include "fast_path.h"
 #include "pipeline.h"
 #include "plane.h"
@@ -65,7 +66,8 @@ static inline struct dp_conntrack_config two_ways_settings(void)
     return config;
 }
 
-/* Puts in force who holds which address, in zones below TWO_WAYS_ZONES, all of which may do everything; cuts zone 1. */
+/* Puts in force who holds which address, in zones below TWO_WAYS_ZONES, all of which may do nearly everything; cuts
+ * zone 1. */
 static inline void two_ways_update(struct two_ways *w, const struct dp_holding *holdings, uint32_t n)
 {
     static const uint32_t cut[1] = {1};
@@ -97,12 +99,13 @@ static inline void two_ways_update(struct two_ways *w, const struct dp_holding *
 static inline void two_ways_new(struct two_ways *w, const struct dp_holding *holdings, uint32_t n)
 {
     static const uint64_t seed[2] = {1, 2};
-    struct dp_selector any = {0, 0xffffff};
-    struct dp_rule rule = {1, DP_REMOTE_ANY, 0, 1, DP_ALLOW};
+    /* TCP to port 53 is denied, all else allowed. */
+    static const struct dp_selector selectors[] = {{DP_PROTO_TCP << 16 | 53, DP_PROTO_TCP << 16 | 53}, {0, 0xffffff}};
+    static const struct dp_rule rules[] = {{1, DP_REMOTE_ANY, 0, 1, DP_DENY}, {2, DP_REMOTE_ANY, 1, 1, DP_ALLOW}};
 
     *w = (struct two_ways){.config = two_ways_settings()};
     for (int f = 0; f < 2; f++)
-        if (dp_rule_table_new(f ? 6 : 4, &rule, 1, NULL, 0, NULL, 0, &any, 1, &w->table[f]) < 0)
+        if (dp_rule_table_new(f ? 6 : 4, rules, 2, NULL, 0, NULL, 0, selectors, 2, &w->table[f]) < 0)
             abort();
     for (int i = 0; i < 2; i++) {
         if (dp_plane_new(&w->config, seed, 1, &w->plane[i]) < 0)
@@ -139,6 +142,16 @@ static inline bool two_ways_agree(const struct two_ways *w)
            s->high == t->high && s->free == t->free && s->pair_high == t->pair_high &&
            memcmp(s->entries, t->entries, ((size_t)s->high + 1) * sizeof *s->entries) == 0 &&
            memcmp(s->pairs, t->pairs, ((size_t)s->pair_high + 1) * sizeof *s->pairs) == 0;
+}
+
+/* Whether they have denied the same flows. */
+static inline bool two_ways_deny_alike(const struct two_ways *w)
+{
+    static struct dp_denied denied[2][DP_DENIED_KEPT];
+    uint32_t n = dp_denied_all(w->engine[0]->denied, denied[0]);
+
+    return n == dp_denied_all(w->engine[1]->denied, denied[1]) &&
+           memcmp(denied[0], denied[1], n * sizeof denied[0][0]) == 0;
 }
 
 /* Brings up to TWO_WAYS_FRAMES frames to both; whether they answer the same. `places` may be NULL. */

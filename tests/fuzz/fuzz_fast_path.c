@@ -68,6 +68,8 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
         size -= 4 + length;
     }
     judge(&w, frames, n);
+    if (!two_ways_deny_alike(&w))
+        abort();
     two_ways_free(&w);
     arena_reset();
     return 0;
