@@ -1,7 +1,8 @@
 """TCP in tunnels beside plain TCP, through the firewall between two veths, run in turn: what a tunnel costs there.
 
 Needs root, iperf3 and iproute2. Two hosts in namespaces of their own, A an instance and B behind an uplink, `dataplane
-run` in a third. A tunnel's super-packets cannot be told by a virtio-net header, so that they cross in pieces.
+run` in a third. What a virtio-net header of AF_PACKET cannot tell crosses in pieces, and in VXLAN and Geneve, where the
+kernel can (Linux 6.17), whole by a TAP that is made within two seconds: the first run of each direction shows both.
 """
 
 from __future__ import annotations

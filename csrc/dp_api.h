@@ -819,6 +819,15 @@ uint64_t dp_firewall_now(void);
 /* Adds a port with descriptors fd[0 .. workers-1]; returns its number, the lowest that is free, or DP_E_LIMIT. */
 int dp_firewall_add_port(struct dp_firewall *firewall, const struct dp_port *port, const int *fd);
 int dp_firewall_remove_port(struct dp_firewall *firewall, uint32_t number);
+/*
+ * From now on a super-packet of a tunnel over UDP leaves port `number`, of AF_PACKET, by the descriptor of a TAP whose
+ * virtio-net header of 24 bytes describes tunnels (Linux 6.17) and whose frames are passed on to the port's interface;
+ * what is refused there goes in pieces. -1: none, as at first. It stays the caller's, and open until the port is
+ * removed.
+ */
+int dp_firewall_set_tunnel(struct dp_firewall *firewall, uint32_t number, int fd);
+/* wants[number], of DP_PORTS_MAX: 1 where such a super-packet was cut since this was asked last, as there was none. */
+void dp_firewall_want_tunnels(struct dp_firewall *firewall, uint8_t *wants);
 
 /* Why a frame did not leave, beside what the verdict says. */
 enum dp_port_drop {

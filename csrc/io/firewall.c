@@ -275,6 +275,46 @@ int dp_firewall_remove_port(struct dp_firewall *f, uint32_t number)
     return 0;
 }
 
+/* ---- super-packets of tunnels ---- */
+
+struct tunnel_command {
+    uint32_t number;
+    int fd;
+};
+
+static void set_tunnel(struct dp_worker *w, void *argument)
+{
+    const struct tunnel_command *c = argument;
+
+    w->port[c->number].tunnel = c->fd;
+}
+
+int dp_firewall_set_tunnel(struct dp_firewall *f, uint32_t number, int fd)
+{
+    struct tunnel_command c = {number, fd};
+
+    if (number >= DP_PORTS_MAX || !f->used[number])
+        return DP_E_ARGUMENT;
+    dp_call_all(f, set_tunnel, &c);
+    return 0;
+}
+
+static void add_wants(struct dp_worker *w, void *argument)
+{
+    uint8_t *wants = argument;
+
+    for (uint32_t number = 0; number < w->n_ports; number++) {
+        wants[number] |= w->port[number].used && w->port[number].wants_tunnel;
+        w->port[number].wants_tunnel = false;
+    }
+}
+
+void dp_firewall_want_tunnels(struct dp_firewall *f, uint8_t *wants)
+{
+    memset(wants, 0, DP_PORTS_MAX);
+    dp_call_all(f, add_wants, wants);
+}
+
 /* ---- policy ---- */
 
 /* Whether all are ports, as they are but for what stands behind them. */

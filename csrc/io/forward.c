@@ -29,6 +29,8 @@ static void send(struct dp_worker *w)
     uint64_t before = counters->sent.packets;
     int error = dp_port_flush(&w->sending, &w->uring, w->sending_port, counters);
 
+    w->port[w->sending_port].wants_tunnel |= w->sending.wants_tunnel;
+    w->sending.wants_tunnel = false;
     if (error)
         dp_worker_failed(w, w->sending_port, error, false);
     else if (counters->error && counters->sent.packets != before)
@@ -53,6 +55,7 @@ static void send_to(struct dp_worker *w, uint8_t *header, uint32_t length, const
     w->sending_port = port;
     w->sending.fd = to->fd;
     w->sending.kind = to->port.kind;
+    w->sending.tunnel = to->tunnel;
     w->sending.header[w->sending.n] = header;
     w->sending.length[w->sending.n++] = length;
 }

@@ -327,6 +327,21 @@ static int send_bundle(struct dp_sending *s, const struct dp_segmenter *segmente
     return s->no_bundles ? 0 : -errno;
 }
 
+/* Sends a super-packet of a tunnel as it is. False where that is not possible, for whatever reason: it can be cut. */
+static bool send_whole(struct dp_sending *s, const struct dp_segmenter *segmenter,
+                       const struct dp_port_counters *counters)
+{
+    uint8_t header[DP_WHOLE_HEADERS];
+    /* A port that fails would not say so this way. */
+    uint32_t size = s->kind == DP_PORT_PACKET && !counters->error ? dp_segment_whole(segmenter, header) : 0;
+    struct iovec part[2] = {{header, size}, {(void *)(uintptr_t)segmenter->payload, segmenter->length}};
+
+    if (size == 0)
+        return false;
+    s->wants_tunnel |= s->tunnel < 0;
+    return s->tunnel >= 0 && syscall(SYS_writev, s->tunnel, part, 2) >= 0;
+}
+
 /* What one piece is refused for, the others would be too: the sender sends them again. */
 static int flush_pieces(struct dp_sending *s, uint32_t i, struct dp_segmenter *segmenter,
                         struct dp_port_counters *counters)
@@ -334,6 +349,10 @@ static int flush_pieces(struct dp_sending *s, uint32_t i, struct dp_segmenter *s
     struct dp_piece piece[DP_PIECES];
     uint32_t n;
 
+    if (send_whole(s, segmenter, counters)) {
+        count_sent(counters, s->length[i]);
+        return 0;
+    }
     while ((n = dp_segment_next(segmenter, piece, DP_PIECES)) != 0) {
         uint32_t went = 0;
         int sent;

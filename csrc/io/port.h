@@ -78,7 +78,9 @@ uint32_t dp_port_missed(int fd, uint8_t kind);
 struct dp_sending {
     int fd;
     uint8_t kind;
-    bool no_bundles; /* the system takes no datagrams that are to be cut */
+    bool no_bundles;   /* the system takes no datagrams that are to be cut */
+    bool wants_tunnel; /* a super-packet had to be cut that would go whole by `tunnel`, which is not there */
+    int tunnel;        /* as dp_firewall_set_tunnel has it; -1: none */
     uint32_t n;
     uint8_t *header[DP_SEND_BATCH];
     uint32_t length[DP_SEND_BATCH];
@@ -86,8 +88,8 @@ struct dp_sending {
 
 /*
  * Sends all of them to the port `number`; what is refused is counted in `drop` by its cause, the rest in `sent`. A
- * super-packet that the port cannot take whole goes in pieces (segment.h). Returns the errno with which the port, not a
- * frame, failed; else 0.
+ * super-packet that the port cannot take whole goes by `tunnel`, else in pieces (segment.h). Returns the errno with
+ * which the port, not a frame, failed; else 0.
  */
 int dp_port_flush(struct dp_sending *sending, struct dp_uring *ring, uint32_t number,
                   struct dp_port_counters *counters);

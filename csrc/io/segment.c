@@ -12,13 +12,24 @@
 #include "../bytes.h"
 #include "../wire.h"
 
+#include <endian.h>
 #include <linux/virtio_net.h>
 #include <string.h>
 
 enum layer_kind { LAYER_IPV4, LAYER_IPV6, LAYER_UDP, LAYER_GRE };
 enum { GRE_CHECKSUM = 0x8000, GRE_KEY = 0x2000, GRE_SEQUENCE = 0x1000 };
-enum { GSO_UDP_L4 = 5 };
+/* Of a virtio-net header, what older systems' linux/virtio_net.h does not have. */
+enum { GSO_UDP_L4 = 5, GSO_TUNNEL_IPV4 = 0x20, GSO_TUNNEL_IPV6 = 0x40, TUNNEL_CHECKSUM = 8 };
 enum { ETHERNET = 14, SEGMENT_LEAST = 48, FRAME_MOST = 65535, TRIES = 1024 };
+
+/* struct virtio_net_hdr_v1_hash_tunnel of Linux 6.17. */
+struct tunnel_header {
+    struct virtio_net_hdr inner;
+    uint16_t unused[5];
+    uint16_t outer_transport; /* where these headers begin in the frame, little-endian */
+    uint16_t inner_network;
+};
+_Static_assert(sizeof(struct tunnel_header) == DP_TUNNEL_HEADER, "as the kernel has it");
 
 struct search {
     struct dp_segmenter *s;
@@ -40,23 +51,27 @@ static void put32(uint8_t *p, uint32_t value)
     put16(p + 2, value & 0xffff);
 }
 
-static uint64_t sum(const uint8_t *p, uint32_t n)
-{
-    uint64_t total = 0;
-
-    /* Words of any even size add up to the same. */
-    for (; n > 3; n -= 4, p += 4)
-        total += dp_get32(p);
-    for (; n > 1; n -= 2, p += 2)
-        total += dp_get16(p);
-    return n ? total + ((uint64_t)p[0] << 8) : total;
-}
-
 static uint16_t fold(uint64_t total)
 {
     while (total >> 16)
         total = (total & 0xffff) + (total >> 16);
     return (uint16_t)total;
+}
+
+/* Words are added as they lie in memory, of any even size and in either byte order (RFC 1071, 2.B): compilers add
+ * several at once. */
+static uint64_t sum(const uint8_t *p, uint32_t n)
+{
+    uint8_t rest[4] = {0};
+    uint64_t total = 0;
+    uint16_t folded;
+
+    for (; n >= 4; n -= 4, p += 4)
+        total += dp_raw32(p);
+    memcpy(rest, p, n);
+    folded = fold(total + dp_raw32(rest));
+    memcpy(rest, &folded, sizeof folded);
+    return dp_get16(rest);
 }
 
 /* ---- finding the layers ---- */
@@ -356,7 +371,51 @@ uint32_t dp_segment_next(struct dp_segmenter *s, struct dp_piece *piece, uint32_
     return made;
 }
 
-/* ---- many pieces as one datagram ---- */
+/* ---- tunnels over UDP at once ---- */
+
+/* The outer headers of a tunnel over UDP whose datagram is `rest` bytes long; its checksum is that of the
+ * pseudo-header, to be completed by the kernel. */
+static void finish_outer(uint8_t *frame, const struct dp_segment_layer *ip, const struct dp_segment_layer *udp,
+                         uint32_t rest)
+{
+    uint8_t *p = frame + ip->at;
+
+    put16(frame + udp->at + 4, rest);
+    put16(frame + udp->at + 6, fold(addresses(frame, ip) + DP_PROTO_UDP + rest));
+    if (ip->kind == LAYER_IPV6) {
+        put16(p + 4, udp->at - ip->at - 40 + rest);
+        return;
+    }
+    put16(p + 2, udp->at - ip->at + rest);
+    put16(p + 10, 0);
+    put16(p + 10, (uint16_t)~fold(sum(p, (p[0] & 15) * 4u)));
+}
+
+uint32_t dp_segment_whole(const struct dp_segmenter *s, uint8_t *header)
+{
+    const struct dp_segment_layer *ip = &s->layer[0], *udp = &s->layer[1], *inner = &s->layer[2];
+    uint8_t *frame = header + DP_TUNNEL_HEADER;
+    struct tunnel_header tunnel;
+    bool has_checksum;
+
+    if (s->layers != 3 || udp->kind != LAYER_UDP || inner->kind > LAYER_IPV6 || ip->at != ETHERNET ||
+        s->headers + s->length > FRAME_MOST)
+        return 0;
+    memset(&tunnel, 0, sizeof tunnel);
+    memcpy(&tunnel.inner, s->header, sizeof tunnel.inner);
+    memcpy(frame, s->header + DP_VNET_HEADER, s->headers);
+    has_checksum = dp_get16(frame + udp->at + 6) != 0;
+    finish_outer(frame, ip, udp, s->headers + s->length - udp->at);
+    if (!has_checksum)
+        put16(frame + udp->at + 6, 0);
+    tunnel.inner.flags |= has_checksum ? TUNNEL_CHECKSUM : 0;
+    tunnel.inner.gso_type |= ip->kind == LAYER_IPV4 ? GSO_TUNNEL_IPV4 : GSO_TUNNEL_IPV6;
+    tunnel.inner.hdr_len = (uint16_t)s->headers;
+    tunnel.outer_transport = htole16(udp->at);
+    tunnel.inner_network = htole16(inner->at);
+    memcpy(header, &tunnel, sizeof tunnel);
+    return DP_TUNNEL_HEADER + s->headers;
+}
 
 static void complete(const struct dp_segmenter *s, struct dp_piece *piece)
 {
@@ -385,17 +444,7 @@ uint32_t dp_segment_bundle(const struct dp_segmenter *s, struct dp_piece *piece,
         complete(s, &piece[i]);
     memcpy(frame, piece[0].header + DP_VNET_HEADER, outer);
     rest = 8 + (*n - 1) * size + s->headers - outer + piece[*n - 1].payload_length;
-    put16(frame + udp->at + 4, rest);
-    put16(frame + udp->at + 6, fold(addresses(frame, ip) + DP_PROTO_UDP + rest));
-    if (ip->kind == LAYER_IPV4) {
-        uint8_t *p = frame + ip->at;
-
-        put16(p + 2, udp->at - ip->at + rest);
-        put16(p + 10, 0);
-        put16(p + 10, (uint16_t)~fold(sum(p, (p[0] & 15) * 4u)));
-    } else {
-        put16(frame + ip->at + 4, udp->at - ip->at - 40 + rest);
-    }
+    finish_outer(frame, ip, udp, rest);
     vnet.hdr_len = (uint16_t)outer;
     vnet.gso_size = (uint16_t)size;
     vnet.csum_start = udp->at;

@@ -1,5 +1,6 @@
 /*
- * segment.h: super-packets in pieces that every port takes, by the headers in front of their data.
+ * segment.h: super-packets in pieces that every port takes, or as a tunnel's that some do, by the headers before their
+ * data.
  *
  * A virtio-net header describes TCP or UDP whose data is to be cut, in IP, and nothing around it: what came out of a
  * veth as TCP in a tunnel (VXLAN, Geneve, GRE, IP in IP, and any behind UDP) goes in, and is refused on its way out. A
@@ -18,6 +19,8 @@
 
 /* The virtio-net header in front of every frame (linux/virtio_net.h). */
 enum { DP_VNET_HEADER = 10 };
+/* The one that tells of a tunnel over UDP, too, which TAPs know since Linux 6.17. */
+enum { DP_TUNNEL_HEADER = 24 };
 
 enum { DP_SEGMENT_HEADERS = 512, DP_SEGMENT_LAYERS = 10, DP_PIECES = 48 };
 
@@ -66,5 +69,13 @@ uint32_t dp_segment_next(struct dp_segmenter *segmenter, struct dp_piece *piece,
  * went in; 0 where there is no such tunnel, or only one piece.
  */
 uint32_t dp_segment_bundle(const struct dp_segmenter *segmenter, struct dp_piece *piece, uint32_t *n, uint8_t *header);
+
+/*
+ * A super-packet of a tunnel over UDP as it is, for a TAP that takes it: `header` gets the virtio-net header of
+ * DP_TUNNEL_HEADER bytes and all headers, behind which belongs the payload. Returns its length; 0 where it is none, or
+ * has a VLAN tag, or is longer than 64 KB.
+ */
+uint32_t dp_segment_whole(const struct dp_segmenter *segmenter, uint8_t *header);
+enum { DP_WHOLE_HEADERS = DP_TUNNEL_HEADER + DP_SEGMENT_HEADERS };
 
 #endif

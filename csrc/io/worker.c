@@ -176,7 +176,7 @@ int dp_worker_add_port(struct dp_worker *w, uint32_t number, const struct dp_por
 {
     struct dp_worker_port *p = &w->port[number];
 
-    *p = (struct dp_worker_port){.port = *port, .fd = fd, .generation = p->generation, .used = true};
+    *p = (struct dp_worker_port){.port = *port, .fd = fd, .tunnel = -1, .generation = p->generation, .used = true};
     if (!port->closed && !dp_worker_poll_again(w, number))
         return DP_E_IO;
     p->active = !port->closed;

@@ -57,12 +57,14 @@ typedef void dp_command(struct dp_worker *worker, void *argument);
 struct dp_worker_port {
     struct dp_port port;
     int fd;
+    int tunnel;          /* dp_firewall_set_tunnel; -1: none */
     uint32_t batch;      /* frames to be asked for at once; 0 at first */
     uint32_t generation; /* one more for each port of this number */
     bool used;           /* it has a descriptor */
     bool active;         /* and is not closed */
     bool polled;
     bool failing;
+    bool wants_tunnel;   /* one was missed since it was asked last */
     uint64_t retry_ns;   /* when one that fails is tried again */
     uint64_t backoff_ns; /* how long that was after the last failure */
 };

@@ -129,6 +129,16 @@ class Firewall(Plane):
         del self._ports[number], self._described[number]
         check(lib.dp_firewall_remove_port(self.handle, number), f"removing port {port.name}")
 
+    def ports_wanting_tunnels(self) -> list[Port]:
+        """Ports by which super-packets of tunnels left in pieces since this was asked last: `set_tunnel` helps."""
+        wants = ffi.new("uint8_t[]", lib.DP_PORTS_MAX)
+        lib.dp_firewall_want_tunnels(self.handle, wants)
+        return [port for number, port in self._ports.items() if wants[number]]
+
+    def set_tunnel(self, port: Port, fd: int) -> None:
+        """Has super-packets of tunnels leave a port by this descriptor (`tunnel_tap`) until the port is removed."""
+        check(lib.dp_firewall_set_tunnel(self.handle, self._number_of(port), fd), f"setting up port {port.name}")
+
     @property
     def ports(self) -> Mapping[int, Port]:
         """The ports that are served, by number."""

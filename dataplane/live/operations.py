@@ -118,8 +118,16 @@ class Operations:
     def refresh_ports(self) -> None:
         """Takes out ports whose interface is gone, and serves those whose interface is back."""
         self._follow(self._ports.refresh())
+        self._serve_tunnels()
         self._tell_failures()
         self._tell_carriers()
+
+    def _serve_tunnels(self) -> None:
+        """Has super-packets of tunnels leave whole, where the kernel can, by ports that such have left in pieces."""
+        for port in self.firewall.ports_wanting_tunnels():
+            fd = self._ports.open_tunnel(port)
+            if fd is not None:
+                self.firewall.set_tunnel(port, fd)
 
     def look_at_rules(self) -> None:
         """Notes which rules were hit since this was called last."""

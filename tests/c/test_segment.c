@@ -11,6 +11,8 @@
 #include <errno.h>
 #include <linux/virtio_net.h>
 #include <stdlib.h>
+#include <sys/socket.h>
+#include <unistd.h>
 
 enum { ROOM = DP_VNET_HEADER + 140000, VXLAN_PORT = 4789 };
 
@@ -267,6 +269,107 @@ static void test_bundles(void)
         }
 }
 
+static uint32_t little16(const uint8_t *p)
+{
+    return p[0] | (uint32_t)p[1] << 8;
+}
+
+/* Whether a header and its frame are what a TAP of Linux 6.17 takes; all but the outer checksum is as it came. */
+static void check_whole(const struct super *s, enum tunnel kind, bool tcp, const uint8_t *header, uint32_t size)
+{
+    static uint8_t frame[ROOM];
+    const uint8_t *ip = frame + 14;
+    bool six = kind == VXLAN6;
+    uint32_t udp = six ? 54 : 34, inner = udp + (kind == GENEVE ? 8 + 8 + 8 + 14 : 8 + 8 + 14);
+
+    CHECK_EQUAL(size, DP_TUNNEL_HEADER + s->headers);
+    memcpy(frame, header + DP_TUNNEL_HEADER, s->headers);
+    CHECK_EQUAL(header[0], VIRTIO_NET_HDR_F_NEEDS_CSUM | (kind == VXLAN4 ? 0 : 8));
+    CHECK_EQUAL(header[1], s->byte[1] | (six ? 0x40 : 0x20));
+    CHECK_EQUAL(get16(header + 4), get16(s->byte + 4)); /* the segment's size */
+    CHECK(memcmp(header + 6, s->byte + 6, 4) == 0);     /* where the inner checksum is */
+    CHECK_EQUAL(little16(header + 20), udp);
+    CHECK_EQUAL(little16(header + 22), inner);
+    if (!tcp)
+        CHECK_EQUAL(header[1] & 7, 5);
+    CHECK_EQUAL(get16(frame + udp + 6),
+                kind == VXLAN4 ? 0 : sum(six ? ip + 8 : ip + 12, six ? 32 : 8, 17 + s->length - udp));
+    put16(frame + udp + 6, get16(s->byte + DP_VNET_HEADER + udp + 6));
+    if (!six)
+        put16(frame + 24, get16(s->byte + DP_VNET_HEADER + 24));
+    CHECK(memcmp(frame, s->byte + DP_VNET_HEADER, s->headers) == 0);
+}
+
+static void test_whole(void)
+{
+    static const uint32_t sizes[] = {1449, 64000, 130000};
+
+    for (int kind = 0; kind < TUNNELS; kind++)
+        for (int k = 0; k < 6; k++) {
+            static uint8_t header[DP_WHOLE_HEADERS];
+            struct dp_segmenter segmenter;
+            bool tcp = k & 1, tunnel = kind >= VXLAN4 && kind <= GENEVE;
+            uint32_t size;
+
+            make(&super, (enum tunnel)kind, tcp, sizes[k / 2], 1448);
+            if (!dp_segment_begin(&segmenter, super.byte, super.length))
+                continue;
+            size = dp_segment_whole(&segmenter, header);
+            CHECK_EQUAL(size != 0, tunnel && super.length < 65536);
+            if (size)
+                check_whole(&super, (enum tunnel)kind, tcp, header, size);
+        }
+}
+
+/* Frames that come out of the other end of a pair, and their bytes. */
+static uint32_t arrived(int fd, uint32_t *bytes)
+{
+    uint32_t n = 0;
+    ssize_t got;
+
+    for (*bytes = 0; (got = recv(fd, whole, sizeof whole, MSG_DONTWAIT)) >= 0; n++)
+        *bytes += (uint32_t)got;
+    return n;
+}
+
+/* A super-packet goes by the descriptor for tunnels where there is one that takes it, else by the port's in pieces. */
+static void test_ways_out(void)
+{
+    enum { NONE, THERE, GONE, FAILING, NO_TUNNEL, WAYS };
+    int port[2], tunnel[2];
+
+    if (!CHECK(socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_NONBLOCK, 0, port) == 0) ||
+        !CHECK(socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_NONBLOCK, 0, tunnel) == 0))
+        return;
+    for (int way = 0; way < WAYS; way++) {
+        static struct dp_port_counters counters;
+        struct dp_sending s = {.fd = port[1], .kind = DP_PORT_PACKET, .no_bundles = true, .n = 1};
+        bool goes_whole = way == THERE;
+        uint32_t bytes, headers;
+
+        make(&super, way == NO_TUNNEL ? GRE : VXLAN4_SUM, true, 10000, 1448);
+        headers = super.headers;
+        s.tunnel = way == NONE ? -1 : way == GONE ? 1 << 20 : tunnel[1];
+        s.header[0] = super.byte;
+        s.length[0] = super.length;
+        memset(&counters, 0, sizeof counters);
+        counters.error = way == FAILING ? ENETDOWN : 0;
+        CHECK_EQUAL(dp_port_flush(&s, NULL, 0, &counters), 0);
+        CHECK_EQUAL(s.wants_tunnel, way == NONE);
+        CHECK_EQUAL(counters.sent.packets, 1);
+        CHECK_EQUAL(counters.sent.bytes, super.length);
+        CHECK_EQUAL(counters.segmented.packets, !goes_whole);
+        CHECK_EQUAL(arrived(tunnel[0], &bytes), goes_whole);
+        CHECK_EQUAL(bytes, goes_whole ? DP_TUNNEL_HEADER + super.length : 0);
+        CHECK_EQUAL(arrived(port[0], &bytes), goes_whole ? 0 : 7);
+        CHECK_EQUAL(bytes, goes_whole ? 0 : 7 * (DP_VNET_HEADER + headers) + 10000);
+    }
+    for (int i = 0; i < 2; i++) {
+        close(port[i]);
+        close(tunnel[i]);
+    }
+}
+
 static void test_pieces(void)
 {
     static const uint32_t sizes[] = {1449, 2896, 14480, 64000, 130000};
@@ -324,12 +427,16 @@ static void test_damaged(void)
         if (!CHECK(copy))
             return;
         memcpy(copy, super.byte, DP_VNET_HEADER + length);
-        if (dp_segment_begin(&segmenter, copy, length))
+        if (dp_segment_begin(&segmenter, copy, length)) {
+            static uint8_t header[DP_WHOLE_HEADERS];
+
+            CHECK(dp_segment_whole(&segmenter, header) <= DP_TUNNEL_HEADER + length);
             while ((n = dp_segment_next(&segmenter, piece, DP_PIECES)) != 0)
                 for (uint32_t i = 0; i < n; i++) {
                     whole[0] = piece[i].payload[piece[i].payload_length - 1];
                     done += piece[i].payload_length;
                 }
+        }
         CHECK(done < length);
         free(copy);
     }
@@ -360,6 +467,8 @@ int main(void)
 {
     RUN(test_pieces);
     RUN(test_bundles);
+    RUN(test_whole);
+    RUN(test_ways_out);
     RUN(test_damaged);
     RUN(test_errors);
     return check_result("test_segment");

@@ -27,6 +27,8 @@ IFF_RUNNING = 0x40
 IFF_NOARP = 0x80
 _TUN_TYPE_TAP = 2
 _RTMGRP_LINK = 1
+_ETH_P_ALL = 3
+_CLSACT_INGRESS = 0xFFFFFFF2
 
 #: Numbers of interfaces from here to twice as much are hardly ever taken.
 _FREE_INDEX = 1 << 20
@@ -178,6 +180,25 @@ def configure(
                 return number
         ip.link("set", index=index, **wanted)
         return None
+
+
+def pass_on(name: str, to: int) -> None:
+    """Sets an interface up whose frames all leave by the interface with number `to`, and never reach the host's stack.
+
+    Raises PortError, also where the kernel has no u32 or mirred (tc).
+    """
+    with _netlink(f"passing frames of {name} on") as ip:
+        found = _get(ip, ifname=name)
+        if found is None:
+            raise PortError(f"interface {name} is gone: it was removed while it was set up")
+        index = found["index"]
+        ip.tc("add", kind="clsact", index=index)
+        redirect = {"kind": "mirred", "direction": "egress", "action": "redirect", "ifindex": to}
+        ip.tc(
+            "add-filter", kind="u32", index=index, parent=_CLSACT_INGRESS, prio=1, protocol=_ETH_P_ALL,
+            keys=["0x0/0x0+0"], target=0, action=[redirect],
+        )  # fmt: skip
+        ip.link("set", index=index, flags=IFF_UP | IFF_NOARP, change=IFF_UP | IFF_NOARP)
 
 
 def watch() -> socket.socket:

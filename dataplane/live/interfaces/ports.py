@@ -22,7 +22,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Literal
 
 from dataplane.live.bounded_log import BoundedLog
-from dataplane.live.interfaces import links, locks, packet_socket, tap
+from dataplane.live.interfaces import links, locks, packet_socket, tap, tunnel_tap
 from dataplane.live.interfaces.ioctl import Access
 from dataplane.live.interfaces.links import Link, PortError
 from dataplane.live.interfaces.locks import Claim
@@ -87,6 +87,9 @@ class _Open:
     silence: Silence | None = None
     #: Of a TAP that was made here; None where its namespace could not be entered.
     access: Access | None = None
+    #: Of the TAP by which super-packets of tunnels leave, once it was asked for; whether it was.
+    tunnel: int | None = None
+    tunnel_wanted: bool = False
     #: Which namespace had the name when the port was opened; None for this process's own.
     home: tuple[int, int] | None = None
 
@@ -241,6 +244,22 @@ class Ports:
                 self._told.pop(name, None)
         return Changes(tuple(back), tuple(each.port for each in gone))
 
+    def open_tunnel(self, port: Port) -> int | None:
+        """A descriptor by which super-packets of tunnels leave a port that AF_PACKET reads, until it is released.
+
+        None where there can be none; it is tried once, and the log says why.
+        """
+        found = self._open.get(port.name)
+        if found is None or found.port.fds != port.fds or found.claim is None or found.tunnel_wanted:
+            return found.tunnel if found else None
+        found.tunnel_wanted = True
+        index = found.claim.index
+        try:
+            found.tunnel = links.inside(port.namespace, lambda: tunnel_tap.open_beside(index))
+        except PortError as error:
+            self.say(logging.INFO, port.name, f"is sent super-packets of tunnels in pieces: {error}")
+        return found.tunnel
+
     def say(self, level: int, interface: str, what: str) -> None:
         """Tells the log of an interface as it comes, goes or fails, not more often than people can read."""
         self._log.say(level, f"interface {interface}", f"interface {interface} {what}")
@@ -383,6 +402,8 @@ class Ports:
 
     def _close(self, which: _Open) -> None:
         tap.close(list(which.port.fds))
+        if which.tunnel is not None:
+            tap.close([which.tunnel])
         if which.silence is not None:
             which.silence.restore()
         if which.access is not None:

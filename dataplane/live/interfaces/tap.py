@@ -18,6 +18,8 @@ from contextlib import suppress
 from dataplane.live.interfaces.links import PortError, refusal
 
 HEADER_BYTES = 10
+#: Of a virtio-net header that tells of tunnels over UDP, which Linux has since 6.17.
+TUNNEL_HEADER_BYTES = 24
 
 _DEVICE = "/dev/net/tun"
 
@@ -38,6 +40,7 @@ _IFF_TUN_EXCL = 0x8000
 # Checksums, TCP segmentation over IPv4 and IPv6, also with ECN; then UDP segmentation, which Linux has since 6.2.
 _OFFLOADS = 0x01 | 0x02 | 0x04 | 0x08
 _UDP_OFFLOADS = 0x20 | 0x40
+_TUNNEL_OFFLOADS = 0x80 | 0x100
 
 
 def make(name: str, queues: int) -> list[int]:
@@ -46,6 +49,20 @@ def make(name: str, queues: int) -> list[int]:
     # Only the first queue makes the TAP, and must not find one.
     fds = [_queue(name, flags | _IFF_TUN_EXCL)]
     return _with_more(name, fds, flags, queues)
+
+
+def make_for_tunnels(name: str) -> int:
+    """A new TAP that takes super-packets of tunnels over UDP, behind a header of `TUNNEL_HEADER_BYTES`."""
+    fd = _queue(name, _IFF_TUN_EXCL)
+    try:
+        fcntl.ioctl(fd, _TUNSETVNETHDRSZ, struct.pack("i", TUNNEL_HEADER_BYTES))
+        fcntl.ioctl(fd, _TUNSETOFFLOAD, _OFFLOADS | _UDP_OFFLOADS | _TUNNEL_OFFLOADS)
+    except OSError as error:
+        os.close(fd)
+        if error.errno == errno.EINVAL:
+            raise PortError("TAPs take no super-packets of tunnels before Linux 6.17") from None
+        raise refusal(f"setting up TAP {name}", error) from None
+    return fd
 
 
 def attach(name: str, queues: int, *, multi_queue: bool) -> list[int] | None:
