@@ -53,30 +53,6 @@ static void dequeue(struct dp_conntrack *ct, uint32_t index)
 
 /* ---- what changes mean for one entry ---- */
 
-static uint32_t revoked_slot(uint32_t rule, uint32_t first_word)
-{
-    return (rule * 0x9e3779b1u ^ first_word * 0x85ebca6bu) >> 22 & (DP_REVOKED_SLOTS - 1);
-}
-
-/* The first revocation after `change` of `rule` for the entry's remote address. */
-static const struct dp_revoked *first_revocation(const struct dp_conntrack *ct, const struct dp_entry *e)
-{
-    union dp_address remote = {{e->remote}};
-    uint32_t family = e->flags & DP_ENTRY_IPV6 ? 6 : 4;
-    const struct dp_revoked *found = NULL;
-
-    if (e->flags & DP_ENTRY_WIDE)
-        remote = ct->table.pairs[e->local].remote;
-    for (uint32_t i = ct->revoked_head[revoked_slot(e->rule, remote.word[0])]; i; i = ct->revoked[i - 1].next) {
-        const struct dp_revoked *r = &ct->revoked[i - 1];
-
-        if (r->rule == e->rule && r->family == family && r->change > e->change &&
-            memcmp(&r->address, &remote, family == 4 ? 4 : 16) == 0 && (!found || r->change < found->change))
-            found = r;
-    }
-    return found;
-}
-
 /* The first cut in the zone's log after `change`. */
 static const struct dp_cut *first_cut(const struct dp_zone *zone, uint32_t change)
 {
@@ -119,17 +95,11 @@ static void settle(struct dp_conntrack *ct, struct dp_entry *e)
 
     if ((e->flags & DP_ENTRY_INBOUND) && !(e->flags & DP_ENTRY_CUT)) {
         const struct dp_cut *cut = zone->last_cut > e->change ? first_cut(zone, e->change) : NULL;
-        const struct dp_revoked *revoked = ct->last_revoked > e->change ? first_revocation(ct, e) : NULL;
-        struct dp_cut first = {0, 0};
 
-        if (revoked && (!cut || revoked->change < cut->change))
-            first = (struct dp_cut){revoked->change, revoked->time_ns};
-        else if (cut)
-            first = *cut;
-        if (cut || revoked)
-            disconnect(ct, e, first);
-        else if (ct->last_arrived == ct->change && ct->is_denied(ct->denier, e))
-            disconnect(ct, e, (struct dp_cut){ct->change, ct->arrived_ns});
+        if (cut)
+            disconnect(ct, e, *cut);
+        else if (ct->last_cut_some == ct->change && ct->is_cut(ct->cutter, e))
+            disconnect(ct, e, (struct dp_cut){ct->change, ct->cut_some_ns});
     }
     e->change = ct->change;
 }
@@ -498,40 +468,10 @@ uint32_t dp_conntrack_cut(struct dp_conntrack *ct, uint32_t z)
     return cut;
 }
 
-int dp_conntrack_reserve_revocations(struct dp_conntrack *ct, uint32_t n)
+void dp_conntrack_cut_some(struct dp_conntrack *ct)
 {
-    struct dp_revoked *revoked = NULL;
-
-    if (n && !(revoked = malloc(n * sizeof *revoked)))
-        return DP_E_MEMORY;
-    /* Every entry has met those of before. */
-    free(ct->revoked);
-    ct->revoked = revoked;
-    ct->n_revoked = 0;
-    memset(ct->revoked_head, 0, sizeof ct->revoked_head);
-    return 0;
-}
-
-void dp_conntrack_revoke(struct dp_conntrack *ct, const struct dp_revocation *revocation)
-{
-    struct dp_revoked *r = &ct->revoked[ct->n_revoked++];
-    uint32_t slot;
-
-    memcpy(r->address.byte, revocation->address, 16);
-    r->family = revocation->family;
-    r->rule = revocation->rule;
-    r->change = ct->change;
-    r->time_ns = ct->now;
-    slot = revoked_slot(r->rule, r->address.word[0]);
-    r->next = ct->revoked_head[slot];
-    ct->revoked_head[slot] = ct->n_revoked;
-    ct->last_revoked = ct->change;
-}
-
-void dp_conntrack_arrive(struct dp_conntrack *ct)
-{
-    ct->last_arrived = ct->change;
-    ct->arrived_ns = ct->now;
+    ct->last_cut_some = ct->change;
+    ct->cut_some_ns = ct->now;
 }
 
 void dp_conntrack_set_present(struct dp_conntrack *ct, uint32_t z, bool present)
@@ -579,7 +519,6 @@ void dp_conntrack_release(struct dp_conntrack *ct)
     for (uint32_t z = 0; z < ct->n_zones; z++)
         free(ct->zones[z].cuts);
     free(ct->zones);
-    free(ct->revoked);
     dp_resync_release(&ct->resync);
     dp_timer_release(&ct->wheel, ct->table.room + 1);
     dp_unreserve(ct->links, ((size_t)ct->table.room + 1) * sizeof *ct->links);

@@ -12,9 +12,8 @@
  * no more, so that it goes when its state's timeout has passed since the cut, and a later cut prolongs nothing. A cut
  * that no entry could meet first is not logged, and a log that is longer than the zone has entries is emptied by
  * looking at all of these; so it takes no more memory than they do. The observer is told of it at that look, so whoever
- * wants to hear of all soon has every entry looked at. Revocations (SPEC 5.4) are looked up in the same place by (rule,
- * remote address), and what a change brought to deny rules (arrivals.h) is asked of `is_denied` there, while that
- * change is the last one: by the next every entry has been looked at.
+ * wants to hear of all soon has every entry looked at. Whether a change of remote groups (SPEC 5.4) cuts an entry is
+ * asked of `is_cut` in the same place, while that change is the last one: by the next every entry has been looked at.
  *
  * A FULL TABLE. Each zone lists its entries in two queues, oldest first: tentative ones (half-open, one-way, closed)
  * and steady ones. A zone's fair share is limit / zones, where the limit is max_entries,
@@ -71,16 +70,7 @@ struct dp_zone_link {
     uint32_t prev;
 };
 
-struct dp_revoked {
-    union dp_address address;
-    uint32_t family;
-    uint32_t rule;
-    uint32_t change;
-    uint32_t next;
-    uint64_t time_ns;
-};
-
-enum { DP_REVOKED_SLOTS = 1024, DP_CUTS_KEPT = 64 };
+enum { DP_CUTS_KEPT = 64 };
 
 /*
  * Told of an entry that was made, changed its state, was found disconnected (or kept after all), or is about to go; it
@@ -88,8 +78,8 @@ enum { DP_REVOKED_SLOTS = 1024, DP_CUTS_KEPT = 64 };
  */
 typedef void dp_entry_observer(void *owner, enum dp_connection_event event, uint32_t entry);
 
-/* Whether the rules that the last change put in force, with what it brought to them, deny an entry that they cut. */
-typedef bool dp_entry_is_denied(void *owner, const struct dp_entry *entry);
+/* Whether the last change cuts an inbound entry, though not all of its zone. */
+typedef bool dp_entry_is_cut(void *owner, const struct dp_entry *entry);
 
 struct dp_conntrack {
     uint64_t now;
@@ -105,14 +95,11 @@ struct dp_conntrack {
     uint64_t *openers; /* by entry: the frame that opened it, from 1; NULL unless asked for */
     uint32_t openers_room;
     struct dp_conntrack_config config;
-    uint32_t limit;  /* entries; max_entries at most */
-    uint32_t wanted; /* how often room had to be made, since the plane has asked */
-    struct dp_revoked *revoked;
-    uint32_t n_revoked;
-    uint32_t last_revoked; /* number of the last change with revocations */
-    uint32_t last_arrived; /* and with arrivals */
-    uint64_t arrived_ns;   /* when that was */
-    uint64_t reap_from;    /* no entry left in the wheel can be dead before */
+    uint32_t limit;         /* entries; max_entries at most */
+    uint32_t wanted;        /* how often room had to be made, since the plane has asked */
+    uint32_t last_cut_some; /* number of the last change that `is_cut` was to be asked about */
+    uint64_t cut_some_ns;   /* when that was */
+    uint64_t reap_from;     /* no entry left in the wheel can be dead before */
     uint64_t opened;
     uint64_t expired;
     uint64_t replaced;
@@ -122,10 +109,9 @@ struct dp_conntrack {
     struct dp_flood_counter flood[DP_FLOODS];
     dp_entry_observer *observe; /* NULL: nobody wants to know */
     void *observer;
-    dp_entry_is_denied *is_denied; /* asked only after dp_conntrack_arrive */
-    void *denier;
+    dp_entry_is_cut *is_cut; /* asked only after dp_conntrack_cut_some */
+    void *cutter;
     uint32_t observed_from; /* what changes up to this one disconnected is no news */
-    uint32_t revoked_head[DP_REVOKED_SLOTS];
 };
 
 int dp_conntrack_init(struct dp_conntrack *ct, const struct dp_conntrack_config *config, const uint64_t *seed);
@@ -173,15 +159,12 @@ void dp_conntrack_age(struct dp_conntrack *ct, uint32_t entry, uint64_t age_ns, 
 
 /* Makes room for zones 0 .. n-1. */
 int dp_conntrack_reserve_zones(struct dp_conntrack *ct, uint32_t n);
-/* Makes room in the log of `zone` for one cut more, and for `n` revocations: all entries have been looked at since
- * those of before; then the next three cannot fail. */
+/* Makes room in the log of `zone` for one cut more; then the next cannot fail. */
 int dp_conntrack_reserve_cut(struct dp_conntrack *ct, uint32_t zone);
-int dp_conntrack_reserve_revocations(struct dp_conntrack *ct, uint32_t n);
 /* Disconnects the inbound connections of a zone; returns how many were alive and not cut before. */
 uint32_t dp_conntrack_cut(struct dp_conntrack *ct, uint32_t zone);
-void dp_conntrack_revoke(struct dp_conntrack *ct, const struct dp_revocation *revocation);
-/* From now on `is_denied` decides about entries that have not met this change. */
-void dp_conntrack_arrive(struct dp_conntrack *ct);
+/* From now on `is_cut` decides about entries that have not met this change; all have met the one before. */
+void dp_conntrack_cut_some(struct dp_conntrack *ct);
 /* A zone comes, or goes with all its entries. */
 void dp_conntrack_set_present(struct dp_conntrack *ct, uint32_t zone, bool present);
 /* Takes out every entry that is dead by now. */

@@ -387,16 +387,12 @@ struct dp_zone_tables {
     const struct dp_rule_table *table[2][2];
 };
 
-/* Connections admitted by this rule, with this remote address, lose their ground (SPEC 5.4). */
-struct dp_revocation {
-    uint8_t address[16];
-    uint32_t family;
-    uint32_t rule;
-};
-
-/* This address came into the remote group of this deny rule: inbound connections from it that the rule would decide
- * about now are disconnected (SPEC 5.4). */
-struct dp_arrival {
+/*
+ * An address that left, or came into, the remote group of a rule (SPEC 5.4). A revocation: connections from it that the
+ * rule has admitted lose their ground. An arrival: inbound connections from it that the deny rule would decide about
+ * now are disconnected.
+ */
+struct dp_rule_address {
     uint8_t address[16];
     uint32_t family;
     uint32_t rule;
@@ -440,9 +436,9 @@ struct dp_policy_update {
     uint32_t n_ports;
     const uint32_t *cut;
     uint32_t n_cut;
-    const struct dp_revocation *revocations;
+    const struct dp_rule_address *revocations;
     uint32_t n_revocations;
-    const struct dp_arrival *arrivals;
+    const struct dp_rule_address *arrivals;
     uint32_t n_arrivals;
     uint64_t time_ns;
     uint64_t *disconnected;
@@ -451,7 +447,7 @@ struct dp_policy_update {
 /* In all shards or, on an error, in none. DP_E_ARGUMENT where it has ports: a firewall's plane is updated by that. */
 int dp_plane_update(struct dp_plane *plane, struct dp_policy_update *update);
 /* What an update would disconnect, by position in update->cut and in update->revoked; nothing changes. Zones, endpoints
- * and settings need only be there where there are arrivals. */
+ * and settings need only be there where there are revocations or arrivals. */
 int dp_plane_rehearse(struct dp_plane *plane, struct dp_policy_update *update);
 
 /* Numbers by what they mean: zones[z] and rules[r] are 1 where no policy names zone z or rule r any more, else 0. */

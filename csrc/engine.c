@@ -4,8 +4,8 @@
  * AN UPDATE takes all the memory that it needs first, in two steps: the policy is built (dp_policy_new), and the engine
  * makes room for it (dp_engine_reserve). After that nothing in it can fail (dp_engine_swap), so it happens whole or not
  * at all, in all shards (plane.h). In the last step: time is set, the dead are taken out (so that the counts of
- * disconnected connections are exact), the change is numbered, zones come and go, cuts and revocations are written, and
- * the policy pointer is swapped, with which the arrivals hold (arrivals.h).
+ * disconnected connections are exact), the change is numbered, zones come and go, cuts are written, and the policy
+ * pointer is swapped, with which what the change did to remote groups holds (remote_change.h).
  */
 #include "engine.h"
 
@@ -46,7 +46,7 @@ void dp_policy_release(struct dp_policy *policy)
     if (!policy || --policy->references)
         return;
     dp_endpoints_free(policy->endpoints);
-    free(policy->arrivals);
+    free(policy->remotes);
     for (uint32_t z = 0; z < policy->n_zones; z++)
         for (int d = 0; d < 2; d++)
             for (int f = 0; f < 2; f++)
@@ -54,38 +54,38 @@ void dp_policy_release(struct dp_policy *policy)
     free(policy);
 }
 
+static const struct dp_rule_table *table_of(const struct dp_policy *policy, const struct dp_entry *e,
+                                            enum dp_direction direction)
+{
+    uint32_t zone = e->zone_protocol >> 8;
+
+    return zone < policy->n_zones ? policy->table[zone][direction][(e->flags & DP_ENTRY_IPV6) != 0] : NULL;
+}
+
 uint32_t dp_policy_ask(const struct dp_policy *policy, const struct dp_flow_table *flows, const struct dp_entry *e,
                        enum dp_verdict *verdict)
 {
-    uint32_t zone = e->zone_protocol >> 8, found = DP_NO_MATCH;
-    enum dp_direction direction = e->flags & DP_ENTRY_INBOUND ? DP_INGRESS : DP_EGRESS;
-    const struct dp_rule_table *table =
-        zone < policy->n_zones ? policy->table[zone][direction][(e->flags & DP_ENTRY_IPV6) != 0] : NULL;
-    union dp_address remote = {{e->remote}};
+    const struct dp_rule_table *table = table_of(policy, e, e->flags & DP_ENTRY_INBOUND ? DP_INGRESS : DP_EGRESS);
+    union dp_address remote = dp_entry_remote(flows, e);
+    uint32_t found = DP_NO_MATCH;
 
-    if (e->flags & DP_ENTRY_WIDE)
-        remote = flows->pairs[e->local].remote;
     if (table)
         found = dp_rule_table_find(table, remote.byte, dp_entry_selector(e));
     *verdict = found == DP_NO_MATCH ? DP_DENY : (enum dp_verdict)table->rule_action[found];
     return found == DP_NO_MATCH ? 0 : table->rule_number[found];
 }
 
-bool dp_policy_denies(const struct dp_policy *policy, const struct dp_flow_table *flows, const struct dp_entry *entry)
+bool dp_policy_cuts(const struct dp_policy *policy, const struct dp_flow_table *flows, const struct dp_entry *entry)
 {
-    uint32_t zone = entry->zone_protocol >> 8;
-
-    return policy->arrivals->n && zone < policy->n_zones &&
-           dp_arrivals_deny(policy->arrivals, policy->table[zone][DP_INGRESS][(entry->flags & DP_ENTRY_IPV6) != 0],
-                            flows, entry);
+    return dp_remote_change_cuts(policy->remotes, table_of(policy, entry, DP_INGRESS), flows, entry);
 }
 
 /* For conntrack.c, which knows no rules. */
-static bool is_denied(void *owner, const struct dp_entry *entry)
+static bool is_cut(void *owner, const struct dp_entry *entry)
 {
     const struct dp_engine *e = owner;
 
-    return dp_policy_denies(e->policy, &e->conntrack.table, entry);
+    return dp_policy_cuts(e->policy, &e->conntrack.table, entry);
 }
 
 /* A fragment that waited has its answer. */
@@ -117,8 +117,8 @@ int dp_engine_new(const struct dp_conntrack_config *config, const uint64_t *seed
         return error;
     }
     e->first = e;
-    e->conntrack.is_denied = is_denied;
-    e->conntrack.denier = e;
+    e->conntrack.is_cut = is_cut;
+    e->conntrack.cutter = e;
     e->policy = calloc(1, sizeof *e->policy);
     e->denied = dp_denied_new();
     e->owners = dp_owners_new();
@@ -201,8 +201,8 @@ int dp_policy_new(const struct dp_policy_update *update, struct dp_policy **poli
     p = calloc(1, sizeof *p + (size_t)n_zones * sizeof p->table[0]);
     if (!p)
         return DP_E_MEMORY;
-    p->arrivals = dp_arrivals_new(update->arrivals, update->n_arrivals);
-    if (!p->arrivals) {
+    p->remotes = dp_remote_change_new(update);
+    if (!p->remotes) {
         free(p);
         return DP_E_MEMORY;
     }
@@ -232,8 +232,7 @@ int dp_engine_reserve(struct dp_engine *e, const struct dp_policy_update *update
     error = dp_conntrack_reserve_entries(ct, update->config->max_entries);
     if (error < 0)
         return error;
-    if (reserve_rule_counters(e, update) < 0 || dp_conntrack_reserve_zones(ct, policy->n_zones) < 0 ||
-        dp_conntrack_reserve_revocations(ct, update->n_revocations) < 0)
+    if (reserve_rule_counters(e, update) < 0 || dp_conntrack_reserve_zones(ct, policy->n_zones) < 0)
         return DP_E_MEMORY;
     for (uint32_t i = 0; i < update->n_cut; i++)
         if (dp_conntrack_reserve_cut(ct, update->cut[i]) < 0)
@@ -273,11 +272,9 @@ struct dp_policy *dp_engine_swap(struct dp_engine *e, struct dp_policy_update *u
         if (update->disconnected)
             update->disconnected[i] = cut;
     }
-    for (uint32_t i = 0; i < update->n_revocations; i++)
-        dp_conntrack_revoke(ct, &update->revocations[i]);
     e->policy = policy;
-    if (update->n_arrivals)
-        dp_conntrack_arrive(ct);
+    if (update->n_revocations || update->n_arrivals)
+        dp_conntrack_cut_some(ct);
     return old;
 }
 

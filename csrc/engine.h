@@ -8,7 +8,6 @@
 #ifndef DP_ENGINE_H
 #define DP_ENGINE_H
 
-#include "arrivals.h"
 #include "classifier.h"
 #include "conntrack.h"
 #include "denied_flows.h"
@@ -16,12 +15,13 @@
 #include "fragment.h"
 #include "owners.h"
 #include "port_bindings.h"
+#include "remote_change.h"
 
 struct dp_policy {
     _Atomic uint32_t references;
     struct dp_endpoints *endpoints;
-    struct dp_arrivals *arrivals; /* of the change that put it in force */
-    bool balancers;               /* there are load balancers to look for */
+    struct dp_remote_change *remotes; /* by the change that put it in force */
+    bool balancers;                   /* there are load balancers to look for */
     uint32_t n_zones;
     struct dp_rule_table *table[][2][2]; /* by zone, direction, family; NULL denies */
 };
@@ -85,8 +85,8 @@ struct dp_policy *dp_engine_swap(struct dp_engine *engine, struct dp_policy_upda
 uint32_t dp_policy_ask(const struct dp_policy *policy, const struct dp_flow_table *flows, const struct dp_entry *entry,
                        enum dp_verdict *verdict);
 
-/* Whether a policy's arrivals would have the entry disconnected. */
-bool dp_policy_denies(const struct dp_policy *policy, const struct dp_flow_table *flows, const struct dp_entry *entry);
+/* Whether the change that puts the policy in force cuts an inbound entry because of remote groups (SPEC 5.4). */
+bool dp_policy_cuts(const struct dp_policy *policy, const struct dp_flow_table *flows, const struct dp_entry *entry);
 
 static inline void dp_engine_count_denied_check(struct dp_engine *engine, struct dp_denied_flows *denied,
                                                 const struct dp_packet *packet, const struct dp_check *check,

@@ -111,6 +111,12 @@ static inline bool dp_entry_matches(const struct dp_flow_table *table, const str
            memcmp(&table->pairs[entry->local].remote, &key->remote, 16) == 0;
 }
 
+/* The entry's remote address; of IPv4, the first four bytes, and zeros. */
+static inline union dp_address dp_entry_remote(const struct dp_flow_table *table, const struct dp_entry *e)
+{
+    return e->flags & DP_ENTRY_WIDE ? table->pairs[e->local].remote : (union dp_address){{e->remote}};
+}
+
 /* The selector of the packet that was judged when the connection was admitted. */
 static inline uint32_t dp_entry_selector(const struct dp_entry *e)
 {

@@ -298,42 +298,79 @@ int dp_plane_update(struct dp_plane *p, struct dp_policy_update *update)
     return c.error;
 }
 
+/* An update that is only tried: the policy made of it, and what becomes of each zone's inbound connections. */
+struct trial {
+    struct dp_policy *policy;
+    uint8_t *zones; /* enum dp_fate */
+};
+
+static void end_trial(struct trial *trial)
+{
+    dp_policy_release(trial->policy);
+    free(trial->zones);
+}
+
+static int begin_trial(const struct dp_policy_update *update, struct trial *trial)
+{
+    int error = dp_policy_new(update, &trial->policy);
+
+    trial->zones = NULL;
+    if (error < 0)
+        return error;
+    trial->zones = malloc((size_t)trial->policy->n_zones + 1);
+    if (!trial->zones) {
+        end_trial(trial);
+        return DP_E_MEMORY;
+    }
+    memset(trial->zones, DP_FATE_GONE, trial->policy->n_zones);
+    for (uint32_t i = 0; i < update->n_zones; i++)
+        trial->zones[update->zones[i].zone] = DP_FATE_STAYS;
+    for (uint32_t i = 0; i < update->n_cut; i++)
+        if (trial->zones[update->cut[i]] == DP_FATE_STAYS)
+            trial->zones[update->cut[i]] = DP_FATE_DISCONNECTED;
+    return 0;
+}
+
+struct rehearse_work {
+    const struct dp_plane *plane;
+    struct dp_policy_update *update;
+    struct trial trial;
+    uint64_t cursor;
+};
+
 static void count_attached(struct dp_engine *shard, void *argument)
 {
-    struct update_work *c = argument;
+    struct rehearse_work *c = argument;
 
     advance(c->plane, shard);
-    for (uint32_t i = 0; i < c->update.n_cut; i++)
-        c->update.disconnected[i] += dp_connections_attached(shard, c->update.cut[i]);
+    for (uint32_t i = 0; i < c->update->n_cut; i++)
+        c->update->disconnected[i] += dp_connections_attached(shard, c->update->cut[i]);
 }
 
 static void count_revocable(struct dp_engine *shard, void *argument)
 {
-    struct update_work *c = argument;
-    uint64_t visits = DP_VISITS / (1 + (c->update.n_cut + c->update.n_revocations) / 64) + 1;
+    struct rehearse_work *c = argument;
 
-    c->update.revoked += dp_connections_revocable_some(shard, &c->update, c->policy, &c->cursor, visits);
+    c->update->revoked += dp_connections_revocable_some(shard, c->trial.policy, c->trial.zones, &c->cursor, DP_VISITS);
 }
 
 int dp_plane_rehearse(struct dp_plane *p, struct dp_policy_update *update)
 {
-    struct update_work c = {.plane = p, .update = *update};
+    struct rehearse_work c = {.plane = p, .update = update};
+    bool some = update->n_revocations || update->n_arrivals;
+    int error = some ? begin_trial(update, &c.trial) : 0;
 
-    if (update->n_arrivals) {
-        c.error = dp_policy_new(update, &c.policy);
-        if (c.error < 0)
-            return c.error;
-    }
+    if (error < 0)
+        return error;
     if (update->disconnected) {
         memset(update->disconnected, 0, update->n_cut * sizeof *update->disconnected);
         dp_plane_run_all(p, count_attached, &c);
     }
-    c.update.revoked = 0;
-    for (uint32_t i = 0; i < p->shards && (update->n_revocations || update->n_arrivals); i++)
+    update->revoked = 0;
+    for (uint32_t i = 0; i < p->shards && some; i++)
         for (c.cursor = 0; c.cursor != DP_CURSOR_END;)
             run(p, i, count_revocable, &c);
-    dp_policy_release(c.policy);
-    update->revoked = c.update.revoked;
+    end_trial(&c.trial);
     return 0;
 }
 
@@ -378,12 +415,13 @@ struct walk_work {
     const struct dp_connection_filter *filter;
     struct dp_connection *connections;
     struct dp_saved_connection *saved;
+    struct dp_reconsidered *reconsidered;
     uint32_t n;
     uint32_t have;
     uint64_t *by_state;
     uint64_t count;
     uint64_t cursor; /* of one shard */
-    const struct reconsider_work *reconsider;
+    struct trial trial;
 };
 
 static void list_some(struct dp_engine *shard, void *argument)
@@ -468,51 +506,25 @@ int dp_plane_save(struct dp_plane *p, const struct dp_connection_filter *filter,
     return walk_on(p, save_some, &c, cursor);
 }
 
-struct reconsider_work {
-    const struct dp_policy_update *update;
-    const struct dp_policy *policy;
-    const uint8_t *zones;
-    struct dp_reconsidered *out;
-};
-
 static void reconsider_some(struct dp_engine *shard, void *argument)
 {
     struct walk_work *c = argument;
-    const struct reconsider_work *r = c->reconsider;
-    uint64_t visits = DP_VISITS / (1 + r->update->n_revocations / 64) + 1;
 
-    c->have += dp_connections_reconsider_some(shard, r->update, r->policy, r->zones, &c->cursor, visits,
-                                              r->out + c->have, c->n - c->have);
+    c->have += dp_connections_reconsider_some(shard, c->trial.policy, c->trial.zones, &c->cursor, DP_VISITS,
+                                              c->reconsidered + c->have, c->n - c->have);
 }
 
 int dp_plane_reconsider(struct dp_plane *p, const struct dp_policy_update *update, uint64_t *cursor,
                         struct dp_reconsidered *out, uint32_t n)
 {
-    struct reconsider_work r = {.update = update, .out = out};
-    struct walk_work c = {.n = n, .reconsider = &r};
-    struct dp_policy *policy;
-    uint8_t *zones;
-    int error = dp_policy_new(update, &policy);
+    struct walk_work c = {.n = n, .reconsidered = out};
+    int error = begin_trial(update, &c.trial);
 
     if (error < 0)
         return error;
-    zones = malloc((size_t)policy->n_zones + 1);
-    if (!zones) {
-        error = DP_E_MEMORY;
-    } else {
-        memset(zones, DP_FATE_GONE, policy->n_zones);
-        for (uint32_t i = 0; i < update->n_zones; i++)
-            zones[update->zones[i].zone] = DP_FATE_STAYS;
-        for (uint32_t i = 0; i < update->n_cut; i++)
-            if (zones[update->cut[i]] == DP_FATE_STAYS)
-                zones[update->cut[i]] = DP_FATE_DISCONNECTED;
-        r.policy = policy;
-        r.zones = zones;
-        walk_on(p, reconsider_some, &c, cursor);
-    }
-    dp_policy_release(policy);
-    free(zones);
-    return error < 0 ? error : (int)c.have;
+    walk_on(p, reconsider_some, &c, cursor);
+    end_trial(&c.trial);
+    return (int)c.have;
 }
 
 struct restore_work {

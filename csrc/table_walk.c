@@ -5,13 +5,11 @@
 
 static void addresses_of(const struct dp_conntrack *ct, const struct dp_entry *e, uint8_t *local, uint8_t *remote)
 {
-    if (e->flags & DP_ENTRY_WIDE) {
-        memcpy(local, &ct->table.pairs[e->local].local, 16);
-        memcpy(remote, &ct->table.pairs[e->local].remote, 16);
-    } else {
-        memcpy(local, &e->local, 4);
-        memcpy(remote, &e->remote, 4);
-    }
+    union dp_address there = dp_entry_remote(&ct->table, e);
+    union dp_address here = e->flags & DP_ENTRY_WIDE ? ct->table.pairs[e->local].local : (union dp_address){{e->local}};
+
+    memcpy(local, &here, sizeof here);
+    memcpy(remote, &there, sizeof there);
 }
 
 void dp_connection_of(const struct dp_conntrack *ct, const struct dp_entry *e, struct dp_connection *c)
@@ -134,56 +132,34 @@ uint64_t dp_connections_attached(struct dp_engine *e, uint32_t zone)
     return zone < e->conntrack.n_zones ? e->conntrack.zones[zone].attached : 0;
 }
 
-static bool is_cut(const struct dp_policy_update *update, uint32_t zone)
+/* What becomes of an entry that is not disconnected yet. */
+static enum dp_fate fate_of(const struct dp_engine *e, const struct dp_policy *policy, const uint8_t *zones,
+                            const struct dp_entry *entry)
 {
-    for (uint32_t i = 0; i < update->n_cut; i++)
-        if (update->cut[i] == zone)
-            return true;
-    return false;
+    uint32_t zone = entry->zone_protocol >> 8;
+    enum dp_fate fate = zone < policy->n_zones ? (enum dp_fate)zones[zone] : DP_FATE_GONE;
+
+    if (fate == DP_FATE_GONE)
+        return fate;
+    if (!(entry->flags & DP_ENTRY_INBOUND))
+        return DP_FATE_STAYS;
+    return dp_policy_cuts(policy, &e->conntrack.table, entry) ? DP_FATE_DISCONNECTED : fate;
 }
 
-static bool is_revoked(const struct dp_policy_update *update, const struct dp_connection *c)
-{
-    for (uint32_t i = 0; i < update->n_revocations; i++) {
-        const struct dp_revocation *r = &update->revocations[i];
-
-        if (r->rule == c->rule && r->family == c->family && memcmp(r->address, c->remote, 16) == 0)
-            return true;
-    }
-    return false;
-}
-
-uint64_t dp_connections_revocable_some(struct dp_engine *e, const struct dp_policy_update *update,
-                                       const struct dp_policy *policy, uint64_t *cursor, uint64_t visits)
+uint64_t dp_connections_revocable_some(struct dp_engine *e, const struct dp_policy *policy, const uint8_t *zones,
+                                       uint64_t *cursor, uint64_t visits)
 {
     uint64_t count = 0;
     uint32_t index;
 
     while ((index = next_entry(&e->conntrack, cursor, &visits)) != 0) {
         const struct dp_entry *entry = &e->conntrack.table.entries[index];
-        struct dp_connection c;
+        uint32_t zone = entry->zone_protocol >> 8;
 
-        dp_connection_of(&e->conntrack, entry, &c);
-        count += c.origin == DP_INBOUND && !c.disconnected &&
-                 (is_revoked(update, &c) || (policy && dp_policy_denies(policy, &e->conntrack.table, entry))) &&
-                 !is_cut(update, c.zone);
+        count += !(entry->flags & DP_ENTRY_CUT) && zone < policy->n_zones && zones[zone] == DP_FATE_STAYS &&
+                 fate_of(e, policy, zones, entry) == DP_FATE_DISCONNECTED;
     }
     return count;
-}
-
-static enum dp_fate fate_of(const struct dp_engine *e, const struct dp_policy_update *update,
-                            const struct dp_policy *policy, const uint8_t *zones, const struct dp_entry *entry,
-                            const struct dp_connection *c)
-{
-    enum dp_fate fate = c->zone < policy->n_zones ? (enum dp_fate)zones[c->zone] : DP_FATE_GONE;
-
-    if (fate == DP_FATE_GONE)
-        return fate;
-    if (c->origin != DP_INBOUND)
-        return DP_FATE_STAYS;
-    if (is_revoked(update, c) || dp_policy_denies(policy, &e->conntrack.table, entry))
-        return DP_FATE_DISCONNECTED;
-    return fate;
 }
 
 /* What the rules in force would deny already, were it new, is not judged otherwise. */
@@ -195,9 +171,8 @@ static bool is_denied_now(const struct dp_engine *e, const struct dp_entry *entr
     return verdict == DP_DENY;
 }
 
-uint32_t dp_connections_reconsider_some(struct dp_engine *e, const struct dp_policy_update *update,
-                                        const struct dp_policy *policy, const uint8_t *zones, uint64_t *cursor,
-                                        uint64_t visits, struct dp_reconsidered *out, uint32_t n)
+uint32_t dp_connections_reconsider_some(struct dp_engine *e, const struct dp_policy *policy, const uint8_t *zones,
+                                        uint64_t *cursor, uint64_t visits, struct dp_reconsidered *out, uint32_t n)
 {
     uint32_t have = 0, index;
 
@@ -210,7 +185,7 @@ uint32_t dp_connections_reconsider_some(struct dp_engine *e, const struct dp_pol
             continue;
         memset(r, 0, sizeof *r);
         dp_connection_of(&e->conntrack, entry, &r->connection);
-        r->fate = (uint8_t)fate_of(e, update, policy, zones, entry, &r->connection);
+        r->fate = (uint8_t)fate_of(e, policy, zones, entry);
         r->rule = dp_policy_ask(policy, &e->conntrack.table, entry, &verdict);
         r->verdict = (uint8_t)verdict;
         have += r->fate != DP_FATE_STAYS || (verdict == DP_DENY && !is_denied_now(e, entry));

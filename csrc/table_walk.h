@@ -26,15 +26,15 @@ uint64_t dp_connections_flush_some(struct dp_engine *engine, const struct dp_con
 /* Looks at the changes that entries have not met yet, so that what these cut is counted. */
 void dp_connections_settle_some(struct dp_engine *engine, uint64_t *cursor, uint64_t visits);
 
-/* How many live connections the revocations of an update, and the arrivals of the policy made of it (NULL: none), would
- * cut, besides those of the zones in its `cut`. */
-uint64_t dp_connections_revocable_some(struct dp_engine *engine, const struct dp_policy_update *update,
-                                       const struct dp_policy *policy, uint64_t *cursor, uint64_t visits);
-/* As dp_plane_reconsider; `policy` is made of the update, and zones[z] is the enum dp_fate of inbound connections of
- * zone z < policy->n_zones, but for revocations and arrivals. */
-uint32_t dp_connections_reconsider_some(struct dp_engine *engine, const struct dp_policy_update *update,
-                                        const struct dp_policy *policy, const uint8_t *zones, uint64_t *cursor,
-                                        uint64_t visits, struct dp_reconsidered *out, uint32_t n);
+/*
+ * What an update would do: `policy` is made of it, and zones[z] is the enum dp_fate of inbound connections of zone
+ * z < policy->n_zones, but for revocations and arrivals. How many live connections these would cut, of zones that stay;
+ * and as dp_plane_reconsider.
+ */
+uint64_t dp_connections_revocable_some(struct dp_engine *engine, const struct dp_policy *policy, const uint8_t *zones,
+                                       uint64_t *cursor, uint64_t visits);
+uint32_t dp_connections_reconsider_some(struct dp_engine *engine, const struct dp_policy *policy, const uint8_t *zones,
+                                        uint64_t *cursor, uint64_t visits, struct dp_reconsidered *out, uint32_t n);
 /* How many a cut of `zone` would disconnect now. */
 uint64_t dp_connections_attached(struct dp_engine *engine, uint32_t zone);
 

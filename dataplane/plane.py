@@ -207,7 +207,7 @@ class Plane:
         cut = conntrack.disconnection(self._policy, policy)
         update = PolicyUpdate(self.names, cut)
         # What comes to a deny rule is asked of the rules of then.
-        if cut.arrived:
+        if cut.revoked or cut.arrived:
             update = self._update(policy, cut, self._compiler.copy())
         check(lib.dp_plane_rehearse(self.plane, update.c), "rehearsing the change")
         return update.disconnected()

@@ -37,8 +37,8 @@ class PolicyUpdate:
         self._counts = ffi.new("uint64_t[]", len(self._instances))
         self._kept = (
             ffi.new("uint32_t[]", [names.zone(i) for i in self._instances]),
-            ffi.new("struct dp_revocation[]", revoked),
-            ffi.new("struct dp_arrival[]", arrived),
+            ffi.new("struct dp_rule_address[]", revoked),
+            ffi.new("struct dp_rule_address[]", arrived),
         )
         self.policy: tuple[Any, ...] = ()
         self.c = ffi.new("struct dp_policy_update *")

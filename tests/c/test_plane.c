@@ -30,7 +30,7 @@ static uint64_t update(struct scene *s, bool cuts, uint64_t now)
     static const uint32_t cut[1] = {1};
     struct dp_zone_tables zones[2] = {{.table = {{s->in, NULL}, {s->out, NULL}}},
                                       {.zone = 1, .table = {{s->in, NULL}, {s->out, NULL}}}};
-    struct dp_revocation revocation = {{192, 0, 2, 3}, 4, 1};
+    struct dp_rule_address revocation = {{192, 0, 2, 3}, 4, 1};
     uint64_t disconnected[1] = {0};
     struct dp_policy_update change = {.zones = zones,
                                       .n_zones = 2,

@@ -49,7 +49,7 @@ static uint64_t change(struct scene *s, uint32_t other, bool cuts)
 {
     static const uint32_t cut[1] = {0};
     struct dp_zone_tables zones[2] = {{.table = {{s->table, NULL}, {s->table, NULL}}}, {.zone = other}};
-    struct dp_revocation revocation = {{192, 0, 2, 9}, 4, 1};
+    struct dp_rule_address revocation = {{192, 0, 2, 9}, 4, 1};
     uint64_t disconnected[1] = {0};
     struct dp_policy_update update = {.zones = zones,
                                       .n_zones = other ? 2 : 1,

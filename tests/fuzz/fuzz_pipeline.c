@@ -41,8 +41,8 @@ struct parts {
 
 static void update(struct dp_plane *plane, struct parts *parts, uint32_t zones)
 {
-    static const struct dp_revocation revocation = {{10, 0, 0, 1}, 4, 1};
-    static const struct dp_arrival arrival = {{10, 0, 0, 1}, 4, 1};
+    static const struct dp_rule_address revocation = {{10, 0, 0, 1}, 4, 1};
+    static const struct dp_rule_address arrival = {{10, 0, 0, 1}, 4, 1};
     static const uint32_t cut[1] = {0};
     struct dp_policy_update next = {.zones = parts->zones,
                                     .n_zones = zones,

@@ -48,10 +48,10 @@ ARROWS: dict[str, set[str]] = {
     "tcp_window": {"flow_table"},
     "tcp": {"resync", "tcp_window"},
     "conntrack": {"flow_table", "resync", "tcp", "timer"},
-    "arrivals": {"classifier", "flow_table"},
+    "remote_change": {"classifier", "flow_table"},
     "engine": {
-        *("arrivals", "classifier", "conntrack", "denied_flows"),
-        *("endpoints", "fragment", "owners", "port_bindings"),
+        *("classifier", "conntrack", "denied_flows", "endpoints"),
+        *("fragment", "owners", "port_bindings", "remote_change"),
     },
     "table_walk": {"engine", "prefix"},
     "flow_log": {"engine"},

@@ -1,6 +1,7 @@
 /*
- * test_arrivals.c: an address that came into the remote group of a deny rule (SPEC 5.4), between the swap of the policy
- * and the look at every entry: not one packet of what the rule would decide about passes. Others stay.
+ * test_remote_change.c: an address that came into the remote group of a deny rule, or left that of an allow rule (SPEC
+ * 5.4), between the swap of the policy and the look at every entry: not one packet passes of what the rule would decide
+ * about, or has admitted. Others stay.
  */
 #include "check.h"
 #include "table_walk.h"
@@ -49,7 +50,7 @@ static void unmake(struct scene *s)
 
 /* An update to one of the tables that says what came to DENY_DNS. */
 static struct dp_policy_update update_to(struct scene *s, struct dp_zone_tables *zone, struct dp_rule_table *table,
-                                         const struct dp_arrival *arrivals, uint32_t n)
+                                         const struct dp_rule_address *arrivals, uint32_t n)
 {
     *zone = (struct dp_zone_tables){.table = {{table, NULL}, {table, NULL}}};
     return (struct dp_policy_update){.zones = zone,
@@ -77,12 +78,13 @@ static enum dp_reason judged(struct scene *s, uint8_t host, uint16_t port)
 
 static void test_no_packet_passes_between_the_swap_and_the_look(void)
 {
-    static const struct dp_arrival arrivals[] = {
+    static const struct dp_rule_address arrivals[] = {
         {{192, 0, 2, 2}, 4, DENY_DNS}, {{192, 0, 2, 1}, 4, DENY_DNS}, {{192, 0, 2, 1}, 4, DENY_DNS + 1}};
     struct dp_zone_tables zone;
     struct dp_policy_update update;
     struct dp_policy *policy;
     struct scene s;
+    const uint8_t stays[1] = {DP_FATE_STAYS}, cut[1] = {DP_FATE_DISCONNECTED};
     uint64_t cursor = 0;
 
     if (!make(&s))
@@ -97,7 +99,10 @@ static void test_no_packet_passes_between_the_swap_and_the_look(void)
     CHECK_EQUAL(dp_policy_new(&update, &policy), 0);
     CHECK_EQUAL(dp_engine_reserve(s.engine, &update, policy), 0);
     /* As foreseen, and nothing happens by that. */
-    CHECK_EQUAL(dp_connections_revocable_some(s.engine, &update, policy, &cursor, UINT64_MAX), 2);
+    CHECK_EQUAL(dp_connections_revocable_some(s.engine, policy, stays, &cursor, UINT64_MAX), 2);
+    cursor = 0;
+    /* Where the zone is cut as a whole nothing is left to these. */
+    CHECK_EQUAL(dp_connections_revocable_some(s.engine, policy, cut, &cursor, UINT64_MAX), 0);
     CHECK_EQUAL(judged(&s, 1, PORT), DP_REASON_CONNECTION);
     dp_policy_release(dp_engine_swap(s.engine, &update, policy));
     CHECK_EQUAL(s.engine->conntrack.disconnected, 0);
@@ -114,7 +119,7 @@ static void test_no_packet_passes_between_the_swap_and_the_look(void)
 /* By the next change each entry has met the one before. */
 static void test_an_update_has_every_entry_looked_at(void)
 {
-    static const struct dp_arrival arrival = {{192, 0, 2, 1}, 4, DENY_DNS};
+    static const struct dp_rule_address arrival = {{192, 0, 2, 1}, 4, DENY_DNS};
     struct dp_zone_tables zone;
     struct dp_policy_update update;
     struct scene s;
@@ -133,9 +138,39 @@ static void test_an_update_has_every_entry_looked_at(void)
     unmake(&s);
 }
 
+/* A rule loses an address: what it admitted from there is cut, what other rules did or from elsewhere is not. */
+static void test_a_revocation_is_of_one_rule_and_one_address(void)
+{
+    const struct dp_rule_address revoked[] = {
+        {{192, 0, 2, 2}, 4, ALLOW_ALL}, {{192, 0, 2, 1}, 4, ALLOW_ALL + 7}, {{192, 0, 2, 9}, 4, ALLOW_ALL}};
+    struct dp_zone_tables zone;
+    struct dp_policy_update update, rehearsed;
+    struct scene s;
+
+    if (!make(&s))
+        return;
+    update = update_to(&s, &zone, s.open, NULL, 0);
+    CHECK_EQUAL(dp_plane_update(s.plane, &update), 0);
+    for (uint8_t host = 1; host <= 3; host++)
+        CHECK_EQUAL(judged(&s, host, PORT), DP_REASON_RULE);
+    update = update_to(&s, &zone, s.open, NULL, 0);
+    update.revocations = revoked;
+    update.n_revocations = 3;
+    rehearsed = update;
+    CHECK_EQUAL(dp_plane_rehearse(s.plane, &rehearsed), 0);
+    CHECK_EQUAL(rehearsed.revoked, 1);
+    CHECK_EQUAL(dp_plane_update(s.plane, &update), 0);
+    CHECK_EQUAL(update.revoked, 1);
+    CHECK_EQUAL(judged(&s, 1, PORT), DP_REASON_CONNECTION);
+    CHECK_EQUAL(judged(&s, 2, PORT), DP_REASON_DISCONNECTED);
+    CHECK_EQUAL(judged(&s, 3, PORT), DP_REASON_CONNECTION);
+    unmake(&s);
+}
+
 int main(void)
 {
     RUN(test_no_packet_passes_between_the_swap_and_the_look);
+    RUN(test_a_revocation_is_of_one_rule_and_one_address);
     RUN(test_an_update_has_every_entry_looked_at);
-    return check_result("test_arrivals");
+    return check_result("test_remote_change");
 }
