@@ -1,13 +1,14 @@
 """The policy in force as it is changed: loaded again, changed in memory, confirmed or taken back, ended in part.
 
-All of it runs in the control thread. A change is valid and in force, as a whole, or refused and nothing has happened
-(SPEC 5.1, 5.6); each is one more generation, and the log tells it.
+All of it runs in the control thread, where a policy comes that was read elsewhere. A change is valid and in force, as a
+whole, or refused and nothing has happened (SPEC 5.1, 5.6); each is one more generation, and the log tells it.
 """
 
 from __future__ import annotations
 
 import json
 import time
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
@@ -41,6 +42,14 @@ class Reloads:
     loaded_at: float = field(default_factory=time.time)
 
 
+@dataclass(frozen=True, slots=True)
+class Reading:
+    """A policy that has been read, or could not be: `policy` returns it or raises why. `started` by perf_counter."""
+
+    policy: Callable[[], Policy]
+    started: float
+
+
 class PolicyControl:
     """The policy in force; `store` is where it is kept.
 
@@ -57,12 +66,12 @@ class PolicyControl:
         self._unconfirmed: Unconfirmed | None = None
         self._held_back = held_back
 
-    def reload(self, request: requests.Reload, asker: Asker = NOBODY) -> Reloaded:
-        """Loads the policy again and puts it in force. On a PolicyError, with every mistake, the old one stays."""
-        started, name = time.perf_counter(), self._store.name
+    def reload(self, request: requests.Reload, reading: Reading, asker: Asker = NOBODY) -> Reloaded:
+        """Puts in force what was read of the store. On a PolicyError, with every mistake, the old one stays."""
+        started, name = reading.started, self._store.name
         try:
             self._expect(request)
-            policy = self.operations.changed({"apply_policy": without_expired(self._store.load(), time.time_ns())})
+            policy = self.operations.changed({"apply_policy": without_expired(reading.policy(), time.time_ns())})
             taken_back = self._taken_back(policy)
             answer = self._change_to(policy, asker, request, f"reload of {name}")
         except Exception as error:
@@ -89,13 +98,10 @@ class PolicyControl:
             )
         return {"policy": name, "taken_back": taken_back, **answer, "seconds": time.perf_counter() - started}
 
-    def difference(self, request: requests.Difference) -> Different:
+    def difference(self, request: requests.Difference, reading: Reading) -> Different:
         """What a reload, or another policy, would do to live connections. Raises PolicyError for one with mistakes."""
-        if request.policy is None:
-            name, wanted = self._store.name, self._store.load()
-        else:
-            name, wanted = "policy", Policy.parse(json.dumps(request.policy), "policy.json")
-        policy = self.operations.changed({"apply_policy": without_expired(wanted, time.time_ns())})
+        name = self._store.name if request.policy is None else "policy"
+        policy = self.operations.changed({"apply_policy": without_expired(reading.policy(), time.time_ns())})
         effect = self.operations.rehearse(policy)
         found = self.operations.difference(policy)
         return {

@@ -4,6 +4,10 @@ There is one policy in force and one number for it, its generation, which each c
 changes the firewall runs in the one control thread, in the order of the requests, so that nobody else changes anything
 between a request's look at the generation and its change; the event loop waits for none of it. A change is valid and in
 force, as a whole, or refused and nothing has happened (SPEC 5.1, 5.6); the answer comes when it is in force.
+
+A policy is read, and checked, in a thread of its own, one at a time, so that a large one keeps nobody waiting who only
+asks; it meets the policy in force in the control thread, whichever that is by then. Changes and reloads keep their
+order: a change that comes while a policy is read waits for it, and is not taken back by it unnoticed.
 """
 
 from __future__ import annotations
@@ -13,11 +17,13 @@ import base64
 import contextlib
 import json
 import logging
+import threading
 import time
 from collections.abc import AsyncGenerator, AsyncIterator, Callable
-from concurrent.futures import Executor
+from concurrent.futures import Executor, Future
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import asdict
+from functools import partial
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from dataplane.control import audit, requests
@@ -31,7 +37,7 @@ from dataplane.control.answers import (
 )
 from dataplane.control.audit import NOBODY, Asker
 from dataplane.control.operations import Feed, Operations, Source, Subscription
-from dataplane.control.policy_control import PolicyControl
+from dataplane.control.policy_control import PolicyControl, Reading
 from dataplane.policy import Policy, PolicyError, expiry
 from dataplane.policy.mistakes import UnfitError
 from dataplane.policy.write import document
@@ -72,6 +78,7 @@ class Service(PolicyControl):
         self._control = control
         self._failures = failures
         self._reverting: asyncio.Task[None] | None = None
+        self._in_order, self._one_reading = asyncio.Lock(), asyncio.Lock()
         self._pump: asyncio.Task[None] | None = None
         self._readers = 0
 
@@ -103,14 +110,17 @@ class Service(PolicyControl):
             case requests.Rules():
                 return await self.do(operations.rules, request.unused)
             case requests.Reload():
-                with nullcontext() if request.dry_run else self._reloading():
-                    return await self._watched(lambda: self.reload(request, asker))
+                return await self._reloaded(request, asker)
             case requests.Confirm():
                 return await self._watched(lambda: self.confirm(request, asker))
             case requests.Difference():
-                return await self.do(lambda: self.difference(request))
+                reading = await self._read(partial(_parsed, request.policy, "policy.json") if request.policy else None)
+                return await self.do(lambda: self.difference(request, reading))
+            case requests.ChangePolicy(dry_run=True):
+                return await self.do(lambda: self.change(request, asker))
             case requests.ChangePolicy():
-                return await self._watched(lambda: self.change(request, asker))
+                async with self._in_order:
+                    return await self._watched(lambda: self.change(request, asker))
             case requests.CurrentPolicy():
                 # It cannot change, so that writing it keeps nobody else waiting.
                 return await asyncio.to_thread(document, operations.policy)
@@ -155,6 +165,32 @@ class Service(PolicyControl):
         }
 
     # ---- the policy ----
+
+    async def _read(self, load: Callable[[], Policy] | None = None) -> Reading:
+        """Reads the policy in the store, or what is given, once what is being read has been.
+
+        Nobody waits for the thread at the end: a disk may never answer.
+        """
+        started = time.perf_counter()
+        found: asyncio.Future[Callable[[], Policy]] = asyncio.get_running_loop().create_future()
+        await self._one_reading.acquire()
+        try:
+            threading.Thread(target=_tell, args=(load or self._store.load, found), name="reading", daemon=True).start()
+        except RuntimeError:
+            self._one_reading.release()
+            raise
+        # Who asked may be gone before it ends.
+        found.add_done_callback(lambda _: self._one_reading.release())
+        return Reading(await asyncio.shield(found), started)
+
+    async def _reloaded(self, request: requests.Reload, asker: Asker) -> Any:
+        if request.dry_run:
+            reading = await self._read()
+            return await self.do(lambda: self.reload(request, reading, asker))
+        with self._reloading():
+            async with self._in_order:
+                reading = await self._read()
+                return await self._watched(lambda: self.reload(request, reading, asker))
 
     async def _watched(self, work: Callable[[], T]) -> T:
         """Does something in the control thread; what waits for a confirmation afterwards is taken back in time."""
@@ -323,6 +359,18 @@ class Following:
         """What is left, with the ending, and how many items were lost."""
         await self._service.do(self._source.look_for_losses)
         return self._subscription.take() + self._subscription.ending(), self._subscription.lost
+
+
+def _tell(load: Callable[[], Policy], found: asyncio.Future[Callable[[], Policy]]) -> None:
+    """Gives a future of another thread's loop what returns a policy, or raises why there is none."""
+    read: Future[Policy] = Future()
+    try:
+        read.set_result(load())
+    except Exception as error:
+        read.set_exception(error)
+    # The loop may have ended meanwhile.
+    with contextlib.suppress(RuntimeError):
+        found.get_loop().call_soon_threadsafe(found.set_result, read.result)
 
 
 def _parsed(policy: dict[str, Any], name: str) -> Policy:

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import pytest
@@ -107,3 +108,83 @@ def test_what_is_refused_and_what_fails(service: Service, store: Memory) -> None
         required_by(without, ())
     assert service.refusal(told.value).kind == REFUSED
     assert service.generation == 1
+
+
+@dataclass
+class Slow(Memory):
+    """The same, which is read only once it may be."""
+
+    begun: threading.Semaphore = field(default_factory=lambda: threading.Semaphore(0))
+    goes_on: threading.Semaphore = field(default_factory=lambda: threading.Semaphore(0))
+
+    def load(self) -> Policy:
+        self.begun.release()
+        assert self.goes_on.acquire(timeout=20)
+        return super().load()
+
+
+@pytest.fixture
+def slow(service: Service) -> Slow:
+    service._store = made = Slow()
+    return made
+
+
+CHANGE = {"create_group": {"id": "g", "security_group_rules": [{"direction": "egress"}]}}
+
+
+def test_a_policy_that_is_being_read_keeps_nobody_waiting(service: Service, slow: Slow) -> None:
+    """What only asks is answered meanwhile; a change comes behind the reload that was there before it."""
+
+    async def asked() -> None:
+        reload = asyncio.create_task(service.answer(requests.Reload(command="reload")))
+        assert await asyncio.to_thread(slow.begun.acquire, timeout=20)
+        change = asyncio.create_task(service.answer(requests.ChangePolicy(command="change", change=CHANGE)))
+        for command in (requests.Status(command="status"), requests.Counters(command="counters")):
+            assert await asyncio.wait_for(service.answer(command), 20)
+        dry_run = requests.ChangePolicy(command="change", change=CHANGE, dry_run=True)
+        assert (await asyncio.wait_for(service.answer(dry_run), 20))["generation"] == 1
+        assert not reload.done()
+        assert not change.done()
+        slow.text = POLICY.replace("protocol: tcp", "protocol: udp", 1)
+        slow.goes_on.release()
+        assert (await reload)["generation"] == 2
+        assert (await change)["generation"] == 3
+
+    asyncio.run(asked())
+    assert "g" in service.operations.policy.groups_by_id
+    assert ask(service, command="status")["unsaved_changes"] == 1
+
+
+def test_policies_are_read_one_at_a_time(service: Service, slow: Slow) -> None:
+    """Also when who asked for the first is gone before it was read: then nothing comes of it."""
+
+    async def asked() -> None:
+        first = asyncio.create_task(service.answer(requests.Reload(command="reload")))
+        assert await asyncio.to_thread(slow.begun.acquire, timeout=20)
+        first.cancel()
+        others = [
+            asyncio.create_task(service.answer(requests.Reload(command="reload", dry_run=True))),
+            asyncio.create_task(service.answer(requests.Difference(command="difference"))),
+        ]
+        for _ in others:
+            assert await asyncio.wait_for(service.answer(requests.Status(command="status")), 20)
+            assert not slow.begun.acquire(blocking=False)
+            slow.goes_on.release()
+            assert await asyncio.to_thread(slow.begun.acquire, timeout=20)
+        slow.goes_on.release()
+        assert [answer["generation"] for answer in await asyncio.gather(*others)] == [1, 1]
+        with pytest.raises(asyncio.CancelledError):
+            await first
+
+    asyncio.run(asked())
+    assert service.reloads.succeeded == 0
+
+
+def test_a_policy_that_cannot_be_read_keeps_none_from_being_read(service: Service, store: Memory) -> None:
+    store.text = "instances: 5"
+    for _ in range(2):
+        with pytest.raises(PolicyError):
+            ask(service, command="reload")
+    assert service.reloads.failed == 2
+    store.text = POLICY
+    assert ask(service, command="reload")["generation"] == 1
