@@ -154,14 +154,15 @@ class Plane:
         time_ns = nanoseconds(time or 0) if time_ns is None else in_range(time_ns)
         return self.replace(self.changed(change), time_ns=time_ns)
 
-    def changed(self, change: Change | Mapping[str, Any]) -> Policy:
-        """The policy in force with a change made, which is not in force yet. Raises ChangeError."""
+    def changed(self, *changes: Change | Mapping[str, Any]) -> Policy:
+        """The policy in force with changes made in their order, which is not in force yet. Raises ChangeError."""
         # Only who makes changes waits for their models to be loaded.
         from dataplane.policy.changes import apply, parse_change
 
-        if isinstance(change, Mapping):
-            change = parse_change(change, self._policy)
-        return apply(self._policy, change)
+        policy = self._policy
+        for change in changes:
+            policy = apply(policy, parse_change(change, policy) if isinstance(change, Mapping) else change)
+        return policy
 
     def replace(self, policy: Policy, *, time_ns: int = 0) -> Disconnected:
         """Puts another policy in force; the difference of the two is what changed."""

@@ -15,7 +15,7 @@ from dataplane.cli import check, completion, diff, explain, interchange, learn, 
 class _Commands(TyperGroup):
     """The commands, of which some are put together only when they are called, or shown by --help."""
 
-    late = ("run", "restore", "ctl")
+    late = ("run", "api", "restore", "ctl")
 
     def list_commands(self, ctx: Any) -> list[str]:
         return [*super().list_commands(ctx), *self.late]

@@ -11,6 +11,7 @@ from typing import Annotated
 
 import typer
 
+from dataplane.cli.api_options import api_explanation, api_options
 from dataplane.cli.output import say
 from dataplane.installation import how_to_install
 from dataplane.live import BUSY_POLL, BUSY_POLL_MAX, CONTROL_SOCKET, FLOW_INTERVAL, FLOW_LOG_KEEP, FLOW_LOG_SIZE
@@ -99,6 +100,22 @@ def run(
         float, typer.Option(metavar="SECONDS", min=0.1, max=86400, help="How long a denied flow is gathered.")
     ] = FLOW_INTERVAL,
     flows: Annotated[bool, typer.Option("--flows", help="Gather flows for ctl flows, without a flow log.")] = False,
+    api: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="HOST:PORT|PATH", help="Serve the cloud's API (VPC v3) there, or at a Unix socket; may be repeated."
+        ),
+    ] = None,
+    keys: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE", help="The access keys of --api HOST:PORT; left out: /etc/dataplane/keys.yaml."),
+    ] = None,
+    tls_cert: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="A certificate chain for --api HOST:PORT.")
+    ] = None,
+    tls_key: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="Its private key; left out: it is in the file of --tls-cert.")
+    ] = None,
     log_format: Annotated[LogFormat, typer.Option(help="Lines for people, or JSON.")] = LogFormat.text,
 ) -> None:
     """Filter live traffic between the interfaces that a policy names, until SIGTERM; SIGHUP reloads the policy.
@@ -107,6 +124,7 @@ def run(
     Examples:
       dataplane run policy.yaml --uplink eth0
       dataplane run policy.yaml --flow-log /var/log/dataplane/flows.jsonl --flow-log-size 500M
+      dataplane run policy.yaml --api 127.0.0.1:8774 --keys /etc/dataplane/keys.yaml
     """
     try:
         # Loaded once interfaces are opened, which is too late to find it missing.
@@ -117,6 +135,9 @@ def run(
         say(f"{error.name} is not installed: {how_to_install('live')} brings what run needs", err=True)
         raise typer.Exit(EXIT_USAGE) from None
 
+    if not api and (keys or tls_cert or tls_key):
+        say("--keys, --tls-cert and --tls-key are for --api: name where it is to be served", err=True)
+        raise typer.Exit(EXIT_USAGE)
     log.set_up(log_format.value)
     options = daemon.Options(
         policy=policy.absolute(),
@@ -135,6 +156,8 @@ def run(
         flow_log_size=_size(flow_log_size),
         flow_log_keep=flow_log_keep,
         flow_interval=flow_interval,
+        api=api_options(api, keys, tls_cert, tls_key, group) if api else None,
+        explanation=api_explanation() if api else None,
     )
     try:
         daemon.run(options)

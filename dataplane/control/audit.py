@@ -31,12 +31,19 @@ _UCRED = struct.Struct("iII")
 
 @dataclass(frozen=True, slots=True)
 class Asker:
-    """Who asked for something: a process at the other end of the control socket, a signal, or the policy itself."""
+    """Who asked for something: a process at the other end of a Unix socket, who has a key of the API, a signal, or the
+    policy itself.
+
+    Of the API: `access_key`, the `address` that the request came from, and the request's number, `request_id`.
+    """
 
     uid: int | None = None
     pid: int | None = None
     signal: str | None = None
     cause: str | None = None
+    access_key: str | None = None
+    address: str | None = None
+    request_id: str | None = None
 
     @classmethod
     def at(cls, connection: socket.socket) -> Asker:
@@ -48,7 +55,14 @@ class Asker:
         """The asker as fields of a log record."""
         if self.cause:
             return {"cause": self.cause}
-        told = {"signal": self.signal, "uid": self.uid, "pid": self.pid}
+        told = {
+            "signal": self.signal,
+            "uid": self.uid,
+            "pid": self.pid,
+            "access_key": self.access_key,
+            "address": self.address,
+            "request_id": self.request_id,
+        }
         return {name: value for name, value in told.items() if value is not None}
 
 

@@ -72,8 +72,8 @@ class Operations(Protocol):
     def policy(self) -> Policy:
         """The policy in force."""
 
-    def changed(self, change: Mapping[str, Any]) -> Policy:
-        """The policy in force with a change made, which is not in force yet. Raises ChangeError."""
+    def changed(self, *changes: Mapping[str, Any]) -> Policy:
+        """The policy in force with changes made in their order, which is not in force yet. Raises ChangeError."""
 
     def rehearse(self, policy: Policy) -> Effect:
         """What putting a policy in force would do."""

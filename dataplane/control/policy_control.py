@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 from dataplane.control import audit, requests
 from dataplane.control.audit import EXPIRY, NOBODY, Asker
 from dataplane.control.confirmation import Unconfirmed
+from dataplane.control.times import Times
 from dataplane.policy import Policy, PolicyError, expiry
 from dataplane.policy.expiry import without_expired
 
@@ -65,6 +66,7 @@ class PolicyControl:
         self._loaded = operations.policy
         self._unconfirmed: Unconfirmed | None = None
         self._held_back = held_back
+        self.times = Times()
 
     def reload(self, request: requests.Reload, reading: Reading, asker: Asker = NOBODY) -> Reloaded:
         """Puts in force what was read of the store. On a PolicyError, with every mistake, the old one stays."""
@@ -127,14 +129,15 @@ class PolicyControl:
         return self._unsaved if lacking == made and made else min(self._unsaved, len(lacking))
 
     def change(self, request: requests.ChangePolicy, asker: Asker = NOBODY) -> Changed:
-        """Makes one change of SPEC 7 in memory: what is kept in the store stays as it is. Raises ChangeError."""
+        """Makes changes of SPEC 7 in memory: what is kept in the store stays as it is. Raises ChangeError."""
         before, dry_run = self.operations.policy, request.dry_run
+        changes = request.change if isinstance(request.change, list) else [request.change]
         told = json.dumps(request.change)
         try:
             self._expect(request)
-            if "apply_policy" in request.change:
+            if any("apply_policy" in change for change in changes):
                 raise ValueError("apply_policy is no change of a running firewall: use reload")
-            policy = self.operations.changed(request.change)
+            policy = self.operations.changed(*changes)
             for sentence in expiry.warnings(policy, time.time_ns()):
                 raise ValueError(f"{sentence}; give it a time that is to come, or none")
             answer = self._change_to(policy, asker, request, f"change {told}")
@@ -245,6 +248,7 @@ class PolicyControl:
             raise
         if changed and not dry_run:
             self.generation += 1
+            self.times.note(before, policy, time.time())
             audit.changed(before, policy, asker, generation=self.generation, disconnected=effect.disconnected)
         answer: Changed = {
             "changed": changed,

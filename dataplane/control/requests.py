@@ -86,10 +86,10 @@ class Difference(Request):
 
 
 class ChangePolicy(_OfPolicy):
-    """One change as SPEC 7 writes it."""
+    """One change as SPEC 7 writes it, or several that are made in their order, as one: all of them or none."""
 
     command: Literal["change"]
-    change: dict[str, Any]
+    change: dict[str, Any] | list[dict[str, Any]]
 
 
 class CurrentPolicy(Request):

@@ -112,15 +112,14 @@ class Service(PolicyControl):
             case requests.Reload():
                 return await self._reloaded(request, asker)
             case requests.Confirm():
-                return await self._watched(lambda: self.confirm(request, asker))
+                return await self.watched(lambda: self.confirm(request, asker))
             case requests.Difference():
                 reading = await self._read(partial(_parsed, request.policy, "policy.json") if request.policy else None)
                 return await self.do(lambda: self.difference(request, reading))
             case requests.ChangePolicy(dry_run=True):
                 return await self.do(lambda: self.change(request, asker))
             case requests.ChangePolicy():
-                async with self._in_order:
-                    return await self._watched(lambda: self.change(request, asker))
+                return await self.changed(lambda: self.change(request, asker))
             case requests.CurrentPolicy():
                 # It cannot change, so that writing it keeps nobody else waiting.
                 return await asyncio.to_thread(document, operations.policy)
@@ -190,9 +189,14 @@ class Service(PolicyControl):
         with self._reloading():
             async with self._in_order:
                 reading = await self._read()
-                return await self._watched(lambda: self.reload(request, reading, asker))
+                return await self.watched(lambda: self.reload(request, reading, asker))
 
-    async def _watched(self, work: Callable[[], T]) -> T:
+    async def changed(self, work: Callable[[], T]) -> T:
+        """Does a change in the control thread, after the changes and reloads that were asked for before."""
+        async with self._in_order:
+            return await self.watched(work)
+
+    async def watched(self, work: Callable[[], T]) -> T:
         """Does something in the control thread; what waits for a confirmation afterwards is taken back in time."""
         try:
             return await self.do(work)

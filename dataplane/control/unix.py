@@ -48,16 +48,16 @@ class ControlError(Exception):
     """The control socket cannot be made: one sentence that says why."""
 
 
-def control_socket(path: Path, group: str | None = None) -> socket.socket:
+def control_socket(path: Path, group: str | None = None, *, option: str = "--control") -> socket.socket:
     """A listening socket at `path`, for root alone or also for the members of a group.
 
-    One that a firewall left behind is replaced. Raises ControlError.
+    One that a firewall left behind is replaced. `option` is what people name the place with. Raises ControlError.
     """
     made = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_NONBLOCK)
     is_there = False
     try:
         gid = grp.getgrnam(group).gr_gid if group else -1
-        _remove_stale(path)
+        _remove_stale(path, option)
         path.parent.mkdir(parents=True, exist_ok=True)
         before = os.umask(0o177)
         try:
@@ -76,18 +76,19 @@ def control_socket(path: Path, group: str | None = None) -> socket.socket:
         made.close()
         if is_there:
             path.unlink(missing_ok=True)
-        raise ControlError(f"{path}: the control socket cannot be made: {error.strerror or error}") from None
+        what = "control socket" if option == "--control" else "socket"
+        raise ControlError(f"{path}: the {what} cannot be made: {error.strerror or error}") from None
     except ControlError:
         made.close()
         raise
     return made
 
 
-def _remove_stale(path: Path) -> None:
+def _remove_stale(path: Path, option: str) -> None:
     """Takes away the socket of a firewall that is gone. Raises ControlError when it is not gone, or no socket."""
     try:
         if not stat.S_ISSOCK(path.lstat().st_mode):
-            raise ControlError(f"{path} exists and is no socket: name another place with --control")
+            raise ControlError(f"{path} exists and is no socket: name another place with {option}")
     except FileNotFoundError:
         return
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
@@ -101,7 +102,7 @@ def _remove_stale(path: Path) -> None:
             # A queue of clients that is full: somebody listens, and is slow.
             if error.errno != errno.EAGAIN:
                 raise
-    raise ControlError(f"another firewall listens at {path}: stop it, or name another place with --control")
+    raise ControlError(f"another firewall listens at {path}: stop it, or name another place with {option}")
 
 
 class ControlServer:

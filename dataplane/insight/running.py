@@ -8,18 +8,20 @@ who asked for DHCP, waiting fragments) has no part.
 
 from __future__ import annotations
 
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from dataplane import conntrack
 from dataplane._core import lib
+from dataplane.insight.explain import Explanation, as_capture, explain
 from dataplane.insight.judged import ConnectionHistory, Event, Key, Replayed, WatchedPlane
-from dataplane.insight.packet_text import ACK, PORTED, SYN, TCP, address_words
+from dataplane.insight.packet_text import ACK, PORTED, SYN, TCP, address_words, parse_packet
 from dataplane.live import state
 from dataplane.verdict import ORIGIN_WORDS
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Sequence
 
     from dataplane.connection_table import Connection
     from dataplane.insight.packet_text import Packet
@@ -117,3 +119,26 @@ def in_place(packet: Packet, known: State) -> Packet:
             numbers["acknowledgement"] = saved.tcp_end[1 - side]
         return replace(packet, **numbers)
     return packet
+
+
+@contextmanager
+def explained(packet: Packet, at: str | None, known: State) -> Iterator[Explanation]:
+    """Why a packet would be judged as it would; it is seen `at` an instance's interface, or where addresses tell.
+
+    The explanation is good for as long as the context lasts. Raises ValueError for an instance that is not there.
+    """
+    sent = in_place(packet, known)
+    with as_capture([sent], [known.saved_ns]) as path:
+        yield explain(AtRunning(known.policy, [path], (), at, sent, known), 1)
+
+
+def question_of(text: str) -> dict[str, Any]:
+    """The same as `question`, of a packet as it is written. Raises PacketTextError."""
+    return question(parse_packet(text))
+
+
+def answer_of(text: str, at: str | None, encoded: bytes) -> dict[str, Any]:
+    """The explanation of a packet as JSON values, from what a firewall tells of its flow. Raises ValueError."""
+    known = state.decoded(encoded, "the policy in force")
+    with explained(parse_packet(text), at, known) as found:
+        return found.to_dict()

@@ -54,6 +54,8 @@ from dataplane.policy import Policy, PolicyError, expiry
 from dataplane.store.file import PolicyFile
 
 if TYPE_CHECKING:
+    from dataplane.control.rest.extensions import Explain, Question
+    from dataplane.control.rest.server import ApiOptions, ApiServers
     from dataplane.live.state import State
 
 log = logging.getLogger("dataplane")
@@ -75,7 +77,10 @@ _SIGNS_OF_LIFE = 4
 
 @dataclass(frozen=True, slots=True)
 class Options:
-    """What a firewall is started with; `uplinks` are besides those of the policy, `metrics` is ``host:port``."""
+    """What a firewall is started with; `uplinks` are besides those of the policy, `metrics` is ``host:port``.
+
+    `explanation` is what the API explains packets by.
+    """
 
     policy: Path
     uplinks: tuple[str, ...] = ()
@@ -93,6 +98,8 @@ class Options:
     flow_log_size: int = FLOW_LOG_SIZE
     flow_log_keep: int = FLOW_LOG_KEEP
     flow_interval: float = FLOW_INTERVAL
+    api: ApiOptions | None = None
+    explanation: tuple[Question, Explain] | None = None
 
 
 class StartError(Exception):
@@ -183,8 +190,10 @@ def _run(
     *,
     held_back: bool,
 ) -> None:
-    _refuse_first(readiness.limits(len(required_by(policy, options.uplinks)), options.workers))
+    places = len(options.api.places) if options.api else 0
+    _refuse_first(readiness.limits(len(required_by(policy, options.uplinks)), options.workers, places))
     file = _flow_file(options)
+    servers = _api(options.api, stack) if options.api else None
     scraped = stack.enter_context(metrics.listening(options.metrics)) if options.metrics else None
     listening = stack.enter_context(_listening(options)) if options.control else None
     ports = Ports(options.workers)
@@ -204,7 +213,21 @@ def _run(
     privileges.keep_only()
     if file:
         file.start()
-    asyncio.run(_Daemon(operations, ports, options, signals, flows, held_back=held_back).run(listening, scraped))
+    daemon = _Daemon(operations, ports, options, signals, flows, held_back=held_back)
+    asyncio.run(daemon.run(listening, scraped, servers))
+
+
+def _api(options: ApiOptions, stack: contextlib.ExitStack) -> ApiServers:
+    """The places of the API, open until the end."""
+    # Only who serves the API has what it needs.
+    from dataplane.control.rest.server import ApiPlaceError, ApiServers
+
+    try:
+        servers = ApiServers.open(options)
+    except ApiPlaceError as error:
+        raise StartError(str(error), invalid=error.invalid) from None
+    stack.callback(servers.discard)
+    return servers
 
 
 def _put_back_leftovers() -> None:
@@ -320,8 +343,11 @@ class _Daemon:
         self._stopping = asyncio.Event()
         self._tasks: set[asyncio.Task[None]] = set()
         self._io_uring = "off"
+        self._api_places: list[str] = []
 
-    async def run(self, listening: socket.socket | None, scraped: socket.socket | None) -> None:
+    async def run(
+        self, listening: socket.socket | None, scraped: socket.socket | None, servers: ApiServers | None = None
+    ) -> None:
         """Starts everything, waits for the end, stops everything."""
         loop = asyncio.get_running_loop()
         scrapes = ScrapeServer(metrics.app(self._operations, self._service, self._control))
@@ -332,6 +358,11 @@ class _Daemon:
                 await self._server.start(listening)
             if scraped:
                 scrapes.start(scraped)
+            if servers:
+                from dataplane.control.rest.app import api
+
+                await servers.start(api(self._service, servers.keys, explanation=self._options.explanation))
+                self._api_places = servers.names
             self._begin(self._follow_interfaces())
             self._begin(self._service.end_rules())
             if self._flows:
@@ -349,6 +380,8 @@ class _Daemon:
         finally:
             for task in self._tasks:
                 task.cancel()
+            if servers:
+                await servers.close()
             await self._server.close()
             await self._service.close()
             await scrapes.close()
@@ -418,6 +451,7 @@ class _Daemon:
                 "io_uring": self._io_uring,
                 "busy_poll": self._firewall.busy_poll,
                 "control": str(self._options.control),
+                **({"api": self._api_places} if self._api_places else {}),
                 "refused_system_calls": self._operations.refused_calls,
             },
         )

@@ -76,9 +76,9 @@ class Operations:
         """The policy in force."""
         return self.firewall.policy
 
-    def changed(self, change: Mapping[str, Any]) -> Policy:
-        """The policy in force with a change made, which is not in force yet. Raises ChangeError."""
-        return self.firewall.changed(change)
+    def changed(self, *changes: Mapping[str, Any]) -> Policy:
+        """The policy in force with changes made in their order, which is not in force yet. Raises ChangeError."""
+        return self.firewall.changed(*changes)
 
     def rehearse(self, policy: Policy) -> Effect:
         """What putting a policy in force would do. Raises PortError for an interface that it would find missing."""

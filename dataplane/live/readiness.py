@@ -64,12 +64,12 @@ def rights() -> Iterator[str]:
         )
 
 
-def limits(interfaces: int, workers: int) -> Iterator[str]:
+def limits(interfaces: int, workers: int, api_places: int = 0) -> Iterator[str]:
     """Open files, of which this process takes all that it may have, and ports.
 
     Clients are bounded so that they never take the descriptors of ports: there must be enough for all.
     """
-    limit, needed = descriptors.allow(), descriptors.needed(interfaces, workers)
+    limit, needed = descriptors.allow(), descriptors.needed(interfaces, workers, api_places)
     if limit < needed:
         yield (
             f"this policy with --workers {workers} needs {needed:,} open files, and the limit is {limit:,}: raise it"

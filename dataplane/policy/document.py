@@ -24,6 +24,13 @@ _Empty = BeforeValidator(fields.empty_as_tuple)
 # ---- groups ----
 
 
+class Tag(Model):
+    """A word for people and programs that sort what they have."""
+
+    key: fields.Id = Field(description="What it is about.")
+    value: fields.Text = Field(default="", description="What it says.")
+
+
 class SecurityGroup(Model):
     """A security group with its rules."""
 
@@ -34,6 +41,11 @@ class SecurityGroup(Model):
     security_group_rules: Annotated[tuple[SecurityGroupRule, ...], fields.AsTuple, _Empty] = Field(
         default=(), description="The rules; traffic that none of them matches is denied."
     )
+    project_id: fields.Id | None = Field(
+        default=None, description="The project whose keys of the API see it; absent: those of every project."
+    )
+    enterprise_project_id: fields.Id | None = Field(default=None, description="Text for programs.")
+    tags: Annotated[tuple[Tag, ...], fields.AsTuple, _Empty] = Field(default=(), description="Words to sort by.")
 
     @cached_property
     def remote_groups(self) -> tuple[str, ...]:
@@ -57,6 +69,17 @@ class AddressGroup(CheckedModel):
     ip_set: Annotated[tuple[fields.SetEntry, ...], fields.AsTuple] = Field(
         description="Addresses, CIDR blocks, and ranges written first-last."
     )
+    remarks: dict[str, fields.Text] = Field(
+        default_factory=dict, description="Text for people about entries, by the entry as it is written in ip_set."
+    )
+    max_capacity: Annotated[int, Field(ge=0, le=100_000)] | None = Field(
+        default=None, description="How many entries the API lets it have; absent: 20."
+    )
+    project_id: fields.Id | None = Field(
+        default=None, description="The project whose keys of the API see it; absent: those of every project."
+    )
+    enterprise_project_id: fields.Id | None = Field(default=None, description="Text for programs.")
+    tags: Annotated[tuple[Tag, ...], fields.AsTuple, _Empty] = Field(default=(), description="Words to sort by.")
 
     def conflicts(self) -> Iterator[Conflict]:
         """The entries of an address group against its version."""
@@ -110,6 +133,9 @@ class Instance(CheckedModel):
     id: fields.Id = Field(description="Unique.")
     name: fields.Text | None = Field(default=None, description="Text for people.")
     description: fields.Text | None = Field(default=None, description="Text for people.")
+    project_id: fields.Id | None = Field(
+        default=None, description="The project whose keys of the API see it; absent: those of every project."
+    )
     vpc: fields.Id = Field(
         default="default", description="Addresses and MACs are unique within it. Peered VPCs appear together."
     )

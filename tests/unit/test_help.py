@@ -14,7 +14,7 @@ import typer
 from dataplane.cli import app
 
 #: What prints no answer for people: a log, frames, a JSON document anyway.
-_NO_ANSWER = {"run", "schema", "ctl capture"}
+_NO_ANSWER = {"run", "api", "schema", "ctl capture"}
 
 
 def _leaves(command: Any, path: tuple[str, ...] = ()) -> Iterator[tuple[str, Any]]:

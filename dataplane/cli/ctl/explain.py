@@ -45,10 +45,8 @@ def explain(
       dataplane ctl explain "udp 192.168.0.10:53 > 10.0.0.5:4000" --at ecs-a --json
     """
     from dataplane.cli.explanation import print_explanation
-    from dataplane.insight.explain import as_capture
-    from dataplane.insight.explain import explain as explanation_of
     from dataplane.insight.packet_text import PacketTextError, parse_packet
-    from dataplane.insight.running import AtRunning, in_place, question
+    from dataplane.insight.running import explained, question
     from dataplane.live import CONTROL_SOCKET, state
 
     with mistakes_refused(PacketTextError):
@@ -59,11 +57,9 @@ def explain(
         known = state.decoded(base64.b64decode(answer["state"]), "the policy in force")
     except state.StateError as error:
         refuse(f"{context.obj.socket}: what the firewall tells cannot be read: {error}", EXIT_FAILED)
-    sent = in_place(written, known)
     with ExitStack() as stack:
-        path = stack.enter_context(as_capture([sent], [known.saved_ns]))
         with mistakes_refused():
-            found = explanation_of(AtRunning(known.policy, [path], (), at, sent, known), 1)
+            found = stack.enter_context(explained(written, at, known))
         if as_json or output is Output.json:
             typer.echo(json.dumps(found.to_dict(), indent=2))
         else:

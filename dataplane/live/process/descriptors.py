@@ -5,7 +5,7 @@ from __future__ import annotations
 import resource
 from contextlib import suppress
 
-from dataplane.control import unix
+from dataplane.control import rest, unix
 from dataplane.live import metrics_server
 
 #: Of an interface besides one for each worker: its claim, and what it takes to put its settings back.
@@ -24,7 +24,7 @@ def allow() -> int:
     return (1 << 63) - 1 if soft == resource.RLIM_INFINITY else soft
 
 
-def needed(ports: int, workers: int) -> int:
+def needed(ports: int, workers: int, api_places: int = 0) -> int:
     """How many descriptors there may be with so many ports and workers, and with all clients that are served."""
-    clients = unix.CLIENTS_MAX + metrics_server.CLIENTS_MAX + 2
+    clients = unix.CLIENTS_MAX + metrics_server.CLIENTS_MAX + 2 + api_places * (rest.CLIENTS_MAX + 2)
     return ports * (workers + _OF_A_PORT) + workers * _OF_A_WORKER + clients + _OF_ITS_OWN

@@ -17,30 +17,14 @@ from dataplane.control.unix import ControlServer, control_socket
 from dataplane.live.client import ControlClient
 from dataplane.live.daemon import FAILURES
 from dataplane.live.firewall import Firewall
-from dataplane.live.interfaces.ports import Changes, Port
 from dataplane.live.metrics_server import App, ScrapeServer
 from dataplane.live.operations import Operations
-from dataplane.policy import Policy
+from dataplane.live.simulation import NoPorts
 from dataplane.store.file import PolicyFile
 
 from .scene import POLICY
 
-
-class NoPorts:
-    """Ports of which there are never any: interfaces need root."""
-
-    missing: tuple[str, ...] = ()
-
-    def update(self, policy: Policy) -> Changes:
-        """No policy changes them."""
-        return Changes()
-
-    def rehearse(self, policy: Policy) -> tuple[str, ...]:
-        """No policy needs any."""
-        return ()
-
-    def release(self, port: Port) -> None:
-        """There is none."""
+__all__ = ["NoPorts"]
 
 
 def service_of(

@@ -144,7 +144,7 @@ def test_version() -> None:
 def test_help_names_the_commands() -> None:
     finished = run("--help")
     assert finished.returncode == 0
-    commands = "check new clone schema replay explain diff import export learn test run restore ctl"
+    commands = "check new clone schema replay explain diff import export learn test run api restore ctl"
     assert sorted(re.findall(r"^  (\w+)  +\w", finished.stdout, re.MULTILINE)) == sorted(commands.split())
 
 
@@ -179,6 +179,7 @@ def test_schema_describes_every_field() -> None:
         "Policy",
         "SecurityGroup",
         "SecurityGroupRule",
+        "Tag",
         "Tap",
         "Timeouts",
         "Uplink",

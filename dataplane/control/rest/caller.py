@@ -1,0 +1,107 @@
+"""Who makes a request, and what of the policy is his."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Annotated, Any, TypeVar
+
+from fastapi import Depends, Path, Request
+
+from dataplane.control.keys import ANY_PROJECT
+from dataplane.control.rest.errors import NOT_ALLOWED, ApiError, not_found
+from dataplane.control.signature import READING
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
+
+    from dataplane.control.audit import Asker
+    from dataplane.policy import Policy
+    from dataplane.policy.document import AddressGroup, Instance, SecurityGroup
+    from dataplane.policy.rule import SecurityGroupRule
+
+T = TypeVar("T")
+
+ProjectId = Annotated[str, Path(pattern=r"^[A-Za-z0-9_.-]{1,64}$", description="The project that the request is for.")]
+
+
+@dataclass(frozen=True, slots=True)
+class Identity:
+    """Who a request comes from, and what he may do.
+
+    `project` is his, or ``*`` for all; `sees_all` where nothing in the policy is hidden from him.
+    """
+
+    asker: Asker
+    project: str
+    read_only: bool
+    sees_all: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Caller:
+    """An identity in a project: what the policy gives no project belongs to every one, all else to its own."""
+
+    asker: Asker
+    project: str
+    sees_all: bool
+    request_id: str
+
+    def sees(self, item: Any) -> bool:
+        """Whether a group, an address group or an instance is his."""
+        return item.project_id in (None, self.project)
+
+    def of(self, items: Iterable[T]) -> Iterator[T]:
+        """Those that are his."""
+        return filter(self.sees, items)
+
+    def group(self, policy: Policy, group_id: str) -> SecurityGroup:
+        """A security group of his. Raises ApiError."""
+        found = policy.groups_by_id.get(group_id)
+        if found is None or not self.sees(found):
+            raise not_found("security group", group_id)
+        return found
+
+    def rule(self, policy: Policy, rule_id: str) -> tuple[SecurityGroup, SecurityGroupRule]:
+        """A rule of a security group of his. Raises ApiError."""
+        found = policy.rules_by_id.get(rule_id)
+        if found is None or not self.sees(found[0]):
+            raise not_found("security group rule", rule_id)
+        return found
+
+    def address_group(self, policy: Policy, group_id: str) -> AddressGroup:
+        """An address group of his. Raises ApiError."""
+        found = policy.address_groups_by_id.get(group_id)
+        if found is None or not self.sees(found):
+            raise not_found("address group", group_id)
+        return found
+
+    def instance(self, policy: Policy, instance_id: str) -> Instance:
+        """An instance of his. Raises ApiError."""
+        found = policy.instances_by_id.get(instance_id)
+        if found is None or not self.sees(found):
+            raise not_found("port", instance_id)
+        return found
+
+
+def caller(request: Request, project_id: ProjectId) -> Caller:
+    """The caller of a request, who may make it. Raises ApiError."""
+    identity: Identity = request.state.identity
+    if identity.project not in (ANY_PROJECT, project_id):
+        raise ApiError(403, NOT_ALLOWED, f"The access key is not of project {project_id}.")
+    if identity.read_only and request.method not in READING:
+        raise ApiError(403, NOT_ALLOWED, "The access key only reads.")
+    return Caller(identity.asker, project_id, identity.sees_all, request.state.request_id)
+
+
+def whole_caller(request: Request, project_id: ProjectId) -> Caller:
+    """A caller who may see the policy as a whole. Raises ApiError."""
+    found = caller(request, project_id)
+    if not found.sees_all:
+        raise ApiError(
+            403, NOT_ALLOWED, "This is about the policy as a whole: it needs a key of project * (there are others)."
+        )
+    return found
+
+
+OfCaller = Annotated[Caller, Depends(caller)]
+OfWholeCaller = Annotated[Caller, Depends(whole_caller)]

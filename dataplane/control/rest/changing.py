@@ -1,0 +1,109 @@
+"""How a request changes the policy: in the control thread, looked at and made in one turn."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any
+
+from fastapi.responses import JSONResponse, Response
+from pydantic import BaseModel, ConfigDict
+
+from dataplane.control import audit, requests
+from dataplane.control.rest.errors import DRY_RUN, as_api_error
+
+if TYPE_CHECKING:
+    from dataplane.control.answers import Changed
+    from dataplane.control.rest.caller import Caller
+    from dataplane.control.service import Service
+    from dataplane.policy import Policy
+
+#: Changes that a request makes, as SPEC 7 writes them.
+Changes = Sequence[Mapping[str, Any]]
+
+
+class Body(BaseModel):
+    """The body of a request, or a part of it: no unknown key, and nothing coerced."""
+
+    model_config = ConfigDict(extra="forbid", strict=True)
+
+
+class DryRunBody(Body):
+    """A body that may ask for nothing to be done."""
+
+    dry_run: bool = False
+
+
+class Disconnected(BaseModel):
+    """Connections that a change cuts."""
+
+    total: int
+    by_instance: dict[str, int]
+    revoked: int
+
+
+class DryRun(BaseModel):
+    """A request that would have been carried out; `disconnected` is an extension."""
+
+    error_code: str
+    error_msg: str
+    request_id: str
+    disconnected: Disconnected
+
+
+async def change(
+    service: Service,
+    caller: Caller,
+    plan: Callable[[Policy], Changes],
+    answer: Callable[[Policy], Mapping[str, Any] | None],
+    *,
+    what: str,
+    dry_run: bool = False,
+    status: int = 200,
+) -> Response:
+    """Makes the changes that are planned for the policy in force, as one; the answer is told of the one afterwards.
+
+    `what` is the request in a few words for the log. Raises ApiError.
+    """
+
+    def work() -> tuple[Changed | None, Mapping[str, Any] | None]:
+        try:
+            changes = [dict(planned) for planned in plan(service.operations.policy)]
+        except Exception as error:
+            if not dry_run:
+                audit.refused(what, error, caller.asker)
+            raise
+        made: Changed | None = None
+        if changes:
+            request = requests.ChangePolicy(command="change", change=changes, dry_run=dry_run)
+            made = service.change(request, caller.asker)
+        return made, None if dry_run else answer(service.operations.policy)
+
+    try:
+        made, told = await service.changed(work)
+    except Exception as error:
+        raise as_api_error(service, error) from error
+    if dry_run:
+        return _would_be_done(made, caller)
+    if told is None:
+        return Response(status_code=204)
+    return JSONResponse({**told, "request_id": caller.request_id}, status)
+
+
+def _would_be_done(made: Changed | None, caller: Caller) -> Response:
+    nothing = {"total": 0, "by_instance": {}, "revoked": 0}
+    body = {
+        "error_code": DRY_RUN,
+        "error_msg": "The request is valid: nothing was changed, because it is a dry run.",
+        "request_id": caller.request_id,
+        "disconnected": made["disconnected"] if made else nothing,
+    }
+    return JSONResponse(body, 202)
+
+
+def timestamp(seconds: float) -> str:
+    """A time as the API writes it."""
+    return datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+
+
+DRY_RUN_RESPONSE: dict[int | str, dict[str, Any]] = {202: {"model": DryRun, "description": "A dry run"}}

@@ -1,0 +1,168 @@
+"""What every request passes before it is looked at: its size, who makes it, how many he makes.
+
+Each answer has the request's number in the header ``X-Request-Id``, by which the log tells it too.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Awaitable, Callable, MutableMapping
+from typing import Any
+from uuid import uuid4
+
+from fastapi.responses import JSONResponse
+
+from dataplane.control import audit
+from dataplane.control.audit import Asker
+from dataplane.control.keys import ANY_PROJECT, Keys
+from dataplane.control.rate import Rates
+from dataplane.control.rest import errors
+from dataplane.control.rest.caller import Identity
+from dataplane.control.rest.errors import NOT_SIGNED, ApiError
+from dataplane.control.signature import SignatureError, SignedRequest, Verifier
+
+Scope = MutableMapping[str, Any]
+Message = MutableMapping[str, Any]
+Receive = Callable[[], Awaitable[Message]]
+Send = Callable[[Message], Awaitable[None]]
+App = Callable[[Scope, Receive, Send], Awaitable[None]]
+
+BODY_BYTES = 1 << 20
+#: A body must be there after so long.
+BODY_SECONDS = 10.0
+#: Where `server` puts the process at the other end of a Unix socket.
+PEER = "peer"
+#: What anybody may read: it says nothing of the policy.
+PUBLIC = ("/openapi.json", "/docs")
+
+
+class Gate:
+    """In front of the application; without `keys` only requests over a Unix socket are let in.
+
+    `clock` is that of the wall, in seconds since 1970; `pace` one that nobody sets.
+    """
+
+    def __init__(
+        self,
+        app: App,
+        keys: Keys | None,
+        rates: Rates | None = None,
+        clock: Callable[[], float] = time.time,
+        pace: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._app, self._keys = app, keys
+        self._verifier = Verifier(keys.secret_of) if keys else None
+        self._rates, self._clock, self._pace = rates or Rates(), clock, pace
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """An ASGI application."""
+        if scope["type"] != "http":
+            return
+        request_id = uuid4().hex
+        scope.setdefault("state", {})["request_id"] = request_id
+
+        async def numbered(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                message["headers"] = [*message.get("headers", ()), (b"x-request-id", request_id.encode())]
+            await send(message)
+
+        try:
+            body = await _body(scope, receive)
+            if scope["method"] != "GET" or scope["path"] not in PUBLIC:
+                scope["state"]["identity"] = identity = self._identity(scope, body, request_id)
+                await self._take_turn(identity.asker)
+        except ApiError as error:
+            refused = errors.response(error, request_id)
+            # What is left of the body would be taken for the next request.
+            refused.headers["Connection"] = "close"
+            await refused(scope, receive, numbered)
+            return
+        except _GoneError:
+            return
+        await self._app(scope, _once(body, receive), numbered)
+
+    def _identity(self, scope: Scope, body: bytes, request_id: str) -> Identity:
+        """Who makes a request. Raises ApiError."""
+        peer: Asker | None = scope["state"].get(PEER)
+        if peer is not None:
+            asker = Asker(uid=peer.uid, pid=peer.pid, request_id=request_id)
+            return Identity(asker, ANY_PROJECT, read_only=False, sees_all=True)
+        address = scope["client"][0] if scope.get("client") else None
+        try:
+            if self._verifier is None or self._keys is None:
+                raise SignatureError("there are no keys here: the API is served on its Unix socket alone")
+            request = SignedRequest(
+                method=scope["method"],
+                path=scope["raw_path"],
+                query=scope["query_string"],
+                headers=tuple((name.lower(), value) for name, value in scope["headers"]),
+                body=body,
+            )
+            signed = self._verifier.verify(request, self._clock())
+            key = self._keys.get(signed.access_key)
+            assert key
+        except SignatureError as error:
+            self._tell(scope, error, Asker(address=address, request_id=request_id))
+            raise ApiError(401, NOT_SIGNED, f"Not authenticated: {error}.") from None
+        asker = Asker(access_key=key.access_key, address=address, request_id=request_id)
+        sees_all = key.project == ANY_PROJECT or self._keys.of_one_project
+        return Identity(asker, key.project, key.read_only, sees_all)
+
+    def _tell(self, scope: Scope, error: Exception, asker: Asker) -> None:
+        """Logs a request that is not authenticated; not more of them than somebody may make."""
+        if self._rates.wait(f"log {asker.address}", self._pace()) == 0:
+            audit.refused(f"{scope['method']} {scope['path']}", error, asker)
+
+    async def _take_turn(self, asker: Asker) -> None:
+        who = asker.access_key or f"uid {asker.uid}"
+        wait = self._rates.wait(who, self._pace())
+        if wait is None:
+            raise ApiError(429, errors.TOO_MANY, "Too many requests: make fewer a second.")
+        if wait:
+            await asyncio.sleep(wait)
+
+
+class _GoneError(Exception):
+    """The client went before its request was there."""
+
+
+async def _body(scope: Scope, receive: Receive) -> bytes:
+    """The whole body of a request. Raises ApiError for one that is too long, or does not come."""
+    too_long = ApiError(413, errors.TOO_LARGE, f"The body is longer than {BODY_BYTES:,} bytes.")
+    for name, value in scope["headers"]:
+        if name.lower() == b"content-length" and value.isdigit() and int(value[:20]) > BODY_BYTES:
+            raise too_long
+    body = bytearray()
+    try:
+        async with asyncio.timeout(BODY_SECONDS):
+            while True:
+                message = await receive()
+                if message["type"] != "http.request":
+                    raise _GoneError
+                body += message.get("body", b"")
+                if len(body) > BODY_BYTES:
+                    raise too_long
+                if not message.get("more_body"):
+                    return bytes(body)
+    except TimeoutError:
+        raise ApiError(408, errors.TOO_SLOW, f"The body was not there within {BODY_SECONDS:g} seconds.") from None
+
+
+def _once(body: bytes, receive: Receive) -> Receive:
+    """What the application receives: the body, and then what comes behind it."""
+    is_given = False
+
+    async def given() -> Message:
+        nonlocal is_given
+        if is_given:
+            return await receive()
+        is_given = True
+        return {"type": "http.request", "body": body, "more_body": False}
+
+    return given
+
+
+def failure(request_id: str) -> JSONResponse:
+    """The answer where nobody thought of what happened; the log says more."""
+    return errors.response(ApiError(500, errors.FAILED, "The request failed by a fault of dataplane."), request_id)

@@ -1,0 +1,240 @@
+"""Where the API is served: sockets, certificates and keys, opened while there are the rights to; behind them uvicorn.
+
+All of it runs in the event loop of who starts it. A connection that says nothing for `SILENT_SECONDS` is ended.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import socket
+import ssl
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import uvicorn
+from uvicorn.protocols.http.h11_impl import H11Protocol
+
+from dataplane.control.audit import Asker
+from dataplane.control.keys import KEYS_FILE, Keys, KeysError
+from dataplane.control.rest import CLIENTS_MAX
+from dataplane.control.rest.gate import PEER, App
+from dataplane.control.unix import ControlError, control_socket
+
+SILENT_SECONDS = 10.0
+_HEAD_BYTES = 65_536
+_STOP_SECONDS = 2
+
+
+class ApiPlaceError(Exception):
+    """The API cannot be served: one sentence that says why, and what to do. `invalid` where an option is wrong."""
+
+    def __init__(self, sentence: str, *, invalid: bool = False) -> None:
+        super().__init__(sentence)
+        self.invalid = invalid
+
+
+@dataclass(frozen=True, slots=True)
+class ApiOptions:
+    """Where the API is served: each place is ``host:port``, or the path of a Unix socket.
+
+    `option` is what people call the places by. A Unix socket is for root alone, or also for the members of `group`.
+    """
+
+    places: tuple[str, ...]
+    keys: Path | None = None
+    certificate: Path | None = None
+    private_key: Path | None = None
+    group: str | None = None
+    option: str = "--api"
+
+
+class ApiServers:
+    """The places that the API is served at."""
+
+    def __init__(self, keys: Keys | None, context: ssl.SSLContext | None) -> None:
+        self.keys = keys
+        self._context = context
+        self._sockets: list[socket.socket] = []
+        self._paths: list[Path] = []
+        self._servers: list[_Server] = []
+        self._tasks: list[asyncio.Task[None]] = []
+
+    @classmethod
+    def open(cls, options: ApiOptions) -> ApiServers:
+        """Opens all places, or none. Raises ApiPlaceError."""
+        keys = _keys(options)
+        made = cls(keys, _context(options))
+        try:
+            for place in options.places:
+                made._listen(place, options)
+        except BaseException:
+            made.discard()
+            raise
+        return made
+
+    @property
+    def names(self) -> list[str]:
+        """The places, as they came about."""
+        return [_name(listening) for listening in self._sockets]
+
+    def _listen(self, place: str, options: ApiOptions) -> None:
+        if is_path(place):
+            path = Path(place).absolute()
+            try:
+                self._sockets.append(control_socket(path, options.group, option=options.option))
+            except ControlError as error:
+                raise ApiPlaceError(str(error)) from None
+            self._paths.append(path)
+        else:
+            self._sockets.append(_listening(place, options.option))
+
+    async def start(self, app: App) -> None:
+        """Begins to serve, in the running event loop."""
+        for listening in self._sockets:
+            is_unix = listening.family == socket.AF_UNIX
+            server = _server(app, None if is_unix else self._context)
+            self._servers.append(server)
+            self._tasks.append(asyncio.create_task(server.serve(sockets=[listening])))
+        while not all(server.started or task.done() for server, task in zip(self._servers, self._tasks, strict=True)):
+            await asyncio.sleep(0.005)
+
+    async def close(self) -> None:
+        """Ends all connections, and gives the places up."""
+        for server in self._servers:
+            server.should_exit = True
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        self.discard()
+
+    def discard(self) -> None:
+        """Closes what was opened, and takes its names away."""
+        for listening in self._sockets:
+            listening.close()
+        for path in self._paths:
+            with contextlib.suppress(OSError):
+                path.unlink()
+        self._paths = []
+
+
+def is_path(place: str) -> bool:
+    """Whether a place is that of a Unix socket."""
+    return "/" in place
+
+
+def _keys(options: ApiOptions) -> Keys | None:
+    if options.keys is None and all(map(is_path, options.places)):
+        return None
+    path = options.keys or Path(KEYS_FILE)
+    try:
+        return Keys.load(path)
+    except KeysError as error:
+        needed = "" if options.keys else f" ({options.option} HOST:PORT needs keys; a Unix socket needs none)"
+        raise ApiPlaceError(f"--keys {error}{needed}", invalid=True) from None
+
+
+def _context(options: ApiOptions) -> ssl.SSLContext | None:
+    if options.certificate is None:
+        if options.private_key is not None:
+            raise ApiPlaceError(f"--tls-key {options.private_key}: it needs --tls-cert", invalid=True)
+        return None
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.minimum_version = ssl.TLSVersion.TLSv1_2
+    try:
+        context.load_cert_chain(options.certificate, options.private_key)
+    except OSError as error:
+        reason = (
+            error.strerror if error.errno and not isinstance(error, ssl.SSLError) else "it is no certificate in PEM"
+        )
+        if isinstance(error, ssl.SSLError):
+            reason = "certificate and private key are not in PEM, or do not belong together"
+        raise ApiPlaceError(
+            f"--tls-cert {options.certificate}: {reason}: give a certificate chain, and its key with --tls-key",
+            invalid=True,
+        ) from None
+    return context
+
+
+def _listening(place: str, option: str) -> socket.socket:
+    host, _, port = place.rpartition(":")
+    if not host or not (port.isascii() and port.isdecimal()) or int(port) > 65535:
+        raise ApiPlaceError(
+            f"{option} {place}: an address and a port are needed, as in 127.0.0.1:8774, or the path of a Unix socket",
+            invalid=True,
+        )
+    try:
+        family, _, _, _, where = socket.getaddrinfo(
+            host.strip("[]"), int(port), type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
+        )[0]
+        made = socket.create_server(where[:2], family=family, backlog=CLIENTS_MAX)
+    except (OSError, UnicodeError) as error:
+        reason: object = getattr(error, "strerror", None) or error
+        if isinstance(error, OSError) and error.errno and not isinstance(error, socket.gaierror):
+            reason = os.strerror(error.errno)
+        raise ApiPlaceError(
+            f"{option} {place}: the API cannot be served there: {reason}: give an address of this host and a free port",
+            invalid=True,
+        ) from None
+    made.setblocking(False)
+    return made
+
+
+def _name(listening: socket.socket) -> str:
+    where: Any = listening.getsockname()
+    if listening.family == socket.AF_UNIX:
+        return str(where)
+    return f"[{where[0]}]:{where[1]}" if listening.family == socket.AF_INET6 else f"{where[0]}:{where[1]}"
+
+
+class _Server(uvicorn.Server):
+    """A server that leaves the signals to who started it."""
+
+    @contextlib.contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        yield
+
+
+def _server(app: App, context: ssl.SSLContext | None) -> _Server:
+    config = uvicorn.Config(
+        app,
+        http=_Connection,
+        ws="none",
+        lifespan="off",
+        log_config=None,
+        log_level="warning",
+        access_log=False,
+        proxy_headers=False,
+        server_header=False,
+        limit_concurrency=CLIENTS_MAX,
+        h11_max_incomplete_event_size=_HEAD_BYTES,
+        timeout_graceful_shutdown=_STOP_SECONDS,
+    )
+    config.load()
+    config.ssl = context
+    return _Server(config)
+
+
+class _Connection(H11Protocol):
+    """A connection that must say something, and of which is known who is at its other end."""
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        super().connection_made(transport)
+        connection = transport.get_extra_info("socket")
+        if connection is not None and connection.family == socket.AF_UNIX:
+            self.app_state = {**self.app_state, PEER: Asker.at(connection)}
+        self._silent = self._call_later(self._end_if_silent)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._silent.cancel()
+        super().connection_lost(exc)
+
+    def _call_later(self, function: Callable[[], None]) -> asyncio.TimerHandle:
+        return asyncio.get_running_loop().call_later(SILENT_SECONDS, function)
+
+    def _end_if_silent(self) -> None:
+        """Ends a connection without a request; between requests uvicorn does it."""
+        asked: object = self.cycle
+        if asked is None:
+            self.transport.close()
