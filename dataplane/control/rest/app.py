@@ -88,7 +88,8 @@ def _told(request: Request, error: ApiError) -> Response:
 
 
 def _of_http(error: HTTPException) -> ApiError:
-    return ApiError(error.status_code, f"SYS.0{error.status_code}", f"{error.detail}.")
+    code = errors.BAD_VALUE if error.status_code == 400 else f"SYS.0{error.status_code}"
+    return ApiError(error.status_code, code, f"{error.detail}.")
 
 
 async def _failed(request: Request, error: Exception) -> Response:

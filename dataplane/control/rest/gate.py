@@ -29,6 +29,8 @@ Send = Callable[[Message], Awaitable[None]]
 App = Callable[[Scope, Receive, Send], Awaitable[None]]
 
 BODY_BYTES = 1 << 20
+#: So much of a body that is too long is read and thrown away, so that its sender reads the answer.
+DRAINED_BYTES = 16 << 20
 #: A body must be there after so long.
 BODY_SECONDS = 10.0
 #: Where `server` puts the process at the other end of a Unix socket.
@@ -68,7 +70,7 @@ class Gate:
             await send(message)
 
         try:
-            body = await _body(scope, receive)
+            body = await _body(receive)
             if scope["method"] != "GET" or scope["path"] not in PUBLIC:
                 scope["state"]["identity"] = identity = self._identity(scope, body, request_id)
                 await self._take_turn(identity.asker)
@@ -127,26 +129,26 @@ class _GoneError(Exception):
     """The client went before its request was there."""
 
 
-async def _body(scope: Scope, receive: Receive) -> bytes:
+async def _body(receive: Receive) -> bytes:
     """The whole body of a request. Raises ApiError for one that is too long, or does not come."""
-    too_long = ApiError(413, errors.TOO_LARGE, f"The body is longer than {BODY_BYTES:,} bytes.")
-    for name, value in scope["headers"]:
-        if name.lower() == b"content-length" and value.isdigit() and int(value[:20]) > BODY_BYTES:
-            raise too_long
-    body = bytearray()
+    body, length = bytearray(), 0
     try:
         async with asyncio.timeout(BODY_SECONDS):
             while True:
                 message = await receive()
                 if message["type"] != "http.request":
                     raise _GoneError
-                body += message.get("body", b"")
-                if len(body) > BODY_BYTES:
-                    raise too_long
-                if not message.get("more_body"):
-                    return bytes(body)
+                piece = message.get("body", b"")
+                length += len(piece)
+                if length <= BODY_BYTES:
+                    body += piece
+                if length > DRAINED_BYTES or not message.get("more_body"):
+                    break
     except TimeoutError:
         raise ApiError(408, errors.TOO_SLOW, f"The body was not there within {BODY_SECONDS:g} seconds.") from None
+    if length > BODY_BYTES:
+        raise ApiError(413, errors.TOO_LARGE, f"The body is longer than {BODY_BYTES:,} bytes.")
+    return bytes(body)
 
 
 def _once(body: bytes, receive: Receive) -> Receive:

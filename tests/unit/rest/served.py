@@ -10,7 +10,7 @@ import socket
 import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -55,6 +55,7 @@ class Served:
     firewall: Firewall
     port: int
     path: Path
+    clients: list[VpcClient] = field(default_factory=list)
 
     def sdk(self, access_key: str = "AK", project: str = "p1", secret: str = SECRET) -> VpcClient:
         """The vendor's client, as it is."""
@@ -62,7 +63,13 @@ class Served:
         made: VpcClient = (
             VpcClient.new_builder().with_credentials(credentials).with_endpoint(f"http://127.0.0.1:{self.port}").build()
         )
+        self.clients.append(made)
         return made
+
+    def leave(self) -> None:
+        """Closes the connections of all clients."""
+        for client in self.clients:
+            client.get_http_client().close()
 
     def call(self, method: str, path: str, body: Any = None, project: str = "p1", **headers: str) -> Answer:
         """A request over the Unix socket; a body is JSON, or bytes as they are."""
@@ -121,7 +128,8 @@ def serving(folder: Path, firewall: Firewall, keys: str | None = KEYS, **options
     thread.start()
     try:
         assert ready.wait(20)
-        yield Served(firewall, port, path)
+        yield (served := Served(firewall, port, path))
+        served.leave()
     finally:
         loop.call_soon_threadsafe(stopping.set)
         thread.join(20)

@@ -233,10 +233,10 @@ def test_an_address_group(served: Served) -> None:
         ({"name": "a b"}, (400, "VPC.9901")),
     ],
 )
-def test_an_address_group_that_is_not_valid(served: Served, fields: dict[str, Any], expected: tuple[int, str]) -> None:
-    before = served.firewall.policy
-    assert refused(new_address_group, served.sdk(), **fields)[:2] == expected
-    assert served.firewall.policy is before
+def test_an_address_group_that_is_not_valid(
+    unchanged: Served, fields: dict[str, Any], expected: tuple[int, str]
+) -> None:
+    assert refused(new_address_group, unchanged.sdk(), **fields)[:2] == expected
 
 
 def test_the_security_groups_of_a_port(served: Served) -> None:
@@ -330,12 +330,10 @@ def test_a_dry_run(served: Served) -> None:
         ({"protocol": "tcp", "multiport": "80"}, (409, "VPC.9902")),
     ],
 )
-def test_a_rule_that_is_not_valid(served: Served, fields: dict[str, Any], expected: tuple[int, str]) -> None:
-    before = served.firewall.policy
-    status, code, sentence = refused(new_rule, served.sdk(), "sg", **fields)
+def test_a_rule_that_is_not_valid(unchanged: Served, fields: dict[str, Any], expected: tuple[int, str]) -> None:
+    status, code, sentence = refused(new_rule, unchanged.sdk(), "sg", **fields)
     assert (status, code) == expected
     assert sentence
-    assert served.firewall.policy is before
 
 
 def test_quotas(served: Served) -> None:
@@ -388,15 +386,14 @@ def test_projects_see_what_is_theirs(served: Served) -> None:
     assert refused(served.sdk("OTHER", "p1").list_ports, ListPortsRequest())[:2] == (403, "SYS.0403")
 
 
-def test_a_key_that_only_reads(served: Served) -> None:
-    client, before = served.sdk("READER"), served.firewall.policy
+def test_a_key_that_only_reads(unchanged: Served) -> None:
+    client = unchanged.sdk("READER")
     assert client.list_security_groups(ListSecurityGroupsRequest()).security_groups
     assert refused(new_rule, client, "sg")[:2] == (403, "SYS.0403")
     assert refused(client.delete_security_group_rule, DeleteSecurityGroupRuleRequest("web"))[:2] == (403, "SYS.0403")
-    assert served.firewall.policy is before
 
 
 @pytest.mark.parametrize(("access_key", "secret"), [("AK", "another secret"), ("NOBODY", "a secret of some length")])
-def test_a_key_that_is_not_right(served: Served, access_key: str, secret: str) -> None:
-    client = served.sdk(access_key, secret=secret)
+def test_a_key_that_is_not_right(unchanged: Served, access_key: str, secret: str) -> None:
+    client = unchanged.sdk(access_key, secret=secret)
     assert refused(client.list_ports, ListPortsRequest())[:2] == (401, "APIGW.0301")

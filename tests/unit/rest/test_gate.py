@@ -1,0 +1,267 @@
+"""What every request passes: who makes it, its size, how many there are; keys, certificates and places."""
+
+from __future__ import annotations
+
+import logging
+import os
+import socket
+import ssl
+import subprocess
+from pathlib import Path
+
+import pytest
+from huaweicloudsdkcore.auth.credentials import BasicCredentials
+from huaweicloudsdkcore.http.http_config import HttpConfig
+from huaweicloudsdkvpc.v3 import ListPortsRequest
+from huaweicloudsdkvpc.v3.vpc_client import VpcClient
+
+from dataplane.control.keys import Keys, KeysError
+from dataplane.control.rate import BURST, RATE, WAIT_SECONDS, Rates
+from dataplane.control.rest.gate import BODY_BYTES, DRAINED_BYTES
+from dataplane.control.rest.server import ApiOptions, ApiPlaceError, ApiServers
+from tests.unit.live.scene import filled
+
+from .served import SECRET, Served, serving
+
+LIST = "/v3/p1/vpc/security-groups"
+
+
+def test_a_request_that_is_not_signed_is_refused(unchanged: Served) -> None:
+    """Over TCP; with the error's form, and the request's number in body and header."""
+    answer = unchanged.unsigned("GET", LIST)
+    assert (answer.status, answer.code) == (401, "APIGW.0301")
+    assert answer.body["request_id"] == answer.headers["x-request-id"]
+    assert answer.body["error_msg"] == "Not authenticated: the header authorization is missing."
+    assert unchanged.unsigned("DELETE", "/v3/p1/vpc/security-groups/sg").status == 401
+    assert unchanged.unsigned("GET", "/nothing").status == 401
+
+
+def test_over_the_unix_socket_nothing_is_signed(unchanged: Served) -> None:
+    """Whoever may open it may do all, in every project."""
+    assert unchanged.path.stat().st_mode & 0o777 == 0o600
+    assert unchanged.call("GET", "/vpc/security-groups").body["page_info"]["current_count"] == 2
+    assert unchanged.call("GET", "/vpc/security-groups", project="p7").body["security_groups"][0]["project_id"] == "p7"
+
+
+def test_the_document_of_the_api_is_for_everybody(unchanged: Served) -> None:
+    document = unchanged.unsigned("GET", "/openapi.json")
+    assert document.status == 200
+    assert f"{LIST.replace('p1', '{project_id}')}/{{security_group_id}}" in document.body["paths"]
+    assert "422" not in str(document.body["paths"])
+    page = unchanged.unsigned("GET", "/docs")
+    assert page.status == 200
+    assert b"openapi.json" in page.body
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "body", "expected"),
+    [
+        ("GET", "/nothing", None, (404, "SYS.0404")),
+        ("PATCH", "/vpc/security-groups", None, (405, "SYS.0405")),
+        ("POST", "/vpc/security-groups", None, (400, "VPC.9901")),
+        ("POST", "/vpc/security-groups", b"{", (400, "VPC.9901")),
+        ("POST", "/vpc/security-groups", b"[" * 100_000, (400, "VPC.9901")),
+        ("POST", "/vpc/security-groups", [], (400, "VPC.9901")),
+        ("POST", "/vpc/security-groups", {"security_group": {"name": "x", "color": "red"}}, (400, "VPC.9901")),
+        ("POST", "/vpc/security-groups", {"security_group": {"name": 5}}, (400, "VPC.9901")),
+        ("POST", "/vpc/security-groups", {"security_group": {"name": "\ud800"}}, (400, "VPC.9901")),
+        ("POST", "/vpc/security-groups", b" " * (BODY_BYTES + 1), (413, "SYS.0413")),
+        ("GET", "/vpc/security-groups?limit=x", None, (400, "VPC.9901")),
+        ("PUT", "/vpc/security-groups/sg", {"security_group": {"name": "<a>"}}, (400, "VPC.9901")),
+        ("DELETE", "/vpc/security-groups/a%2Fb", None, (404, "SYS.0404")),
+        ("DELETE", "/vpc/security-groups/%00", None, (404, "VPC.9904")),
+    ],
+)
+def test_requests_that_are_not_valid(
+    unchanged: Served, method: str, path: str, body: object, expected: tuple[int, str]
+) -> None:
+    answer = unchanged.call(method, path, body)
+    assert (answer.status, answer.code) == expected
+    assert answer.body["request_id"] == answer.headers["x-request-id"]
+
+
+def test_a_body_without_end_is_refused(unchanged: Served) -> None:
+    """In pieces, whose sum nobody has told before."""
+    with socket.create_connection(("127.0.0.1", unchanged.port), 20) as connection:
+        head = f"POST {LIST} HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n".encode()
+        connection.sendall(head)
+        piece = b"10000\r\n" + bytes(0x10000) + b"\r\n"
+        for _ in range(DRAINED_BYTES // 0x10000 + 1):
+            connection.sendall(piece)
+        assert connection.recv(100).startswith(b"HTTP/1.1 413 ")
+
+
+def test_the_log_says_who_did_what_and_what_that_cut(served: Served, caplog: pytest.LogCaptureFixture) -> None:
+    """The key and the address, or the user at the socket; the request's number; refused ones too. No secret."""
+    with caplog.at_level(logging.INFO, "dataplane"):
+        rule = {"security_group_id": "sg", "direction": "ingress", "protocol": "udp"}
+        done = served.call("POST", "/vpc/security-group-rules", {"security_group_rule": rule})
+        again = served.call("POST", "/vpc/security-group-rules", {"security_group_rule": rule})
+        served.unsigned("DELETE", "/v3/p1/vpc/security-groups/sg", Authorization="x")
+    assert (done.status, again.status) == (201, 409)
+    added, in_force, refused, unsigned = caplog.records
+    assert added.getMessage().startswith(f"rule {done.body['security_group_rule']['id']} added to security group sg")
+    told = vars(in_force)
+    assert (told["uid"], told["request_id"]) == (os.getuid(), done.body["request_id"])
+    assert told["disconnected"] == {"total": 2, "by_instance": {"a": 2}, "revoked": 0}
+    assert "already exists" in refused.getMessage()
+    assert vars(refused)["request_id"] == again.body["request_id"]
+    assert "refused: DELETE /v3/p1/vpc/security-groups/sg: the header Authorization" in unsigned.getMessage()
+    assert vars(unsigned)["address"] == "127.0.0.1"
+    assert SECRET not in caplog.text
+
+
+# ---- how many ----
+
+
+def test_who_asks_in_turn_waits_and_who_floods_is_refused() -> None:
+    rates = Rates()
+    waits = [rates.wait("a", 0.0) for _ in range(int(BURST + RATE * WAIT_SECONDS) + 1)]
+    assert waits[: int(BURST)] == [0.0] * int(BURST)
+    assert waits[int(BURST)] == pytest.approx(1 / RATE)
+    assert waits[-2] == pytest.approx(WAIT_SECONDS)
+    assert waits[-1] is None
+    assert rates.wait("b", 0.0) == 0
+    assert rates.wait("a", WAIT_SECONDS) == pytest.approx(1 / RATE)
+    assert rates.wait("a", 1000.0) == 0
+    # A clock that runs backwards gives nobody more.
+    assert rates.wait("a", 0.0) == 0
+
+
+def test_askers_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("dataplane.control.rate._ASKERS_MAX", 3)
+    rates = Rates()
+    for number in range(10):
+        assert rates.wait(str(number), 0.0) == 0
+    assert len(rates._buckets) == 3
+
+
+def test_a_flood_over_the_socket(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """429, and the requests of before are done."""
+    monkeypatch.setattr("dataplane.control.rest.gate.Rates", lambda: Rates(rate=1e-6, burst=2))
+    with serving(tmp_path, filled()) as served:
+        statuses = [served.call("GET", "/vpc/quotas").status for _ in range(3)]
+    assert statuses == [200, 200, 429]
+
+
+# ---- keys ----
+
+
+def keys_file(folder: Path, text: str, mode: int = 0o600) -> Path:
+    path = folder / "keys.yaml"
+    path.write_text(text)
+    path.chmod(mode)
+    return path
+
+
+ONE = "- {access_key: AK, secret_key: 12345678, project: p1}"
+
+
+@pytest.mark.parametrize(
+    ("text", "reason"),
+    [
+        ("", "the list: Input should be a valid list"),
+        ("[]", "there is no key in it"),
+        ("- {access_key: AK, secret_key: short, project: p1}", "0.secret_key: String should have at least 8"),
+        ("- {access_key: AK, secret_key: '12345678'}", "0.project: Field required"),
+        ("- {access_key: 'A K', secret_key: '12345678', project: p1}", "0.access_key: String should match"),
+        ("- {access_key: AK, secret_key: '12345678', project: p1, admin: true}", "0.admin: Extra inputs"),
+        (
+            "- {access_key: AK, secret_key: '12345678', project: p1}\n"
+            "- {access_key: AK, secret_key: '123456789', project: p1}",
+            "access_key AK is there twice",
+        ),
+        ("- {access_key: AK, secret_key: 'unclosed", "it is no YAML at line 1"),
+        (ONE, "0.secret_key: Input should be a valid string"),
+    ],
+)
+def test_keys_that_are_not_valid(tmp_path: Path, text: str, reason: str) -> None:
+    """Told in one sentence that has no secret in it."""
+    with pytest.raises(KeysError) as caught:
+        Keys.load(keys_file(tmp_path, text))
+    assert str(caught.value).startswith(f"{tmp_path / 'keys.yaml'}: ")
+    assert reason in str(caught.value)
+    assert "12345678" not in str(caught.value)
+    assert "unclosed" not in str(caught.value)
+
+
+@pytest.mark.parametrize("mode", [0o640, 0o604, 0o620, 0o644, 0o601])
+def test_keys_that_others_may_read_are_refused(tmp_path: Path, mode: int) -> None:
+    path = keys_file(tmp_path, ONE.replace("12345678", "'12345678'"), mode)
+    with pytest.raises(KeysError, match="others than its owner may read or write it: chmod 600"):
+        Keys.load(path)
+
+
+def test_keys_that_are_no_file(tmp_path: Path) -> None:
+    with pytest.raises(KeysError, match=r"cannot be read: No such file .*chmod 600"):
+        Keys.load(tmp_path / "none")
+    os.mkfifo(tmp_path / "pipe", 0o600)
+    with pytest.raises(KeysError, match="no regular file"):
+        Keys.load(tmp_path / "pipe")
+
+
+# ---- places ----
+
+
+@pytest.mark.parametrize("place", ["8774", "127.0.0.1:", ":8774", "127.0.0.1:99999", "no.such.host.invalid:8774"])
+def test_places_that_are_none(tmp_path: Path, place: str) -> None:
+    keys = keys_file(tmp_path, ONE.replace("12345678", "'12345678'"))
+    with pytest.raises(ApiPlaceError, match=f"--api {place}: ") as caught:
+        ApiServers.open(ApiOptions((str(tmp_path / "sock"), place), keys))
+    assert caught.value.invalid
+    assert not (tmp_path / "sock").exists(), "all places, or none"
+
+
+def test_a_port_needs_keys_and_a_socket_none(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("dataplane.control.rest.server.KEYS_FILE", str(tmp_path / "none"))
+    with pytest.raises(ApiPlaceError, match=r"--api HOST:PORT needs keys; a Unix socket needs none"):
+        ApiServers.open(ApiOptions(("127.0.0.1:0",)))
+    with serving(tmp_path, filled(), keys=None) as served:
+        assert served.call("GET", "/ports").status == 200
+
+
+def test_over_tls(tmp_path: Path) -> None:
+    """The SDK, with the certificate's authority; a client that speaks no TLS gets nothing."""
+    certificate, key = tmp_path / "cert.pem", tmp_path / "key.pem"
+    subprocess.run(
+        [
+            *("openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes"),
+            *("-days", "1", "-subj", "/CN=localhost", "-addext", "subjectAltName=IP:127.0.0.1"),
+            *("-keyout", str(key), "-out", str(certificate)),
+        ],
+        check=True,
+        capture_output=True,
+    )
+    with serving(tmp_path, filled(), certificate=certificate, private_key=key) as served:
+        config = HttpConfig.get_default_config()
+        config.ssl_ca_cert = str(certificate)
+        client = (
+            VpcClient.new_builder()
+            .with_http_config(config)
+            .with_credentials(BasicCredentials("AK", SECRET, "p1"))
+            .with_endpoint(f"https://127.0.0.1:{served.port}")
+            .build()
+        )
+        served.clients.append(client)
+        assert {port.id for port in client.list_ports(ListPortsRequest()).ports} == {"a", "b"}
+        assert served.call("GET", "/ports").status == 200, "the Unix socket needs no TLS"
+        with socket.create_connection(("127.0.0.1", served.port), 20) as plain:
+            plain.sendall(b"GET / HTTP/1.1\r\n\r\n")
+            assert not plain.recv(100).startswith(b"HTTP")
+        old = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+        old.check_hostname, old.verify_mode = False, ssl.CERT_NONE
+        with socket.create_connection(("127.0.0.1", served.port), 20) as connection, old.wrap_socket(connection) as new:
+            assert new.version() in ("TLSv1.2", "TLSv1.3")
+
+
+@pytest.mark.parametrize(("certificate", "key"), [("cert.pem", None), (None, "key.pem"), ("none.pem", None)])
+def test_certificates_that_are_none(tmp_path: Path, certificate: str | None, key: str | None) -> None:
+    (tmp_path / "cert.pem").write_text("no certificate")
+    options = ApiOptions(
+        (str(tmp_path / "sock"),),
+        certificate=tmp_path / certificate if certificate else None,
+        private_key=tmp_path / key if key else None,
+    )
+    with pytest.raises(ApiPlaceError, match="--tls-") as caught:
+        ApiServers.open(options)
+    assert caught.value.invalid
