@@ -6,7 +6,7 @@ import pytest
 
 from tests.support.differences import DIFFERENCES, NEW, NO, OK
 from tests.support.segment import INSIDE, INSIDE6
-from tests.support.tcp_stories import TCP_STORIES
+from tests.support.tcp_stories import ENDS, TCP_STORIES
 
 from .scene import Scene, group, rule
 from .story import START_NS, tell_verdict
@@ -37,6 +37,7 @@ AT_THE_WINDOW = {
     "up to the edge of the window",
     "window scaling",
     "window scaling that one side does not offer",
+    "window scaling that the other side offers alone",
     "sequence numbers wrap",
     "blind resets",
     "a blind reset of a closing connection",
@@ -58,7 +59,9 @@ def test_tcp(name: str, version: int) -> None:
         state = answer.split(" | ")[-1].split()[3]
         _, wanted = DIFFERENCES.get(expected, (expected, expected))
         assert WORDS[state] == wanted, f"segment {number} {segment}: {answer}"
+    if name in ENDS:
+        assert [connection.state for connection in story.engine.connections] == [ENDS[name]]
 
 
 def test_what_the_model_leaves_out_is_there() -> None:
-    assert TCP_STORIES.keys() >= AT_THE_WINDOW
+    assert TCP_STORIES.keys() >= AT_THE_WINDOW | ENDS.keys()

@@ -50,11 +50,28 @@ IMPOSSIBLE_FLAGS = [
     "FPSRU.",
 ]
 
+#: The state in which a story leaves its connection, where it is not told by what comes next.
+ENDS = {
+    "SYN and SYN-ACK repeated": "SYN_RECV",
+    "a SYN-ACK of what was never sent": "ESTABLISHED",
+    "refused": "CLOSE",
+    "refused, and tried again": "SYN_SENT",
+    "simultaneous open": "ESTABLISHED",
+    "split handshake of four steps": "ESTABLISHED",
+    "split handshake of five steps": "ESTABLISHED",
+    "an old connection challenges the SYN": "SYN_RECV",
+    "blind resets": "ESTABLISHED",
+    "a reset, and what was under way": "CLOSE",
+    "a reset with data": "CLOSE",
+    "a SYN that is challenged": "CLOSE",
+}
+
 TCP_STORIES: dict[str, list[Row]] = {
     # ---- the handshake ----
     "handshake with everything repeated": [
         SYN, row(OK, "I", "S"), SYN_ACK, row(OK, "I", "S"), SYN_ACK, ACK, SYN_ACK, ACK,
     ],
+    "SYN and SYN-ACK repeated": [SYN, row(OK, "I", "S"), SYN_ACK, row(OK, "I", "S"), SYN_ACK],
     "a client that begins anew before the answer": [
         SYN, row(OK, "I", "S", 0, 7000), row(OK, "R", "S.", 0, 0, 7001), row(OK, "I", ".", 0, 7001, 1),
     ],
@@ -70,6 +87,7 @@ TCP_STORIES: dict[str, list[Row]] = {
     "a SYN-ACK of what was never sent": [SYN, row(NO, "R", "S.", 0, 0, 2), SYN_ACK, ACK],
     "a SYN-ACK of the client for an ACK": [SYN, SYN_ACK, row(OK, "I", "S.", 0, 0, 1), ACK],
     "refused": [SYN, row(OK, "R", "R.", 0, 0, 1), SYN, row(OK, "R", "R.", 0, 0, 1)],
+    "refused, and tried again": [SYN, row(OK, "R", "R.", 0, 0, 1), row(NEW, "I", "S", 0, 7000)],
     "refused twice": [SYN, row(OK, "R", "R.", 0, 0, 1), row("refused-is-forgotten", "R", "R.", 0, 0, 1)],
     "a blind reset of a SYN": [SYN, row("reset-of-syn", "R", "R.", 0, 0, 2)],
     "a reset of a SYN without ACK": [SYN, row("reset-of-syn", "R", "R", 0, 0)],
@@ -80,6 +98,7 @@ TCP_STORIES: dict[str, list[Row]] = {
     "a reset far behind in the handshake": [SYN, SYN_ACK, row("reset-outside-window", "R", "R", 0, -10_000_000)],
     "an old connection challenges the SYN": [
         row(NEW, "I", "S", 0, 100), row(OK, "R", ".", 0, 300, -70), row(OK, "I", "R", 0, -70),
+        row(NEW, "I", "S", 0, 100), row(OK, "R", "S.", 0, 0, 101),
     ],
     "a server that speaks without a SYN-ACK": [
         SYN, row(OK, "R", "P.", 9, 1, 1), row(NO, "R", "F.", 0, 10, 1), SYN_ACK, ACK,
@@ -140,6 +159,7 @@ TCP_STORIES: dict[str, list[Row]] = {
     "an acknowledgement of data that took another way": [*HANDSHAKE, row("ack-of-unseen", "R", ".", 0, 1, 500)],
     "keep-alive and zero-window probe": [
         *HANDSHAKE, row(OK, "I", ".", 0, 0, 1), row(OK, "R", ".", 0, 1, 1, 0), row(OK, "I", ".", 1, 1, 1),
+        row(OK, "R", ".", 0, 1, 1, 0), row(OK, "R", ".", 0, 1, 2),
     ],
     "window scaling": [
         row(NEW, "I", "S", 0, 0, 0, 64_000, 7), row(OK, "R", "S.", 0, 0, 1, 64_000, 7),
@@ -150,6 +170,11 @@ TCP_STORIES: dict[str, list[Row]] = {
         row(NEW, "I", "S", 0, 0, 0, 8000, 7), SYN_ACK, row(OK, "I", ".", 0, 1, 1, 1000),
         row(OK, "R", ".", 1000, 1, 1),
         row(NO, "R", ".", 1000, 120_001, 1),
+    ],
+    "window scaling that the other side offers alone": [
+        row(NEW, "I", "S", 0, 0, 0, 8000), row(OK, "R", "S.", 0, 0, 1, 8000, 7), row(OK, "I", ".", 0, 1, 1, 1000),
+        row(OK, "R", ".", 1000, 1, 1, 1000),
+        row(NO, "I", ".", 1000, 120_001, 1),
     ],
     "sequence numbers wrap": [
         row(NEW, "I", "S", 0, -1100), row(OK, "R", "S.", 0, -5100, -1099), row(OK, "I", ".", 400, -1099, -5099),

@@ -6,8 +6,8 @@ import struct
 from pathlib import Path
 
 from dataplane import DataPlane, Policy
+from tests.support.tcp_rows import HANDSHAKE, POLICY, Row, segment
 
-from .test_tcp import HANDSHAKE, POLICY, Row, segment
 from .test_tcp_outside_the_window import LOST
 
 

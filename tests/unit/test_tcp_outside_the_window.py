@@ -1,7 +1,7 @@
 """What passes outside the sequence window (SPEC 4.4): old data, a restarted client's SYN, and a place that both sides
 agree on; and what somebody gains who can forge one side only: nothing.
 
-Rows are those of test_tcp.
+Rows are those of tcp_rows.py.
 """
 
 from __future__ import annotations
@@ -11,8 +11,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from dataplane import DataPlane, Policy
-
-from .test_tcp import HANDSHAKE, POLICY, Row, outcome, play, segment, states
+from tests.support.segment import OUTSIDE
+from tests.support.tcp_rows import HANDSHAKE, POLICY, Row, outcome, play, segment, states
 
 OPEN: list[Row] = [*HANDSHAKE, (0.3, "I", "P.", 100, 1, 1, 8000, "ok"), (0.4, "R", "P.", 50, 1, 101, 9000, "ok")]
 #: Both sides a million bytes on, which the capture has lost.
@@ -140,7 +140,7 @@ def test_both_sides_may_lose_a_packet_first() -> None:
 def test_between_two_instances_both_connections_find_their_place() -> None:
     """SPEC 1, 4.4: a packet that its sender's check refuses does not arrive, and yet counts at its receiver's."""
     document = POLICY.replace(
-        "instances: [", "instances: [{id: client, addresses: [192.0.2.9], security_groups: [sg]}, "
+        "instances: [", f"instances: [{{id: client, addresses: [{OUTSIDE}], security_groups: [sg]}}, "
     )
     document = document.replace('multiport: "80"}]', 'multiport: "80"}, {id: out, direction: egress}]')
     firewall = DataPlane(Policy.parse(document), seed=1)

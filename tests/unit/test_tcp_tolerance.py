@@ -9,7 +9,8 @@ import pytest
 from dataplane import DataPlane, Policy
 from dataplane._core import ffi, lib
 from tests.property.frames import ethernet, packed, packet, tcp
-from tests.unit.test_tcp import CLIENT, HANDSHAKE, I_BASE, POLICY, R_BASE, SERVER, Row, outcome, play, segment, states
+from tests.support.segment import BASE, INSIDE, OUTSIDE
+from tests.support.tcp_rows import HANDSHAKE, POLICY, Row, outcome, play, segment, states
 
 SERVER6, CLIENT6 = "fd00::1", "2001:db8::9"
 MACS = ("02:00:00:00:00:01", "02:00:00:00:00:02")
@@ -24,12 +25,12 @@ def with_options(frame: bytes, options: bytes) -> bytes:
 
 def sack(*blocks: tuple[int, int]) -> bytes:
     """SACK blocks of the responder, relative to the initiator's numbers."""
-    edges = b"".join(struct.pack("!II", I_BASE + left, I_BASE + right) for left, right in blocks)
+    edges = b"".join(struct.pack("!II", BASE["I"] + left, BASE["I"] + right) for left, right in blocks)
     return b"\1\1\5" + bytes([2 + len(edges)]) + edges
 
 
 def test_loss_and_selective_acknowledgement() -> None:
-    """Issue 4.1, SACK-tolerant: a hole, duplicate acknowledgements with SACK, a retransmission, a jump."""
+    """SPEC 4.4, SACK-tolerant: a hole, duplicate acknowledgements with SACK, a retransmission, a jump."""
     firewall = play([*HANDSHAKE, (1.0, "I", "P.", 1000, 1, 1, 8000, "ok")])
     for n in range(2, 7):
         # The second segment is lost behind us; the later ones arrive.
@@ -43,7 +44,7 @@ def test_loss_and_selective_acknowledgement() -> None:
 
 
 def test_a_capture_that_lost_packets() -> None:
-    """Issue 4.1: whole windows that were not captured, of data and of acknowledgements, are no reason for `invalid`."""
+    """SPEC 4.4: whole windows that were not captured, of data and of acknowledgements, are no reason for `invalid`."""
     rows: list[Row] = [
         *HANDSHAKE,
         (1.0, "I", "P.", 100, 1, 1, 8000, "ok"),
@@ -61,7 +62,7 @@ def test_a_capture_that_lost_packets() -> None:
 
 @pytest.mark.parametrize("lost", [(2,), (1, 2)], ids=["the ACK", "SYN-ACK and ACK, and the client sends"])
 def test_a_handshake_that_was_not_captured_whole(lost: tuple[int, ...]) -> None:
-    """Issue 4.1: what follows a lost ACK stands in for it; without a SYN-ACK nothing is established (SPEC 4.4)."""
+    """SPEC 4.4: what follows a lost ACK stands in for it; without a SYN-ACK nothing is established (SPEC 4.4)."""
     rows = [row for n, row in enumerate(HANDSHAKE) if n not in lost]
     firewall = play([*rows, (1.0, "R", "P.", 100, 1, 1, 9000, "ok")])
     whole = len(lost) == 1
@@ -71,7 +72,7 @@ def test_a_handshake_that_was_not_captured_whole(lost: tuple[int, ...]) -> None:
 
 
 def test_options_that_the_snap_length_has_cut() -> None:
-    """Issue 4.1, truncated capture: without the SYN's options nobody knows the scale, so there is no window."""
+    """SPEC 4.4, truncated capture: without the SYN's options nobody knows the scale, so there is no window."""
     for cut in (0, 4):
         firewall = DataPlane(Policy.parse(POLICY), seed=1)
         shake = [
@@ -90,8 +91,8 @@ def test_options_that_the_snap_length_has_cut() -> None:
 
 def super_segment(seq: int, ack: int, size: int, six: bool, back: bool = False) -> bytes:
     """A segmentation-offloaded segment whose IP header leaves its length to the card."""
-    ends, ports = ((CLIENT6, SERVER6) if six else (CLIENT, SERVER)), (40000, 80)
-    bases = (I_BASE, R_BASE)
+    ends, ports = ((CLIENT6, SERVER6) if six else (OUTSIDE, INSIDE)), (40000, 80)
+    bases = (BASE["I"], BASE["R"])
     if back:
         ends, ports, bases = ends[::-1], ports[::-1], bases[::-1]
     flags = 2 if (seq, ack) == (0, 0) else 16
@@ -110,11 +111,11 @@ def super_segment(seq: int, ack: int, size: int, six: bool, back: bool = False) 
 
 @pytest.mark.parametrize("six", [False, True], ids=["IPv4 total length 0", "IPv6 jumbo payload"])
 def test_super_packets_move_the_window_by_all_that_they_carry(six: bool) -> None:
-    """Issue 4.1: GSO super-packets, also those that leave the IP length to the card, give no false `invalid`."""
+    """SPEC 4.4: GSO super-packets, also those that leave the IP length to the card, give no false `invalid`."""
     policy = Policy.parse(
         "security_groups:\n  - {id: sg, security_group_rules: [{id: in4, direction: ingress},"
         " {id: in6, direction: ingress, ethertype: IPv6}]}\n"
-        f'instances: [{{id: server, addresses: [{SERVER}, "{SERVER6}"], security_groups: [sg]}}]\n'
+        f'instances: [{{id: server, addresses: [{INSIDE}, "{SERVER6}"], security_groups: [sg]}}]\n'
     )
     firewall = DataPlane(policy, seed=1)
     steps = [(0, 0, 0, False), (0, 1, 0, True), (1, 1, 0, False)]
@@ -127,8 +128,8 @@ def test_super_packets_move_the_window_by_all_that_they_carry(six: bool) -> None
     assert outcome(firewall, 1, super_segment(at + 200_000, 1, 10, six)) == "tcp-window"
     # A RST closes at the end of what was sent: all of the super-packet counts, before it is acknowledged.
     assert outcome(firewall, 1, super_segment(at, 1, 65_000, six)) == "ok"
-    ends = (CLIENT6, SERVER6) if six else (CLIENT, SERVER)
-    reset = packet(*ends, 6, tcp(*ends, (40000, 80), 4, I_BASE + at + 65_000, 0))
+    ends = (CLIENT6, SERVER6) if six else (OUTSIDE, INSIDE)
+    reset = packet(*ends, 6, tcp(*ends, (40000, 80), 4, BASE["I"] + at + 65_000, 0))
     assert outcome(firewall, 1, ethernet(*MACS, reset)) == "ok"
     assert states(firewall) == ["CLOSE"]
 
@@ -162,7 +163,7 @@ def test_a_challenged_rst_is_followed_by_the_exact_one() -> None:
 
 
 def test_keep_alives_with_and_without_a_byte_for_hours() -> None:
-    """Issue 4.1: each restarts the 600 s (RFC 9293, 3.8.4)."""
+    """SPEC 4.4: each restarts the 600 s (RFC 9293, 3.8.4)."""
     firewall = play([*HANDSHAKE, (1.0, "I", "P.", 100, 1, 1, 8000, "ok"), (1.1, "R", ".", 0, 1, 101, 9000, "ok")])
     for n in range(1, 30):
         assert outcome(firewall, n * 599.0, segment("I", ".", n % 2, 100, 1, 8000)) == "ok"
@@ -172,8 +173,8 @@ def test_keep_alives_with_and_without_a_byte_for_hours() -> None:
 
 def test_numbers_wrap_on_both_sides_in_the_middle_of_a_window() -> None:
     """SPEC 4.4: in sequence and acknowledgement numbers, with a hole over the wrap, and a forgery on either side."""
-    near = (1 << 32) - I_BASE - 300
-    back = (1 << 32) - R_BASE - 200
+    near = (1 << 32) - BASE["I"] - 300
+    back = (1 << 32) - BASE["R"] - 200
     rows: list[Row] = [
         (0.0, "I", "S", 0, near, 0, 8000, "new"),
         (0.1, "R", "S.", 0, back, near + 1, 9000, "ok"),
@@ -191,7 +192,7 @@ def test_numbers_wrap_on_both_sides_in_the_middle_of_a_window() -> None:
 
 @pytest.mark.parametrize("segments", [["R"], ["F", "f", "a"]], ids=["after a RST", "after a full close"])
 def test_port_reuse_has_a_fresh_life(segments: list[str]) -> None:
-    """Issue 4.1: 600 s from the new connection's last packet, not 10 s; the old one's segments change nothing."""
+    """SPEC 4.4: 600 s from the new connection's last packet, not 10 s; the old one's segments change nothing."""
     steps: dict[str, Row] = {
         "R": (1.0, "I", "R", 0, 1, 0, 0, "ok"),
         "F": (1.0, "I", "F.", 0, 1, 1, 8000, "ok"),
