@@ -80,7 +80,7 @@ async def change(
         return made, None if dry_run else answer(service.operations.policy)
 
     try:
-        made, told = await service.changed(work)
+        made, told = await (service.do(work) if dry_run else service.changed(work))
     except Exception as error:
         raise as_api_error(service, error) from error
     if dry_run:
