@@ -64,7 +64,7 @@ ARROWS: dict[str, set[str]] = {
     "spoof": {"discovery", "endpoints", "port_bindings"},
     "judge": {"engine", "tcp"},
     "control_traffic": {"judge", "bytes", "discovery"},
-    "fast_path": {"bytes", "judge", "link", "tcp_window"},
+    "fast_path": {"bytes", "checksum", "judge", "link", "spoof", "tcp_window"},
     "pipeline": {"checksum", "control_traffic", "fast_path", "judge", "spoof"},
     "io/clock": {"dp_api"},
     "io/source": {"dp_api"},
