@@ -14,7 +14,7 @@ from dataplane.replay import CaptureError, Captures, Replay, Summary
 from dataplane.replay.chosen import Chosen
 from dataplane.replay.folder import captures_of
 from dataplane.replay.outputs import Outputs
-from dataplane.replay.window import Window, read_mappings
+from dataplane.replay.window import Part, Window, read_mappings
 
 if TYPE_CHECKING:
     from dataplane.policy.schedule import TimedChange
@@ -80,7 +80,7 @@ class DataPlane(Plane):
         window = None if time is None else Window.read(time)
         mappings = read_mappings(f"{before}={after}" for before, after in (mapped or {}).items())
         chosen = Chosen(filters) if filters else None
-        with Captures(paths, window=window, mappings=mappings) as opened:
+        with Captures(paths, part=Part(window, mappings)) as opened:
             outputs = Outputs(
                 self, opened, verdicts=records, flows=flow_records, frames=frames, chosen=chosen, arrow=arrow
             )

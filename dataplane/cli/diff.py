@@ -11,7 +11,16 @@ from typing import TYPE_CHECKING, Annotated, TextIO
 
 import typer
 
-from dataplane.cli.inputs import EXIT_CAPTURE, AtOption, CapturesArgument, mistakes_refused, refuse_standard_input_twice
+from dataplane.cli.inputs import (
+    EXIT_CAPTURE,
+    AtOption,
+    CapturesArgument,
+    MapOption,
+    TimeOption,
+    mistakes_refused,
+    part_of,
+    refuse_standard_input_twice,
+)
 from dataplane.cli.output import leave, reader_may_leave, say, say_aside
 from dataplane.terminal import counted, most_of
 
@@ -31,6 +40,8 @@ def diff(
         Path | None, typer.Option(help="A YAML list of changes, made in both policies at their time.")
     ] = None,
     at: AtOption = None,
+    time: TimeOption = None,
+    mapped: MapOption = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print the differences as JSON, all flows.")] = False,
     top: Annotated[int, typer.Option(min=0, max=100000, help="How many flows to list as text.")] = 20,
 ) -> None:
@@ -50,6 +61,7 @@ def diff(
     if signal.getsignal(signal.SIGINT) is not signal.SIG_IGN:
         signal.signal(signal.SIGINT, signal.SIG_DFL)
     refuse_standard_input_twice([old, new, *captures, changes])
+    part = part_of(time, mapped)
     with mistakes_refused():
         before, after = _loaded(old, new)
         schedule = []
@@ -57,7 +69,7 @@ def diff(
             from dataplane.policy.schedule import load_changes
 
             schedule = load_changes(changes, before)
-        found = difference_of(before, after, captures_of(captures, say_aside), schedule, at=at)
+        found = difference_of(before, after, captures_of(captures, say_aside), schedule, at=at, part=part)
     with reader_may_leave():
         if as_json:
             typer.echo(json.dumps(found.to_dict(), indent=2))

@@ -6,15 +6,23 @@ import gc
 import json
 import signal
 import sys
-import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from pathlib import Path
+from time import time_ns
 from typing import TYPE_CHECKING, Annotated, NoReturn
 
 import typer
 
-from dataplane.cli.inputs import EXIT_CAPTURE, AtOption, mistakes_refused, refuse_standard_input_twice
+from dataplane.cli.inputs import (
+    EXIT_CAPTURE,
+    AtOption,
+    MapOption,
+    TimeOption,
+    mistakes_refused,
+    part_of,
+    refuse_standard_input_twice,
+)
 from dataplane.cli.output import leave, reader_may_leave, refuse, say
 
 if TYPE_CHECKING:
@@ -38,6 +46,8 @@ def explain(
     ] = None,
     changes: Annotated[Path | None, typer.Option(help="A YAML list of changes of the policy, as for replay.")] = None,
     at: AtOption = None,
+    time: TimeOption = None,
+    mapped: MapOption = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print the explanation as JSON.")] = False,
 ) -> None:
     """Explain a packet's verdict: the rules tried, the connection's history, and what change would turn it.
@@ -65,7 +75,8 @@ def explain(
     if packet is not None and any(" > " in name and not Path(name).exists() for name in what):
         refuse("--packet is the number of a packet in captures: a packet that is written out takes none")
     if packet is None:
-        _refuse_captures(what, changes, at)
+        _refuse_captures(what, changes, {"--at": at, "--time": time, "--map": mapped[0] if mapped else None})
+    part = part_of(time, mapped)
     with ExitStack() as stack:
         with mistakes_refused(PacketTextError):
             if packet is None:
@@ -73,7 +84,7 @@ def explain(
             loaded = Policy.load(policy)
             if packet is None:
                 # Of rules that end by themselves, those count that are in force now.
-                at_ns = time.time_ns() if next_expiry(loaded) else 0
+                at_ns = time_ns() if next_expiry(loaded) else 0
                 paths = [stack.enter_context(as_capture([written], [at_ns]))]
             schedule = []
             if packet is not None:
@@ -83,7 +94,7 @@ def explain(
 
                     schedule = load_changes(changes, loaded)
             try:
-                explanation = explanation_of(Replayed(loaded, paths, schedule, at), packet or 1)
+                explanation = explanation_of(Replayed(loaded, paths, schedule, at, part), packet or 1)
             except NoSuchPacketError as error:
                 _refuse_number(error, packet or 1)
         with reader_may_leave():
@@ -96,13 +107,14 @@ def explain(
     leave(0)
 
 
-def _refuse_captures(what: Sequence[str], changes: Path | None, at: str | None) -> None:
-    """Captures need the number of a packet, and changes and a port need captures."""
+def _refuse_captures(what: Sequence[str], changes: Path | None, options: Mapping[str, str | None]) -> None:
+    """Captures need the number of a packet, and changes and what is said of captures need them."""
     for name in what:
         if name == "-" or Path(name).exists():
             refuse(f"{name}: which packet of it? Give its number, as --packet 12")
-    if at is not None:
-        refuse(f"--at {at} goes with captures: name them, and the number of a packet with --packet")
+    for option, value in options.items():
+        if value is not None:
+            refuse(f"{option} {value} goes with captures: name them, and the number of a packet with --packet")
     if changes:
         refuse(f"{changes}: --changes goes with captures: name them, and the number of a packet with --packet")
 

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from dataplane.cli.completion import ids
 from dataplane.cli.output import refuse
+
+if TYPE_CHECKING:
+    from dataplane.replay.window import Part
 
 EXIT_CAPTURE = 3
 
@@ -28,6 +31,30 @@ AtOption = Annotated[
         autocompletion=ids("instances_by_id"),
     ),
 ]
+TimeOption = Annotated[
+    str | None,
+    typer.Option(metavar="FROM..TO", help="Read only packets of this time: seconds since the first, or RFC 3339."),
+]
+MapOption = Annotated[
+    list[str] | None,
+    typer.Option("--map", metavar="OLD=NEW", help="Judge OLD, an address or prefix, as NEW; may be repeated."),
+]
+
+
+def part_of(time: str | None, mapped: Sequence[str] | None) -> Part:
+    """What of captures is read, and with which addresses; ends the command where that cannot be told."""
+    from dataplane.replay.window import WHOLE, Part, Window, WindowError, read_mappings
+
+    if time is None and not mapped:
+        return WHOLE
+    try:
+        window = None if time is None else Window.read(time)
+    except WindowError as error:
+        refuse(f"--time {error}")
+    try:
+        return Part(window, read_mappings(mapped or ()))
+    except WindowError as error:
+        refuse(f"--map {error}")
 
 
 def refuse_standard_input_twice(names: Iterable[str | Path | None]) -> None:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from dataplane.cli.inputs import MapOption, TimeOption, part_of
 from dataplane.cli.output import leave, reader_may_leave, refuse, say, say_aside
 from dataplane.terminal import counted
 
@@ -34,6 +35,8 @@ def learn(
     output: Annotated[
         str | None, typer.Option("--output", "-o", metavar="POLICY", help="Write the policy here: a new file, or -.")
     ] = None,
+    time: TimeOption = None,
+    mapped: MapOption = None,
     force: Annotated[
         bool, typer.Option("--force", help="Overwrite a file even if it is a capture or a policy.")
     ] = False,
@@ -63,6 +66,7 @@ def learn(
     file = None if output in (None, "-", "/dev/stdout") else output
     if as_json and output is not None and file is None:
         refuse("-: --json and -o would both write to standard output: name a file, or leave -o out")
+    part = part_of(time, mapped)
     try:
         paths = captures_of(captures, say_aside)
         for path in paths:
@@ -70,7 +74,7 @@ def learn(
                 refuse(f"{path}: captures are read several times: name regular files")
         check_outputs({"-o": file}, [instances, *paths], force=force)
         policy = _instances(instances)
-        learned = learned_from(policy, paths)
+        learned = learned_from(policy, paths, part=part)
         written = OutputFile(file) if file else None
     except (PolicyError, OutputError) as error:
         refuse(str(error))

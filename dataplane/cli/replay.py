@@ -9,11 +9,20 @@ from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from enum import StrEnum
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from dataplane.cli.inputs import EXIT_CAPTURE, AtOption, CapturesArgument, mistakes_refused, refuse_standard_input_twice
+from dataplane.cli.inputs import (
+    EXIT_CAPTURE,
+    AtOption,
+    CapturesArgument,
+    MapOption,
+    TimeOption,
+    mistakes_refused,
+    part_of,
+    refuse_standard_input_twice,
+)
 from dataplane.cli.interrupt import Interrupt
 from dataplane.cli.output import json_text, leave, reader_may_leave, refuse, say, say_aside
 
@@ -21,6 +30,7 @@ if TYPE_CHECKING:
     from dataplane.policy import Policy
     from dataplane.policy.schedule import TimedChange
     from dataplane.replay import Summary
+    from dataplane.replay.chosen import Chosen
     from dataplane.replay.expectations import Expectations
 
 _STDOUT = ("/dev/stdout", "/dev/fd/1", "/proc/self/fd/1")
@@ -76,14 +86,8 @@ def replay(
         bool,
         typer.Option("--each", help="Each capture by itself, in a fresh table; {} in an output's name is the capture."),
     ] = False,
-    time: Annotated[
-        str | None,
-        typer.Option(metavar="FROM..TO", help="Read only packets of this time: seconds since the first, or RFC 3339."),
-    ] = None,
-    mapped: Annotated[
-        list[str] | None,
-        typer.Option("--map", metavar="OLD=NEW", help="Judge OLD, an address or prefix, as NEW; may be repeated."),
-    ] = None,
+    time: TimeOption = None,
+    mapped: MapOption = None,
     filters: Annotated[
         list[str] | None,
         typer.Option(
@@ -165,7 +169,8 @@ def replay(
                 jobs=jobs_for(jobs, policies, at=at, flows=flows is not None),
                 follow=follow,
                 top=top,
-                **_choices(filters or (), time, mapped or ()),
+                chosen=_chosen(filters or ()),
+                part=part_of(time, mapped),
             )
             if not each:
                 check_outputs({f"--{option}": name for option, name in outputs.items()}, read, force=force)
@@ -198,28 +203,16 @@ def _tell_what_comes_at_the_end(outputs: Mapping[str, str | None]) -> None:
             say(f"{name}: it is in its place when the reading ends: --{option} - writes as packets come", err=True)
 
 
-def _choices(filters: Sequence[str], time: str | None, mapped: Sequence[str]) -> dict[str, Any]:
-    """What is read and written of the captures; ends the program where that cannot be told."""
-    chosen, window, mappings = None, None, []
-    if filters:
-        from dataplane.replay.chosen import Chosen, FilterError
+def _chosen(filters: Sequence[str]) -> Chosen | None:
+    """Which records and frames are written; ends the program where that cannot be told."""
+    if not filters:
+        return None
+    from dataplane.replay.chosen import Chosen, FilterError
 
-        try:
-            chosen = Chosen(filters)
-        except FilterError as error:
-            refuse(f"--filter {error}")
-    if time is not None or mapped:
-        from dataplane.replay.window import Window, WindowError, read_mappings
-
-        try:
-            window = None if time is None else Window.read(time)
-        except WindowError as error:
-            refuse(f"--time {error}")
-        try:
-            mappings = read_mappings(mapped)
-        except WindowError as error:
-            refuse(f"--map {error}")
-    return {"chosen": chosen, "window": window, "mappings": mappings}
+    try:
+        return Chosen(filters)
+    except FilterError as error:
+        refuse(f"--filter {error}")
 
 
 # Their models take a while to load: only who gives such a file waits for it.

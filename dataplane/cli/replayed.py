@@ -23,8 +23,7 @@ if TYPE_CHECKING:
     from dataplane.replay.chosen import Chosen
     from dataplane.replay.coverage import Coverage
     from dataplane.replay.expectations import Expectations
-    from dataplane.replay.window import Mapping as AddressMapping
-    from dataplane.replay.window import Window
+    from dataplane.replay.window import Part
 
 #: Makes what is called after each batch, of the captures that are read; None where nobody looks.
 Progress = Callable[[Captures], Callable[[], None] | None]
@@ -43,8 +42,7 @@ class Asked:
     outputs: Mapping[str, str | None]
     flow_format: str | None
     chosen: Chosen | None
-    window: Window | None
-    mappings: Sequence[AddressMapping]
+    part: Part
     jobs: int
     follow: bool
     top: int
@@ -69,9 +67,7 @@ def replayed(
     coverage = asked.outputs["coverage"]
     with ExitStack() as stack:
         plane = Plane(asked.policy, shards=asked.jobs)
-        opened = stack.enter_context(
-            Captures(captures, follow=asked.follow, window=asked.window, mappings=asked.mappings)
-        )
+        opened = stack.enter_context(Captures(captures, follow=asked.follow, part=asked.part))
         with mistakes_refused(OutputError):
             outputs = Outputs(
                 plane,

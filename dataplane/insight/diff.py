@@ -21,6 +21,7 @@ from dataplane.policy.model import Policy
 from dataplane.policy.schedule import TimedChange
 from dataplane.replay import Captures, Replay
 from dataplane.replay.captures import CaptureStatus
+from dataplane.replay.window import WHOLE, Part
 from dataplane.verdict import Names
 
 
@@ -49,15 +50,22 @@ class Difference:
 
 
 def diff(
-    old: Policy, new: Policy, paths: Sequence[str], changes: Sequence[TimedChange] = (), *, at: str | None = None
+    old: Policy,
+    new: Policy,
+    paths: Sequence[str],
+    changes: Sequence[TimedChange] = (),
+    *,
+    at: str | None = None,
+    part: Part = WHOLE,
 ) -> Difference:
     """Compares two policies over captures, which are read once. Raises as `Replay` does.
 
-    The changes of the schedule are made in both. `at` is the instance at whose interface the captures were taken.
+    The changes of the schedule are made in both. `at` is the instance at whose interface the captures were taken;
+    `part` is what of them is read.
     """
     before, after = Plane(old), Plane(new)
     comparison = _Comparison()
-    with Captures(paths) as captures:
+    with Captures(paths, part=part) as captures:
         replay = Replay(before, captures, beside=[after], changes=changes, at=at, compare=comparison.add)
         summary = replay.run(top=0)
     return Difference(

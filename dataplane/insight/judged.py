@@ -21,6 +21,7 @@ from dataplane.policy.model import Policy
 from dataplane.policy.schedule import TimedChange
 from dataplane.replay import Captures, Replay, Summary
 from dataplane.replay.captures import CaptureStatus
+from dataplane.replay.window import WHOLE, Part
 from dataplane.update import Disconnected
 from dataplane.verdict import CONN_STATE_WORDS, Names, Verdict, verdict_of
 
@@ -169,13 +170,15 @@ class _Found:
 class Replayed:
     """What is replayed: a policy, captures by path, and a schedule of changes; all can be read more than once.
 
-    `at` is the instance at whose interface the captures were taken, if they were (SPEC 7).
+    `at` is the instance at whose interface the captures were taken, if they were (SPEC 7); `part` is what of them is
+    read.
     """
 
     policy: Policy
     paths: Sequence[str]
     changes: Sequence[TimedChange] = field(default=())
     at: str | None = None
+    part: Part = WHOLE
 
     def judge(self, packet: int) -> Judged:
         """The packet with this number, and its connections. Raises as `Replay` does, and NoSuchPacketError."""
@@ -228,7 +231,7 @@ class Replayed:
         look: Callable[[Any, Any, Any, int], None] | None = None,
     ) -> tuple[WatchedPlane, _Found, int, Summary]:
         """Replays up to a packet; what it was judged by, what was found, and the time of the first packet of all."""
-        with Captures(self.paths) as captures:
+        with Captures(self.paths, part=self.part) as captures:
             plane = self.plane(policy)
             if prepare:
                 prepare(plane)
@@ -240,7 +243,7 @@ class Replayed:
                 found.write(records, flows, seen, n)
 
             replay = Replay(plane, captures, changes=changes, at=self.at, write=write)
-            first = captures.next_time() or 0
+            first = captures.first_time() or 0
             summary = replay.run(top=0)
             if found.record is None:
                 raise NoSuchPacketError(found.packets, summary.faults)

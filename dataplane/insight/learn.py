@@ -26,6 +26,7 @@ from dataplane.policy.model import Policy
 from dataplane.policy.write import document
 from dataplane.replay import Captures, Replay, Summary
 from dataplane.replay.flows import FlowLog
+from dataplane.replay.window import WHOLE, Part
 from dataplane.verdict import Names
 
 #: Of what a flow is known by: all but the kind of an ICMP message.
@@ -61,13 +62,15 @@ class Learned:
         }
 
 
-def learn(policy: Policy, captures: Sequence[str], *, progress: Callable[[], None] | None = None) -> Learned:
+def learn(
+    policy: Policy, captures: Sequence[str], *, part: Part = WHOLE, progress: Callable[[], None] | None = None
+) -> Learned:
     """Learns rules for the instances of a policy, whose own groups and rules do not matter.
 
-    `captures` are paths, read several times. Raises CaptureError for one that cannot be opened; one that cannot be read
-    to its end is told by `Learned.summary`.
+    `captures` are paths, read several times; `part` is what of them is read. Raises CaptureError for one that cannot be
+    opened; one that cannot be read to its end is told by `Learned.summary`.
     """
-    learning = _Learning(policy, captures, progress)
+    learning = _Learning(policy, captures, part, progress)
     return learning.learned()
 
 
@@ -137,9 +140,12 @@ def _need(flow: FlowRecord) -> Need:
 
 
 class _Learning:
-    def __init__(self, policy: Policy, captures: Sequence[str], progress: Callable[[], None] | None) -> None:
+    def __init__(
+        self, policy: Policy, captures: Sequence[str], part: Part, progress: Callable[[], None] | None
+    ) -> None:
         self._policy = policy
         self._captures = captures
+        self._part = part
         self._progress = progress
         base = document(policy)
         base.pop("security_groups", None)
@@ -151,7 +157,7 @@ class _Learning:
     def _replayed(self, values: dict[str, Any], wanted: Collection[tuple[Any, ...]] = ()) -> tuple[_Flows, Summary]:
         plane = Plane(Policy.model_validate(values))
         flows = _Flows(wanted)
-        with Captures(self._captures) as opened:
+        with Captures(self._captures, part=self._part) as opened:
             log = FlowLog(plane, flows)
             summary = Replay(plane, opened, observers=[log], progress=self._progress).run()
             log.finish()

@@ -129,7 +129,7 @@ def explained(packet: Packet, at: str | None, known: State) -> Iterator[Explanat
     """
     sent = in_place(packet, known)
     with as_capture([sent], [known.saved_ns]) as path:
-        yield explain(AtRunning(known.policy, [path], (), at, sent, known), 1)
+        yield explain(AtRunning(known.policy, [path], (), at, packet=sent, known=known), 1)
 
 
 def question_of(text: str) -> dict[str, Any]:

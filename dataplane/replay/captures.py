@@ -16,7 +16,7 @@ from dataplane._core import ffi, lib
 from dataplane._core.errors import check
 from dataplane.replay.decompress import compression_of
 from dataplane.replay.reading import GrowingFile, KnownFile, Reading, StoppedError, Waiting, open_stream
-from dataplane.replay.window import Mapping, Window, c_mappings
+from dataplane.replay.window import WHOLE, Part, c_mappings
 
 _FORMATS = {lib.DP_CAPTURE_UNKNOWN: None, lib.DP_CAPTURE_PCAP: "pcap", lib.DP_CAPTURE_PCAPNG: "pcapng"}
 _STARVED = 2
@@ -169,8 +169,8 @@ class Captures:
     """Captures by path (``-`` is standard input), open until the end of a ``with`` block.
 
     Raises CaptureError for the first path that cannot be opened. With `follow`, a regular file is read on as it grows,
-    until `stop`. Packets outside of `window` are as if they were not there; addresses in frames are judged and told by
-    `mappings`, which come in the order of their lengths.
+    until `stop`. Packets outside of the window of `part` are as if they were not there; addresses in frames are judged
+    and told by its mappings.
     """
 
     def __init__(
@@ -178,8 +178,7 @@ class Captures:
         paths: Sequence[str | Path],
         *,
         follow: bool = False,
-        window: Window | None = None,
-        mappings: Sequence[Mapping] = (),
+        part: Part = WHOLE,
     ) -> None:
         self.paths = [str(path) for path in paths]
         self._waiting = Waiting()
@@ -197,9 +196,10 @@ class Captures:
         out = ffi.new("struct dp_replay **")
         check(lib.dp_replay_new(self._handles, len(self._handles), out), "merging the captures")
         self.handle = ffi.gc(out[0], lib.dp_replay_free)
-        self._window = window
-        if mappings:
-            check(lib.dp_replay_map(self.handle, c_mappings(mappings), len(mappings)), "mapping addresses")
+        self._window = part.window
+        if part.mappings:
+            mapped = c_mappings(part.mappings)
+            check(lib.dp_replay_map(self.handle, mapped, len(mapped)), "mapping addresses")
         self._stopped = False
 
     def __enter__(self) -> Self:
@@ -272,6 +272,7 @@ class Captures:
         if first is None or self._window is None:
             return first
         lib.dp_replay_between(self.handle, *self._window.bounds(first))
+        self._window = None
         return self.next_time()
 
     def next_time(self) -> int | None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -97,6 +97,18 @@ def _prefix(text: str, written: str) -> str:
         return fields.checked_prefix(written.strip())
     except PydanticCustomError as error:
         raise WindowError(f"{text}: {written.strip()} {error.message_template}") from None
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """What of captures is read, and with which addresses; mappings come in the order of their lengths."""
+
+    window: Window | None = None
+    mappings: Sequence[Mapping] = ()
+
+
+#: All packets, with their own addresses.
+WHOLE = Part()
 
 
 def read_mappings(texts: Iterable[str]) -> list[Mapping]:

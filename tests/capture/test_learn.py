@@ -92,6 +92,18 @@ def test_rules_for_what_was_answered_and_for_nothing_else(tmp_path: Path) -> Non
     ] == "Learned from 1 connection, first packet 1"
 
 
+def test_a_part_of_the_captures_with_other_addresses(tmp_path: Path) -> None:
+    """`--time` and `--map` are those of replay: what is learned holds for a replay with them."""
+    part = ("--time", "0.03..", "--map", f"{CLIENT}=198.51.100.1")
+    done = run(
+        "learn", capture(tmp_path, [*SPOKEN, *PINGED, *ASKED]), "--instances", tmp_path / "instances.yaml", *part
+    )
+    assert done.returncode == 0, done.stderr
+    (group,) = yaml.safe_load(done.stdout)["security_groups"]
+    rules = {(rule["protocol"], rule["remote_ip_prefix"]) for rule in group["security_group_rules"]}
+    assert rules == {("icmp", "198.51.100.1/32"), ("udp", "192.0.2.53/32")}
+
+
 def test_connections_that_were_seen_from_their_middle_on(tmp_path: Path) -> None:
     """Only they make the policy take up such connections; a late segment of one that was seen whole does not."""
     talk = [segment("A"), segment("A", leaves=True)]

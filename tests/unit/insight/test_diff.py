@@ -16,6 +16,7 @@ from dataplane.insight.diff import Difference, diff
 from dataplane.insight.packet_text import as_capture_bytes, parse_packet
 from dataplane.policy.changes import parse_change
 from dataplane.policy.schedule import TimedChange
+from dataplane.replay.window import Part, Window, read_mappings
 
 OLD = """
 security_groups:
@@ -119,6 +120,14 @@ def test_captures_taken_at_a_port(tmp_path: Path) -> None:
     assert diff(Policy.parse(OLD), Policy.parse(NEW), [str(path)], at="w").changed == 1
 
 
+def test_a_part_of_the_captures_with_other_addresses(tmp_path: Path) -> None:
+    """SPEC 8.4: `--time` and `--map` are those of replay, and numbers count what is read."""
+    path = capture(tmp_path, *SSH, "tcp 10.0.0.3:4000 > 10.7.7.7:443 S", *WEB)
+    part = Part(Window.read("2..4"), read_mappings(["10.7.7.7=192.168.0.10"]))
+    (flow,) = diff(Policy.parse(OLD), Policy.parse(NEW), [str(path)], part=part).flows
+    assert (flow.flow, flow.first_packet, flow.packets) == ("tcp 10.0.0.3:4000 > 192.168.0.10:443", 1, 1)
+
+
 def test_changes_are_made_in_both(tmp_path: Path) -> None:
     """SPEC 8.4, `--changes`: from then on both say the same."""
     change = TimedChange(0.5, parse_change({"update_rule": {"id": "W1", "multiport": "80"}}))
@@ -186,6 +195,14 @@ def test_exit_status_1_and_the_flows_as_text(folder: Path) -> None:
     assert "2 of 2 packets get another verdict." in text
     assert "old allow rule W1\n  new deny no-rule-matched\n" in text
     assert "would cut 1 inbound connection (w: 1)." in text
+
+
+def test_a_time_and_addresses_on_the_command_line(folder: Path) -> None:
+    asked = ("old.yaml", "new.yaml", "capture.pcap", "--json")
+    status, text, _ = run(*asked, "--time", "1..", "--map", "10.0.0.1=10.0.0.9", folder=folder)
+    assert (status, json.loads(text)["packets"]) == (0, {"same": 1, "changed": 0})
+    assert run(*asked, "--time", "1", folder=folder)[0] == 2
+    assert run(*asked, "--map", "10.0.0.1", folder=folder)[0] == 2
 
 
 def test_exit_status_0_from_standard_input(folder: Path) -> None:

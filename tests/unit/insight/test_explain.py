@@ -20,6 +20,7 @@ from dataplane.insight.judged import NoSuchPacketError, Replayed
 from dataplane.insight.packet_text import parse_packet
 from dataplane.policy.changes import parse_change
 from dataplane.policy.schedule import TimedChange
+from dataplane.replay.window import Part, Window, read_mappings
 
 A, PEER, STRANGER = "192.168.0.10", "172.16.0.9", "172.17.0.9"
 
@@ -287,6 +288,19 @@ def test_captures_taken_at_a_port(tmp_path: Path) -> None:
     assert (check.check.instance, check.check.verdict) == ("ecs-a", "deny")
 
 
+def test_a_part_of_the_captures_with_other_addresses(tmp_path: Path) -> None:
+    """SPEC 8.3: as it was judged in a replay with `--time` and `--map`: numbers, connections, remedies."""
+    before = at(-1, IP(src=STRANGER, dst=A) / UDP(sport=1, dport=2))
+    scene = Scene(tmp_path, [before, *HANDSHAKE])
+    part = Part(Window.read("1..1.05"), read_mappings([f"{PEER}={STRANGER}"]))
+    found = explain(Replayed(scene.replayed.policy, scene.replayed.paths, part=part), 1).to_dict()
+    assert (found["verdict"], found["checks"][0]["reason"]) == ("deny", "no-rule-matched")
+    assert found["remedies"][0]["change"]["add_rule"]["rule"]["remote_ip_prefix"] == f"{STRANGER}/32"
+    late = Part(Window.read("1.15.."), ())
+    (check,) = explain(Replayed(scene.replayed.policy, scene.replayed.paths, part=late), 1).checks
+    assert check.check.cause == "tcp-no-connection"
+
+
 def test_packet_that_the_captures_do_not_have(tmp_path: Path) -> None:
     with pytest.raises(NoSuchPacketError) as error:
         Scene(tmp_path, HANDSHAKE).explain(4)
@@ -449,6 +463,9 @@ def test_standard_input_is_read_more_than_once(folder: Path) -> None:
         (("policy.yaml", f"tcp {A}:1 > {A}:2", "--packet", "1"), 2, "--packet is the number of a packet in captures"),
         (("policy.yaml", f"tcp {A}:1 > {A}:2", "--changes", "changes.yaml"), 2, "--changes goes with captures"),
         (("policy.yaml", f"tcp {A}:1 > {A}:2", "--at", "ecs-a"), 2, "--at ecs-a goes with captures"),
+        (("policy.yaml", f"tcp {A}:1 > {A}:2", "--time", "1.."), 2, "--time 1.. goes with captures"),
+        (("policy.yaml", f"tcp {A}:1 > {A}:2", "--map", "::1=::2"), 2, "--map ::1=::2 goes with captures"),
+        (("policy.yaml", "capture.pcap", "--packet", "4", "--time", "0..9"), 2, "the captures have 3 packets"),
         (("policy.yaml", "capture.pcap", "--packet", "1", "--at", "x"), 2, "--at: "),
     ],
 )

@@ -65,7 +65,7 @@ def asked(plane: DataPlane, text: str, at: str | None = None) -> Explanation:
     known = state.taken(plane)  # type: ignore[arg-type]
     packet = in_place(parse_packet(text), known)
     with as_capture([packet], [known.saved_ns]) as path:
-        return explain(AtRunning(plane.policy, [path], (), at, packet, known), 1)
+        return explain(AtRunning(plane.policy, [path], (), at, packet=packet, known=known), 1)
 
 
 def facts(plane: DataPlane) -> tuple[Any, ...]:
