@@ -1167,8 +1167,8 @@ uint64_t dp_difference_flows(const struct dp_difference *difference, struct dp_f
 
 /*
  * `plane`, which has a shard for each worker, a policy, and the numbers of the firewall's, judges all packets from now
- * on, in place of the shadow that there is; it is the firewall's then, until the shadow ends. 0, DP_E_MEMORY, or
- * DP_E_ARGUMENT where it does not fit.
+ * on, in place of the shadow that there is; it is the firewall's then, until the shadow ends, and what is done with it
+ * is done by the workers. 0, DP_E_MEMORY, or DP_E_ARGUMENT where it does not fit.
  */
 int dp_firewall_begin_shadow(struct dp_firewall *firewall, struct dp_plane *plane);
 void dp_firewall_end_shadow(struct dp_firewall *firewall);

@@ -56,6 +56,21 @@ static void begin_shadow(struct dp_worker *w, void *argument)
     w->shadow = ((struct dp_shadow *)argument)[w->number];
 }
 
+static void do_shadows_work(struct dp_worker *w, void *argument)
+{
+    const struct shard_command *c = argument;
+
+    c->work(w->shadow.engine, c->argument);
+}
+
+static void run_on_shadow(void *owner, uint32_t number, dp_shard_work *work, void *argument)
+{
+    struct dp_firewall *f = owner;
+    struct shard_command c = {work, argument};
+
+    dp_worker_call(&f->worker[number], do_shadows_work, &c);
+}
+
 static void end_shadow(struct dp_worker *w, void *argument)
 {
     (void)argument;
@@ -99,6 +114,8 @@ int dp_firewall_begin_shadow(struct dp_firewall *f, struct dp_plane *plane)
     dp_firewall_end_shadow(f);
     f->shadow_plane = plane;
     dp_call_all(f, begin_shadow, shadow);
+    f->shadow_driver = (struct dp_plane_driver){.owner = f, .run = run_on_shadow, .now = dp_firewall_now};
+    dp_plane_drive(plane, &f->shadow_driver);
     return 0;
 }
 

@@ -29,6 +29,7 @@ struct dp_firewall {
     uint32_t next_feed; /* the worker whose turn it is */
     uint32_t next_flows;
     struct dp_plane *shadow_plane; /* NULL: there is none */
+    struct dp_plane_driver shadow_driver;
     bool used[DP_PORTS_MAX];
     uint32_t left[DP_PORTS_MAX]; /* 1 + the zone whose MACs the number keeps, though its port is gone; 0: of none */
     struct dp_mac_table stations;

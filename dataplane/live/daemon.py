@@ -68,7 +68,7 @@ _REFRESH_SECONDS, _REFRESH_PAUSE_SECONDS = 2.0, 0.1
 #: How often the workers' flow records are taken.
 _FLOW_SECONDS = 0.25
 #: What one worker does not use of the connection table is another's after so many seconds.
-_BALANCE_SECONDS = 0.5
+_KEEP_UP_SECONDS = 0.5
 #: How long the control thread may take to end what it does when the firewall stops.
 _STOP_SECONDS = 10.0
 #: Signs of life in the time that a service manager waits for one: a reload may take most of it.
@@ -367,8 +367,7 @@ class _Daemon:
             self._begin(self._service.end_rules())
             if self._flows:
                 self._begin(self._take_flows(self._flows))
-            if self._firewall.workers > 1:
-                self._begin(self._balance())
+            self._begin(self._keep_up())
             if limit := watchdog_seconds():
                 self._begin(self._tell_alive(limit / _SIGNS_OF_LIFE))
             # All threads are there, and what they do from now on they do again and again.
@@ -494,11 +493,14 @@ class _Daemon:
             except DataPlaneError as error:
                 log.error("%s", error)
 
-    async def _balance(self) -> None:
-        """Keeps the connection table where connections are."""
+    async def _keep_up(self) -> None:
+        """Keeps the connection tables where connections are, and ends a shadow's rules."""
         while True:
-            await asyncio.sleep(_BALANCE_SECONDS)
-            await self._do(self._firewall.balance)
+            await asyncio.sleep(_KEEP_UP_SECONDS)
+            try:
+                await self._do(self._operations.keep_up)
+            except DataPlaneError as error:
+                log.error("the shadow's rules whose time is over cannot be taken out: %s", error)
 
     async def _tell_alive(self, pause: float) -> None:
         """Tells the service manager, as long as this loop, the control thread and every worker do what they are asked.

@@ -261,6 +261,12 @@ class Operations:
         """What it has judged otherwise. Raises ValueError where there is none."""
         return self._there_is_a_shadow().report(top)
 
+    def keep_up(self) -> None:
+        """Keeps the table, and the shadow's, where connections are; to be called every now and then."""
+        self.firewall.balance()
+        if self._shadow:
+            self._shadow.keep_up()
+
     def _there_is_a_shadow(self) -> Shadow:
         if self._shadow is None:
             raise ValueError("there is no shadow: `dataplane ctl shadow FILE` begins one")

@@ -2,7 +2,8 @@
 
 It is a plane of its own, whose shards the workers run behind their own (`csrc/io/shadow.h`). Instances, rules and load
 balancers have the firewall's numbers, none of which is given out again while it is there. It takes over the connections
-that live when it begins, so that what differs is what the rules say of those that begin then.
+that live when it begins, so that what differs is what the rules say of those that begin then. Its rules end at their
+time as the firewall's do.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ from dataplane._core import ffi, lib
 from dataplane._core.errors import check
 from dataplane.differences import flow_differences
 from dataplane.plane import Plane, seed_words
+from dataplane.policy import expiry
 
 if TYPE_CHECKING:
     from dataplane.live.firewall import Firewall
@@ -38,7 +40,9 @@ class Shadow:
             config = conntrack.settings(policy.conntrack, verify_checksums=True)
             words = ffi.new("uint64_t[2]", seed_words(None))
             check(lib.dp_plane_new(config, words, firewall.workers, out), "making the shadow's connection table")
-            plane = Plane(policy, verify_checksums=True, driven=out[0], names=firewall.names)
+            in_force = expiry.without_expired(policy, time.time_ns())
+            self._plane = plane = Plane(in_force, verify_checksums=True, driven=out[0], names=firewall.names)
+            self._ends = expiry.next_expiry(in_force)
             for shard in range(firewall.workers):
                 lib.dp_engine_advance(lib.dp_plane_shard(out[0], shard), firewall.now())
             #: Connections that it has from the firewall.
@@ -48,6 +52,13 @@ class Shadow:
             lib.dp_plane_free(out[0])
             self._kept.close()
             raise
+
+    def keep_up(self) -> None:
+        """Shares out its table anew, and ends its rules whose time is over; to be called every now and then."""
+        self._plane.balance()
+        if self._ends and self._ends.ns <= (now_ns := time.time_ns()):
+            self._plane.replace(expiry.without_expired(self._plane.policy, now_ns))
+            self._ends = expiry.next_expiry(self._plane.policy)
 
     def end(self) -> None:
         """Frees all of it."""

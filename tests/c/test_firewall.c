@@ -193,6 +193,50 @@ static void test_a_shadow_enforces_nothing(void)
     unmake(&n);
 }
 
+/* What one of its shards does not use of a shadow's table is another's; and its rules change while it judges. */
+static void test_a_shadow_is_balanced_and_changed(void)
+{
+    static const uint64_t seed[2] = {1, 2};
+    struct dp_conntrack_config config = settings();
+    struct dp_zone_tables zones[2];
+    struct dp_difference_count count;
+    struct dp_counters counters;
+    struct dp_plane *plane;
+    struct net n;
+
+    make(&n, 2);
+    for (uint32_t z = 0; z < 2; z++)
+        zones[z] = (struct dp_zone_tables){.zone = z, .table = {{n.table[0], NULL}, {n.table[1], NULL}}};
+    config.max_entries = 8;
+    struct dp_policy_update update = {.zones = zones, .n_zones = 2, .endpoints = n.endpoints, .config = &config};
+    if (!CHECK_EQUAL(dp_plane_new(&config, seed, 2, &plane), 0))
+        return;
+    CHECK_EQUAL(dp_plane_update(plane, &update), 0);
+    CHECK_EQUAL(dp_firewall_begin_shadow(n.firewall, plane), 0);
+    struct bytes f = udp(macs[UPLINK], A, 1, 9, 99, 0);
+    put(&n, A, 0, &f);
+    CHECK(comes(&n, UPLINK, &f, WAIT_MS) || comes(&n, B, &f, WAIT_MS));
+    f = udp(macs[A], UPLINK, 9, 1, 53, 0);
+    for (uint8_t port = 0; port < 20; port++) {
+        f.byte[DP_VNET_HEADER + 34] = port; /* another flow of the same shard */
+        put(&n, UPLINK, 0, &f);
+        COMES(&n, A, &f);
+        dp_plane_balance(plane);
+    }
+    CHECK_EQUAL(dp_firewall_shadow(n.firewall, &count, &counters), 0);
+    CHECK_EQUAL(count.packets_changed, 0);
+    CHECK_EQUAL(counters.max_entries, 8);
+    CHECK(counters.entries > 4 && counters.entries <= 8);
+    zones[0].table[0][0] = zones[1].table[0][0] = NULL;
+    CHECK_EQUAL(dp_plane_update(plane, &update), 0);
+    f.byte[DP_VNET_HEADER + 34] = 20;
+    put(&n, UPLINK, 0, &f);
+    COMES(&n, A, &f);
+    CHECK_EQUAL(dp_firewall_shadow(n.firewall, &count, &counters), 0);
+    CHECK_EQUAL(count.packets_changed, 1);
+    unmake(&n);
+}
+
 static void test_ports_come_and_go(void)
 {
     struct dp_port uplink = {.zone = DP_ZONE_NONE};
@@ -334,6 +378,7 @@ static void test_all(void)
     RUN(test_a_conversation_finds_the_worker_awake);
     RUN(test_two_workers_share_connections);
     RUN(test_a_shadow_enforces_nothing);
+    RUN(test_a_shadow_is_balanced_and_changed);
     RUN(test_ports_come_and_go);
     RUN(test_a_descriptor_is_used_again);
     RUN(test_many_frames);
