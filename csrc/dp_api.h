@@ -1168,9 +1168,10 @@ uint64_t dp_difference_flows(const struct dp_difference *difference, struct dp_f
 /*
  * `plane`, which has a shard for each worker, a policy, and the numbers of the firewall's, judges all packets from now
  * on, in place of the shadow that there is; it is the firewall's then, until the shadow ends, and what is done with it
- * is done by the workers. 0, DP_E_MEMORY, or DP_E_ARGUMENT where it does not fit.
+ * is done by the workers. It takes over the connections that live, `taken_over` of them. 0, DP_E_MEMORY, or
+ * DP_E_ARGUMENT where it does not fit.
  */
-int dp_firewall_begin_shadow(struct dp_firewall *firewall, struct dp_plane *plane);
+int dp_firewall_begin_shadow(struct dp_firewall *firewall, struct dp_plane *plane, uint64_t *taken_over);
 void dp_firewall_end_shadow(struct dp_firewall *firewall);
 /* How many packets it judged otherwise; and, of its counters, those of the table. DP_E_ARGUMENT without a shadow. */
 int dp_firewall_shadow(struct dp_firewall *firewall, struct dp_difference_count *count, struct dp_counters *counters);

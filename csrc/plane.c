@@ -539,7 +539,7 @@ static void restore(struct dp_engine *shard, void *argument)
     struct restore_work *c = argument;
 
     advance(c->plane, shard);
-    c->taken = dp_connections_restore(shard, c->saved, c->passed_ns);
+    c->taken = dp_connections_restore(shard, c->saved, c->passed_ns, false);
 }
 
 int dp_plane_restore(struct dp_plane *p, const struct dp_saved_connection *saved, uint32_t n, uint64_t passed_ns)

@@ -242,7 +242,8 @@ static bool state_fits(const struct dp_saved_connection *s)
     return s->state == DP_CONN_OTHER_ONE_WAY || s->state == DP_CONN_OTHER_TWO_WAY;
 }
 
-bool dp_connections_restore(struct dp_engine *engine, const struct dp_saved_connection *s, uint64_t passed_ns)
+bool dp_connections_restore(struct dp_engine *engine, const struct dp_saved_connection *s, uint64_t passed_ns,
+                            bool replace)
 {
     struct dp_conntrack *ct = &engine->conntrack;
     struct dp_flow_key key = {.local_port = s->local_port,
@@ -262,8 +263,11 @@ bool dp_connections_restore(struct dp_engine *engine, const struct dp_saved_conn
     if (s->vlans)
         dp_flow_key_tag(&key, s->vlans);
     hash = dp_flow_hash(&ct->table.secret, &key);
-    if (dp_conntrack_find(ct, &key, hash, &index) != DP_CONN_NONE)
-        return false;
+    if (dp_conntrack_find(ct, &key, hash, &index) != DP_CONN_NONE) {
+        if (!replace)
+            return false;
+        dp_conntrack_remove(ct, index);
+    }
     index = dp_conntrack_admit(ct, &key, hash, (enum dp_origin)s->origin, s->state, s->rule);
     if (!index)
         return false;

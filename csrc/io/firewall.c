@@ -5,6 +5,7 @@
 #include "firewall.h"
 
 #include "../memory.h"
+#include "../table_walk.h"
 #include "forward.h"
 #include "worker_loop.h"
 
@@ -51,9 +52,30 @@ struct dp_plane *dp_firewall_plane(struct dp_firewall *f)
 
 /* ---- the shadow ---- */
 
+/* While connections are taken over, the bound of its table is shared out anew after so many steps. */
+enum { BALANCE_EVERY = 32 };
+
 static void begin_shadow(struct dp_worker *w, void *argument)
 {
     w->shadow = ((struct dp_shadow *)argument)[w->number];
+}
+
+struct take_over {
+    uint64_t cursor;
+    uint64_t taken;
+};
+
+static void take_over(struct dp_worker *w, void *argument)
+{
+    struct take_over *c = argument;
+
+    c->taken += dp_shadow_take_over(&w->shadow, w->engine, &c->cursor);
+}
+
+static void begin_comparing(struct dp_worker *w, void *argument)
+{
+    (void)argument;
+    w->shadow.comparing = true;
 }
 
 static void do_shadows_work(struct dp_worker *w, void *argument)
@@ -92,9 +114,10 @@ void dp_firewall_end_shadow(struct dp_firewall *f)
     f->shadow_plane = NULL;
 }
 
-int dp_firewall_begin_shadow(struct dp_firewall *f, struct dp_plane *plane)
+int dp_firewall_begin_shadow(struct dp_firewall *f, struct dp_plane *plane, uint64_t *taken_over)
 {
     struct dp_shadow shadow[DP_WORKERS_MAX] = {{0}};
+    struct take_over c = {0, 0};
     int error = 0;
 
     if (plane->shards != f->workers)
@@ -116,6 +139,17 @@ int dp_firewall_begin_shadow(struct dp_firewall *f, struct dp_plane *plane)
     dp_call_all(f, begin_shadow, shadow);
     f->shadow_driver = (struct dp_plane_driver){.owner = f, .run = run_on_shadow, .now = dp_firewall_now};
     dp_plane_drive(plane, &f->shadow_driver);
+    for (uint32_t i = 0; i < f->workers; i++) {
+        c.cursor = 0;
+        for (uint32_t step = 0; c.cursor != DP_CURSOR_END; step++) {
+            /* A worker that has most of the connections needs most of the shadow's table. */
+            if (step % BALANCE_EVERY == 0)
+                dp_plane_balance(plane);
+            dp_worker_call(&f->worker[i], take_over, &c);
+        }
+    }
+    dp_call_all(f, begin_comparing, NULL);
+    *taken_over = c.taken;
     return 0;
 }
 

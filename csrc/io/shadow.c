@@ -3,8 +3,9 @@
 
 #include "../flow_log.h"
 #include "../pipeline.h"
+#include "../table_walk.h"
 
-enum { AT_ONCE = 32 };
+enum { AT_ONCE = 32, TAKEN_AT_ONCE = 128 };
 
 static bool is_known(const struct dp_engine *engine, uint32_t zone)
 {
@@ -67,10 +68,22 @@ void dp_shadow_judge(struct dp_shadow *shadow, struct dp_engine *engine, const s
         for (uint32_t i = 0; i < some; i++)
             place_in(shadow->engine, &places[done + i], &place[i]);
         dp_engine_process_at(shadow->engine, frames + done, place, some, after, NULL);
-        for (uint32_t i = 0; i < some; i++)
+        for (uint32_t i = 0; i < some && shadow->comparing; i++)
             compare(shadow, engine, &records[done + i], &after[i], &flows[done + i]);
     }
     discard_resolved(shadow->engine);
+}
+
+uint32_t dp_shadow_take_over(struct dp_shadow *shadow, struct dp_engine *engine, uint64_t *cursor)
+{
+    struct dp_saved_connection saved[TAKEN_AT_ONCE];
+    uint32_t n, taken = 0;
+
+    dp_shadow_advance(shadow, engine->conntrack.now);
+    n = dp_connections_save_some(engine, NULL, cursor, TAKEN_AT_ONCE, saved, TAKEN_AT_ONCE);
+    for (uint32_t i = 0; i < n; i++)
+        taken += dp_connections_restore(shadow->engine, &saved[i], 0, true);
+    return taken;
 }
 
 void dp_shadow_advance(struct dp_shadow *shadow, uint64_t now_ns)

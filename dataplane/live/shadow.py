@@ -41,13 +41,14 @@ class Shadow:
             words = ffi.new("uint64_t[2]", seed_words(None))
             check(lib.dp_plane_new(config, words, firewall.workers, out), "making the shadow's connection table")
             in_force = expiry.without_expired(policy, time.time_ns())
-            self._plane = plane = Plane(in_force, verify_checksums=True, driven=out[0], names=firewall.names)
+            self._plane = Plane(in_force, verify_checksums=True, driven=out[0], names=firewall.names)
             self._ends = expiry.next_expiry(in_force)
             for shard in range(firewall.workers):
                 lib.dp_engine_advance(lib.dp_plane_shard(out[0], shard), firewall.now())
+            taken = ffi.new("uint64_t *")
+            check(lib.dp_firewall_begin_shadow(firewall.handle, out[0], taken), "beginning the shadow")
             #: Connections that it has from the firewall.
-            self.taken_over = plane.restore(firewall.connections.saved(), 0)
-            check(lib.dp_firewall_begin_shadow(firewall.handle, out[0]), "beginning the shadow")
+            self.taken_over = int(taken[0])
         except BaseException:
             lib.dp_plane_free(out[0])
             self._kept.close()

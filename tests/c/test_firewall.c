@@ -164,6 +164,7 @@ static void test_a_shadow_enforces_nothing(void)
     struct dp_counters counters;
     struct dp_flow_difference flows[4];
     struct dp_plane *plane;
+    uint64_t taken;
     struct net n;
 
     make(&n, 2);
@@ -171,9 +172,9 @@ static void test_a_shadow_enforces_nothing(void)
         return;
     struct dp_policy_update update = {.zones = zones, .n_zones = 2, .endpoints = n.endpoints, .config = &n.config};
     struct bytes f = udp(macs[A], UPLINK, 9, 1, 53, 0);
-    CHECK_EQUAL(dp_firewall_begin_shadow(n.firewall, plane), DP_E_ARGUMENT); /* no policy yet */
+    CHECK_EQUAL(dp_firewall_begin_shadow(n.firewall, plane, &taken), DP_E_ARGUMENT); /* no policy yet */
     CHECK_EQUAL(dp_plane_update(plane, &update), 0);
-    CHECK_EQUAL(dp_firewall_begin_shadow(n.firewall, plane), 0);
+    CHECK_EQUAL(dp_firewall_begin_shadow(n.firewall, plane, &taken), 0);
     for (int i = 0; i < 3; i++) {
         put(&n, UPLINK, 0, &f);
         CHECK(comes(&n, A, &f, WAIT_MS));
@@ -202,6 +203,7 @@ static void test_a_shadow_is_balanced_and_changed(void)
     struct dp_difference_count count;
     struct dp_counters counters;
     struct dp_plane *plane;
+    uint64_t taken;
     struct net n;
 
     make(&n, 2);
@@ -212,7 +214,7 @@ static void test_a_shadow_is_balanced_and_changed(void)
     if (!CHECK_EQUAL(dp_plane_new(&config, seed, 2, &plane), 0))
         return;
     CHECK_EQUAL(dp_plane_update(plane, &update), 0);
-    CHECK_EQUAL(dp_firewall_begin_shadow(n.firewall, plane), 0);
+    CHECK_EQUAL(dp_firewall_begin_shadow(n.firewall, plane, &taken), 0);
     struct bytes f = udp(macs[UPLINK], A, 1, 9, 99, 0);
     put(&n, A, 0, &f);
     CHECK(comes(&n, UPLINK, &f, WAIT_MS) || comes(&n, B, &f, WAIT_MS));

@@ -7,6 +7,7 @@
 #include "flow_log_live.h"
 #include "io/shadow.h"
 #include "pipeline.h"
+#include "table_walk.h"
 
 enum { OLD, NEW, POLICIES, SECOND = 1000000000 };
 
@@ -61,6 +62,7 @@ static bool make(struct scene *s)
     }
     s->engine = dp_plane_shard(s->plane[OLD], 0);
     s->shadow.engine = dp_plane_shard(s->plane[NEW], 0);
+    s->shadow.comparing = true;
     if (!CHECK_EQUAL(dp_flow_log_begin(s->engine, &sink), 0))
         return false;
     dp_conntrack_observe(&s->engine->conntrack, dp_flow_log_observe, s->engine->flow_log);
@@ -167,8 +169,61 @@ static void test_a_fragment_that_waits_is_not_compared(void)
     unmake(&s);
 }
 
+/* The answer of zone 0 to a host, from port 53; the shadow sees it too if it is `told`. */
+static void answer(struct scene *s, uint8_t host, bool told)
+{
+    struct dp_place place = {.zone = {[DP_INGRESS] = DP_NO_ZONE, [DP_EGRESS] = 0}};
+    uint8_t bytes[42] = {2, 0, 0, 0, 0, 2, 2, 0, 0, 0, 0, 1, 8, 0, 0x45, 0, 0, 28, 0, 7, 0, 0, 64, 17};
+    struct dp_frame frame = {.time_ns = s->now, .captured = 42, .length = 42, .data = bytes};
+    struct dp_record record;
+    struct dp_flow flow;
+
+    memcpy(bytes + 26, (uint8_t[]){10, 0, 0, 1, 192, 0, 2, host, 0, 53, 0x0f, 0xa0, 0, 8}, 14);
+    CHECK_EQUAL(dp_engine_process_at(s->engine, &frame, &place, 1, &record, &flow), 0);
+    CHECK_EQUAL(record.verdict, DP_ALLOW);
+    if (told)
+        dp_shadow_judge(&s->shadow, s->engine, &frame, &place, &record, &flow, 1);
+}
+
+/* What it has made itself of packets in the middle of a connection gives way, and what its rules deny lives on. */
+static void test_connections_are_taken_over_as_they_stand(void)
+{
+    struct dp_connection_filter all = {.zone = -1, .origin = -1, .protocol = -1, .disconnected = -1};
+    struct dp_connection found[4];
+    uint64_t cursor = 0, at = 0, taken = 0;
+    struct scene s;
+
+    if (!make(&s))
+        return;
+    s.shadow.comparing = false;
+    judge(&s, 0, 9, 53, false); /* the shadow's rules deny it */
+    judge(&s, 0, 8, 53, false);
+    judge(&s, 5, 9, 53, false); /* of an instance that the shadow does not know */
+    CHECK_EQUAL(s.engine->counters.shadow[DP_SHADOW_SAME] + s.engine->counters.shadow[DP_SHADOW_WOULD_DENY], 0);
+    CHECK_EQUAL(s.shadow.engine->conntrack.table.count, 0);
+    while (cursor != DP_CURSOR_END)
+        taken += dp_shadow_take_over(&s.shadow, s.engine, &cursor);
+    s.shadow.comparing = true;
+    CHECK_EQUAL(taken, 2);
+    answer(&s, 9, true);
+    judge(&s, 0, 9, 53, false);
+    CHECK_EQUAL(s.engine->counters.shadow[DP_SHADOW_SAME], 2);
+    CHECK_EQUAL(s.engine->counters.shadow[DP_SHADOW_WOULD_DENY], 0);
+    /* One that is taken over again stands in the place of what is there. */
+    answer(&s, 8, false);
+    for (cursor = 0; cursor != DP_CURSOR_END;)
+        dp_shadow_take_over(&s.shadow, s.engine, &cursor);
+    CHECK_EQUAL(dp_connections_some(s.shadow.engine, &all, &at, UINT64_MAX, found, 4), 2);
+    for (int i = 0; i < 2; i++) {
+        CHECK_EQUAL(found[i].origin, DP_INBOUND);
+        CHECK_EQUAL(found[i].state, DP_CONN_OTHER_TWO_WAY);
+    }
+    unmake(&s);
+}
+
 int main(void)
 {
+    RUN(test_connections_are_taken_over_as_they_stand);
     RUN(test_what_would_be_other_is_counted_by_flow_and_noted);
     RUN(test_an_instance_that_it_does_not_know_is_nobody);
     RUN(test_a_fragment_that_waits_is_not_compared);

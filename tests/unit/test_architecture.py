@@ -94,7 +94,7 @@ ARROWS: dict[str, set[str]] = {
     "io/segment": {"bytes", "wire"},
     "io/port": {"dp_api", "wire", "io/uring", "io/segment"},
     "io/busy_poll": {"dp_api", "io/clock"},
-    "io/shadow": {"difference", "flow_log", "pipeline"},
+    "io/shadow": {"difference", "flow_log", "pipeline", "table_walk"},
     "io/worker": {"engine", "flow_log_live", "io/clock", "io/frame_path", "io/port", "io/ring", "io/shadow"},
     "io/feed": {"table_walk", "io/worker"},
     "io/forward": {"pipeline", "io/feed", "io/worker"},
