@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from dataplane.cli.output import refuse, say
-from dataplane.terminal import columns, console, printable, wrapped
+from dataplane.terminal import columns, console, printable, printable_lines, wrapped
 
 if TYPE_CHECKING:
     from dataplane.insight.suite import Result
@@ -106,7 +106,7 @@ def _print(result: Result) -> None:
     outcome = (result.outcome, _COLOURS[result.outcome])
     console(sys.stdout).print(Text.assemble(outcome, f" {printable(result.name)}"), soft_wrap=True)
     width = columns()
-    for line in result.told.splitlines():
+    for line in result.told.split("\n"):
         for part in wrapped(f"  {line}", width):
             say(part)
 
@@ -135,12 +135,15 @@ def _write_junit(results: Iterable[Result], path: str) -> None:
 
     suite = TestSuite("dataplane")
     for result in results:
-        file, _, name = result.name.partition("::")
+        # XML has no place for what does not print, whatever ids, names and files hold.
+        told_text = printable_lines(result.told)
+        file, _, name = printable(result.name).partition("::")
         case = TestCase(name or file, classname=file, time=result.seconds)
         if result.status:
             kind = Failure if result.outcome == "failed" else Error
-            told = kind(result.told.partition("\n")[0])
-            told.text = result.told
+            # Its place, its packet, and what came instead.
+            told = kind(" ".join(map(str.strip, told_text.split("\n")[:3])))
+            told.text = told_text
             case.result = [told]
         suite.add_testcase(case)
     report = JUnitXml("dataplane")

@@ -26,6 +26,7 @@ import re
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from itertools import count
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -171,7 +172,8 @@ def cases_of_file(path: Path) -> Iterator[Case | BrokenCase]:
     for location, written, beside in _each(suite):
         name = f"{path}::{written.name}" if written.name else str(path)
         if name in taken or (not written.name and location):
-            name = f"{path}::{written.name or 'case'} {location[-1] + 1}"  # type: ignore[operator]
+            numbered = (f"{path}::{written.name or 'case'} {n}" for n in count(int(location[-1]) + 1))
+            name = next(name for name in numbered if name not in taken)
         taken.add(name)
         try:
             yield _case(name, _Reader(source, path.parent, location, beside), written)

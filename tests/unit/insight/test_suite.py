@@ -100,6 +100,22 @@ def test_a_report_for_ci_has_each_case_once(folder: Path) -> None:
     assert "expected allow, found deny" in failure.text
 
 
+def test_a_report_is_xml_whatever_names_hold(folder: Path) -> None:
+    """Controls and other characters that XML has no place for are escaped, and names are still unlike."""
+    text = CASES.replace("name: cut", r'name: "\x01</testcase>\uFFFE ]]>"').replace(
+        "name: from the office", "name: same 4"
+    )
+    again = "  - {name: same, packets: [tcp 10.0.0.1:1 > 172.16.1.5:22 S => allow]}\n"
+    (folder / "ssh.test.yaml").write_text(text + again + again)
+    assert run(folder, "ssh.test.yaml", "--junit", "report.xml").returncode == 1
+    (suite,) = ElementTree.parse(folder / "report.xml").getroot()
+    names = [case.get("name") for case in suite]
+    assert names[1] == r"\x01</testcase>\ufffe ]]>"
+    assert len(set(names)) == 4
+    messages = [failure.get("message") for failure in suite.iter("failure")]
+    assert all(message and "verdict: expected allow, found deny" in message for message in messages)
+
+
 def test_a_report_destroys_nothing_that_is_read(folder: Path) -> None:
     done = run(folder, "ssh.test.yaml", "--junit", "ssh.test.yaml")
     assert done.returncode == 2
