@@ -51,6 +51,7 @@ from .policy_model import (
     Difference,
     balanced,
     edit,
+    expiry_ns,
     find,
     first_match,
     holder,
@@ -58,6 +59,7 @@ from .policy_model import (
     known_by_mac,
     own_mac,
     pairs,
+    rules,
     settle,
 )
 from .tcp_model import INITIATOR, RESPONDER, RST, TcpConnection, plain_syn, possible
@@ -143,6 +145,7 @@ class Model:
 
     def process(self, frame: bytes, time_ns: int) -> Verdict:
         """Judges one Ethernet frame; `UnmodelledError` for a fragment."""
+        self._end_rules(time_ns)
         self.clock = max(self.clock, time_ns)
         packet = decode(frame)
         if packet is None:
@@ -169,6 +172,10 @@ class Model:
 
     def apply(self, change: Mapping[str, Any], time_ns: int) -> None:
         """Makes one change at once and as a whole (SPEC 5); `RefusedChangeError` leaves everything as it was."""
+        self._end_rules(time_ns)
+        self._change(change, time_ns)
+
+    def _change(self, change: Mapping[str, Any], time_ns: int) -> None:
         new = edit(self.document, change)
         self.clock = max(self.clock, time_ns)
         difference = Difference.between(self.document, new)
@@ -186,6 +193,13 @@ class Model:
                 revoked = (connection.rule, connection.remote) in difference.revoked
                 if instance in difference.instances or revoked or self._denied(instance, connection, difference):
                     connection.cut = self.clock
+
+    def _end_rules(self, time_ns: int) -> None:
+        """Rules that end by themselves are deleted at that time, one after the other."""
+        ends = ((expiry_ns(rule), rule["id"]) for _, rule in rules(self.document) if "expires_at" in rule)
+        for moment, rule_id in sorted(ends):
+            if moment <= time_ns:
+                self._change({"delete_rule": {"id": rule_id}}, moment)
 
     def _denied(self, instance: str, connection: Connection, difference: Difference) -> bool:
         """SPEC 5.4: whether a deny rule that the remote address came to would decide about the connection now."""

@@ -6,6 +6,7 @@ makes a new document by a change of SPEC 7, and `Difference` says what SPEC 5 di
 Readings that the specification leaves open, as taken here:
 
 * Rules of the same priority and action are tried in the order of the document.
+* `expires_at`, whole seconds here, ends a rule as `delete_rule` at that time; a packet of that time is judged after it.
 * An address group is used by an SG when any rule of the SG names it, an enabled one or not.
 * A set of addresses is a set: another order of `ip_set` is no change, and neither is another order of an SG's rules.
 * Other addresses of an instance are a change for that instance; its MAC, its virtual IPs and its interface are none.
@@ -22,6 +23,7 @@ from __future__ import annotations
 import copy
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from datetime import datetime
 from functools import cache
 from ipaddress import ip_address, ip_network
 from typing import Any
@@ -134,6 +136,11 @@ def rules(document: Document) -> Iterator[tuple[dict[str, Any], dict[str, Any]]]
     for group in document["security_groups"]:
         for rule in group["security_group_rules"]:
             yield group, rule
+
+
+def expiry_ns(rule: Mapping[str, Any]) -> int:
+    """When a rule that has `expires_at` ends, in nanoseconds since 1970."""
+    return round(datetime.fromisoformat(rule["expires_at"]).timestamp()) * 1_000_000_000
 
 
 def members(document: Document, group: str) -> list[dict[str, Any]]:
