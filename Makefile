@@ -128,6 +128,26 @@ dist: $(VENV)/developing ## source distribution and manylinux wheel, built in is
 	$(BIN)/python -m twine check --strict dist/*
 	$(BIN)/abi3audit --strict --summary dist/*.whl
 
+# In a copy: debhelper and setuptools leave much behind.
+DEB := build/deb
+.PHONY: deb
+deb: PACKAGES := debhelper dpkg-dev gcc lintian python3-dev python3-venv
+deb: PURPOSE := The Debian package needs more
+deb: ## the Debian package, checked by lintian, into dist/
+	$(install_packages)
+	rm -rf $(DEB) && mkdir -p $(DEB)/dataplane dist
+	git ls-files -z --cached --others --exclude-standard | xargs -0 cp --parents -t $(DEB)/dataplane
+	cd $(DEB)/dataplane && dpkg-buildpackage --build=binary --no-sign >../log 2>&1 || { tail -40 ../log >&2; exit 1; }
+	lintian --fail-on warning,error $(DEB)/dataplane_*.deb
+	cp $(DEB)/dataplane_*.deb dist
+
+.PHONY: deb-test
+deb-test: PACKAGES := debootstrap
+deb-test: PURPOSE := Trying the Debian package needs more
+deb-test: ## the Debian package in dist/, installed in a fresh Debian, used there and removed (as root)
+	$(install_packages)
+	package/deb-test
+
 # What these are for cannot be run here; what compiles there without a warning is all of the C part.
 CROSS_aarch64 := aarch64-linux-gnu-gcc
 CROSS_musl := musl-gcc -idirafter /usr/include -idirafter /usr/include/$(shell uname -m)-linux-gnu

@@ -12,10 +12,25 @@ from urllib.parse import unquote, urlsplit
 DISTRIBUTION = "dataplane-firewall"
 
 
+#: Where the Debian package looks for what people add to it.
+_BESIDE_DEBIANS = "/usr/local/lib/dataplane"
+
+
 def how_to_install(extra: str) -> str:
     """The command that adds an extra to this installation, from where it was installed."""
-    target = shlex.quote(f"{_source()}[{extra}]")
-    return f"{shlex.quote(sys.executable)} -m pip install {target}"
+    pip = f"{shlex.quote(sys.executable)} -m pip install"
+    if needed := _of_the_debian_package(extra):
+        return f"{pip} --target {_BESIDE_DEBIANS} {shlex.join(needed)}"
+    return f"{pip} {shlex.quote(f'{_source()}[{extra}]')}"
+
+
+def _of_the_debian_package(extra: str) -> list[str]:
+    """The packages of an extra, where this installation is Debian's (PEP 627, INSTALLER)."""
+    for found in metadata.distributions(name=DISTRIBUTION):
+        if (found.read_text("INSTALLER") or "").strip() == "dpkg":
+            marks = (line.partition(";") for line in found.requires or ())
+            return [name.strip() for name, _, when in marks if "".join(when.split()) == f'extra=="{extra}"']
+    return []
 
 
 def _source() -> str:

@@ -8,10 +8,12 @@ that two names that differ never look the same. Streams that people read are put
 
 from __future__ import annotations
 
+import os
 import shutil
 import sys
 import textwrap
 from collections.abc import Iterable, Mapping
+from enum import StrEnum
 from typing import TYPE_CHECKING, Any, TextIO
 
 if TYPE_CHECKING:
@@ -19,6 +21,23 @@ if TYPE_CHECKING:
 
 #: Columns of what is no terminal: a program that reads a table wants its rows whole.
 _UNBOUNDED = 1 << 16
+
+
+class Color(StrEnum):
+    """When output for people has colours; `auto`: at a terminal."""
+
+    auto = "auto"
+    always = "always"
+    never = "never"
+
+
+def set_color(when: Color) -> None:
+    """Chooses for this process, in place of what the environment says (no-color.org), by the same variables."""
+    if when is not Color.auto:
+        for name, wanted in (("FORCE_COLOR", Color.always), ("NO_COLOR", Color.never)):
+            os.environ.pop(name, None)
+            if when is wanted:
+                os.environ[name] = "1"
 
 
 def printable(text: str) -> str:
@@ -80,7 +99,7 @@ class _Unescaped:
 def console(stream: TextIO, **options: Any) -> Console:
     """A console of rich that prints plain text as it is: no markup, and what does not print is escaped.
 
-    Lines are wrapped at a terminal only.
+    Lines are wrapped at a terminal only, and coloured there unless NO_COLOR is set, elsewhere where FORCE_COLOR is.
     """
     from rich.console import Console, ConsoleOptions, RenderableType
     from rich.segment import Segment
@@ -96,6 +115,10 @@ def console(stream: TextIO, **options: Any) -> Console:
             for segment in super().render(renderable, options):
                 yield segment if segment.control else Segment(printable_lines(segment.text), segment.style)
 
+    if os.environ.get("NO_COLOR"):
+        options = {"color_system": None} | options
+    elif os.environ.get("FORCE_COLOR") and not stream.isatty():
+        options = {"force_terminal": True, "color_system": "standard"} | options
     target: Any = _Unescaped(stream) if hasattr(stream, "write_as_it_is") else stream
     if not stream.isatty():
         options = {"width": _UNBOUNDED} | options

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from importlib import import_module
 from typing import Annotated, Any
 
@@ -10,6 +12,18 @@ import typer
 from typer.core import TyperGroup
 
 from dataplane.cli import check, completion, diff, explain, interchange, learn, output, replay, schema, start, suite
+from dataplane.terminal import Color, set_color
+
+
+@contextmanager
+def _in_our_words() -> Iterator[None]:
+    try:
+        yield
+    except typer.BadParameter as error:
+        from dataplane.cli.usage import reworded
+
+        error.message = reworded(error) or error.message
+        raise
 
 
 class _Commands(TyperGroup):
@@ -25,14 +39,13 @@ class _Commands(TyperGroup):
             return typer.main.get_command(import_module(f"dataplane.cli.{cmd_name}").app)
         return super().get_command(ctx, cmd_name)
 
-    def invoke(self, ctx: Any) -> Any:
-        try:
-            return super().invoke(ctx)
-        except typer.BadParameter as error:
-            from dataplane.cli.usage import reworded
+    def parse_args(self, ctx: Any, args: list[str]) -> Any:
+        with _in_our_words():
+            return super().parse_args(ctx, args)
 
-            error.message = reworded(error) or error.message
-            raise
+    def invoke(self, ctx: Any) -> Any:
+        with _in_our_words():
+            return super().invoke(ctx)
 
 
 app = typer.Typer(
@@ -59,8 +72,12 @@ def dataplane(
     version: Annotated[
         bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version and exit.")
     ] = False,
+    color: Annotated[
+        Color, typer.Option(help="Colours: at a terminal (auto), always or never; anywhere on the line.")
+    ] = Color.auto,
 ) -> None:
     """A stateful packet filter with cloud security groups, which also replays captures against a policy."""
+    set_color(color)
 
 
 app.command()(check.check)
@@ -76,6 +93,18 @@ app.command()(learn.learn)
 app.command("test")(suite.run_cases)
 
 
+def _color_first(words: list[str]) -> list[str]:
+    """The words of the command line with --color, which belongs to no command, before the command."""
+    end = words.index("--") if "--" in words else len(words)
+    for at, word in enumerate(words[:end]):
+        if word == "--color" and at + 1 == len(words):
+            return [word]
+        if word == "--color" or word.startswith("--color="):
+            taken = slice(at, at + (2 if word == "--color" else 1))
+            return [*words[taken], *words[: taken.start], *words[taken.stop :]]
+    return words
+
+
 def main() -> None:
     """Runs the command line; ends the process with its exit status."""
     if completion.is_wanted():
@@ -84,7 +113,7 @@ def main() -> None:
     output.guard()
     try:
         try:
-            app(prog_name="dataplane")
+            app(_color_first(sys.argv[1:]), prog_name="dataplane")
         finally:
             output.flush()
     except output.LostError as lost:

@@ -34,6 +34,8 @@ def test_where_it_was_installed_from(
 
     class Distribution:
         def read_text(self, name: str) -> str | None:
+            if name == "INSTALLER":
+                return "pip\n"
             assert name == "direct_url.json"
             return None if recorded is None else json.dumps(recorded)
 
@@ -43,6 +45,22 @@ def test_where_it_was_installed_from(
     command = installation.how_to_install("live")
     assert command.startswith(f"{sys.executable} -m pip install ")
     assert command.endswith(source)
+
+
+def test_the_debian_package_takes_more_into_a_folder_beside_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Debian's Python takes no packages besides Debian's; its INSTALLER says that it is this one (PEP 627)."""
+
+    class Distribution:
+        requires = ("rich>=13", 'numpy>=1.26; extra == "parquet"', 'pyarrow>=16 ; extra == "parquet"')
+
+        def read_text(self, name: str) -> str:
+            return {"INSTALLER": "dpkg\n"}[name]
+
+    monkeypatch.setattr(metadata, "distributions", lambda name: [Distribution()])
+    told = f"{sys.executable} -m pip install --target /usr/local/lib/dataplane 'numpy>=1.26' 'pyarrow>=16'"
+    assert installation.how_to_install("parquet") == told
+    launcher = (ROOT / "debian" / "launcher").read_text()
+    assert '"/usr/local/lib/dataplane"' in launcher
 
 
 def test_the_command_names_this_installation() -> None:

@@ -274,3 +274,58 @@ def test_what_a_failed_case_tells_is_coloured_and_wrapped_at_a_terminal(tmp_path
     assert max(map(len, plain)) <= 80
     assert not any("\\x1b" in line for line in plain)
     assert any("near miss" in line for line in plain)
+
+
+def colored(*words: str, environ: dict[str, str], terminal: bool) -> bool:
+    """Whether the summary of a replay has escape sequences in it."""
+    command = [sys.executable, "-m", "dataplane", *words]
+    env = {"PATH": os.environ["PATH"], "TERM": "xterm-256color", **environ}
+    if not terminal:
+        done = subprocess.run(command, cwd=ROOT, env=env, capture_output=True, check=True, timeout=60)
+        return b"\x1b[" in done.stdout
+    reader, writer = pty.openpty()
+    process = subprocess.Popen(command, cwd=ROOT, env=env, stdout=writer, stdin=subprocess.DEVNULL)
+    os.close(writer)
+    seen = b""
+    with contextlib.suppress(OSError), open(reader, "rb", buffering=0) as output:
+        while data := output.read(4096):
+            seen += data
+    assert process.wait() == 0
+    assert b"verdict" in seen
+    return b"\x1b[" in seen
+
+
+REPLAY = ("replay", "examples/figure-1/policy.yaml", "pcaps/figure-1.pcap")
+
+
+@pytest.mark.parametrize(
+    ("words", "environ", "terminal", "expected"),
+    [
+        (REPLAY, {}, True, True),
+        (REPLAY, {}, False, False),
+        (REPLAY, {"NO_COLOR": "1"}, True, False),
+        (REPLAY, {"NO_COLOR": ""}, True, True),
+        (REPLAY, {"FORCE_COLOR": "1"}, False, True),
+        (("--color", "never", *REPLAY), {"FORCE_COLOR": "1"}, True, False),
+        ((*REPLAY, "--color=never"), {}, True, False),
+        ((*REPLAY, "--color", "always"), {"NO_COLOR": "1"}, False, True),
+        ((*REPLAY, "--color", "auto"), {"NO_COLOR": "1"}, True, False),
+    ],
+)
+def test_colours(words: tuple[str, ...], environ: dict[str, str], terminal: bool, expected: bool) -> None:
+    """At a terminal, unless NO_COLOR is set and not empty (no-color.org); --color, wherever it stands, is stronger."""
+    assert colored(*words, environ=environ, terminal=terminal) == expected
+
+
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [
+        (("--color", "blue", *REPLAY), '"blue" is not known: write auto, always or never'),
+        ((*REPLAY, "--color"), "Option '--color' requires an argument."),
+    ],
+)
+def test_a_color_that_cannot_be_meant(words: tuple[str, ...], told: str) -> None:
+    command = [sys.executable, "-m", "dataplane", *words]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+    assert done.returncode == 2
+    assert told in done.stderr
