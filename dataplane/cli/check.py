@@ -71,15 +71,18 @@ def check(
         with reader_may_leave():
             print_findings(name, found, how)
         status = EXIT_FOUND if any(located.finding.kind in failing for located in found) else 0
-        missing = _missing(loaded, uplink or []) if live else []
+        missing, warnings = _look(loaded, uplink or []) if live else ([], [])
         if live:
             # Findings in any other form are a document, which nothing may follow.
+            for sentence in warnings:
+                say(f"warning: {sentence}", err=True)
             _print_missing(missing, err=how is not Format.text)
         raise typer.Exit(EXIT_INVALID if missing else status)
     report = _report(name, loaded)
-    missing = _missing(loaded, uplink or []) if live else []
+    missing, warnings = _look(loaded, uplink or []) if live else ([], [])
     if live:
         report["missing"] = missing
+        report["warnings"] += warnings
     with reader_may_leave():
         if as_json:
             typer.echo(json.dumps(report, indent=2))
@@ -91,8 +94,8 @@ def check(
         raise typer.Exit(EXIT_INVALID)
 
 
-def _missing(policy: Policy, uplinks: list[str]) -> list[str]:
-    """What this host lacks for `dataplane run`."""
+def _look(policy: Policy, uplinks: list[str]) -> tuple[list[str], list[str]]:
+    """What this host lacks for `dataplane run`, and what that would warn of."""
     try:
         import pyroute2  # noqa: F401  (what reads interfaces, and reads them only once it is asked to)
 
@@ -100,8 +103,9 @@ def _missing(policy: Policy, uplinks: list[str]) -> list[str]:
     except ModuleNotFoundError as error:
         from dataplane.installation import how_to_install
 
-        return [f"{error.name} is not installed: {how_to_install('live')} brings what run needs"]
-    return readiness.missing(policy, uplinks)
+        return [f"{error.name} is not installed: {how_to_install('live')} brings what run needs"], []
+    found = readiness.look_at_host(policy, uplinks)
+    return found.missing, found.warnings
 
 
 def _print_missing(missing: list[str], *, err: bool = False) -> None:

@@ -1,4 +1,4 @@
-"""What `dataplane run` needs of the host, told before it starts, a sentence for each thing that is missing.
+"""What `dataplane run` needs of the host, told before it starts: a sentence for each thing that is missing, or shared.
 
 Nothing is changed: no interface is made or claimed, no limit is raised for anybody else.
 """
@@ -10,13 +10,20 @@ import os
 import socket
 from collections.abc import Iterable, Iterator
 from contextlib import closing
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from dataplane._core import lib
 from dataplane.live.interfaces import links, locks
 from dataplane.live.interfaces.links import PortError
-from dataplane.live.interfaces.required import Required, not_there, required_by, user_number
+from dataplane.live.interfaces.required import (
+    Required,
+    not_there,
+    required_by,
+    shared_with_host,
+    user_number,
+)
 from dataplane.live.process import descriptors
 from dataplane.live.process.privileges import CAP_NET_ADMIN, CAP_NET_RAW
 
@@ -28,20 +35,28 @@ _ENTRY_BYTES, _ENTRIES_MAX = 92, 1 << 22
 _TUN, _MEMORY = Path("/dev/net/tun"), Path("/proc/meminfo")
 
 
-def missing(policy: Policy, uplinks: Iterable[str] = (), workers: int = 1) -> list[str]:
-    """Everything that a firewall of this policy would not start without, each once."""
-    found = [*rights(), *_memory(policy)]
+@dataclass(frozen=True, slots=True)
+class Readiness:
+    """What a firewall would not start without, and what it would warn of as it starts: sentences, each once."""
+
+    missing: list[str]
+    warnings: list[str]
+
+
+def look_at_host(policy: Policy, uplinks: Iterable[str] = (), workers: int = 1) -> Readiness:
+    """What a firewall of this policy would find."""
+    found, warnings = [*rights(), *_memory(policy)], list[str]()
     try:
         wanted = required_by(policy, uplinks)
     except PortError as error:
-        return [*found, str(error)]
+        return Readiness([*found, str(error)], [])
     found += limits(len(wanted), workers)
     for want in wanted.values():
         try:
-            _look_at(want)
+            warnings += _look_at(want)
         except PortError as error:
             found.append(str(error))
-    return list(dict.fromkeys(found))
+    return Readiness(list(dict.fromkeys(found)), warnings)
 
 
 def rights() -> Iterator[str]:
@@ -108,27 +123,31 @@ def _memory(policy: Policy) -> Iterator[str]:
             )
 
 
-def _look_at(want: Required) -> None:
-    """Raises PortError for an interface that could not be served."""
+def _look_at(want: Required) -> list[str]:
+    """What would be warned of. Raises PortError for an interface that could not be served."""
     if want.tap and want.tap.owner:
         user_number(want.tap.owner)
     try:
-        links.inside(want.namespace, lambda: _look_at_link(want))
+        return links.inside(want.namespace, lambda: _look_at_link(want))
     except links.NoEntryError:
         # What is made there needs no entry, and what exists there is told with the rights.
         if _has(CAP_NET_ADMIN):
             raise
+        return []
 
 
-def _look_at_link(want: Required) -> None:
+def _look_at_link(want: Required) -> list[str]:
     link = links.find(want.name)
     if link is None:
         if want.instance is None:
             raise not_there(want)
-        return
+        return []
     locks.refuse_taken(link.name, link.index)
-    if not link.is_tap or link.queues:
-        _need_packet_sockets(want.name)
+    if link.is_tap and not link.queues:
+        return []
+    _need_packet_sockets(want.name)
+    shared = shared_with_host(link, is_deaf=want.is_deaf)
+    return [f"interface {link.name} {sentence}" for sentence in shared]
 
 
 def _need_packet_sockets(name: str) -> None:

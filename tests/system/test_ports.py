@@ -11,11 +11,16 @@ import struct
 import subprocess
 import sys
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
+from scapy.layers.inet import IP, UDP
+from scapy.layers.l2 import Ether
+from scapy.packet import raw
 
-from dataplane.live.interfaces import links, locks, tap
+from dataplane.live.interfaces import leftovers, links, locks, tap
+from dataplane.live.interfaces.ingress_drop import IngressDrop
 from dataplane.live.interfaces.ports import Port, PortError, Ports
 from dataplane.policy import Policy
 
@@ -297,6 +302,65 @@ def test_the_hosts_ipv4_takes_nothing_meanwhile(hosts: Network, here: Host) -> N
         ports.close()
         assert set_now() == [*own.values()]
         assert taken() == macs
+
+
+def test_the_host_takes_nothing_from_an_instance(hosts: Network, here: Host) -> None:
+    """Neither what asks everybody from 0.0.0.0, nor what is for its own address; the port has it. What another policy
+    makes of the interface counts; a firewall that is killed leaves nothing."""
+    outside = hosts.host("outside")
+    hosts.wire(here, "v0", outside, "v1")
+    here.ip("address", "add", "10.0.0.9/24", "dev", "v0")
+    mac = json.loads(here.ip("-json", "link", "show", "v0"))[0]["address"]
+    with standing_in(outside):
+        sender = socket.socket(socket.AF_PACKET, socket.SOCK_RAW, 0)
+        sender.bind(("v1", 0))
+    try:
+        IngressDrop("v0").close()
+    except OSError:
+        pytest.skip("tables of this kernel's nftables have no owner")
+    frames = {
+        name: raw(Ether(dst=to, type=0x0800) / IP(src=source, dst=destination) / UDP(sport=68, dport=67) / name)
+        for name, to, source, destination in (
+            ("discover", "ff:ff:ff:ff:ff:ff", "0.0.0.0", "255.255.255.255"),
+            ("address", mac, "10.0.0.8", "10.0.0.9"),
+        )
+    }
+    instance_here = "instances: [{id: a, addresses: [10.0.0.8], interface: v0}]"
+    program = (
+        "import sys, time; from dataplane.live.interfaces.ports import *; from dataplane.policy import Policy\n"
+        "ports = Ports(1); ports.open(Policy.parse(sys.argv[1])); print(flush=True); time.sleep(60)"
+    )
+    with sender, socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as server:
+        server.bind(("", 67))
+
+        def taken(wait: float = 5) -> list[str]:
+            """What the host takes, of all that is sent; it is waited for that long each."""
+            found: list[str] = []
+            server.settimeout(wait)
+            for each in frames.values():
+                sender.send(each)
+                with suppress(TimeoutError):
+                    found.append(server.recv(100).decode())
+            return found
+
+        assert taken() == [*frames]
+        ports = Ports(1)
+        (port,) = ports.open(Policy.parse(instance_here))
+        assert taken(0.2) == []
+        assert [os.read(port.fds[0], 70000)[tap.HEADER_BYTES :] for _ in frames] == [*frames.values()]
+        ports.update(policy(uplinks=("v0",)))
+        assert taken() == [*frames]
+        ports.update(Policy.parse(instance_here))
+        assert taken(0.2) == []
+        ports.close()
+        assert taken() == [*frames]
+        with subprocess.Popen((sys.executable, "-c", program, instance_here), stdout=subprocess.PIPE) as process:
+            assert process.stdout
+            process.stdout.readline()
+            assert taken(0.2) == []
+            process.kill()
+        assert taken() == [*frames]
+        leftovers.put_back()
 
 
 def test_an_interface_that_is_down_is_set_up_meanwhile(hosts: Network, here: Host) -> None:

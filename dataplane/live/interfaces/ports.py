@@ -26,7 +26,7 @@ from dataplane.live.interfaces import links, locks, packet_socket, tap, tunnel_t
 from dataplane.live.interfaces.ioctl import Access
 from dataplane.live.interfaces.links import Link, PortError
 from dataplane.live.interfaces.locks import Claim
-from dataplane.live.interfaces.required import Required, not_there, required_by, user_number
+from dataplane.live.interfaces.required import Required, not_there, required_by, shared_with_host, user_number
 from dataplane.live.interfaces.settings import DAMAGED, Silence, is_damaged
 
 if TYPE_CHECKING:
@@ -301,6 +301,8 @@ class Ports:
         """Notes what a port is there for from now on; whether a worker must be told."""
         before, which.wanted = which.wanted, want
         which.port = replace(which.port, instance=want.instance, balancer=want.balancer)
+        if which.silence is not None and before.is_deaf != want.is_deaf:
+            which.silence.deafen(want.is_deaf)
         return before.facts != want.facts
 
     # ---- opening ----
@@ -347,40 +349,17 @@ class Ports:
             fds = tap.attach(want.name, self._workers, multi_queue=link.multi_queue)
             if fds is not None:
                 return _Open(_port(want, "tap", fds, made=False), want, claim)
-        self._warn(link)
         if is_damaged(claim):
             self.say(logging.WARNING, link.name, f"stays in the end as it is now: {DAMAGED}")
-        silence = Silence(link, claim)
+        silence = Silence(link, claim, deaf=want.is_deaf)
+        for sentence in shared_with_host(link, is_deaf=silence.is_deaf):
+            self.say(logging.WARNING, link.name, sentence)
         try:
             fds = packet_socket.open_sockets(link, self._workers)
             return _Open(_port(want, "packet", fds, made=False), want, claim, silence)
         except BaseException:
             silence.restore()
             raise
-
-    def _warn(self, link: Link) -> None:
-        """Tells of what else uses an interface that is served by AF_PACKET."""
-        addresses = [a for a, _ in link.addresses if not a.startswith("fe80:")]
-        if addresses:
-            self.say(
-                logging.WARNING,
-                link.name,
-                f"has the address {' and '.join(addresses)}: while dataplane runs, the host does not answer there",
-            )
-        if any(":" not in a for a in addresses):
-            self.say(
-                logging.WARNING,
-                link.name,
-                "has an IPv4 address: what its subnet sends to the host itself, the host takes past every rule;"
-                f" take the address away (ip -4 address flush dev {link.name})",
-            )
-        if link.master:
-            self.say(
-                logging.WARNING,
-                link.name,
-                f"is a port of {link.master}, which forwards its packets too and past every rule: take it out (ip link"
-                f" set {link.name} nomaster)",
-            )
 
     def _made(self, want: Required, *, elsewhere: bool = False) -> _Open | None:
         """Makes a TAP for an instance, in this thread's namespace or from there in another one."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pwd
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -11,6 +11,7 @@ from dataplane.live.interfaces.links import PortError
 from dataplane.policy.mistakes import UnfitError
 
 if TYPE_CHECKING:
+    from dataplane.live.interfaces.links import Link
     from dataplane.policy import Policy
     from dataplane.policy.document import Instance, LoadBalancer, Tap
 
@@ -44,6 +45,14 @@ class Required:
     def mtu(self) -> int:
         """The largest packet of a TAP that is made."""
         return self.tap.mtu if self.tap else 1500
+
+    @property
+    def is_deaf(self) -> bool:
+        """Whether the host's own stack is to take nothing from it where AF_PACKET reads it.
+
+        An uplink may be the host's own way out, too, by a VLAN or a bridge.
+        """
+        return self.instance is not None or self.balancer is not None
 
     @property
     def facts(self) -> tuple[object, ...]:
@@ -93,3 +102,23 @@ def user_number(name: str) -> int:
         return pwd.getpwnam(name).pw_uid
     except KeyError:
         raise PortError(f"there is no user {name}, whom the policy names as the owner of a TAP") from None
+
+
+def shared_with_host(link: Link, *, is_deaf: bool) -> Iterator[str]:
+    """What else uses an interface that is served by AF_PACKET: what a sentence goes on with behind its name.
+
+    `is_deaf` where the host's own stack takes nothing from it.
+    """
+    addresses = [a for a, _ in link.addresses if not a.startswith("fe80:")]
+    if addresses:
+        yield f"has the address {' and '.join(addresses)}: while dataplane runs, the host does not answer there"
+    if not is_deaf and any(":" not in a for a in addresses):
+        yield (
+            "has an IPv4 address: what its subnet sends to the host itself, the host takes past every rule;"
+            f" take the address away (ip -4 address flush dev {link.name})"
+        )
+    if link.master:
+        yield (
+            f"is a port of {link.master}, which forwards its packets too and past every rule: take it out (ip link"
+            f" set {link.name} nomaster)"
+        )

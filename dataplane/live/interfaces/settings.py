@@ -2,7 +2,10 @@
 
 ARP and IPv6 are switched off, IPv4 takes only what comes from where a route of the interface leads, the interface is
 set up, and LRO is switched off, since what it puts together cannot be taken apart again; GRO stays, whose super-packets
-can. All that is needed to put it back is held from the beginning: a firewall that runs may enter no other namespace.
+can. Of an instance's interface the host takes nothing at all, where the kernel can (ingress_drop.py); IPv4 is narrowed
+all the same, for where it cannot, and since addresses of the host may come later.
+
+All that is needed to put it back is held from the beginning: a firewall that runs may enter no other namespace.
 What there was is noted with the claim on the interface, so that it is put back in the end also where a firewall was
 killed in between.
 """
@@ -14,6 +17,7 @@ import socket
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING
 
+from dataplane.live.interfaces.ingress_drop import IngressDrop
 from dataplane.live.interfaces.ioctl import Access
 from dataplane.live.interfaces.links import IFF_NOARP, IFF_UP, refusal
 
@@ -138,18 +142,26 @@ def _put_back(access: Access, index: int, before: _Settings) -> None:
 
 
 class Silence:
-    """Begins when it is made, in the namespace of the calling thread, and ends with `restore`. Raises PortError."""
+    """Begins when it is made, in the namespace of the calling thread, and ends with `restore`. Raises PortError.
 
-    def __init__(self, link: Link, claim: Claim) -> None:
+    `deaf` is for interfaces from which the host's own stack shall take nothing; `is_deaf` says whether it takes none.
+    """
+
+    def __init__(self, link: Link, claim: Claim, *, deaf: bool = False) -> None:
         self._link = link
+        self._drop: IngressDrop | None = None
+        if deaf:
+            self.deafen(True)
         try:
             self._access = Access()
         except OSError as error:
+            self.deafen(False)
             raise refusal(f"setting up interface {link.name}", error) from None
         try:
             self._before = self._found(_Settings.of(claim.left))
         except BaseException as error:
             self._access.close()
+            self.deafen(False)
             if isinstance(error, OSError):
                 raise refusal(f"setting up interface {link.name}", error) from None
             raise
@@ -162,12 +174,27 @@ class Silence:
                 raise refusal(f"setting up interface {link.name}", error) from None
             raise
 
+    @property
+    def is_deaf(self) -> bool:
+        """Whether the host's own stack takes nothing from the interface."""
+        return self._drop is not None
+
+    def deafen(self, deaf: bool) -> None:
+        """Whether the host's own stack is to take nothing from now on, where the kernel can."""
+        if deaf and self._drop is None:
+            with contextlib.suppress(OSError):
+                self._drop = IngressDrop(self._link.name)
+        elif not deaf and self._drop is not None:
+            self._drop.close()
+            self._drop = None
+
     def restore(self) -> None:
         """Puts back what was changed, unless the interface is gone; can be called from any namespace."""
         try:
             _put_back(self._access, self._link.index, self._before)
         finally:
             self._access.close()
+            self.deafen(False)
 
     def _found(self, left: _Settings | None) -> _Settings:
         """What to go back to: what there is now, but what a firewall that was killed changed as it was before that."""

@@ -33,12 +33,30 @@ def policy(instance: str = "interface: none-a", uplinks: str = "", entries: int 
 def told(document: str, *uplinks: str) -> list[str]:
     """What is missing, besides what the tests' own process may lack."""
     own = list(readiness.rights())
-    return [sentence for sentence in readiness.missing(Policy.parse(document), uplinks) if sentence not in own]
+    found = readiness.look_at_host(Policy.parse(document), uplinks).missing
+    return [sentence for sentence in found if sentence not in own]
 
 
 def test_nothing_is_missing() -> None:
     """An instance's TAP is made, and an interface that is there is taken."""
     assert told(policy(uplinks="{interface: lo}")) == []
+
+
+def test_an_interface_that_the_host_uses_is_a_warning() -> None:
+    """As `run` says it: nothing is missing. Of an instance's interface the host takes nothing while it runs."""
+
+    def warned(document: str) -> list[str]:
+        found = readiness.look_at_host(Policy.parse(document))
+        return [sentence.replace(" and ::1", "") for sentence in found.warnings]
+
+    silent = "interface lo has the address 127.0.0.1: while dataplane runs, the host does not answer there"
+    assert warned(policy("interface: lo")) == [silent]
+    first, second = warned(policy(uplinks="{interface: lo}"))
+    assert first == silent
+    assert second.startswith(
+        "interface lo has an IPv4 address: what its subnet sends to the host itself, the host takes"
+    )
+    assert warned(policy()) == []
 
 
 @pytest.mark.parametrize(
@@ -135,6 +153,11 @@ def test_the_command(checked: Callable[..., tuple[int, str, str]]) -> None:
     report = json.loads(out)
     assert report["valid"]
     assert sum("does not exist" in sentence for sentence in report["missing"]) == 2
+    document = policy(uplinks="{interface: lo}")
+    *_, err = checked(document, "--live", "--lint")
+    assert "\nwarning: interface lo has the address 127.0.0.1" in f"\n{err}"
+    _, out, _ = checked(document, "--live", "--json")
+    assert sum("interface lo has" in sentence for sentence in json.loads(out)["warnings"]) == 2
 
 
 @pytest.mark.skipif(os.geteuid() != 0 or not Path("/dev/net/tun").exists(), reason="needs root and TAPs")
