@@ -335,8 +335,8 @@ daemon.run(daemon.Options(folder / "policy.yaml", control=folder / "control", st
 
 @pytest.mark.parametrize(("where", "status"), [("read", 0), ("changed", 1)])
 def test_what_hangs_does_not_keep_the_firewall_from_stopping(tmp_path: Path, where: str, status: int) -> None:
-    """A policy that is never read, as from a server that is gone, is not waited for; what hangs in the control thread is
-    given up, with the state. Interfaces are put back all the same."""
+    """A policy that is never read, as from a server that is gone, is not waited for; what hangs in the control thread
+    is given up, with the state. Interfaces are put back all the same."""
     with network() as net:
         host: Host = net.host("fw")
         for name in ("to-a", "to-out"):
