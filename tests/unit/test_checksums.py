@@ -63,7 +63,7 @@ def transports(six: bool) -> dict[str, tuple[int, bytes]]:
 @pytest.mark.parametrize("kind", ["tcp", "udp", "udp-lite", "dccp", "sctp", "icmp"])
 @pytest.mark.parametrize("extension", [False, True], ids=["", "options"])
 def test_a_wrong_transport_checksum_is_malformed(kind: str, six: bool, extension: bool) -> None:
-    """Issue 4.4: also behind IPv4 options and IPv6 extension headers; Ethernet's padding is not part of it."""
+    """Checksums: also behind IPv4 options and IPv6 extension headers; Ethernet's padding is not part of it."""
     protocol, body = transports(six)[kind]
     right = frame(protocol, body, six, extension)
     wrong = flipped(right, len(right) - 1)
@@ -76,7 +76,7 @@ def test_a_wrong_transport_checksum_is_malformed(kind: str, six: bool, extension
 
 
 def test_the_ipv4_header_checksum(firewall: DataPlane) -> None:
-    """Issue 4.4, RFC 791 3.1: also of a fragment; a zero is wrong, there is no way to have none."""
+    """Checksums, RFC 791 3.1: also of a fragment; a zero is wrong, there is no way to have none."""
     right = frame(17, datagram(CLIENT, SERVER, 17, (4000, 53)), extension=True)
     assert cause(firewall, right) is None
     assert cause(firewall, flipped(right, IP4 + 8)) == "bad-checksum"
@@ -93,7 +93,7 @@ def test_udp_without_a_checksum(firewall: DataPlane) -> None:
 
 
 def test_what_is_not_complete_is_not_looked_at(firewall: DataPlane) -> None:
-    """Issue 4.4: present and complete; a fragment's transport checksum and a cut packet's cannot be held against it."""
+    """Checksums: present and complete; a fragment's transport checksum and a cut packet's cannot be held against it."""
     body = datagram(CLIENT, SERVER, 17, (4000, 53), bytes(32))
     wrong = frame(17, flipped(body, 20))
     header = wrong[IP4 : IP4 + 6] + b"\x20\0" + wrong[IP4 + 8 : IP4 + 10] + b"\0\0" + wrong[IP4 + 12 : IP4 + 20]
@@ -122,7 +122,7 @@ def partial(protocol: int, six: bool, with_length: bool = True) -> bytes:
 @pytest.mark.parametrize("six", [False, True], ids=["IPv4", "IPv6"])
 @pytest.mark.parametrize("protocol", [6, 17])
 def test_a_checksum_left_to_the_card_is_no_mistake(firewall: DataPlane, protocol: int, six: bool) -> None:
-    """Issue 4.4, offload-aware: the pseudo-header's sum alone; another bit of it is wrong as ever."""
+    """Checksums, offload-aware: the pseudo-header's sum alone; another bit of it is wrong as ever."""
     whole = partial(protocol, six)
     at = (40 if six else 20) + 14 + (16 if protocol == 6 else 6)
     assert cause(firewall, whole) is None
@@ -131,7 +131,7 @@ def test_a_checksum_left_to_the_card_is_no_mistake(firewall: DataPlane, protocol
 
 
 def test_super_packets_without_an_ip_length_are_no_mistake(firewall: DataPlane) -> None:
-    """Issue 4.4, offload-aware: the card fills in the IP length, and with it the header's checksum."""
+    """Checksums, offload-aware: the card fills in the IP length, and with it the header's checksum."""
     segment = tcp(CLIENT, SERVER, (4000, 80), 2, 1, 0, bytes(3000))
     whole = frame(6, flipped(segment, 16))
     assert cause(firewall, whole[: IP4 + 2] + b"\0\0" + whole[IP4 + 4 :]) is None
@@ -140,7 +140,7 @@ def test_super_packets_without_an_ip_length_are_no_mistake(firewall: DataPlane) 
 
 
 def test_a_frame_marked_as_offloaded_is_not_looked_at(firewall: DataPlane) -> None:
-    """Issue 4.4: live traffic says it of a frame (virtio-net); the IPv4 header's checksum is looked at all the same."""
+    """Checksums: live traffic says it of a frame (virtio-net); the IPv4 header's checksum is looked at all the same."""
     wrong = frame(6, flipped(transports(False)["tcp"][1], 16))
     answers = []
     for data, flags in ((wrong, 0), (wrong, lib.DP_FRAME_CHECKSUM_OFFLOADED), (flipped(wrong, IP4 + 8), 1)):
@@ -170,7 +170,7 @@ def test_packets_on_their_way_to_another_address_are_not_looked_at(firewall: Dat
 
 
 def test_the_engine_parameter_holds_where_the_policy_is_silent() -> None:
-    """Issue 4.4: on for live and off for replay, unless the policy says it; a change of policy keeps that."""
+    """Checksums: on for live and off for replay, unless the policy says it; a change of policy keeps that."""
     wrong = frame(6, flipped(transports(False)["tcp"][1], 16))
     for text, parameter, expected in (
         (POLICY, False, None),

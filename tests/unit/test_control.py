@@ -415,7 +415,7 @@ def test_large_control_packets_count_more() -> None:
 
 
 def test_a_broadcast_has_one_check_at_its_sender() -> None:
-    """Issue 4.5: its destination is nobody's address; rules match it by its address like any other."""
+    """SPEC 3.2: its destination is nobody's address; rules match it by its address like any other."""
     plane = firewall('direction: egress, protocol: udp, multiport: "137,5353", remote_ip_prefix: 224.0.0.0/4')
     assert said(plane, udp(HOST, "224.0.0.251", (5353, 5353)), "01:00:5e:00:00:fb") == ["egress rule"]
     for address in ("255.255.255.255", "10.0.0.255"):
@@ -426,7 +426,7 @@ def test_a_broadcast_has_one_check_at_its_sender() -> None:
 
 
 def test_an_answer_to_a_broadcast_is_a_new_connection() -> None:
-    """Issue 4.5: it comes from an address that nothing was sent to; as in nf_conntrack without a helper."""
+    """SPEC 4.1: it comes from an address that nothing was sent to; as in nf_conntrack without a helper."""
     plane = firewall("direction: egress")
     assert said(plane, udp(HOST, "10.0.0.255", (137, 137)), BROADCAST) == ["egress rule"]
     assert said(plane, udp(OTHER, HOST, (137, 137))) == ["ingress no-rule-matched"]

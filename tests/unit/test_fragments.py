@@ -301,7 +301,7 @@ def test_an_identifier_that_is_used_again_is_another_datagram(firewall: DataPlan
 
 
 def test_a_first_fragment_is_never_let_in_for_the_ports_of_another(firewall: DataPlane) -> None:
-    """Issue 4.3, identifier reuse: the first datagram was never completed; the next one's header is judged anew."""
+    """SPEC 4.6, identifier reuse: the first datagram was never completed; the next one's header is judged anew."""
     assert answers(firewall, [parts(53)[0], parts(54)[0]]) == [ALLOWED, DENIED]
     assert answers(firewall, [parts(54)[0], parts(54)[1]]) == [DENIED] * 2
     connection = ("allow", "connection", "dns")
@@ -318,14 +318,14 @@ def test_a_first_fragment_is_never_let_in_for_the_ports_of_another(firewall: Dat
     ids=["inside", "all over again", "end inside", "beyond the end", "over the end"],
 )
 def test_teardrop(firewall: DataPlane, second: tuple[int, int, bool]) -> None:
-    """Issue 4.3: any overlap with another fragment is denied, and so is what comes after it."""
+    """SPEC 4.6: any overlap with another fragment is denied, and so is what comes after it."""
     offset, size, more = second
     first, last = fragment(0, datagram(CLIENT, SERVER, 17, (4000, 53), bytes(56)), True), fragment(64, bytes(8), False)
     assert answers(firewall, [first, fragment(offset, bytes(size), more), last]) == [ALLOWED, INVALID, INVALID]
 
 
 def test_fragments_and_tunnels() -> None:
-    """Issue 4.3: a tunnel's own fragments get one verdict; what is fragmented inside it is payload."""
+    """SPEC 4.6: a tunnel's own fragments get one verdict; what is fragmented inside it is payload."""
     rules = "[{id: gre, direction: ingress, protocol: gre}, {id: ipip, direction: ingress, protocol: 4}]"
     policy = "security_groups: [{id: sg, security_group_rules: " + rules + "}]\n"
     plane = DataPlane(
@@ -347,7 +347,7 @@ def test_fragments_and_tunnels() -> None:
 
 
 def test_keys_never_mix_families_or_instances() -> None:
-    """Issue 4.3: the same identifier, from one source to two instances, and over IPv4 and IPv6."""
+    """SPEC 4.6: the same identifier, from one source to two instances, and over IPv4 and IPv6."""
     policy = POLICY.replace("instances: [", 'instances: [{id: other, addresses: [10.0.0.2, "fd00::2"]}, ')
     plane = DataPlane(Policy.parse(policy), seed=1)
     whole = datagram(CLIENT6, SERVER6, 17, (4000, 53), bytes(56))

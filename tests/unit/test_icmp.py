@@ -144,7 +144,7 @@ def test_the_quoted_sequence_number_does_not_matter(firewall: DataPlane, six: bo
 
 @pytest.mark.parametrize("six", [False, True], ids=["IPv4", "IPv6"])
 def test_a_packet_too_big_for_a_live_connection_always_passes(firewall: DataPlane, six: bool) -> None:
-    """Issue 4.2: no path-MTU black hole: for any segment of a window that is under way, of TCP, UDP and echo."""
+    """SPEC 4.5: no path-MTU black hole: for any segment of a window that is under way, of TCP, UDP and echo."""
     establish(firewall, six)
     host, peer = ends(six)
     router, kind, code = (ROUTER6, 2, 0) if six else (ROUTER, 3, 4)

@@ -70,7 +70,7 @@ def test_the_mac_decides_and_without_it_the_first_of_the_policy() -> None:
 
 
 def test_a_virtual_ip_goes_with_its_last_sender() -> None:
-    """Issue 4.5: the last sender known by MAC; one with a strange MAC moves nothing, nor does being addressed."""
+    """SPEC 7: the last sender known by MAC; one with a strange MAC moves nothing, nor does being addressed."""
     firewall = DataPlane(Policy.parse(PAIR), seed=1)
     assert owner(firewall, from_vip(B)) == [("b", "egress")]
     assert owner(firewall, to_vip()) == [("b", "ingress")]
@@ -82,7 +82,7 @@ def test_a_virtual_ip_goes_with_its_last_sender() -> None:
 
 
 def test_a_virtual_ip_goes_with_a_gratuitous_arp() -> None:
-    """Issue 4.5: the hardware address in it tells, or else the frame's; packets of one batch see it in their order."""
+    """SPEC 7: the hardware address in it tells, or else the frame's; packets of one batch see it in their order."""
     firewall = DataPlane(Policy.parse(PAIR), seed=1)
     frames = [to_vip(), arp(B, B), to_vip(), arp(A, ROUTER), to_vip(), arp(ROUTER, B), to_vip(), arp(ROUTER, ROUTER)]
     frames.append(to_vip())
@@ -92,14 +92,14 @@ def test_a_virtual_ip_goes_with_a_gratuitous_arp() -> None:
 
 
 def test_an_arp_for_something_else_also_tells_the_sender() -> None:
-    """Issue 4.5: who asks as the virtual IP has it."""
+    """SPEC 7: who asks as the virtual IP has it."""
     firewall = DataPlane(Policy.parse(PAIR), seed=1)
     assert owner(firewall, arp(B, B, target="10.0.0.254")) == [("b", "egress"), ("b", "ingress")]
     assert owner(firewall, to_vip()) == [("b", "ingress")]
 
 
 def test_a_virtual_ip_goes_with_a_neighbour_advertisement() -> None:
-    """Issue 4.5: by its option, or else by the frame's MAC; one that is not well-formed moves nothing."""
+    """SPEC 7: by its option, or else by the frame's MAC; one that is not well-formed moves nothing."""
     firewall = DataPlane(Policy.parse(PAIR), seed=1)
     assert owner(firewall, to_vip(six=True)) == [("a", "ingress")]
     assert owner(firewall, advertisement(ROUTER, option=B)) == []
@@ -136,7 +136,7 @@ def test_what_is_remembered_is_bounded_and_the_oldest_goes_first() -> None:
 
 
 def test_networks_that_share_addresses_have_an_owner_in_each_vlan() -> None:
-    """Issue 4.4: VLANs tell the networks apart; a virtual IP is in one network, whatever the tags."""
+    """SPEC 4.7: VLANs tell the networks apart; a virtual IP is in one network, whatever the tags."""
     firewall = DataPlane(Policy.parse(TWINS), seed=1)
     hello = packet("10.0.0.1", CLIENT, 17, datagram("10.0.0.1", CLIENT, 17, (4000, 53)))
     asked = packet(CLIENT, "10.0.0.1", 17, datagram(CLIENT, "10.0.0.1", 17, (4000, 80)))
@@ -163,7 +163,7 @@ def segment(six: bool, vlan: int, flags: int = 2, instance: str = "10.0.0.1") ->
 
 
 def test_flows_of_two_networks_never_mix() -> None:
-    """Issue 4.4: the VLAN is part of the key when two networks share addresses: IPv4, IPv6, ICMP errors."""
+    """SPEC 4.7: the VLAN is part of the key when two networks share addresses: IPv4, IPv6, ICMP errors."""
     for six in (False, True):
         firewall = DataPlane(Policy.parse(TWINS), seed=1)
         assert reasons(firewall, segment(six, 7), segment(six, 8), segment(six, 0), segment(six, 7)) == ["rule"] * 3 + [
@@ -186,7 +186,7 @@ def test_flows_of_two_networks_never_mix() -> None:
 
 
 def test_a_tagged_ipv4_key_is_never_that_of_an_ipv6_one() -> None:
-    """Issue 4.3, 4.4: keys never mix IPv4 with IPv6; an address range filter still finds a tagged connection."""
+    """SPEC 4.7: keys never mix IPv4 with IPv6; an address range filter still finds a tagged connection."""
     twins = TWINS.replace('"fd00::1"', '"a00:1::"')
     firewall = DataPlane(Policy.parse(twins), seed=1)
     six = ("c000:209::", "a00:1::")
@@ -202,7 +202,7 @@ def test_a_tagged_ipv4_key_is_never_that_of_an_ipv6_one() -> None:
 
 
 def test_asymmetric_tags_do_not_matter_to_all_others() -> None:
-    """Issue 4.4: for an instance whose addresses are its own alone, tags are skipped."""
+    """SPEC 4.7: for an instance whose addresses are its own alone, tags are skipped."""
     firewall = DataPlane(Policy.parse(TWINS), seed=1)
     frames = [segment(False, vlan, instance="10.0.0.7") for vlan in (7, 0, 8)]
     assert reasons(firewall, *frames) == ["rule", "connection", "connection"]
