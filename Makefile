@@ -115,7 +115,7 @@ format: $(VENV)/developing ## lay out Python and C
 	$(BIN)/clang-format -i $(C_FILES)
 
 .PHONY: stub
-stub: $(VENV)/developing ## renew the types of the C functions for Python, after a change of csrc/dp_api.h
+stub: $(VENV)/developing ## renew the types of the C functions for Python, after a change of csrc/dp_*.h
 	$(BIN)/python -m dataplane._core.stub
 
 .PHONY: dist

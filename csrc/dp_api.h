@@ -1,8 +1,9 @@
 /*
- * dp_api.h: everything that Python sees of the C side.
+ * dp_api.h: what Python sees of the C side: of the core here, of live traffic in dp_live.h, of captures in
+ * dp_captures.h, of text in dp_text.h.
  *
- * The part between the two cffi marks is cut out as it stands and given to cffi; it holds only plain
- * declarations. Conventions for all of it:
+ * The part of each between the two cffi marks is cut out as it stands and given to cffi, in this order; it holds only
+ * plain declarations. Conventions for all of it:
  *
  *   ownership  Handles come from a `_new` or `_open` call and go back through the matching `_free`. Arrays belong
  *              to the caller; nothing keeps a pointer into them beyond the call.
@@ -398,6 +399,7 @@ struct dp_rule_address {
     uint32_t rule;
 };
 
+enum { DP_PORTS_MAX = 1024 };
 /* The zone of a port that has no instance behind it. */
 enum { DP_ZONE_NONE = -1 };
 
@@ -601,6 +603,9 @@ struct dp_connection {
     uint8_t unused[7];
 };
 
+/* UPDATE: its state is another, or a change has disconnected it, which is told soon after the change. */
+enum dp_connection_event { DP_EVENT_NONE, DP_EVENT_NEW, DP_EVENT_UPDATE, DP_EVENT_DESTROY };
+
 /*
  * Each test is left out when its field has the value that means any: -1, port 0, or family 0 for the addresses.
  * `address` may be on either side; the default route of the family (bits 0) covers all of it.
@@ -780,326 +785,7 @@ void dp_history_look(struct dp_history *history);
 uint32_t dp_history_events(const struct dp_history *history, uint32_t which, struct dp_history_event *events,
                            uint32_t n, uint64_t *lost);
 
-/* ---- live traffic (io): ports, a learning switch between them, one thread a worker ---- */
-
-/*
- * A firewall owns one engine a worker and the threads that run them. A port has one descriptor a worker: a queue of a
- * TAP, or an AF_PACKET socket, non-blocking, each frame behind a virtio-net header of 10 bytes (IFF_VNET_HDR,
- * PACKET_VNET_HDR). Descriptors stay the caller's: they must stay open until the port is removed.
- *
- * The functions of this part are called by one control thread. Those that need a worker's engine are carried out by
- * the worker between two bursts, in steps that are bounded, and return when they are done.
- */
-struct dp_firewall;
-
-enum { DP_WORKERS_MAX = 16, DP_PORTS_MAX = 1024, DP_FRAME_BYTES_MAX = 65600 };
-/* Of AF_PACKET: as long as Linux makes super-packets (GSO_MAX_SIZE), with room for what is before them. */
-enum { DP_BIG_FRAME_BYTES_MAX = 8 * 65536 };
-enum dp_port_kind { DP_PORT_TAP, DP_PORT_PACKET };
-int dp_firewall_new(const struct dp_conntrack_config *config, const uint64_t *seed, uint32_t workers,
-                    struct dp_firewall **firewall);
-/* Stops first if it runs. */
-void dp_firewall_free(struct dp_firewall *firewall);
-/* Whether workers that are started from now on shall use io_uring for TAPs; at first, they shall. */
-void dp_firewall_want_uring(struct dp_firewall *firewall, int wanted);
-/* 1: all workers use it. 0: it is not wanted, or nothing runs. Else -errno: why one of them does not, but goes on. */
-int dp_firewall_uring(struct dp_firewall *firewall);
-/* How long workers that are started from now on look for frames before they sleep, at most; at first, not at all. */
-void dp_firewall_busy_poll(struct dp_firewall *firewall, uint32_t ns);
-/* DP_E_ARGUMENT before the first dp_firewall_update. */
-int dp_firewall_start(struct dp_firewall *firewall);
-void dp_firewall_stop(struct dp_firewall *firewall);
-/* Nanoseconds of the monotonic clock that workers judge by. */
-uint64_t dp_firewall_now(void);
-
-/* Adds a port with descriptors fd[0 .. workers-1]; returns its number, the lowest that is free, or DP_E_LIMIT. */
-int dp_firewall_add_port(struct dp_firewall *firewall, const struct dp_port *port, const int *fd);
-int dp_firewall_remove_port(struct dp_firewall *firewall, uint32_t number);
-/*
- * From now on a super-packet of a tunnel over UDP leaves port `number`, of AF_PACKET, by the descriptor of a TAP whose
- * virtio-net header of 24 bytes describes tunnels (Linux 6.17) and whose frames are passed on to the port's interface;
- * what is refused there goes in pieces. -1: none, as at first. It stays the caller's, and open until the port is
- * removed.
- */
-int dp_firewall_set_tunnel(struct dp_firewall *firewall, uint32_t number, int fd);
-/* wants[number], of DP_PORTS_MAX: 1 where such a super-packet was cut since this was asked last, as there was none. */
-void dp_firewall_want_tunnels(struct dp_firewall *firewall, uint8_t *wants);
-
-/* Why a frame did not leave, beside what the verdict says. */
-enum dp_port_drop {
-    DP_DROP_FULL,           /* the port's queue took no more */
-    DP_DROP_ERROR,          /* it could not be sent because the port fails */
-    DP_DROP_NO_DESTINATION, /* no other port leads there */
-    DP_DROP_FRAGMENT,       /* no room to keep a fragment that waits for its first */
-    DP_DROP_MISSED,         /* they came faster than the worker took them from the system (AF_PACKET only) */
-    DP_DROP_DAMAGED,        /* no Ethernet frame */
-    DP_DROP_TOO_LONG,       /* longer than DP_FRAME_BYTES_MAX, by AF_PACKET than DP_BIG_FRAME_BYTES_MAX */
-    DP_DROP_UNREADABLE,     /* the system could not give it: its virtio-net header cannot describe it */
-    DP_DROP_OFFLOAD,        /* its virtio-net header asks for a checksum where none of its own belongs */
-    DP_DROP_REFUSED,        /* the system refuses to send it, and would take others */
-    DP_PORT_DROPS
-};
-/* Received from and sent to the port; `check` counts the checks made at it, `drop` what this port did not take or give.
- */
-struct dp_port_counters {
-    struct dp_counter received;
-    struct dp_counter sent;
-    struct dp_counter segmented; /* of those sent: super-packets that went in several pieces */
-    struct dp_counter check[DP_DIRECTIONS][DP_VERDICTS][DP_REASONS];
-    uint64_t drop[DP_PORT_DROPS];
-    uint64_t bursts;
-    uint64_t failures; /* how many times the port began to fail, by all workers' count */
-    int32_t error;     /* errno with which the port fails now, 0 for none; each worker tries again */
-    uint32_t unused;
-};
-int dp_firewall_port_counters(struct dp_firewall *firewall, uint32_t number, struct dp_port_counters *counters);
-
-/* Kinds of items of the feed (below). */
-enum dp_feed { DP_FEED_DENIED = 1, DP_FEED_CONNECTIONS = 2, DP_FEED_FRAMES = 4 };
-enum { DP_FEED_KINDS = 3 };
-/* What came of looking for frames before sleeping. */
-enum dp_busy_poll { DP_BUSY_POLL_FOUND, DP_BUSY_POLL_IN_VAIN, DP_BUSY_POLLS };
-/* Bursts by size: bursts[k] counts those of 2^k .. 2^(k+1)-1 frames. */
-enum { DP_BURST_SIZES = 8 };
-struct dp_worker_counters {
-    uint64_t bursts[DP_BURST_SIZES];
-    uint64_t burst_frames; /* frames of all bursts */
-    uint64_t wakeups;
-    uint64_t busy_polls[DP_BUSY_POLLS];
-    uint64_t feed_lost[DP_FEED_KINDS]; /* items that found the feed full, by kind: of 1 << k at k */
-};
-int dp_firewall_worker_counters(struct dp_firewall *firewall, uint32_t worker, struct dp_worker_counters *counters);
-
-/* A station that the switch knows: which port leads to `mac`, in this VLAN (0: none), or in all where it is fixed. */
-struct dp_station {
-    uint8_t mac[6];
-    uint16_t port;
-    uint16_t vlan;
-    uint8_t fixed;
-    uint8_t unused;
-    uint32_t age_s;
-};
-/* At most n stations; returns how many. */
-int dp_firewall_stations(struct dp_firewall *firewall, struct dp_station *stations, uint32_t n);
-
-/* Its plane, with a shard for each worker: to be asked and changed like any other, but for updates. */
-struct dp_plane *dp_firewall_plane(struct dp_firewall *firewall);
-/*
- * As dp_plane_update, with what stands behind ports; update->time_ns is ignored: it happens now. DP_E_ARGUMENT where
- * one of the ports is none, or of another kind.
- */
-int dp_firewall_update(struct dp_firewall *firewall, struct dp_policy_update *update);
-
-/* ---- the feed: what workers tell while somebody wants to know ---- */
-
-/* UPDATE: its state is another, or a change has disconnected it, which is told soon after the change. */
-enum dp_connection_event { DP_EVENT_NONE, DP_EVENT_NEW, DP_EVENT_UPDATE, DP_EVENT_DESTROY };
-/*
- * One item, followed by `captured` bytes of the frame (DP_FEED_FRAMES only), filled up to a multiple of 8.
- * DP_FEED_DENIED: record, flow and port. DP_FEED_CONNECTIONS: event and connection. DP_FEED_FRAMES: record, port,
- * `sent` (0: received from the port; 1: sent to it), and its `flags` as in struct dp_frame.
- */
-struct dp_feed_item {
-    uint32_t size; /* of the whole item, the frame's bytes among them */
-    uint8_t kind;
-    uint8_t event;
-    uint8_t sent;
-    uint8_t flags;
-    uint32_t port;
-    uint32_t captured;
-    uint64_t time_ns;
-    struct dp_record record;
-    struct dp_flow flow;
-    struct dp_connection connection;
-};
-/* Which kinds are wanted from now on (0: none); frames of `port` only, or of all for -1. */
-void dp_firewall_watch(struct dp_firewall *firewall, uint32_t kinds, int32_t port);
-/*
- * Takes whole items that are there, of one worker after the other; returns the bytes written, 0 for none. The
- * descriptor is readable again as long as there is more, or a change has disconnected what is not told yet.
- */
-int64_t dp_firewall_feed(struct dp_firewall *firewall, void *out, uint64_t size);
-/*
- * How far the feed and the flow records of each worker have come, in bytes (2 * DP_WORKERS_MAX marks); and whether all
- * that had come by then is taken: what it says of numbers that are retired is read before they are given out again.
- */
-void dp_firewall_feed_mark(const struct dp_firewall *firewall, uint64_t *marks);
-int dp_firewall_feed_is_past(const struct dp_firewall *firewall, const uint64_t *marks);
-/* A descriptor that is readable while there are items. */
-int dp_firewall_feed_fd(const struct dp_firewall *firewall);
-
-/* ---- flows of live traffic (flow_log_live.h) ---- */
-
-/*
- * Workers gather flows from now on, each those of its shard, denied ones for `interval_ns`. Before the first start, and
- * before connections are restored. 0, DP_E_MEMORY, or DP_E_ARGUMENT while workers run.
- */
-int dp_firewall_gather_flows(struct dp_firewall *firewall, uint64_t interval_ns);
-/*
- * Takes flow records that were given out, at most `n`, of one worker after the other; returns how many. `offset_ns` is
- * added to their times. `first_packet` counts the frames of the worker's shard.
- */
-int dp_firewall_take_flows(struct dp_firewall *firewall, uint64_t offset_ns, struct dp_flow_record *out, uint32_t n);
-/*
- * Flows that are not given out yet, as they stand: live connections and denied flows, from *cursor on (0 to begin), at
- * most `n`; returns how many, 0 at the end.
- */
-int dp_firewall_flows(struct dp_firewall *firewall, uint64_t *cursor, uint64_t offset_ns, struct dp_flow_record *out,
-                      uint32_t n);
-
-/* ---- captures (io) ---- */
-
-struct dp_capture;
-
-/*
- * Opens a capture on a regular file: on descriptor `fd`, which stays the caller's and must outlive the handle, or, if
- * `path` is not NULL, on that path, opened anew for each reading (`fd` is looked at only here, to know the file). Fails
- * only for memory: a fault of the file is told by dp_capture_status once it is reached.
- */
-int dp_capture_open(int fd, const char *path, struct dp_capture **capture);
-/* Opens a capture that is fed. One that is repeatable may want its bytes from the first on once more. */
-int dp_capture_open_fed(int repeatable, struct dp_capture **capture);
-/* Offset of the byte that a capture wants to be fed next: 0 before the first, and when it begins anew. */
-uint64_t dp_capture_wanted(const struct dp_capture *capture);
-/*
- * Feeds a capture that dp_replay_starved names; `size` 0 says that no more bytes come. The bytes are copied. 0 or
- * DP_E_MEMORY.
- */
-int dp_capture_feed(struct dp_capture *capture, const uint8_t *data, size_t size);
-void dp_capture_free(struct dp_capture *capture);
-
-/* Packets whose link type, as the file writes it, is not supported. */
-struct dp_strange_link {
-    uint64_t packets;
-    uint32_t link_type;
-    uint32_t unused;
-};
-enum { DP_STRANGE_LINKS = 8 };
-
-enum dp_capture_format { DP_CAPTURE_UNKNOWN, DP_CAPTURE_PCAP, DP_CAPTURE_PCAPNG };
-
-/*
- * `error` is 0 or a dp_error, found at byte `offset`; `detail` says what stood there. `packets` and `bytes` (on the
- * wire) count what has been read, which may be up to 256 frames ahead of what was judged. `size` is 0 where bytes are
- * fed; `link_type` is that of the first interface. `strange[0 .. n_strange)` are link types that are not supported, in
- * the order in which they came; when there are more, the last one's packets are those of all the rest.
- */
-struct dp_capture_status {
-    int error;
-    int format;
-    uint64_t offset;
-    uint64_t size;
-    uint64_t position;
-    uint64_t packets;
-    uint64_t bytes;
-    uint32_t link_type;
-    uint32_t sections;
-    uint32_t interfaces;
-    uint32_t n_strange;
-    struct dp_strange_link strange[DP_STRANGE_LINKS];
-    char detail[160];
-};
-void dp_capture_status(const struct dp_capture *capture, struct dp_capture_status *status);
-
-struct dp_replay;
-
-/* Merges distinct captures by time, ties in the order given; they stay the caller's and must outlive the replay. */
-int dp_replay_new(struct dp_capture **captures, uint32_t n, struct dp_replay **replay);
-void dp_replay_free(struct dp_replay *replay);
-/*
- * Distinct planes judge what is read, each all of it, whatever the others say; to be called once. They stay the
- * caller's and must outlive the last dp_replay_run. 0, DP_E_ARGUMENT or DP_E_MEMORY.
- */
-int dp_replay_judge_by(struct dp_replay *replay, struct dp_plane **planes, uint32_t n);
-/*
- * An interface as a pcapng capture tells of it: its name, NULL where it has none, its number in its section, and the
- * body of the block that describes it, in the byte order of the machine or (`swapped`) the other one.
- */
-struct dp_interface {
-    const char *name;
-    const uint8_t *body;
-    uint32_t size;
-    uint32_t number;
-    uint32_t swapped;
-};
-/* The interfaces that struct dp_seen has named so far: how many, and the one of that number; names last as captures. */
-uint32_t dp_replay_interfaces(const struct dp_replay *replay);
-struct dp_interface dp_replay_interface(const struct dp_replay *replay, uint32_t number);
-
-/*
- * A frame as it was captured, followed by its `captured` bytes and `options` bytes of pcapng's options, filled up to
- * `size` in all, a multiple of 8. `interface` as in struct dp_seen; `timestamp` is in the interface's units, where the
- * frame stood in a block that has one (`in_block`).
- */
-struct dp_kept_frame {
-    uint64_t time_ns;
-    uint64_t timestamp;
-    uint32_t size;
-    uint32_t captured;
-    uint32_t length;
-    uint32_t options;
-    uint32_t capture;
-    uint32_t interface;
-    uint32_t link_type;
-    uint16_t in_block;
-    uint16_t swapped;
-};
-/* A block of pcapng that is no frame's and no interface's (a section's head, names), followed by its body. */
-struct dp_kept_block {
-    uint32_t size; /* in all, a multiple of 8 */
-    uint32_t type;
-    uint32_t body;
-    uint32_t swapped;
-};
-/* From now on frames and such blocks are kept until they are taken; to be called before anything is read. */
-void dp_replay_keep(struct dp_replay *replay);
-/* The frames of the next `n` records, one behind the other, until the next call of any function; `seen` was asked for.
- */
-const uint8_t *dp_replay_kept_frames(struct dp_replay *replay, uint32_t n, uint64_t *size);
-/* The blocks of a capture that were read since this was asked last. */
-const uint8_t *dp_replay_kept_blocks(struct dp_replay *replay, uint32_t capture, uint64_t *size);
-
-/* An interface of the policy, and what stands behind it; no name: the number is nobody's. */
-struct dp_named_port {
-    const char *name;
-    struct dp_port port;
-};
-/*
- * From now on, plane `which` judges frames that were captured at ports as live there (SPEC 7, "At a port"): at
- * interfaces of these names, or with `at`, the position of an instance's port, all at that one. DP_E_ARGUMENT where
- * there are more than DP_PORTS_MAX. Ports keep their positions from call to call, and what the switch has learned of
- * them.
- */
-int dp_replay_set_ports(struct dp_replay *replay, uint32_t which, const struct dp_named_port *ports, uint32_t n,
-                        int32_t at);
-/*
- * From now on only frames whose own time is in from_ns .. to_ns (to_ns not among them) are merged and judged, as if the
- * captures had no others; struct dp_seen counts all. To be called before the first dp_replay_run.
- */
-void dp_replay_between(struct dp_replay *replay, uint64_t from_ns, uint64_t to_ns);
-/* An address or prefix, and what stands in its place: `bits` of `before` become those of `after`, the others stay. */
-struct dp_mapping {
-    uint8_t before[16];
-    uint8_t after[16];
-    uint32_t family; /* 4 or 6 */
-    uint32_t bits;
-};
-/*
- * From now on frames are judged, and told, with other addresses; those that are kept stay as they were captured.
- * `mappings` come in the order of their `bits`, each prefix once. 0, DP_E_ARGUMENT or DP_E_MEMORY.
- */
-int dp_replay_map(struct dp_replay *replay, const struct dp_mapping *mappings, uint32_t n);
-/* Time of the next packet; 1 if there is one, 0 at the end of all captures, 2 if a capture has to be fed first. */
-int dp_replay_next_time(struct dp_replay *replay, uint64_t *time_ns);
-/*
- * Reads up to `n` packets whose time is before `until_ns` (a time that runs backwards counts as the latest before it),
- * and has each plane judge them: records[i] are those of planes[i], all of the same packets. Returns how many; fewer
- * than `n` means that `until_ns` or the end is reached, or that a capture has to be fed. `flows` and `seen` may be
- * NULL. A plane of several shards is judged on by as many threads, with the same records. Frames that opened
- * connections are counted from the first one of the replay; what was opened before has 0.
- */
-int dp_replay_run(struct dp_replay *replay, uint64_t until_ns, struct dp_record **records, struct dp_flow *flows,
-                  struct dp_seen *seen, uint32_t n);
+/* ---- who speaks most (top_talkers.h) ---- */
 
 /*
  * The addresses of hosts that most packets come from or go to (top_talkers.h). A packet counts for both of its
@@ -1120,12 +806,6 @@ int dp_busiest_count(struct dp_busiest *busiest, const struct dp_record *records
                      uint32_t n);
 /* Up to `n` of them, the busiest first; returns how many. */
 int dp_busiest_largest(const struct dp_busiest *busiest, struct dp_busy_address *out, uint32_t n);
-
-/* Whether the call before stopped because a capture has to be fed: its position among the captures, or -1. */
-int64_t dp_replay_starved(const struct dp_replay *replay);
-/* Reads nothing any more: what was read and not judged yet is passed over, and dp_replay_run gives out what it holds.
- */
-void dp_replay_stop(struct dp_replay *replay);
 
 /* ---- two engines that judge the same packets, compared (difference.h) ---- */
 
@@ -1162,97 +842,6 @@ void dp_difference_add(struct dp_difference *difference, const struct dp_record 
 void dp_difference_count(const struct dp_difference *difference, struct dp_difference_count *count);
 /* All flows if `n` is their number, those with most packets first; returns how many. */
 uint64_t dp_difference_flows(const struct dp_difference *difference, struct dp_flow_difference *flows, uint64_t n);
-
-/* ---- a shadow: another policy judges live packets beside the one in force (shadow.h) ---- */
-
-/*
- * `plane`, which has a shard for each worker, a policy, and the numbers of the firewall's, judges all packets from now
- * on, in place of the shadow that there is; it is the firewall's then, until the shadow ends, and what is done with it
- * is done by the workers. It takes over the connections that live, `taken_over` of them. 0, DP_E_MEMORY, or
- * DP_E_ARGUMENT where it does not fit.
- */
-int dp_firewall_begin_shadow(struct dp_firewall *firewall, struct dp_plane *plane, uint64_t *taken_over);
-void dp_firewall_end_shadow(struct dp_firewall *firewall);
-/* How many packets it judged otherwise; and, of its counters, those of the table. DP_E_ARGUMENT without a shadow. */
-int dp_firewall_shadow(struct dp_firewall *firewall, struct dp_difference_count *count, struct dp_counters *counters);
-/* The flows of these, those with most packets first, at most `n`; returns how many. */
-int64_t dp_firewall_shadow_flows(struct dp_firewall *firewall, struct dp_flow_difference *flows, uint64_t n);
-
-/* ---- verdicts as text (io) ---- */
-
-/*
- * The last two are of flow records only: lines of VPC flow logs, of Amazon Web Services (version 2) and of Huawei Cloud
- * (version 1), whose fields are the same: one for each way that packets went, and one for those denied; of what is no
- * IP, none.
- */
-enum dp_text_format { DP_TEXT_JSON, DP_TEXT_CSV, DP_TEXT_AWS, DP_TEXT_HUAWEI, DP_TEXT_FORMATS };
-
-enum { DP_NAMED_ARP = 256 };
-/*
- * Names for text: instances by zone, rules and their groups by rule number, captures by their place,
- * protocols by number with ARP behind them, each already quoted for the format. All names stand one behind the other in
- * `text`; `*_offset[i] .. *_offset[i + 1]` is the i-th. Those of interfaces, by their number less 1, are in
- * `interface_text`, since more of them come as captures are read.
- */
-struct dp_names {
-    const char *text;
-    const uint32_t *zone_offset;
-    const uint32_t *rule_offset;
-    const uint32_t *group_offset;
-    const uint32_t *capture_offset;
-    const uint32_t *protocol_offset; /* DP_NAMED_ARP + 2 of them */
-    uint32_t n_zones;
-    uint32_t n_rules;
-    uint32_t n_captures;
-    uint32_t n_interfaces;
-    const char *interface_text;
-    const uint32_t *interface_offset;
-};
-/*
- * Writes records, with flows[i] and seen[i] of records[i], as lines into `out`; the first has the number *packet. Stops
- * before a record that does not fit, sets *used to the bytes written, advances *packet, and returns how many records
- * were written: 0 when `size` is too small for the first. DP_E_ARGUMENT when the first record has an unknown value, or
- * a zone, rule, capture or interface without a name.
- */
-int dp_records_text(const struct dp_record *records, const struct dp_flow *flows, const struct dp_seen *seen,
-                    uint32_t n, int format, const struct dp_names *names, uint64_t *packet, char *out, uint64_t size,
-                    uint64_t *used);
-
-/* As dp_records_text, of flow records; captures need no names. A record may be of no line. */
-int dp_flow_records_text(const struct dp_flow_record *records, uint32_t n, int format, const struct dp_names *names,
-                         char *out, uint64_t size, uint64_t *used);
-
-/* Which of `flows` match: addresses and ports on either side. */
-struct dp_flow_filter {
-    struct dp_prefix address;
-    uint32_t family;
-    int32_t port;
-    int32_t protocol;
-};
-/* Sets indices[] to the matching positions in order; returns how many. */
-int dp_flows_match(const struct dp_flow *flows, uint32_t n, const struct dp_flow_filter *filter, uint32_t *indices);
-
-enum { DP_FILTER_NONE = 31 };
-/*
- * Which records match (record_match.c). `direction` and `zone` are -1 for any; the others are sets of values, a bit
- * each, DP_FILTER_NONE for no check. `rules[i]` says whether rule i is among them, 0 for none; NULL for any.
- */
-struct dp_record_filter {
-    int32_t direction;
-    int64_t zone;
-    uint32_t verdicts;
-    uint32_t states;
-    uint32_t reasons;
-    uint32_t origins;
-    const uint8_t *rules;
-    uint32_t n_rules;
-};
-/*
- * Looks at the records at the `n` positions `among`, or at the first `n` where that is NULL. Sets indices[], which may
- * be `among`, to the matching positions in order; returns how many.
- */
-int dp_records_match(const struct dp_record *records, const uint32_t *among, uint32_t n,
-                     const struct dp_record_filter *filter, uint32_t *indices);
 
 /* cffi: end */
 

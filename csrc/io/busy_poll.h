@@ -10,7 +10,7 @@
 #ifndef DP_IO_BUSY_POLL_H
 #define DP_IO_BUSY_POLL_H
 
-#include "../dp_api.h"
+#include "../dp_live.h"
 
 struct epoll_event;
 

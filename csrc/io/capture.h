@@ -1,5 +1,5 @@
 /*
- * capture.h: captures opened, and their frames, whatever the format: dp_api.h has what is not told here.
+ * capture.h: captures opened, and their frames, whatever the format: dp_captures.h has what is not told here.
  */
 #ifndef DP_IO_CAPTURE_H
 #define DP_IO_CAPTURE_H

@@ -17,7 +17,7 @@
 #ifndef DP_IO_CAPTURE_STATE_H
 #define DP_IO_CAPTURE_STATE_H
 
-#include "../dp_api.h"
+#include "../dp_captures.h"
 #include "byte_queue.h"
 #include "source.h"
 

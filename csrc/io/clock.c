@@ -1,5 +1,5 @@
-/* clock.c: the time of live traffic: monotonic nanoseconds, as dp_api.h promises. */
-#include "../dp_api.h"
+/* clock.c: the time of live traffic: monotonic nanoseconds, as dp_live.h promises. */
+#include "../dp_live.h"
 
 #include <time.h>
 

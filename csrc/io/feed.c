@@ -1,4 +1,4 @@
-/* feed.c: items for the feed of dp_api.h, put into the worker's ring; one that finds it full is lost and counted. */
+/* feed.c: items for the feed of dp_live.h, put into the worker's ring; one that finds it full is lost and counted. */
 #include "feed.h"
 
 #include "../table_walk.h"

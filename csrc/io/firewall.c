@@ -1,6 +1,6 @@
 /*
  * firewall.c: the control side of live traffic: a firewall's life, its ports and their counters, and its policy, as
- * dp_api.h promises them. What goes over all shards is the plane's (plane.h); the feed is in feed_reader.c.
+ * dp_live.h promises them. What goes over all shards is the plane's (plane.h); the feed is in feed_reader.c.
  */
 #include "firewall.h"
 

@@ -1,7 +1,7 @@
 /*
  * firewall.h: the workers of a firewall, and how its control side (firewall.c, feed_reader.c) has them do something.
  *
- * Only the thread that called dp_api.h's functions is in here. A worker's own state is its alone: all that is read or
+ * Only the thread that called dp_live.h's functions is in here. A worker's own state is its alone: all that is read or
  * changed of it is read or changed by a COMMAND, which the worker carries out between two turns while the caller waits.
  * So is the work that the plane wants done on a worker's shard (plane.h).
  *

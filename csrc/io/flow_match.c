@@ -6,6 +6,7 @@
  * may match on different sides. Only protocols that have ports (SPEC 4.7) match a port; what other protocols keep in
  * these fields is no port. A prefix is compared in its first `bits` bits; what stands behind them is ignored.
  */
+#include "../dp_text.h"
 #include "../prefix.h"
 #include "../wire.h"
 

@@ -1,4 +1,5 @@
-/* kept_frames.h: frames as they were captured, kept as struct dp_kept_frame (dp_api.h) until somebody writes them. */
+/* kept_frames.h: frames as they were captured, kept as struct dp_kept_frame (dp_captures.h) until somebody writes them.
+ */
 #ifndef DP_IO_KEPT_FRAMES_H
 #define DP_IO_KEPT_FRAMES_H
 

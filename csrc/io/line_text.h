@@ -5,7 +5,7 @@
 #ifndef DP_LINE_TEXT_H
 #define DP_LINE_TEXT_H
 
-#include "../dp_api.h"
+#include "../dp_text.h"
 #include "../wire.h"
 #include "../words.h"
 #include "address_text.h"

@@ -19,7 +19,7 @@
 #ifndef DP_IO_MAC_TABLE_H
 #define DP_IO_MAC_TABLE_H
 
-#include "../dp_api.h"
+#include "../dp_live.h"
 
 #include <stdatomic.h>
 #include <stdbool.h>

@@ -11,7 +11,7 @@
 #ifndef DP_IO_OFFLOAD_H
 #define DP_IO_OFFLOAD_H
 
-#include "../dp_api.h"
+#include "../dp_live.h"
 
 #include <stdbool.h>
 

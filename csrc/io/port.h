@@ -8,7 +8,7 @@
 #ifndef DP_IO_PORT_H
 #define DP_IO_PORT_H
 
-#include "../dp_api.h"
+#include "../dp_live.h"
 #include "segment.h"
 #include "uring.h"
 

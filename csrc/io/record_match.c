@@ -5,7 +5,7 @@
  * names a direction or a zone selects no packet without such a check; any other is then asked about no check, which has
  * no state, reason, origin and rule.
  */
-#include "../dp_api.h"
+#include "../dp_text.h"
 
 #include <limits.h>
 #include <stdbool.h>

@@ -10,7 +10,7 @@
 #ifndef DP_IO_REMAP_H
 #define DP_IO_REMAP_H
 
-#include "../dp_api.h"
+#include "../dp_captures.h"
 
 struct dp_remap;
 

@@ -1,7 +1,7 @@
 /* ring.c: ring.h in code. */
 #include "ring.h"
 
-#include "../dp_api.h"
+#include "../dp_live.h"
 #include "../memory.h"
 
 #include <string.h>

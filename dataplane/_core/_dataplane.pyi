@@ -1,4 +1,4 @@
-"""Types of the compiled module, from csrc/dp_api.h; written by stub.py (`make stub`), not by hand."""
+"""Types of the compiled module, from the headers that build.py names; written by stub.py (`make stub`), not by hand."""
 
 from collections.abc import Callable, Iterator
 from typing import Any, final
@@ -60,7 +60,7 @@ class FFI:
 
 @final
 class Lib:
-    """The functions and constants of csrc/dp_api.h."""
+    """The functions and constants of the C side."""
 
     DP_ALLOW: int
     DP_BIG_FRAME_BYTES_MAX: int

@@ -25,7 +25,8 @@ if TYPE_CHECKING:
     from cffi import FFI
 
 ROOT = Path(__file__).resolve().parents[2]
-HEADER = Path("csrc/dp_api.h")
+# What Python sees of the C side; the first is what the others stand on.
+HEADERS = tuple(Path("csrc", name) for name in ("dp_api.h", "dp_live.h", "dp_captures.h", "dp_text.h"))
 EXTENSION = "dataplane._core._dataplane"
 
 BEGIN = "/* cffi: begin */"
@@ -179,24 +180,29 @@ def _inside(source: Path) -> Path:
         raise BuildError(f"build: {source} is no file of this project") from None
 
 
-def declarations(header: str) -> str:
-    """The part of dp_api.h that cffi is given; BuildError unless each mark stands there once, in order."""
+def declarations() -> str:
+    """What cffi is given of all headers."""
+    return "".join(section((ROOT / header).read_text(), header) for header in HEADERS)
+
+
+def section(header: str, path: Path) -> str:
+    """The part of a header that cffi is given; BuildError unless each mark stands there once, in order."""
     for mark in (BEGIN, END):
         found = header.count(mark)
         if found != 1:
-            raise BuildError(f"build: {HEADER} has the mark '{mark}' {found} times; it must stand there exactly once")
-    section, end, _ = header.partition(BEGIN)[2].partition(END)
+            raise BuildError(f"build: {path} has the mark '{mark}' {found} times; it must stand there exactly once")
+    declared, end, _ = header.partition(BEGIN)[2].partition(END)
     if not end:
-        raise BuildError(f"build: {HEADER} has the mark '{END}' before '{BEGIN}'; it must come after")
-    return section
+        raise BuildError(f"build: {path} has the mark '{END}' before '{BEGIN}'; it must come after")
+    return declared
 
 
-def declared_functions(section: str) -> list[str]:
-    """The names of the functions declared in `section`, in cffi's own reading, sorted."""
+def declared_functions() -> list[str]:
+    """The names of the functions that the headers declare, in cffi's own reading, sorted."""
     import cffi
 
     ffi = cffi.FFI()
-    ffi.cdef(section)
+    ffi.cdef(declarations())
     names = ffi.dlopen(None)
     return sorted(name for name in dir(names) if not isinstance(getattr(names, name, None), int))
 
@@ -208,21 +214,22 @@ def ffibuilder() -> FFI:
     if sys.platform != "linux":
         raise BuildError(f"build: dataplane runs on Linux only; this is {sys.platform}")
     builder = cffi.FFI()
-    builder.cdef(declarations((ROOT / HEADER).read_text()))
-    builder.set_source(EXTENSION, '#include "dp_api.h"', include_dirs=["csrc"], extra_compile_args=list(GENERATED))
+    builder.cdef(declarations())
+    includes = "\n".join(f'#include "{header.name}"' for header in HEADERS)
+    builder.set_source(EXTENSION, includes, include_dirs=["csrc"], extra_compile_args=list(GENERATED))
     return builder
 
 
 def extension_objects() -> tuple[list[Path], Path]:
     """Compiles core and io for the extension; returns the objects and the linker's list of what it exports.
 
-    Only what dp_api.h declares is exported, and the module's own entry point.
+    Only what the headers declare is exported, and the module's own entry point.
     """
     directory = ROOT / "build" / "extension"
     steps = [step for name in TARGETS for step in _target_objects(name, Variant(_compiler("cc")), directory)]
     run_all(steps)
     entry_point = f"PyInit_{EXTENSION.rpartition('.')[2]}"
-    exported = [entry_point, *declared_functions(declarations((ROOT / HEADER).read_text()))]
+    exported = [entry_point, *declared_functions()]
     script = directory / "exports.map"
     text = "{ global: " + "; ".join(exported) + "; local: *; };\n"
     if not script.exists() or script.read_text() != text:

@@ -15,7 +15,7 @@ PATH = Path(__file__).with_name("_dataplane.pyi")
 WIDTH = 120
 
 HEAD = '''\
-"""Types of the compiled module, from csrc/dp_api.h; written by stub.py (`make stub`), not by hand."""
+"""Types of the compiled module, from the headers that build.py names; written by stub.py (`make stub`), not by hand."""
 
 from collections.abc import Callable, Iterator
 from typing import Any, final
@@ -106,7 +106,7 @@ def stub() -> str:
     """The text of `_dataplane.pyi` for the module as it is built now."""
     constants = [name for name in dir(lib) if isinstance(getattr(lib, name), int)]
     functions = [name for name in dir(lib) if name not in constants]
-    lines = ["@final", "class Lib:", '    """The functions and constants of csrc/dp_api.h."""', ""]
+    lines = ["@final", "class Lib:", '    """The functions and constants of the C side."""', ""]
     lines += [f"    {name}: int" for name in sorted(constants)]
     lines += [_method(name) for name in sorted(functions)]
     return HEAD + "\n".join(lines) + "\n" + TAIL

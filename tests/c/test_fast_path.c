@@ -8,6 +8,7 @@
 #endif
 
 #include "check.h"
+#include "dp_captures.h"
 #include "two_ways.h"
 
 #include <dirent.h>

@@ -1,5 +1,5 @@
 /* test_flow_match.c: dp_flows_match: a prefix and a port on either side, and a protocol, joined by "and". */
-#include "../../csrc/dp_api.h"
+#include "../../csrc/dp_text.h"
 #include "check.h"
 
 enum { ICMP = 1, TCP = 6, UDP = 17, DCCP = 33, SCTP = 132, UDP_LITE = 136 };

@@ -3,7 +3,7 @@
  * record that has no words is refused. What the lines say is tested with the command.
  */
 #include "check.h"
-#include "dp_api.h"
+#include "dp_text.h"
 
 #include <stdlib.h>
 

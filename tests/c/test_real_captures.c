@@ -10,7 +10,7 @@
 #endif
 
 #include "check.h"
-#include "dp_api.h"
+#include "dp_captures.h"
 
 #include <dirent.h>
 #include <fcntl.h>

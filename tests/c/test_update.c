@@ -7,7 +7,7 @@
 #define _GNU_SOURCE 1 /* mremap's flags */
 #endif
 #include "check.h"
-#include "dp_api.h"
+#include "dp_live.h"
 
 #include <errno.h>
 #include <poll.h>

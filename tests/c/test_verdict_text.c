@@ -1,5 +1,5 @@
 /* test_verdict_text.c: dp_records_text and the words of dp_word (SPEC 7, --verdicts). */
-#include "../../csrc/dp_api.h"
+#include "../../csrc/dp_text.h"
 #include "../../csrc/words.h"
 #include "check.h"
 

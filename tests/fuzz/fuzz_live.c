@@ -327,8 +327,8 @@ static void check_replay(struct both *both, uint32_t in, const uint8_t *data, ui
     /* It is not taken from its port. */
     if (length < 14)
         return;
-    must(dp_at_port_concerns(both->ports, &frame, &both->interface[in]));
-    dp_at_port_judge(both->ports, both->engine, &frame, &both->interface[in], &record, NULL);
+    must(dp_at_port_concerns(both->ports, &frame, &both->interface[in], in + 1) == 1);
+    dp_at_port_judge(both->ports, both->engine, &frame, in + 1, &record, NULL);
     must(memcmp(&record, &w->record[0], sizeof record) == 0);
     resolve(both);
 }

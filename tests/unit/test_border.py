@@ -1,4 +1,4 @@
-"""The border between Python and C: what dp_api.h declares is what exists on both sides (CONTRIBUTING, Habits)."""
+"""The border between Python and C: what the headers declare is what exists on both sides (CONTRIBUTING, Habits)."""
 
 from __future__ import annotations
 
@@ -10,8 +10,7 @@ import pytest
 
 from dataplane._core import build, errors, ffi, lib, stub
 
-HEADER = (build.ROOT / build.HEADER).read_text()
-FUNCTIONS = set(build.declared_functions(build.declarations(HEADER)))
+FUNCTIONS = set(build.declared_functions())
 
 
 def stub_class(name: str) -> ast.ClassDef:
@@ -21,7 +20,7 @@ def stub_class(name: str) -> ast.ClassDef:
 
 def test_cffi_reads_every_function_of_the_section() -> None:
     """Counted in another way than cffi's: a prototype's last line ends with ');', and no other line does."""
-    assert len(FUNCTIONS) == sum(line.endswith(");") for line in build.declarations(HEADER).splitlines())
+    assert len(FUNCTIONS) == sum(line.endswith(");") for line in build.declarations().splitlines())
 
 
 def test_lib_has_the_declared_functions() -> None:
@@ -64,11 +63,11 @@ def test_stub_names_only_what_cffi_has() -> None:
 )
 def test_build_fails_on_wrong_marks(header: str, message: str) -> None:
     with pytest.raises(build.BuildError, match=message):
-        build.declarations(header)
+        build.section(header, build.HEADERS[0])
 
 
 def test_declarations_are_what_stands_between_the_marks() -> None:
-    assert build.declarations(f"#x\n{build.BEGIN}\nint a;\n{build.END}\n#y") == "\nint a;\n"
+    assert build.section(f"#x\n{build.BEGIN}\nint a;\n{build.END}\n#y", build.HEADERS[0]) == "\nint a;\n"
 
 
 CODES: dict[int, str] = ffi.typeof("enum dp_error").elements
