@@ -13,7 +13,7 @@ import typer
 from dataplane.cli.completion import ids
 from dataplane.cli.ctl.request import EXIT_FAILED, JsonOption, Output, OutputOption, connected
 from dataplane.cli.inputs import mistakes_refused
-from dataplane.cli.output import refuse
+from dataplane.cli.output import refuse, say
 
 
 def explain(
@@ -53,6 +53,7 @@ def explain(
         written = parse_packet(" ".join(packet))
     with connected(context) as client:
         answer = client.call("flow", **question(written))
+        table = client.call("status")
     try:
         known = state.decoded(base64.b64decode(answer["state"]), "the policy in force")
     except state.StateError as error:
@@ -66,3 +67,11 @@ def explain(
             socket = context.obj.socket
             running = ["dataplane", "ctl", *(["--socket", socket] if socket != CONTROL_SOCKET else [])]
             print_explanation(found, str(written), sys.stdout, running=running)
+        entries, limit = table["connections"], table["connections_limit"]
+        opens = any(check.check.state == "new" and check.check.verdict == "allow" for check in found.checks)
+        if opens and entries >= limit:
+            say(
+                f"The connection table is full ({entries:,} of {limit:,}): the packet opens a connection only if an"
+                " older one gives way to it; else it is denied, table-full.",
+                err=True,
+            )

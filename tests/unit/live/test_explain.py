@@ -218,3 +218,16 @@ def test_a_remedy_is_the_command_that_makes_it(served: Served) -> None:
 def test_which_command_a_change_is(change: dict[str, Any], words: str | None) -> None:
     """None where FIELD=VALUE would say something else."""
     assert typed(change) == (words and words.split())
+
+
+def test_a_full_table_is_told_beside_what_opens_a_connection(served: Served) -> None:
+    """SPEC 4.9: the rules are not all that decides then; a packet of a connection needs no room."""
+    full = b"The connection table is full (5 of 4)"
+    opens, known = "tcp 203.0.113.77:4000 > 10.0.0.1:80 S", "tcp 192.0.2.9:40000 > 10.0.0.1:80 A"
+    assert full not in ctl(served, "explain", opens).stderr
+    served.policy.write_text(f"{served.policy.read_text()}conntrack: {{max_entries: 4}}\n")
+    served.call("reload")
+    done = ctl(served, "explain", opens, "--json")
+    assert full in done.stderr
+    assert json.loads(done.stdout)["verdict"] == "allow"
+    assert full not in ctl(served, "explain", known).stderr
