@@ -47,8 +47,14 @@ def saved(firewall: Firewall, instance: str, local: str, remote: str, **fields: 
 
 
 def filled() -> Firewall:
-    """A firewall with four connections: TCP and IPv6 TCP into a, UDP and ping out of a, and one into b."""
+    """A firewall with five connections: TCP and IPv6 TCP into a, UDP and ping out of a, and one into b."""
     firewall = Firewall(Policy.parse(POLICY), seed=1)
+    fill(firewall)
+    return firewall
+
+
+def fill(firewall: Firewall) -> None:
+    """Gives a firewall under POLICY these connections."""
     out = firewall.names.rule_number("out", "sg")
     udp = {"protocol": UDP, "origin": lib.DP_OUTBOUND, "state": lib.DP_CONN_OTHER_ONE_WAY, "rule": out}
     ping = {"protocol": ICMP, "origin": lib.DP_OUTBOUND, "state": lib.DP_CONN_ICMP_TWO_WAY, "rule": out}
@@ -60,7 +66,6 @@ def filled() -> Firewall:
         saved(firewall, "b", "10.0.0.2", "192.0.2.9", rule=firewall.names.rule_number("listed", "other")),
     ]
     assert firewall.restore(records, 0) == len(records)
-    return firewall
 
 
 def frame_item(frame: bytes) -> Any:

@@ -23,6 +23,8 @@ from dataplane.insight.running import answer_of, question_of
 from dataplane.live.firewall import Firewall
 from dataplane.live.operations import Operations
 from dataplane.live.simulation import NoPorts
+from dataplane.policy import Policy
+from tests.unit.live.scene import POLICY, fill
 from tests.unit.live.served import service_of
 
 SECRET = "a secret of some length"
@@ -55,6 +57,7 @@ class Served:
     firewall: Firewall
     port: int
     path: Path
+    control: ThreadPoolExecutor
     clients: list[VpcClient] = field(default_factory=list)
 
     def sdk(self, access_key: str = "AK", project: str = "p1", secret: str = SECRET) -> VpcClient:
@@ -65,6 +68,17 @@ class Served:
         )
         self.clients.append(made)
         return made
+
+    def begin_again(self) -> None:
+        """Puts the policy of before in force again, with its connections."""
+        policy = Policy.parse(POLICY)
+
+        def work() -> None:
+            self.firewall.replace(self.firewall.changed({"apply_policy": policy}))
+            self.firewall.connections.flush()
+            fill(self.firewall)
+
+        self.control.submit(work).result(20)
 
     def leave(self) -> None:
         """Closes the connections of all clients."""
@@ -128,7 +142,7 @@ def serving(folder: Path, firewall: Firewall, keys: str | None = KEYS, **options
     thread.start()
     try:
         assert ready.wait(20)
-        yield (served := Served(firewall, port, path))
+        yield (served := Served(firewall, port, path, control))
         served.leave()
     finally:
         loop.call_soon_threadsafe(stopping.set)
