@@ -17,6 +17,7 @@ from dataplane.control.rest.pages import Limit, Marker, Numbers, PageInfo, Sorte
 from dataplane.policy import limits
 from dataplane.policy.changes import parse_change
 from dataplane.policy.changes.rules import AddRule
+from dataplane.policy.consistency import References
 from dataplane.policy.fields import PROTOCOL_NAMES, PROTOCOL_NUMBERS
 
 if TYPE_CHECKING:
@@ -216,10 +217,14 @@ def _see_remotes(policy: Policy, caller: Caller, values: Mapping[str, Any]) -> N
         caller.address_group(policy, name)
 
 
-def parsed(policy: Policy, planned: Mapping[str, Any]) -> SecurityGroupRule:
-    """The rule of a planned change. Raises ChangeError."""
+def parsed(
+    policy: Policy, references: References, group: SecurityGroup, planned: Mapping[str, Any]
+) -> SecurityGroupRule:
+    """The rule of a planned change. Raises ChangeError, or ApiError where it does not fit its remote."""
     added = parse_change(planned, policy)
     assert isinstance(added, AddRule)
+    for conflict in references.of_rule(added.rule, group):
+        raise errors.bad_value(conflict.message)
     return added.rule
 
 
@@ -316,7 +321,8 @@ def routes(service: Service) -> APIRouter:
 
         def plan(policy: Policy) -> Changes:
             made = planned(policy, caller, fields.security_group_id, fields, rule_id)
-            group, rule = caller.group(policy, fields.security_group_id), parsed(policy, made)
+            group = caller.group(policy, fields.security_group_id)
+            rule = parsed(policy, References(policy), group, made)
             if found := Duplicates(group).find(rule):
                 raise there_already(found)
             refuse_too_many(policy, group, [rule])
@@ -388,10 +394,10 @@ def routes(service: Service) -> APIRouter:
 
         def plan(policy: Policy) -> Changes:
             group = caller.group(policy, security_group_id)
-            there, rules, changes = Duplicates(group), [], []
+            references, there, rules, changes = References(policy), Duplicates(group), [], []
             for fields in body.security_group_rules:
                 made = planned(policy, caller, group.id, fields, str(uuid4()))
-                rule = parsed(policy, made)
+                rule = parsed(policy, references, group, made)
                 if found := there.find(rule):
                     if not body.ignore_duplicate:
                         raise there_already(found)
