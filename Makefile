@@ -118,6 +118,10 @@ format: $(VENV)/developing ## lay out Python and C
 stub: $(VENV)/developing ## renew the types of the C functions for Python, after a change of csrc/dp_*.h
 	$(BIN)/python -m dataplane._core.stub
 
+.PHONY: docs
+docs: $(VENV)/developing ## the site, from docs/, into build/site; warnings are errors
+	$(BIN)/sphinx-build --fail-on-warning --keep-going --quiet --doctree-dir build/doctrees docs build/site
+
 .PHONY: dist
 dist: $(VENV)/developing ## source distribution and manylinux wheel, built in isolation, into dist/
 	rm -rf dist
@@ -135,7 +139,7 @@ deb: PACKAGES := debhelper dpkg-dev gcc lintian python3-dev python3-venv
 deb: PURPOSE := The Debian package needs more
 deb: ## the Debian package, checked by lintian, into dist/
 	$(install_packages)
-	rm -rf $(DEB) && mkdir -p $(DEB)/dataplane dist
+	rm -rf --one-file-system $(DEB) && mkdir -p $(DEB)/dataplane dist
 	git ls-files -z --cached --others --exclude-standard | xargs -0 cp --parents -t $(DEB)/dataplane
 	cd $(DEB)/dataplane && dpkg-buildpackage --build=binary --no-sign >../log 2>&1 || { tail -40 ../log >&2; exit 1; }
 	lintian --fail-on warning,error $(DEB)/dataplane_*.deb
