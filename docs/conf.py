@@ -10,7 +10,7 @@ sys.path.insert(0, str(Path(__file__).parent / "extensions"))
 
 project = "dataplane"
 author = "dataplane maintainers"
-copyright = author
+project_copyright = author
 extensions = ["myst_parser", "sphinx_copybutton", "policy_reference", "repository_links"]
 exclude_patterns = ["extensions"]
 

@@ -54,6 +54,9 @@ def print_explanation(
     for check in explanation.checks:
         _print_check(page, explanation, check)
     _print_remedies(page, explanation, running)
+    if told := words.page_of(explanation):
+        page.print("")
+        page.say(f"More: {told}")
 
 
 class _Page:

@@ -196,6 +196,12 @@ def reason_words(check: ExplainedCheck) -> str:
     }.get(of.reason, of.reason)
 
 
+def page_of(explanation: Explanation) -> str | None:
+    """The section of the documents that says what to do about a denied packet; None for what was not denied."""
+    denied = next((check.check for check in explanation.checks if check.check.verdict == "deny"), None)
+    return f"docs/dropped.md#{denied.cause or denied.reason}" if denied else None
+
+
 def headline(explanation: Explanation) -> str:
     """The verdict and its reason in a sentence."""
     checks = explanation.checks
