@@ -106,7 +106,7 @@ def _print(result: Result) -> None:
     outcome = (result.outcome, _COLOURS[result.outcome])
     console(sys.stdout).print(Text.assemble(outcome, f" {printable(result.name)}"), soft_wrap=True)
     width = columns()
-    for line in result.told.split("\n"):
+    for line in result.told.split("\n") if result.told else ():
         for part in wrapped(f"  {line}", width):
             say(part)
 
