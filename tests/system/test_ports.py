@@ -361,6 +361,18 @@ def test_the_host_takes_nothing_from_an_instance(hosts: Network, here: Host) -> 
             process.kill()
         assert taken() == [*frames]
         leftovers.put_back()
+        # Made anew under its name, and served before what had been set on the one of before is given up.
+        ports.open(Policy.parse(instance_here))
+        here.ip("link", "delete", "v0")
+        hosts.wire(here, "v0", outside, "v1", "address", mac)
+        (gone,) = ports.refresh().removed
+        ports.release(gone)
+        here.ip("address", "add", "10.0.0.9/24", "dev", "v0")
+        with standing_in(outside):
+            sender.bind(("v1", 0))
+        assert taken(0.2) == []
+        ports.close()
+        assert taken() == [*frames]
 
 
 def test_an_interface_that_is_down_is_set_up_meanwhile(hosts: Network, here: Host) -> None:

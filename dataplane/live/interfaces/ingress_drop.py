@@ -10,6 +10,7 @@ Raises OSError where the kernel has no nftables, or an older one.
 from __future__ import annotations
 
 import os
+import secrets
 import socket
 import struct
 from typing import Any
@@ -35,7 +36,8 @@ class IngressDrop:
         try:
             self._owner.bind((0, 0))
             self._owner.settimeout(_ANSWER_SECONDS)
-            messages = _messages(name, f"dataplane-{name}")
+            # One that is given up, of this process or another, may still be there.
+            messages = _messages(name, f"dataplane-{name}-{secrets.token_hex(4)}")
             self._owner.send(b"".join(messages))
             # Neither is there unless both are.
             for _ in range(len(messages) - 2):
