@@ -80,24 +80,24 @@ def learn(
 class _Flows:
     """What of the flows of one replay matters, as a writer of a flow log: floods leave little here.
 
-    `answered` are all answered connections; `opened` the ends of all TCP connections; `refused` denied flows whose
-    addresses and ports are among `wanted`, that no rule matched.
+    `answered` are all answered connections; `opened` the ends of TCP connections that are `among` those asked for;
+    `refused` denied flows whose addresses and ports are among `wanted`, that no rule matched.
     """
 
-    def __init__(self, wanted: Collection[tuple[Any, ...]] = ()) -> None:
+    def __init__(self, wanted: Collection[tuple[Any, ...]] = (), among: Collection[tuple[Any, ...]] = ()) -> None:
         self.answered: list[FlowRecord] = []
         self.opened: set[tuple[Any, ...]] = set()
         self.refused: list[FlowRecord] = []
         self.connections = 0
         self.denied_tcp = False
-        self._wanted = wanted
+        self._wanted, self._among = wanted, among
 
     def write_flows(self, flows: Any, n: int, names: Names) -> None:
         for flow in flow_records(flows, n, names):
             if flow.verdict == "allow":
                 self.connections += 1
-                if flow.protocol == "tcp":
-                    self.opened.add(_ends(flow))
+                if self._among and (ends := _ends(flow)) in self._among:
+                    self.opened.add(ends)
                 if flow.packets_in and flow.packets_out:
                     self.answered.append(flow)
             else:
@@ -154,9 +154,14 @@ class _Learning:
 
     # ---- replays ----
 
-    def _replayed(self, values: dict[str, Any], wanted: Collection[tuple[Any, ...]] = ()) -> tuple[_Flows, Summary]:
+    def _replayed(
+        self,
+        values: dict[str, Any],
+        wanted: Collection[tuple[Any, ...]] = (),
+        among: Collection[tuple[Any, ...]] = (),
+    ) -> tuple[_Flows, Summary]:
         plane = Plane(Policy.model_validate(values))
-        flows = _Flows(wanted)
+        flows = _Flows(wanted, among)
         with Captures(self._captures, part=self._part) as opened:
             log = FlowLog(plane, flows)
             summary = Replay(plane, opened, observers=[log], progress=self._progress).run()
@@ -181,7 +186,7 @@ class _Learning:
             values["conntrack"] = {"tcp_loose": True, **values.get("conntrack", {})}
         return values
 
-    def _open(self, *, loose: bool) -> tuple[_Flows, Summary]:
+    def _open(self, *, loose: bool, among: Collection[tuple[Any, ...]] = ()) -> tuple[_Flows, Summary]:
         """The captures where everything passes."""
         every = [
             {"id": f"{direction}-{ethertype}", "direction": direction, "ethertype": ethertype}
@@ -192,7 +197,7 @@ class _Learning:
             instance.id: [{**rule, "id": f"{instance.id[:200]}-{n}-{rule['id']}"} for rule in every]
             for n, instance in enumerate(self._policy.instances)
         }
-        return self._replayed(self._document(rules, [], loose=loose))
+        return self._replayed(self._document(rules, [], loose=loose), among=among)
 
     # ---- learning ----
 
@@ -203,13 +208,23 @@ class _Learning:
         loose = self._policy.conntrack.tcp_loose
         if not loose and flows.denied_tcp:
             again, _ = self._open(loose=True)
-            mid_stream = [flow for flow in again.answered if flow.protocol == "tcp" and _ends(flow) not in flows.opened]
+            mid_stream = self._mid_stream(answered, again.answered)
             loose = bool(mid_stream)
             if loose:
                 # With tcp_loose late segments pass too, and count.
                 whole = {(*_ends(flow), flow.origin): flow for flow in again.answered}
                 answered = [*(whole.get((*_ends(flow), flow.origin), flow) for flow in answered), *mid_stream]
         return self._completed(flows, summary, answered, mid_stream, loose=loose)
+
+    def _mid_stream(self, answered: list[FlowRecord], loosely: list[FlowRecord]) -> list[FlowRecord]:
+        """The TCP connections that are answered with `tcp_loose` alone and were never opened without it.
+
+        Only what was answered is kept in memory: who was opened is asked of one more replay.
+        """
+        found = {_ends(flow) for flow in loosely if flow.protocol == "tcp"} - set(map(_ends, answered))
+        if found:
+            found -= self._open(loose=False, among=found)[0].opened
+        return [flow for flow in loosely if _ends(flow) in found]
 
     def _completed(
         self,
