@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import sys
 from collections.abc import Iterable, Sequence
 from pathlib import Path
@@ -48,9 +49,11 @@ def run_cases(
       dataplane test ssh.test.yaml -k office -x --watch
     """
     _check_paths(paths, junit, force=force)
+    if watch:
+        _watch_library()
     status = _run(paths, keyword or (), stop=stop, junit=junit, as_json=as_json)
     if watch:
-        for _ in _changes(paths):
+        for _ in _changes(paths, [junit]):
             say("")
             status = _run(paths, keyword or (), stop=stop, junit=junit, as_json=as_json)
     raise typer.Exit(status)
@@ -157,14 +160,36 @@ def _write_junit(results: Iterable[Result], path: str) -> None:
         refuse(f"{path}: it cannot be written: {error.strerror}")
 
 
-def _changes(paths: Sequence[str]) -> Iterable[object]:
-    """Each time that something changed beside the cases."""
+def _watch_library() -> None:
     from dataplane.installation import how_to_install
 
     try:
-        from watchfiles import watch
+        import watchfiles  # noqa: F401
     except ModuleNotFoundError:
         refuse(f"--watch needs watchfiles: {how_to_install('test')}")
+
+
+def _changes(paths: Sequence[str], reports: Sequence[str | None]) -> Iterable[object]:
+    """Each time that something changed beside the cases, but for what a run writes itself: that would never end."""
+    from watchfiles import DefaultFilter, watch
+
+    usual = DefaultFilter()
     folders = {str(path if path.is_dir() else path.parent) for path in map(Path, paths)}
     sys.stdout.flush()
-    return watch(*sorted(folders), raise_interrupt=False)
+    return watch(
+        *sorted(folders),
+        watch_filter=lambda change, path: usual(change, path) and not _is_written(path, reports),
+        raise_interrupt=False,
+    )
+
+
+def _is_written(path: str, reports: Sequence[str | None]) -> bool:
+    """Whether a file is one of the reports, or becomes one when it is whole, or takes what is printed."""
+    folder, name = os.path.split(os.path.realpath(path))
+    for report in map(os.path.realpath, filter(None, reports)):
+        if folder == os.path.dirname(report) and name.removeprefix(".").startswith(os.path.basename(report)):
+            return True
+    try:
+        return any(os.path.samestat(os.stat(path), os.fstat(number)) for number in (1, 2))
+    except OSError:
+        return False

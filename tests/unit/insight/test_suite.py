@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from dataplane.cli.suite import _is_written
 from dataplane.insight.cases import BrokenCase, find_cases
 from dataplane.insight.conversations import Conversations
 from dataplane.insight.packet_text import parse_packet
@@ -301,3 +302,14 @@ def test_all_mistakes_of_a_file_are_told_in_one_run(folder: Path) -> None:
     assert said[4].startswith("broken.test.yaml:7:14: nothing is expected")
     assert said[5] == 'broken.test.yaml:7:26: key "verdikt" is not known: did you mean verdict?'
     assert said[6:8] == ["error broken.test.yaml::two", "it shares what is told above"]
+
+
+def test_what_a_run_writes_itself_is_no_change_to_watch(tmp_path: Path) -> None:
+    """A report beside the cases, its file before it is whole, and redirected output: each would begin another run."""
+    report = str(tmp_path / "report.xml")
+    asked = [report, str(tmp_path / ".report.xml.x1y2"), str(tmp_path / "ssh.test.yaml"), str(tmp_path / "gone")]
+    assert [_is_written(path, [report, None]) for path in asked] == [True, True, False, False]
+    assert not _is_written(report, [None])
+    command = f"from dataplane.cli.suite import _is_written; import sys; sys.exit(_is_written({report!r}, []))"
+    with open(report, "wb") as printed:
+        assert subprocess.run([sys.executable, "-c", command], stdout=printed, cwd=ROOT, check=False).returncode == 1
