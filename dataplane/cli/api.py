@@ -20,6 +20,10 @@ def api(
         list[str],
         typer.Option(metavar="HOST:PORT|PATH", help="Where it is served, or a Unix socket; may be repeated."),
     ],
+    store: Annotated[
+        str | None,
+        typer.Option(metavar="URL", help="Where changes are kept: sqlite:///tmp/policy.db. POLICY fills it first."),
+    ] = None,
     keys: Annotated[
         Path | None,
         typer.Option(metavar="FILE", help="The access keys for HOST:PORT; left out: /etc/dataplane/keys.yaml."),
@@ -36,7 +40,7 @@ def api(
     \b
     Examples:
       dataplane api policy.yaml --listen 127.0.0.1:8774 --keys keys.yaml
-      dataplane api policy.yaml --listen ./api.sock
+      dataplane api policy.yaml --listen ./api.sock --store sqlite:///tmp/policy.db
     """
     from dataplane.live import simulation
     from dataplane.live.process import log
@@ -47,7 +51,7 @@ def api(
     options = api_options(listen, keys, tls_cert, tls_key, group, option="--listen")
     log.set_up("json" if log_format == "json" else "text")
     try:
-        simulation.serve(policy.absolute(), options, api_explanation())
+        simulation.serve(policy.absolute(), options, api_explanation(), store)
     except simulation.SimulationError as error:
         for line in str(error).splitlines():
             say(line, err=True)

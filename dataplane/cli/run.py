@@ -100,6 +100,12 @@ def run(
         float, typer.Option(metavar="SECONDS", min=0.1, max=86400, help="How long a denied flow is gathered.")
     ] = FLOW_INTERVAL,
     flows: Annotated[bool, typer.Option("--flows", help="Gather flows for ctl flows, without a flow log.")] = False,
+    store: Annotated[
+        str | None,
+        typer.Option(
+            metavar="URL", help="Where changes are kept: sqlite:///var/lib/dataplane/policy.db. POLICY fills it first."
+        ),
+    ] = None,
     api: Annotated[
         list[str] | None,
         typer.Option(
@@ -158,6 +164,7 @@ def run(
         flow_interval=flow_interval,
         api=api_options(api, keys, tls_cert, tls_key, group) if api else None,
         explanation=api_explanation() if api else None,
+        store=store,
     )
     try:
         daemon.run(options)

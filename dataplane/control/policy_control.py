@@ -18,10 +18,11 @@ from dataplane.control.confirmation import Unconfirmed
 from dataplane.control.times import Times
 from dataplane.policy import Policy, PolicyError, expiry
 from dataplane.policy.expiry import without_expired
+from dataplane.store import StoreError
 
 if TYPE_CHECKING:
     from dataplane.control.answers import Changed, Confirmed, Different, Disconnected, Reloaded
-    from dataplane.control.operations import Operations
+    from dataplane.control.operations import Effect, Operations
     from dataplane.store import Store
 
 
@@ -66,7 +67,7 @@ class PolicyControl:
         self._loaded = operations.policy
         self._unconfirmed: Unconfirmed | None = None
         self._held_back = held_back
-        self.times = Times()
+        self.times = Times(known=getattr(store, "times", None))
 
     def reload(self, request: requests.Reload, reading: Reading, asker: Asker = NOBODY) -> Reloaded:
         """Puts in force what was read of the store. On a PolicyError, with every mistake, the old one stays."""
@@ -146,7 +147,7 @@ class PolicyControl:
                 audit.refused(f"change {told}", error, asker)
             raise
         if answer["changed"] and not dry_run:
-            self._unsaved += 1
+            self._unsaved += not self._store.keeps_changes
         elif not dry_run:
             audit.done(f"nothing changed by {told}", asker)
         return {
@@ -169,7 +170,8 @@ class PolicyControl:
         except Exception as error:
             audit.refused(what, error, asker)
             raise
-        self._unconfirmed = None
+        with self._store.keeping(self.operations.policy, time.time()):
+            self._unconfirmed = None
         if waiting.is_reload:
             self.operations.hold_back(None)
         audit.done(f"confirmed: {waiting.what}", asker, generation=self.generation)
@@ -241,7 +243,7 @@ class PolicyControl:
         seconds = request.confirm if request and changed and not dry_run else None
         warnings = self._remember(before, isinstance(request, requests.Reload)) if seconds else []
         try:
-            effect = self.operations.rehearse(policy) if dry_run else self.operations.put_in_force(policy)
+            effect = self.operations.rehearse(policy) if dry_run else self._put_in_force(policy, keep=not seconds)
         except Exception:
             if seconds and not self._held_back:
                 self.operations.hold_back(None)
@@ -272,6 +274,19 @@ class PolicyControl:
             answer["waiting"] = self._unconfirmed.record()
             audit.done(f"it is taken back in {seconds:g} s unless it is confirmed: {what}", asker)
         return answer
+
+    def _put_in_force(self, policy: Policy, *, keep: bool) -> Effect:
+        """Puts a policy in force; if it is to be kept, and the store keeps changes, both are done or neither."""
+        if not keep:
+            return self.operations.put_in_force(policy)
+        before = self.operations.policy
+        try:
+            with self._store.keeping(policy, time.time()):
+                return self.operations.put_in_force(policy)
+        except StoreError:
+            if self.operations.policy is not before:
+                self.operations.put_in_force(before)
+            raise
 
     def _remember(self, before: Policy, is_reload: bool) -> list[str]:
         """Has a restart begin with the policy before; in sentences why it would not.

@@ -1,13 +1,13 @@
 """When security groups, rules, address groups and instances came, and were changed last, whoever did it.
 
-What stands in the policy since it was loaded first has the time of that. Kept is only what came or changed since, so
-that memory is bounded by the policy; what is gone is forgotten.
+What stands in the policy since it was loaded first has the time of that, or the one that the store knows. Kept is only
+what came or changed since, so that memory is bounded by the policy; what is gone is forgotten.
 """
 
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 if TYPE_CHECKING:
@@ -24,9 +24,11 @@ class Lifetime(NamedTuple):
 class Times:
     """The times of a policy's parts, by kind (`security_groups`, `rules`, `address_groups`, `instances`) and id."""
 
-    def __init__(self, began: float | None = None) -> None:
+    def __init__(
+        self, began: float | None = None, known: Mapping[tuple[str, str], tuple[float, float]] | None = None
+    ) -> None:
         self._began = Lifetime(*[time.time() if began is None else began] * 2)
-        self._known: dict[tuple[str, str], Lifetime] = {}
+        self._known = {key: Lifetime(*times) for key, times in (known or {}).items()}
 
     def of(self, kind: str, item_id: str) -> Lifetime:
         """The times of a part of the policy in force."""

@@ -51,17 +51,19 @@ from dataplane.live.process.notify import Reloading, notify, watchdog_seconds
 from dataplane.live.process.signals import Signals, StoppedError
 from dataplane.live.rule_uses import RuleUses
 from dataplane.policy import Policy, PolicyError, expiry
-from dataplane.store.file import PolicyFile
+from dataplane.store import StoreError
+from dataplane.store.place import opened
 
 if TYPE_CHECKING:
     from dataplane.control.rest.extensions import Explain, Question
     from dataplane.control.rest.server import ApiOptions, ApiServers
     from dataplane.live.state import State
+    from dataplane.store import Store
 
 log = logging.getLogger("dataplane")
 
 #: What can happen although what is asked for is valid.
-FAILURES = (DataPlaneError, PortError, state.StateError)
+FAILURES = (DataPlaneError, PortError, state.StateError, StoreError)
 
 #: Interfaces are looked at when the kernel tells of a change, and at least, and at most, so often.
 _REFRESH_SECONDS, _REFRESH_PAUSE_SECONDS = 2.0, 0.1
@@ -79,7 +81,8 @@ _SIGNS_OF_LIFE = 4
 class Options:
     """What a firewall is started with; `uplinks` are besides those of the policy, `metrics` is ``host:port``.
 
-    `explanation` is what the API explains packets by.
+    `explanation` is what the API explains packets by. `store` is the address of a store that keeps changes, which the
+    policy fills when it is empty.
     """
 
     policy: Path
@@ -100,6 +103,7 @@ class Options:
     flow_interval: float = FLOW_INTERVAL
     api: ApiOptions | None = None
     explanation: tuple[Question, Explain] | None = None
+    store: str | None = None
 
 
 class StartError(Exception):
@@ -131,15 +135,16 @@ def run(options: Options) -> None:
             raise StartError(f"--flow-log {options.flow_log}: {why}", invalid=True)
         if options.control and (why := _without_control_folder(options.control)):
             raise StartError(f"--control {options.control}: {why}", invalid=True)
-        policy = _in_force(Policy.load(options.policy))
+        store = opened(options.policy, options.store)
+        policy = _in_force(store.load() if options.store else Policy.load(options.policy))
         shadow = _in_force(Policy.load(options.shadow)) if options.shadow else None
         before = _held_back(options)
-    except (metrics.MetricsError, PolicyError) as error:
+    except (metrics.MetricsError, PolicyError, StoreError) as error:
         raise StartError(str(error), invalid=True) from None
     _refuse_first(readiness.rights())
     try:
         with Signals() as signals, contextlib.ExitStack() as stack:
-            _run(before or policy, shadow, options, stack, signals, held_back=before is not None)
+            _run(before or policy, store, shadow, options, stack, signals, held_back=before is not None)
     except StoppedError:
         log.info("stopped before it ran")
     except metrics.MetricsError as error:
@@ -176,13 +181,14 @@ def _held_back(options: Options) -> Policy | None:
         log.warning(
             "%s is not in force: its last reload was not confirmed, and the policy before is in force; dataplane ctl"
             " reload puts it in force",
-            options.policy,
+            options.store or options.policy,
         )
     return before
 
 
 def _run(
     policy: Policy,
+    store: Store,
     shadow: Policy | None,
     options: Options,
     stack: contextlib.ExitStack,
@@ -213,7 +219,7 @@ def _run(
     privileges.keep_only()
     if file:
         file.start()
-    daemon = _Daemon(operations, ports, options, signals, flows, held_back=held_back)
+    daemon = _Daemon(operations, ports, store, options, signals, flows, held_back=held_back)
     asyncio.run(daemon.run(listening, scraped, servers))
 
 
@@ -318,6 +324,7 @@ class _Daemon:
         self,
         operations: Operations,
         ports: Ports,
+        store: Store,
         options: Options,
         signals: Signals,
         flows: Flows | None,
@@ -333,13 +340,14 @@ class _Daemon:
         self._control = ThreadPoolExecutor(1, thread_name_prefix="control")
         self._service = Service(
             operations,
-            PolicyFile(options.policy),
+            store,
             self._control,
             failures=FAILURES,
             held_back=held_back,
             reloading=Reloading(),
         )
         self._server = ControlServer(self._service)
+        self._store = store
         self._stopping = asyncio.Event()
         self._tasks: set[asyncio.Task[None]] = set()
         self._io_uring = "off"
@@ -444,7 +452,7 @@ class _Daemon:
         log.info(
             "running",
             extra={
-                "policy": str(self._options.policy),
+                "policy": self._store.name,
                 "ports": ports,
                 "workers": self._firewall.workers,
                 "io_uring": self._io_uring,

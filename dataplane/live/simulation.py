@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -22,16 +23,18 @@ from dataplane.live.process.notify import notify
 from dataplane.live.process.signals import Signals
 from dataplane.live.state import StateError
 from dataplane.policy import Policy, PolicyError, expiry
-from dataplane.store.file import PolicyFile
+from dataplane.store import StoreError
+from dataplane.store.place import opened
 
 if TYPE_CHECKING:
     from dataplane.control.rest.extensions import Explain, Question
     from dataplane.control.rest.server import ApiOptions
     from dataplane.live.interfaces.ports import Port
+    from dataplane.store import Store
 
 log = logging.getLogger("dataplane")
 
-_FAILURES = (DataPlaneError, StateError)
+_FAILURES = (DataPlaneError, StateError, StoreError)
 
 
 class SimulationError(Exception):
@@ -65,32 +68,29 @@ class NoChanges:
     added = removed = changed = warnings = ()
 
 
-def serve(policy: Path, options: ApiOptions, explanation: tuple[Question, Explain]) -> None:
-    """Serves the API until SIGTERM or SIGINT. Raises SimulationError when it cannot start."""
-    file = PolicyFile(policy)
+def serve(policy: Path, options: ApiOptions, explanation: tuple[Question, Explain], store: str | None = None) -> None:
+    """Serves the API until SIGTERM or SIGINT; changes are kept in a store, where one is given.
+
+    Raises SimulationError when it cannot start.
+    """
     try:
-        loaded = expiry.without_expired(file.load(), _now_ns())
+        kept = opened(policy, store)
+        loaded = expiry.without_expired(kept.load(), time.time_ns())
         servers = ApiServers.open(options)
-    except (PolicyError, ApiPlaceError) as error:
+    except (PolicyError, StoreError, ApiPlaceError) as error:
         raise SimulationError(str(error), invalid=not isinstance(error, ApiPlaceError) or error.invalid) from None
     try:
         with Signals() as signals:
-            asyncio.run(_serve(Firewall(loaded), file, servers, signals, explanation))
+            asyncio.run(_serve(Firewall(loaded), kept, servers, signals, explanation))
     except DataPlaneError as error:
         raise SimulationError(str(error), invalid=False) from None
     finally:
         servers.discard()
 
 
-def _now_ns() -> int:
-    import time
-
-    return time.time_ns()
-
-
 async def _serve(
     firewall: Firewall,
-    file: PolicyFile,
+    kept: Store,
     servers: ApiServers,
     signals: Signals,
     explanation: tuple[Question, Explain],
@@ -98,14 +98,14 @@ async def _serve(
     loop, stopping = asyncio.get_running_loop(), asyncio.Event()
     control = ThreadPoolExecutor(1, thread_name_prefix="control")
     ports: Any = NoPorts()
-    service = Service(Operations(firewall, ports), file, control, failures=_FAILURES)
+    service = Service(Operations(firewall, ports), kept, control, failures=_FAILURES)
     firewall.start()
     ending = asyncio.create_task(service.end_rules())
     try:
         await servers.start(api(service, servers.keys, explanation=explanation))
         signals.tell(lambda: loop.call_soon_threadsafe(_heed, signals, stopping))
         notify(READY=1)
-        log.info("serving", extra={"policy": file.name, "api": servers.names})
+        log.info("serving", extra={"policy": kept.name, "api": servers.names})
         await stopping.wait()
         notify(STOPPING=1)
     finally:

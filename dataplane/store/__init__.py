@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+from contextlib import AbstractContextManager
 from typing import TYPE_CHECKING, Protocol
 
 if TYPE_CHECKING:
     from dataplane.policy import Policy
+
+
+class StoreError(Exception):
+    """A policy cannot be kept, or loaded: one sentence that says why."""
 
 
 class Store(Protocol):
@@ -15,5 +20,15 @@ class Store(Protocol):
     def name(self) -> str:
         """Its name, such as that of a file."""
 
+    @property
+    def keeps_changes(self) -> bool:
+        """Whether a change of the policy in force is kept here; else it is gone with the next load."""
+
     def load(self) -> Policy:
-        """The policy that is kept there now. Raises PolicyError."""
+        """The policy that is kept there now. Raises PolicyError, StoreError."""
+
+    def keeping(self, policy: Policy, now: float) -> AbstractContextManager[None]:
+        """Keeps a policy if what is done within succeeds, as a whole or not at all. `now` is in seconds since 1970.
+
+        Raises StoreError at the begin, and at the end where that fails. Nothing is kept where changes are not.
+        """

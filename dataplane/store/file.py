@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 
 from dataplane.atomic import is_replaceable
@@ -20,6 +21,15 @@ class PolicyFile:
     def name(self) -> str:
         """The file's name as it was given."""
         return str(self._path)
+
+    @property
+    def keeps_changes(self) -> bool:
+        """A file is written by people."""
+        return False
+
+    def keeping(self, policy: Policy, now: float) -> AbstractContextManager[None]:
+        """Nothing is kept."""
+        return nullcontext()
 
     def load(self) -> Policy:
         """The policy in the file. Raises PolicyError with every mistake."""

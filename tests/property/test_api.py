@@ -8,6 +8,7 @@ from __future__ import annotations
 import copy
 import json
 from collections.abc import Mapping
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule, run_state_machine_as_test
 
 from dataplane.policy.write import document
+from dataplane.store.sqlite import SqliteStore
 from tests.property.policy_model import RULE_DEFAULTS, Difference, Document, _values, edit, find, members, rules, settle
 from tests.unit.live.scene import POLICY, filled
 from tests.unit.rest.served import Answer, Served, serving
@@ -48,12 +50,19 @@ class Calls(RuleBasedStateMachine):
     """The API beside the model."""
 
     served: Served
+    store: SqliteStore
 
     @initialize()
     def begin(self) -> None:
+        self.is_kept = False
         self.served.begin_again()
         self.model = settle(_yaml(POLICY))
         self.alive = dict(ALIVE)
+
+    def teardown(self) -> None:
+        """What the store has kept, change by change, is the policy in force."""
+        if getattr(self, "is_kept", False):
+            assert document(self.store.load()) == document(self.served.firewall.policy)
 
     # ---- what is called ----
 
@@ -352,6 +361,7 @@ class Calls(RuleBasedStateMachine):
         return answer
 
     def _done(self, *changes: dict[str, Any]) -> None:
+        self.is_kept = True
         before: Document = copy.deepcopy(self.model)
         for change in changes:
             self.model = edit(self.model, change)
@@ -379,7 +389,8 @@ def _shape(policy: Document) -> dict[str, Any]:
 
 def test_random_calls(tmp_path: Path) -> None:
     """One server for all examples."""
-    with serving(tmp_path, filled(), keys=None) as served:
+    Calls.store = SqliteStore(tmp_path / "policy.db")
+    with closing(Calls.store), serving(tmp_path, filled(), keys=None, store=Calls.store) as served:
         Calls.served = served
         run_state_machine_as_test(
             Calls, settings=settings(max_examples=25, stateful_step_count=30, deadline=None, derandomize=True)

@@ -123,6 +123,9 @@ def print_change(answer: Mapping[str, Any]) -> None:
         say(f"It is taken back {_until(waiting)}, unless it is confirmed: dataplane ctl confirm")
     if not dry and "policy_file" in answer:
         unsaved, file = answer["unsaved_changes"], answer["policy_file"]
+        if not unsaved:
+            say(f"It is kept in {file}{' once it is confirmed' if waiting else ''}.")
+            return
         what = "This change is" if unsaved == 1 else f"This change and {counted(unsaved - 1, 'change')} before it are"
         say(f"{what} in memory only, not in {file}: {_kept(file, unsaved)}.")
 

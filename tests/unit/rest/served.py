@@ -19,13 +19,16 @@ from huaweicloudsdkvpc.v3.vpc_client import VpcClient
 
 from dataplane.control.rest.app import api
 from dataplane.control.rest.server import ApiOptions, ApiServers
+from dataplane.control.service import Service
 from dataplane.insight.running import answer_of, question_of
+from dataplane.live.daemon import FAILURES
 from dataplane.live.firewall import Firewall
 from dataplane.live.operations import Operations
 from dataplane.live.simulation import NoPorts
 from dataplane.policy import Policy
+from dataplane.store import Store
+from dataplane.store.file import PolicyFile
 from tests.unit.live.scene import POLICY, fill
-from tests.unit.live.served import service_of
 
 SECRET = "a secret of some length"
 KEYS = f"""
@@ -114,7 +117,9 @@ def _answer(
 
 
 @contextlib.contextmanager
-def serving(folder: Path, firewall: Firewall, keys: str | None = KEYS, **options: Any) -> Iterator[Served]:
+def serving(
+    folder: Path, firewall: Firewall, keys: str | None = KEYS, store: Store | None = None, **options: Any
+) -> Iterator[Served]:
     """Serves the API over a firewall in a thread of its own until the end."""
     file, path = folder / "keys.yaml", folder / "api.sock"
     places: tuple[str, ...] = (str(path),)
@@ -125,7 +130,7 @@ def serving(folder: Path, firewall: Firewall, keys: str | None = KEYS, **options
     control = ThreadPoolExecutor(1)
     ports: Any = NoPorts()
     operations = Operations(firewall, ports, state_path=folder / "state")
-    service = service_of(operations, control)
+    service = Service(operations, store or PolicyFile(Path("policy.yaml")), control, failures=FAILURES)
     servers = ApiServers.open(ApiOptions(places, file if keys is not None else None, **options))
     loop, ready, stopping = asyncio.new_event_loop(), threading.Event(), asyncio.Event()
 

@@ -1,0 +1,288 @@
+"""A policy kept in SQLite: what was answered is kept, as a whole, in its order; nobody's change is lost."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import sqlite3
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from dataplane import Policy
+from dataplane.cli.ctl.text import print_change
+from dataplane.control import requests
+from dataplane.control.policy_control import PolicyControl
+from dataplane.live.operations import Operations
+from dataplane.live.simulation import NoPorts
+from dataplane.policy.changes import apply, parse_change
+from dataplane.policy.write import document
+from dataplane.store import StoreError
+from dataplane.store.place import opened
+from dataplane.store.sqlite import MIGRATIONS, SqliteStore, path_of
+from tests.unit.live.scene import POLICY, filled
+from tests.unit.rest.served import serving
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Iterator[SqliteStore]:
+    with closing(SqliteStore(tmp_path / "policy.db")) as made:
+        yield made
+
+
+def keep(store: SqliteStore, policy: Any, now: float = 100.0) -> None:
+    with store.keeping(policy, now):
+        pass
+
+
+def changed(policy: Any, *changes: dict[str, Any]) -> Any:
+    for change in changes:
+        policy = apply(policy, parse_change(change, policy))
+    return policy
+
+
+def again(store: SqliteStore) -> SqliteStore:
+    """The same database, opened anew."""
+    return SqliteStore(path_of(store.name))
+
+
+ADD = {"add_rule": {"security_group": "sg", "rule": {"id": "new", "direction": "ingress", "protocol": "gre"}}}
+
+
+def test_what_is_kept_is_loaded(store: SqliteStore) -> None:
+    """The same document, sections, groups and rules in their order; and nobody else may read it."""
+    assert store.is_empty
+    with pytest.raises(StoreError, match="no policy is kept there yet"):
+        store.load()
+    policy = Policy.parse(POLICY + "conntrack: {timeouts: {icmp: 5}}\nregion: eu\nuplinks: [{interface: eth9}]\n")
+    keep(store, policy)
+    with closing(again(store)) as other:
+        assert not other.is_empty
+        assert document(other.load()) == document(policy)
+    assert path_of(store.name).stat().st_mode & 0o777 == 0o600
+
+
+def test_a_change_writes_what_differs(store: SqliteStore) -> None:
+    """One transaction of few rows; with the times of what it touched."""
+    policy = Policy.parse(POLICY)
+    keep(store, policy)
+    written: list[str] = []
+    store._database.set_trace_callback(written.append)
+    keep(store, changed(policy, ADD), 200.0)
+    store._database.set_trace_callback(None)
+    rows = [statement for statement in written if "INTO item" in statement]
+    assert len(rows) == 2, "the rule, and the time of its group"
+    with closing(again(store)) as other:
+        assert other.times["rules", "new"] == (200.0, 200.0)
+        assert other.times["security_groups", "sg"] == (100.0, 200.0)
+        assert other.times["rules", "web"] == other.times["security_groups", "other"] == (100.0, 100.0)
+        assert [rule.id for rule in other.load().group("sg").security_group_rules] == [
+            "web",
+            "in6",
+            "self",
+            "out",
+            "new",
+        ]
+
+
+def test_any_policy_follows_any(store: SqliteStore) -> None:
+    """Another order, rules that move, groups that go: what is loaded is what was kept last."""
+    policy = Policy.parse(POLICY)
+    moved = POLICY.replace(
+        '- {id: web, direction: ingress, protocol: tcp, multiport: "80"}',
+        "- {id: late, direction: egress, protocol: tcp}",
+    )
+    reordered = document(policy)
+    reordered["security_groups"].reverse()
+    reordered["security_groups"][1]["security_group_rules"].reverse()
+    policies = [
+        policy,
+        changed(policy, {"delete_rule": {"id": "in6"}}, ADD),
+        Policy.parse(moved),
+        Policy.parse(json.dumps(reordered)),
+        changed(policy, {"delete_rule": {"id": "listed"}}, {"delete_address_group": {"id": "list"}}),
+        Policy(),
+        policy,
+    ]
+    for one in policies:
+        keep(store, one)
+        assert document(store.load()) == document(one)
+
+
+def test_what_fails_is_not_kept(store: SqliteStore) -> None:
+    """As a whole: what is done within fails, and the transaction is taken back."""
+    policy = Policy.parse(POLICY)
+    keep(store, policy)
+    with pytest.raises(ZeroDivisionError), store.keeping(changed(policy, ADD), 200.0):
+        raise ZeroDivisionError
+    assert document(store.load()) == document(policy)
+    keep(store, changed(policy, {"delete_rule": {"id": "in6"}}), 300.0)
+    assert "in6" not in store.load().rules_by_id
+
+
+def test_another_process_has_written(store: SqliteStore) -> None:
+    """Its change is not lost: ours is refused, until what is there is loaded."""
+    policy = Policy.parse(POLICY)
+    keep(store, policy)
+    with closing(again(store)) as other:
+        keep(other, changed(policy, ADD), 200.0)
+    with pytest.raises(StoreError, match="another process has changed the policy there: load it again first"):
+        keep(store, changed(policy, {"delete_rule": {"id": "in6"}}), 300.0)
+    loaded = store.load()
+    assert "new" in loaded.rules_by_id
+    keep(store, loaded, 400.0)
+    keep(store, changed(loaded, {"delete_rule": {"id": "in6"}}), 500.0)
+    assert {"new"} == set(store.load().rules_by_id) - {"web", "self", "out", "listed"}
+
+
+def test_it_is_loaded_while_it_is_written(store: SqliteStore) -> None:
+    """From another thread: one of the two policies, whole."""
+    policy = Policy.parse(POLICY)
+    keep(store, policy)
+    found: list[Any] = []
+    with store.keeping(changed(policy, ADD), 200.0):
+        reader = threading.Thread(target=lambda: found.append(store.load()))
+        reader.start()
+        reader.join(20)
+    assert [document(one) for one in found] == [document(policy)]
+    assert "new" in store.load().rules_by_id
+
+
+@pytest.mark.parametrize("url", ["policy.db", "sqlite://policy.db", "sqlite:///", "etcd://a/b"])
+def test_addresses_that_are_none(tmp_path: Path, url: str) -> None:
+    with pytest.raises(StoreError, match=r"sqlite:///var/lib/dataplane/policy\.db is needed"):
+        opened(tmp_path / "policy.yaml", url)
+
+
+def test_databases_that_are_none(tmp_path: Path) -> None:
+    """Of a newer form, of something else, in no folder: a sentence, and they stay as they are."""
+    newer, other = tmp_path / "newer.db", tmp_path / "other.db"
+    with closing(sqlite3.connect(newer)) as made:
+        made.execute(f"PRAGMA user_version = {len(MIGRATIONS) + 1}")
+    other.write_text("a text that is no database at all" * 100)
+    for path, words in (
+        (newer, "of a newer dataplane"),
+        (other, "file is not a database"),
+        (tmp_path / "a/b", "No such"),
+    ):
+        with pytest.raises(StoreError, match=words) as caught:
+            SqliteStore(path)
+        assert str(path) in str(caught.value)
+    assert other.read_text().startswith("a text")
+
+
+# ---- behind a firewall ----
+
+
+def test_the_policy_fills_an_empty_store_and_no_other(tmp_path: Path) -> None:
+    policy = tmp_path / "policy.yaml"
+    policy.write_text(POLICY)
+    url = f"sqlite://{tmp_path}/policy.db"
+    assert document(opened(policy, url).load()) == document(Policy.parse(POLICY))
+    policy.write_text("{}")
+    assert document(opened(policy, url).load()) == document(Policy.parse(POLICY))
+
+
+def test_a_change_that_cannot_be_kept_is_not_in_force(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """SPEC 5.6: refused whole; the API says that it could not be carried out. Dry runs keep nothing."""
+    store, firewall = SqliteStore(tmp_path / "policy.db"), filled()
+    keep(store, firewall.policy)
+    rule = {"security_group_rule": {"security_group_id": "sg", "direction": "ingress", "protocol": "udp"}}
+    with closing(store), serving(tmp_path, firewall, keys=None, store=store) as served:
+        assert served.call("POST", "/vpc/security-group-rules", {**rule, "dry_run": True}).status == 202
+        store._database.execute(
+            "CREATE TEMP TRIGGER full BEFORE INSERT ON main.item BEGIN SELECT RAISE(ABORT, 'full'); END"
+        )
+        before = firewall.policy
+        answer = served.call("POST", "/vpc/security-group-rules", rule)
+        assert (answer.status, answer.code) == (500, "SYS.0500")
+        assert "the policy cannot be kept there: full" in answer.body["error_msg"]
+        assert firewall.policy is before
+        assert served.call("GET", "/dataplane/status").body["generation"] == 1
+        store._database.execute("DROP TRIGGER full")
+        made = served.call("POST", "/vpc/security-group-rules", rule)
+        assert made.status == 201
+        assert served.call("GET", "/dataplane/status").body["unsaved_changes"] == 0
+        assert made.body["security_group_rule"]["id"] in store.load().rules_by_id
+
+
+class FullAtTheEnd(SqliteStore):
+    """A store whose transactions cannot be ended."""
+
+    @contextmanager
+    def keeping(self, policy: Any, now: float) -> Iterator[None]:
+        yield
+        raise StoreError("the disk is full")
+
+
+def test_a_change_that_is_in_force_and_cannot_be_kept_is_taken_back(tmp_path: Path) -> None:
+    firewall = filled()
+    rule = {"security_group_rule": {"security_group_id": "sg", "direction": "ingress", "protocol": "udp"}}
+    before = document(firewall.policy)
+    with (
+        closing(FullAtTheEnd(tmp_path / "policy.db")) as store,
+        serving(tmp_path, firewall, keys=None, store=store) as served,
+    ):
+        answer = served.call("POST", "/vpc/security-group-rules", rule)
+        assert (answer.status, answer.body["error_msg"]) == (500, "the disk is full")
+        assert document(firewall.policy) == before
+
+
+def test_a_change_that_waits_is_kept_when_it_is_confirmed(
+    store: SqliteStore, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """So that a restart before that begins with the policy before; one that is taken back was never kept."""
+    firewall = filled()
+    keep(store, firewall.policy)
+    ports: Any = NoPorts()
+    control = PolicyControl(Operations(firewall, ports), store)
+    waiting = requests.ChangePolicy(command="change", change=ADD, confirm=3600)
+    for revert in (True, False):
+        print_change(control.change(waiting))
+        assert "It is kept in sqlite:///" in (told := capsys.readouterr().out)
+        assert told.rstrip().endswith("policy.db once it is confirmed.")
+        assert "new" in firewall.policy.rules_by_id
+        assert "new" not in store.load().rules_by_id
+        control.confirm(requests.Confirm(command="confirm", revert=revert))
+        assert ("new" in store.load().rules_by_id) is not revert
+        assert document(store.load()) == document(firewall.policy)
+
+
+def test_what_was_answered_outlives_a_kill(tmp_path: Path) -> None:
+    """kill -9 right behind the answer; the next start has the rule, with the time that it came."""
+    policy, path = tmp_path / "policy.yaml", tmp_path / "api.sock"
+    policy.write_text(POLICY)
+    command = [sys.executable, "-m", "dataplane", "api", str(policy), "--listen", str(path), "--log-format", "json"]
+    rule = {"security_group_rule": {"security_group_id": "sg", "direction": "ingress", "protocol": "udp"}}
+    told = []
+    for how in (signal.SIGKILL, signal.SIGTERM):
+        with subprocess.Popen(
+            [*command, "--store", f"sqlite://{tmp_path}/policy.db"], stderr=subprocess.PIPE, text=True
+        ) as process:
+            try:
+                assert process.stderr
+                assert json.loads(process.stderr.readline())["policy"] == f"sqlite://{tmp_path}/policy.db"
+                served: Any = over(path)
+                if how == signal.SIGKILL:
+                    told.append(served.call("POST", "/vpc/security-group-rules", rule).body["security_group_rule"])
+                else:
+                    name = told[0]["id"]
+                    told.append(served.call("GET", f"/vpc/security-group-rules/{name}").body["security_group_rule"])
+            finally:
+                os.kill(process.pid, how)
+                process.wait(20)
+    assert told[0] == told[1]
+
+
+def over(path: Path) -> Any:
+    from tests.unit.rest.served import Served
+
+    unused: Any = None
+    return Served(unused, 0, path, unused)
