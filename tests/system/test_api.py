@@ -35,7 +35,8 @@ def test_traffic_meets_what_the_sdk_has_changed(running: Running, tmp_path: Path
     keys = tmp_path / "keys.yaml"
     keys.write_text(f"- {{access_key: AK, secret_key: {SECRET}, project: p1}}\n")
     keys.chmod(0o600)
-    running.start("--api", "127.0.0.1:8774", "--keys", str(keys), "--api", str(tmp_path / "api.sock"))
+    store = ("--store", f"sqlite://{tmp_path}/policy.db")
+    running.start("--api", "127.0.0.1:8774", "--keys", str(keys), "--api", str(tmp_path / "api.sock"), *store)
     client = (
         VpcClient.new_builder()
         .with_credentials(BasicCredentials("AK", SECRET, "p1"))
@@ -57,7 +58,7 @@ def test_traffic_meets_what_the_sdk_has_changed(running: Running, tmp_path: Path
     assert admitted.goes_on()
     # One model: what the API made is what the command line knows, and the other way round.
     assert rule.id in running.ctl("rule", "list").stdout
-    running.ctl("rule", "update", "ping", "description=seen")
+    assert "It is kept in sqlite:///" in running.ctl("rule", "update", "ping", "description=seen").stdout
     with standing_in(running.fw):
         (ping,) = client.list_security_group_rules(ListSecurityGroupRulesRequest(id=["ping"])).security_group_rules
         assert ping.description == "seen"
@@ -72,3 +73,7 @@ def test_traffic_meets_what_the_sdk_has_changed(running: Running, tmp_path: Path
     client.get_http_client().close()
     assert running.stop() == 0
     until(lambda: not (tmp_path / "api.sock").exists(), "the socket is gone")
+    # What was changed is kept: the policy file, which has none of it, filled the store at the first start only.
+    running.start(*store)
+    assert "seen" in running.ctl("policy").stdout
+    assert rule.id not in running.ctl("policy").stdout

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -31,6 +32,11 @@ class Memory:
 
     text: str = POLICY
     name: str = "memory"
+    keeps_changes: bool = False
+
+    def keeping(self, policy: Policy, now: float) -> contextlib.AbstractContextManager[None]:
+        """Nothing is kept."""
+        return contextlib.nullcontext()
 
     def load(self) -> Policy:
         """What the text says now."""
