@@ -60,7 +60,12 @@ uint64_t dp_plane_frames(const struct dp_plane *plane);
 uint32_t dp_plane_waiting(const struct dp_plane *plane);
 bool dp_plane_resolved(struct dp_plane *plane, struct dp_resolution *resolution, struct dp_engine **by);
 void dp_plane_give_up(struct dp_plane *plane, uint64_t number);
-/* Has work done on each shard, one after the other. */
+/* Each shard has as much of the table as the next: the part of this one. */
+uint32_t dp_plane_equal_part(const struct dp_plane *plane, uint32_t number);
+/* Lets a shard's time pass to now, where there is a clock; called on the shard. */
+void dp_plane_advance_shard(const struct dp_plane *plane, struct dp_engine *shard);
+/* Has work done on one shard, and on each, one after the other. */
+void dp_plane_run(struct dp_plane *plane, uint32_t number, dp_shard_work *work, void *argument);
 void dp_plane_run_all(struct dp_plane *plane, dp_shard_work *work, void *argument);
 
 #endif
