@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import platform
 import socket
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from pathlib import Path
 from urllib.request import urlopen
 
@@ -15,10 +17,11 @@ from prometheus_client.parser import text_string_to_metric_families
 import dataplane
 from dataplane._core import lib
 from dataplane.live import metrics
+from dataplane.live.firewall import Firewall
 from dataplane.live.operations import Operations
 from dataplane.live.records import DROP_WORDS
 
-from .scene import filled
+from .scene import filled, saved
 from .served import NoPorts, scraped, service_of
 
 Families = dict[str, Metric]
@@ -33,16 +36,26 @@ def families(tmp_path: Path) -> Families:
 def scrape(tmp_path: Path, query: str = "") -> Families:
     """What one scrape brings, perhaps only some of all."""
     firewall = filled()
+    firewall.apply({"add_rule": {"security_group": "sg", "rule": {"direction": "ingress", "protocol": "gre"}}})
+    with metrics_of(firewall) as scraped_once:
+        return scraped_once(query)
+
+
+@contextmanager
+def metrics_of(firewall: Firewall) -> Iterator[Callable[[str], Families]]:
+    """What brings one scrape of a firewall after the other."""
     ports: object = NoPorts()
     operations = Operations(firewall, ports)  # type: ignore[arg-type]
-    firewall.apply({"add_rule": {"security_group": "sg", "rule": {"direction": "ingress", "protocol": "gre"}}})
     with (
         ThreadPoolExecutor(1) as control,
         scraped(metrics.app(operations, service_of(operations, control), control)) as port,
-        urlopen(f"http://127.0.0.1:{port}/metrics{query}", timeout=10) as answer,
     ):
-        text = answer.read().decode()
-    return {family.name: family for family in text_string_to_metric_families(text)}
+
+        def once(query: str) -> Families:
+            with urlopen(f"http://127.0.0.1:{port}/metrics{query}", timeout=10) as answer:
+                return {family.name: family for family in text_string_to_metric_families(answer.read().decode())}
+
+        yield once
 
 
 def value(families: Families, name: str, **labels: str) -> float:
@@ -69,6 +82,26 @@ def test_what_is_there(families: Families) -> None:
         *("burst_frames", "invalid_packets", "drops", "feed_lost"),
     }
     assert {f"dataplane_{name}" for name in expected} <= families.keys()
+
+
+def test_rules_and_instances_that_are_gone_leave_a_scrape_as_it_was() -> None:
+    """A sample of each rule or instance that ever was would let a scrape grow for as long as the firewall runs."""
+
+    def samples(families: Families) -> set[tuple[str, tuple[tuple[str, str], ...]]]:
+        return {(s.name, tuple(sorted(s.labels.items()))) for family in families.values() for s in family.samples}
+
+    firewall = filled()
+    with metrics_of(firewall) as once:
+        before = samples(once(""))
+        for turn in range(300):
+            rule = {"id": f"r{turn}", "direction": "ingress", "protocol": "gre"}
+            new = {"id": f"i{turn}", "addresses": [f"10.9.{turn // 250}.{turn % 250 + 1}"], "security_groups": ["sg"]}
+            firewall.apply({"add_rule": {"security_group": "sg", "rule": rule}})
+            firewall.apply({"create_instance": new})
+            assert firewall.restore([saved(firewall, f"i{turn}", new["addresses"][0], "192.0.2.9")], 0) == 1
+            firewall.apply({"delete_instance": {"id": f"i{turn}"}})
+            firewall.apply({"delete_rule": {"id": f"r{turn}"}})
+        assert samples(once("")) == before
 
 
 def test_what_runs_is_told(families: Families) -> None:
