@@ -38,6 +38,6 @@ def api_options(
 
 def api_explanation() -> tuple[Question, Explain]:
     """What packets are explained by."""
-    from dataplane.insight.running import answer_of, question_of
+    from dataplane.insight.running_firewall import answer_of, question_of
 
     return question_of, answer_of

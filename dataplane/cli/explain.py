@@ -26,7 +26,7 @@ from dataplane.cli.inputs import (
 from dataplane.cli.output import leave, reader_may_leave, refuse, say
 
 if TYPE_CHECKING:
-    from dataplane.insight.judged import NoSuchPacketError
+    from dataplane.insight.replayed_packet import NoSuchPacketError
 
 EXIT_USAGE = 2
 
@@ -64,8 +64,8 @@ def explain(
     from dataplane.cli.repeatable import repeatable
     from dataplane.insight.explain import as_capture
     from dataplane.insight.explain import explain as explanation_of
-    from dataplane.insight.judged import NoSuchPacketError, Replayed
     from dataplane.insight.packet_text import PacketTextError, parse_packet
+    from dataplane.insight.replayed_packet import NoSuchPacketError, Replayed
     from dataplane.policy.expiry import next_expiry
     from dataplane.policy.model import Policy
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, TextIO
 from rich.text import Text
 
 from dataplane.cli.typed import typed
-from dataplane.insight import words
+from dataplane.insight import sentences
 from dataplane.policy.write import as_yaml
 from dataplane.terminal import console as terminal
 
@@ -41,11 +41,11 @@ def print_explanation(
     page = _Page(console, min(console.width, 100) if console.is_terminal else _UNBOUNDED)
     judged = explanation.judged
     if written is None:
-        at = words.time_words(judged.record.time_ns, judged.first_ns)
+        at = sentences.time_words(judged.record.time_ns, judged.first_ns)
         page.say(f"packet {judged.packet}, at {at}: {judged.words}")
     else:
         page.say(written)
-    headline = words.headline(explanation)
+    headline = sentences.headline(explanation)
     page.print(
         Text.assemble((explanation.verdict, _COLOURS[explanation.verdict]), headline[len(explanation.verdict) :])
     )
@@ -103,17 +103,17 @@ def _print_check(page: _Page, explanation: Explanation, explained: ExplainedChec
             ", ".join(told[1:]),
         )
     )
-    for number, sentence in enumerate(words.near_misses(explained)):
+    for number, sentence in enumerate(sentences.near_misses(explained)):
         page.label("near misses" if number == 0 else "", sentence)
-    for number, (group, what) in enumerate(words.tried_words(explained)):
+    for number, (group, what) in enumerate(sentences.tried_words(explained)):
         page.label("tried" if number == 0 else "", f"{group}: {what}")
     if history := explained.connection:
         page.label("connection", f"{history.origin}, {history.state}")
-        page.label("", words.history_words(history, judged.packet, judged.first_ns))
+        page.label("", sentences.history_words(history, judged.packet, judged.first_ns))
     if before := explained.earlier:
         of = before.check
         if before.connection:
-            history_words = words.history_words(before.connection, judged.packet, judged.first_ns)
+            history_words = sentences.history_words(before.connection, judged.packet, judged.first_ns)
             page.label("before", f"this flow's last connection was {history_words}")
         else:
             page.label("before", f"packet {before.packet} of this flow: {of.verdict}, {of.reason}; explain that one")

@@ -6,7 +6,7 @@ from collections.abc import Container, Iterable
 from dataclasses import replace
 from ipaddress import IPv4Address, IPv6Address
 
-from dataplane.insight.cells import COMMON_REMOTES, COMMON_SELECTORS, Box
+from dataplane.insight.packet_sets import COMMON_REMOTES, COMMON_SELECTORS, Box
 from dataplane.insight.packet_text import PORTED, TCP, Packet
 from dataplane.policy.fields import packed_address
 

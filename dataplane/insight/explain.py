@@ -14,9 +14,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from dataplane.insight.explained import ExplainedCheck
-from dataplane.insight.judged import Judged, Replayed
 from dataplane.insight.packet_text import Packet, as_capture_bytes
 from dataplane.insight.remedies import Remedy, remedies
+from dataplane.insight.replayed_packet import Judged, Replayed
 from dataplane.insight.rules_tried import Question, groups_tried
 from dataplane.insight.same_flow import earlier, first_fragment, is_later_fragment
 from dataplane.verdict import Check

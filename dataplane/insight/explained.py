@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from dataplane.insight.judged import ConnectionHistory
+    from dataplane.insight.replayed_packet import ConnectionHistory
     from dataplane.insight.rules_tried import GroupTried, Question
     from dataplane.insight.same_flow import Earlier
     from dataplane.verdict import Check

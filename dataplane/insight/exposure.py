@@ -6,8 +6,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from dataplane.insight.cells import Box, Match, kept, uncovered, whole
-from dataplane.insight.tables import BITS, Membership, NumberedRule, Tables
+from dataplane.insight.packet_sets import Box, Match, kept, uncovered, whole
+from dataplane.insight.rule_sets import BITS, Membership, NumberedRule, Tables
 from dataplane.policy.fields import PROTOCOL_NUMBERS
 from dataplane.policy.mistakes import shown
 

@@ -6,8 +6,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from itertools import takewhile
 
-from dataplane.insight.cells import Box, Kept, Match, halves, kept, takes_all, touching, walk, whole
-from dataplane.insight.tables import BITS, NO_RULE, TABLES, Membership, NumberedRule, Table, Tables
+from dataplane.insight.packet_sets import Box, Kept, Match, halves, kept, takes_all, touching, walk, whole
+from dataplane.insight.rule_sets import BITS, NO_RULE, TABLES, Membership, NumberedRule, Table, Tables
 
 #: Among so few rules each is looked at by itself, whether others before it or behind it leave anything to learn.
 _FEW = 512

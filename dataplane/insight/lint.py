@@ -11,11 +11,11 @@ from collections.abc import Container, Iterable, Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from dataplane.insight.cells import Box, Kept, Match, first_taken, uncovered, walk, whole
 from dataplane.insight.examples import example
 from dataplane.insight.exposure import Exposure, exposures
 from dataplane.insight.idle import IdleRule, idle_rules
-from dataplane.insight.tables import BITS, TABLES, Membership, NumberedRule, Table, Tables
+from dataplane.insight.packet_sets import Box, Kept, Match, first_taken, uncovered, walk, whole
+from dataplane.insight.rule_sets import BITS, TABLES, Membership, NumberedRule, Table, Tables
 from dataplane.policy import limits
 from dataplane.policy.expiry import without_expired
 from dataplane.policy.mistakes import Location, shown

@@ -22,7 +22,7 @@ from dataplane.policy.schedule import TimedChange
 
 if TYPE_CHECKING:
     from dataplane.insight.explained import ExplainedCheck
-    from dataplane.insight.judged import ConnectionHistory, Judged, Replayed
+    from dataplane.insight.replayed_packet import ConnectionHistory, Judged, Replayed
     from dataplane.policy.changes import Change
     from dataplane.policy.model import Policy
     from dataplane.policy.rule import SecurityGroupRule

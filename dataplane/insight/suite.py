@@ -11,10 +11,10 @@ from typing import Any
 
 from rich.console import Console
 
-from dataplane.insight import words
+from dataplane.insight import sentences
 from dataplane.insight.cases import BrokenCase, Case
 from dataplane.insight.explain import as_capture, explain
-from dataplane.insight.judged import Replayed
+from dataplane.insight.replayed_packet import Replayed
 from dataplane.plane import Plane
 from dataplane.policy.mistakes import ChangeError, PolicyError
 from dataplane.policy.schedule import scheduled
@@ -98,9 +98,9 @@ def _why(replayed: Replayed, failures: list[Failure]) -> Iterator[str]:
         explanation = explain(replayed, packet, with_remedies=False)
         judged = explanation.judged
         yield f"why packet {packet} ({judged.words}):"
-        yield f"  {words.headline(explanation)}"
+        yield f"  {sentences.headline(explanation)}"
         for check in explanation.checks:
-            for sentence in words.near_misses(check):
+            for sentence in sentences.near_misses(check):
                 yield f"  near miss: {sentence}"
             if check.connection:
-                yield f"  connection: {words.history_words(check.connection, packet, judged.first_ns)}"
+                yield f"  connection: {sentences.history_words(check.connection, packet, judged.first_ns)}"

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataplane.insight.cells import Intervals, merged
+from dataplane.insight.packet_sets import Intervals, merged
 from dataplane.policy.fields import PROTOCOL_NUMBERS
 from dataplane.policy.icmp import ICMP_TYPES, ICMPV6_TYPES
 

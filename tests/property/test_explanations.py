@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 
 from dataplane import DataPlane, Policy
 from dataplane.insight.explain import explain
-from dataplane.insight.judged import Replayed
+from dataplane.insight.replayed_packet import Replayed
 from dataplane.policy.changes import apply, parse_change
 from dataplane.policy.schedule import TimedChange
 

@@ -19,7 +19,7 @@ from hypothesis import strategies as st
 
 from dataplane._core import ffi, lib
 from dataplane.compiler import DIRECTIONS, FAMILIES, Compiler
-from dataplane.insight import cells, idle
+from dataplane.insight import idle, packet_sets
 from dataplane.insight.lint import Finding, lint
 from dataplane.policy import Policy
 from dataplane.policy.icmp import ICMP_TYPES, ICMPV6_TYPES
@@ -254,8 +254,8 @@ def test_what_is_said_of_rules_is_what_the_tables_do(document: dict[str, Any], f
     """
     policy = Policy.parse(json.dumps(document), "policy.json")
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(cells, "_FEW", few)
-        patch.setattr(cells, "_SAMPLE", few + 1)
+        patch.setattr(packet_sets, "_FEW", few)
+        patch.setattr(packet_sets, "_SAMPLE", few + 1)
         patch.setattr(idle, "_FEW", few)
         findings = lint(policy)
     said = {

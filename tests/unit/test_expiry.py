@@ -17,7 +17,7 @@ from scapy.utils import wrpcap
 
 from dataplane import DataPlane, Policy
 from dataplane.insight.explain import explain
-from dataplane.insight.judged import Replayed
+from dataplane.insight.replayed_packet import Replayed
 from dataplane.interchange.nftables import exported
 from dataplane.policy import expiry
 from dataplane.policy.mistakes import PolicyError

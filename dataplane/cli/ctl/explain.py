@@ -46,7 +46,7 @@ def explain(
     """
     from dataplane.cli.explanation import print_explanation
     from dataplane.insight.packet_text import PacketTextError, parse_packet
-    from dataplane.insight.running import explained, question
+    from dataplane.insight.running_firewall import explained, question
     from dataplane.live import CONTROL_SOCKET, state
 
     with mistakes_refused(PacketTextError):

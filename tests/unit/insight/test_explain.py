@@ -16,8 +16,8 @@ from scapy.utils import wrpcap
 
 from dataplane import Policy
 from dataplane.insight.explain import Explanation, as_capture, explain
-from dataplane.insight.judged import NoSuchPacketError, Replayed
 from dataplane.insight.packet_text import parse_packet
+from dataplane.insight.replayed_packet import NoSuchPacketError, Replayed
 from dataplane.policy.changes import parse_change
 from dataplane.policy.schedule import TimedChange
 from dataplane.replay.window import Part, Window, read_mappings

@@ -15,7 +15,7 @@ from dataplane._core import ffi
 from dataplane.cli.typed import typed
 from dataplane.insight.explain import Explanation, as_capture, explain
 from dataplane.insight.packet_text import parse_packet
-from dataplane.insight.running import AtRunning, in_place
+from dataplane.insight.running_firewall import AtRunning, in_place
 from dataplane.live import state
 
 from .served import Served

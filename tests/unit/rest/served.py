@@ -20,7 +20,7 @@ from huaweicloudsdkvpc.v3.vpc_client import VpcClient
 from dataplane.control.rest.app import api
 from dataplane.control.rest.server import ApiOptions, ApiServers
 from dataplane.control.service import Service
-from dataplane.insight.running import answer_of, question_of
+from dataplane.insight.running_firewall import answer_of, question_of
 from dataplane.live.daemon import FAILURES
 from dataplane.live.firewall import Firewall
 from dataplane.live.operations import Operations

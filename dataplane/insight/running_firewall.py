@@ -15,8 +15,8 @@ from typing import TYPE_CHECKING, Any
 from dataplane import conntrack
 from dataplane._core import lib
 from dataplane.insight.explain import Explanation, as_capture, explain
-from dataplane.insight.judged import ConnectionHistory, Event, Key, Replayed, WatchedPlane
 from dataplane.insight.packet_text import ACK, PORTED, SYN, TCP, address_words, parse_packet
+from dataplane.insight.replayed_packet import ConnectionHistory, Event, Key, Replayed, WatchedPlane
 from dataplane.live import state
 from dataplane.verdict import ORIGIN_WORDS
 

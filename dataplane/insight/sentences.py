@@ -11,7 +11,7 @@ from dataplane.insight.packet_text import NAMES, address_words, icmp_words
 if TYPE_CHECKING:
     from dataplane.insight.explain import Explanation
     from dataplane.insight.explained import ExplainedCheck
-    from dataplane.insight.judged import ConnectionHistory, Event
+    from dataplane.insight.replayed_packet import ConnectionHistory, Event
     from dataplane.insight.rules_tried import Question, RuleTried
     from dataplane.policy.rule import SecurityGroupRule
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING
 
-from dataplane.insight.cells import SELECTOR_MAX, Interval, Intervals, Match, match, merged
+from dataplane.insight.packet_sets import SELECTOR_MAX, Interval, Intervals, Match, match, merged
 from dataplane.insight.unjudged import never_judged
 from dataplane.policy.fields import packed_address
 from dataplane.policy.rule import SecurityGroupRule
