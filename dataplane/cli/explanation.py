@@ -54,7 +54,7 @@ def print_explanation(
     for check in explanation.checks:
         _print_check(page, explanation, check)
     _print_remedies(page, explanation, running)
-    if told := words.page_of(explanation):
+    if told := sentences.page_of(explanation):
         page.print("")
         page.say(f"More: {told}")
 

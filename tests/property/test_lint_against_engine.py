@@ -204,6 +204,7 @@ def unreachable(policy: Policy) -> set[str]:
 def read(packet: str, direction: str) -> Point:
     """The remote and the selector of a packet in the notation of SPEC 8."""
     protocols = {"tcp": 6, "udp": 17, "icmp": 1, "icmpv6": 58, "gre": 47, "sctp": 132, "dccp": 33, "udplite": 136}
+    protocols |= {"igmp": 2, "esp": 50, "ah": 51}
     protocol, source, arrow, destination, *rest = packet.split()
     assert arrow == ">"
     number = protocols[protocol] if protocol in protocols else int(protocol)

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from dataplane.insight.words import CAUSES
+from dataplane.insight.sentences import CAUSES
 from dataplane.verdict import CAUSE_WORDS, REASON_WORDS
 from tests.support import pages
 
