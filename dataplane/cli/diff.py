@@ -42,6 +42,13 @@ def diff(
     at: AtOption = None,
     time: TimeOption = None,
     mapped: MapOption = None,
+    report: Annotated[
+        str | None,
+        typer.Option(help="Write a page of HTML for people: denied under either policy over time, flows with stories."),
+    ] = None,
+    force: Annotated[
+        bool, typer.Option("--force", help="Write the page over a file even if it is a capture or a policy.")
+    ] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print the differences as JSON, all flows.")] = False,
     top: Annotated[int, typer.Option(min=0, max=100000, help="How many flows to list as text.")] = 20,
 ) -> None:
@@ -53,30 +60,52 @@ def diff(
     Examples:
       dataplane diff policy.yaml new.yaml capture.pcap
       dataplane diff policy.yaml new.yaml captures/ --changes changes.yaml --json
+      dataplane diff policy.yaml new.yaml captures/ --report diff.html
     """
     gc.disable()
+    from dataplane.cli.repeatable import passes_once
+    from dataplane.cli.report_file import ReportFile, explain_command
     from dataplane.insight.diff import diff as difference_of
+    from dataplane.insight.judged import Replayed
+    from dataplane.outputs import OutputError
     from dataplane.replay.folder import captures_of
 
     if signal.getsignal(signal.SIGINT) is not signal.SIG_IGN:
         signal.signal(signal.SIGINT, signal.SIG_DFL)
     refuse_standard_input_twice([old, new, *captures, changes])
     part = part_of(time, mapped)
-    with mistakes_refused():
-        before, after = _loaded(old, new)
-        schedule = []
-        if changes:
-            from dataplane.policy.schedule import load_changes
+    with ExitStack() as stack:
+        with mistakes_refused(OutputError):
+            output, made = None, None
+            paths = captures_of(captures, say_aside)
+            if report:
+                from dataplane.report.compared import DiffReport
 
-            schedule = load_changes(changes, before)
-        found = difference_of(before, after, captures_of(captures, say_aside), schedule, at=at, part=part)
-    with reader_may_leave():
-        if as_json:
-            typer.echo(json.dumps(found.to_dict(), indent=2))
-        else:
-            _print(found, sys.stdout, top)
-    for capture in found.faults:
-        say(f"{capture.name}: {capture.words}", err=True)
+                read: list[str | Path] = [old, new, *paths, *([changes] if changes else [])]
+                output, made = ReportFile(stack, report, read, force=force), DiffReport()
+            before, after = _loaded(old, new)
+            schedule = []
+            if changes:
+                from dataplane.policy.schedule import load_changes
+
+                schedule = load_changes(changes, before)
+            found = difference_of(
+                before, after, paths, schedule, at=at, part=part, compare=made.compare if made else None
+            )
+            if output and made:
+                command: str | None = None
+                both: list[Replayed] = []
+                if not any(map(passes_once, paths)):
+                    command = explain_command(new, paths, changes, at, time, mapped)
+                    both = [Replayed(policy, paths, schedule, at, part) for policy in (before, after)]
+                output.write(made.page((str(old), str(new)), found, schedule, both, paths, command))
+        with reader_may_leave():
+            if as_json:
+                typer.echo(json.dumps(found.to_dict(), indent=2))
+            else:
+                _print(found, sys.stdout, top)
+        for capture in found.faults:
+            say(f"{capture.name}: {capture.words}", err=True)
     leave(EXIT_CAPTURE if found.faults else EXIT_CHANGED if found.changed else 0)
 
 

@@ -24,10 +24,11 @@ def repeatable(captures: Sequence[str]) -> Iterator[list[str]]:
 
     found = captures_of(captures, say_aside)
     with ExitStack() as stack:
-        yield [stack.enter_context(_copied(path)) if _passes_once(path) else path for path in found]
+        yield [stack.enter_context(_copied(path)) if passes_once(path) else path for path in found]
 
 
-def _passes_once(path: str) -> bool:
+def passes_once(path: str) -> bool:
+    """Whether a capture is gone once it is read: standard input, a FIFO."""
     if path == "-":
         return True
     try:

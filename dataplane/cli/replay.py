@@ -35,6 +35,8 @@ if TYPE_CHECKING:
 
 _STDOUT = ("/dev/stdout", "/dev/fd/1", "/proc/self/fd/1")
 EXIT_EXPECTATION = 1
+#: Outputs of the whole replay, which come at its end wherever they go.
+_WHOLE = ("flows", "coverage", "report")
 
 
 class FlowFormat(StrEnum):
@@ -77,6 +79,13 @@ def replay(
         str | None,
         typer.Option(
             help="Write which rules, groups and instances the captures never hit, as JSON; - is standard output."
+        ),
+    ] = None,
+    report: Annotated[
+        str | None,
+        typer.Option(
+            help="Write a page of HTML for people: traffic over time, what changes cut, flows with their stories; - is "
+            "standard output."
         ),
     ] = None,
     expect: Annotated[
@@ -123,25 +132,27 @@ def replay(
     \b
     Examples:
       dataplane replay policy.yaml capture.pcap --verdicts verdicts.jsonl --filter 'verdict: deny'
+      dataplane replay policy.yaml capture.pcap --changes changes.yaml --report report.html
       dataplane replay policy.yaml captures/ --each --flows 'flows/{}.csv' --map 10.0.0.0/24=192.168.7.0/24
     """
     # The policy and its tables live as long as the process: looking for garbage among them only takes time.
     gc.disable()
     from dataplane.cli.progress import CorpusProgress
     from dataplane.cli.replayed import Asked, replayed
+    from dataplane.cli.report_file import explain_command
     from dataplane.outputs import OutputError, check_outputs
     from dataplane.policy.model import Policy
     from dataplane.replay.folder import captures_of
     from dataplane.replay.jobs import jobs_for
 
-    outputs = {"verdicts": verdicts, "flows": flows, "coverage": coverage}
+    outputs = {"verdicts": verdicts, "flows": flows, "coverage": coverage, "report": report}
     outputs |= {"annotate": annotate, "allowed": allowed, "denied": denied}
     outputs = {option: "-" if name in _STDOUT else name for option, name in outputs.items()}
     printed = [f"--{option}" for option, name in outputs.items() if name == "-"]
     if len(printed) > 1:
         refuse(f"-: {printed[0]} and {printed[1]} would both write to standard output: name a file for one of them")
     refuse_standard_input_twice([policy, *captures, changes, expect])
-    if filters and not any(name for option, name in outputs.items() if option not in ("flows", "coverage")):
+    if filters and not any(name for option, name in outputs.items() if option not in _WHOLE):
         refuse("--filter says which records and frames are written: add --verdicts, --annotate, --allowed or --denied")
     if flow_format and not flows:
         refuse("--flow-format says how flow records are written: add --flows")
@@ -165,8 +176,10 @@ def replay(
                 changes=schedule,
                 at=at,
                 outputs=outputs,
+                named=str(policy),
+                explained_by=lambda captures: explain_command(policy, captures, changes, at, time, mapped),
                 flow_format=flow_format.value if flow_format else None,
-                jobs=jobs_for(jobs, policies, at=at, flows=flows is not None),
+                jobs=jobs_for(jobs, policies, at=at, flows=flows is not None or report is not None),
                 follow=follow,
                 top=top,
                 chosen=_chosen(filters or ()),
@@ -196,8 +209,7 @@ def _tell_what_comes_at_the_end(outputs: Mapping[str, str | None]) -> None:
     from dataplane.outputs import is_descriptor
 
     for option, name in outputs.items():
-        # Flows and coverage come at the end wherever they go.
-        if name in (None, "-") or option in ("flows", "coverage") or is_descriptor(name):
+        if name in (None, "-") or option in _WHOLE or is_descriptor(name):
             continue
         if not Path(name).exists() or Path(name).is_file():
             say(f"{name}: it is in its place when the reading ends: --{option} - writes as packets come", err=True)

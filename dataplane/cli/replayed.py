@@ -7,10 +7,11 @@ import sys
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from dataplane.cli.inputs import mistakes_refused
 from dataplane.cli.output import refuse
+from dataplane.cli.repeatable import passes_once
 from dataplane.outputs import OutputError, OutputFile
 from dataplane.plane import Plane
 from dataplane.replay import Captures, Replay, Summary
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
     from dataplane.replay.coverage import Coverage
     from dataplane.replay.expectations import Expectations
     from dataplane.replay.window import Part
+    from dataplane.report.replayed import ReplayReport
 
 #: Makes what is called after each batch, of the captures that are read; None where nobody looks.
 Progress = Callable[[Captures], Callable[[], None] | None]
@@ -33,13 +35,16 @@ Progress = Callable[[Captures], Callable[[], None] | None]
 class Asked:
     """What was asked for; `outputs` are files by the options that name them, ``-`` is standard output.
 
-    `jobs` is how many threads judge.
+    `named` is the policy's file; `explained_by` is the command that explains a packet of captures, with its number
+    behind; `jobs` is how many threads judge.
     """
 
     policy: Policy
     changes: Sequence[TimedChange]
     at: str | None
     outputs: Mapping[str, str | None]
+    named: str
+    explained_by: Callable[[Sequence[str]], str]
     flow_format: str | None
     chosen: Chosen | None
     part: Part
@@ -64,11 +69,12 @@ def replayed(
 
     Raises CaptureError for a capture that cannot be opened.
     """
-    coverage = asked.outputs["coverage"]
+    coverage, report = asked.outputs["coverage"], asked.outputs["report"]
     with ExitStack() as stack:
         plane = Plane(asked.policy, shards=asked.jobs)
         opened = stack.enter_context(Captures(captures, follow=asked.follow, part=asked.part))
         with mistakes_refused(OutputError):
+            made = _report() if report else None
             outputs = Outputs(
                 plane,
                 opened,
@@ -77,17 +83,21 @@ def replayed(
                 flow_format=asked.flow_format,
                 frames=asked.frames,
                 chosen=asked.chosen,
+                flow_writer=made.tally if made else None,
             )
             stack.callback(outputs.discard)
             covered = _coverage(asked.policy) if coverage else None
-            coverage_output = _begin(stack, coverage)
+            coverage_output, report_output = _begin(stack, coverage), _begin(stack, report)
             run = Replay(
                 plane,
                 opened,
                 changes=asked.changes,
                 at=asked.at,
                 write=outputs.write if outputs else None,
-                observers=[*(observer for observer in (expectations, covered) if observer), *outputs.observers],
+                observers=[
+                    *(observer for observer in (made and made.timeline, expectations, covered) if observer),
+                    *outputs.observers,
+                ],
                 progress=progress(opened),
                 pause=outputs.flush if outputs else None,
             )
@@ -95,14 +105,20 @@ def replayed(
         try:
             summary = run.run(top=asked.top)
             if coverage and covered:
-                _write_json(covered.report(plane.policy, summary), coverage, coverage_output)
+                told = json.dumps(covered.report(plane.policy, summary), indent=2) + "\n"
+                _write(told.encode(), coverage, coverage_output)
             outputs.keep()
             if coverage_output:
                 coverage_output.keep()
+            if report and made:
+                # Only now all flows are given out.
+                _write(_page(made, asked, captures, summary), report, report_output)
+                if report_output:
+                    report_output.keep()
         except OSError as error:
             flows, verdicts = asked.outputs["flows"], asked.outputs["verdicts"]
             name = error.filename or verdicts or flows
-            what = {coverage: "coverage", flows: "flows", verdicts: "verdicts"}.get(name, "frames")
+            what = {coverage: "coverage", flows: "flows", verdicts: "verdicts", report: "report"}.get(name, "frames")
             refuse(f"{name}: {error.strerror}: the {what} could not be written")
     return summary
 
@@ -123,14 +139,31 @@ def _coverage(policy: Policy) -> Coverage:
     return Coverage(policy)
 
 
-def _write_json(values: dict[str, Any], name: str, output: OutputFile | None) -> None:
-    """Writes values to the file of an option, or to standard output; an OSError has its name."""
-    text = json.dumps(values, indent=2) + "\n"
+def _report() -> ReplayReport:
+    from dataplane.report.replayed import ReplayReport
+
+    return ReplayReport()
+
+
+def _page(report: ReplayReport, asked: Asked, captures: Sequence[str], summary: Summary) -> bytes:
+    """The page about a replay that has ended."""
+    from dataplane.insight.judged import Replayed
+
+    again, command = None, None
+    if not asked.follow and not any(map(passes_once, captures)):
+        again = Replayed(asked.policy, captures, asked.changes, asked.at, asked.part)
+        command = asked.explained_by(captures)
+    return report.page(asked.named, asked.policy, summary, again, command).html()
+
+
+def _write(content: bytes, name: str, output: OutputFile | None) -> None:
+    """Writes the file of an option, or to standard output; an OSError has its name."""
     if output is None:
-        sys.stdout.write(text)
+        sys.stdout.flush()
+        sys.stdout.buffer.write(content)
         return
     try:
         with output.open() as file:
-            file.write(text.encode())
+            file.write(content)
     except OSError as error:
         raise OSError(error.errno, error.strerror, name) from None

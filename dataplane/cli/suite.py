@@ -5,7 +5,8 @@ from __future__ import annotations
 import json
 import os
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -32,9 +33,12 @@ def run_cases(
     ] = None,
     stop: Annotated[bool, typer.Option("-x", help="Stop at the first case that does not pass.")] = False,
     junit: Annotated[str | None, typer.Option(metavar="FILE", help="Write a report in JUnit's XML.")] = None,
+    report: Annotated[
+        str | None, typer.Option(metavar="FILE", help="Write a page of HTML for people: each case, and why it failed.")
+    ] = None,
     watch: Annotated[bool, typer.Option("--watch", help="Run again whenever a file changes, until Ctrl-C.")] = False,
     force: Annotated[
-        bool, typer.Option("--force", help="Write the report over a file even if it is a capture or a policy.")
+        bool, typer.Option("--force", help="Write reports over a file even if it is a capture or a policy.")
     ] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print the results as JSON.")] = False,
 ) -> None:
@@ -46,34 +50,45 @@ def run_cases(
     \b
     Examples:
       dataplane test tests/ --junit report.xml
+      dataplane test tests/ --report report.html
       dataplane test ssh.test.yaml -k office -x --watch
     """
-    _check_paths(paths, junit, force=force)
+    _check_paths(paths, {"--junit": junit, "--report": report}, force=force)
     if watch:
         _watch_library()
-    status = _run(paths, keyword or (), stop=stop, junit=junit, as_json=as_json)
+    status = _run(paths, keyword or (), stop=stop, junit=junit, report=report, as_json=as_json)
     if watch:
-        for _ in _changes(paths, [junit]):
+        for _ in _changes(paths, [junit, report]):
             say("")
-            status = _run(paths, keyword or (), stop=stop, junit=junit, as_json=as_json)
+            status = _run(paths, keyword or (), stop=stop, junit=junit, report=report, as_json=as_json)
     raise typer.Exit(status)
 
 
-def _check_paths(paths: Sequence[str], junit: str | None, *, force: bool) -> None:
+def _check_paths(paths: Sequence[str], outputs: Mapping[str, str | None], *, force: bool) -> None:
     from dataplane.outputs import OutputError, check_outputs
 
     for path in paths:
         if not Path(path).exists():
             refuse(f"{path}: there is no such file or folder: name files *.test.yaml, or folders of them")
     try:
-        check_outputs({"--junit": junit}, paths, force=force)
+        check_outputs(outputs, paths, force=force)
     except OutputError as error:
         refuse(str(error))
-    if junit:
+    if outputs["--junit"]:
         _junit_library()
+    if outputs["--report"]:
+        _report_library()
 
 
-def _run(paths: Sequence[str], keywords: Sequence[str], *, stop: bool, junit: str | None, as_json: bool) -> int:
+def _run(
+    paths: Sequence[str],
+    keywords: Sequence[str],
+    *,
+    stop: bool,
+    junit: str | None,
+    report: str | None,
+    as_json: bool,
+) -> int:
     from dataplane.insight.cases import find_cases
     from dataplane.insight.suite import run_case
 
@@ -96,6 +111,8 @@ def _run(paths: Sequence[str], keywords: Sequence[str], *, stop: bool, junit: st
         _print_counts(counts, left_out, sum(r.seconds for r in results))
     if junit:
         _write_junit(results, junit)
+    if report:
+        _write_report(paths, results, left_out, report)
     if not results:
         say("no case was run" + (f": none of {left_out} has {' or '.join(keywords)} in its name" if keywords else ""))
         return EXIT_USAGE
@@ -156,6 +173,25 @@ def _write_junit(results: Iterable[Result], path: str) -> None:
         file_made = OutputFile(path)
         report.write(file_made.path, pretty=True)
         file_made.keep()
+    except OSError as error:
+        refuse(f"{path}: it cannot be written: {error.strerror}")
+
+
+def _report_library() -> None:
+    try:
+        import dataplane.report  # noqa: F401
+    except ModuleNotFoundError as error:
+        refuse(str(error))
+
+
+def _write_report(paths: Sequence[str], results: Sequence[Result], left_out: int, path: str) -> None:
+    from dataplane.cli.report_file import ReportFile
+    from dataplane.report.cases import cases_page
+
+    try:
+        with ExitStack() as stack:
+            # Whether it may be written was asked before; by now it may be the page of a run before.
+            ReportFile(stack, path, paths, force=True).write(cases_page(paths, results, left_out))
     except OSError as error:
         refuse(f"{path}: it cannot be written: {error.strerror}")
 

@@ -8,7 +8,7 @@ is bounded whatever the captures hold.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -57,16 +57,23 @@ def diff(
     *,
     at: str | None = None,
     part: Part = WHOLE,
+    compare: Callable[[Sequence[Any], Any, int], None] | None = None,
 ) -> Difference:
     """Compares two policies over captures, which are read once. Raises as `Replay` does.
 
     The changes of the schedule are made in both. `at` is the instance at whose interface the captures were taken;
-    `part` is what of them is read.
+    `part` is what of them is read. `compare` sees each batch too, as that of `Replay`.
     """
     before, after = Plane(old), Plane(new)
     comparison = _Comparison()
+
+    def judged(records: Sequence[Any], flows: Any, n: int) -> None:
+        comparison.add(records, flows, n)
+        if compare:
+            compare(records, flows, n)
+
     with Captures(paths, part=part) as captures:
-        replay = Replay(before, captures, beside=[after], changes=changes, at=at, compare=comparison.add)
+        replay = Replay(before, captures, beside=[after], changes=changes, at=at, compare=judged)
         summary = replay.run(top=0)
     return Difference(
         *comparison.count(),

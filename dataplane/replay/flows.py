@@ -6,7 +6,7 @@ The packets are gathered by flow in C, a batch at a time; Python sees flows.
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
@@ -100,6 +100,23 @@ def open_flow_writer(path: str, names: Names, output: OutputFile | None, form: s
         return FlowParquetWriter(output.path if output else path)
     file = output.open() if output else sys.stdout.buffer
     return FlowTextWriter(file, names, FLOW_FORMATS[form or ("csv" if ending == ".csv" else "json")])
+
+
+class FlowWriters:
+    """Several that take the same records."""
+
+    def __init__(self, writers: Sequence[FlowWriter]) -> None:
+        self._writers = writers
+
+    def write_flows(self, flows: Any, n: int, names: Names) -> None:
+        """Has each write the first `n`."""
+        for writer in self._writers:
+            writer.write_flows(flows, n, names)
+
+    def close(self) -> None:
+        """Finishes all."""
+        for writer in self._writers:
+            writer.close()
 
 
 class FlowTextWriter:

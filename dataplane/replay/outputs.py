@@ -14,7 +14,7 @@ from dataplane.replay.verdicts import VerdictWriter, open_writer
 if TYPE_CHECKING:
     from dataplane.plane import Plane
     from dataplane.replay.chosen import Chosen
-    from dataplane.replay.flows import FlowLog
+    from dataplane.replay.flows import FlowLog, FlowWriter
     from dataplane.replay.parquet import ArrowWriter
     from dataplane.replay.run import Observer
 
@@ -31,9 +31,9 @@ class Outputs:
 
     `verdicts` names a file of records a packet, `flows` one of records a flow, in `flow_format` or else as its ending
     says, `frames` captures by the keys of FRAMES; ``-`` is standard output, None is nothing. Of packets, those that are
-    `chosen` are written; with `arrow` they are kept in memory too, as `table`. Raises OSError where one cannot be
-    written, and ModuleNotFoundError as
-    `open_writer`. It is made before the plane judges the replay's first packet.
+    `chosen` are written; with `arrow` they are kept in memory too, as `table`; `flow_writer` takes the records of flows
+    as well. Raises OSError where one cannot be written, and ModuleNotFoundError as `open_writer`. It is made before the
+    plane judges the replay's first packet.
     """
 
     def __init__(
@@ -47,6 +47,7 @@ class Outputs:
         frames: Mapping[str, str | None],
         chosen: Chosen | None = None,
         arrow: bool = False,
+        flow_writer: FlowWriter | None = None,
     ) -> None:
         self._files: list[OutputFile] = []
         self._writers: list[tuple[str, VerdictWriter]] = []
@@ -65,12 +66,13 @@ class Outputs:
             if verdicts:
                 output = self._open(verdicts)
                 self._writers.append((verdicts, open_writer(verdicts, names, captures, output)))
-            if flows:
-                from dataplane.replay.flows import FlowLog, open_flow_writer
+            if flows or flow_writer:
+                from dataplane.replay.flows import FlowLog, FlowWriters, open_flow_writer
 
-                self._flow_log = FlowLog(
-                    plane, open_flow_writer(flows, names, self._open(flows), flow_format), name=flows
-                )
+                taking = [flow_writer] if flow_writer else []
+                if flows:
+                    taking.append(open_flow_writer(flows, names, self._open(flows), flow_format))
+                self._flow_log = FlowLog(plane, FlowWriters(taking), name=flows or "-")
             wanted = [(path, FRAMES[key]) for key, path in frames.items() if path]
             if wanted:
                 from dataplane.replay.annotate import AnnotatedWriter

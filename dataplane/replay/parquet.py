@@ -33,6 +33,8 @@ try:
     import numpy as np
     import pyarrow as pa
     import pyarrow.parquet as pq
+
+    from dataplane.replay.arrays import FLOW, RECORD, SEEN
 except ModuleNotFoundError as missing:
     raise ModuleNotFoundError(
         f"tables and Parquet files need {missing.name}: {how_to_install('parquet')} brings it, or write .csv or .jsonl"
@@ -52,52 +54,8 @@ _TYPES = {
     "length": pa.uint32(),
 }
 SCHEMA = pa.schema([(name, _TYPES.get(name, _WORD)) for name in COLUMNS])
-_RECORD = np.dtype(
-    [
-        ("time_ns", "u8"),
-        ("length", "u4"),
-        ("verdict", "u1"),
-        ("checks", "u1"),
-        ("unused", "u1", 2),
-        (
-            "check",
-            [
-                ("zone", "u4"),
-                ("rule", "u4"),
-                ("direction", "u1"),
-                ("verdict", "u1"),
-                ("state", "u1"),
-                ("reason", "u1"),
-                ("origin", "u1"),
-                ("cause", "u1"),
-                ("unused", "u1", 2),
-                ("opened_by", "u8"),
-            ],
-            2,
-        ),
-    ]
-)
 _ROW_GROUP = 1 << 17
-_FLOW = np.dtype(
-    [
-        ("source", "V16"),
-        ("destination", "V16"),
-        ("source_port", "u2"),
-        ("destination_port", "u2"),
-        ("family", "u1"),
-        ("protocol", "u1"),
-        ("arp", "u1"),
-        ("icmp", "u1"),
-        ("icmp_type", "u1"),
-        ("icmp_code", "u1"),
-        ("unused", "u2"),
-        ("vlans", "u4"),
-    ]
-)
-_SEEN = np.dtype([("number", "u8"), ("capture", "u4"), ("interface", "u4")])
-_DTYPES = (_RECORD, _FLOW, _SEEN)
-for _name, _dtype in zip(("dp_record", "dp_flow", "dp_seen"), _DTYPES, strict=True):
-    assert _dtype.itemsize == ffi.sizeof(f"struct {_name}")
+_DTYPES = (RECORD, FLOW, SEEN)
 _ICMP = (PROTOCOL_NUMBERS["icmp"], PROTOCOL_NUMBERS["icmpv6"])
 #: By number; ARP behind them.
 _PROTOCOL_WORDS = [*(PROTOCOL_NAMES.get(number, str(number)) for number in range(256)), "arp"]
@@ -123,7 +81,7 @@ class _TableWriter:
             kept += whole if len(chosen) == n else np.frombuffer(memoryview(whole), dtype=dtype)[chosen].tobytes()
         self._numbers.append(chosen + self._packet)
         self._packet += n
-        if len(self._kept[0]) >= _ROW_GROUP * _RECORD.itemsize:
+        if len(self._kept[0]) >= _ROW_GROUP * RECORD.itemsize:
             self._take_table(self._table())
 
     def _take_table(self, table: Any) -> None:
