@@ -193,7 +193,7 @@ class _Addresses:
 
     def add(self, family: Any, address: Any, figures: Any) -> None:
         """Adds to each address of 16 bytes, of which IPv4 uses the first four, its figures."""
-        keys = np.empty((len(family), 3), dtype=">u8")
+        keys = np.empty((len(family), 3), dtype=np.uint64)
         keys[:, 0] = family
         keys[:, 1:] = np.ascontiguousarray(address).view(">u8").reshape(-1, 2)
         self._waiting.append((keys, figures))
@@ -203,7 +203,7 @@ class _Addresses:
 
     def _sum(self) -> tuple[Any, Any]:
         if not self._waiting:
-            return np.zeros((0, 3), dtype=">u8"), np.zeros((0, 4), dtype=np.int64)
+            return np.zeros((0, 3), dtype=np.uint64), np.zeros((0, 4), dtype=np.int64)
         keys = np.concatenate([keys for keys, _ in self._waiting])
         figures = np.concatenate([figures for _, figures in self._waiting])
         order = np.lexsort(keys.T[::-1])
@@ -221,7 +221,7 @@ class _Addresses:
         """Those with most packets first."""
         keys, figures = self._sum()
         return [
-            Talker(_address(int(key[0]), key[1:].tobytes()), *row)
+            Talker(_address(int(key[0]), key[1:].astype(">u8").tobytes()), *row)
             for key, row in zip(keys[:most], figures[:most].tolist(), strict=True)
         ]
 

@@ -424,6 +424,7 @@ def _end_words(flow: FlowRecord, first_ns: int, changes: Sequence[AppliedChange]
         and times.due_ns(applied.change.at, first_ns) >= flow.first
     ]
     if len(able) != 1:
-        return f"a change of the policy cut it{state}"
+        named = " or ".join(f"change {number}" for number, _ in able[:_BARS]) or "a change of the policy"
+        return f"{named} cut it{state}"
     number, applied = able[0]
     return f"change {number} cut it, at {times.words(applied.change.at)}: {applied.change.change.summary}{state}"

@@ -1,0 +1,1 @@
+"""Pages for people (docs/report.md): what is summed up for them, and what stands in them."""
