@@ -11,7 +11,20 @@ from typing import Annotated, Any
 import typer
 from typer.core import TyperGroup
 
-from dataplane.cli import check, completion, diff, explain, interchange, learn, output, replay, schema, start, suite
+from dataplane.cli import (
+    check,
+    completion,
+    diff,
+    explain,
+    interchange,
+    learn,
+    output,
+    replay,
+    schema,
+    start,
+    suite,
+    top,
+)
 from dataplane.terminal import Color, set_color
 
 
@@ -91,6 +104,7 @@ app.command("import")(interchange.import_)
 app.command()(interchange.export)
 app.command()(learn.learn)
 app.command("test")(suite.run_cases)
+app.command()(top.top)
 
 
 def _color_first(words: list[str]) -> list[str]:

@@ -49,6 +49,19 @@ class Waiting(TypedDict):
     seconds_left: float
 
 
+class Made(TypedDict):
+    """A change that was made since the start, by whom, and what it cut; `time` is in seconds since 1970.
+
+    `differences` are the first of its differences, in the words of the log.
+    """
+
+    generation: int
+    time: float
+    by: dict[str, Any]
+    differences: list[str]
+    disconnected: Disconnected
+
+
 class Confirmed(TypedDict):
     """A change that is confirmed, or was taken back; what that disconnected then, and the generation in force."""
 

@@ -11,6 +11,7 @@ import socket
 import struct
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import islice
 from typing import TYPE_CHECKING, Any
 
 from dataplane.terminal import counted
@@ -103,6 +104,11 @@ def _cut(words: str) -> str:
 def differences(before: Policy, after: Policy) -> Iterator[str]:
     """What is different, a sentence each: rules, groups, memberships, and all other parts of the document."""
     return (sentence for _, sentence in _differences(before, after))
+
+
+def first_differences(before: Policy, after: Policy, most: int) -> list[str]:
+    """The first of the differences, as the log has them."""
+    return [_cut(words) for words in islice(differences(before, after), most)]
 
 
 def different(before: Policy, after: Policy) -> set[str]:

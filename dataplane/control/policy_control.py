@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import time
+from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
@@ -21,9 +22,12 @@ from dataplane.policy.expiry import without_expired
 from dataplane.store import StoreError
 
 if TYPE_CHECKING:
-    from dataplane.control.answers import Changed, Confirmed, Different, Disconnected, Reloaded
+    from dataplane.control.answers import Changed, Confirmed, Different, Disconnected, Made, Reloaded
     from dataplane.control.operations import Effect, Operations
     from dataplane.store import Store
+
+#: So many changes are remembered, and of each so many differences.
+MADE_MAX, _TOLD_MAX = 32, 5
 
 
 class WaitingError(ValueError):
@@ -68,6 +72,7 @@ class PolicyControl:
         self._unconfirmed: Unconfirmed | None = None
         self._held_back = held_back
         self.times = Times(known=getattr(store, "times", None))
+        self._made: deque[Made] = deque(maxlen=MADE_MAX)
 
     def reload(self, request: requests.Reload, reading: Reading, asker: Asker = NOBODY) -> Reloaded:
         """Puts in force what was read of the store. On a PolicyError, with every mistake, the old one stays."""
@@ -252,6 +257,15 @@ class PolicyControl:
             self.generation += 1
             self.times.note(before, policy, time.time())
             audit.changed(before, policy, asker, generation=self.generation, disconnected=effect.disconnected)
+            self._made.append(
+                {
+                    "generation": self.generation,
+                    "time": time.time(),
+                    "by": asker.extra(),
+                    "differences": audit.first_differences(before, policy, _TOLD_MAX),
+                    "disconnected": effect.disconnected,
+                }
+            )
         answer: Changed = {
             "changed": changed,
             "dry_run": dry_run,

@@ -161,6 +161,7 @@ class Service(PolicyControl):
             "unsaved_changes": self._unsaved,
             "waiting": self._unconfirmed.record() if self._unconfirmed else None,
             "held_back": self._held_back,
+            "changes": list(self._made),
         }
 
     # ---- the policy ----

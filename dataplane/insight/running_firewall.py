@@ -122,14 +122,14 @@ def in_place(packet: Packet, known: State) -> Packet:
 
 
 @contextmanager
-def explained(packet: Packet, at: str | None, known: State) -> Iterator[Explanation]:
+def explained(packet: Packet, at: str | None, known: State, *, with_remedies: bool = True) -> Iterator[Explanation]:
     """Why a packet would be judged as it would; it is seen `at` an instance's interface, or where addresses tell.
 
     The explanation is good for as long as the context lasts. Raises ValueError for an instance that is not there.
     """
     sent = in_place(packet, known)
     with as_capture([sent], [known.saved_ns]) as path:
-        yield explain(AtRunning(known.policy, [path], (), at, packet=sent, known=known), 1)
+        yield explain(AtRunning(known.policy, [path], (), at, packet=sent, known=known), 1, with_remedies=with_remedies)
 
 
 def question_of(text: str) -> dict[str, Any]:

@@ -81,6 +81,11 @@ class ControlClient:
         with contextlib.suppress(OSError):
             self._socket.shutdown(socket.SHUT_WR)
 
+    def abort(self) -> None:
+        """Ends the connection under whoever waits for an answer in another thread, who gets UnreachableError."""
+        with contextlib.suppress(OSError):
+            self._socket.shutdown(socket.SHUT_RDWR)
+
     def call(self, command: str, **arguments: Any) -> Any:
         """The result of a command. Raises RefusedError with what the firewall says."""
         self._send(command, arguments)

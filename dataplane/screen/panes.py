@@ -1,0 +1,120 @@
+"""What all panes have in common: a table that keeps its place while its rows change, and text that is no markup."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Hashable, Sequence
+from contextlib import suppress
+from typing import Any, Protocol, cast
+
+from rich.text import Text
+from textual.containers import Vertical
+from textual.coordinate import Coordinate
+from textual.css.query import NoMatches
+from textual.message import Message
+from textual.message_pump import MessagePump
+from textual.widgets import DataTable
+
+from dataplane.screen.asking import Asker
+from dataplane.screen.watch import Watch, figure
+from dataplane.terminal import printable
+
+#: What a verdict looks like.
+LOOKS = {"allow": "green", "deny": "bold red", "bypass": "yellow"}
+
+
+def cell(value: object, style: str = "") -> Text:
+    """Text of a firewall or a policy as it is: nothing in it is markup, and what does not print is escaped."""
+    return Text(printable("" if value is None else str(value)), style, no_wrap=True)
+
+
+def number(value: int) -> Text:
+    """A count."""
+    return Text(f"{value:,}", justify="right", no_wrap=True)
+
+
+def rate(value: float) -> Text:
+    """How much a second."""
+    return Text(figure(value), justify="right", no_wrap=True)
+
+
+class Rows(DataTable[Text]):
+    """A table with a row for each key; `show` puts other rows in, and the cursor stays on its key."""
+
+    def __init__(self, named: str, columns: Sequence[str], *, right: Sequence[str] = (), **options: Any) -> None:
+        super().__init__(id=named, cursor_type="row", zebra_stripes=True, cell_padding=1, **options)
+        self._heads = columns
+        self._right = right
+        self._shown: list[Hashable] = []
+
+    def on_mount(self) -> None:
+        for name in self._heads:
+            self.add_column(Text(name, justify="right" if name in self._right else "left"), key=name)
+
+    @property
+    def chosen(self) -> Hashable | None:
+        """The key of the row that the cursor is on."""
+        at = self.cursor_row
+        return self._shown[at] if 0 <= at < len(self._shown) else None
+
+    def show(self, rows: Sequence[tuple[Hashable, Sequence[Text]]]) -> None:
+        """Puts rows in place of those before."""
+        keys = [key for key, _ in rows]
+        if keys == self._shown:
+            for at, (_, cells) in enumerate(rows):
+                for column, value in enumerate(cells):
+                    place = Coordinate(at, column)
+                    if self.get_cell_at(place) != value:
+                        self.update_cell_at(place, value, update_width=True)
+            return
+        chosen, line = self.chosen, self.cursor_row
+        self.clear()
+        for _, cells in rows:
+            self.add_row(*cells)
+        self._shown = keys
+        if keys:
+            at = keys.index(chosen) if chosen in keys else min(line, len(keys) - 1)
+            self.move_cursor(row=max(at, 0), animate=False, scroll=True)
+
+
+class Answer(Message, bubble=False):
+    """Something that a thread has found, and what is done with it in the screen's own."""
+
+    def __init__(self, function: Callable[..., object], *arguments: Any) -> None:
+        super().__init__()
+        self.function, self.arguments = function, arguments
+
+
+class Answering(MessagePump):
+    """What asks in threads: `later` hands an answer over, and waits for nothing."""
+
+    def later(self, function: Callable[..., object], *arguments: Any) -> None:
+        """Calls a function in the screen's own thread, if it is still there."""
+        self.post_message(Answer(function, *arguments))
+
+    def on_answer(self, answer: Answer) -> None:
+        # While the screen is being left, parts of it are gone already.
+        with suppress(NoMatches):
+            answer.function(*answer.arguments)
+
+
+class Looking(Protocol):
+    """What a pane has of the screen that it is on: whom it asks, and what was read last."""
+
+    asker: Asker
+    seen: Watch
+    read_only: bool
+
+    def shows(self, pane: Pane) -> bool:
+        """Whether this pane is the one that is looked at."""
+
+
+class Pane(Answering, Vertical):
+    """A part of the screen; `read` shows what the firewall said last."""
+
+    @property
+    def top(self) -> Looking:
+        """The screen that it is on."""
+        return cast(Looking, self.app)
+
+    def read(self) -> None:
+        """Shows the last reading; called once there is one, and after each."""

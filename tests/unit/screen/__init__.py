@@ -1,0 +1,1 @@
+"""The screen of a running firewall (docs/top.md), against one that answers at a real control socket."""
