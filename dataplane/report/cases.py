@@ -6,9 +6,11 @@ from collections.abc import Sequence
 
 from dataplane.insight.suite import Result
 from dataplane.report.charts import bars
-from dataplane.report.page import Card, Column, Page, SearchedTable, Section, number_words
+from dataplane.report.page import Card, Column, Page, SearchedTable, Section, fitting, number_words
 from dataplane.terminal import counted
 
+#: Rows of the table of cases.
+SHOWN = 5000
 _BARS = 12
 _LOOKS = {"passed": "allow", "failed": "deny", "error": "deny"}
 _COLUMNS = (Column("case"), Column("outcome", "word", choice=True), Column("file", spare=True, choice=True))
@@ -27,15 +29,12 @@ def cases_page(paths: Sequence[str], results: Sequence[Result], left_out: int) -
         cards.append(Card("left out", number_words(left_out)))
     # Those that need a look come first.
     worst = sorted(results, key=lambda result: list(_LOOKS)[::-1].index(result.outcome))
-    rows, told = [], []
-    for result in worst:
-        file, _, name = result.name.partition("::")
-        rows.append((name or file, result.outcome, file))
-        told.append(result.told.splitlines() or ["all that was expected came"])
-    table = SearchedTable("case-table", "cases", _COLUMNS, rows, told)
+    table = fitting(SHOWN, lambda most: _case_table(worst[:most]))
     failed = counts["failed"] + counts["error"]
     sentence = "Every case passed." if not failed else f"{counted(failed, 'case')} did not pass: a line tells why."
-    sections = [Section("cases", "Cases", [sentence], searched=table)]
+    shown = f"Of {len(worst):,} these are the first {len(table.rows):,}, those that did not pass before others."
+    more = [shown] if len(table.rows) < len(worst) else []
+    sections = [Section("cases", "Cases", [sentence, *more], searched=table)]
     slowest = sorted(results, key=lambda result: (-result.seconds, result.name))[:_BARS]
     if len(slowest) > 1:
         chart = bars(
@@ -46,3 +45,12 @@ def cases_page(paths: Sequence[str], results: Sequence[Result], left_out: int) -
         )
         sections.append(Section("time", "Time", charts=[chart]))
     return Page("Cases of what a policy should do", [("Cases of", ", ".join(paths[:10]))], cards, sections)
+
+
+def _case_table(results: Sequence[Result]) -> SearchedTable:
+    rows, told = [], []
+    for result in results:
+        file, _, name = result.name.partition("::")
+        rows.append((name or file, result.outcome, file))
+        told.append(result.told.splitlines() or ["all that was expected came"])
+    return SearchedTable("case-table", "cases", _COLUMNS, rows, told)

@@ -12,7 +12,7 @@ from dataplane.policy import times
 from dataplane.policy.schedule import TimedChange
 from dataplane.report import stories
 from dataplane.report.charts import Chart, Clock, Mark, bars, over_time
-from dataplane.report.page import Card, Column, Page, SearchedTable, Section, Table, number_words
+from dataplane.report.page import Card, Column, Page, SearchedTable, Section, Table, fitting, number_words
 from dataplane.report.replayed import captures_words, marks_note, span_words
 from dataplane.report.timeline import Timeline
 from dataplane.terminal import counted
@@ -134,17 +134,24 @@ def _cut(found: Difference) -> Section:
 def _flows(found: Difference, replayed: Sequence[Replayed], command: str | None) -> Section:
     if not found.flows:
         return Section("flows", "Flows that differ", ["No packet gets another verdict."])
-    shown = found.flows[:SHOWN]
     told = ["A line opens the story of its flow: what each policy said of the first packet that differs."]
-    if len(found.flows) > len(shown):
-        told.append(f"Of {len(found.flows):,} flows these are the {len(shown):,} with most packets that differ.")
+    first_packets = [flow.first_packet for flow in found.flows[:SHOWN]]
+    met = [stories.met(one, first_packets) for one in replayed] or [{}, {}]
+    table = fitting(SHOWN, lambda most: _flow_table(found.flows[:most], met, command))
+    if len(found.flows) > len(table.rows):
+        told.append(f"Of {len(found.flows):,} flows these are the {len(table.rows):,} with most packets that differ.")
     if found.not_kept:
         told.append(f"{counted(found.not_kept, 'packet')} more are of flows beyond those that are kept.")
     if not replayed:
         told.append("The captures could be read once only: which rules were tried is not told.")
-    met = [stories.met(one, (flow.first_packet for flow in shown)) for one in replayed] or [{}, {}]
+    return Section("flows", "Flows that differ", told, searched=table)
+
+
+def _flow_table(
+    flows: Sequence[FlowDifference], met: Sequence[dict[int, stories.Met]], command: str | None
+) -> SearchedTable:
     rows, all_told = [], []
-    for number, flow in enumerate(shown):
+    for number, flow in enumerate(flows):
         rows.append(
             (
                 flow.flow,
@@ -154,9 +161,8 @@ def _flows(found: Difference, replayed: Sequence[Replayed], command: str | None)
             )
         )
         all_told.append(_story(flow, met, tried=number < stories.TRIED))
-    numbers = [flow.first_packet for flow in shown] if command else []
-    table = SearchedTable("flow-table", "flows", _COLUMNS, rows, all_told, command, numbers)
-    return Section("flows", "Flows that differ", told, searched=table)
+    numbers = [flow.first_packet for flow in flows] if command else []
+    return SearchedTable("flow-table", "flows", _COLUMNS, rows, all_told, command, numbers)
 
 
 def _story(flow: FlowDifference, met: Sequence[dict[int, stories.Met]], *, tried: bool) -> list[str]:

@@ -62,10 +62,8 @@ class FlowTally:
         """Nothing is left open."""
 
     def _place(self, connections: Any) -> None:
-        first_ns = self._timeline.first_ns or 0
-        opened = connections["first_ns"].astype(np.int64) - first_ns
-        last = connections["last_ns"].astype(np.int64) - first_ns
-        self._over_time.add(_OPENED, opened)
+        self._over_time.add(_OPENED, self._timeline.since_first(connections["first_ns"]))
+        last = self._timeline.since_first(connections["last_ns"])
         self._over_time.add(_FINISHED, last[connections["end"] != lib.DP_FLOW_LIVE])
 
     def _count(self, record: Any) -> None:

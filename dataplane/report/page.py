@@ -7,7 +7,7 @@ and what does not print as `dataplane.terminal` writes it. The page forbids itse
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import cache
 from importlib.resources import files
@@ -19,6 +19,8 @@ from markupsafe import Markup
 from dataplane.report.charts import Chart
 from dataplane.terminal import printable
 
+#: Rows and stories of a searched table as JSON, so that a page of any captures stays below 8 MB.
+_TABLE_BYTES = 2_800_000
 #: Kinds of columns with text.
 _TEXTS = ("text", "word")
 #: Rows of an ordinary table; more are counted below it.
@@ -95,6 +97,17 @@ class SearchedTable:
         }
         value |= {"command": printable(self.command) if self.command else None, "numbers": list(self.numbers)}
         return json.dumps(value, separators=(",", ":"))
+
+
+def fitting(most: int, made: Callable[[int], SearchedTable]) -> SearchedTable:
+    """The table that is made of at most so many rows, or of fewer where names are so long that it would be too large.
+
+    Each try has half of the rows that there were.
+    """
+    table = made(most)
+    while len(table.data) > _TABLE_BYTES and table.rows:
+        table = made(len(table.rows) // 2)
+    return table
 
 
 @dataclass(frozen=True, slots=True)

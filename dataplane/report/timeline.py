@@ -13,12 +13,13 @@ from dataplane.verdict import REASON_WORDS, VERDICT_WORDS, Names
 #: So many buckets at most; at the end at least half of them are in use.
 BUCKETS = 240
 _NARROWEST_NS = 1_000_000
+_FURTHEST_NS = (1 << 63) - 1
 
 
 class Buckets:
     """Sums of several rows over time, in `BUCKETS` buckets of one width, which doubles when the time is longer.
 
-    Times are nanoseconds since the first packet; one before it counts as the first.
+    Times are nanoseconds since the first packet, none before it.
     """
 
     def __init__(self, rows: int) -> None:
@@ -27,7 +28,7 @@ class Buckets:
 
     def widen(self, last_ns: int) -> None:
         """Makes room for times up to this."""
-        while last_ns >= BUCKETS * self.width_ns:
+        while min(last_ns, _FURTHEST_NS) >= BUCKETS * self.width_ns:
             rows = len(self.sums)
             halved = self.sums.reshape(rows, BUCKETS // 2, 2).sum(axis=2)
             self.sums = np.concatenate([halved, np.zeros((rows, BUCKETS // 2), dtype=np.int64)], axis=1)
@@ -38,7 +39,7 @@ class Buckets:
         if not len(times_ns):
             return
         self.widen(int(times_ns.max()))
-        place = row * BUCKETS + np.maximum(times_ns, 0) // self.width_ns
+        place = row * BUCKETS + times_ns // self.width_ns
         counted = np.bincount(place, minlength=self.sums.size)
         self.sums += counted.reshape(self.sums.shape)
 
@@ -61,11 +62,10 @@ class Timeline:
     def add(self, records: Any, n: int) -> None:
         """Adds the first `n` of an array of `struct dp_record`."""
         record = np.frombuffer(memoryview(ffi.buffer(records, n * RECORD.itemsize)), dtype=RECORD)
-        times = record["time_ns"].astype(np.int64)
         if self.first_ns is None:
-            self.first_ns = self.last_ns = int(times[0])
-        self.last_ns = max(int(times.max()), self.last_ns or 0)
-        times -= self.first_ns
+            self.first_ns = self.last_ns = int(record["time_ns"][0])
+        self.last_ns = max(int(record["time_ns"].max()), self.last_ns or 0)
+        times = self.since_first(record["time_ns"])
         verdict = record["verdict"]
         known = verdict < len(VERDICT_WORDS)
         self._buckets.add(verdict[known].astype(np.int64), times[known])
@@ -75,6 +75,12 @@ class Timeline:
         last = denied["check"]["reason"][np.arange(len(denied)), np.maximum(checks, 1) - 1]
         reason = np.where(checks > 0, last, lib.DP_REASON_INVALID)
         self._buckets.add(len(VERDICT_WORDS) + reason.astype(np.int64), times[verdict == lib.DP_DENY])
+
+    def since_first(self, times_ns: Any) -> Any:
+        """Times since 1970 as `Buckets` takes them; what is further away than 292 years is there."""
+        first = np.uint64(self.first_ns or 0)
+        since = np.where(times_ns > first, times_ns - first, np.uint64(0))
+        return np.minimum(since, np.uint64(_FURTHEST_NS)).astype(np.int64)
 
     @property
     def width_ns(self) -> int:
@@ -86,7 +92,7 @@ class Timeline:
         """How many buckets there are up to the last packet."""
         if self.first_ns is None or self.last_ns is None:
             return 0
-        return (self.last_ns - self.first_ns) // self.width_ns + 1
+        return min((self.last_ns - self.first_ns) // self.width_ns + 1, BUCKETS)
 
     def packets(self, verdict: str) -> list[int]:
         """Packets with this verdict, a bucket each."""

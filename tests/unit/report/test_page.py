@@ -11,9 +11,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dataplane.report import charts
+from dataplane.report import charts, page
 from dataplane.report.charts import Clock, Mark, bars, label, over_time
-from dataplane.report.page import ROWS, Card, Column, Page, SearchedTable, Section, Table
+from dataplane.report.page import ROWS, Card, Column, Page, SearchedTable, Section, Table, fitting
 
 HOSTILE = [
     "</script><script>alert(1)</script>",
@@ -120,6 +120,21 @@ def test_a_long_table_says_how_much_more_there_is() -> None:
     assert f"r{ROWS}\n" not in text
     assert "24,000" in text
     assert "and 3 more" in text
+
+
+def test_a_table_that_would_be_too_large_has_fewer_rows(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Half as many at each try; none where not even one fits."""
+
+    def made(most: int) -> SearchedTable:
+        rows = [(f"row {number}",) for number in range(100)][:most]
+        return SearchedTable("t", "rows", [Column("row")], rows, [[] for _ in rows])
+
+    assert len(fitting(5000, made).rows) == 100
+    monkeypatch.setattr(page, "_TABLE_BYTES", 700)
+    found = fitting(5000, made)
+    assert (len(found.rows), len(found.data) <= 700) == (25, True)
+    monkeypatch.setattr(page, "_TABLE_BYTES", 1)
+    assert len(fitting(5000, made).rows) == 0
 
 
 @given(st.text("<>&@;#ax\u202e\x00\n é"))

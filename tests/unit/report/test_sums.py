@@ -27,7 +27,7 @@ CASE = ROOT / "examples" / "ssh-cut"
 CAPTURE = str(ROOT / "pcaps" / "ssh-cut.pcap")
 
 # Of any length, and at the very ends of buckets.
-TIMES = st.integers(0, 10**18) | st.integers(0, 2000).map(lambda number: number * 1_000_000)
+TIMES = st.integers(0, 2**63 - 1) | st.integers(0, 10**18) | st.integers(0, 2000).map(lambda number: number * 1_000_000)
 PACKETS = st.lists(
     st.tuples(TIMES, st.sampled_from(VERDICT_WORDS), st.sampled_from(REASON_WORDS), st.integers(0, 2)),
     min_size=1,
@@ -63,6 +63,18 @@ def test_each_packet_is_in_the_bucket_of_its_time(packets: list[tuple[int, str, 
     assert timeline.denied() == {
         reason: [found[bucket] for bucket in range(timeline.buckets)] for reason, found in denied.items()
     }
+
+
+def test_times_of_any_kind_are_counted() -> None:
+    """Also those of captures that are damaged: nothing is lost, and the axis has an end."""
+    timeline = Timeline()
+    records = ffi.new("struct dp_record[]", 3)
+    for record, time in zip(records, (5, 2**64 - 1, 0), strict=True):
+        record.time_ns, record.verdict = time, lib.DP_ALLOW
+    timeline.add(records, 3)
+    assert sum(timeline.packets("allow")) == 3
+    assert timeline.packets("allow")[0] == 2
+    assert timeline.buckets <= BUCKETS
 
 
 def reported(policy: Policy, capture: str, changes: Any = ()) -> tuple[ReplayReport, Summary]:
