@@ -190,6 +190,10 @@ def test_light_and_dark_and_on_paper(shown: webdriver.Chrome) -> None:
     _until(shown, f"return getComputedStyle(document.querySelector('.xtick text')).fill === '{light[2]}'")
     assert _colours(shown) == light
     assert not shown.find_element(By.CSS_SELECTOR, ".asked").is_displayed()
+    # A sheet of A4 has 680 pixels between its margins.
+    _until(
+        shown, "return [...document.querySelectorAll('.main-svg')].every(s => s.getBoundingClientRect().width <= 680)"
+    )
 
 
 @pytest.mark.parametrize("theme", ["light", "dark"])

@@ -14,7 +14,9 @@
 
   // ---- charts ----
 
+  const PAPER = 680;
   const narrow = matchMedia("(max-width: 46rem)");
+  const printing = matchMedia("print");
   const dark = matchMedia("(prefers-color-scheme: dark)");
   const charts = [...document.querySelectorAll("script.figure")].map((node) => ({
     place: document.getElementById(node.dataset.chart),
@@ -38,6 +40,7 @@
       margin: { l: 8, r: 8, t: layout.showlegend ? 56 : 24, b: 8 },
       legend: { orientation: "h", x: 0, y: 1 + 24 / Math.max(60, layout.height - 110), yanchor: "bottom", traceorder: "normal" },
       hoverlabel: { bgcolor: colour("panel"), bordercolor: colour("line"), font: { color: colour("ink") } },
+      width: printing.matches ? PAPER : undefined,
       dragmode: narrow.matches ? false : "zoom",
     });
     return Plotly.react(place, data, layout, { displayModeBar: false, responsive: true });
@@ -60,7 +63,6 @@
   });
   dark.addEventListener("change", drawAll);
   narrow.addEventListener("change", drawAll);
-  const printing = matchMedia("print");
   printing.addEventListener("change", drawAll);
 
   // ---- tables ----
