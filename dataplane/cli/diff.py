@@ -67,7 +67,7 @@ def diff(
     from dataplane.cli.repeatable import passes_once
     from dataplane.cli.report_file import ReportFile, explain_command
     from dataplane.insight.diff import diff as difference_of
-    from dataplane.insight.judged import Replayed
+    from dataplane.insight.replayed_packet import Replayed
     from dataplane.outputs import OutputError
     from dataplane.replay.folder import captures_of
 

@@ -147,7 +147,7 @@ def _report() -> ReplayReport:
 
 def _page(report: ReplayReport, asked: Asked, captures: Sequence[str], summary: Summary) -> bytes:
     """The page about a replay that has ended."""
-    from dataplane.insight.judged import Replayed
+    from dataplane.insight.replayed_packet import Replayed
 
     again, command = None, None
     if not asked.follow and not any(map(passes_once, captures)):

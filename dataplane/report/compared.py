@@ -7,7 +7,7 @@ from typing import Any
 
 from dataplane.differences import FlowDifference, Judgement
 from dataplane.insight.diff import Difference
-from dataplane.insight.judged import Replayed
+from dataplane.insight.replayed_packet import Replayed
 from dataplane.policy import times
 from dataplane.policy.schedule import TimedChange
 from dataplane.report import stories

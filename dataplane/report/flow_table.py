@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 
 from dataplane.flow import FlowRecord
-from dataplane.insight.judged import Replayed
+from dataplane.insight.replayed_packet import Replayed
 from dataplane.policy import times
 from dataplane.replay.summary import AppliedChange
 from dataplane.report import stories

@@ -7,7 +7,7 @@ from dataclasses import astuple
 from datetime import UTC, datetime
 from typing import Any
 
-from dataplane.insight.judged import Replayed
+from dataplane.insight.replayed_packet import Replayed
 from dataplane.policy import times
 from dataplane.policy.model import Policy
 from dataplane.replay.run import disconnected_words

@@ -11,9 +11,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from dataplane._core import ffi
-from dataplane.insight import words
+from dataplane.insight import sentences
 from dataplane.insight.explained import ExplainedCheck
-from dataplane.insight.judged import NoSuchPacketError, Replayed
+from dataplane.insight.replayed_packet import NoSuchPacketError, Replayed
 from dataplane.insight.rules_tried import GroupTried, Question, groups_tried
 from dataplane.insight.same_flow import is_later_fragment
 from dataplane.policy.model import Policy
@@ -51,9 +51,9 @@ class Met:
             question = Question.of(check.instance, check.direction, self.flow)
             groups = groups_tried(self.policy, question)
         explained = ExplainedCheck(check, None, groups, question)
-        told = [f"{check.verdict}, {check.direction} at {check.instance}: {words.reason_words(explained)}"]
-        told += [f"near miss: {sentence}" for sentence in words.near_misses(explained)]
-        told += [f"tried {group}: {what}" for group, what in words.tried_words(explained)]
+        told = [f"{check.verdict}, {check.direction} at {check.instance}: {sentences.reason_words(explained)}"]
+        told += [f"near miss: {sentence}" for sentence in sentences.near_misses(explained)]
+        told += [f"tried {group}: {what}" for group, what in sentences.tried_words(explained)]
         return told
 
 

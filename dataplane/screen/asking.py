@@ -128,9 +128,9 @@ class Told:
 
 def next_packet(asker: Asker, connection: Mapping[str, Any]) -> Told:
     """What the firewall would do with a connection's next packet now, and why. Raises as `Asker.call`; ValueError."""
-    from dataplane.insight import words
+    from dataplane.insight import sentences
     from dataplane.insight.packet_text import parse_packet
-    from dataplane.insight.running import explained, question
+    from dataplane.insight.running_firewall import explained, question
     from dataplane.live import state
 
     text = packet_of(connection)
@@ -139,12 +139,12 @@ def next_packet(asker: Asker, connection: Mapping[str, Any]) -> Told:
     known = state.decoded(base64.b64decode(answer["state"]), "the policy in force")
     with explained(written, None, known, with_remedies=False) as found:
         judged = found.judged
-        lines = [f"its next packet, {text}", words.headline(found)]
+        lines = [f"its next packet, {text}", sentences.headline(found)]
         for check in found.checks:
-            lines += [f"near miss: {sentence}" for sentence in words.near_misses(check)]
-            lines += [f"tried {group}: {what}" for group, what in words.tried_words(check)]
+            lines += [f"near miss: {sentence}" for sentence in sentences.near_misses(check)]
+            lines += [f"tried {group}: {what}" for group, what in sentences.tried_words(check)]
             if check.connection:
-                lines.append(f"connection: {words.history_words(check.connection, judged.packet, judged.first_ns)}")
+                lines.append(f"connection: {sentences.history_words(check.connection, judged.packet, judged.first_ns)}")
         return Told(found.verdict, tuple(lines))
 
 
