@@ -107,6 +107,9 @@ class _Capture:
             self._open(name, out, hold=hold)
         except OSError as error:
             raise CaptureError(error.errno, error.strerror or str(error), self.name) from None
+        except ValueError as error:
+            # Documents name captures too, and a name in them may hold what no file's name does.
+            raise CaptureError(None, f"it is no name of a file: {error}", self.name) from None
         self.handle: Any = ffi.gc(out[0], lib.dp_capture_free)
 
     def _open(self, name: str, out: Any, *, hold: bool) -> None:

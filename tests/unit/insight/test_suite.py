@@ -304,6 +304,16 @@ def test_all_mistakes_of_a_file_are_told_in_one_run(folder: Path) -> None:
     assert said[6:8] == ["error broken.test.yaml::two", "it shares what is told above"]
 
 
+@pytest.mark.parametrize("key", ["capture", "changes", "expect", "policy"])
+def test_what_is_no_name_of_a_file_is_told_in_a_sentence(folder: Path, key: str) -> None:
+    values = {"policy": "policy.yaml", "capture": "none.pcap", "expect": "[{packet: 1, verdict: deny}]"}
+    lines = [f"{key}: {value}" for key, value in (values | {key: r'"a\0b"'}).items()]
+    (folder / "ssh.test.yaml").write_text("\n".join(lines))
+    done = run(folder, "ssh.test.yaml")
+    assert (done.returncode, done.stderr) == (3 if key == "capture" else 2, "")
+    assert done.stdout.startswith("error ssh.test.yaml\n")
+
+
 def test_what_a_run_writes_itself_is_no_change_to_watch(tmp_path: Path) -> None:
     """A report beside the cases, its file before it is whole, and redirected output: each would begin another run."""
     report = str(tmp_path / "report.xml")
