@@ -13,6 +13,7 @@ import shutil
 import sys
 import textwrap
 from collections.abc import Iterable, Mapping
+from contextlib import suppress
 from enum import StrEnum
 from typing import TYPE_CHECKING, Any, TextIO
 
@@ -54,9 +55,16 @@ def printable_lines(text: str) -> str:
     return "\n".join(map(printable, text.split("\n")))
 
 
-def columns() -> int:
-    """The columns of the terminal that standard output is; without one there is no bound."""
-    return shutil.get_terminal_size().columns if sys.stdout.isatty() else _UNBOUNDED
+def columns(stream: TextIO | None = None) -> int:
+    """The columns of the terminal that a stream, standard output, is; without one there is no bound."""
+    stream = stream or sys.stdout
+    if not stream.isatty():
+        return _UNBOUNDED
+    if os.environ.get("COLUMNS"):
+        return shutil.get_terminal_size().columns
+    with suppress(OSError):
+        return os.get_terminal_size(stream.fileno()).columns or _UNBOUNDED
+    return _UNBOUNDED
 
 
 def wrapped(line: str, width: int) -> list[str]:

@@ -180,7 +180,7 @@ def _print_report(report: dict[str, Any]) -> None:
     from rich.table import Table
     from rich.text import Text
 
-    console = terminal(sys.stdout, soft_wrap=True)
+    console = terminal(sys.stdout)
     counts = ", ".join(counted(report["counts"][key], thing) for key, thing in _COUNTED.items())
     console.print(Text.assemble((report["policy"], "bold"), " is valid: ", counts, "."))
     if report["quotas"]:

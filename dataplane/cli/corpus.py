@@ -20,6 +20,7 @@ from dataplane.terminal import console
 
 if TYPE_CHECKING:
     from dataplane.cli.interrupt import Interrupt
+    from dataplane.cli.progress import CorpusProgress
     from dataplane.replay.expectations import Expectations
 
 EXIT_EXPECTATION = 1
@@ -48,7 +49,7 @@ def replay_each(
     captures: Sequence[str],
     expectations: Expectations | None,
     interrupt: Interrupt,
-    progress: Progress,
+    progress: CorpusProgress,
     read: Sequence[str | Path],
     *,
     as_json: bool,
@@ -65,9 +66,10 @@ def replay_each(
         check_outputs(listed, read, force=force)
     rows = []
     for capture in captures:
-        rows.append(_row(replace(asked, outputs=named[capture]), capture, expectations, interrupt, progress))
+        rows.append(_row(replace(asked, outputs=named[capture]), capture, expectations, interrupt, progress.of))
         if interrupt.status:
             break
+    progress.end()
     stream = sys.stderr if "-" in asked.outputs.values() else sys.stdout
     with reader_may_leave():
         if as_json:

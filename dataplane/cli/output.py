@@ -17,7 +17,7 @@ from typing import Any, NoReturn
 
 import typer
 
-from dataplane.terminal import printable, printable_lines
+from dataplane.terminal import columns, printable, printable_lines, wrapped
 
 EXIT_USAGE = EXIT_UNWRITABLE = 2
 _STDIN, _STDOUT, _STDERR = 0, 1, 2
@@ -93,8 +93,12 @@ def guard() -> None:
 
 
 def say(line: str, *, err: bool = False) -> None:
-    """Prints one line for people, on standard error if `err`: a name with a line feed in it begins no other."""
-    typer.echo(printable(line), err=err)
+    """Prints one line for people, on standard error if `err`: a name with a line feed in it begins no other.
+
+    At a terminal its words are wrapped.
+    """
+    for part in wrapped(printable(line), columns(sys.stderr if err else sys.stdout)):
+        typer.echo(part, err=err)
 
 
 def say_aside(line: str) -> None:

@@ -23,6 +23,8 @@ class CorpusProgress:
         self._done = 0
         self._next = 0.0
         self._update: Callable[[int], None] | None = None
+        #: Takes the bar away, and standard output back from it; to be called before what is for people is printed.
+        self.end: Callable[[], object] = lambda: None
         if not sys.stderr.isatty():
             return
         from rich.progress import BarColumn, DownloadColumn, Progress, TimeRemainingColumn, TransferSpeedColumn
@@ -40,6 +42,7 @@ class CorpusProgress:
         )
         task = bar.add_task("", total=_size(captures))
         self._update = lambda done: bar.update(task, completed=done)
+        self.end = bar.stop
 
     def of(self, opened: Captures) -> Callable[[], None] | None:
         """What is called after each batch of some of the captures; those of before are done."""

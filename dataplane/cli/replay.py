@@ -196,7 +196,7 @@ def replay(
             # Only who asks for it waits until it is loaded.
             from dataplane.cli.corpus import replay_each
 
-            arguments = (asked, captures, expectations, interrupt, bar.of, read)
+            arguments = (asked, captures, expectations, interrupt, bar, read)
             leave(replay_each(*arguments, as_json=as_json, force=force))
     with reader_may_leave():
         _print_summary(summary, as_json=as_json, to_stderr=bool(printed), top=top)

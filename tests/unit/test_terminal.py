@@ -229,7 +229,7 @@ def test_a_table_of_ctl_is_as_wide_as_the_terminal(
     head = ("instance", "direction", "flow", "reason", "packets", "bytes")
     row = ("web-1", "ingress", flow, "no-rule-matched")
     for width, lines in ((80, None), (1 << 16, 1)):
-        monkeypatch.setattr(ctl_text, "terminal_columns", lambda width=width: width)
+        monkeypatch.setattr(ctl_text, "console", lambda stream, width=width: console(stream, width=width))
         ctl_text.table("Flows denied most", head, [(*row, 1_234_567, 123_456_789)])
         _, _, _, *told = capsys.readouterr().out.splitlines()
         assert max(map(len, told)) <= width
@@ -293,6 +293,43 @@ def colored(*words: str, environ: dict[str, str], terminal: bool) -> bool:
     assert process.wait() == 0
     assert b"verdict" in seen
     return b"\x1b[" in seen
+
+
+def shown(*words: str, columns: int) -> str:
+    """What a command prints at a terminal of so many columns, without colours."""
+    master, slave = pty.openpty()
+    fcntl.ioctl(slave, termios.TIOCSWINSZ, struct.pack("HHHH", 24, columns, 0, 0))
+    environment = {name: value for name, value in os.environ.items() if name not in ("COLUMNS", "NO_COLOR")}
+    command = [sys.executable, "-m", "dataplane", *words]
+    process = subprocess.Popen(command, cwd=ROOT, env={**environment, "TERM": "xterm"}, stdout=slave, stderr=slave)
+    os.close(slave)
+    said = b""
+    with contextlib.suppress(OSError), open(master, "rb", buffering=0) as output:
+        while data := output.read(4096):
+            said += data
+    process.wait()
+    return re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", said.decode().replace("\r\n", "\n"))
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ("replay", "examples/figure-1/policy.yaml", "pcaps/figure-1.pcap", "pcaps/figure-2.pcap", "--each"),
+        ("check", "examples/figure-5/policy.yaml"),
+        ("new", "--preset", "list"),
+        ("ctl", "--socket", "a-socket-that-is-not-there", "status"),
+    ],
+)
+def test_lines_end_where_the_terminal_does(words: tuple[str, ...]) -> None:
+    """At words; and no colour is printed as its escape sequence, also behind a bar that tells how far it is."""
+    text = shown(*words, columns=80)
+    # What a bar draws is drawn over.
+    lines = [line.rpartition("\r")[2].rstrip() for line in text.split("\n")]
+    assert max(map(len, lines)) <= 80, lines
+    assert "\\x1b" not in text
+    wide = [line.rpartition("\r")[2].rstrip() for line in shown(*words, columns=200).split("\n")]
+    assert max(map(len, wide)) <= 200
+    assert len(wide) <= len(lines)
 
 
 REPLAY = ("replay", "examples/figure-1/policy.yaml", "pcaps/figure-1.pcap")

@@ -2,50 +2,34 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime, timedelta
-from itertools import zip_longest
-from textwrap import wrap
 from typing import Any
 
 from dataplane.cli import denied_flows
 from dataplane.cli.output import say
-from dataplane.terminal import columns as terminal_columns
-from dataplane.terminal import counted, most_of, printable
+from dataplane.terminal import console, counted, most_of, printable
 
 _FLOWS_SHOWN = 20
-#: A column of text is not folded to less.
-_NARROWEST = 8
 
 
 def table(title: str, columns: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
-    """Rows under a head, numbers to the right; nothing where there are none."""
+    """Rows under a head, numbers to the right; nothing where there are none. Text is folded where a terminal ends."""
+    from rich.padding import Padding
+    from rich.table import Table
+
     cells = list(rows)
-    text = [[f"{cell:,}" if isinstance(cell, int) else printable(str(cell)) for cell in row] for row in cells]
-    if not text:
+    if not cells:
         return
-    right = [all(isinstance(row[i], int) for row in cells) for i in range(len(columns))]
-    widths = [max(len(name), *(len(row[i]) for row in text)) for i, name in enumerate(columns)]
-    _fit(widths, right, terminal_columns())
+    made = Table(title=title, title_justify="left", title_style="bold", box=None, padding=(0, 2, 0, 0), pad_edge=False)
+    for i, name in enumerate(columns):
+        is_number = all(isinstance(row[i], int) for row in cells)
+        made.add_column(name, justify="right" if is_number else "left", no_wrap=is_number, overflow="fold")
+    for row in cells:
+        made.add_row(*(f"{cell:,}" if isinstance(cell, int) else printable(str(cell)) for cell in row))
     say("")
-    say(title)
-    for row in [list(columns), *text]:
-        folded = [wrap(cell, width) if len(cell) > width else [cell] for cell, width in zip(row, widths, strict=True)]
-        for parts in zip_longest(*folded, fillvalue=""):
-            padded = [
-                part.rjust(width) if to_right else part.ljust(width)
-                for part, width, to_right in zip(parts, widths, right, strict=True)
-            ]
-            say(("  " + "  ".join(padded)).rstrip())
-
-
-def _fit(widths: list[int], right: Sequence[bool], room: int) -> None:
-    """Takes from the widest columns of text what is more than there is room for; numbers are not folded."""
-    while 2 * len(widths) + sum(widths) > room:
-        widest = max(range(len(widths)), key=lambda i: (not right[i], widths[i]))
-        if right[widest] or widths[widest] <= _NARROWEST:
-            return
-        widths[widest] -= 1
+    console(sys.stdout).print(Padding(made, (0, 0, 0, 2), expand=False))
 
 
 def print_status(status: Mapping[str, Any]) -> None:
