@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import socket
+import stat
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator
@@ -55,8 +56,12 @@ def served(port: int) -> int:
     """Connections of this port that are open in this process, as descriptors of the server's side."""
     found = 0
     for fd in os.listdir("/proc/self/fd"):
-        with contextlib.suppress(OSError), socket.socket(fileno=os.dup(int(fd))) as each:
-            found += each.family == socket.AF_INET and each.getsockname()[1] == port and bool(each.getpeername())
+        with contextlib.suppress(OSError):
+            if stat.S_ISSOCK(os.fstat(int(fd)).st_mode):
+                with socket.socket(fileno=os.dup(int(fd))) as each:
+                    found += (
+                        each.family == socket.AF_INET and each.getsockname()[1] == port and bool(each.getpeername())
+                    )
     return found
 
 
