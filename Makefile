@@ -24,7 +24,7 @@ BENCH ?=
 # Debian's packages that `make demo-live` needs, and those that the tests and `make fuzz` need besides.
 DEMO_PACKAGES := curl iperf3 iproute2 iputils-ping netcat-openbsd
 SYSTEM_PACKAGES := $(DEMO_PACKAGES) chromium chromium-driver clang dnsmasq-base ethtool isc-dhcp-client \
-    fish mandoc nftables openssh-client openssh-server procps tcpdump tshark udhcpc util-linux zsh
+    fish mandoc nftables openssh-client openssh-server openssl procps tcpdump tshark udhcpc util-linux zsh
 
 VENV := .venv
 BIN := $(VENV)/bin
