@@ -4,6 +4,8 @@
  *
  * INVARIANT of `attached`: it counts the inbound entries of a zone that are neither flagged DP_ENTRY_CUT nor older
  * (`change`) than the zone's last cut.
+ *
+ * ONE FILE, though a long one: all of it keeps this invariant and the queues, and calls each other on every packet.
  */
 #include "conntrack.h"
 

@@ -10,6 +10,9 @@
  * LENGTHS. An IPv4 total length of 0 and an IPv6 payload length of 0 are what a capture of a segmentation-offloaded
  * super-packet shows: the frame's own length stands in then (RFC 2675 jumbograms carry theirs in an option; the frame's
  * length is at least as strict).
+ *
+ * ONE FILE, though a long one, because it is one walk: transport, network, frame, and packets quoted in others share
+ * the reader, the two lengths and the cause by which each of them ends.
  */
 #include "packet.h"
 

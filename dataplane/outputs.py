@@ -11,6 +11,7 @@ import errno
 import os
 import re
 import stat
+import sys
 import tempfile
 from collections.abc import Iterable, Mapping
 from contextlib import suppress
@@ -133,6 +134,13 @@ def _identity(file: int | str | Path) -> tuple[object, ...] | None:
     except OSError:
         return None
     return (about.st_dev, about.st_ino) if stat.S_ISREG(about.st_mode) else None
+
+
+def close_output(file: BinaryIO) -> None:
+    """Flushes a file that was written, and closes it unless it is standard output."""
+    file.flush()
+    if file is not sys.stdout.buffer:
+        file.close()
 
 
 def is_descriptor(path: str | Path) -> bool:

@@ -8,12 +8,12 @@ says.
 from __future__ import annotations
 
 import struct
-import sys
 from collections.abc import Callable, Sequence
 from typing import Any, BinaryIO
 
 from dataplane import pcapng
 from dataplane._core import ffi, lib
+from dataplane.outputs import close_output
 from dataplane.verdict import Names, comment_of, verdict_of
 
 _FRAME = struct.Struct("=QQ7I2H")
@@ -156,9 +156,7 @@ class _File:
         self._file.flush()
 
     def close(self) -> None:
-        self._file.flush()
-        if self._file is not sys.stdout.buffer:
-            self._file.close()
+        close_output(self._file)
 
     def interface(self, key: int, describe: Callable[[], tuple[bytes, Callable[[int], int]]]) -> tuple[int, bytes]:
         """The number of an interface, and the block that describes it where it is new."""

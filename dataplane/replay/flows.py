@@ -15,7 +15,7 @@ from typing import Any, BinaryIO, Protocol
 from dataplane._core import ffi, lib
 from dataplane._core.errors import check
 from dataplane.lines import FLOW_FORMATS, FlowFormat, FlowLines
-from dataplane.outputs import OutputFile
+from dataplane.outputs import OutputFile, close_output
 from dataplane.plane import Plane
 from dataplane.verdict import Names
 
@@ -133,6 +133,4 @@ class FlowTextWriter:
 
     def close(self) -> None:
         """Flushes, and closes the file unless it is standard output."""
-        self._file.flush()
-        if self._file is not sys.stdout.buffer:
-            self._file.close()
+        close_output(self._file)

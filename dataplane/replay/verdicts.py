@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, BinaryIO, Protocol
 from dataplane._core import ffi, lib
 from dataplane._core.errors import check
 from dataplane.lines import BUFFER, LineNames, csv_quote
-from dataplane.outputs import OutputFile
+from dataplane.outputs import OutputFile, close_output
 from dataplane.replay.columns import COLUMNS
 from dataplane.verdict import Names
 
@@ -108,9 +108,7 @@ class TextWriter:
 
     def close(self) -> None:
         """Flushes, and closes the file unless it is standard output."""
-        self._file.flush()
-        if self._file is not sys.stdout.buffer:
-            self._file.close()
+        close_output(self._file)
 
     def _learn_interfaces(self) -> None:
         known = self._interface_offsets

@@ -5,6 +5,7 @@
  */
 #include "check.h"
 #include "flow_log.h"
+#include "one_instance.h"
 
 enum { TIMEOUT_S = 30, FLOWS = 2000 };
 #define SECOND 1000000000u
@@ -18,30 +19,16 @@ struct scene {
     uint64_t now;
 };
 
-/* Instance 10.0.0.1 in zone 0, which allows UDP to port 53 from anywhere, by rule 1. */
 static bool make(struct scene *s)
 {
-    static const uint64_t seed[2] = {1, 2};
-    struct dp_selector dns = {17 << 16 | 53, 17 << 16 | 53};
-    struct dp_rule rule = {1, DP_REMOTE_ANY, 0, 1, DP_ALLOW};
-    struct dp_holding holding = {{{10, 0, 0, 1}, 32}, 4, 0, 0};
-    struct dp_conntrack_config config = {.max_entries = FLOWS};
-    struct dp_zone_tables zone = {0};
-    struct dp_policy_update update = {.zones = &zone, .n_zones = 1, .config = &config};
+    struct dp_conntrack_config config = settings_of(FLOWS, (uint64_t)TIMEOUT_S * SECOND);
 
     memset(s, 0, sizeof *s);
     s->now = 1000000000000u;
-    for (int state = 0; state < DP_CONN_STATES; state++)
-        config.timeout_ns[state] = (uint64_t)TIMEOUT_S * SECOND;
-    if (!CHECK_EQUAL(dp_plane_new(&config, seed, 1, &s->plane), 0))
+    if (!one_instance(&config, &s->plane, &s->endpoints, &s->rules))
         return false;
     s->engine = dp_plane_shard(s->plane, 0);
-    if (!CHECK_EQUAL(dp_endpoints_new(&holding, 1, NULL, 0, NULL, 0, NULL, 0, &s->endpoints), 0) ||
-        !CHECK_EQUAL(dp_rule_table_new(4, &rule, 1, NULL, 0, NULL, 0, &dns, 1, &s->rules), 0))
-        return false;
-    zone.table[DP_INGRESS][0] = s->rules;
-    update.endpoints = s->endpoints;
-    return CHECK_EQUAL(dp_plane_update(s->plane, &update), 0);
+    return true;
 }
 
 static void unmake(struct scene *s)

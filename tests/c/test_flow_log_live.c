@@ -4,6 +4,7 @@
  */
 #include "check.h"
 #include "flow_log_live.h"
+#include "one_instance.h"
 #include "reclaim.h"
 #include "table_walk.h"
 
@@ -30,32 +31,18 @@ static void put(void *owner, const struct dp_flow_record *record)
         s->out[s->n++] = *record;
 }
 
-/* Instance 10.0.0.1 in zone 0, which allows UDP to port 53 from anywhere, by rule 1. */
 static bool make(struct scene *s, uint32_t max_entries)
 {
-    static const uint64_t seed[2] = {1, 2};
-    struct dp_selector dns = {17 << 16 | 53, 17 << 16 | 53};
-    struct dp_rule rule = {1, DP_REMOTE_ANY, 0, 1, DP_ALLOW};
-    struct dp_holding holding = {{{10, 0, 0, 1}, 32}, 4, 0, 0};
-    struct dp_conntrack_config config = {.max_entries = max_entries};
-    struct dp_zone_tables zone = {0};
-    struct dp_policy_update update = {.zones = &zone, .n_zones = 1, .config = &config};
+    struct dp_conntrack_config config = settings_of(max_entries, (uint64_t)TIMEOUT_S * SECOND);
 
     memset(s, 0, sizeof *s);
     s->now = 1000000000000u;
     s->out = calloc(MOST, sizeof *s->out);
-    for (int state = 0; state < DP_CONN_STATES; state++)
-        config.timeout_ns[state] = (uint64_t)TIMEOUT_S * SECOND;
     config.tentative[DP_CONN_OTHER_ONE_WAY] = 1;
-    if (!s->out || !CHECK_EQUAL(dp_plane_new(&config, seed, 1, &s->plane), 0))
+    if (!s->out || !one_instance(&config, &s->plane, &s->endpoints, &s->rules))
         return false;
     s->engine = dp_plane_shard(s->plane, 0);
-    if (!CHECK_EQUAL(dp_endpoints_new(&holding, 1, NULL, 0, NULL, 0, NULL, 0, &s->endpoints), 0) ||
-        !CHECK_EQUAL(dp_rule_table_new(4, &rule, 1, NULL, 0, NULL, 0, &dns, 1, &s->rules), 0))
-        return false;
-    zone.table[DP_INGRESS][0] = s->rules;
-    update.endpoints = s->endpoints;
-    return CHECK_EQUAL(dp_plane_update(s->plane, &update), 0);
+    return true;
 }
 
 /* The same with a live log. */

@@ -11,6 +11,7 @@
 
 #include "check.h"
 #include "dp_captures.h"
+#include "settings.h"
 
 #include <dirent.h>
 #include <fcntl.h>
@@ -19,29 +20,10 @@
 
 enum { BATCH = 512 };
 
-/* A table of transitions in which everything goes on: the paths of tcp.c are what matters here. */
-static struct dp_conntrack_config settings(void)
-{
-    struct dp_conntrack_config config = {.max_entries = 300};
-
-    for (int s = 0; s < DP_CONN_STATES; s++) {
-        config.timeout_ns[s] = 30000000000u;
-        config.tentative[s] = s % 2;
-        for (int side = 0; side < DP_SIDES; side++)
-            for (int e = 0; e < DP_TCP_EVENTS; e++)
-                config.tcp_next[s][side][e] = e == DP_TCP_RST   ? DP_CONN_TCP_CLOSE
-                                              : e == DP_TCP_FIN ? DP_CONN_TCP_FIN_WAIT_INITIATOR
-                                              : e == DP_TCP_SYN ? DP_CONN_TCP_SYN_SENT
-                                                                : DP_CONN_TCP_ESTABLISHED;
-    }
-    config.reopens[DP_CONN_TCP_CLOSE] = 1;
-    return config;
-}
-
 static struct dp_plane *new_plane(void)
 {
     static const uint64_t seed[2] = {1, 2};
-    struct dp_conntrack_config config = settings();
+    struct dp_conntrack_config config = settings_in_which_all_goes_on();
     struct dp_selector any = {0, 0xffffff};
     struct dp_rule rule = {1, DP_REMOTE_ANY, 0, 1, DP_ALLOW};
     struct dp_holding holdings[2] = {{{{0}, 0}, 4, 0, 1}, {{{0}, 0}, 6, 0, 1}};

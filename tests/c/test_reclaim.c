@@ -4,6 +4,7 @@
  */
 #include "check.h"
 #include "reclaim.h"
+#include "settings.h"
 #include "table_walk.h"
 
 /* Of the address sanitizer; NULL without it. */
@@ -27,9 +28,7 @@ static bool make(struct scene *s)
     struct dp_holding holding = {{{10, 0, 0, 1}, 32}, 4, 0, 0};
 
     memset(s, 0, sizeof *s);
-    s->config.max_entries = 1000;
-    for (int state = 0; state < DP_CONN_STATES; state++)
-        s->config.timeout_ns[state] = 600000000000u;
+    s->config = settings_of(1000, 600000000000u);
     if (!CHECK_EQUAL(dp_plane_new(&s->config, seed, 1, &s->plane), 0))
         return false;
     s->engine = dp_plane_shard(s->plane, 0);

@@ -4,6 +4,7 @@
  * about, or has admitted. Others stay.
  */
 #include "check.h"
+#include "settings.h"
 #include "table_walk.h"
 
 enum { ALLOW_ALL = 1, DENY_DNS = 2, PORT = 53, OTHER_PORT = 54, TIMEOUT_S = 30 };
@@ -29,9 +30,7 @@ static bool make(struct scene *s)
 
     memset(s, 0, sizeof *s);
     s->now = 1000000000000u;
-    s->config.max_entries = 100;
-    for (int state = 0; state < DP_CONN_STATES; state++)
-        s->config.timeout_ns[state] = TIMEOUT_S * 1000000000u;
+    s->config = settings_of(100, (uint64_t)TIMEOUT_S * 1000000000u);
     if (!CHECK_EQUAL(dp_plane_new(&s->config, seed, 1, &s->plane), 0))
         return false;
     s->engine = dp_plane_shard(s->plane, 0);

@@ -12,6 +12,7 @@
 #include "fast_path.h"
 #include "pipeline.h"
 #include "plane.h"
+#include "settings.h"
 
 #include <stdlib.h>
 
@@ -44,26 +45,6 @@ static inline void two_ways_observe_first(void *owner, enum dp_connection_event 
 static inline void two_ways_observe_second(void *owner, enum dp_connection_event event, uint32_t entry)
 {
     two_ways_observe(owner, 1, event, entry);
-}
-
-/* A table of transitions in which everything goes on, so that packets made by chance meet many states. */
-static inline struct dp_conntrack_config two_ways_settings(void)
-{
-    struct dp_conntrack_config config = {.max_entries = 300};
-
-    for (int s = 0; s < DP_CONN_STATES; s++) {
-        config.timeout_ns[s] = 30000000000u;
-        config.tentative[s] = s % 2;
-        for (int side = 0; side < DP_SIDES; side++)
-            for (int e = 0; e < DP_TCP_EVENTS; e++)
-                config.tcp_next[s][side][e] = e == DP_TCP_RST       ? DP_CONN_TCP_CLOSE
-                                              : e == DP_TCP_FIN     ? DP_CONN_TCP_FIN_WAIT_INITIATOR
-                                              : e == DP_TCP_SYN     ? DP_CONN_TCP_SYN_SENT
-                                              : e == DP_TCP_ACK_FIN ? DP_CONN_TCP_CLOSE_WAIT_INITIATOR
-                                                                    : DP_CONN_TCP_ESTABLISHED;
-    }
-    config.reopens[DP_CONN_TCP_CLOSE] = 1;
-    return config;
 }
 
 /* Puts in force who holds which address, in zones below TWO_WAYS_ZONES, all of which may do nearly everything; cuts
@@ -103,7 +84,7 @@ static inline void two_ways_new(struct two_ways *w, const struct dp_holding *hol
     static const struct dp_selector selectors[] = {{DP_PROTO_TCP << 16 | 53, DP_PROTO_TCP << 16 | 53}, {0, 0xffffff}};
     static const struct dp_rule rules[] = {{1, DP_REMOTE_ANY, 0, 1, DP_DENY}, {2, DP_REMOTE_ANY, 1, 1, DP_ALLOW}};
 
-    *w = (struct two_ways){.config = two_ways_settings()};
+    *w = (struct two_ways){.config = settings_in_which_all_goes_on()};
     for (int f = 0; f < 2; f++)
         if (dp_rule_table_new(f ? 6 : 4, rules, 2, NULL, 0, NULL, 0, selectors, 2, &w->table[f]) < 0)
             abort();
