@@ -23,7 +23,7 @@ from tests.unit.live.scene import filled
 from tests.unit.live.served import Served, serving
 
 ROOT = Path(__file__).resolve().parents[3]
-INTERVAL = 0.05
+INTERVAL = 0.15
 SECONDS = 20.0
 
 
