@@ -26,26 +26,42 @@ class Asker:
         self.socket = socket
         self._client: ControlClient | None = None
         self._lock = threading.Lock()
+        self._open: set[ControlClient] = set()
+        self._aborted = False
 
     def call(self, command: str, **arguments: Any) -> Any:
         """The result of a command. Raises RefusedError, UnreachableError."""
         with self._lock:
             try:
                 if self._client is None:
-                    self._client = ControlClient(self.socket)
+                    self._client = self._connect()
                 return self._client.call(command, **arguments)
             except UnreachableError:
                 self._end()
                 raise
 
+    def _connect(self) -> ControlClient:
+        client = ControlClient(self.socket)
+        self._open.add(client)
+        if self._aborted:
+            # Whoever aborts may not have seen it.
+            self._close(client)
+            raise UnreachableError(f"{self.socket}: nothing is asked any more")
+        return client
+
+    def _close(self, client: ControlClient) -> None:
+        self._open.discard(client)
+        client.close()
+
     def _end(self) -> None:
         if self._client:
-            self._client.close()
+            self._close(self._client)
             self._client = None
 
     def abort(self) -> None:
-        """Ends the connection, whoever waits for an answer."""
-        if client := self._client:
+        """Ends all connections for good, whoever waits for an answer: who asks now or later gets UnreachableError."""
+        self._aborted = True
+        for client in list(self._open):
             client.abort()
 
     def close(self) -> None:
@@ -66,9 +82,12 @@ class Asker:
     def connections(self, selection: Mapping[str, Any]) -> tuple[list[dict[str, Any]], int]:
         """At most `LISTED` of the chosen connections, and how many there are. Raises RefusedError."""
         count: int = self.call("conntrack", action="count", selection=dict(selection))["count"]
-        with ControlClient(self.socket) as client:
+        client = self._connect()
+        try:
             listed = client.stream("conntrack", action="list", selection=dict(selection))
             return list(islice(listed, LISTED)), count
+        finally:
+            self._close(client)
 
     def delete(self, connection: Mapping[str, Any]) -> int:
         """Takes a connection out of the table; how many went, which of pings may be several."""

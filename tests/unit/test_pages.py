@@ -16,7 +16,7 @@ from tests.support import pages
 
 ROOT = Path(__file__).parents[2]
 #: Pages whose commands are run here.
-PAGES = ("diff", "dropped", "explain", "learn", "presets", "start", "timing", "tutorial-policy")
+PAGES = ("diff", "dropped", "explain", "learn", "presets", "report", "start", "timing", "tutorial-policy")
 
 
 @pytest.mark.parametrize("name", PAGES)

@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import pty
 import subprocess
 import sys
+import threading
+import time
 from collections.abc import Awaitable, Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +20,9 @@ from textual.pilot import Pilot
 from textual.widgets import Input, TabbedContent
 
 from dataplane._core import lib
+from dataplane.live.client import UnreachableError
 from dataplane.screen.app import Top
+from dataplane.screen.asking import Asker
 from dataplane.screen.connections import read_filter
 from dataplane.screen.panes import Rows
 from tests.unit.live.scene import filled
@@ -27,9 +33,24 @@ INTERVAL = 0.15
 SECONDS = 20.0
 
 
+@contextlib.contextmanager
+def firewall(folder: Path) -> Iterator[Served]:
+    """A firewall that answers, until all who asked have left: its loop ends only then."""
+    with serving(folder, filled()) as made:
+        yield made
+        ends = time.monotonic() + SECONDS
+        while _clients(made.socket) > 1 and time.monotonic() < ends:
+            time.sleep(INTERVAL)
+
+
+def _clients(socket: Path) -> int:
+    """How many sockets there are of this name: the one that listens, and one for each client."""
+    return Path("/proc/net/unix").read_text().count(f" {socket}\n")
+
+
 @pytest.fixture
 def served(tmp_path: Path) -> Iterator[Served]:
-    with serving(tmp_path, filled()) as made:
+    with firewall(tmp_path) as made:
         yield made
 
 
@@ -245,7 +266,7 @@ def test_a_firewall_that_is_gone_is_waited_for(tmp_path: Path) -> None:
 def test_names_are_no_markup(tmp_path: Path) -> None:
     """What policies say is text, and stays on its line."""
     name = "[bold red]x[/]"
-    with serving(tmp_path, filled()) as served:
+    with firewall(tmp_path) as served:
         served.change(
             {"add_rule": {"security_group": "sg", "rule": {"id": name, "direction": "ingress", "protocol": "gre"}}}
         )
@@ -329,3 +350,22 @@ def test_it_runs_at_a_terminal_and_ends_at_once(served: Served) -> None:
         process.kill()
         process.wait()
         os.close(ours)
+
+
+def test_who_waits_for_a_firewall_that_is_busy_is_let_go(served: Served) -> None:
+    """Whatever was asked, and nothing is asked anew."""
+    asker = Asker(str(served.socket))
+    asker.reading()
+    free = threading.Event()
+    busy = served.service._control.submit(free.wait, 60)
+    requests: list[Callable[[], object]] = [asker.reading, lambda: asker.connections({}), lambda: asker.call("status")]
+    with ThreadPoolExecutor() as threads:
+        waiting = [threads.submit(request) for request in requests]
+        asker.abort()
+        for one in waiting:
+            with pytest.raises(UnreachableError):
+                one.result(SECONDS)
+    with pytest.raises(UnreachableError):
+        asker.reading()
+    free.set()
+    assert busy.result()
