@@ -118,13 +118,14 @@ EITHER = """\
       - {id: two, direction: ingress, protocol: udp, multiport: "1002", action: deny}
 """
 
-# Sends pairs of datagrams, the two of a pair to two ports, each pair from another source port.
+# Sends pairs of datagrams, the two of a pair to two ports, each pair from another source port: for so many seconds, and
+# no fewer than 3,000.
 SEND = """
 import socket, sys, time
 host, seconds = sys.argv[1], float(sys.argv[2])
 end = time.monotonic() + seconds
 pair = 0
-while time.monotonic() < end:
+while time.monotonic() < end or pair < 3000:
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as s:
         s.bind(("", 10000 + pair))
         for port in (1001, 1002):
