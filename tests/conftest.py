@@ -1,8 +1,28 @@
-"""What all tests share: hypothesis without time limits for single examples, as machines differ."""
+"""What all tests share: hypothesis without time limits for single examples, as machines differ, and memory."""
 
 from __future__ import annotations
 
+import gc
+import os
+from collections.abc import Iterator
+
+import pytest
 from hypothesis import settings
 
 settings.register_profile("dataplane", parent=settings(), deadline=None, print_blob=True)
 settings.load_profile("dataplane")
+
+#: Bytes that a process of tests may have before what is unreachable is looked for.
+_MUCH = 1 << 30
+
+
+@pytest.fixture(autouse=True)
+def _memory_is_given_back() -> Iterator[None]:
+    """Commands that run in the tests' own process switch the collector off; and a firewall that only a cycle of
+    references holds has 100 MB."""
+    yield
+    gc.enable()
+    with open("/proc/self/statm", encoding="ascii") as statm:
+        resident = int(statm.read().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+    if resident > _MUCH:
+        gc.collect()
