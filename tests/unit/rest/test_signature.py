@@ -6,8 +6,10 @@ The signer is that of the SDK (huaweicloudsdkcore); a request of its is taken as
 from __future__ import annotations
 
 import string
+from collections.abc import Iterator
 from datetime import UTC, datetime
 from typing import Any
+from urllib.parse import parse_qsl
 
 import pytest
 from huaweicloudsdkcore.auth.credentials import BasicCredentials
@@ -115,43 +117,38 @@ def test_numbers_are_verified_in_the_order_of_the_sdk() -> None:
     assert verifier().verify(request, NOW)
 
 
-@given(st.data())
-def test_a_request_that_was_changed_is_refused(data: st.DataObject) -> None:
-    """One byte of method, path, query, body, a signed header or the signature."""
+def test_a_request_that_was_changed_is_refused() -> None:
+    """Every byte of path, query, body, a signed header or the signature, taken out, replaced or with another before
+    it; and the method."""
     request = signed(query=[("name", "a b"), ("limit", 5)])
-    part = data.draw(st.sampled_from(["method", "path", "query", "body", *[name for name, _ in request.headers]]))
-    if isinstance(part, bytes):
-        old = dict(request.headers)[part]
-        new = data.draw(_another(old))
-        other = with_header(request, part, new)
-        if new.strip() == old.strip():
-            return
-    elif part == "method":
-        other = changed(request, method="PUT")
-    else:
-        new = data.draw(_another(getattr(request, part)))
-        other = changed(request, **{part: new})
-        if part == "path" and canonical_path(new) == canonical_path(request.path):
-            return
     with pytest.raises(SignatureError):
-        verifier().verify(other, NOW)
+        verifier().verify(changed(request, method="PUT"), NOW)
+    for part in ("path", "query", "body", *dict(request.headers)):
+        of_header = isinstance(part, bytes)
+        old = dict(request.headers)[part] if of_header else getattr(request, part)
+        for new in {new for new in _others(old) if _meaning(new) != _meaning(old)}:
+            if part == "path" and canonical_path(new) == canonical_path(old):
+                continue
+            other = with_header(request, part, new) if of_header else changed(request, **{part: new})
+            with pytest.raises(SignatureError):
+                verifier().verify(other, NOW)
 
 
-def _another(old: bytes) -> st.SearchStrategy[bytes]:
+def _others(old: bytes) -> Iterator[bytes]:
     """Bytes with one replaced, taken out or put in."""
-    place = st.integers(0, len(old))
-    byte = st.integers(33, 126).map(lambda number: bytes([number]))
-    made = st.tuples(place, byte, st.integers(0, 2)).map(
-        lambda drawn: old[: drawn[0]] + (drawn[1] if drawn[2] else b"") + old[drawn[0] + (drawn[2] != 2) :]
-    )
-    # What means the same when it is read: an escape in small letters, a plus, an empty pair.
-    return made.filter(lambda new: _meaning(new) != _meaning(old))
+    for place in range(len(old) + 1):
+        yield old[:place] + old[place + 1 :]
+        for byte in range(33, 127):
+            yield old[:place] + bytes([byte]) + old[place:]
+            yield old[:place] + bytes([byte]) + old[place + 1 :]
 
 
 def _meaning(text: bytes) -> object:
-    from urllib.parse import parse_qsl
-
-    return parse_qsl(text.decode("latin-1"), keep_blank_values=True) if b"=" in text and b" " not in text else text
+    """What means the same when it is read: an escape in small letters, a plus, an empty pair; and space around a header
+    or behind a comma in it."""
+    if b"=" in text and b" " not in text:
+        return parse_qsl(text.decode("latin-1"), keep_blank_values=True)
+    return text.strip().replace(b", ", b",")
 
 
 # ---- what is refused ----
