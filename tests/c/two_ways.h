@@ -129,8 +129,12 @@ static inline bool two_ways_agree(const struct two_ways *w)
 static inline bool two_ways_deny_alike(const struct two_ways *w)
 {
     static struct dp_denied denied[2][DP_DENIED_KEPT];
-    uint32_t n = dp_denied_all(w->engine[0]->denied, denied[0]);
+    uint32_t n;
 
+    /* The verdicts agree: where none denies, neither has a flow. */
+    if (!w->engine[0]->counters.verdict[DP_DENY].packets && !w->engine[1]->counters.verdict[DP_DENY].packets)
+        return true;
+    n = dp_denied_all(w->engine[0]->denied, denied[0]);
     return n == dp_denied_all(w->engine[1]->denied, denied[1]) &&
            memcmp(denied[0], denied[1], n * sizeof denied[0][0]) == 0;
 }
