@@ -42,7 +42,7 @@ def _in_our_words() -> Iterator[None]:
 class _Commands(TyperGroup):
     """The commands, of which some are put together only when they are called, or shown by --help."""
 
-    late = ("run", "api", "restore", "ctl")
+    late = ("run", "api", "restore", "ctl", "policy")
 
     def list_commands(self, ctx: Any) -> list[str]:
         return [*super().list_commands(ctx), *self.late]

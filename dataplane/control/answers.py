@@ -36,6 +36,16 @@ class Changed(TypedDict):
     waiting: NotRequired[Waiting]
 
 
+class Applied(Changed):
+    """What another policy changed, or would change: the first of the `differences`, in the words of the log.
+
+    `differences_total` is how many there are.
+    """
+
+    differences: list[str]
+    differences_total: int
+
+
 class Waiting(TypedDict):
     """A change that waits for its confirmation, by whom it was made, and when it is taken back.
 

@@ -71,6 +71,8 @@ class Asker:
 NOBODY = Asker()
 #: A rule, whose time is over.
 EXPIRY = Asker(cause="expires_at")
+#: Another process, which has written into the store.
+STORE = Asker(cause="store")
 
 
 def changed(
@@ -109,6 +111,13 @@ def differences(before: Policy, after: Policy) -> Iterator[str]:
 def first_differences(before: Policy, after: Policy, most: int) -> list[str]:
     """The first of the differences, as the log has them."""
     return [_cut(words) for words in islice(differences(before, after), most)]
+
+
+def some_differences(before: Policy, after: Policy, most: int) -> tuple[list[str], int]:
+    """The first of the differences, as the log has them, and how many there are."""
+    found = differences(before, after)
+    told = [_cut(words) for words in islice(found, most)]
+    return told, len(told) + sum(1 for _ in found)
 
 
 def different(before: Policy, after: Policy) -> set[str]:

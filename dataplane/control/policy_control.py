@@ -22,7 +22,7 @@ from dataplane.policy.expiry import without_expired
 from dataplane.store import StoreError
 
 if TYPE_CHECKING:
-    from dataplane.control.answers import Changed, Confirmed, Different, Disconnected, Made, Reloaded
+    from dataplane.control.answers import Applied, Changed, Confirmed, Different, Disconnected, Made, Reloaded
     from dataplane.control.operations import Effect, Operations
     from dataplane.store import Store
 
@@ -151,16 +151,46 @@ class PolicyControl:
             if not dry_run:
                 audit.refused(f"change {told}", error, asker)
             raise
-        if answer["changed"] and not dry_run:
-            self._unsaved += not self._store.keeps_changes
-        elif not dry_run:
-            audit.done(f"nothing changed by {told}", asker)
+        self._count(answer, told, asker)
         return {
             **answer,
             "new_rules": sorted(policy.rules_by_id.keys() - before.rules_by_id.keys()),
             "unsaved_changes": self._unsaved,
             "policy_file": self._store.name,
         }
+
+    def apply(self, request: requests.ApplyPolicy, reading: Reading, asker: Asker = NOBODY) -> Applied:
+        """Puts a policy that was read in force, and keeps it where changes are. Raises PolicyError."""
+        before, what, now_ns = self.operations.policy, f"apply {request.name}", time.time_ns()
+        try:
+            self._expect(request)
+            given = reading.policy()
+            policy = self.operations.changed({"apply_policy": without_expired(given, now_ns)})
+            answer = self._change_to(policy, asker, request, what)
+        except Exception as error:
+            if not request.dry_run:
+                for reason in (error.mistakes if isinstance(error, PolicyError) else [error])[: audit.SHOWN_MAX]:
+                    audit.refused(what, str(reason), asker)
+            raise
+        self._count(answer, what, asker)
+        answer["warnings"] += expiry.warnings(given, now_ns)
+        told, total = audit.some_differences(before, policy, audit.SHOWN_MAX)
+        return {
+            **answer,
+            "differences": told,
+            "differences_total": total,
+            "unsaved_changes": self._unsaved,
+            "policy_file": self._store.name,
+        }
+
+    def _count(self, answer: Changed, told: str, asker: Asker) -> None:
+        """Counts a change in memory that the store does not have."""
+        if answer["dry_run"]:
+            return
+        if answer["changed"]:
+            self._unsaved += not self._store.keeps_changes
+        else:
+            audit.done(f"nothing changed by {told}", asker)
 
     def confirm(self, request: requests.Confirm, asker: Asker = NOBODY) -> Confirmed:
         """Confirms the change that waits for it, or takes it back. Raises ValueError where none waits."""
@@ -222,7 +252,7 @@ class PolicyControl:
             audit.done(sentence, EXPIRY, generation=self.generation)
         return answer
 
-    def _expect(self, request: requests.Reload | requests.ChangePolicy) -> None:
+    def _expect(self, request: requests.Reload | requests.ChangePolicy | requests.ApplyPolicy) -> None:
         self._expect_generation(request.expected_generation)
         if self._unconfirmed and not request.dry_run:
             raise WaitingError(self._unconfirmed.refusal())
@@ -238,7 +268,7 @@ class PolicyControl:
         self,
         policy: Policy,
         asker: Asker,
-        request: requests.Reload | requests.ChangePolicy | None = None,
+        request: requests.Reload | requests.ChangePolicy | requests.ApplyPolicy | None = None,
         what: str = "",
     ) -> Changed:
         """Puts a policy in force as a request wants it; without one, now and for good."""

@@ -11,6 +11,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from dataplane.control.confirmation import CONFIRM_SECONDS_MAX
 from dataplane.control.selection import Selection
 from dataplane.policy.fields import SECONDS_MAX
+from dataplane.policy.reading.source import DOCUMENT_BYTES_MAX
 
 
 class Request(BaseModel):
@@ -92,6 +93,17 @@ class ChangePolicy(_OfPolicy):
     change: dict[str, Any] | list[dict[str, Any]]
 
 
+class ApplyPolicy(_OfPolicy):
+    """Another policy is put in force, and kept where changes are; the difference to the one in force is what changes.
+
+    The document follows the request (an upload), in so many `bytes`; `name` is where it was read.
+    """
+
+    command: Literal["apply"]
+    bytes: int = Field(ge=0, le=DOCUMENT_BYTES_MAX)
+    name: str = "-"
+
+
 class CurrentPolicy(Request):
     """The policy in force, as a document."""
 
@@ -171,6 +183,8 @@ class Shadow(Request):
 
 #: Those that go on until the asker has enough.
 Streaming = Events | Drops | Capture | Flows
+#: Those that are followed by so many `bytes`, once they are taken.
+Upload = ApplyPolicy
 
 REQUESTS: dict[str, type[Request]] = {
     "status": Status,
@@ -181,6 +195,7 @@ REQUESTS: dict[str, type[Request]] = {
     "difference": Difference,
     "confirm": Confirm,
     "change": ChangePolicy,
+    "apply": ApplyPolicy,
     "policy": CurrentPolicy,
     "save": Save,
     "conntrack": Connections,

@@ -35,15 +35,16 @@ from dataplane.control.answers import (
     Refusal,
     Saved,
 )
-from dataplane.control.audit import NOBODY, Asker
+from dataplane.control.audit import NOBODY, STORE, Asker
 from dataplane.control.operations import Feed, Operations, Source, Subscription
 from dataplane.control.policy_control import PolicyControl, Reading
 from dataplane.policy import Policy, PolicyError, expiry
 from dataplane.policy.mistakes import UnfitError
 from dataplane.policy.write import document
+from dataplane.store import StoreError
 
 if TYPE_CHECKING:
-    from dataplane.control.requests import Request, Streaming
+    from dataplane.control.requests import Request, Streaming, Upload
     from dataplane.store import Store
 
 log = logging.getLogger("dataplane")
@@ -136,6 +137,16 @@ class Service(PolicyControl):
             case requests.Connections(action="delete" | "flush"):
                 return await self.do(lambda: self.delete(request, asker))
         raise ValueError(f"command {request.command} is not served")
+
+    async def take(self, request: Upload, data: bytes, asker: Asker = NOBODY) -> Any:
+        """The answer to a request and what was sent behind it. Raises an exception that `refusal` tells in words."""
+        load = partial(Policy.parse, data, request.name)
+        if request.dry_run:
+            reading = await self._read(load)
+            return await self.do(lambda: self.apply(request, reading, asker))
+        async with self._in_order:
+            reading = await self._read(load)
+            return await self.watched(lambda: self.apply(request, reading, asker))
 
     def refusal(self, error: Exception) -> Refusal:
         """Why something is not done, in words; what nobody thought of goes to the log."""
@@ -235,6 +246,20 @@ class Service(PolicyControl):
                     log.error("rules whose time is over cannot be taken out, and it is tried once more: %s", error)
             # The clock may be set meanwhile, and the policy be another.
             await asyncio.sleep(_LOOK_SECONDS)
+
+    async def follow_store(self) -> None:
+        """Puts in force what another process keeps in the store, as a reload does, as long as it runs."""
+        tried: int | None = None
+        while self._store.keeps_changes:
+            await asyncio.sleep(_LOOK_SECONDS)
+            with contextlib.suppress(StoreError):
+                found = await self.do(self._store.kept_elsewhere)
+                if found in (None, tried):
+                    continue
+                # What cannot be put in force is tried once; the log says why it is not.
+                tried = found
+                with contextlib.suppress(PolicyError, ValueError, *self._failures):
+                    await self._reloaded(requests.Reload(command="reload"), STORE)
 
     async def shadow(self, request: requests.Shadow, asker: Asker = NOBODY) -> dict[str, Any]:
         """Begins a shadow, in place of the one that there is, or ends it. Raises PolicyError; nothing changes then."""

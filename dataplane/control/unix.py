@@ -8,6 +8,9 @@ Commands that go on first answer ``{"ok": true, "stream": "items"}``, then send 
 ``{"items": [...]}`` as often as there is something, and at the end an answer; ``"stream": "pcapng"`` is followed by a
 pcapng file until the connection ends. A client ends a stream by closing its side for writing.
 
+A request that is followed by more (`requests.Upload`) is first answered ``{"ok": true, "upload": BYTES}``; then the
+client sends these bytes, and the answer comes when they are there. One client at a time does so.
+
 The event loop never waits for a client: what one does not read in time is lost to it alone, and a client that reads
 nothing at all is cut off.
 """
@@ -34,7 +37,7 @@ from dataplane.control.answers import FAILED, REFUSED, Refusal
 from dataplane.control.audit import Asker
 
 if TYPE_CHECKING:
-    from dataplane.control.requests import Request
+    from dataplane.control.requests import Request, Upload
     from dataplane.control.service import Following, Service
 
 CLIENTS_MAX = 64
@@ -42,6 +45,7 @@ CLIENTS_MAX = 64
 REQUEST_BYTES = 1 << 20
 _IDLE_SECONDS = 60.0
 _WRITE_SECONDS = 30.0
+_PIECE_BYTES = 1 << 18
 
 
 class ControlError(Exception):
@@ -112,6 +116,7 @@ class ControlServer:
         self._service = service
         self._server: asyncio.Server | None = None
         self._clients: set[asyncio.Task[None]] = set()
+        self._uploading = False
 
     async def start(self, listening: socket.socket) -> None:
         """Begins to serve clients."""
@@ -186,12 +191,26 @@ class ControlServer:
                 async with self._service.following(request) as following:
                     await client.send({"ok": True, "stream": "items"})
                     return _result({"lost": await _forward(client, following)})
+            case requests.ApplyPolicy():
+                return await self._upload(request, client)
             case requests.Capture():
                 async with self._service.following(request) as following:
                     await client.send({"ok": True, "stream": "pcapng"})
                     await _forward(client, following)
                 raise _StreamEndedError
         return _result(await self._service.answer(request, client.asker))
+
+    async def _upload(self, request: Upload, client: _Client) -> dict[str, Any]:
+        """Takes what follows a request, of one client at a time, so that memory is bounded."""
+        if self._uploading:
+            return _refused(Refusal(FAILED, "another client is sending a document or connections: try again"))
+        self._uploading = True
+        try:
+            await client.send({"ok": True, "upload": request.bytes})
+            data = await client.data(request.bytes)
+            return _result(await self._service.take(request, data, client.asker))
+        finally:
+            self._uploading = False
 
     async def _list(self, listing: AsyncGenerator[list[dict[str, Any]]], client: _Client) -> dict[str, Any]:
         listed = 0
@@ -239,6 +258,17 @@ class _Client:
         """The next line, empty at the end. Raises ValueError for one that is too long, TimeoutError for none."""
         async with asyncio.timeout(_IDLE_SECONDS):
             return await self._reader.readline()
+
+    async def data(self, length: int) -> bytes:
+        """So many bytes. Raises TimeoutError where they do not come, OSError where the client ends before."""
+        taken = bytearray()
+        while len(taken) < length:
+            async with asyncio.timeout(_WRITE_SECONDS):
+                piece = await self._reader.read(min(length - len(taken), _PIECE_BYTES))
+            if not piece:
+                raise ConnectionError
+            taken += piece
+        return bytes(taken)
 
     async def end(self) -> None:
         """Waits until the client has closed its side; what it sends until then is not looked at."""

@@ -91,6 +91,15 @@ class ControlClient:
         self._send(command, arguments)
         return self._answer()["result"]
 
+    def upload(self, command: str, data: bytes, **arguments: Any) -> Any:
+        """The result of a command that is followed by data. Raises RefusedError."""
+        self._send(command, {**arguments, "bytes": len(data)})
+        self._answer()
+        # A firewall that takes no more has said why before it closed its side.
+        with contextlib.suppress(OSError):
+            self._socket.sendall(data)
+        return self._answer()["result"]
+
     def stream(self, command: str, **arguments: Any) -> Iterator[Any]:
         """The items of a command that goes on, until the firewall or `stop` ends it. Raises RefusedError."""
         self._send(command, arguments)

@@ -373,6 +373,7 @@ class _Daemon:
                 self._api_places = servers.names
             self._begin(self._follow_interfaces())
             self._begin(self._service.end_rules())
+            self._begin(self._service.follow_store())
             if self._flows:
                 self._begin(self._take_flows(self._flows))
             self._begin(self._keep_up())

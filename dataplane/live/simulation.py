@@ -100,7 +100,7 @@ async def _serve(
     ports: Any = NoPorts()
     service = Service(Operations(firewall, ports), kept, control, failures=_FAILURES)
     firewall.start()
-    ending = asyncio.create_task(service.end_rules())
+    tasks = [asyncio.create_task(work) for work in (service.end_rules(), service.follow_store())]
     try:
         await servers.start(api(service, servers.keys, explanation=explanation))
         signals.tell(lambda: loop.call_soon_threadsafe(_heed, signals, stopping))
@@ -110,10 +110,11 @@ async def _serve(
         notify(STOPPING=1)
     finally:
         signals.tell(lambda: None)
-        ending.cancel()
+        for task in tasks:
+            task.cancel()
         await servers.close()
         await service.close()
-        await asyncio.gather(ending, return_exceptions=True)
+        await asyncio.gather(*tasks, return_exceptions=True)
         control.shutdown()
         firewall.stop()
     log.info("stopped")

@@ -27,8 +27,25 @@ class Store(Protocol):
     def load(self) -> Policy:
         """The policy that is kept there now. Raises PolicyError, StoreError."""
 
+    def kept_elsewhere(self) -> int | None:
+        """The number of the policy that another process has kept here since it was loaded or kept last; None: none has.
+
+        Raises StoreError.
+        """
+
     def keeping(self, policy: Policy, now: float) -> AbstractContextManager[None]:
         """Keeps a policy if what is done within succeeds, as a whole or not at all. `now` is in seconds since 1970.
 
         Raises StoreError at the begin, and at the end where that fails. Nothing is kept where changes are not.
         """
+
+
+class KeepingStore(Store, Protocol):
+    """A store that keeps changes, and that may have no policy yet."""
+
+    @property
+    def is_empty(self) -> bool:
+        """Whether no policy was kept in it yet."""
+
+    def close(self) -> None:
+        """Nothing is asked of it any more."""

@@ -27,6 +27,10 @@ class PolicyFile:
         """A file is written by people."""
         return False
 
+    def kept_elsewhere(self) -> int | None:
+        """A file is read again when that is asked for."""
+        return None
+
     def keeping(self, policy: Policy, now: float) -> AbstractContextManager[None]:
         """Nothing is kept."""
         return nullcontext()

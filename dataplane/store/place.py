@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from dataplane.store.file import PolicyFile
 
 if TYPE_CHECKING:
-    from dataplane.store import Store
+    from dataplane.store import KeepingStore, Store
 
 
 def opened(policy: Path, url: str | None) -> Store:
@@ -20,11 +20,16 @@ def opened(policy: Path, url: str | None) -> Store:
     file = PolicyFile(policy)
     if url is None:
         return file
-    # Only who has one waits for its library.
-    from dataplane.store.sqlite import SqliteStore, path_of
-
-    store = SqliteStore(path_of(url))
+    store = store_at(url)
     if store.is_empty:
         with store.keeping(file.load(), time.time()):
             pass
     return store
+
+
+def store_at(url: str) -> KeepingStore:
+    """The store with this address, which may be empty. Raises StoreError."""
+    # Only who has one waits for its library.
+    from dataplane.store.sqlite import SqliteStore, path_of
+
+    return SqliteStore(path_of(url))

@@ -100,6 +100,12 @@ class SqliteStore:
             raise StoreError(f"{self.name}: no policy is kept there yet")
         return Policy.parse(json.dumps(_document(head, rows)), self.name)
 
+    def kept_elsewhere(self) -> int | None:
+        """The revision that another process has written since; None where none has. Raises StoreError."""
+        with self._told():
+            (revision,) = self._database.execute("SELECT revision FROM head").fetchone() or (0,)
+        return None if revision == self._revision else int(revision)
+
     @contextmanager
     def keeping(self, policy: Policy, now: float) -> Iterator[None]:
         """Keeps a policy if what is done within succeeds: one transaction. Raises StoreError.

@@ -70,10 +70,24 @@ def test_traffic_meets_what_the_sdk_has_changed(running: Running, tmp_path: Path
     assert "address=127.0.0.1" in told
     assert any("policy in force" in line and '"total": 1' in line for line in running.log.splitlines())
     assert SECRET not in running.log
+    # A document, and what another process writes into the store, are as much a change as these.
+    document = tmp_path / "document.yaml"
+    socket = ("--socket", str(tmp_path / "control"))
+    running.dataplane("policy", "export", str(document), *socket)
+    assert "description: seen" in document.read_text()
+    document.write_text(document.read_text().replace("description: seen", "description: written"))
+    told = running.dataplane("policy", "apply", str(document), *socket, "--yes").stdout
+    assert told.startswith("1 difference:\n  rule ping of security group sg updated")
+    with standing_in(running.fw):
+        (ping,) = client.list_security_group_rules(ListSecurityGroupRulesRequest(id=["ping"])).security_group_rules
+    assert ping.description == "written"
+    document.write_text(document.read_text().replace("description: written", "description: stored"))
+    running.dataplane("policy", "apply", str(document), *store, "--yes")
+    until(lambda: "description: stored" in running.ctl("policy").stdout, "what was stored is in force")
     client.get_http_client().close()
     assert running.stop() == 0
     until(lambda: not (tmp_path / "api.sock").exists(), "the socket is gone")
     # What was changed is kept: the policy file, which has none of it, filled the store at the first start only.
     running.start(*store)
-    assert "seen" in running.ctl("policy").stdout
+    assert "description: stored" in running.ctl("policy").stdout
     assert rule.id not in running.ctl("policy").stdout

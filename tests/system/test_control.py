@@ -82,7 +82,11 @@ class Running:
 
     def ctl(self, *words: str, status: int = 0) -> subprocess.CompletedProcess[str]:
         """`dataplane ctl` as a user calls it."""
-        command = [sys.executable, "-m", "dataplane", "ctl", "--socket", str(self.control), *words]
+        return self.dataplane("ctl", "--socket", str(self.control), *words, status=status)
+
+    def dataplane(self, *words: str, status: int = 0) -> subprocess.CompletedProcess[str]:
+        """Another command beside the firewall."""
+        command = [sys.executable, "-m", "dataplane", *words]
         done = subprocess.run(command, capture_output=True, text=True, timeout=30, cwd=ROOT)
         assert done.returncode == status, done.stdout + done.stderr
         return done

@@ -97,12 +97,7 @@ def print_change(answer: Mapping[str, Any]) -> None:
     if not answer["changed"]:
         say("Nothing changes." if dry else "Nothing changed.")
         return
-    verb = "would be disconnected" if dry else "disconnected"
-    say(f"{counted(cut['total'], 'connection')} {verb}")
-    for instance, number in most_of(cut["by_instance"]):
-        say(f"  {instance}: {number:,}")
-    if cut["revoked"]:
-        say(f"  by a changed remote group: {cut['revoked']:,}")
+    print_cut(cut, "would be disconnected" if dry else "disconnected")
     if waiting := answer.get("waiting"):
         say(f"It is taken back {_until(waiting)}, unless it is confirmed: dataplane ctl confirm")
     if not dry and "policy_file" in answer:
@@ -112,6 +107,15 @@ def print_change(answer: Mapping[str, Any]) -> None:
             return
         what = "This change is" if unsaved == 1 else f"This change and {counted(unsaved - 1, 'change')} before it are"
         say(f"{what} in memory only, not in {file}: {_kept(file, unsaved)}.")
+
+
+def print_cut(cut: Mapping[str, Any], verb: str) -> None:
+    """How many connections were, or would be, disconnected."""
+    say(f"{counted(cut['total'], 'connection')} {verb}")
+    for instance, number in most_of(cut["by_instance"]):
+        say(f"  {instance}: {number:,}")
+    if cut["revoked"]:
+        say(f"  by a changed remote group: {cut['revoked']:,}")
 
 
 def _until(waiting: Mapping[str, Any]) -> str:
@@ -136,13 +140,8 @@ def print_difference(found: Mapping[str, Any]) -> None:
     """What a change would do to live connections."""
     for warning in found["warnings"]:
         say(f"warning: {warning}", err=True)
-    connections, cut = found["connections"], found["disconnected"]
-    changed = connections["changed"]
-    say(f"{counted(cut['total'], 'connection')} would be disconnected")
-    for instance, number in most_of(cut["by_instance"]):
-        say(f"  {instance}: {number:,}")
-    if cut["revoked"]:
-        say(f"  by a changed remote group: {cut['revoked']:,}")
+    changed = found["connections"]["changed"]
+    print_cut(found["disconnected"], "would be disconnected")
     say(f"{counted(changed, 'connection')} would stay, and the new rules would deny {'it' if changed == 1 else 'them'}")
     table(
         "By rule",

@@ -1,0 +1,259 @@
+"""`dataplane policy`: the policy as a whole, of a running firewall or in a store, given out or made equal to a file."""
+
+from __future__ import annotations
+
+import json
+import sys
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import closing, contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from dataplane.cli.ctl.request import (
+    EXIT_USAGE,
+    Commands,
+    ConfirmOption,
+    Expected,
+    Output,
+    OutputOption,
+    Target,
+    confirm_seconds,
+    connected,
+    show,
+)
+from dataplane.cli.output import refuse, say
+from dataplane.live import CONTROL_SOCKET
+from dataplane.terminal import counted
+
+if TYPE_CHECKING:
+    from dataplane.policy import Policy
+    from dataplane.store import KeepingStore
+
+app = Commands(
+    help="The policy as a whole, of a running firewall or in a store: as a document, and made equal to one.",
+    no_args_is_help=True,
+    add_completion=False,
+    rich_markup_mode=None,
+)
+
+SocketOption = Annotated[str, typer.Option(metavar="PATH", help="The control socket of the firewall.")]
+StoreOption = Annotated[
+    str | None,
+    typer.Option(metavar="URL", help="A store in place of a running firewall: sqlite:///var/lib/dataplane/policy.db."),
+]
+#: Differences that are printed one by one.
+_SHOWN = 1000
+
+
+@app.command()
+def export(
+    context: typer.Context,
+    file: Annotated[
+        str, typer.Argument(help="The document to write, replaced as a whole; - is standard output.", show_default=True)
+    ] = "-",
+    socket: SocketOption = CONTROL_SOCKET,
+    store: StoreOption = None,
+    output: Annotated[Output | None, typer.Option("--output", "-o", help="text is YAML.")] = None,
+    force: Annotated[bool, typer.Option("--force", help="Overwrite FILE even if it is another policy.")] = False,
+) -> None:
+    """Give out the policy as a document, which dataplane policy apply makes the policy again: the same, to the rule.
+
+    \b
+    Examples:
+      dataplane policy export > policy.yaml
+      dataplane policy export --store sqlite:///var/lib/dataplane/policy.db policy.json
+    """
+    from dataplane.outputs import CAPTURE, OTHER, POLICY, STATE, OutputError, check_outputs
+    from dataplane.policy.write import as_yaml, document, put
+
+    try:
+        spare = (CAPTURE, POLICY, STATE, OTHER)
+        check_outputs({"FILE": None if file == "-" else file}, (), force=force, spare=spare)
+    except OutputError as error:
+        refuse(str(error))
+    if store is None:
+        with _asked(context, socket) as client:
+            found = client.call("policy")
+    else:
+        with _opened(store) as kept:
+            found = document(kept.load())
+    is_json = output is Output.json or (output is None and file.endswith(".json"))
+    text = json.dumps(found, indent=2) + "\n" if is_json else as_yaml(found)
+    if file == "-":
+        sys.stdout.write(text)
+        return
+    try:
+        put(Path(file), text)
+    except OSError as error:
+        refuse(f"{file}: {error.strerror}: nothing is written")
+
+
+@app.command()
+def apply(
+    context: typer.Context,
+    file: Annotated[str, typer.Argument(help="The policy document (YAML or JSON); - is standard input.")],
+    socket: SocketOption = CONTROL_SOCKET,
+    store: StoreOption = None,
+    yes: Annotated[bool, typer.Option("--yes", "-y", help="Do it without asking.")] = False,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Only tell the difference, and what would be disconnected.")
+    ] = False,
+    expected: Expected = None,
+    confirm: ConfirmOption = None,
+    output: OutputOption = Output.text,
+) -> None:
+    """Make the policy equal to a document; the difference, and what it would disconnect, is told first.
+
+    It is one change: as a whole, or refused and nothing has happened. It is refused too where the policy was changed
+    since its difference was told.
+
+    \b
+    Examples:
+      dataplane policy apply policy.yaml
+      dataplane policy apply policy.yaml --store sqlite:///var/lib/dataplane/policy.db --dry-run
+    """
+    from dataplane.policy.mistakes import PolicyError
+    from dataplane.policy.reading.source import read_file
+
+    seconds = confirm_seconds(confirm)
+    if store is not None and (expected is not None or confirm is not None):
+        refuse("--expected-generation and --confirm are about a running firewall: leave them out with --store")
+    asks = not (yes or dry_run)
+    if asks and (file == "-" or not sys.stdin.isatty()):
+        refuse(f"{file}: nobody can be asked here: add --yes to apply it, or --dry-run to see what it would do")
+    try:
+        data, name = read_file(file)
+    except PolicyError as error:
+        refuse(str(error))
+    if store is not None:
+        with _opened(store) as kept:
+            _to_store(kept, data, name, asks=asks, dry_run=dry_run, output=output)
+        return
+    given: dict[str, Any] = {"name": name, "confirm": seconds}
+    with _asked(context, socket) as client:
+        told = client.upload("apply", data, dry_run=True, expected_generation=expected, **given)
+    if dry_run:
+        show(told, output, _print_rehearsed)
+        return
+    if output is Output.text or asks:
+        _print_rehearsed(told)
+    if asks:
+        _ask(told)
+    with _asked(context, socket) as client:
+        # Where somebody has changed the policy meanwhile, this is refused, and nothing is lost.
+        done = client.upload("apply", data, expected_generation=told["generation"], **given)
+    show(done, output, _print_done)
+
+
+@contextmanager
+def _asked(context: typer.Context, socket: str) -> Iterator[Any]:
+    context.obj = Target(socket)
+    with connected(context) as client:
+        yield client
+
+
+@contextmanager
+def _opened(url: str) -> Iterator[KeepingStore]:
+    """A store; what goes wrong with it is a sentence and an exit status."""
+    from dataplane.policy.mistakes import PolicyError
+    from dataplane.store import StoreError
+    from dataplane.store.place import store_at
+
+    try:
+        with closing(store_at(url)) as store:
+            yield store
+    except (StoreError, PolicyError) as error:
+        refuse(str(error))
+
+
+# ---- a store ----
+
+
+def _to_store(store: KeepingStore, data: bytes, name: str, *, asks: bool, dry_run: bool, output: Output) -> None:
+    """Raises StoreError, PolicyError."""
+    from dataplane.control.audit import some_differences
+    from dataplane.policy import Policy, expiry
+    from dataplane.policy.changes import ApplyPolicy
+    from dataplane.policy.changes import apply as changed
+
+    now = time.time()
+    before = Policy() if store.is_empty else store.load()
+    given = Policy.parse(data, name)
+    after = changed(before, ApplyPolicy(policy=expiry.without_expired(given, round(now * 1e9)), name=name))
+    differences, total = some_differences(before, after, _SHOWN)
+    answer = {
+        "changed": after is not before,
+        "dry_run": dry_run,
+        "instances_cut": _cut(before, after),
+        "warnings": list(expiry.warnings(given, round(now * 1e9))),
+        "differences": differences,
+        "differences_total": total,
+        "store": store.name,
+    }
+    if output is Output.text or asks:
+        _print_rehearsed(answer)
+    if not dry_run:
+        if asks:
+            _ask(answer)
+        with store.keeping(after, now):
+            pass
+    if output is Output.json:
+        show(answer, output, lambda _: None)
+    elif not dry_run:
+        say(f"It is kept in {store.name}; a firewall that runs on it has it in force within some seconds.")
+
+
+def _cut(before: Policy, after: Policy) -> list[str]:
+    """Instances whose inbound connections a firewall disconnects from one policy to the other (SPEC 5.2)."""
+    from dataplane import conntrack
+
+    return sorted(conntrack.disconnection(before, after).instances)
+
+
+# ---- what is printed ----
+
+
+def _ask(told: Mapping[str, Any]) -> None:
+    """Ends the command unless what was told is wanted."""
+    if told["changed"] and not typer.confirm("Apply it?"):
+        say("Nothing changed.")
+        raise typer.Exit(EXIT_USAGE)
+
+
+def _print_rehearsed(answer: Mapping[str, Any]) -> None:
+    """The difference, and what it would disconnect."""
+    for warning in answer["warnings"]:
+        say(f"warning: {warning}", err=True)
+    if not answer["changed"]:
+        say("Nothing changes: the policy is equal to the document.")
+        return
+    _print_differences(answer["differences"], answer["differences_total"])
+    if "disconnected" in answer:
+        from dataplane.cli.ctl.text import print_cut
+
+        print_cut(answer["disconnected"], "would be disconnected")
+    elif cut := answer["instances_cut"]:
+        shown = ", ".join(cut[:20]) + (f" and {len(cut) - 20:,} more" if len(cut) > 20 else "")
+        say(f"A firewall that runs on it would disconnect all inbound connections of {shown}")
+    else:
+        say("A firewall that runs on it would disconnect no instance's inbound connections as a whole")
+
+
+def _print_differences(told: Sequence[str], total: int) -> None:
+    say(f"{counted(total, 'difference')}:")
+    for words in told:
+        say(f"  {words}")
+    if total > len(told):
+        say(f"  and {total - len(told):,} more")
+
+
+def _print_done(answer: Mapping[str, Any]) -> None:
+    """What came of it, behind what was told before."""
+    from dataplane.cli.ctl.text import print_change
+
+    if answer["changed"]:
+        # Warnings are told already.
+        print_change({**answer, "warnings": []})
