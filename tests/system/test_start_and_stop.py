@@ -36,7 +36,7 @@ conntrack: {max_entries: 1000}
 CHILD = """
 import importlib, json, os, signal, socket, struct, sys, threading
 from pathlib import Path
-from dataplane.live import daemon
+from dataplane.live import daemon, event_loop
 from dataplane.live.process import log
 importlib.import_module("pyroute2")
 folder, action = Path(sys.argv[1]), sys.argv[2]
@@ -67,8 +67,7 @@ def begin(number):
     def ready(**state):
         os.write(2, b"STEPS %d\\n" % seen)
         os.kill(os.getpid(), signal.SIGTERM)
-    original = daemon.notify
-    daemon.notify = lambda **state: ready() if "READY" in state else None
+    event_loop.notify = lambda **state: ready() if "READY" in state else None
     log.set_up("text")
     # From where interfaces are touched: before that a signal simply ends the process.
     begun = daemon._run
@@ -315,11 +314,11 @@ def test_a_limit_of_open_files_that_is_too_low_is_told(tmp_path: Path) -> None:
 HANGS = """
 import sys, time
 from pathlib import Path
-from dataplane.live import daemon
+from dataplane.live import daemon, event_loop
 from dataplane.live.operations import Operations
 from dataplane.live.process import log
 from dataplane.store.file import PolicyFile
-daemon._STOP_SECONDS = 1
+event_loop._STOP_SECONDS = 1
 def hang(*_):
     print("here it is", flush=True)
     time.sleep(1000)

@@ -15,7 +15,7 @@ from typing import Any
 from dataplane.control.service import Service
 from dataplane.control.unix import ControlServer, control_socket
 from dataplane.live.client import ControlClient
-from dataplane.live.daemon import FAILURES
+from dataplane.live.event_loop import FAILURES
 from dataplane.live.firewall import Firewall
 from dataplane.live.metrics_server import App, ScrapeServer
 from dataplane.live.operations import Operations

@@ -16,7 +16,7 @@ from dataplane.control import requests
 from dataplane.control.answers import FAILED, REFUSED
 from dataplane.control.policy_control import GenerationError
 from dataplane.control.service import Service
-from dataplane.live.daemon import FAILURES
+from dataplane.live.event_loop import FAILURES
 from dataplane.live.interfaces.ports import PortError
 from dataplane.live.interfaces.required import required_by
 from dataplane.live.operations import Operations

@@ -16,7 +16,7 @@ from typing import Any
 import pytest
 
 from dataplane.control import requests
-from dataplane.live.daemon import _Daemon
+from dataplane.live.event_loop import EventLoop
 from dataplane.live.operations import Operations
 from dataplane.live.process.notify import Reloading, watchdog_seconds
 from dataplane.policy import PolicyError
@@ -113,10 +113,10 @@ def test_signs_of_life_need_every_worker(manager: socket.socket) -> None:
 
     async def watched() -> None:
         with ThreadPoolExecutor(1) as control:
-            daemon: Any = SimpleNamespace(_firewall=SimpleNamespace(workers=2, worker_counters=worker_counters))
-            daemon._control = control
-            daemon._do = lambda work: _Daemon._do(daemon, work)
-            living = asyncio.create_task(_Daemon._tell_alive(daemon, 0.001))
+            loop: Any = SimpleNamespace(_firewall=SimpleNamespace(workers=2, worker_counters=worker_counters))
+            loop._control = control
+            loop._do = lambda work: EventLoop._do(loop, work)
+            living = asyncio.create_task(EventLoop._tell_alive(loop, 0.001))
             while asked != [0, 1]:
                 await asyncio.sleep(0.001)
             await asyncio.sleep(0.02)

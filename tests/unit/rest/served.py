@@ -21,7 +21,7 @@ from dataplane.control.rest.app import api
 from dataplane.control.rest.server import ApiOptions, ApiServers
 from dataplane.control.service import Service
 from dataplane.insight.running_firewall import answer_of, question_of
-from dataplane.live.daemon import FAILURES
+from dataplane.live.event_loop import FAILURES
 from dataplane.live.firewall import Firewall
 from dataplane.live.operations import Operations
 from dataplane.live.simulation import NoPorts
