@@ -2,6 +2,7 @@
  * community_id.c: the Community ID of a flow: SHA-1 (FIPS 180-4) of its seed, ordered addresses, protocol and ports, in
  * Base64 (RFC 4648). All of that fits into one block of SHA-1.
  */
+#include "dp_findings.h"
 #include "packet.h"
 
 #include <string.h>

@@ -1,11 +1,9 @@
 /*
  * conntrack.c: conntrack.h in code, in this order: queues of a zone; what changes mean for one entry; expiry; finding,
- * admitting, keeping; making room; changes.
+ * inserting, keeping; the whole and its memory.
  *
  * INVARIANT of `attached`: it counts the inbound entries of a zone that are neither flagged DP_ENTRY_CUT nor older
  * (`change`) than the zone's last cut.
- *
- * ONE FILE, though a long one: all of it keeps this invariant and the queues, and calls each other on every packet.
  */
 #include "conntrack.h"
 
@@ -194,7 +192,7 @@ void dp_conntrack_remove(struct dp_conntrack *ct, uint32_t index)
     forget(ct, index);
 }
 
-/* ---- finding, admitting, keeping ---- */
+/* ---- finding, inserting, keeping ---- */
 
 enum dp_conn_status dp_conntrack_find(struct dp_conntrack *ct, const struct dp_flow_key *key, uint32_t hash,
                                       uint32_t *entry)
@@ -213,100 +211,12 @@ enum dp_conn_status dp_conntrack_find(struct dp_conntrack *ct, const struct dp_f
     return found;
 }
 
-static uint32_t largest_zone(const struct dp_conntrack *ct, uint32_t more_than, bool tentative)
+uint32_t dp_conntrack_insert(struct dp_conntrack *ct, const struct dp_flow_key *key, uint32_t hash,
+                             enum dp_origin origin, uint8_t state, uint32_t rule)
 {
-    uint32_t found = ct->n_zones;
-
-    if (tentative && ct->victim < ct->n_zones && ct->zones[ct->victim].entries > more_than &&
-        ct->zones[ct->victim].queue[1].first)
-        return ct->victim;
-    for (uint32_t z = 0; z < ct->n_zones; z++)
-        if (ct->zones[z].entries > more_than && ct->zones[z].queue[tentative].first) {
-            more_than = ct->zones[z].entries;
-            found = z;
-        }
-    return found;
-}
-
-static enum dp_flood flood_of(uint8_t protocol, uint8_t state)
-{
-    switch (protocol) {
-    case DP_PROTO_TCP:
-        return state <= DP_CONN_TCP_SYN_RECEIVED_INITIATOR ? DP_FLOOD_TCP_HALF_OPEN : DP_FLOOD_TCP;
-    case DP_PROTO_UDP:
-        return DP_FLOOD_UDP;
-    case DP_PROTO_ICMP:
-    case DP_PROTO_ICMPV6:
-        return DP_FLOOD_ICMP;
-    default:
-        return DP_FLOOD_OTHER;
-    }
-}
-
-static bool drop_oldest(struct dp_conntrack *ct, uint32_t zone, bool tentative)
-{
-    const struct dp_entry *e;
-
-    if (zone >= ct->n_zones || !ct->zones[zone].queue[tentative].first)
-        return false;
-    e = &ct->table.entries[ct->zones[zone].queue[tentative].first];
-    ct->flood[flood_of((uint8_t)e->zone_protocol, e->state)].dropped_early++;
-    ct->early_drops++;
-    dp_conntrack_remove(ct, ct->zones[zone].queue[tentative].first);
-    return true;
-}
-
-static uint32_t fair_share(const struct dp_conntrack *ct)
-{
-    uint32_t share = ct->limit / (ct->n_present ? ct->n_present : 1);
-
-    return share ? share : 1;
-}
-
-static bool make_room(struct dp_conntrack *ct, uint32_t zone)
-{
-    uint32_t share = fair_share(ct), own, most;
-
-    dp_conntrack_reap(ct);
-    if (ct->table.count < ct->limit)
-        return true;
-    ct->wanted++;
-    own = ct->zones[zone].entries;
-    if (own >= share && drop_oldest(ct, zone, true))
-        return true;
-    most = own > share ? own : share;
-    ct->victim = largest_zone(ct, most, true);
-    if (drop_oldest(ct, ct->victim, true))
-        return true;
-    if (own >= share)
-        return false;
-    return drop_oldest(ct, largest_zone(ct, 0, true), true) || drop_oldest(ct, largest_zone(ct, share, false), false);
-}
-
-uint32_t dp_conntrack_give_way(struct dp_conntrack *ct, uint32_t n)
-{
-    uint32_t given = 0;
-
-    while (given < n && (drop_oldest(ct, largest_zone(ct, 0, true), true) ||
-                         drop_oldest(ct, largest_zone(ct, fair_share(ct), false), false)))
-        given++;
-    return given;
-}
-
-uint32_t dp_conntrack_admit(struct dp_conntrack *ct, const struct dp_flow_key *key, uint32_t hash,
-                            enum dp_origin origin, uint8_t state, uint32_t rule)
-{
-    uint32_t zone = key->zone_protocol >> 8, index;
+    uint32_t zone = key->zone_protocol >> 8, index = dp_flow_table_insert(&ct->table, key, hash);
     struct dp_entry *e;
 
-    if (ct->table.count >= ct->limit && !make_room(ct, zone)) {
-        struct dp_flood_counter *flood = &ct->flood[flood_of((uint8_t)key->zone_protocol, state)];
-
-        flood->refused++;
-        flood->refused_over_share += ct->zones[zone].entries >= fair_share(ct);
-        return 0;
-    }
-    index = dp_flow_table_insert(&ct->table, key, hash);
     if (!index)
         return 0;
     e = &ct->table.entries[index];
@@ -387,114 +297,6 @@ void dp_conntrack_observe(struct dp_conntrack *ct, dp_entry_observer *observe, v
         ct->observed_from = ct->change;
     ct->observe = observe;
     ct->observer = observer;
-}
-
-/* ---- changes ---- */
-
-int dp_conntrack_reserve_zones(struct dp_conntrack *ct, uint32_t n)
-{
-    struct dp_zone *zones;
-
-    if (n <= ct->n_zones)
-        return 0;
-    zones = realloc(ct->zones, n * sizeof *zones);
-    if (!zones)
-        return DP_E_MEMORY;
-    memset(zones + ct->n_zones, 0, (n - ct->n_zones) * sizeof *zones);
-    ct->zones = zones;
-    ct->n_zones = n;
-    return 0;
-}
-
-static uint64_t longest_timeout(const struct dp_conntrack *ct)
-{
-    uint64_t longest = 0;
-
-    for (int s = 0; s < DP_CONN_STATES; s++)
-        if (ct->config.timeout_ns[s] > longest)
-            longest = ct->config.timeout_ns[s];
-    return longest;
-}
-
-/* Has all entries of a zone meet its cuts, of which none is needed afterwards. */
-static void empty_log(struct dp_conntrack *ct, struct dp_zone *zone)
-{
-    for (int q = 0; q < 2; q++)
-        for (uint32_t i = zone->queue[q].first; i; i = ct->links[i].next)
-            dp_conntrack_status(ct, i);
-    zone->n_cuts = 0;
-}
-
-int dp_conntrack_reserve_cut(struct dp_conntrack *ct, uint32_t z)
-{
-    struct dp_zone *zone = &ct->zones[z];
-    uint64_t longest = longest_timeout(ct);
-    uint32_t old = 0, room;
-    struct dp_cut *cuts;
-
-    /* Whatever these cut is gone by now. */
-    while (old < zone->n_cuts && ct->now - zone->cuts[old].time_ns > longest)
-        old++;
-    if (old) {
-        zone->n_cuts -= old;
-        memmove(zone->cuts, zone->cuts + old, zone->n_cuts * sizeof *zone->cuts);
-    }
-    if (zone->n_cuts >= DP_CUTS_KEPT && zone->n_cuts >= zone->entries)
-        empty_log(ct, zone);
-    for (room = 4; room <= zone->n_cuts; room *= 2)
-        ;
-    /* One that has become short gives its memory back. */
-    if (room > zone->cut_room || zone->cut_room > 4 * room) {
-        cuts = realloc(zone->cuts, room * sizeof *cuts);
-        if (!cuts)
-            return DP_E_MEMORY;
-        zone->cuts = cuts;
-        zone->cut_room = room;
-    }
-    return 0;
-}
-
-uint32_t dp_conntrack_cut(struct dp_conntrack *ct, uint32_t z)
-{
-    struct dp_zone *zone = &ct->zones[z];
-    uint32_t cut = zone->attached;
-
-    if (zone->last_cut == ct->change)
-        return 0;
-    /* Whoever has not met an earlier one is not attached. */
-    if (cut)
-        zone->cuts[zone->n_cuts++] = (struct dp_cut){ct->change, ct->now};
-    zone->last_cut = ct->change;
-    zone->attached = 0;
-    ct->disconnected += cut;
-    return cut;
-}
-
-void dp_conntrack_cut_some(struct dp_conntrack *ct)
-{
-    ct->last_cut_some = ct->change;
-    ct->cut_some_ns = ct->now;
-}
-
-void dp_conntrack_set_present(struct dp_conntrack *ct, uint32_t z, bool present)
-{
-    struct dp_zone *zone = &ct->zones[z];
-
-    if (zone->present == present)
-        return;
-    zone->present = present;
-    if (present) {
-        ct->n_present++;
-        return;
-    }
-    ct->n_present--;
-    memset(&zone->control, 0, sizeof zone->control);
-    for (int q = 0; q < 2; q++)
-        while (zone->queue[q].first)
-            dp_conntrack_remove(ct, zone->queue[q].first);
-    free(zone->cuts);
-    zone->cuts = NULL;
-    zone->n_cuts = zone->cut_room = 0;
 }
 
 /* ---- the whole ---- */

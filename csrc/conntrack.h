@@ -1,9 +1,10 @@
 /*
- * conntrack.h: the life of connection entries: found, admitted, kept, disconnected, expired, dropped early (SPEC 4, 5).
+ * conntrack.h: the life of connection entries: found, inserted, kept, disconnected, expired (SPEC 4, 5).
  *
- * LIFE. dp_conntrack_admit makes an entry for the first packet that the rules allowed. Each valid packet keeps it
- * (dp_conntrack_keep): its time starts anew with the timeout of the state that the packet leads to. It dies when
- * now - last >= timeout. Whoever looks an entry up gets an exact answer; the timer wheel only takes the dead out later.
+ * LIFE. dp_conntrack_admit (admission.h) makes an entry for the first packet that the rules allowed. Each valid packet
+ * keeps it (dp_conntrack_keep): its time starts anew with the timeout of the state that the packet leads to. It dies
+ * when now - last >= timeout. Whoever looks an entry up gets an exact answer; the timer wheel only takes the dead out
+ * later.
  *
  * CHANGES. A change of the rules has a number, one more than the change before. It writes (number, time) into the cut
  * log of each zone that it touches, and that is all: O(1) a zone. An entry remembers up to which change it has been
@@ -15,18 +16,14 @@
  * wants to hear of all soon has every entry looked at. Whether a change of remote groups (SPEC 5.4) cuts an entry is
  * asked of `is_cut` in the same place, while that change is the last one: by the next every entry has been looked at.
  *
- * A FULL TABLE. Each zone lists its entries in two queues, oldest first: tentative ones (half-open, one-way, closed)
- * and steady ones. A zone's fair share is limit / zones, where the limit is max_entries,
- * or what the plane gives of it to one of several shards (plane.h). Room is made in this order: dead entries; the
- * zone's own oldest tentative entry if it has its share; the oldest tentative entry of the largest zone that is larger;
- * for a zone below its share, any tentative entry, then the oldest steady one of the largest zone above its share. Else
- * the table is full for that zone.
+ * A ZONE lists its entries in two queues, oldest first: tentative ones (half-open, one-way, closed) and steady ones.
  *
  * TIME is ct->now, set by dp_conntrack_advance and never set back.
  */
 #ifndef DP_CONNTRACK_H
 #define DP_CONNTRACK_H
 
+#include "dp_connections.h"
 #include "flow_table.h"
 #include "resync.h"
 #include "timer.h"
@@ -69,8 +66,6 @@ struct dp_zone_link {
     uint32_t next;
     uint32_t prev;
 };
-
-enum { DP_CUTS_KEPT = 64 };
 
 /*
  * Told of an entry that was made, changed its state, was found disconnected (or kept after all), or is about to go; it
@@ -122,9 +117,6 @@ int dp_conntrack_populate(struct dp_conntrack *ct, uint32_t most);
 int dp_conntrack_note_openers(struct dp_conntrack *ct);
 /* Makes room for `n` entries, no fewer than there was for; on an error all is as before. */
 int dp_conntrack_reserve_entries(struct dp_conntrack *ct, uint32_t n);
-/* Gives up n entries, or as many as somebody else's want may cost: half-open and one-way ones of the largest zones,
- * then others of zones above their fair share. Returns how many. */
-uint32_t dp_conntrack_give_way(struct dp_conntrack *ct, uint32_t n);
 /* Puts new settings in force, for whose max_entries there is room; the limit is theirs. */
 void dp_conntrack_configure(struct dp_conntrack *ct, const struct dp_conntrack_config *config);
 
@@ -144,9 +136,9 @@ static inline void dp_conntrack_advance(struct dp_conntrack *ct, uint64_t time_n
 /* The entry of `key`; a dead one is taken out first. DISCONNECTED: a change cut it, and its time is not over yet. */
 enum dp_conn_status dp_conntrack_find(struct dp_conntrack *ct, const struct dp_flow_key *key, uint32_t hash,
                                       uint32_t *entry);
-/* A new entry, 0 when the table is full for its zone. */
-uint32_t dp_conntrack_admit(struct dp_conntrack *ct, const struct dp_flow_key *key, uint32_t hash,
-                            enum dp_origin origin, uint8_t state, uint32_t rule);
+/* A new entry, for which there is room (admission.h); 0 without memory. */
+uint32_t dp_conntrack_insert(struct dp_conntrack *ct, const struct dp_flow_key *key, uint32_t hash,
+                             enum dp_origin origin, uint8_t state, uint32_t rule);
 /* A valid packet led to `state`. */
 void dp_conntrack_keep(struct dp_conntrack *ct, uint32_t entry, uint8_t state);
 /* A disconnected connection is kept after all, under `rule` (SPEC 5.7, reevaluate). */
@@ -155,18 +147,6 @@ void dp_conntrack_remove(struct dp_conntrack *ct, uint32_t entry);
 /* An entry just admitted has had its last packet `age_ns` ago, or, if `cut`, was disconnected then (a restart). */
 void dp_conntrack_age(struct dp_conntrack *ct, uint32_t entry, uint64_t age_ns, bool cut);
 
-/* ---- changes; each of these belongs to change number ct->change, which the caller has stepped ---- */
-
-/* Makes room for zones 0 .. n-1. */
-int dp_conntrack_reserve_zones(struct dp_conntrack *ct, uint32_t n);
-/* Makes room in the log of `zone` for one cut more; then the next cannot fail. */
-int dp_conntrack_reserve_cut(struct dp_conntrack *ct, uint32_t zone);
-/* Disconnects the inbound connections of a zone; returns how many were alive and not cut before. */
-uint32_t dp_conntrack_cut(struct dp_conntrack *ct, uint32_t zone);
-/* From now on `is_cut` decides about entries that have not met this change; all have met the one before. */
-void dp_conntrack_cut_some(struct dp_conntrack *ct);
-/* A zone comes, or goes with all its entries. */
-void dp_conntrack_set_present(struct dp_conntrack *ct, uint32_t zone, bool present);
 /* Takes out every entry that is dead by now. */
 void dp_conntrack_reap(struct dp_conntrack *ct);
 

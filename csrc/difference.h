@@ -8,7 +8,7 @@
 #ifndef DP_DIFFERENCE_H
 #define DP_DIFFERENCE_H
 
-#include "dp_api.h"
+#include "dp_findings.h"
 
 enum { DP_DIFFERENCE_BUCKETS = 1 << 14, DP_DIFFERENCE_WAYS = 8 };
 

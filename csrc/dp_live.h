@@ -5,7 +5,7 @@
 #ifndef DP_LIVE_H
 #define DP_LIVE_H
 
-#include "dp_api.h"
+#include "dp_findings.h"
 
 /* cffi: begin */
 

@@ -5,7 +5,7 @@
 #ifndef DP_TEXT_H
 #define DP_TEXT_H
 
-#include "dp_api.h"
+#include "dp_findings.h"
 
 /* cffi: begin */
 

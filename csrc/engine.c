@@ -9,6 +9,7 @@
  */
 #include "engine.h"
 
+#include "conntrack_changes.h"
 #include "memory.h"
 
 #include <stdlib.h>

@@ -1,180 +1,9 @@
-/* flow_log.c: flow_log.h in code, in this order: keys, the pool and its index, the queue, ends, records, the finish. */
+/* flow_log.c: flow_log.h in code, in this order: what is given out, ends, records, the finish. */
 #include "flow_log.h"
 
 #include <stdlib.h>
 
-/* Makes room for one more of `n` items of an array; false without memory. */
-static bool make_room(void *array, uint32_t n, uint32_t *room, size_t size)
-{
-    void **items = array;
-    uint32_t more = *room ? *room * 2 : 64;
-    void *larger;
-
-    if (n < *room)
-        return true;
-    if (more <= *room)
-        return false;
-    larger = realloc(*items, more * size);
-    if (!larger)
-        return false;
-    *items = larger;
-    *room = more;
-    return true;
-}
-
-/* ---- keys ---- */
-
-/*
- * The key of a flow in its zone. ICMP has no ports: the kind of a query stands there and which side asked, of other
- * messages type and code, and which side sent them.
- */
-static void key_of(const struct dp_flow *flow, uint32_t zone, uint32_t direction, struct dp_flow_key *key)
-{
-    bool in = direction == DP_INGRESS, reply = false;
-    uint8_t query = flow->icmp_type;
-
-    memset(key, 0, sizeof *key);
-    memcpy(&key->local, in ? flow->destination : flow->source, 16);
-    memcpy(&key->remote, in ? flow->source : flow->destination, 16);
-    key->zone_protocol = zone << 8 | flow->protocol;
-    key->family = 6;
-    key->vlans = (uint32_t)flow->family << 1 | flow->arp;
-    if (flow->icmp) {
-        (void)dp_icmp_query(flow->protocol, flow->icmp_type, &query, &reply);
-        key->remote_port = (uint16_t)(query << 8 | flow->icmp_code);
-        key->vlans |= 0x100 | (uint32_t)(reply != in) << 9;
-    } else {
-        key->local_port = in ? flow->destination_port : flow->source_port;
-        key->remote_port = in ? flow->source_port : flow->destination_port;
-    }
-}
-
-static uint32_t hash_of_flow(const struct dp_flow_log *log, const struct dp_flow_key *key)
-{
-    return dp_flow_hash(&log->engine->conntrack.table.secret, key);
-}
-
-uint32_t dp_flow_log_hash(const struct dp_flow_log *log, uint32_t zone, uint32_t origin, uint64_t opened_by)
-{
-    struct dp_flow_key key = {.zone_protocol = zone, .family = 4};
-
-    key.local.word[0] = (uint32_t)opened_by;
-    key.remote.word[0] = (uint32_t)(opened_by >> 32);
-    key.local_port = (uint16_t)origin;
-    return dp_flow_hash(&log->engine->conntrack.table.secret, &key);
-}
-
-/* ---- the pool and its index ---- */
-
-static uint32_t find_hashed(const struct dp_flow_log *log, uint32_t hash, uint32_t zone, uint32_t origin,
-                            uint64_t opened_by)
-{
-    uint32_t i = log->buckets[hash & log->bucket_mask];
-
-    while (i && !(log->flows[i].opened_by == opened_by && log->flows[i].record.zone == zone &&
-                  log->flows[i].record.origin == origin))
-        i = log->flows[i].next;
-    return i;
-}
-
-uint32_t dp_flow_log_find(const struct dp_flow_log *log, uint32_t zone, uint32_t origin, uint64_t opened_by)
-{
-    return find_hashed(log, dp_flow_log_hash(log, zone, origin, opened_by), zone, origin, opened_by);
-}
-
-static uint32_t find_denied(const struct dp_flow_log *log, uint32_t hash, const struct dp_flow_key *key)
-{
-    struct dp_flow_key other;
-
-    for (uint32_t i = log->buckets[hash & log->bucket_mask]; i; i = log->flows[i].next) {
-        const struct dp_logged_flow *f = &log->flows[i];
-
-        if (f->opened_by || f->hash != hash)
-            continue;
-        key_of(&f->record.flow, f->record.zone, f->record.direction, &other);
-        if (memcmp(&other, key, sizeof other) == 0)
-            return i;
-    }
-    return 0;
-}
-
-bool dp_flow_log_lay_index(struct dp_flow_log *log, uint32_t buckets)
-{
-    uint32_t *laid = calloc(buckets, sizeof *laid);
-
-    if (!laid)
-        return false;
-    for (uint32_t b = 0; log->buckets && b <= log->bucket_mask; b++)
-        for (uint32_t i = log->buckets[b], next; i; i = next) {
-            uint32_t *bucket = &laid[log->flows[i].hash & (buckets - 1)];
-
-            next = log->flows[i].next;
-            log->flows[i].next = *bucket;
-            *bucket = i;
-        }
-    free(log->buckets);
-    log->buckets = laid;
-    log->bucket_mask = buckets - 1;
-    return true;
-}
-
-/* Whether there is room for one more flow. Live there is what there was from the start: nothing is moved. */
-static bool has_room(struct dp_flow_log *log)
-{
-    if (log->sink.put)
-        return log->free || log->high + 1 < log->room;
-    if (log->count > log->bucket_mask && log->bucket_mask < 1u << 30 &&
-        !dp_flow_log_lay_index(log, 2 * (log->bucket_mask + 1)))
-        return false;
-    return log->free || make_room(&log->flows, log->high + 1, &log->room, sizeof *log->flows);
-}
-
-uint32_t dp_flow_log_insert(struct dp_flow_log *log, uint32_t hash)
-{
-    uint32_t i = log->free, *bucket;
-
-    if (!has_room(log))
-        return 0;
-    if (i)
-        log->free = log->flows[i].next;
-    else
-        i = ++log->high;
-    bucket = &log->buckets[hash & log->bucket_mask];
-    memset(&log->flows[i], 0, sizeof log->flows[i]);
-    log->flows[i].hash = hash;
-    log->flows[i].used = true;
-    log->flows[i].next = *bucket;
-    *bucket = i;
-    log->count++;
-    return i;
-}
-
-static void delete(struct dp_flow_log *log, uint32_t i)
-{
-    uint32_t *at = &log->buckets[log->flows[i].hash & log->bucket_mask];
-
-    while (*at != i)
-        at = &log->flows[*at].next;
-    *at = log->flows[i].next;
-    log->flows[i].next = log->free;
-    log->flows[i].used = false;
-    log->free = i;
-    log->count--;
-}
-
-/* ---- the queue of flows that may be given out ---- */
-
-static void dequeue(struct dp_flow_log *log, uint32_t i)
-{
-    struct dp_logged_flow *f = &log->flows[i];
-
-    if (!f->queued)
-        return;
-    *(f->older ? &log->flows[f->older].newer : &log->oldest) = f->newer;
-    *(f->newer ? &log->flows[f->newer].older : &log->newest) = f->older;
-    f->queued = false;
-    log->queued--;
-}
+/* ---- what is given out ---- */
 
 static bool give(struct dp_flow_log *log, const struct dp_flow_record *record)
 {
@@ -182,7 +11,7 @@ static bool give(struct dp_flow_log *log, const struct dp_flow_record *record)
         log->sink.put(log->sink.owner, record);
         return true;
     }
-    if (!make_room(&log->given, log->n_given, &log->given_room, sizeof *log->given))
+    if (!dp_make_room(&log->given, log->n_given, &log->given_room, sizeof *log->given))
         return false;
     log->given[log->n_given++] = *record;
     return true;
@@ -190,25 +19,17 @@ static bool give(struct dp_flow_log *log, const struct dp_flow_record *record)
 
 bool dp_flow_log_give(struct dp_flow_log *log, uint32_t place)
 {
-    if (!give(log, &log->flows[place].record))
+    if (!give(log, &log->pool.flows[place].record))
         return false;
-    dequeue(log, place);
-    delete(log, place);
+    dp_flow_pool_delete(&log->pool, place);
     return true;
 }
 
 /* Puts a flow behind all others of the queue, and gives out the first when there are too many. */
 static bool enqueue(struct dp_flow_log *log, uint32_t i)
 {
-    struct dp_logged_flow *f = &log->flows[i];
-
-    dequeue(log, i);
-    f->older = log->newest;
-    f->newer = 0;
-    *(log->newest ? &log->flows[log->newest].newer : &log->oldest) = i;
-    log->newest = i;
-    f->queued = true;
-    return ++log->queued <= log->most || dp_flow_log_give(log, log->oldest);
+    dp_flow_pool_enqueue(&log->pool, i);
+    return log->pool.queued <= log->most || dp_flow_log_give(log, log->pool.oldest);
 }
 
 /* A flow was denied once more, or has ended. Live, what has ended is told now, and a denied flow after its interval. */
@@ -216,9 +37,16 @@ static bool may_be_given(struct dp_flow_log *log, uint32_t i)
 {
     if (!log->sink.put)
         return enqueue(log, i);
-    if (log->flows[i].opened_by)
+    if (log->pool.flows[i].opened_by)
         return dp_flow_log_give(log, i);
-    return log->flows[i].queued || enqueue(log, i);
+    return log->pool.flows[i].queued || enqueue(log, i);
+}
+
+uint32_t dp_flow_log_find(const struct dp_flow_log *log, uint32_t zone, uint32_t origin, uint64_t opened_by)
+{
+    uint32_t hash = dp_flow_pool_hash(&log->pool, zone, origin, opened_by);
+
+    return dp_flow_pool_find(&log->pool, hash, zone, origin, opened_by);
 }
 
 /* ---- ends ---- */
@@ -275,7 +103,7 @@ static void observe(void *owner, enum dp_connection_event event, uint32_t entry)
     ended = dp_flow_log_ended(log, entry);
     if (!ended.opened_by)
         return;
-    if (make_room(&log->ended, log->n_ended, &log->ended_room, sizeof *log->ended))
+    if (dp_make_room(&log->ended, log->n_ended, &log->ended_room, sizeof *log->ended))
         log->ended[log->n_ended++] = ended;
     else
         log->out_of_memory = true;
@@ -287,8 +115,8 @@ static uint32_t note_end(struct dp_flow_log *log, const struct dp_logged_end *en
     uint32_t i = dp_flow_log_find(log, ended->zone, ended->origin, ended->opened_by);
 
     if (i) {
-        log->flows[i].record.state = ended->state;
-        log->flows[i].record.end = ended->end;
+        log->pool.flows[i].record.state = ended->state;
+        log->pool.flows[i].record.end = ended->end;
     }
     return i;
 }
@@ -310,7 +138,7 @@ bool dp_flow_log_count_ends(struct dp_flow_log *log, uint64_t frame)
 
 static void begin(struct dp_flow_log *log, uint32_t i, const struct dp_record *record, uint32_t check)
 {
-    struct dp_logged_flow *f = &log->flows[i];
+    struct dp_logged_flow *f = &log->pool.flows[i];
 
     f->record.zone = record->check[check].zone;
     f->record.first_ns = f->record.last_ns = record->time_ns;
@@ -331,16 +159,16 @@ static void describe(struct dp_logged_flow *f, const struct dp_check *check, con
 /* The denied flow that has become connection `i`: its packets are the connection's. */
 static void absorb(struct dp_flow_log *log, uint32_t i)
 {
-    struct dp_logged_flow *f = &log->flows[i];
+    struct dp_logged_flow *f = &log->pool.flows[i];
     const struct dp_logged_flow *was;
     struct dp_flow_key key;
     uint32_t denied;
 
-    key_of(&f->record.flow, f->record.zone, f->record.direction, &key);
-    denied = find_denied(log, hash_of_flow(log, &key), &key);
+    dp_logged_flow_key(&f->record.flow, f->record.zone, f->record.direction, &key);
+    denied = dp_flow_pool_find_denied(&log->pool, dp_flow_pool_hash_denied(&log->pool, &key), &key);
     if (!denied)
         return;
-    was = &log->flows[denied];
+    was = &log->pool.flows[denied];
     f->record.denied.packets += was->record.denied.packets;
     f->record.denied.bytes += was->record.denied.bytes;
     if (f->record.last_ns < was->record.last_ns)
@@ -350,33 +178,32 @@ static void absorb(struct dp_flow_log *log, uint32_t i)
         f->record.first_ns = was->record.first_ns;
         f->check = was->check;
     }
-    dequeue(log, denied);
-    delete(log, denied);
+    dp_flow_pool_delete(&log->pool, denied);
 }
 
 static uint32_t connection_of(struct dp_flow_log *log, const struct dp_record *record, uint32_t k,
                               const struct dp_flow *flow)
 {
     const struct dp_check *check = &record->check[k];
-    uint32_t hash = dp_flow_log_hash(log, check->zone, check->origin, check->opened_by);
-    uint32_t i = find_hashed(log, hash, check->zone, check->origin, check->opened_by);
+    uint32_t hash = dp_flow_pool_hash(&log->pool, check->zone, check->origin, check->opened_by);
+    uint32_t i = dp_flow_pool_find(&log->pool, hash, check->zone, check->origin, check->opened_by);
 
     /* Live, those that stand in the table are known, as far as there was room: this one is gone. */
     if (!i && log->sink.put)
         return 0;
     if (!i) {
-        i = dp_flow_log_insert(log, hash);
+        i = dp_flow_pool_insert(&log->pool, hash);
         if (!i)
             return 0;
         begin(log, i, record, k);
-        log->flows[i].opened_by = check->opened_by;
-        log->flows[i].record.origin = check->origin;
-        log->flows[i].record.end = DP_FLOW_EXPIRED;
-        describe(&log->flows[i], check, flow);
+        log->pool.flows[i].opened_by = check->opened_by;
+        log->pool.flows[i].record.origin = check->origin;
+        log->pool.flows[i].record.end = DP_FLOW_EXPIRED;
+        describe(&log->pool.flows[i], check, flow);
     }
     /* Fragments that had to wait for the packet that opened it come before. */
     if (log->number == check->opened_by) {
-        describe(&log->flows[i], check, flow);
+        describe(&log->pool.flows[i], check, flow);
         absorb(log, i);
     }
     return i;
@@ -389,16 +216,16 @@ static uint32_t denied_flow_of(struct dp_flow_log *log, const struct dp_record *
     struct dp_flow_key key;
     uint32_t hash, i;
 
-    key_of(flow, check->zone, check->direction, &key);
-    hash = hash_of_flow(log, &key);
-    i = find_denied(log, hash, &key);
+    dp_logged_flow_key(flow, check->zone, check->direction, &key);
+    hash = dp_flow_pool_hash_denied(&log->pool, &key);
+    i = dp_flow_pool_find_denied(&log->pool, hash, &key);
     if (!i) {
-        i = dp_flow_log_insert(log, hash);
+        i = dp_flow_pool_insert(&log->pool, hash);
         if (!i)
             return 0;
         begin(log, i, record, k);
-        log->flows[i].record.origin = check->direction == DP_INGRESS ? DP_INBOUND : DP_OUTBOUND;
-        describe(&log->flows[i], check, flow);
+        log->pool.flows[i].record.origin = check->direction == DP_INGRESS ? DP_INBOUND : DP_OUTBOUND;
+        describe(&log->pool.flows[i], check, flow);
     }
     return i;
 }
@@ -417,13 +244,13 @@ static bool add_check(struct dp_flow_log *log, const struct dp_record *record, u
     i = check->origin ? connection_of(log, record, k, flow) : denied_flow_of(log, record, k, flow);
     if (!i)
         return check->origin && log->sink.put;
-    r = &log->flows[i].record;
+    r = &log->pool.flows[i].record;
     if (r->last_ns < record->time_ns)
         r->last_ns = record->time_ns;
     counter = check->verdict == DP_ALLOW ? &r->passed[check->direction] : &r->denied;
     counter->packets++;
     counter->bytes += record->length;
-    return log->flows[i].opened_by || may_be_given(log, i);
+    return log->pool.flows[i].opened_by || may_be_given(log, i);
 }
 
 /* The flow that a check counts in, 0 for none. */
@@ -433,8 +260,8 @@ static uint32_t flow_of_check(const struct dp_flow_log *log, const struct dp_che
 
     if (check->origin)
         return dp_flow_log_find(log, check->zone, check->origin, check->opened_by);
-    key_of(flow, check->zone, check->direction, &key);
-    return find_denied(log, hash_of_flow(log, &key), &key);
+    dp_logged_flow_key(flow, check->zone, check->direction, &key);
+    return dp_flow_pool_find_denied(&log->pool, dp_flow_pool_hash_denied(&log->pool, &key), &key);
 }
 
 void dp_flow_log_note_shadow(struct dp_flow_log *log, const struct dp_record *before, const struct dp_record *after,
@@ -444,7 +271,7 @@ void dp_flow_log_note_shadow(struct dp_flow_log *log, const struct dp_record *be
 
     for (uint32_t k = 0; k < before->checks; k++) {
         uint32_t i = flow_of_check(log, &before->check[k], flow);
-        struct dp_flow_record *r = &log->flows[i].record;
+        struct dp_flow_record *r = &log->pool.flows[i].record;
 
         if (!i)
             continue;
@@ -527,16 +354,16 @@ int dp_flow_log_finish(struct dp_flow_log *log)
         return 0;
     if (log->out_of_memory || !dp_flow_log_count_ends(log, UINT64_MAX))
         return DP_E_MEMORY;
-    places = malloc((log->count ? log->count : 1) * sizeof *places);
+    places = malloc((log->pool.count ? log->pool.count : 1) * sizeof *places);
     if (!places)
         return DP_E_MEMORY;
     look_at_table(log);
-    for (uint32_t b = 0; b <= log->bucket_mask; b++)
-        for (uint32_t i = log->buckets[b]; i; i = log->flows[i].next)
-            places[n++] = (struct placed){log->flows[i].record.first_packet, log->flows[i].check, i};
+    for (uint32_t b = 0; b <= log->pool.bucket_mask; b++)
+        for (uint32_t i = log->pool.buckets[b]; i; i = log->pool.flows[i].next)
+            places[n++] = (struct placed){log->pool.flows[i].record.first_packet, log->pool.flows[i].check, i};
     qsort(places, n, sizeof *places, compare_places);
     for (uint32_t k = 0; k < n && !log->out_of_memory; k++)
-        log->out_of_memory = !give(log, &log->flows[places[k].flow].record);
+        log->out_of_memory = !give(log, &log->pool.flows[places[k].flow].record);
     free(places);
     log->finished = true;
     return log->out_of_memory ? DP_E_MEMORY : 0;
@@ -567,11 +394,12 @@ int dp_flow_log_new(struct dp_engine *engine, uint32_t most, struct dp_flow_log 
     if (!l)
         return DP_E_MEMORY;
     l->engine = engine;
+    l->pool.secret = &engine->conntrack.table.secret;
     l->before = dp_engine_frames(engine);
     l->early_drops = engine->conntrack.early_drops;
     l->most = most;
-    if (!dp_flow_log_lay_index(l, 1024) || dp_conntrack_note_openers(&engine->conntrack) < 0) {
-        free(l->buckets);
+    if (!dp_flow_pool_lay_index(&l->pool, 1024) || dp_conntrack_note_openers(&engine->conntrack) < 0) {
+        free(l->pool.buckets);
         free(l);
         return DP_E_MEMORY;
     }
@@ -585,8 +413,8 @@ void dp_flow_log_free(struct dp_flow_log *log)
     if (!log)
         return;
     dp_conntrack_observe(&log->engine->conntrack, NULL, NULL);
-    free(log->flows);
-    free(log->buckets);
+    free(log->pool.flows);
+    free(log->pool.buckets);
     free(log->ended);
     free(log->given);
     free(log);

@@ -1,6 +1,6 @@
 /*
  * flow_log.h: the packets of an engine gathered by flow: a record for each connection, and for each denied flow that
- * never became one (SPEC 8.2). What the functions do is said in dp_api.h.
+ * never became one (SPEC 8.2). What the functions do is said in dp_findings.h.
  *
  * A CONNECTION is known by what the checks of its packets say: zone, origin and the frame that opened it. So there is
  * no second tracking of connections. How it ended is told by the connection table (dp_conntrack_observe) while frames
@@ -17,27 +17,12 @@
  * they come in batches.
  *
  * LIVE (flow_log_live.h) records are the same; only when they are given out differs, and to whom.
- *
- * Memory: 184 bytes a flow and 4 to 8 of the index; pools double as they fill. Hashes are keyed by the engine's secret.
  */
 #ifndef DP_FLOW_LOG_H
 #define DP_FLOW_LOG_H
 
 #include "engine.h"
-
-struct dp_logged_flow {
-    struct dp_flow_record record;
-    uint64_t opened_by; /* 0: a denied flow */
-    uint32_t hash;
-    uint32_t next; /* in its bucket, or among the free */
-    uint32_t newer;
-    uint32_t older;
-    uint8_t check; /* which check of its first packet: egress before ingress */
-    bool queued;
-    bool used;
-    uint8_t unused[5];
-};
-_Static_assert(sizeof(struct dp_logged_flow) == 184, "as said above");
+#include "flow_pool.h"
 
 /* The end of a connection, which counts before the record of `frame`. */
 struct dp_logged_end {
@@ -60,20 +45,11 @@ struct dp_flow_sink {
 struct dp_flow_log {
     struct dp_engine *engine;
     struct dp_flow_sink sink;
-    uint64_t before;              /* frames that the engine had judged */
-    uint64_t number;              /* of the frame whose record was added last */
-    uint64_t early_drops;         /* seen so far */
-    struct dp_logged_flow *flows; /* from 1 */
-    uint32_t room;
-    uint32_t high;
-    uint32_t count;
-    uint32_t free;
-    uint32_t *buckets;
-    uint32_t bucket_mask;
-    uint32_t most;
-    uint32_t queued;
-    uint32_t oldest;
-    uint32_t newest;
+    uint64_t before;      /* frames that the engine had judged */
+    uint64_t number;      /* of the frame whose record was added last */
+    uint64_t early_drops; /* seen so far */
+    struct dp_flow_pool pool;
+    uint32_t most;               /* in its queue */
     struct dp_logged_end *ended; /* first_ended .. n_ended are still to count */
     uint32_t first_ended;
     uint32_t n_ended;
@@ -86,13 +62,8 @@ struct dp_flow_log {
     bool out_of_memory;
 };
 
-/* Lays the index in so many buckets, a power of two; false without memory. */
-bool dp_flow_log_lay_index(struct dp_flow_log *log, uint32_t buckets);
-uint32_t dp_flow_log_hash(const struct dp_flow_log *log, uint32_t zone, uint32_t origin, uint64_t opened_by);
 /* The place of a connection, 0 where it is not known. */
 uint32_t dp_flow_log_find(const struct dp_flow_log *log, uint32_t zone, uint32_t origin, uint64_t opened_by);
-/* A new flow in the index; 0 without memory. */
-uint32_t dp_flow_log_insert(struct dp_flow_log *log, uint32_t hash);
 /* Gives out a flow, which is then gone. */
 bool dp_flow_log_give(struct dp_flow_log *log, uint32_t place);
 /* How an entry stands, or how it ends if it is about to go. */

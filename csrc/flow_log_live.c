@@ -37,17 +37,19 @@ int dp_flow_log_begin(struct dp_engine *engine, const struct dp_flow_sink *sink)
     if (!l)
         return DP_E_MEMORY;
     l->engine = engine;
+    l->pool.secret = &engine->conntrack.table.secret;
+    l->pool.fixed = true;
     l->sink = *sink;
     l->most = DP_DENIED_FLOWS_MAX;
     l->early_drops = engine->conntrack.early_drops;
-    l->room = room_of(engine->conntrack.table.room);
+    l->pool.room = room_of(engine->conntrack.table.room);
     l->ended_room = engine->conntrack.table.room + ENDS_BESIDES;
-    while (buckets < l->room && buckets < INDEX_MOST)
+    while (buckets < l->pool.room && buckets < INDEX_MOST)
         buckets *= 2;
-    l->flows = dp_reserve(bytes_of_flows(l->room));
+    l->pool.flows = dp_reserve(bytes_of_flows(l->pool.room));
     l->ended = dp_reserve(bytes_of_ends(l->ended_room));
     engine->flow_log = l;
-    if (!l->flows || !l->ended || !dp_flow_log_lay_index(l, buckets) ||
+    if (!l->pool.flows || !l->ended || !dp_flow_pool_lay_index(&l->pool, buckets) ||
         dp_conntrack_note_openers(&engine->conntrack) < 0) {
         dp_flow_log_end(engine);
         return DP_E_MEMORY;
@@ -61,9 +63,9 @@ void dp_flow_log_end(struct dp_engine *engine)
 
     if (!l)
         return;
-    dp_unreserve(l->flows, bytes_of_flows(l->room));
+    dp_unreserve(l->pool.flows, bytes_of_flows(l->pool.room));
     dp_unreserve(l->ended, bytes_of_ends(l->ended_room));
-    free(l->buckets);
+    free(l->pool.buckets);
     free(l);
     engine->flow_log = NULL;
 }
@@ -73,12 +75,12 @@ int dp_flow_log_resize(struct dp_flow_log *log, uint32_t entries)
     uint32_t room = room_of(entries), ends = entries + ENDS_BESIDES;
     void *grown;
 
-    if (room > log->room) {
-        grown = dp_reserve_again(log->flows, bytes_of_flows(log->room), bytes_of_flows(room));
+    if (room > log->pool.room) {
+        grown = dp_reserve_again(log->pool.flows, bytes_of_flows(log->pool.room), bytes_of_flows(room));
         if (!grown)
             return DP_E_MEMORY;
-        log->flows = grown;
-        log->room = room;
+        log->pool.flows = grown;
+        log->pool.room = room;
     }
     if (ends > log->ended_room) {
         grown = dp_reserve_again(log->ended, bytes_of_ends(log->ended_room), bytes_of_ends(ends));
@@ -131,16 +133,17 @@ static void begin(struct dp_flow_log *log, uint32_t entry)
     const struct dp_entry *e = &ct->table.entries[entry];
     uint32_t origin = e->flags & DP_ENTRY_INBOUND ? DP_INBOUND : DP_OUTBOUND;
     uint64_t opened_by = log->engine->frames + 1;
-    uint32_t i = dp_flow_log_insert(log, dp_flow_log_hash(log, e->zone_protocol >> 8, origin, opened_by));
+    uint32_t i =
+        dp_flow_pool_insert(&log->pool, dp_flow_pool_hash(&log->pool, e->zone_protocol >> 8, origin, opened_by));
 
     if (!i) {
         log->engine->counters.flow_records_lost[DP_FLOW_LOST_NO_ROOM]++;
         return;
     }
-    flow_of_entry(ct, entry, &log->flows[i].record);
-    log->flows[i].record.first_ns = log->flows[i].record.last_ns = ct->now;
-    log->flows[i].record.first_packet = opened_by;
-    log->flows[i].opened_by = opened_by;
+    flow_of_entry(ct, entry, &log->pool.flows[i].record);
+    log->pool.flows[i].record.first_ns = log->pool.flows[i].record.last_ns = ct->now;
+    log->pool.flows[i].record.first_packet = opened_by;
+    log->pool.flows[i].opened_by = opened_by;
 }
 
 void dp_flow_log_observe(void *owner, enum dp_connection_event event, uint32_t entry)
@@ -182,10 +185,10 @@ void dp_flow_log_pass(struct dp_flow_log *log)
 {
     uint64_t now = log->engine->conntrack.now;
 
-    for (int i = 0; i < GIVEN_AT_ONCE && log->oldest; i++) {
-        if (now - log->flows[log->oldest].record.first_ns < log->sink.interval_ns)
+    for (int i = 0; i < GIVEN_AT_ONCE && log->pool.oldest; i++) {
+        if (now - log->pool.flows[log->pool.oldest].record.first_ns < log->sink.interval_ns)
             return;
-        dp_flow_log_give(log, log->oldest);
+        dp_flow_log_give(log, log->pool.oldest);
     }
 }
 
@@ -197,7 +200,7 @@ uint32_t dp_flow_log_rule(const struct dp_flow_log *log, uint32_t entry)
     const struct dp_entry *e = &ct->table.entries[entry];
     uint32_t origin = e->flags & DP_ENTRY_INBOUND ? DP_INBOUND : DP_OUTBOUND;
 
-    return log->flows[dp_flow_log_find(log, e->zone_protocol >> 8, origin, ct->openers[entry])].record.rule;
+    return log->pool.flows[dp_flow_log_find(log, e->zone_protocol >> 8, origin, ct->openers[entry])].record.rule;
 }
 
 static void connection_at(struct dp_flow_log *log, uint32_t entry, struct dp_flow_record *out)
@@ -206,7 +209,7 @@ static void connection_at(struct dp_flow_log *log, uint32_t entry, struct dp_flo
     uint32_t i = dp_flow_log_find(log, now.zone, now.origin, now.opened_by);
 
     if (i)
-        *out = log->flows[i].record;
+        *out = log->pool.flows[i].record;
     else
         flow_of_entry(&log->engine->conntrack, entry, out);
     out->state = now.state;
@@ -226,13 +229,13 @@ uint32_t dp_flow_log_some(struct dp_flow_log *log, uint64_t *cursor, uint64_t vi
             connection_at(log, (uint32_t)*cursor, &out[have++]);
     if (*cursor >= ct->table.high && *cursor < denied)
         *cursor = denied;
-    for (; visits && have < n && *cursor >= denied && *cursor - denied < log->high; visits--) {
-        const struct dp_logged_flow *f = &log->flows[++*cursor - denied];
+    for (; visits && have < n && *cursor >= denied && *cursor - denied < log->pool.high; visits--) {
+        const struct dp_logged_flow *f = &log->pool.flows[++*cursor - denied];
 
         if (f->used && !f->opened_by)
             out[have++] = f->record;
     }
-    if (*cursor >= denied && *cursor - denied >= log->high)
+    if (*cursor >= denied && *cursor - denied >= log->pool.high)
         *cursor = DP_CURSOR_END;
     return have;
 }
@@ -240,10 +243,10 @@ uint32_t dp_flow_log_some(struct dp_flow_log *log, uint64_t *cursor, uint64_t vi
 /* Their queue is short: this takes a few milliseconds, when hundreds of names have gone. */
 void dp_flow_log_forget(struct dp_flow_log *log, const struct dp_retired *retired)
 {
-    for (uint32_t i = log->oldest, next; i; i = next) {
-        const struct dp_flow_record *r = &log->flows[i].record;
+    for (uint32_t i = log->pool.oldest, next; i; i = next) {
+        const struct dp_flow_record *r = &log->pool.flows[i].record;
 
-        next = log->flows[i].newer;
+        next = log->pool.flows[i].newer;
         if ((r->zone < retired->n_zones && retired->zones[r->zone]) ||
             (r->rule < retired->n_rules && retired->rules[r->rule]))
             dp_flow_log_give(log, i);

@@ -10,6 +10,7 @@
 #ifndef DP_HISTORY_H
 #define DP_HISTORY_H
 
+#include "dp_findings.h"
 #include "table_walk.h"
 
 struct dp_history_of {

@@ -5,6 +5,8 @@
  */
 #include "judge.h"
 
+#include "admission.h"
+
 /* ---- related ---- */
 
 /* The key of the connection that an ICMP error is about; false when it quotes none of its receiver's. */

@@ -30,43 +30,6 @@ static void malformed(struct dp_packet *packet, enum dp_cause cause)
 
 /* ---- transport ---- */
 
-static void parse_tcp_scale(const uint8_t *option, uint32_t n, struct dp_tcp_segment *tcp)
-{
-    while (n > 0) {
-        uint32_t size;
-
-        if (option[0] == 0)
-            return;
-        if (option[0] == 1) {
-            option++;
-            n--;
-            continue;
-        }
-        if (n < 2 || (size = option[1]) < 2 || size > n)
-            return;
-        if (option[0] == 3 && size == 3)
-            tcp->scale = option[2] > 14 ? 14 : (int8_t)option[2]; /* RFC 7323, 2.3 */
-        option += size;
-        n -= size;
-    }
-}
-
-void dp_tcp_read(const uint8_t *p, uint32_t header, uint32_t length, uint32_t captured, struct dp_tcp_segment *tcp)
-{
-    tcp->seq = dp_get32(p + 4);
-    tcp->ack = dp_get32(p + 8);
-    tcp->flags = p[13];
-    tcp->window = dp_get16(p + 14);
-    tcp->scale = -1;
-    tcp->end = tcp->seq + (length - header) + !!(tcp->flags & DP_TCP_FLAG_SYN) + !!(tcp->flags & DP_TCP_FLAG_FIN);
-    if (tcp->flags & DP_TCP_FLAG_SYN) {
-        if (header > captured)
-            tcp->scale = DP_TCP_SCALE_CUT;
-        else
-            parse_tcp_scale(p + 20, header - 20, tcp);
-    }
-}
-
 static void parse_tcp(struct dp_reader *r, struct dp_packet *packet)
 {
     uint32_t length = r->length, header;
@@ -116,48 +79,6 @@ static void parse_udp(struct dp_reader *r, struct dp_packet *packet, bool fragme
     packet->inside_length = r->length;
 }
 
-bool dp_icmp_query(uint8_t protocol, uint8_t type, uint8_t *query, bool *reply)
-{
-    if (protocol == DP_PROTO_ICMPV6) {
-        if (type != 128 && type != 129)
-            return false;
-        *query = 128;
-        *reply = type == 129;
-        return true;
-    }
-    switch (type) {
-    case 0: /* echo */
-        *query = 8;
-        *reply = true;
-        return true;
-    case 8:
-        *query = 8;
-        *reply = false;
-        return true;
-    case 13: /* timestamp, information, address mask: the reply's type is the next */
-    case 15:
-    case 17:
-        *query = type;
-        *reply = false;
-        return true;
-    case 14:
-    case 16:
-    case 18:
-        *query = (uint8_t)(type - 1);
-        *reply = true;
-        return true;
-    default:
-        return false;
-    }
-}
-
-static bool icmp_error(const struct dp_packet *packet, uint8_t type)
-{
-    if (packet->protocol == DP_PROTO_ICMPV6)
-        return type >= 1 && type <= 4;
-    return type == 3 || type == 4 || type == 11 || type == 12;
-}
-
 static void parse_icmp(struct dp_reader *r, struct dp_packet *packet, uint8_t hop_limit)
 {
     static const uint8_t class_of[] = {
@@ -178,7 +99,7 @@ static void parse_icmp(struct dp_reader *r, struct dp_packet *packet, uint8_t ho
     if (dp_icmp_query(packet->protocol, p[0], &packet->icmp_query, &reply)) {
         packet->source_port = dp_get16(p + 4);
         packet->icmp_class = reply ? DP_ICMP_REPLY : DP_ICMP_REQUEST;
-    } else if (icmp_error(packet, p[0])) {
+    } else if (dp_icmp_error(packet->protocol, p[0])) {
         packet->icmp_class = DP_ICMP_ERROR;
         packet->inside = r->at;
         packet->inside_captured = r->captured;

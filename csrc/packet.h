@@ -10,6 +10,8 @@
 #define DP_PACKET_H
 
 #include "dp_api.h"
+#include "icmp.h"
+#include "tcp_segment.h"
 #include "wire.h"
 
 #include <stdbool.h>
@@ -36,18 +38,6 @@ enum dp_icmp_class {
     DP_ICMP_CONTROL,           /* from here on: control traffic. Neighbour discovery and MLD, well-formed */
     DP_ICMP_CONTROL_FROM_HOST, /* router advertisement or redirect: never from an instance */
     DP_ICMP_CONTROL_BROKEN     /* one of these, but not well-formed */
-};
-
-/* The snap length has cut the options. */
-enum { DP_TCP_SCALE_CUT = -2 };
-
-struct dp_tcp_segment {
-    uint32_t seq;
-    uint32_t ack;
-    uint32_t end; /* seq + payload + SYN + FIN */
-    uint16_t window;
-    uint8_t flags;
-    int8_t scale; /* window scale option of a SYN, -1 when there is none, DP_TCP_SCALE_CUT when nobody can say */
 };
 
 struct dp_packet {
@@ -100,10 +90,6 @@ static inline uint32_t dp_extension_size(uint8_t next, const uint8_t *p)
     return next == DP_NEXT_AUTHENTICATION ? (p[1] + 2u) * 4 : (p[1] + 1u) * 8;
 }
 
-/* Reads the TCP segment of `length` bytes at `p`, `captured` of which are there: at least 20. Its header has `header`,
- * from 20 to `length`. */
-void dp_tcp_read(const uint8_t *p, uint32_t header, uint32_t length, uint32_t captured, struct dp_tcp_segment *tcp);
-
 /* Reads `frame` into `packet`. */
 void dp_packet_parse(const struct dp_frame *frame, struct dp_packet *packet);
 
@@ -112,8 +98,5 @@ void dp_packet_parse(const struct dp_frame *frame, struct dp_packet *packet);
  * past the quoted bytes, as RFC 792 and RFC 4443 cut them. False when too little is quoted.
  */
 bool dp_packet_parse_quoted(const struct dp_packet *error, struct dp_packet *inner);
-
-/* Whether an ICMP or ICMPv6 type is that of a query that is tracked (SPEC 4.5); `query` is the request's type. */
-bool dp_icmp_query(uint8_t protocol, uint8_t type, uint8_t *query, bool *reply);
 
 #endif

@@ -2,6 +2,8 @@
  * all shards (plane_walk.c). */
 #include "plane.h"
 
+#include "admission.h"
+
 #include <stdlib.h>
 
 /* ---- life ---- */
@@ -157,7 +159,7 @@ static void give_way(struct dp_engine *shard, void *argument)
 
     if (!missing || ct->limit <= part)
         return;
-    given = dp_conntrack_give_way(ct, missing < ct->limit - part ? (uint32_t)missing : ct->limit - part);
+    given = dp_admission_give_way(ct, missing < ct->limit - part ? (uint32_t)missing : ct->limit - part);
     ct->limit -= given;
     c->room += given;
 }

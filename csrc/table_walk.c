@@ -1,6 +1,7 @@
 /* table_walk.c: table_walk.h in code: describing, walking, saving, restoring. */
 #include "table_walk.h"
 
+#include "admission.h"
 #include "prefix.h"
 
 static void addresses_of(const struct dp_conntrack *ct, const struct dp_entry *e, uint8_t *local, uint8_t *remote)

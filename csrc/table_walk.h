@@ -12,10 +12,10 @@
 
 #define DP_CURSOR_END UINT64_MAX
 
-/* One entry in words of dp_api.h. */
+/* One entry in words of dp_connections.h. */
 void dp_connection_of(const struct dp_conntrack *ct, const struct dp_entry *entry, struct dp_connection *connection);
 
-/* As the functions of dp_api.h without `_some`; each looks at no more than `visits` entries. */
+/* As the functions of dp_connections.h without `_some`; each looks at no more than `visits` entries. */
 uint32_t dp_connections_some(struct dp_engine *engine, const struct dp_connection_filter *filter, uint64_t *cursor,
                              uint64_t visits, struct dp_connection *connections, uint32_t n);
 uint64_t dp_connections_count_some(struct dp_engine *engine, const struct dp_connection_filter *filter,

@@ -8,6 +8,6 @@
 #ifndef DP_TOP_TALKERS_H
 #define DP_TOP_TALKERS_H
 
-#include "dp_api.h"
+#include "dp_findings.h"
 
 #endif

@@ -8,7 +8,7 @@
  */
 #include "words.h"
 
-#include "dp_api.h"
+#include "dp_findings.h"
 
 #include <stddef.h>
 

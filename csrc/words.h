@@ -1,12 +1,12 @@
 /*
- * words.h: the words that people read for the enumerations of dp_api.h (SPEC 7).
+ * words.h: the words that people read for the enumerations of dp_api.h and dp_findings.h (SPEC 7).
  *
  *   ownership  All words are constants of the program.
  */
 #ifndef DP_WORDS_H
 #define DP_WORDS_H
 
-#include "dp_api.h"
+#include "dp_findings.h"
 
 /* A word with its length, in one place of fixed size so that it can be copied whole. */
 struct dp_word {

@@ -19,8 +19,8 @@
  * A FRAME'S WAY. Received in a burst -> the switch says where to -> the engine judges all of the burst, with the egress
  * check of the port's instance and, where one port is meant, the ingress check of that one's -> allowed ones are sent;
  * those for everybody are judged again for each port that they would enter. A fragment that waits for its first is
- * kept in a slot of its own. DP_WAITING_FRAMES_MAX may wait, shared among ports as fragment.h says; what gave way to
- * another keeps its slot to the burst's end, for which there are as many more as a burst has frames. Frames for
+ * kept in a slot of its own. DP_WAITING_FRAMES_MAX may wait, shared among ports as datagram_table.h says; what gave way
+ * to another keeps its slot to the burst's end, for which there are as many more as a burst has frames. Frames for
  * everybody can need still more: what finds no slot is dropped and counted.
  */
 #ifndef DP_IO_WORKER_H

@@ -1,6 +1,6 @@
 /* test_difference.c: packets that two engines judge differently (difference.h, SPEC 8.4): counted, by flow, bounded. */
 #include "check.h"
-#include "dp_api.h"
+#include "dp_findings.h"
 
 #include <stdlib.h>
 

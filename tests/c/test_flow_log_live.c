@@ -288,7 +288,7 @@ static void test_room_grows_with_the_table(void)
     if (!make_live(&s, 10, INTERVAL_S))
         return;
     CHECK_EQUAL(dp_flow_log_resize(s.engine->flow_log, 100000), 0);
-    CHECK(s.engine->flow_log->room > 100000);
+    CHECK(s.engine->flow_log->pool.room > 100000);
     judge(&s, 1, 53, false);
     take_rest(&s);
     CHECK_EQUAL(s.n, 1);

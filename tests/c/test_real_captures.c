@@ -11,6 +11,7 @@
 
 #include "check.h"
 #include "dp_captures.h"
+#include "dp_connections.h"
 #include "settings.h"
 
 #include <dirent.h>

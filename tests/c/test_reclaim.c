@@ -3,6 +3,7 @@
  * policy has are given up as reclaim.h promises.
  */
 #include "check.h"
+#include "conntrack_changes.h"
 #include "reclaim.h"
 #include "settings.h"
 #include "table_walk.h"

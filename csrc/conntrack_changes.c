@@ -1,0 +1,110 @@
+/* conntrack_changes.c: conntrack_changes.h in code: zones and the logs of their cuts. */
+#include "conntrack_changes.h"
+
+#include <stdlib.h>
+
+int dp_conntrack_reserve_zones(struct dp_conntrack *ct, uint32_t n)
+{
+    struct dp_zone *zones;
+
+    if (n <= ct->n_zones)
+        return 0;
+    zones = realloc(ct->zones, n * sizeof *zones);
+    if (!zones)
+        return DP_E_MEMORY;
+    memset(zones + ct->n_zones, 0, (n - ct->n_zones) * sizeof *zones);
+    ct->zones = zones;
+    ct->n_zones = n;
+    return 0;
+}
+
+static uint64_t longest_timeout(const struct dp_conntrack *ct)
+{
+    uint64_t longest = 0;
+
+    for (int s = 0; s < DP_CONN_STATES; s++)
+        if (ct->config.timeout_ns[s] > longest)
+            longest = ct->config.timeout_ns[s];
+    return longest;
+}
+
+/* Has all entries of a zone meet its cuts, of which none is needed afterwards. */
+static void empty_log(struct dp_conntrack *ct, struct dp_zone *zone)
+{
+    for (int q = 0; q < 2; q++)
+        for (uint32_t i = zone->queue[q].first; i; i = ct->links[i].next)
+            dp_conntrack_status(ct, i);
+    zone->n_cuts = 0;
+}
+
+int dp_conntrack_reserve_cut(struct dp_conntrack *ct, uint32_t z)
+{
+    struct dp_zone *zone = &ct->zones[z];
+    uint64_t longest = longest_timeout(ct);
+    uint32_t old = 0, room;
+    struct dp_cut *cuts;
+
+    /* Whatever these cut is gone by now. */
+    while (old < zone->n_cuts && ct->now - zone->cuts[old].time_ns > longest)
+        old++;
+    if (old) {
+        zone->n_cuts -= old;
+        memmove(zone->cuts, zone->cuts + old, zone->n_cuts * sizeof *zone->cuts);
+    }
+    if (zone->n_cuts >= DP_CUTS_KEPT && zone->n_cuts >= zone->entries)
+        empty_log(ct, zone);
+    for (room = 4; room <= zone->n_cuts; room *= 2)
+        ;
+    /* One that has become short gives its memory back. */
+    if (room > zone->cut_room || zone->cut_room > 4 * room) {
+        cuts = realloc(zone->cuts, room * sizeof *cuts);
+        if (!cuts)
+            return DP_E_MEMORY;
+        zone->cuts = cuts;
+        zone->cut_room = room;
+    }
+    return 0;
+}
+
+uint32_t dp_conntrack_cut(struct dp_conntrack *ct, uint32_t z)
+{
+    struct dp_zone *zone = &ct->zones[z];
+    uint32_t cut = zone->attached;
+
+    if (zone->last_cut == ct->change)
+        return 0;
+    /* Whoever has not met an earlier one is not attached. */
+    if (cut)
+        zone->cuts[zone->n_cuts++] = (struct dp_cut){ct->change, ct->now};
+    zone->last_cut = ct->change;
+    zone->attached = 0;
+    ct->disconnected += cut;
+    return cut;
+}
+
+void dp_conntrack_cut_some(struct dp_conntrack *ct)
+{
+    ct->last_cut_some = ct->change;
+    ct->cut_some_ns = ct->now;
+}
+
+void dp_conntrack_set_present(struct dp_conntrack *ct, uint32_t z, bool present)
+{
+    struct dp_zone *zone = &ct->zones[z];
+
+    if (zone->present == present)
+        return;
+    zone->present = present;
+    if (present) {
+        ct->n_present++;
+        return;
+    }
+    ct->n_present--;
+    memset(&zone->control, 0, sizeof zone->control);
+    for (int q = 0; q < 2; q++)
+        while (zone->queue[q].first)
+            dp_conntrack_remove(ct, zone->queue[q].first);
+    free(zone->cuts);
+    zone->cuts = NULL;
+    zone->n_cuts = zone->cut_room = 0;
+}

@@ -1,0 +1,26 @@
+/*
+ * conntrack_changes.h: what a change of the policy does to zones: which there are, and the logs of cuts by which their
+ * connections are disconnected (SPEC 5; conntrack.h says what a cut means for an entry).
+ *
+ * Each of these belongs to change number ct->change, which the caller has stepped.
+ */
+#ifndef DP_CONNTRACK_CHANGES_H
+#define DP_CONNTRACK_CHANGES_H
+
+#include "conntrack.h"
+
+/* Cuts in the log of a zone with fewer entries. */
+enum { DP_CUTS_KEPT = 64 };
+
+/* Makes room for zones 0 .. n-1. */
+int dp_conntrack_reserve_zones(struct dp_conntrack *ct, uint32_t n);
+/* Makes room in the log of `zone` for one cut more; then the next cannot fail. */
+int dp_conntrack_reserve_cut(struct dp_conntrack *ct, uint32_t zone);
+/* Disconnects the inbound connections of a zone; returns how many were alive and not cut before. */
+uint32_t dp_conntrack_cut(struct dp_conntrack *ct, uint32_t zone);
+/* From now on `is_cut` decides about entries that have not met this change; all have met the one before. */
+void dp_conntrack_cut_some(struct dp_conntrack *ct);
+/* A zone comes, or goes with all its entries. */
+void dp_conntrack_set_present(struct dp_conntrack *ct, uint32_t zone, bool present);
+
+#endif
