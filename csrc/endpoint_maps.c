@@ -143,7 +143,7 @@ static int put_group(struct dp_endpoints *e, const struct dp_holding *holdings, 
     if (single)
         put(&e->single, holding, DP_SHARED + e->n_lists++);
     else {
-        e->single.has_prefixes[holding->family == 6] = true;
+        e->single.may_be_in_prefix[holding->family == 6] = DP_NO_ZONE;
         return dp_trie_add(&e->prefixes[holding->family == 6], holding->prefix.address, holding->prefix.bits,
                            DP_SHARED + e->n_lists++);
     }
@@ -262,6 +262,7 @@ int dp_endpoints_new(const struct dp_holding *holdings, uint32_t n_holdings, con
     if (!e)
         return DP_E_MEMORY;
     e->references = 1;
+    e->single.may_be_in_prefix[0] = e->single.may_be_in_prefix[1] = DP_NOT_FOUND;
     for (uint32_t i = 0; i < n_holdings; i++)
         n[holdings[i].family == 6]++;
     for (uint32_t i = 0; i < n_holdings; i++)

@@ -17,6 +17,7 @@
 
 #define DP_NO_ZONE 0xffffffffu
 #define DP_SHARED 0x40000000u
+#define DP_NOT_FOUND 0xfffffffeu /* nothing that an address leads to */
 
 /*
  * What an address leads to: a zone, with DP_ENDPOINT_VIRTUAL where it is a virtual IP, or DP_SHARED + position of a
@@ -49,7 +50,9 @@ struct dp_single_addresses {
     uint32_t mask6;
     uint32_t shift4;
     uint32_t shift6;
-    bool has_prefixes[2]; /* of IPv4, of IPv6: an address that is not here may be in one */
+    /* Of IPv4, of IPv6: what is found of an address that may be in a prefix: DP_NO_ZONE, or without prefixes what is
+     * found of none. So there is one branch, and it is not about whether an address is somebody's. */
+    uint32_t may_be_in_prefix[2];
 };
 
 /* Multiplicative hashing: the high bits are the good ones. The addresses in the tables are the policy's own. */

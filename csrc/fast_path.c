@@ -50,11 +50,7 @@ static inline ALWAYS_INLINE bool read_transport(const uint8_t *p, uint32_t lengt
         header = (uint32_t)(p[12] >> 4) * 4;
         if (header < TCP || header > length)
             return false;
-        fast->flags = p[13];
-        fast->seq = dp_get32(p + 4);
-        fast->ack = dp_get32(p + 8);
-        fast->end = fast->seq + (length - header);
-        fast->window = dp_get16(p + 14);
+        fast->data = length - header;
         return true;
     }
     if (protocol == DP_PROTO_UDP)
@@ -82,8 +78,7 @@ static inline ALWAYS_INLINE uint32_t look_up(const struct dp_endpoints *endpoint
 {
     uint32_t value = family == 4 ? dp_single_find4(single, address->word[0]) : dp_single_find6(single, address);
 
-    return single->has_prefixes[family == 6] && value == DP_NO_ZONE ? dp_endpoints_find(endpoints, family, address)
-                                                                    : value;
+    return value == single->may_be_in_prefix[family == 6] ? dp_endpoints_find(endpoints, family, address) : value;
 }
 
 /*
@@ -195,7 +190,7 @@ static inline ALWAYS_INLINE bool read_ip(const struct reading *reading, const st
     if (vlans && (dp_endpoints_overlaps(reading->endpoints, dp_endpoint_zone(from)) ||
                   dp_endpoints_overlaps(reading->endpoints, dp_endpoint_zone(to))))
         return false;
-    fast->network = ip;
+    fast->transport = ip + header;
     fast->family = (uint8_t)family;
     fast->protocol = protocol;
     fast->vlans = vlans;
@@ -297,11 +292,17 @@ _Static_assert(offsetof(struct dp_fast_check, remote) == offsetof(struct dp_entr
                    offsetof(struct dp_fast_check, zone_protocol) == offsetof(struct dp_entry, zone_protocol),
                "a key of IPv4 is compared as it lies");
 
+/* The IP header. */
+static const uint8_t *network_of(const struct dp_fast *fast)
+{
+    return fast->transport - (fast->family == 4 ? IPV4 : IPV6);
+}
+
 /* The same of IPv6, whose addresses stand elsewhere; of no VLAN. */
 static NEVER_INLINE bool has_wide_key(const struct dp_flow_table *table, const struct dp_entry *e,
                                       const struct dp_fast *fast, const struct dp_fast_check *check, bool in)
 {
-    const uint8_t *source = fast->network + 8, *destination = source + 16;
+    const uint8_t *source = network_of(fast) + 8, *destination = source + 16;
     const struct dp_address_pair *pair;
 
     if (memcmp(&e->local_port, &check->local_port, 8) != 0 || !(e->flags & DP_ENTRY_WIDE) || e->remote != 0)
@@ -318,123 +319,206 @@ static inline ALWAYS_INLINE bool has_key(const struct dp_flow_table *table, cons
                              : has_wide_key(table, e, fast, check, in);
 }
 
-static inline ALWAYS_INLINE enum dp_side side_of(const struct dp_entry *e, bool in)
+/* Whether the entry that was found for check `i` is of its connection, and that lives. */
+static inline ALWAYS_INLINE bool is_live(const struct dp_conntrack *ct, const struct dp_entry *e,
+                                         const struct dp_fast *fast, uint32_t i)
 {
-    return in == ((e->flags & DP_ENTRY_INBOUND) != 0) ? DP_INITIATOR : DP_RESPONDER;
+    return has_key(&ct->table, e, fast, &fast->check[i], fast->direction[i] == DP_INGRESS) &&
+           e->state != DP_CONN_INVALID && e->change == ct->change && !(e->flags & DP_ENTRY_CUT) &&
+           ct->now - e->last_ns < ct->config.timeout_ns[e->state];
 }
 
-static inline enum dp_side other(enum dp_side side)
+/* Who sends what comes in `direction`: as a number, which chooses without a branch. */
+static inline ALWAYS_INLINE uint32_t side_of(const struct dp_entry *e, uint32_t direction)
 {
-    return side == DP_INITIATOR ? DP_RESPONDER : DP_INITIATOR;
+    _Static_assert(DP_INGRESS == 0 && DP_EGRESS == 1 && DP_INITIATOR == 0 && DP_RESPONDER == 1 && DP_ENTRY_INBOUND == 2,
+                   "what enters an inbound connection is of its initiator");
+    return direction ^ (e->flags >> 1 & 1) ^ 1;
 }
 
-/* Whether a segment of `side` leaves its connection established. */
-static inline ALWAYS_INLINE bool stays_established(const struct dp_entry *e, enum dp_side side,
-                                                   const struct dp_fast *fast)
-{
-    enum dp_side peer = other(side);
-
-    return e->state == DP_CONN_TCP_ESTABLISHED && (fast->flags & MEANT_FLAGS) == DP_TCP_FLAG_ACK &&
-           !(e->tcp_scale_flags[peer] & DP_TCP_SIDE_FIN) && e->tcp_max_window[side] != 0 &&
-           ((e->tcp_scale_flags[side] & DP_TCP_SIDE_LIBERAL) ||
-            dp_tcp_is_inside(e, side, peer, fast->seq, fast->ack, fast->end));
-}
-
-/* The same for what is no TCP: whether it stays as it is. */
-static inline ALWAYS_INLINE bool stays(const struct dp_entry *e, enum dp_side side)
+/* Whether what is no TCP leaves its connection in its state. */
+static inline ALWAYS_INLINE bool stays(const struct dp_entry *e, uint32_t side)
 {
     return e->state == DP_CONN_OTHER_TWO_WAY || e->state == DP_CONN_ICMP_TWO_WAY ||
            (side == DP_INITIATOR && (e->state == DP_CONN_OTHER_ONE_WAY || e->state == DP_CONN_ICMP_ONE_WAY));
 }
 
-/* Whether the connection that was found for check `i` is its own and lives. */
-static inline ALWAYS_INLINE bool is_live(const struct dp_conntrack *ct, const struct dp_fast *fast, uint32_t i)
-{
-    const struct dp_entry *e = &ct->table.entries[fast->check[i].entry];
+/* Those fields of an entry that say what is held of its connection. */
+struct holding {
+    uint8_t state;
+    uint8_t flags;
+    uint8_t scale_flags[DP_SIDES];
+};
+_Static_assert(offsetof(struct dp_entry, flags) == offsetof(struct dp_entry, state) + 1 &&
+                   offsetof(struct dp_entry, tcp_scale_flags) == offsetof(struct dp_entry, state) + 2,
+               "they lie together");
 
-    return fast->check[i].entry && has_key(&ct->table, e, fast, &fast->check[i], fast->direction[i] == DP_INGRESS) &&
-           e->state != DP_CONN_INVALID && e->change == ct->change && !(e->flags & DP_ENTRY_CUT) &&
-           ct->now - e->last_ns < ct->config.timeout_ns[e->state];
+static inline ALWAYS_INLINE uint32_t word_of(const void *holding)
+{
+    uint32_t word;
+
+    memcpy(&word, holding, sizeof word);
+    return word;
 }
 
-/* Whether it stays in its state by the packet. */
-static inline ALWAYS_INLINE bool stays_so(const struct dp_conntrack *ct, const struct dp_fast *fast, uint32_t i)
+/* Whether a connection is established, and neither has the peer of `side` sent a FIN nor `side` no acknowledgement. */
+static inline ALWAYS_INLINE bool is_flowing(const struct dp_entry *e, uint32_t side)
 {
-    const struct dp_entry *e = &ct->table.entries[fast->check[i].entry];
-    enum dp_side side = side_of(e, fast->direction[i] == DP_INGRESS);
+    static const struct holding asked[DP_SIDES] =
+        {{0xff, 0, {DP_TCP_SIDE_LIBERAL | DP_TCP_SIDE_ACKED, DP_TCP_SIDE_FIN}},
+         {0xff, 0, {DP_TCP_SIDE_FIN, DP_TCP_SIDE_LIBERAL | DP_TCP_SIDE_ACKED}}},
+                                answer[DP_SIDES] = {{DP_CONN_TCP_ESTABLISHED, 0, {DP_TCP_SIDE_ACKED, 0}},
+                                                    {DP_CONN_TCP_ESTABLISHED, 0, {0, DP_TCP_SIDE_ACKED}}};
 
-    return fast->protocol == DP_PROTO_TCP ? stays_established(e, side, fast) : stays(e, side);
+    return (word_of(&e->state) & word_of(&asked[side])) == word_of(&answer[side]);
 }
 
-static const uint8_t *transport_of(const struct dp_fast *fast)
+/*
+ * Moves the window by a segment that goes straight on, which most do: it is no older than what its side has sent last,
+ * ends where the receiver has said there is room, acknowledges something that was sent lately, and offers no larger
+ * window than before. The conditions of dp_tcp_is_inside follow from these, and dp_tcp_move comes to no more: no number
+ * is 2^30 or more ahead, nor a window so large. False, and nothing has changed, for all others.
+ */
+static inline ALWAYS_INLINE bool goes_on(struct dp_entry *e, uint32_t side, const struct dp_fast *fast)
 {
-    return fast->network + (fast->family == 4 ? IPV4 : IPV6);
+    const uint8_t *p = fast->transport;
+    uint32_t peer = side ^ 1, ack = dp_get32(p + 8), end = dp_get32(p + 4) + fast->data, units = dp_get16(p + 14);
+    uint32_t window = units << (e->tcp_scale_flags[side] & DP_TCP_SCALE_MASK);
+    uint32_t ahead = end - e->tcp_end[side], room = e->tcp_max_end[side] - end;
+    uint32_t unanswered = e->tcp_end[peer] - ack, offered = e->tcp_max_end[peer] - ack;
+
+    if ((p[13] & MEANT_FLAGS) != DP_TCP_FLAG_ACK || (ahead | room | offered) >> 30 ||
+        unanswered > DP_TCP_ACK_WINDOW_LEAST || units - 1 >= e->tcp_max_window[side])
+        return false;
+    e->tcp_end[side] = end;
+    e->tcp_max_ack[side] = dp_seq_later(e->tcp_max_ack[side], ack);
+    e->tcp_max_end[peer] = dp_seq_later(e->tcp_max_end[peer], ack + window);
+    return true;
 }
 
 /* All of it was captured. */
 static void read_segment(const struct dp_fast *fast, struct dp_tcp_segment *segment)
 {
-    const uint8_t *transport = transport_of(fast);
-    uint32_t header = (uint32_t)(transport[12] >> 4) * 4;
+    uint32_t header = (uint32_t)(fast->transport[12] >> 4) * 4;
 
-    dp_tcp_read(transport, header, fast->end - fast->seq + header, header, segment);
+    dp_tcp_read(fast->transport, header, fast->data + header, header, segment);
 }
 
-/* Keeps the connection of the one check where the packet is valid in another way: it may lead to another state, but
- * not begin the connection anew. */
-static NEVER_INLINE bool step(struct dp_conntrack *ct, const struct dp_fast *fast)
+/* Whether the packet leaves the connection of check `i` in its state. */
+static bool stays_so(const struct dp_entry *e, const struct dp_fast *fast, uint32_t i)
 {
-    struct dp_entry *e = &ct->table.entries[fast->check[0].entry];
-    struct dp_tcp_segment segment;
-    uint8_t next;
+    const enum dp_side side = (enum dp_side)side_of(e, fast->direction[i]), peer = (enum dp_side)(side ^ 1);
+    struct dp_tcp_segment s;
 
-    if (fast->protocol == DP_PROTO_TCP) {
-        if ((fast->flags & (DP_TCP_FLAG_SYN | DP_TCP_FLAG_ACK)) == DP_TCP_FLAG_SYN)
-            return false;
-        read_segment(fast, &segment);
-    }
-    if (dp_judge_step(ct, e, fast->protocol, &segment, side_of(e, fast->direction[0] == DP_INGRESS), &next))
-        return false;
-    dp_conntrack_keep(ct, fast->check[0].entry, next);
-    return true;
+    if (fast->protocol != DP_PROTO_TCP)
+        return stays(e, side);
+    read_segment(fast, &s);
+    return e->state == DP_CONN_TCP_ESTABLISHED && (s.flags & MEANT_FLAGS) == DP_TCP_FLAG_ACK &&
+           !(e->tcp_scale_flags[peer] & DP_TCP_SIDE_FIN) && e->tcp_max_window[side] != 0 &&
+           ((e->tcp_scale_flags[side] & DP_TCP_SIDE_LIBERAL) || dp_tcp_is_inside(e, side, peer, s.seq, s.ack, s.end));
 }
 
-/* Keeps the connection of check `i`, by which it passes. */
-static inline ALWAYS_INLINE void keep(struct dp_conntrack *ct, const struct dp_fast *fast, uint32_t i)
+/* Keeps a connection that stays so. */
+static void keep_so(struct dp_conntrack *ct, struct dp_entry *e, const struct dp_fast *fast, uint32_t i)
 {
-    struct dp_entry *e = &ct->table.entries[fast->check[i].entry];
-    enum dp_side side = side_of(e, fast->direction[i] == DP_INGRESS);
+    const enum dp_side side = (enum dp_side)side_of(e, fast->direction[i]), peer = (enum dp_side)(side ^ 1);
+    struct dp_tcp_segment s;
 
     if (fast->protocol == DP_PROTO_TCP) {
+        read_segment(fast, &s);
         /* In units of its scale, as it stands in the segment. */
-        if (fast->window > e->tcp_max_window[side])
-            e->tcp_max_window[side] = fast->window;
-        dp_tcp_move(e, side, other(side), fast->end, fast->ack, (uint32_t)fast->window << dp_tcp_scale(e, side), true);
+        if (s.window > e->tcp_max_window[side])
+            e->tcp_max_window[side] = s.window;
+        dp_tcp_move(e, side, peer, s.end, s.ack, (uint32_t)s.window << dp_tcp_scale(e, side), true);
     }
     e->last_ns = ct->now;
 }
 
-/* The answer of a connection, by the direction of the check and whether the connection is inbound. */
-#define ANSWER(d, o)                                                                                                   \
-    {.direction = d, .verdict = DP_ALLOW, .state = DP_STATE_ESTABLISHED, .reason = DP_REASON_CONNECTION, .origin = o}
-static const struct dp_check answers[DP_DIRECTIONS][2] = {
+/*
+ * Keeps the connection of the one check where the packet is valid in another way: it may stand elsewhere in its window,
+ * or outside and pass all the same, or lead to another state, but not begin the connection anew.
+ */
+static NEVER_INLINE bool keep_otherwise(struct dp_conntrack *ct, const struct dp_fast *fast)
+{
+    const uint32_t entry = fast->check[0].entry;
+    struct dp_entry *e = &ct->table.entries[entry];
+    const enum dp_side side = (enum dp_side)side_of(e, fast->direction[0]);
+    struct dp_tcp_segment segment;
+    enum dp_cause cause;
+    uint8_t next;
+
+    if (stays_so(e, fast, 0)) {
+        keep_so(ct, e, fast, 0);
+        return true;
+    }
+    if (fast->protocol == DP_PROTO_TCP) {
+        read_segment(fast, &segment);
+        if (ct->config.reopens[e->state] && (segment.flags & (DP_TCP_FLAG_SYN | DP_TCP_FLAG_ACK)) == DP_TCP_FLAG_SYN)
+            return false;
+    }
+    cause = dp_judge_step(ct, e, fast->protocol, &segment, side, &next);
+    if (cause == DP_CAUSE_TCP_WINDOW)
+        switch (dp_tcp_outside(&ct->config, &ct->resync, &ct->table, entry, side, &segment, &next)) {
+        case DP_TCP_UNCHANGED:
+            return true;
+        case DP_TCP_RESYNCED:
+            ct->resynchronised++;
+            break;
+        default:
+            return false;
+        }
+    else if (cause)
+        return false;
+    dp_conntrack_keep(ct, entry, next);
+    return true;
+}
+
+/* Keeps the connection of check 0, by which the packet passes; false, and nothing has changed, where it may not. */
+static inline ALWAYS_INLINE bool keep(struct dp_conntrack *ct, struct dp_entry *e, const struct dp_fast *fast)
+{
+    uint32_t side = side_of(e, fast->direction[0]);
+
+    if (fast->protocol == DP_PROTO_TCP ? is_flowing(e, side) && goes_on(e, side, fast) : stays(e, side)) {
+        e->last_ns = ct->now;
+        return true;
+    }
+    return keep_otherwise(ct, fast);
+}
+/* What a connection answers, behind its zone and rule: by the direction of the check, and whether it is inbound. */
+struct answer {
+    uint8_t direction;
+    uint8_t verdict;
+    uint8_t state;
+    uint8_t reason;
+    uint8_t origin;
+    uint8_t cause;
+    uint8_t unused[2];
+};
+_Static_assert(offsetof(struct dp_check, verdict) == offsetof(struct dp_check, direction) + 1 &&
+                   offsetof(struct dp_check, state) == offsetof(struct dp_check, direction) + 2 &&
+                   offsetof(struct dp_check, reason) == offsetof(struct dp_check, direction) + 3 &&
+                   offsetof(struct dp_check, origin) == offsetof(struct dp_check, direction) + 4 &&
+                   offsetof(struct dp_check, cause) == offsetof(struct dp_check, direction) + 5 &&
+                   offsetof(struct dp_check, opened_by) == offsetof(struct dp_check, direction) + sizeof(struct answer),
+               "they lie as in a check");
+#define ANSWER(d, o) {d, DP_ALLOW, DP_STATE_ESTABLISHED, DP_REASON_CONNECTION, o, DP_CAUSE_NONE, {0, 0}}
+static const struct answer answers[DP_DIRECTIONS][2] = {
     [DP_INGRESS] = {ANSWER(DP_INGRESS, DP_OUTBOUND), ANSWER(DP_INGRESS, DP_INBOUND)},
     [DP_EGRESS] = {ANSWER(DP_EGRESS, DP_OUTBOUND), ANSWER(DP_EGRESS, DP_INBOUND)},
 };
 
 /* Answers check `i` by its connection, and counts it for the rule that admitted that. */
-static inline ALWAYS_INLINE void answer(struct dp_engine *engine, const struct dp_fast *fast, uint32_t i,
-                                        uint32_t length, struct dp_check *check)
+static inline ALWAYS_INLINE void answer(struct dp_engine *engine, const struct dp_entry *e, const struct dp_fast *fast,
+                                        uint32_t i, uint32_t length, struct dp_check *check)
 {
     const struct dp_conntrack *ct = &engine->conntrack;
-    const struct dp_entry *e = &ct->table.entries[fast->check[i].entry];
     uint32_t rule = e->rule;
 
-    *check = answers[fast->direction[i]][(e->flags & DP_ENTRY_INBOUND) != 0];
     check->zone = fast->check[i].zone_protocol >> 8;
     check->rule = rule;
-    if (ct->openers)
-        check->opened_by = ct->openers[fast->check[i].entry];
+    memcpy((uint8_t *)check + offsetof(struct dp_check, direction), &answers[fast->direction[i]][e->flags >> 1 & 1],
+           sizeof(struct answer));
+    check->opened_by = ct->openers ? ct->openers[fast->check[i].entry] : 0;
     if (rule && rule < engine->n_rule_counters) {
         engine->rule_counters[rule].traffic.packets++;
         engine->rule_counters[rule].traffic.bytes += length;
@@ -459,15 +543,20 @@ static NEVER_INLINE bool judge_two_or_none(struct dp_engine *engine, const struc
 {
     struct dp_conntrack *ct = &engine->conntrack;
 
-    for (uint32_t i = 0; i < fast->checks; i++)
-        if (!is_live(ct, fast, i) || !stays_so(ct, fast, i))
+    for (uint32_t i = 0; i < fast->checks; i++) {
+        const struct dp_entry *e = &ct->table.entries[fast->check[i].entry];
+
+        if (!is_live(ct, e, fast, i) || !stays_so(e, fast, i))
             return false;
+    }
     record->checks = fast->checks;
     record->verdict = fast->checks ? DP_ALLOW : DP_BYPASS;
     memset(record->check, 0, sizeof record->check);
     for (uint32_t i = 0; i < fast->checks; i++) {
-        keep(ct, fast, i);
-        answer(engine, fast, i, length, &record->check[i]);
+        struct dp_entry *e = &ct->table.entries[fast->check[i].entry];
+
+        keep_so(ct, e, fast, i);
+        answer(engine, e, fast, i, length, &record->check[i]);
     }
     count(engine, record->verdict, 1, length, fast->checks);
     return true;
@@ -476,7 +565,7 @@ static NEVER_INLINE bool judge_two_or_none(struct dp_engine *engine, const struc
 /* What finds a connection, the rules look at, and one is made from. */
 static void read_first(const struct dp_fast *fast, struct dp_packet *p)
 {
-    const uint8_t *source = fast->network + (fast->family == 4 ? 12 : 8), *transport = transport_of(fast);
+    const uint8_t *source = network_of(fast) + (fast->family == 4 ? 12 : 8), *transport = fast->transport;
     const uint32_t size = fast->family == 4 ? 4 : 16;
 
     memcpy(&p->source, source, size);
@@ -525,53 +614,48 @@ static NEVER_INLINE bool judge_first(struct dp_engine *engine, const struct dp_f
 
 /* The clock is set by each packet, also by one that then goes the long way: setting it again changes nothing. */
 uint32_t dp_fast_judge(struct dp_engine *engine, const struct dp_frame *frames, const struct dp_fast *fast,
-                       uint32_t set, uint32_t n, struct dp_record *records)
+                       uint32_t set, struct dp_record *records)
 {
+    const struct dp_frame *const first = frames;
     struct dp_conntrack *ct = &engine->conntrack;
     uint64_t packets = 0, bytes = 0;
-    uint32_t k;
 
-    for (k = 0; k < n && (set & 1); k++, set >>= 1) {
-        const struct dp_fast *one = &fast[k];
-        struct dp_record *record = &records[k];
-        uint32_t length = frames[k].length;
-        uint64_t time_ns = frames[k].time_ns;
-        bool late = time_ns < ct->now;
+    for (; set & 1; frames++, fast++, records++, set >>= 1) {
+        struct dp_entry *e = &ct->table.entries[fast->check[0].entry];
 
-        dp_conntrack_advance(ct, time_ns);
-        if (one->checks == 1 && is_live(ct, one, 0)) {
-            if (stays_so(ct, one, 0))
-                keep(ct, one, 0);
-            else if (!step(ct, one))
+        dp_conntrack_advance(ct, frames->time_ns);
+        if (fast->checks == 1 && is_live(ct, e, fast, 0)) {
+            if (!keep(ct, e, fast))
                 break;
-            record->verdict = DP_ALLOW;
-            record->checks = 1;
-            answer(engine, one, 0, length, &record->check[0]);
-            record->check[1] = (struct dp_check){0};
+            records->verdict = DP_ALLOW;
+            records->checks = 1;
+            answer(engine, e, fast, 0, frames->length, &records->check[0]);
+            records->check[1] = (struct dp_check){0};
             packets++;
-            bytes += length;
-        } else if (one->checks == 1) {
-            record->length = length; /* for who counts */
-            if (!judge_first(engine, one, record))
+            bytes += frames->length;
+        } else if (fast->checks == 1) {
+            records->length = frames->length; /* for who counts */
+            if (!judge_first(engine, fast, records))
                 break;
-            record->check[1] = (struct dp_check){0};
-        } else if (!judge_two_or_none(engine, one, length, record)) {
+            records->check[1] = (struct dp_check){0};
+        } else if (!judge_two_or_none(engine, fast, frames->length, records)) {
             break;
         }
-        record->time_ns = time_ns;
-        record->length = length;
-        record->unused[0] = record->unused[1] = 0;
-        engine->counters.time_backwards += late;
+        records->time_ns = frames->time_ns;
+        records->length = frames->length;
+        records->unused[0] = records->unused[1] = 0;
+        if (frames->time_ns < ct->now)
+            engine->counters.time_backwards++;
         /* For who observes the connections, packet by packet. */
         engine->frames++;
     }
     count(engine, DP_ALLOW, packets, bytes, 1);
-    return k;
+    return (uint32_t)(frames - first);
 }
 
 void dp_fast_flow_of(const struct dp_fast *fast, struct dp_flow *flow)
 {
-    const uint8_t *ip = fast->network, *transport = ip + (fast->family == 4 ? IPV4 : IPV6);
+    const uint8_t *ip = network_of(fast), *transport = fast->transport;
     bool echo = fast->protocol == (fast->family == 4 ? DP_PROTO_ICMP : DP_PROTO_ICMPV6);
 
     *flow = (struct dp_flow){.family = fast->family, .protocol = fast->protocol, .vlans = fast->vlans};

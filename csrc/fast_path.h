@@ -40,17 +40,13 @@ struct dp_fast_check {
 /* A packet on its short way. */
 struct dp_fast {
     struct dp_fast_check check[DP_DIRECTIONS];
-    const uint8_t *network; /* the IP header */
-    uint32_t seq;           /* of TCP, as its fields below: see struct dp_tcp_segment */
-    uint32_t ack;
-    uint32_t end;
-    uint16_t window;
+    const uint8_t *transport; /* its header, behind an IP header without options or extensions */
+    uint32_t data;            /* bytes behind the header of TCP */
+    uint32_t vlans;
     uint8_t family;
     uint8_t protocol;
-    uint32_t vlans;
     uint8_t checks;
     uint8_t direction[DP_DIRECTIONS]; /* of check[i] */
-    uint8_t flags;                    /* of TCP */
 };
 _Static_assert(sizeof(struct dp_fast) <= 128, "a packet on its short way is two cache lines");
 
@@ -65,7 +61,7 @@ void dp_fast_fetch(const struct dp_engine *engine, struct dp_fast *fast, uint32_
  * many it has judged, whose records are written then.
  */
 uint32_t dp_fast_judge(struct dp_engine *engine, const struct dp_frame *frames, const struct dp_fast *fast,
-                       uint32_t set, uint32_t n, struct dp_record *records);
+                       uint32_t set, struct dp_record *records);
 /* As dp_flow_of, of a frame on its short way. */
 void dp_fast_flow_of(const struct dp_fast *fast, struct dp_flow *flow);
 

@@ -335,7 +335,7 @@ static void process_burst(struct dp_engine *engine, const struct dp_frame *frame
         fetch(engine, &jobs[__builtin_ctz(rest)]);
     for (uint32_t k = 0; k < n; k++) {
         if (set >> k & 1) {
-            k += dp_fast_judge(engine, &frames[k], &fast[k], set >> k, n - k, &records[k]);
+            k += dp_fast_judge(engine, &frames[k], &fast[k], set >> k, &records[k]);
             if (k == n)
                 break;
             if (set >> k & 1) {
