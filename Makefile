@@ -18,13 +18,15 @@ PYTEST ?=
 # How long `make fuzz` runs in all, and a target of its own: FUZZ=fuzz_capture.
 FUZZ_SECONDS ?= 60
 FUZZ ?= $(basename $(notdir $(wildcard tests/fuzz/fuzz_*.c tests/fuzz/fuzz_*.py)))
-# Arguments for bench/replay.py.
+# Arguments for bench/run.py, or bench/live.py.
 BENCH ?=
 
 # Debian's packages that `make demo-live` needs, and those that the tests and `make fuzz` need besides.
 DEMO_PACKAGES := curl iperf3 iproute2 iputils-ping netcat-openbsd
 SYSTEM_PACKAGES := $(DEMO_PACKAGES) chromium chromium-driver clang dnsmasq-base ethtool isc-dhcp-client \
     fish mandoc nftables openssh-client openssh-server openssl procps tcpdump tshark udhcpc util-linux zsh
+# What the benchmarks measure beside the project.
+BENCH_PACKAGES := iperf3 iproute2 libdpdk-dev libpcap-dev nftables openvswitch-switch pkgconf tcpdump
 
 VENV := .venv
 BIN := $(VENV)/bin
@@ -91,14 +93,16 @@ run-fuzz_%:
 	    -artifact_prefix=build/fuzz/fuzz_$*- build/fuzz/corpus/fuzz_$* $(wildcard tests/fuzz/seeds/fuzz_$*) $(SEEDS_$*)
 
 .PHONY: bench
-bench: $(VENV)/developing ## the benchmarks, as bench/README.md tells; BENCH="--runs 5" goes to replay.py
-	$(BIN)/python bench/startup.py
-	$(BIN)/python bench/classifier.py
-	$(BIN)/python bench/replay.py $(BENCH)
+bench: bench-packages $(VENV)/bench ## the benchmarks beside peers, as bench/README.md tells; BENCH="--quick --only engine"
+	$(BIN)/python bench/run.py $(BENCH)
 
 .PHONY: bench-live
-bench-live: $(VENV)/developing ## live traffic beside peers, as root; BENCH="--runs 3 --side bare --side dataplane"
+bench-live: bench-packages $(VENV)/developing ## live traffic beside peers, as root; BENCH="--rounds 3 --side bare --side dataplane"
 	$(BIN)/python bench/live.py $(BENCH)
+
+.PHONY: bench-page
+bench-page: $(VENV)/developing ## the page with plots of bench/results.json, into build/bench/page.html
+	$(BIN)/python bench/page.py
 
 .PHONY: lint
 lint: $(VENV)/developing ## style, types and the arrows between modules; changes nothing
@@ -198,6 +202,13 @@ demo-packages: PURPOSE := The demonstration needs more
 demo-packages: ## install Debian's packages that the demonstration needs (as root), or say which are missing
 	$(install_packages)
 
+# What cannot be had is skipped by the benchmarks, which say so.
+.PHONY: bench-packages
+bench-packages: PACKAGES := $(BENCH_PACKAGES)
+bench-packages: PURPOSE := Some comparisons need more
+bench-packages: ## install Debian's packages that the benchmarks compare with (as root), or say which are missing
+	-$(install_packages)
+
 # ---- the environment ----
 
 # What .venv was made from; another Python, or this folder moved, makes it anew.
@@ -239,6 +250,10 @@ $(VENV)/developing: $(BUILD_INPUTS) $(VENV)/build-requirements
 	rm -f dataplane/_core/_dataplane*.so
 	$(PIP) install --no-build-isolation --editable '.[dev]'
 	@touch $(VENV)/installed $(VENV)/live $@
+
+$(VENV)/bench: $(VENV)/developing
+	-$(PIP) install --no-build-isolation --editable '.[bench]'
+	@touch $@
 
 .PHONY: FORCE
 FORCE:

@@ -11,86 +11,98 @@ from __future__ import annotations
 
 import os
 import re
-import statistics
 import subprocess
-import sys
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any, NamedTuple
 
 import typer
 from cffi import FFI
-from rich.console import Console
-from rich.table import Table
-from workloads import BUILD, ROOT, SOURCE, capture, compiled, policy
+from rows import Row, Run, show, stop
+from workloads import RULES, capture, compiled, library, policy
 
 from dataplane._core import ffi, lib
 from dataplane.plane import Plane
 from dataplane.policy.model import Policy
 
-#: Rules in the policy, by workload (BENCH.md).
-RULES = {"mixed": 100, "zipf": 100, "syn": 1000, "imix": 100}
 BATCHES = (32, 256)
+UNIT = "ns/packet"
 
 loop_ffi = FFI()
 loop_ffi.cdef(
     """
     struct capture *capture_open(const char *path);
+    void capture_free(struct capture *capture);
     uint32_t capture_frames(const struct capture *capture);
     double capture_pass(struct capture *capture, void *judge, void *engine, uint32_t batch, uint64_t *verdicts);
     """
 )
 
 
-def loop() -> Any:
-    """engine_loop.c, compiled when it is older than its source."""
-    library, code = BUILD / "engine_loop.so", ROOT / "bench" / "engine_loop.c"
-    if not library.exists() or library.stat().st_mtime < code.stat().st_mtime:
-        BUILD.mkdir(parents=True, exist_ok=True)
-        flags = ["-std=gnu11", "-O2", "-Wall", "-Wextra", "-fPIC", "-shared", f"-I{ROOT / 'csrc'}"]
-        subprocess.run(["gcc", *flags, "-o", library, code], check=True)
-    return loop_ffi.dlopen(str(library))
-
-
 class Passes(NamedTuple):
-    """Nanoseconds a packet: of the first pass, and of each later one."""
+    """Nanoseconds a packet: of the first pass, and of each later one; and the share of packets that were allowed."""
 
     first: float
     later: list[float]
+    allowed: float | None = None
 
 
-def engine_passes(
-    library: Any, policy_file: Path, file: Path, batch: int, passes: int
-) -> tuple[Passes, dict[str, int]]:
-    """A fresh engine over the capture, and the verdicts of all passes."""
-    frames = library.capture_open(str(file).encode())
+def judge() -> Any:
+    """The engine's function, as loops in C that were loaded by another cffi take it."""
+    return loop_ffi.cast("void *", int(ffi.cast("uintptr_t", ffi.addressof(lib, "dp_engine_process"))))
+
+
+def shard(plane: Plane) -> Any:
+    """The engine of a plane, likewise."""
+    return loop_ffi.cast("void *", int(ffi.cast("uintptr_t", plane.handle)))
+
+
+def engine_passes(loop: Any, policy: Policy, file: Path, batch: int, passes: int) -> Passes:
+    """A fresh engine over the capture."""
+    frames = loop.capture_open(str(file).encode())
     if frames == loop_ffi.NULL:
-        sys.exit(f"{file} cannot be read")
-    engine = Plane(LOADED.setdefault(policy_file, Policy.load(policy_file)), seed=1)
-    judge = loop_ffi.cast("void *", int(ffi.cast("uintptr_t", ffi.addressof(lib, "dp_engine_process"))))
-    handle = loop_ffi.cast("void *", int(ffi.cast("uintptr_t", engine.handle)))
-    verdicts = loop_ffi.new("uint64_t[3]")
-    n = library.capture_frames(frames)
-    times = [library.capture_pass(frames, judge, handle, batch, verdicts) / n * 1e9 for _ in range(passes)]
+        stop(f"{file} cannot be read")
+    plane = Plane(policy, seed=1)
+    verdicts, n = loop_ffi.new("uint64_t[3]"), loop.capture_frames(frames)
+    times = [loop.capture_pass(frames, judge(), shard(plane), batch, verdicts) / n * 1e9 for _ in range(passes)]
+    loop.capture_free(frames)
     if min(times) < 0:
-        sys.exit(f"{file} cannot be judged")
-    return Passes(times[0], times[1:]), dict(zip(("deny", "allow", "bypass"), verdicts, strict=True))
+        stop(f"{file} cannot be judged")
+    return Passes(times[0], times[1:], verdicts[lib.DP_ALLOW] / sum(verdicts))
 
 
-#: Policies by their file.
-LOADED: dict[Path, Policy] = {}
-
-
-def floor_passes(file: Path, source: Path) -> Passes:
+def floor_passes(file: Path, work: str = "table") -> Passes:
     """What the plain table takes."""
-    output = subprocess.run([compiled("floor", source), file, "table"], check=True, capture_output=True, text=True)
-    times = [float(ns) for ns in re.findall(r"([\d.]+) ns/pkt", output.stdout)]
+    output = subprocess.run([compiled("floor"), file, work], check=True, capture_output=True, text=True)
+    times = [float(ns) for ns in re.findall(r"([\d.]+) ns/packet", output.stdout)]
     return Passes(times[0], times[1:])
 
 
-def spread(values: Sequence[float]) -> str:
-    """Median, and from which to which."""
-    return f"{statistics.median(values):.0f} ({min(values):.0f}-{max(values):.0f})"
+def measure(
+    run: Run,
+    workloads: list[str] | None = None,
+    *,
+    passes: int = 3,
+    rules: int | None = None,
+    packets: int | None = None,
+) -> list[Row]:
+    """Rows of the first pass and of later ones of each workload, the floor's first."""
+    os.sched_setaffinity(0, {run.cpu})
+    loop = loop_ffi.dlopen(str(library("engine_loop")))
+    rows = []
+    for name in workloads or ["mixed", "zipf", "syn"]:
+        file, loaded = capture(name, packets), Policy.load(policy(rules or RULES[name]))
+        sides: dict[str, list[Passes]] = {}
+        for _ in range(run.rounds):
+            sides.setdefault("floor: plain table", []).append(floor_passes(file))
+            for batch in BATCHES:
+                found = engine_passes(loop, loaded, file, batch, passes)
+                sides.setdefault(f"dataplane, batches of {batch}", []).append(found)
+        for work in ("first pass", "later passes"):
+            for side, found in sides.items():
+                values = [p.first for p in found] if work == "first pass" else [t for p in found for t in p.later]
+                allowed = "" if found[0].allowed is None else f"{found[0].allowed:.2%} allowed"
+                rows.append(Row(f"{name}, {work}", side, UNIT, values, note=allowed))
+    return rows
 
 
 def main(
@@ -98,44 +110,12 @@ def main(
     rounds: Annotated[int, typer.Option(min=1)] = 5,
     passes: Annotated[int, typer.Option(min=2, help="Passes over the capture in a round.")] = 3,
     rules: Annotated[int | None, typer.Option(help="Rules in the policy; by default as the workload has it.")] = None,
-    cpu: Annotated[int, typer.Option(help="The processor to run on.")] = 0,
-    source: Annotated[Path, typer.Option(help="Folder of workloads.c, floor.c and policy.py.")] = SOURCE,
+    packets: Annotated[int | None, typer.Option(help="Packets of a workload; by default as it has.")] = None,
+    cpu: Annotated[int | None, typer.Option(help="The processor to run on; the last by default.")] = None,
 ) -> None:
-    """Prints medians and spread in nanoseconds a packet, and ratios of medians to the floor's later passes."""
-    os.sched_setaffinity(0, {cpu})
-    library = loop()
-    table = Table("workload", "program", "first pass", "later passes", "floor x first", "floor x later", "allow")
-    for name in workload or ["mixed", "zipf", "syn"]:
-        file, policy_file = capture(name, source), policy(rules or RULES[name], source)
-        found: dict[str, list[Passes]] = {}
-        allowed = {}
-        for _ in range(rounds):
-            for batch in BATCHES:
-                program = f"engine, batches of {batch}"
-                times, verdicts = engine_passes(library, policy_file, file, batch, passes)
-                found.setdefault(program, []).append(times)
-                allowed[program] = verdicts["allow"] / sum(verdicts.values())
-            found.setdefault("floor: plain table", []).append(floor_passes(file, source))
-        floor = found["floor: plain table"]
-        floor_first = statistics.median(p.first for p in floor)
-        floor_later = statistics.median(t for p in floor for t in p.later)
-        for program, runs in found.items():
-            first, later = [p.first for p in runs], [t for p in runs for t in p.later]
-            table.add_row(
-                name,
-                program,
-                spread(first),
-                spread(later),
-                f"{statistics.median(first) / floor_first:.1f}",
-                f"{statistics.median(later) / floor_later:.1f}",
-                f"{allowed[program]:.4f}" if program in allowed else "",
-            )
-        table.add_section()
-    console = Console(width=120)
-    console.print(
-        f"load {os.getloadavg()[0]:.1f}, {rounds} rounds of {passes} passes; ns a packet, median (least-most)"
-    )
-    console.print(table)
+    """Prints medians and spread in nanoseconds a packet, and ratios of medians to the floor's."""
+    run = Run(rounds=rounds, **({} if cpu is None else {"cpu": cpu}))
+    show("Engine alone", measure(run, workload, passes=passes, rules=rules, packets=packets))
 
 
 if __name__ == "__main__":

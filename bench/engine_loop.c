@@ -7,6 +7,7 @@
 #include "dp_api.h"
 
 #include <fcntl.h>
+#include <stdbool.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
@@ -22,9 +23,12 @@ struct capture {
     struct dp_frame *frames;
     uint32_t n;
     uint64_t duration_ns;
+    uint8_t *bytes; /* the whole file */
+    size_t size;
 };
 
 struct capture *capture_open(const char *path);
+void capture_free(struct capture *capture);
 uint32_t capture_frames(const struct capture *capture);
 double capture_pass(struct capture *capture, process *judge, struct dp_engine *engine, uint32_t batch,
                     uint64_t verdicts[DP_VERDICTS]);
@@ -37,31 +41,58 @@ static uint32_t word(const uint8_t *p)
     return v;
 }
 
-/* The frames that are whole; NULL where the file cannot be read. It is kept until the process ends. */
+void capture_free(struct capture *capture)
+{
+    if (!capture)
+        return;
+    if (capture->bytes)
+        munmap(capture->bytes, capture->size);
+    free(capture->frames);
+    free(capture);
+}
+
+static bool map(struct capture *capture, const char *path)
+{
+    struct stat about;
+    int fd = open(path, O_RDONLY);
+    void *bytes = MAP_FAILED;
+
+    if (fd >= 0 && fstat(fd, &about) == 0)
+        bytes = mmap(NULL, (size_t)about.st_size, PROT_READ, MAP_PRIVATE | MAP_POPULATE, fd, 0);
+    if (fd >= 0)
+        close(fd);
+    if (bytes == MAP_FAILED)
+        return false;
+    capture->bytes = bytes;
+    capture->size = (size_t)about.st_size;
+    capture->frames = malloc((capture->size / FRAME_HEADER + 1) * sizeof *capture->frames);
+    return capture->frames;
+}
+
+/* The frames that are whole; NULL where the file cannot be read. */
 struct capture *capture_open(const char *path)
 {
     struct capture *capture = calloc(1, sizeof *capture);
-    struct stat about;
     const uint8_t *bytes;
-    size_t size, at;
-    int fd = open(path, O_RDONLY);
 
-    if (!capture || fd < 0 || fstat(fd, &about) < 0)
+    if (!capture || !map(capture, path)) {
+        capture_free(capture);
         return NULL;
-    size = (size_t)about.st_size;
-    bytes = mmap(NULL, size, PROT_READ, MAP_PRIVATE | MAP_POPULATE, fd, 0);
-    capture->frames = malloc((size / FRAME_HEADER + 1) * sizeof *capture->frames);
-    close(fd);
-    if (bytes == MAP_FAILED || !capture->frames)
-        return NULL;
-    for (at = FILE_HEADER; at + FRAME_HEADER <= size && at + FRAME_HEADER + word(bytes + at + 8) <= size;
-         at += FRAME_HEADER + word(bytes + at + 8))
+    }
+    bytes = capture->bytes;
+    for (size_t at = FILE_HEADER; at + FRAME_HEADER <= capture->size;) {
+        uint32_t captured = word(bytes + at + 8);
+
+        if (captured > capture->size - at - FRAME_HEADER)
+            break;
         capture->frames[capture->n++] =
             (struct dp_frame){.time_ns = word(bytes + at) * 1000000000ull + word(bytes + at + 4) * 1000ull,
                               .data = bytes + at + FRAME_HEADER,
-                              .captured = word(bytes + at + 8),
+                              .captured = captured,
                               .length = word(bytes + at + 12),
                               .link = DP_LINK_ETHERNET};
+        at += FRAME_HEADER + captured;
+    }
     if (capture->n)
         capture->duration_ns = capture->frames[capture->n - 1].time_ns - capture->frames[0].time_ns + 1000;
     return capture;
@@ -72,11 +103,12 @@ uint32_t capture_frames(const struct capture *capture)
     return capture->n;
 }
 
+/* Processor time: what another program takes meanwhile is not counted. */
 static double now(void)
 {
     struct timespec t;
 
-    clock_gettime(CLOCK_MONOTONIC, &t);
+    clock_gettime(CLOCK_THREAD_CPUTIME_ID, &t);
     return (double)t.tv_sec + (double)t.tv_nsec * 1e-9;
 }
 

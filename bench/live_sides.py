@@ -18,7 +18,7 @@ from workloads import compiled
 A, B, ROUTER = "dpbench-a", "dpbench-b", "dpbench-r"
 A_IP, B_IP = "10.81.0.1", "10.82.0.2"
 A_MAC, B_MAC = "02:00:00:00:81:01", "02:00:00:00:82:02"
-SENDERS = "10.100.0.1"  # pktblast counts up from here
+SENDERS = "10.100.0.1"  # packet_blast counts up from here
 
 
 def sh(command: str, *, check: bool = True) -> str:
@@ -44,9 +44,9 @@ class Ends:
     to_a: str
 
 
-def programs(source: Path) -> dict[str, Path]:
-    """The peers' programs, compiled once."""
-    return {name: compiled(f"live/{name}", source) for name in ("tapfwd", "pktblast", "rr")}
+def programs() -> dict[str, Path]:
+    """The bare forwarder and what makes traffic, compiled once."""
+    return {name: compiled(name) for name in ("tap_forwarder", "packet_blast", "round_trip")}
 
 
 def hosts(ends: Ends) -> None:
@@ -59,7 +59,7 @@ def hosts(ends: Ends) -> None:
         sh(f"{ip} link set {dev} address {mac} && {ip} addr add {own}/8 dev {dev} && {ip} link set lo up")
         sh(f"{ip} link set {dev} up && {ip} neigh replace {other} lladdr {other_mac} dev {dev} nud permanent")
         inside(namespace, "sysctl -qw net.ipv6.conf.all.disable_ipv6=1 net.ipv4.conf.all.rp_filter=0")
-    # pktblast's frames are counted by the interface where they arrive and go no further.
+    # packet_blast's frames are counted by the interface where they arrive and go no further.
     for namespace, dev in ((A, ends.a), (B, ends.b)):
         chain = f"type filter hook ingress device {dev} priority 0; udp dport 9000 drop; udp sport 9000 drop"
         sh(f"ip netns exec {namespace} nft 'table netdev sink {{ chain c {{ {chain}; }}; }}'")
@@ -91,7 +91,7 @@ def stopped(process: subprocess.Popen[bytes]) -> None:
 def bare(tools: dict[str, Path], rules: int) -> Iterator[Ends]:
     """The bare forwarder between two TAPs, with offloads, no rules at all."""
     with namespaces(A, B):
-        process = subprocess.Popen([str(tools["tapfwd"]), "dpba", "dpbb", "1", "poll", "0"])
+        process = subprocess.Popen([str(tools["tap_forwarder"]), "dpba", "dpbb", "0"])
         try:
             time.sleep(0.3)
             sh(f"ip link set dpba netns {A} && ip link set dpbb netns {B}")

@@ -1,119 +1,134 @@
-"""Whole `dataplane replay` processes on generated captures, beside the physical floor and tcpdump, run in turn."""
+"""Whole processes on generated captures: `dataplane replay` beside programs that only read them, run in turn.
+
+.venv/bin/python bench/replay.py --rounds 5 --workload zipf --rules 100 --rules 10000
+"""
 
 from __future__ import annotations
 
+import importlib.util
 import json
 import os
 import shutil
-import statistics
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.console import Console
-from rich.table import Table
-from workloads import SOURCE, WORKLOADS, capture, compiled, policy
+from engine import floor_passes
+from rows import Row, Run, show, stop
+from workloads import BENCH, WORKLOADS, capture, compiled, policy
 
 
 @dataclass(frozen=True)
-class Run:
-    """One process: wall seconds, user + system seconds, the largest resident size in bytes, and its output."""
+class Process:
+    """One process: wall seconds, the largest resident size in bytes, and its output."""
 
     wall: float
-    cpu: float
     memory: int
     output: bytes
 
 
-def run(command: list[str], cpu: int | None) -> Run:
-    """Runs a command to its end, on one processor if `cpu` names it."""
+def process(command: list[str], run: Run) -> Process:
+    """Runs a command to its end."""
     started = time.perf_counter()
-    process = subprocess.Popen(
-        command,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.DEVNULL,
-        preexec_fn=None if cpu is None else lambda: os.sched_setaffinity(0, {cpu}),
-    )
-    assert process.stdout
-    output = process.stdout.read()
-    _, status, usage = os.wait4(process.pid, 0)
-    process.returncode = os.waitstatus_to_exitcode(status)
+    child = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, preexec_fn=run.pin())
+    assert child.stdout
+    output = child.stdout.read()
+    _, status, usage = os.wait4(child.pid, 0)
+    child.returncode = os.waitstatus_to_exitcode(status)
     wall = time.perf_counter() - started
-    if process.returncode:
-        sys.exit(f"{' '.join(command)} ended with status {process.returncode}")
-    return Run(wall, usage.ru_utime + usage.ru_stime, usage.ru_maxrss * 1024, output)
+    if child.returncode:
+        stop(f"{' '.join(command)} ended with status {child.returncode}")
+    return Process(wall, usage.ru_maxrss * 1024, output)
+
+
+def replay_command(rules: int, file: Path) -> list[str]:
+    """Our side."""
+    return [sys.executable, "-m", "dataplane", "replay", str(policy(rules)), str(file), "--json"]
+
+
+def libpcap(run: Run) -> Path | None:
+    """The program that reads by libpcap."""
+    try:
+        return compiled("read_pcap", "-lpcap")
+    except subprocess.CalledProcessError:
+        run.skip("libpcap", "its headers are missing; apt-get install libpcap-dev")
+        return None
+
+
+def readers(run: Run, name: str, file: Path, reader: Path | None) -> dict[str, list[str]]:
+    """The peers that can be run on a workload."""
+    found = {"libpcap: read": [str(reader), str(file)]} if reader else {}
+    if tcpdump := shutil.which("tcpdump"):
+        # It gives up root's rights else, and cannot read what another owns.
+        found["tcpdump, a filter"] = [tcpdump, "-Z", "root", "-r", str(file), "-w", "/dev/null", "ip and port 1"]
+    else:
+        run.skip("tcpdump", "it is not installed; apt-get install tcpdump")
+    if name in ("zipf", "syn"):
+        run.skip(f"NFStream on {name}", "a million connections take it minutes")
+    elif importlib.util.find_spec("nfstream"):
+        found["NFStream, flows"] = [sys.executable, str(BENCH / "nfstream_side.py"), str(file)]
+    else:
+        run.skip("NFStream", "it is not installed; .venv/bin/pip install nfstream")
+    return found
+
+
+def measure(
+    run: Run, workloads: list[str] | None = None, rules: list[int] | None = None, packets: int | None = None
+) -> list[Row]:
+    """Rows of wall time, of packets read in it, and of memory."""
+    rows, reader = [], libpcap(run)
+    for name in workloads or ["zipf", "mixed", "imix"]:
+        file = capture(name, packets)
+        commands = {f"dataplane replay, {n} rules": replay_command(n, file) for n in rules or [100, 10000]}
+        commands |= readers(run, name, file, reader)
+        found: dict[str, list[Process]] = {}
+        floors = []
+        for _ in range(run.rounds):
+            for program, command in commands.items():
+                found.setdefault(program, []).append(process(command, run))
+            floors.append(floor_passes(file).first)
+        rows += rows_of(name, found, floors)
+    return rows
+
+
+def rows_of(name: str, found: dict[str, list[Process]], floors: list[float]) -> list[Row]:
+    """A workload's rows; those of the floor are of its first pass, without its start."""
+    summary = json.loads(next(iter(found.values()))[0].output)
+    packets, connections = summary["packets"], summary["connections"]
+
+    def rows(work: str, unit: str, value: Callable[[Process], float]) -> list[Row]:
+        return [Row(f"{name}, {work}", p, unit, [value(one) for one in each]) for p, each in found.items()]
+
+    each = rows("whole process", "ns/packet", lambda p: p.wall / packets * 1e9)
+    each.append(Row(f"{name}, whole process", "floor: plain table", "ns/packet", floors, note="its start left out"))
+    return [
+        *each,
+        *rows("wall time", "s", lambda p: p.wall),
+        *rows("memory", "MB", lambda p: p.memory / 1e6),
+        Row(
+            f"{name}, table",
+            "dataplane replay",
+            "bytes/connection",
+            [connections["table_bytes"] / max(1, connections["live"])],
+        ),
+    ]
 
 
 def main(
     workload: Annotated[list[str] | None, typer.Option(help=f"One of {', '.join(WORKLOADS)}.")] = None,
     rules: Annotated[list[int] | None, typer.Option(help="Rules in the policy; 100 and 10,000 if left out.")] = None,
-    runs: Annotated[int, typer.Option(min=1)] = 5,
-    cpu: Annotated[int | None, typer.Option(help="Pin all processes to this processor.")] = None,
-    source: Annotated[Path, typer.Option(help="Folder of workloads.c, floor.c and policy.py.")] = SOURCE,
+    rounds: Annotated[int, typer.Option(min=1)] = 5,
+    packets: Annotated[int | None, typer.Option(help="Packets of a workload; by default as it has.")] = None,
+    cpu: Annotated[int | None, typer.Option(help="The processor to run on; the last by default.")] = None,
 ) -> None:
-    """Prints medians, and ratios to the first row of each workload."""
-    console = Console(width=120)
-    table = Table(
-        "workload", "program", "wall s", "cpu s", "M packets/s", "ns/packet", "ratio", "memory MB", "bytes/conn"
-    )
-    for name in workload or ["zipf", "mixed"]:
-        file = str(capture(name, source))
-        commands = {
-            f"dataplane, {n} rules": [
-                sys.executable,
-                "-m",
-                "dataplane",
-                "replay",
-                str(policy(n, source)),
-                file,
-                "--json",
-            ]
-            for n in rules or [100, 10000]
-        }
-        commands["floor: read and parse"] = [str(compiled("floor", source)), file, "parse"]
-        commands["floor: plain table"] = [str(compiled("floor", source)), file, "table"]
-        if tcpdump := shutil.which("tcpdump"):
-            commands["tcpdump 'ip and port 1'"] = [tcpdump, "-r", file, "-w", "/dev/null", "ip and port 1"]
-        results: dict[str, list[Run]] = {program: [] for program in commands}
-        for _ in range(runs):
-            for program, command in commands.items():
-                results[program].append(run(command, cpu))
-        report(table, name, results)
-    console.print(table)
-
-
-def report(table: Table, workload: str, results: dict[str, list[Run]]) -> None:
-    """A row a program."""
-    summary = json.loads(next(iter(results.values()))[0].output)
-    packets = summary["packets"]
-    first = None
-    for program, runs in results.items():
-        wall = statistics.median(r.wall for r in runs)
-        if program.startswith("floor"):
-            # The floor makes four passes and says what its first, cold one took.
-            wall = statistics.median(float(r.output.split(b" ns/pkt")[0].split()[-1]) * packets / 1e9 for r in runs)
-        first = first or wall
-        memory = max(r.memory for r in runs)
-        each = ""
-        if program.startswith("dataplane"):
-            connections = json.loads(runs[0].output)["connections"]
-            each = f"{connections['table_bytes'] / max(1, connections['live']):.0f}"
-        table.add_row(
-            workload,
-            program,
-            f"{wall:.3f}",
-            f"{statistics.median(r.cpu for r in runs):.3f}" if program.startswith("dataplane") else "",
-            f"{packets / wall / 1e6:.2f}",
-            f"{wall / packets * 1e9:.0f}",
-            f"{wall / first:.2f}",
-            f"{memory / 1e6:.0f}",
-            each,
-        )
-    table.add_section()
+    """Prints medians and spread, and ratios to the first program of each workload."""
+    run = Run(rounds=rounds, **({} if cpu is None else {"cpu": cpu}))
+    show("Whole processes", measure(run, workload, rules, packets))
 
 
 if __name__ == "__main__":
