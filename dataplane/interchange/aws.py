@@ -12,6 +12,7 @@ from dataplane.interchange.draft import Draft, FormatError
 from dataplane.interchange.words import ports_or_type, protocol
 
 Remote = tuple[str, dict[str, Any], Any]
+_REMOTES = ("IpRanges", "Ipv6Ranges", "UserIdGroupPairs", "PrefixListIds")
 _DIRECTIONS = {"IpPermissions": "ingress", "IpPermissionsEgress": "egress"}
 
 
@@ -20,15 +21,18 @@ def read(value: Any, draft: Draft) -> None:
     groups = value.get("SecurityGroups") if isinstance(value, dict) else None
     if not isinstance(groups, list):
         raise FormatError("no SecurityGroups are in it: it takes what `aws ec2 describe-security-groups` prints")
-    for group in groups:
+    for group, _ in draft.each(groups, "SecurityGroups"):
         key = draft.add_group(group["GroupId"], group.get("GroupName"), group.get("Description"))
         for permissions, direction in _DIRECTIONS.items():
-            for number, permission in enumerate(group.get(permissions) or []):
-                add_permission(draft, key, direction, permission, f"{key}: {permissions}[{number}]")
+            for permission, place in draft.each(group.get(permissions), f"{key}: {permissions}"):
+                add_permission(draft, key, direction, permission, place)
 
 
 def add_permission(draft: Draft, group: str, direction: str, permission: Any, place: str) -> None:
     """One permission, a rule for each of its sources or destinations and each family that it is of."""
+    if not any(permission.get(kind) for kind in _REMOTES):
+        draft.leave_out(place, f"it has none of {', '.join(_REMOTES)}, so that it allows nobody")
+        return
     for ethertype, remote, description in _remotes(draft, permission, place):
         of = protocol(permission.get("IpProtocol"), "IPv4")
         if "remote_group_id" in remote and of == ("icmp" if ethertype == "IPv6" else "icmpv6"):

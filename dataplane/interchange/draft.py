@@ -5,7 +5,7 @@ Rules are checked one by one, so that one that our model refuses is listed and t
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 from pydantic import ValidationError
@@ -28,10 +28,12 @@ class Draft:
     """Groups, rules, address groups and instances as they are found.
 
     `left_out` are sentences about what cannot be expressed, each with its place, in the order of the document.
+    `place` is where in the document its reader is, "" before the first part.
     """
 
     def __init__(self) -> None:
         self.left_out: list[str] = []
+        self.place = ""
         self._groups: dict[str, dict[str, Any]] = {}
         self._rules: dict[str, list[tuple[str, SecurityGroupRule]]] = {}
         self._address_groups: dict[str, AddressGroup] = {}
@@ -39,6 +41,15 @@ class Draft:
         self._seen: set[tuple[str, object]] = set()
 
     # ---- what is found ----
+
+    def each(self, items: Any, place: str) -> Iterator[tuple[Any, str]]:
+        """Items of a list, none where it is None, with the place of each, where the reader then is. Raises TypeError."""
+        self.place = place
+        if not isinstance(items, list | None):
+            raise TypeError
+        for number, item in enumerate(items or ()):
+            self.place = f"{place}[{number}]"
+            yield item, self.place
 
     def leave_out(self, place: str, why: str) -> None:
         """Lists what cannot be expressed; what is found twice, as of two families, once."""

@@ -5,11 +5,10 @@ Lists and single objects of security groups, rules, address groups and ports are
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from typing import Any
 
 from dataplane.interchange.draft import Draft, FormatError
-from dataplane.interchange.words import protocol
+from dataplane.interchange.words import family, protocol
 
 _KINDS = {
     "security_group": "security_groups",
@@ -31,29 +30,25 @@ def read(value: Any, draft: Draft) -> None:
         if not isinstance(answer, dict):
             continue
         for single, many in _KINDS.items():
-            for item in _items(answer, single, many):
+            for item, _ in draft.each(answer.get(many), many):
                 found = True
                 _ADD[many](draft, item)
+            if single in answer:
+                draft.place, found = single, True
+                _ADD[many](draft, answer[single])
     if not found and not any(isinstance(a, dict) and any(many in a for many in _KINDS.values()) for a in answers):
         raise FormatError(f"none of {', '.join(_KINDS.values())} is in it: it takes answers of the VPC v3 API")
 
 
-def _items(answer: Any, single: str, many: str) -> Iterator[Any]:
-    if isinstance(answer.get(many), list):
-        yield from answer[many]
-    if isinstance(answer.get(single), dict):
-        yield answer[single]
-
-
 def _add_group(draft: Draft, group: Any) -> None:
     key = draft.add_group(group["id"], group.get("name"), group.get("description"))
-    for rule in group.get("security_group_rules") or []:
+    for rule, _ in draft.each(group.get("security_group_rules"), f"{key}: security_group_rules"):
         add_rule(draft, {"security_group_id": key, **rule})
 
 
 def add_rule(draft: Draft, rule: Any) -> None:
     """A rule with the API's fields."""
-    ethertype = "IPv6" if str(rule.get("ethertype")).lower() == "ipv6" else "IPv4"
+    ethertype = family(rule.get("ethertype"))
     values = {key: rule.get(key) for key in _RULE}
     values |= {
         "direction": str(rule.get("direction")).lower(),

@@ -10,7 +10,7 @@ import re
 from typing import Any
 
 from dataplane.interchange.draft import Draft, FormatError
-from dataplane.interchange.words import ports_or_type, protocol
+from dataplane.interchange.words import family, ports_or_type, protocol
 
 #: The group of rules that were listed for one group, which the command line does not name.
 UNNAMED_GROUP = "imported"
@@ -22,12 +22,12 @@ _ONE_CODE = {"icmp": (0, 8, 13, 14, 15, 16, 17, 18), "icmpv6": (2, 128, 129)}
 def read(value: Any, draft: Draft) -> None:
     """Takes the rules of a list, and groups with their rules. Raises FormatError."""
     if isinstance(value, dict) and isinstance(value.get("security_groups"), list):
-        for group in value["security_groups"]:
+        for group, _ in draft.each(value["security_groups"], "security_groups"):
             _add_group(draft, group)
     elif isinstance(value, dict) and isinstance(value.get("security_group", value).get("rules"), list):
         _add_group(draft, value.get("security_group", value))
     elif isinstance(rules := value.get("security_group_rules") if isinstance(value, dict) else value, list):
-        for number, rule in enumerate(rules):
+        for number, (rule, _) in enumerate(draft.each(rules, "security_group_rules")):
             _add(draft, rule, number)
     else:
         raise FormatError("no rules are in it: it takes what `openstack security group rule list -f json` prints")
@@ -35,7 +35,7 @@ def read(value: Any, draft: Draft) -> None:
 
 def _add_group(draft: Draft, group: Any) -> None:
     key = draft.add_group(group["id"], group.get("name"), group.get("description"))
-    for rule in group.get("security_group_rules") or group.get("rules") or []:
+    for rule, _ in draft.each(group.get("security_group_rules") or group.get("rules"), f"{key}: rules"):
         add_rule(draft, key, rule, f"{key}: rule {rule.get('id')}")
 
 
@@ -45,7 +45,7 @@ def _add(draft: Draft, row: Any, number: int) -> None:
         return
     place = f"rule {row.get('ID') or number}"
     group = row.get("Security Group") or UNNAMED_GROUP
-    direction, ethertype = row.get("Direction"), row.get("Ethertype") or "IPv4"
+    direction, ethertype = row.get("Direction"), family(row.get("Ethertype"))
     if not direction:
         draft.leave_out(place, "it has no Direction: list the rules with --long")
         return
@@ -82,7 +82,7 @@ def _bounds(of: object, written: str) -> tuple[str | None, str | None]:
 
 def add_rule(draft: Draft, group: object, rule: Any, place: str) -> None:
     """A rule with the API's fields: port_range_min and port_range_max are the type and code of ICMP."""
-    ethertype = "IPv6" if str(rule.get("ethertype") or rule.get("ether_type")).lower() == "ipv6" else "IPv4"
+    ethertype = family(rule.get("ethertype") or rule.get("ether_type"))
     of = protocol(rule.get("protocol"), ethertype)
     try:
         selected = ports_or_type(of, rule.get("port_range_min"), rule.get("port_range_max"))

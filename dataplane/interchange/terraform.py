@@ -25,19 +25,19 @@ _OURS = re.compile(
 def read(value: Any, draft: Draft) -> None:
     """Takes the resources of a state: sets of addresses and groups first, whatever their order. Raises FormatError."""
     # A rule that names a prefix list is of the family of its addresses.
-    resources = sorted(_resources(value), key=lambda found: found[0] != _PREFIX_LIST)
+    resources = sorted(_resources(draft, value), key=lambda found: found[0] != _PREFIX_LIST)
     for kind, attributes, place in resources:
-        add = _add_of(kind)
+        add, draft.place = _add_of(kind), place
         if add:
             add(draft, attributes, place)
         elif _FILTERS.search(kind):
             draft.leave_out(place, f"resources of the type {kind} cannot be expressed")
 
 
-def _resources(value: Any) -> Iterator[tuple[str, Any, str]]:
+def _resources(draft: Draft, value: Any) -> Iterator[tuple[str, Any, str]]:
     if not isinstance(value, dict) or not ("resources" in value or "values" in value):
         raise FormatError("no resources and no values are in it: it takes a Terraform state or `terraform show -json`")
-    for resource in value.get("resources") or []:
+    for resource, _ in draft.each(value.get("resources"), "resources"):
         if resource.get("mode", "managed") != "managed":
             continue
         for number, instance in enumerate(resource.get("instances") or []):
@@ -47,15 +47,15 @@ def _resources(value: Any) -> Iterator[tuple[str, Any, str]]:
             yield resource["type"], instance.get("attributes") or {}, place
     module = (value.get("values") or {}).get("root_module")
     if module:
-        yield from _shown(module)
+        yield from _shown(draft, module)
 
 
-def _shown(module: Any) -> Iterator[tuple[str, Any, str]]:
-    for resource in module.get("resources") or []:
+def _shown(draft: Draft, module: Any) -> Iterator[tuple[str, Any, str]]:
+    for resource, _ in draft.each(module.get("resources"), f"{module.get('address', 'root_module')}: resources"):
         if resource.get("mode", "managed") == "managed":
             yield resource["type"], resource.get("values") or {}, resource["address"]
     for child in module.get("child_modules") or []:
-        yield from _shown(child)
+        yield from _shown(draft, child)
 
 
 def _add_of(kind: str) -> Callable[[Draft, Any, str], None] | None:

@@ -45,6 +45,11 @@ def protocol(written: object, ethertype: str) -> str | int | None:
     return "icmpv6" if known == "icmp" and ethertype == "IPv6" else known
 
 
+def family(written: object) -> str:
+    """An ethertype in our words, IPv4 where none is written; what is neither stays as it is, for our model to refuse."""
+    return {"": "IPv4", "ipv4": "IPv4", "ipv6": "IPv6"}.get(str(written or "").lower(), str(written))
+
+
 def ports_or_type(of: str | int | None, low: Any, high: Any) -> dict[str, Any]:
     """Two numbers that are a range of ports, or, for ICMP, a type and a code; None or -1 is any.
 

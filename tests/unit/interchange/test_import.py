@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -431,16 +432,72 @@ def test_what_is_no_such_document_is_refused_in_one_sentence(of: Format, value: 
 
 
 @pytest.mark.parametrize(
-    ("of", "text"),
+    ("of", "text", "place"),
     [
-        ("aws", '{"SecurityGroups": [{"GroupId": "g", "IpPermissions": "x"}]}'),
-        ("openstack", '[["r1"]]'),
-        ("terraform", '{"resources": [[]]}'),
+        ("aws", '{"SecurityGroups": [{"GroupId": "g", "IpPermissions": "x"}]}', "g: IpPermissions"),
+        ("aws", '{"SecurityGroups": [{"GroupId": "g", "IpPermissions": [{}, 7]}]}', "g: IpPermissions[1]"),
+        ("openstack", '[["r1"]]', "security_group_rules[0]"),
+        ("openstack", '{"security_groups": [{"id": "g", "rules": {"a": 1}}]}', "g: rules"),
+        ("huawei", '{"security_groups": [], "security_group_rules": "x"}', "security_group_rules"),
+        ("huawei", '{"security_groups": [], "port": 22}', "port"),
+        ("terraform", '{"resources": [[]]}', "resources[0]"),
+        ("terraform", '{"resources": {"a": 1}}', "resources"),
+        ("terraform", '{"values": {"root_module": {"resources": [4]}}}', "root_module: resources[0]"),
     ],
 )
-def test_a_value_of_another_kind_is_told_without_words_of_python(of: str, text: str) -> None:
-    with pytest.raises(FormatError, match=rf"\Ait is no document of {of}: a value in it is not of the kind"):
+def test_a_value_of_another_kind_is_told_with_its_place(of: str, text: str, place: str) -> None:
+    """Without words of Python, and none of them is passed over."""
+    with pytest.raises(FormatError) as refused:
         imported(Format(of), text.encode())
+    assert str(refused.value) == f"it is no document of {of}: {place}: it is not of the kind that it should be"
+
+
+@pytest.mark.parametrize(
+    ("of", "text", "place"),
+    [
+        ("aws", '{"SecurityGroups": [{"GroupId": "g"}, {"GroupName": "h"}]}', "SecurityGroups[1]"),
+        ("huawei", '{"security_groups": [{"name": "h"}]}', "security_groups[0]"),
+    ],
+)
+def test_a_field_that_is_missing_is_told_with_its_place(of: str, text: str, place: str) -> None:
+    with pytest.raises(FormatError, match=rf": {re.escape(place)}: the field '\w+' is missing\Z"):
+        imported(Format(of), text.encode())
+
+
+@pytest.mark.parametrize(
+    ("text", "reason"),
+    [
+        ('{"SecurityGroups": [{"GroupId": "a", "GroupId": "b"}]}', 'the name "GroupId" stands twice in one object: '),
+        ('{"SecurityGroups": [], "SecurityGroups": []}', 'the name "SecurityGroups" stands twice in one object: '),
+        ('{"SecurityGroups": [{"GroupId": NaN}]}', r"it is no JSON \(NaN is no number of it\): "),
+        ('{"SecurityGroups": [{"GroupId": -Infinity}]}', r"it is no JSON \(-Infinity is no number of it\): "),
+    ],
+)
+def test_of_values_under_one_name_none_is_taken_in_silence(text: str, reason: str) -> None:
+    """RFC 8259, 4 and 6: what a document means by them is not known."""
+    with pytest.raises(FormatError, match=rf"\A{reason}"):
+        imported(Format.aws, text.encode())
+
+
+def test_a_permission_without_sources_is_listed() -> None:
+    empty = {"IpProtocol": "tcp", "FromPort": 22, "ToPort": 22, "IpRanges": []}
+    policy, left_out = read("aws", {"SecurityGroups": [{"GroupId": "g", "IpPermissions": [empty]}]})
+    assert not policy.rules_by_id
+    (sentence,) = left_out
+    assert sentence.startswith("g: IpPermissions[0]: it has none of IpRanges, ")
+
+
+@pytest.mark.parametrize("of", ["huawei", "openstack"])
+def test_a_family_that_is_none_is_listed(of: str) -> None:
+    """It was taken for IPv4."""
+    rules = [{"id": f"r{n}", "direction": "ingress", "ethertype": e} for n, e in enumerate(("IPv5", "ipv6", None))]
+    policy, left_out = read(of, {"security_groups": [{"id": "g", "security_group_rules": rules}]})
+    assert [(rule.id, rule.ethertype) for rule in policy.group("g").security_group_rules] == [
+        ("r1", "IPv6"),
+        ("r2", "IPv4"),
+    ]
+    (sentence,) = left_out
+    assert sentence.startswith('g: rule r0: ethertype "IPv5" ')
 
 
 @pytest.mark.parametrize(("written", "said"), [("1e400", "Infinity"), ('"ssh"', '"ssh"'), ("[22]", "a list")])
