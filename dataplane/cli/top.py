@@ -35,4 +35,7 @@ def top(
         from dataplane.installation import how_to_install
 
         refuse(f"top needs {error.name}: {how_to_install('top')} brings it")
-    Top(socket, interval=interval, read_only=read_only).run()
+    screen = Top(socket, interval=interval, read_only=read_only)
+    screen.run()
+    if screen.return_code:
+        raise typer.Exit(screen.return_code)

@@ -43,7 +43,7 @@ class Draft:
     # ---- what is found ----
 
     def each(self, items: Any, place: str) -> Iterator[tuple[Any, str]]:
-        """Items of a list, none where it is None, with the place of each, where the reader then is. Raises TypeError."""
+        """The items of a list (none of None) with the place of each, where the reader then is. Raises TypeError."""
         self.place = place
         if not isinstance(items, list | None):
             raise TypeError

@@ -34,7 +34,11 @@ def imported(format_name: Format, data: bytes) -> tuple[str, list[str]]:
         if isinstance(error, FormatError):
             raise
         # Python's own words about a value of another kind tell nobody which one.
-        what = f"the field {error} is missing" if isinstance(error, KeyError) else "it is not of the kind that it should be"
+        what = (
+            f"the field {error} is missing"
+            if isinstance(error, KeyError)
+            else "it is not of the kind that it should be"
+        )
         raise FormatError(f"it is no document of {format_name}: {draft.place or 'the document'}: {what}") from None
     return draft.finish(), draft.left_out
 

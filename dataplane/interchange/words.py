@@ -46,7 +46,7 @@ def protocol(written: object, ethertype: str) -> str | int | None:
 
 
 def family(written: object) -> str:
-    """An ethertype in our words, IPv4 where none is written; what is neither stays as it is, for our model to refuse."""
+    """An ethertype in our words, IPv4 where none is written; else as it is, for our model to refuse."""
     return {"": "IPv4", "ipv4": "IPv4", "ipv6": "IPv6"}.get(str(written or "").lower(), str(written))
 
 

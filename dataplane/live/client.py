@@ -17,6 +17,8 @@ from dataplane.live import CONTROL_SOCKET
 
 _READ_BYTES = 1 << 16
 _BLOCK_MAX = 1 << 24
+#: What a firewall says when it is asked whether it is there is shorter.
+_PRESENCE_MAX = 1 << 16
 
 #: A firewall takes a connection and says that it is there sooner than this, whatever it has to do besides.
 ANSWER_SECONDS = 30.0
@@ -134,7 +136,8 @@ class ControlClient:
         self._socket.settimeout(ANSWER_SECONDS)
         self._put({"command": "ping"})
         try:
-            self._answer()
+            if not isinstance(self._answer(_PRESENCE_MAX).get("result"), dict):
+                raise UnreachableError(_no_firewall(self._path))
         except TimeoutError:
             raise UnreachableError(_silent(self._path)) from None
         except RefusedError as error:
@@ -154,13 +157,16 @@ class ControlClient:
         with contextlib.suppress(OSError):
             self._socket.sendall(json.dumps(request).encode() + b"\n")
 
-    def _answer(self) -> dict[str, Any]:
+    def _answer(self, most: int = -1) -> dict[str, Any]:
+        """The next line, of at most so many bytes."""
         try:
-            line = self._file.readline()
+            line = self._file.readline(most)
         except TimeoutError:
             raise
         except OSError:
             line = b""
+        if len(line) == most:
+            raise UnreachableError(_no_firewall(self._path))
         if not line.endswith(b"\n"):
             raise UnreachableError(_ended(self._path))
         try:
@@ -168,10 +174,30 @@ class ControlClient:
         except ValueError:
             answer = None
         if not isinstance(answer, dict):
-            raise UnreachableError(f"{self._path}: what listens there is no firewall: --socket names another place")
+            raise UnreachableError(_no_firewall(self._path))
         if not answer.get("ok", True):
-            raise RefusedError(answer)
+            try:
+                refused = RefusedError(answer)
+            except (KeyError, TypeError):
+                raise UnreachableError(_no_firewall(self._path)) from None
+            raise refused
         return answer
+
+
+#: How an answer shows that it is not as this version has it.
+NOT_UNDERSTOOD = (KeyError, TypeError, AttributeError, ValueError)
+
+
+def another_version(error: Exception) -> str:
+    """What is wrong where an answer is not understood, and how that showed."""
+    return (
+        f"the answer of the firewall cannot be understood ({type(error).__name__}: {error}): it is of another version"
+        " than this command, and must be restarted"
+    )
+
+
+def _no_firewall(path: str | Path) -> str:
+    return f"{path}: what listens there is no firewall: --socket names another place"
 
 
 def _ended(path: str | Path) -> str:

@@ -12,7 +12,7 @@ from textual.app import App, ComposeResult
 from textual.binding import Binding, BindingType
 from textual.widgets import Footer, Static, TabbedContent, TabPane
 
-from dataplane.live.client import RefusedError, UnreachableError
+from dataplane.live.client import NOT_UNDERSTOOD, RefusedError, UnreachableError, another_version
 from dataplane.screen.asking import Asker
 from dataplane.screen.changes import Changes
 from dataplane.screen.connections import Connections
@@ -105,10 +105,14 @@ class Top(Answering, App[None]):
     def _take(self, status: dict[str, Any], counters: dict[str, Any], at: float) -> None:
         if self._ending.is_set():
             return
-        self._gone = None
-        self.seen.read(status, counters, at)
-        self._head()
-        self._pane.read()
+        try:
+            self._gone = None
+            self.seen.read(status, counters, at)
+            self._head()
+            self._pane.read()
+        except NOT_UNDERSTOOD as error:
+            self.seen = Watch()
+            self._lost(another_version(error))
 
     def _lost(self, why: str) -> None:
         if not self._ending.is_set():

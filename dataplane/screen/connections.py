@@ -106,6 +106,7 @@ class Connections(Pane):
             "connections",
             ("source", "destination", "proto", "state", "idle", "left", "instance", "rule"),
             right=("idle", "left"),
+            elided=("instance", "rule"),
         )
 
     def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:

@@ -6,6 +6,7 @@ import threading
 from datetime import datetime
 from typing import Any, ClassVar
 
+from rich.text import Text
 from textual import work
 from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
@@ -33,9 +34,9 @@ class Drops(Pane):
 
     def compose(self) -> ComposeResult:
         yield Static("Flows denied most", classes="title")
-        yield Rows("denied", ("instance", "flow", "why", "packets"), right=("packets",))
+        yield Rows("denied", ("instance", "flow", "why", "packets"), right=("packets",), elided=("instance",))
         yield Static("Denied packets", id="drops-title", classes="title")
-        yield RichLog(id="drops", max_lines=KEPT, wrap=False, markup=False, highlight=False)
+        yield RichLog(id="drops", max_lines=KEPT, wrap=True, min_width=20, markup=False, highlight=False)
 
     def read(self) -> None:
         found = self.top.seen.counters["denied_flows"]
@@ -91,10 +92,10 @@ class Drops(Pane):
         log = self.query_one("#drops", RichLog)
         when = datetime.fromtimestamp(drop["time"]).strftime("%H:%M:%S.%f")[:-3]
         why = drop["cause"] or drop["reason"] or "-"
-        named = f" by {printable(drop['rule'])}" if drop["rule"] else ""
-        at = f"{drop['direction']} {printable(drop['instance'])}" if drop["instance"] else printable(drop["port"])
+        named = f" by {drop['rule']}" if drop["rule"] else ""
+        at = f"{drop['direction']} {drop['instance']}" if drop["instance"] else drop["port"]
         more = f" (and {drop['suppressed']:,} more before it)" if drop.get("suppressed") else ""
-        log.write(cell(f"{when} {flow_words(drop)}  {at}: {why}{named}{more}"))
+        log.write(Text(printable(f"{when} {flow_words(drop)}  {why}{named}  {at}{more}")))
 
     def action_hold(self) -> None:
         """Holds what is there, or goes on."""

@@ -6,6 +6,7 @@ from collections.abc import Callable, Hashable, Sequence
 from contextlib import suppress
 from typing import Any, Protocol, cast
 
+from rich.cells import cell_len
 from rich.text import Text
 from textual.containers import Vertical
 from textual.coordinate import Coordinate
@@ -18,6 +19,8 @@ from dataplane.screen.asking import Asker
 from dataplane.screen.watch import Watch, figure
 from dataplane.terminal import printable
 
+#: A text that gives way keeps so many columns.
+_ELIDED_LEAST = 10
 #: What a verdict looks like.
 LOOKS = {"allow": "green", "deny": "bold red", "bypass": "yellow"}
 
@@ -38,12 +41,24 @@ def rate(value: float) -> Text:
 
 
 class Rows(DataTable[Text]):
-    """A table with a row for each key; `show` puts other rows in, and the cursor stays on its key."""
+    """A table with a row for each key; `show` puts other rows in, and the cursor stays on its key.
 
-    def __init__(self, named: str, columns: Sequence[str], *, right: Sequence[str] = (), **options: Any) -> None:
+    Where the screen is not wide enough, texts of the columns `elided` give way, in their middle: ids have no bound.
+    """
+
+    def __init__(
+        self,
+        named: str,
+        columns: Sequence[str],
+        *,
+        right: Sequence[str] = (),
+        elided: Sequence[str] = (),
+        **options: Any,
+    ) -> None:
         super().__init__(id=named, cursor_type="row", zebra_stripes=True, cell_padding=1, **options)
         self._heads = columns
         self._right = right
+        self._elided = [columns.index(name) for name in elided]
         self._shown: list[Hashable] = []
 
     def on_mount(self) -> None:
@@ -58,6 +73,7 @@ class Rows(DataTable[Text]):
 
     def show(self, rows: Sequence[tuple[Hashable, Sequence[Text]]]) -> None:
         """Puts rows in place of those before."""
+        rows = self._fitting(rows)
         keys = [key for key, _ in rows]
         if keys == self._shown:
             for at, (_, cells) in enumerate(rows):
@@ -74,6 +90,29 @@ class Rows(DataTable[Text]):
         if keys:
             at = keys.index(chosen) if chosen in keys else min(line, len(keys) - 1)
             self.move_cursor(row=max(at, 0), animate=False, scroll=True)
+
+    def _fitting(self, rows: Sequence[tuple[Hashable, Sequence[Text]]]) -> Sequence[tuple[Hashable, Sequence[Text]]]:
+        if not self.size.width:
+            # It has no place yet.
+            return rows
+        widths = [
+            max(map(cell_len, (head, *(cells[i].plain for _, cells in rows)))) for i, head in enumerate(self._heads)
+        ]
+        spare = self.size.width - sum(widths) - 2 * self.cell_padding * len(widths)
+        while spare < 0 and self._elided:
+            widest = max(self._elided, key=widths.__getitem__)
+            if widths[widest] <= _ELIDED_LEAST:
+                break
+            widths[widest] -= 1
+            spare += 1
+        return [(key, [_elided(text, width) for text, width in zip(cells, widths, strict=True)]) for key, cells in rows]
+
+
+def _elided(text: Text, most: int) -> Text:
+    if text.cell_len <= most:
+        return text
+    end = most // 2
+    return Text.assemble(text[: most - 1 - end], "…", text[-end:], no_wrap=True)
 
 
 class Answer(Message, bubble=False):

@@ -21,6 +21,7 @@ class Rules(Pane):
             "rules",
             ("rule", "group", "hits", "packets", "a second", "before"),
             right=("hits", "packets", "a second"),
+            elided=("rule", "group"),
         )
 
     def read(self) -> None:

@@ -23,6 +23,7 @@ class Traffic(Pane):
             "ports",
             ("port", "in", "bit/s", "denied", "out", "bit/s out", "in before", "state"),
             right=("in", "bit/s", "denied", "out", "bit/s out"),
+            elided=("port", "state"),
         )
         yield Static("Verdicts and reasons, checks a second", classes="title")
         yield Rows("reasons", ("verdict", "reason", "now", "before", "in all"), right=("now", "in all"))

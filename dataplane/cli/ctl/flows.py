@@ -58,7 +58,7 @@ def flows(
         say("--json and --csv are two forms: give one of them", err=True)
         raise typer.Exit(2)
     chosen = conntrack.selection(protocol, source, destination, source_port, destination_port, state, instance, origin)
-    line: Callable[[Any], str]
+    line: Callable[[Any], str | list[str]]
     if as_csv:
         from dataplane.flow import FIELDS
 
@@ -66,7 +66,7 @@ def flows(
     elif as_json or output is Output.json:
         line, head = _json_line, None
     else:
-        line, head = flow_line, HEAD
+        line, head = flow_lines, HEAD
     shown = stream(
         context,
         Output.text,
@@ -82,20 +82,23 @@ def flows(
         say(f"{shown:,} flow{' has' if shown == 1 else 's have'} been shown.", err=True)
 
 
-def _row(end: str, flow: str, packets_in: str, packets_out: str, denied: str, rule: str) -> str:
+def _row(end: str, flow: str, packets_in: str, packets_out: str, denied: str, rule: str) -> list[str]:
     """Columns of 80 characters: where the flow or the rule is longer, numbers have a line, and the rule before them."""
     numbers = f"{packets_in:>6} {packets_out:>6} {denied:>6}"
     if len(flow) <= _WIDTH and len(rule) <= _RULE:
-        return f"{end:<{_END}} {flow:<{_WIDTH}} {numbers} {rule}".rstrip()
+        return [f"{end:<{_END}} {flow:<{_WIDTH}} {numbers} {rule}".rstrip()]
+    first = f"{end:<{_END}} {flow}"
     if len(rule) <= _RULE:
-        return f"{end:<{_END}} {flow}\n{'':<{_END}} {'':<{_WIDTH}} {numbers} {rule}".rstrip()
-    return f"{end:<{_END}} {flow}\n{'':<{_END}} {rule:<{_WIDTH}} {numbers}"
+        return [first, f"{'':<{_END}} {'':<{_WIDTH}} {numbers} {rule}".rstrip()]
+    if len(rule) <= _WIDTH:
+        return [first, f"{'':<{_END}} {rule:<{_WIDTH}} {numbers}"]
+    return [first, f"{'':<{_END}} {rule}", f"{'':<{_END}} {'':<{_WIDTH}} {numbers}"]
 
 
-HEAD = _row("end", "flow", "in", "out", "denied", "rule")
+(HEAD,) = _row("end", "flow", "in", "out", "denied", "rule")
 
 
-def flow_line(flow: Mapping[str, Any]) -> str:
+def flow_lines(flow: Mapping[str, Any]) -> list[str]:
     """A flow: how it ended, who with whom, the side that began first, packets, and the rule."""
     here = flow["instance"] + (f":{flow['local_port']}" if flow["local_port"] is not None else "")
     address, port = flow["remote"] or "?", flow["remote_port"]

@@ -128,11 +128,17 @@ def connected(context: typer.Context) -> Iterator[ControlClient]:
 
 
 def show(value: Any, output: Output, text: Callable[[Any], None]) -> None:
-    """Prints an answer in the chosen form."""
+    """Prints an answer in the chosen form; one that is not as this version has it ends the command."""
     if output is Output.json:
         sys.stdout.write(json.dumps(value, indent=2) + "\n")
-    else:
+        return
+    from dataplane.live.client import NOT_UNDERSTOOD, another_version
+
+    try:
         text(value)
+    except NOT_UNDERSTOOD as error:
+        say(another_version(error), err=True)
+        raise typer.Exit(EXIT_FAILED) from None
 
 
 @contextmanager
@@ -163,10 +169,14 @@ def _as_json(item: Any) -> str:
     return to_json(item, ensure_ascii=True).decode()
 
 
+def _as_lines(told: str | list[str]) -> str:
+    return printable(told) if isinstance(told, str) else "\n".join(map(printable, told))
+
+
 def stream(
     context: typer.Context,
     output: Output,
-    line: Callable[[Any], str],
+    line: Callable[[Any], str | list[str]],
     count: int | None,
     *,
     head: str | None = None,
@@ -174,10 +184,10 @@ def stream(
 ) -> int:
     """Prints items until the firewall, the count or Ctrl-C ends it; returns how many.
 
-    `head` is printed above them once the firewall has taken the request.
+    `line` makes a line of an item, or several. `head` is printed above them once the firewall has taken the request.
     """
     printed = 0
-    form = _as_json if output is Output.json else lambda item: printable(line(item))
+    form = _as_json if output is Output.json else lambda item: _as_lines(line(item))
     # Lists are long and printed some at a time, all else is watched as it comes.
     at_once = 512 if request.get("action") == "list" else 1
     with connected(context) as client, ending_on_interrupt(client):

@@ -137,6 +137,12 @@ def test_a_long_operation_is_waited_for(served: Served, monkeypatch: pytest.Monk
         (b"", "ended the connection"),
         (b"220 mail ready\n", "what listens there is no firewall"),
         (b"[1]\n", "what listens there is no firewall"),
+        (b'{"ok": true}\n', "what listens there is no firewall"),
+        (b'{"result": 7}\n', "what listens there is no firewall"),
+        (b'{"ok": false}\n', "what listens there is no firewall"),
+        (b'{"ok": false, "error": 1, "kind": 2, "mistakes": 3}\n', "what listens there is no firewall"),
+        # A line without end is not waited for.
+        (b"x" * (1 << 17), "what listens there is no firewall"),
     ],
 )
 def test_another_program_at_the_socket(tmp_path: Path, answer: bytes, reason: str) -> None:

@@ -18,6 +18,7 @@ from typer.testing import CliRunner
 
 from dataplane._core import ffi
 from dataplane.cli import app
+from dataplane.live.client import ControlClient
 from dataplane.policy.changes import KINDS, Change, parse_change
 from dataplane.policy.services import PRESETS, preset_rules
 
@@ -352,6 +353,24 @@ def test_a_group_begins_with_a_preset(served: Served) -> None:
 def test_flows_that_are_refused_have_no_head(served: Served, words: tuple[str, ...]) -> None:
     done = ctl(served, "flows", *words)
     assert (done.returncode, done.stdout, done.stderr.count(b"\n")) == (2, b"", 1)
+
+
+def test_a_flow_with_a_long_id_has_lines_of_its_own(
+    monkeypatch: pytest.MonkeyPatch, served: Served, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Lines, not the escape sequence of a line feed; one in a name is no line feed."""
+    flow = {"protocol": "tcp", "instance": "web-1", "local_port": 22, "remote": "2001:db8:aaaa:bbbb::200"}
+    flow |= {"remote_port": 4000, "origin": "inbound", "end": None, "reason": "rule"}
+    flow |= dict.fromkeys(("packets_in", "packets_out", "packets_denied"), 1)
+    items = [flow | {"rule": rule} for rule in ("A01", "copy-of-a-rule", "b" * 60, "c\nd" * 5)]
+    monkeypatch.setattr(ControlClient, "stream", lambda *_, **__: iter(items))
+    with pytest.raises(SystemExit) as done:
+        app(["ctl", "--socket", str(served.socket), "flows"])
+    assert done.value.code == 0
+    _, *lines = capsys.readouterr().out.splitlines()
+    assert len(lines) == 2 + 2 + 3 + 2
+    assert [line for line in lines if "\\n" in line] == [lines[-1]]
+    assert max(map(len, lines)) <= 80
 
 
 @pytest.mark.parametrize("words", ["status", "counters", "stations", "rule list", "group list", "conntrack count"])

@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import os
 import pty
+import re
 import subprocess
 import sys
 import threading
@@ -234,7 +235,7 @@ def test_denied_packets_come_as_they_are_denied(served: Served) -> None:
                 break
             await pilot.pause(INTERVAL)
         served.service._control.submit(denied).result()
-        told = await until(pilot, app, "tcp 192.0.2.66:4000 > 10.0.0.1:23  ingress a: no-rule-matched")
+        told = await until(pilot, app, "tcp 192.0.2.66:4000 > 10.0.0.1:23  no-rule-matched  ingress a")
         assert told.count("192.0.2.66") == 1
         await pilot.press("space")
         await until(pilot, app, "held: space goes on")
@@ -278,6 +279,48 @@ def test_names_are_no_markup(tmp_path: Path) -> None:
             await until(pilot, app, "rule [bold red]x[/] added")
 
         driven(served.socket, story, size=(100, 24))
+
+
+def test_figures_stay_on_the_screen_beside_a_long_id(tmp_path: Path) -> None:
+    """At 80 columns: an id gives way in its middle, so that two that begin alike are told apart."""
+    name = f"copy-of-{'6f9619ff-8b86-d011-b42d-00c04fc964ff-' * 3}"
+    with firewall(tmp_path) as served:
+        for last in ("one", "two"):
+            rule = {"id": f"{name}{last}", "direction": "ingress", "protocol": "gre"}
+            served.change({"add_rule": {"security_group": "sg", "rule": rule}})
+
+        async def story(pilot: Pilot[None], app: Top) -> None:
+            await pilot.press("4")
+            told = await until(pilot, app, "7 rules by hits", "hits", "packets", "a second", "before")
+            rows = [line for line in told.splitlines() if line.strip().startswith("copy-of-")]
+            assert all("…" in line and " sg " in line for line in rows)
+            assert [line.split()[0][-3:] for line in rows] == ["one", "two"]
+            await pilot.resize_terminal(250, 24)
+            await until(pilot, app, f"{name}one", f"{name}two")
+
+        driven(served.socket, story)
+
+
+@pytest.mark.parametrize("answer", [{}, {"pid": 1, "started": 2.0, "version": "9"}, {"pid": [], "ports": 5}])
+def test_an_answer_of_another_version_is_told_in_a_sentence(
+    served: Served, monkeypatch: pytest.MonkeyPatch, answer: dict[str, Any]
+) -> None:
+    """By the screen, which goes on, and by `ctl`; nobody sees Python's own words alone."""
+    monkeypatch.setattr(served.service, "status", lambda: answer)
+
+    async def story(pilot: Pilot[None], app: Top) -> None:
+        await until(pilot, app, "cannot be understood", "another version", "trying again")
+        monkeypatch.undo()
+        await until(pilot, app, "generation 1")
+
+    driven(served.socket, story)
+    monkeypatch.setattr(served.service, "status", lambda: answer)
+    command = [sys.executable, "-m", "dataplane", "ctl", "--socket", str(served.socket), "status"]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False, timeout=60)
+    assert (done.returncode, done.stdout) == (1, "")
+    assert re.fullmatch(
+        r"the answer of the firewall cannot be understood \([^\n]+\): it is of another[^\n]+\n", done.stderr
+    )
 
 
 @pytest.mark.parametrize(
