@@ -141,6 +141,7 @@ enum dp_word_kind {
     DP_WORD_FLOW_END,
     DP_WORD_FLOW_LOSS,
     DP_WORD_SHADOW,
+    DP_WORD_RESTORED,
     DP_WORD_KINDS
 };
 const char *dp_word(int kind, int value);

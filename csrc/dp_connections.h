@@ -78,7 +78,10 @@ int dp_plane_reconsider(struct dp_plane *plane, const struct dp_policy_update *u
 
 /* ---- the connection table saved and restored ---- */
 
-/* A connection with all that tracking knows of it; `age_ns` is the time since its last packet (or its cut). */
+/*
+ * A connection with all that tracking knows of it; `age_ns` is the time since its last packet (or its cut).
+ * `disconnected` is 0, 1, or DP_CUT_NOW for an inbound one that is to be cut when it is put back.
+ */
 struct dp_saved_connection {
     uint8_t local[16];
     uint8_t remote[16];
@@ -101,14 +104,27 @@ struct dp_saved_connection {
     uint32_t vlans; /* where they belong to its key */
     uint32_t unused2;
 };
+enum { DP_CUT_NOW = 2 };
+/* What becomes of a connection that is to be put back. */
+enum dp_restored {
+    DP_RESTORED_TAKEN,
+    DP_RESTORED_CUT,         /* taken, and cut by it */
+    DP_RESTORED_NO_INSTANCE, /* nobody has its zone */
+    DP_RESTORED_NOT_VALID,   /* a family, origin or state that does not exist, or from before the clock began */
+    DP_RESTORED_EXPIRED,
+    DP_RESTORED_THERE, /* its key is in already, which stays as it is */
+    DP_RESTORED_FULL,
+    DP_RESTORED_OUTCOMES
+};
 /* Connections that pass (all for NULL) from *cursor on (0 to begin), at most n; 0 at the end. */
 int dp_plane_save(struct dp_plane *plane, const struct dp_connection_filter *filter, uint64_t *cursor,
                   struct dp_saved_connection *saved, uint32_t n);
 /*
- * Puts connections back whose time is not over, as they were `passed_ns` ago; returns how many were taken. One that
- * does not fit (an unknown zone, a state that does not exist, a key that is in already) is left out.
+ * Puts connections back whose time is not over, as they were `passed_ns` ago; returns how many were taken. What became
+ * of each is added to `outcomes`, an array of DP_RESTORED_OUTCOMES, or NULL.
  */
-int dp_plane_restore(struct dp_plane *plane, const struct dp_saved_connection *saved, uint32_t n, uint64_t passed_ns);
+int dp_plane_restore(struct dp_plane *plane, const struct dp_saved_connection *saved, uint32_t n, uint64_t passed_ns,
+                     uint64_t *outcomes);
 
 /* cffi: end */
 

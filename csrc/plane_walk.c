@@ -168,33 +168,45 @@ int dp_plane_reconsider(struct dp_plane *p, const struct dp_policy_update *updat
 struct restore_work {
     const struct dp_plane *plane;
     const struct dp_saved_connection *saved;
+    uint32_t n;
+    uint32_t at;
+    uint32_t shard;
     uint64_t passed_ns;
-    bool taken;
+    uint64_t outcomes[DP_RESTORED_OUTCOMES];
 };
 
-static void restore(struct dp_engine *shard, void *argument)
+static bool belongs_to(const struct restore_work *c, const struct dp_saved_connection *saved)
+{
+    union dp_address ends[2];
+
+    memcpy(&ends[0], saved->local, 16);
+    memcpy(&ends[1], saved->remote, 16);
+    return dp_shard_of(c->plane->shards, saved->family, &ends[0], &ends[1]) == c->shard;
+}
+
+/* Those of one shard, at most so many as a walk visits. */
+static void restore_some(struct dp_engine *shard, void *argument)
 {
     struct restore_work *c = argument;
 
     dp_plane_advance_shard(c->plane, shard);
-    c->taken = dp_connections_restore(shard, c->saved, c->passed_ns, false);
+    for (uint32_t i = 0; i < DP_VISITS && c->at < c->n; i++, c->at++)
+        if (belongs_to(c, &c->saved[c->at]))
+            c->outcomes[dp_connections_restore(shard, &c->saved[c->at], c->passed_ns, false)]++;
 }
 
-int dp_plane_restore(struct dp_plane *p, const struct dp_saved_connection *saved, uint32_t n, uint64_t passed_ns)
+int dp_plane_restore(struct dp_plane *p, const struct dp_saved_connection *saved, uint32_t n, uint64_t passed_ns,
+                     uint64_t *outcomes)
 {
-    int taken = 0;
+    struct restore_work c = {.plane = p, .saved = saved, .n = n, .passed_ns = passed_ns};
 
     dp_plane_balance(p);
-    for (uint32_t i = 0; i < n; i++) {
-        struct restore_work c = {p, &saved[i], passed_ns, false};
-        union dp_address ends[2];
-
-        memcpy(&ends[0], saved[i].local, 16);
-        memcpy(&ends[1], saved[i].remote, 16);
-        dp_plane_run(p, dp_shard_of(p->shards, saved[i].family, &ends[0], &ends[1]), restore, &c);
-        taken += c.taken;
-    }
-    return taken;
+    for (; c.shard < p->shards; c.shard++)
+        for (c.at = 0; c.at < n;)
+            dp_plane_run(p, c.shard, restore_some, &c);
+    for (int i = 0; outcomes && i < DP_RESTORED_OUTCOMES; i++)
+        outcomes[i] += c.outcomes[i];
+    return (int)(c.outcomes[DP_RESTORED_TAKEN] + c.outcomes[DP_RESTORED_CUT]);
 }
 
 /* ---- counters ---- */

@@ -243,8 +243,8 @@ static bool state_fits(const struct dp_saved_connection *s)
     return s->state == DP_CONN_OTHER_ONE_WAY || s->state == DP_CONN_OTHER_TWO_WAY;
 }
 
-bool dp_connections_restore(struct dp_engine *engine, const struct dp_saved_connection *s, uint64_t passed_ns,
-                            bool replace)
+enum dp_restored dp_connections_restore(struct dp_engine *engine, const struct dp_saved_connection *s,
+                                        uint64_t passed_ns, bool replace)
 {
     struct dp_conntrack *ct = &engine->conntrack;
     struct dp_flow_key key = {.local_port = s->local_port,
@@ -252,13 +252,18 @@ bool dp_connections_restore(struct dp_engine *engine, const struct dp_saved_conn
                               .zone_protocol = s->zone << 8 | s->protocol,
                               .family = s->family};
     uint64_t age = s->age_ns > UINT64_MAX - passed_ns ? UINT64_MAX : s->age_ns + passed_ns;
+    bool cut_now = s->disconnected >= DP_CUT_NOW && s->origin == DP_INBOUND;
     uint32_t hash, index;
     struct dp_entry *e;
 
-    if ((s->family != 4 && s->family != 6) || s->zone >= ct->n_zones || !ct->zones[s->zone].present ||
-        (s->origin != DP_INBOUND && s->origin != DP_OUTBOUND) || !state_fits(s) ||
-        age >= ct->config.timeout_ns[s->state] || age > ct->now)
-        return false;
+    if (s->zone >= ct->n_zones || !ct->zones[s->zone].present)
+        return DP_RESTORED_NO_INSTANCE;
+    if ((s->family != 4 && s->family != 6) || (s->origin != DP_INBOUND && s->origin != DP_OUTBOUND) || !state_fits(s))
+        return DP_RESTORED_NOT_VALID;
+    if (age >= ct->config.timeout_ns[s->state])
+        return DP_RESTORED_EXPIRED;
+    if (age > ct->now)
+        return DP_RESTORED_NOT_VALID;
     memcpy(&key.local, s->local, s->family == 4 ? 4 : 16);
     memcpy(&key.remote, s->remote, s->family == 4 ? 4 : 16);
     if (s->vlans)
@@ -266,12 +271,12 @@ bool dp_connections_restore(struct dp_engine *engine, const struct dp_saved_conn
     hash = dp_flow_hash(&ct->table.secret, &key);
     if (dp_conntrack_find(ct, &key, hash, &index) != DP_CONN_NONE) {
         if (!replace)
-            return false;
+            return DP_RESTORED_THERE;
         dp_conntrack_remove(ct, index);
     }
     index = dp_conntrack_admit(ct, &key, hash, (enum dp_origin)s->origin, s->state, s->rule);
     if (!index)
-        return false;
+        return DP_RESTORED_FULL;
     /* As if a frame had opened it, so that no other connection is taken for it. */
     if (ct->openers)
         ct->openers[index] = ++engine->frames;
@@ -281,6 +286,6 @@ bool dp_connections_restore(struct dp_engine *engine, const struct dp_saved_conn
     memcpy(e->tcp_end, s->tcp_end, sizeof e->tcp_end);
     memcpy(e->tcp_max_end, s->tcp_max_end, sizeof e->tcp_max_end);
     memcpy(e->tcp_max_ack, s->tcp_max_ack, sizeof e->tcp_max_ack);
-    dp_conntrack_age(ct, index, age, s->disconnected != 0);
-    return true;
+    dp_conntrack_age(ct, index, cut_now ? 0 : age, s->disconnected != 0);
+    return cut_now ? DP_RESTORED_CUT : DP_RESTORED_TAKEN;
 }

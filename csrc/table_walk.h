@@ -41,9 +41,8 @@ uint64_t dp_connections_attached(struct dp_engine *engine, uint32_t zone);
 /* A filter of NULL lets all pass. */
 uint32_t dp_connections_save_some(struct dp_engine *engine, const struct dp_connection_filter *filter, uint64_t *cursor,
                                   uint64_t visits, struct dp_saved_connection *saved, uint32_t n);
-/* Puts one connection back, as it was `passed_ns` ago; false when it does not fit, or its key is in already, unless it
- * is to `replace` that. */
-bool dp_connections_restore(struct dp_engine *engine, const struct dp_saved_connection *saved, uint64_t passed_ns,
-                            bool replace);
+/* Puts one connection back, as it was `passed_ns` ago; in the place of one with its key where it is to `replace` it. */
+enum dp_restored dp_connections_restore(struct dp_engine *engine, const struct dp_saved_connection *saved,
+                                        uint64_t passed_ns, bool replace);
 
 #endif

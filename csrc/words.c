@@ -159,6 +159,17 @@ static const struct dp_word shadow_outcomes[] = {
 };
 HAS_ALL(shadow_outcomes, DP_SHADOW_OUTCOMES);
 
+static const struct dp_word restored[] = {
+    [DP_RESTORED_TAKEN] = WORD("taken"),
+    [DP_RESTORED_CUT] = WORD("disconnected"),
+    [DP_RESTORED_NO_INSTANCE] = WORD("no-instance"),
+    [DP_RESTORED_NOT_VALID] = WORD("not-valid"),
+    [DP_RESTORED_EXPIRED] = WORD("expired"),
+    [DP_RESTORED_THERE] = WORD("there-already"),
+    [DP_RESTORED_FULL] = WORD("table-full"),
+};
+HAS_ALL(restored, DP_RESTORED_OUTCOMES);
+
 static const struct {
     const struct dp_word *words;
     int count;
@@ -175,6 +186,7 @@ static const struct {
     [DP_WORD_FLOW_END] = {flow_ends, DP_FLOW_ENDS},
     [DP_WORD_FLOW_LOSS] = {flow_losses, DP_FLOW_LOSSES},
     [DP_WORD_SHADOW] = {shadow_outcomes, DP_SHADOW_OUTCOMES},
+    [DP_WORD_RESTORED] = {restored, DP_RESTORED_OUTCOMES},
 };
 HAS_ALL(tables, DP_WORD_KINDS);
 /* clang-format on */

@@ -261,13 +261,16 @@ class Plane:
 
     # ---- connections saved and restored ----
 
-    def restore(self, batches: Iterable[bytes], passed_ns: int) -> int:
-        """Puts saved connections back as they were `passed_ns` ago; returns how many were taken."""
+    def restore(self, batches: Iterable[bytes], passed_ns: int, outcomes: Any = ffi.NULL) -> int:
+        """Puts saved connections back as they were `passed_ns` ago; returns how many were taken.
+
+        `outcomes` (``uint64_t[DP_RESTORED_OUTCOMES]``) counts what became of them.
+        """
         size = ffi.sizeof("struct dp_saved_connection")
         taken = 0
         for batch in batches:
             array = ffi.from_buffer("struct dp_saved_connection[]", batch)
-            code = lib.dp_plane_restore(self.plane, array, len(batch) // size, passed_ns)
+            code = lib.dp_plane_restore(self.plane, array, len(batch) // size, passed_ns, outcomes)
             taken += check(code, "restoring connections")
         return taken
 

@@ -117,6 +117,7 @@ class Lib:
     DP_CONN_TCP_SYN_RECEIVED_INITIATOR: int
     DP_CONN_TCP_SYN_SENT: int
     DP_CONN_TCP_TIME_WAIT: int
+    DP_CUT_NOW: int
     DP_DENY: int
     DP_DIRECTIONS: int
     DP_DROP_DAMAGED: int
@@ -208,6 +209,14 @@ class Lib:
     DP_REASON_TABLE_FULL: int
     DP_REMOTE_ANY: int
     DP_RESPONDER: int
+    DP_RESTORED_CUT: int
+    DP_RESTORED_EXPIRED: int
+    DP_RESTORED_FULL: int
+    DP_RESTORED_NOT_VALID: int
+    DP_RESTORED_NO_INSTANCE: int
+    DP_RESTORED_OUTCOMES: int
+    DP_RESTORED_TAKEN: int
+    DP_RESTORED_THERE: int
     DP_SHADOW_OUTCOMES: int
     DP_SHADOW_SAME: int
     DP_SHADOW_WOULD_ALLOW: int
@@ -250,6 +259,7 @@ class Lib:
     DP_WORD_LINK: int
     DP_WORD_ORIGIN: int
     DP_WORD_REASON: int
+    DP_WORD_RESTORED: int
     DP_WORD_SHADOW: int
     DP_WORD_STATE: int
     DP_WORD_VERDICT: int
@@ -337,7 +347,7 @@ class Lib:
     def dp_plane_note_openers(self, a0: CData, /) -> int: ...
     def dp_plane_reconsider(self, a0: CData, a1: CData, a2: CData, a3: CData, a4: int, /) -> int: ...
     def dp_plane_rehearse(self, a0: CData, a1: CData, /) -> int: ...
-    def dp_plane_restore(self, a0: CData, a1: CData, a2: int, a3: int, /) -> int: ...
+    def dp_plane_restore(self, a0: CData, a1: CData, a2: int, a3: int, a4: CData, /) -> int: ...
     def dp_plane_retire(self, a0: CData, a1: CData, /) -> None: ...
     def dp_plane_rule_counters(self, a0: CData, a1: CData, a2: int, /) -> None: ...
     def dp_plane_save(self, a0: CData, a1: CData, a2: CData, a3: CData, a4: int, /) -> int: ...

@@ -149,6 +149,20 @@ class Deleted(TypedDict):
     deleted: int
 
 
+class Imported(TypedDict):
+    """What became of connections that came from another firewall, and how long ago they were exported.
+
+    Of those `taken`, `disconnected` were cut, because the policies say different things of their instances. `refused`
+    is by reason: `no-instance` here, `not-valid`, `expired`, `there-already`, `table-full`.
+    """
+
+    connections: int
+    taken: int
+    disconnected: int
+    refused: dict[str, int]
+    seconds_ago: float
+
+
 class FlowKnown(TypedDict):
     """What is known of a flow: `state` is in the form of the state file, in base64."""
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol
 
 if TYPE_CHECKING:
-    from dataplane.control.answers import Disconnected, Saved
+    from dataplane.control.answers import Disconnected, Imported, Saved
     from dataplane.control.requests import Flows, FlowState, Streaming
     from dataplane.control.selection import Selection
     from dataplane.policy import Policy
@@ -59,6 +59,16 @@ class Feed(Source, Protocol):
 
     def pump(self) -> int | None:
         """Hands out some of what there is; None while no reader keeps up."""
+
+
+class Arriving(Protocol):
+    """Connections on their way into the firewall; in the control thread."""
+
+    def take_some(self) -> bool:
+        """Takes in the next of them; whether there are more."""
+
+    def record(self) -> Imported:
+        """What has become of them."""
 
 
 class Operations(Protocol):
@@ -129,8 +139,21 @@ class Operations(Protocol):
     def flow(self, request: FlowState) -> Any:
         """What is known of a flow. Raises ValueError for addresses that are none."""
 
+    def exported(self, selection: Selection) -> Any:
+        """What is known of the chosen connections. Raises ValueError for a selection that cannot be meant."""
+
     def encoded(self, taken: Any) -> bytes:
-        """What is known of a flow, in the form of the state file; for any thread."""
+        """What is known of connections, in the form of the state file; for any thread."""
+
+    @property
+    def import_bytes(self) -> int:
+        """How much what is imported may be at most."""
+
+    def arriving(self, data: bytes) -> Arriving:
+        """Connections of another firewall, from the form of the state file; for any thread.
+
+        Raises ValueError where that is damaged.
+        """
 
     def save(self) -> Any:
         """The state to be written. Raises ValueError where there is no place for it."""

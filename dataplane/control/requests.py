@@ -13,6 +13,9 @@ from dataplane.control.selection import Selection
 from dataplane.policy.fields import SECONDS_MAX
 from dataplane.policy.reading.source import DOCUMENT_BYTES_MAX
 
+#: No state that is imported is longer, whatever the bound of the connection table.
+STATE_BYTES_MAX = 1 << 32
+
 
 class Request(BaseModel):
     """What all requests have in common: no unknown arguments, and none of another type."""
@@ -117,11 +120,21 @@ class Save(Request):
 
 
 class Connections(Request):
-    """What to do with chosen connections: `list` is a stream of items."""
+    """What to do with chosen connections: `list` is a stream of items, `export` a state."""
 
     command: Literal["conntrack"]
-    action: Literal["list", "count", "delete", "flush"]
+    action: Literal["list", "count", "delete", "flush", "export"]
     selection: Selection = Selection()
+
+
+class ImportConnections(Request):
+    """Connections that another firewall has exported come into this one.
+
+    The state with them follows the request (an upload), in so many `bytes`.
+    """
+
+    command: Literal["import"]
+    bytes: int = Field(ge=0, le=STATE_BYTES_MAX)
 
 
 class FlowState(Request):
@@ -184,7 +197,7 @@ class Shadow(Request):
 #: Those that go on until the asker has enough.
 Streaming = Events | Drops | Capture | Flows
 #: Those that are followed by so many `bytes`, once they are taken.
-Upload = ApplyPolicy
+Upload = ApplyPolicy | ImportConnections
 
 REQUESTS: dict[str, type[Request]] = {
     "status": Status,
@@ -199,6 +212,7 @@ REQUESTS: dict[str, type[Request]] = {
     "policy": CurrentPolicy,
     "save": Save,
     "conntrack": Connections,
+    "import": ImportConnections,
     "flow": FlowState,
     "events": Events,
     "drops": Drops,

@@ -32,6 +32,7 @@ from dataplane.control.answers import (
     REFUSED,
     Deleted,
     FlowKnown,
+    Imported,
     Refusal,
     Saved,
 )
@@ -138,8 +139,19 @@ class Service(PolicyControl):
                 return await self.do(lambda: self.delete(request, asker))
         raise ValueError(f"command {request.command} is not served")
 
+    def expect(self, request: Upload) -> None:
+        """Raises ValueError where what is to be sent behind a request is too much."""
+        most = self.operations.import_bytes
+        if isinstance(request, requests.ImportConnections) and request.bytes > most:
+            raise ValueError(
+                f"{request.bytes:,} bytes are more than a state with as many connections as this table holds: at most"
+                f" {most:,} are taken"
+            )
+
     async def take(self, request: Upload, data: bytes, asker: Asker = NOBODY) -> Any:
         """The answer to a request and what was sent behind it. Raises an exception that `refusal` tells in words."""
+        if isinstance(request, requests.ImportConnections):
+            return await self._imported(data, asker)
         load = partial(Policy.parse, data, request.name)
         if request.dry_run:
             reading = await self._read(load)
@@ -310,6 +322,24 @@ class Service(PolicyControl):
         taken, generation = await self.do(lambda: (self.operations.flow(request), self.generation))
         encoded = await asyncio.to_thread(self.operations.encoded, taken)
         return {"generation": generation, "state": base64.b64encode(encoded).decode()}
+
+    async def exported(self, request: requests.Connections) -> bytes:
+        """The chosen connections for another firewall, in the form of the state file."""
+        taken = await self.do(self.operations.exported, request.selection)
+        return await asyncio.to_thread(self.operations.encoded, taken)
+
+    async def _imported(self, data: bytes, asker: Asker) -> Imported:
+        """Takes connections of another firewall in, some at a time; others may use the control thread in between."""
+        try:
+            arriving = await asyncio.to_thread(self.operations.arriving, data)
+            while await self.do(arriving.take_some):
+                pass
+        except Exception as error:
+            audit.refused("import of connections", error, asker)
+            raise
+        imported = arriving.record()
+        audit.done("connections imported", asker, **imported)
+        return imported
 
     async def save(self, asker: Asker = NOBODY) -> Saved:
         """Writes the state; the control thread is only needed to read the table."""

@@ -6,7 +6,8 @@ A request is an object with the key `command` and that command's arguments. The 
 
 Commands that go on first answer ``{"ok": true, "stream": "items"}``, then send ``{"item": ...}`` or
 ``{"items": [...]}`` as often as there is something, and at the end an answer; ``"stream": "pcapng"`` is followed by a
-pcapng file until the connection ends. A client ends a stream by closing its side for writing.
+pcapng file until the connection ends, ``"stream": "state", "bytes": BYTES`` by so many in the form of the state file. A
+client ends a stream by closing its side for writing.
 
 A request that is followed by more (`requests.Upload`) is first answered ``{"ok": true, "upload": BYTES}``; then the
 client sends these bytes, and the answer comes when they are there. One client at a time does so.
@@ -191,7 +192,13 @@ class ControlServer:
                 async with self._service.following(request) as following:
                     await client.send({"ok": True, "stream": "items"})
                     return _result({"lost": await _forward(client, following)})
-            case requests.ApplyPolicy():
+            case requests.Connections(action="export"):
+                data = await self._service.exported(request)
+                await client.send({"ok": True, "stream": "state", "bytes": len(data)})
+                for first in range(0, len(data), _PIECE_BYTES):
+                    await client.write(data[first : first + _PIECE_BYTES])
+                raise _StreamEndedError
+            case requests.ApplyPolicy() | requests.ImportConnections():
                 return await self._upload(request, client)
             case requests.Capture():
                 async with self._service.following(request) as following:
@@ -204,6 +211,7 @@ class ControlServer:
         """Takes what follows a request, of one client at a time, so that memory is bounded."""
         if self._uploading:
             return _refused(Refusal(FAILED, "another client is sending a document or connections: try again"))
+        self._service.expect(request)
         self._uploading = True
         try:
             await client.send({"ok": True, "upload": request.bytes})

@@ -102,6 +102,17 @@ class ControlClient:
             self._socket.sendall(data)
         return self._answer()["result"]
 
+    def download(self, command: str, **arguments: Any) -> bytes:
+        """What a command brings in one piece. Raises RefusedError; UnreachableError where it is not whole."""
+        self._send(command, arguments)
+        length: int = self._answer()["bytes"]
+        data = b""
+        with contextlib.suppress(OSError):
+            data = self._file.read(length)
+        if len(data) < length:
+            raise UnreachableError(_ended(self._path))
+        return data
+
     def stream(self, command: str, **arguments: Any) -> Iterator[Any]:
         """The items of a command that goes on, until the firewall or `stop` ends it. Raises RefusedError."""
         self._send(command, arguments)

@@ -22,6 +22,7 @@ from dataplane.live import state
 from dataplane.live.capture import Capture
 from dataplane.live.feed import ConnectionEvents, Drops, Feed, Subscription
 from dataplane.live.flows import FollowedFlows
+from dataplane.live.moving import Arrival
 from dataplane.live.records import counters_record, difference_record, disconnected_record, row_record
 from dataplane.live.rule_uses import RuleUses
 from dataplane.live.shadow import Shadow
@@ -292,9 +293,25 @@ class Operations:
         ]
         return state.taken(self.firewall, views)
 
+    def exported(self, selection: Selection) -> state.State:
+        """The policy in force with the chosen connections. Raises ValueError for a selection that cannot be meant."""
+        return state.taken(self.firewall, selection.views(self.firewall.connections))
+
     def encoded(self, taken: state.State) -> bytes:
-        """What is known of a flow, in the form of the state file; for any thread."""
+        """What is known of connections, in the form of the state file; for any thread."""
         return b"".join(state.encoded(taken))
+
+    @property
+    def import_bytes(self) -> int:
+        """How much what is imported may be at most: as many connections as the table holds."""
+        return state.most_bytes(self.policy.conntrack.max_entries)
+
+    def arriving(self, data: bytes) -> Arrival:
+        """Connections of another firewall; for any thread. Raises ValueError where that is damaged."""
+        try:
+            return Arrival(self.firewall, state.decoded(data, "state.json"))
+        except state.StateError as error:
+            raise ValueError(f"the connections cannot be imported, and none is taken: {error}") from None
 
     def save(self) -> state.State:
         """The state to be written to the state file. Raises ValueError where no file was named at the start."""

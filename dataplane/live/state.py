@@ -33,6 +33,7 @@ from dataplane.live.rule_uses import SavedUse
 from dataplane.outputs import STATE_MAGIC
 from dataplane.policy import Policy, PolicyError
 from dataplane.policy.fields import SECONDS_MAX
+from dataplane.policy.reading.source import DOCUMENT_BYTES_MAX
 from dataplane.policy.write import document
 
 if TYPE_CHECKING:
@@ -113,6 +114,11 @@ def encoded(state: State) -> tuple[bytes, bytes, bytes]:
     digest = _DIGEST(begin)
     digest.update(state.records)
     return begin, state.records, digest.digest()
+
+
+def most_bytes(connections: int) -> int:
+    """How long a state with so many connections is at most."""
+    return DOCUMENT_BYTES_MAX + connections * RECORD
 
 
 def held_back_path(path: Path) -> Path:
@@ -237,15 +243,19 @@ def restore(under: Plane, state: State, *, passed_ns: int | None = None) -> int:
 
 def _renumbered(state: State, names: Names) -> Iterator[bytes]:
     """The records, some at once, with the zones and rule numbers that `names` gives to the same names."""
-    words = array("I", state.records)
+    for first in range(0, len(state.records), _AT_ONCE * RECORD):
+        yield numbered(state, state.records[first : first + _AT_ONCE * RECORD], names)
+
+
+def numbered(state: State, records: bytes | bytearray, names: Names) -> bytes:
+    """Records of a state, with the zones and rule numbers that `names` gives to the same names."""
+    words = array("I", bytes(records))
     step = RECORD // 4
     zones = {zone: names.zone(state.instances[zone]) for zone in sorted(set(words[_ZONE::step]))}
     rules = {number: _rule_number(state.rules[number], names) for number in sorted(set(words[_RULE::step]))}
     words[_ZONE::step] = array("I", map(zones.__getitem__, words[_ZONE::step]))
     words[_RULE::step] = array("I", map(rules.__getitem__, words[_RULE::step]))
-    data = memoryview(words).cast("B")
-    for first in range(0, len(data), _AT_ONCE * RECORD):
-        yield bytes(data[first : first + _AT_ONCE * RECORD])
+    return words.tobytes()
 
 
 def _rule_number(rule: tuple[str, str] | None, names: Names) -> int:

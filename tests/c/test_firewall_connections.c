@@ -66,7 +66,7 @@ static void test_saved_connections_come_back(void)
     struct dp_connection_filter all = {.zone = 0, .origin = -1, .protocol = -1, .disconnected = -1};
     struct dp_saved_connection saved[8];
     struct net before, after;
-    uint64_t cursor = 0;
+    uint64_t cursor = 0, outcomes[DP_RESTORED_OUTCOMES] = {0};
 
     make(&before, 1);
     struct bytes in = udp(macs[A], UPLINK, 9, 1, 53, 0), reply = udp(everybody, A, 1, 9, 99, 0);
@@ -77,13 +77,16 @@ static void test_saved_connections_come_back(void)
     CHECK_EQUAL(dp_plane_save(dp_firewall_plane(before.firewall), NULL, &cursor, saved + n, 1), 0);
     unmake(&before);
     make(&after, 2);
-    CHECK_EQUAL(dp_plane_restore(dp_firewall_plane(after.firewall), saved, (uint32_t)n, UINT64_C(31000000000)), 0);
-    CHECK_EQUAL(dp_plane_restore(dp_firewall_plane(after.firewall), saved, (uint32_t)n, UINT64_C(1000000000)), 2);
-    CHECK_EQUAL(dp_plane_restore(dp_firewall_plane(after.firewall), saved, (uint32_t)n, 0), 0); /* in already */
+    CHECK_EQUAL(dp_plane_restore(dp_firewall_plane(after.firewall), saved, (uint32_t)n, UINT64_C(31000000000), NULL),
+                0);
+    CHECK_EQUAL(dp_plane_restore(dp_firewall_plane(after.firewall), saved, (uint32_t)n, UINT64_C(1000000000), NULL), 2);
+    CHECK_EQUAL(dp_plane_restore(dp_firewall_plane(after.firewall), saved, (uint32_t)n, 0, NULL), 0); /* in already */
     saved[0].zone = 5;
     saved[1].state = DP_CONN_TCP_ESTABLISHED;
     saved[1].remote_port = 1234;
-    CHECK_EQUAL(dp_plane_restore(dp_firewall_plane(after.firewall), saved, (uint32_t)n, 0), 0);
+    CHECK_EQUAL(dp_plane_restore(dp_firewall_plane(after.firewall), saved, (uint32_t)n, 0, outcomes), 0);
+    CHECK_EQUAL(outcomes[DP_RESTORED_NO_INSTANCE], 1);
+    CHECK_EQUAL(outcomes[DP_RESTORED_NOT_VALID], 1);
     CHECK_EQUAL(dp_plane_count(dp_firewall_plane(after.firewall), &all, NULL), 1);
     put(&after, A, 0, &reply);
     COMES(&after, UPLINK, &reply);
@@ -91,6 +94,41 @@ static void test_saved_connections_come_back(void)
     CHECK_EQUAL(dp_plane_count(dp_firewall_plane(after.firewall), &all, NULL),
                 1); /* the reply opened none of its own */
     unmake(&after);
+}
+
+/* SPEC 5.3: one that is cut as it comes is held from now on, whatever its age; what the instance opened goes on. */
+static void test_connections_are_cut_as_they_come(void)
+{
+    struct dp_saved_connection saved[2];
+    uint64_t outcomes[DP_RESTORED_OUTCOMES] = {0};
+    struct net n;
+
+    make(&n, 2);
+    for (int i = 0; i < 2; i++)
+        saved[i] = (struct dp_saved_connection){.local = {10, 0, 0, 1},
+                                                .remote = {10, 0, 0, 9},
+                                                .age_ns = UINT64_C(29000000000),
+                                                .rule = 1,
+                                                .local_port = (uint16_t)(53 + i),
+                                                .remote_port = 99,
+                                                .family = 4,
+                                                .protocol = 17,
+                                                .origin = i ? DP_OUTBOUND : DP_INBOUND,
+                                                .state = DP_CONN_OTHER_ONE_WAY,
+                                                .disconnected = DP_CUT_NOW};
+    CHECK_EQUAL(dp_plane_restore(dp_firewall_plane(n.firewall), saved, 2, 0, outcomes), 2);
+    CHECK_EQUAL(outcomes[DP_RESTORED_CUT], 1);
+    CHECK_EQUAL(outcomes[DP_RESTORED_TAKEN], 1);
+    for (int cut = 0; cut < 2; cut++) {
+        struct dp_connection_filter which = {.zone = -1, .origin = -1, .protocol = -1, .disconnected = cut};
+        struct dp_connection c;
+        uint64_t cursor = 0;
+
+        CHECK_EQUAL(dp_plane_connections(dp_firewall_plane(n.firewall), &which, &cursor, &c, 1), 1);
+        CHECK_EQUAL(c.origin, cut ? DP_INBOUND : DP_OUTBOUND);
+        CHECK_EQUAL(c.expires_ns - dp_firewall_now() > UINT64_C(20000000000), cut);
+    }
+    unmake(&n);
 }
 
 static void test_the_feed_tells_what_is_asked(void)
@@ -161,6 +199,7 @@ static void test_all(void)
     RUN(test_a_change_cuts_what_is_inbound);
     RUN(test_a_connection_that_is_kept_after_all_is_told);
     RUN(test_saved_connections_come_back);
+    RUN(test_connections_are_cut_as_they_come);
     RUN(test_the_feed_tells_what_is_asked);
     RUN(test_a_full_feed_counts_what_it_lost_by_kind);
 }

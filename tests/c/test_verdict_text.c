@@ -286,9 +286,10 @@ static void records_that_cannot_be_told(void)
 
 static void every_value_has_a_word(void)
 {
-    static const int counts[DP_WORD_KINDS] = {DP_VERDICTS, DP_DIRECTIONS, DP_ORIGINS,     DP_STATES,
-                                              DP_REASONS,  DP_CAUSES,     DP_CONN_STATES, DP_LINKS,
-                                              DP_FLOODS,   DP_FLOW_ENDS,  DP_FLOW_LOSSES, DP_SHADOW_OUTCOMES};
+    static const int counts[DP_WORD_KINDS] = {DP_VERDICTS,         DP_DIRECTIONS, DP_ORIGINS,     DP_STATES,
+                                              DP_REASONS,          DP_CAUSES,     DP_CONN_STATES, DP_LINKS,
+                                              DP_FLOODS,           DP_FLOW_ENDS,  DP_FLOW_LOSSES, DP_SHADOW_OUTCOMES,
+                                              DP_RESTORED_OUTCOMES};
     for (int kind = 0; kind < DP_WORD_KINDS; kind++) {
         for (int value = 0; value < counts[kind]; value++) {
             const char *word = dp_word(kind, value);

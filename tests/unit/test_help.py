@@ -14,7 +14,7 @@ import typer
 from dataplane.cli import app
 
 #: What prints no answer for people: a log, frames, a JSON document anyway, a screen.
-_NO_ANSWER = {"run", "api", "schema", "ctl capture", "top"}
+_NO_ANSWER = {"run", "api", "schema", "ctl capture", "ctl conntrack export", "top"}
 
 
 def _leaves(command: Any, path: tuple[str, ...] = ()) -> Iterator[tuple[str, Any]]:

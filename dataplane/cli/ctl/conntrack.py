@@ -2,15 +2,38 @@
 
 from __future__ import annotations
 
+import sys
 from enum import StrEnum
+from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
+from dataplane.atomic import replacing
 from dataplane.cli.completion import ids
-from dataplane.cli.ctl.request import Commands, CountOption, Output, OutputOption, connected, show, stream
-from dataplane.cli.output import say
+from dataplane.cli.ctl.request import (
+    Commands,
+    CountOption,
+    ForceOption,
+    Output,
+    OutputOption,
+    connected,
+    show,
+    spare,
+    stream,
+)
+from dataplane.cli.output import refuse, say
+from dataplane.outputs import CAPTURE, OTHER, POLICY, STATE
 from dataplane.terminal import counted
+
+#: Why a connection is not taken, by the word of the answer.
+_REFUSED = {
+    "no-instance": "their instance is not in the policy here",
+    "not-valid": "there are no such connections",
+    "expired": "their time was over",
+    "there-already": "they are here already",
+    "table-full": "the connection table is full",
+}
 
 app = Commands(help="The connection table, as conntrack-tools show the kernel's.", no_args_is_help=True)
 
@@ -156,6 +179,80 @@ def flush(context: typer.Context, output: OutputOption = Output.text) -> None:
     with connected(context) as client:
         answer = client.call("conntrack", action="flush")
     show(answer, output, _print_deleted)
+
+
+@app.command("export")
+def export(
+    context: typer.Context,
+    file: Annotated[str, typer.Argument(help="The file to write; - is standard output, for a pipe.")] = "-",
+    protocol: Protocol = None,
+    source: Source = None,
+    destination: Destination = None,
+    source_port: SourcePort = None,
+    destination_port: DestinationPort = None,
+    state: State = None,
+    instance: InstanceOption = None,
+    origin: OriginOption = None,
+    force: ForceOption = False,
+) -> None:
+    """Give out connections with all that tracking knows of them, for the import of another firewall.
+
+    They stay here too. An instance that moves is stopped, or paused, before: what passes later is not in it.
+
+    \b
+    Examples:
+      dataplane ctl conntrack export --instance web-1 | ssh other-host dataplane ctl conntrack import
+      dataplane ctl conntrack export web-1.state --instance web-1
+    """
+    if file == "-" and sys.stdout.isatty():
+        refuse("connections are no text: name a file, or pipe them into dataplane ctl conntrack import")
+    spare(file, force=force, kinds=(CAPTURE, POLICY, STATE, OTHER))
+    chosen = selection(protocol, source, destination, source_port, destination_port, state, instance, origin)
+    with connected(context) as client:
+        data = client.download("conntrack", action="export", selection=chosen)
+    try:
+        if file == "-":
+            sys.stdout.flush()
+            sys.stdout.buffer.write(data)
+            sys.stdout.buffer.flush()
+        else:
+            # For its owner alone, as a state file is.
+            with replacing(Path(file)) as target:
+                target.write(data)
+    except OSError as error:
+        refuse(f"{file}: {error.strerror}: nothing is written")
+
+
+@app.command("import")
+def import_(
+    context: typer.Context,
+    file: Annotated[str, typer.Argument(help="What was exported; - is standard input.")] = "-",
+    output: OutputOption = Output.text,
+) -> None:
+    """Take in connections that another firewall has exported, so that they go on here; what is there already is kept.
+
+    The exit status is 0 however many are taken; 2 where it is damaged, and then none is.
+
+    \b
+    Examples:
+      ssh other-host dataplane ctl conntrack export --instance web-1 | dataplane ctl conntrack import
+      dataplane ctl conntrack import web-1.state --json
+    """
+    try:
+        data = sys.stdin.buffer.read() if file == "-" else Path(file).read_bytes()
+    except OSError as error:
+        refuse(f"{file}: {error.strerror}")
+    with connected(context) as client:
+        show(client.upload("import", data), output, _print_imported)
+
+
+def _print_imported(answer: dict[str, Any]) -> None:
+    say(f"{answer['taken']:,} of {counted(answer['connections'], 'connection')} {_have(answer['taken'])} been taken.")
+    if cut := answer["disconnected"]:
+        say(f"  {cut:,} of them disconnected: the policy here says something else of their instance")
+    for reason, number in answer["refused"].items():
+        if number:
+            say(f"  {number:,} not taken: {_REFUSED[reason]}")
 
 
 @app.command()

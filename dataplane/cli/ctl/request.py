@@ -7,7 +7,7 @@ import json
 import signal
 import sys
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from enum import StrEnum
@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 
 import typer
 
-from dataplane.cli.output import say
+from dataplane.cli.output import refuse, say
 from dataplane.terminal import printable
 
 if TYPE_CHECKING:
@@ -86,6 +86,19 @@ ConfirmOption = Annotated[
 ]
 CountOption = Annotated[int | None, typer.Option("--count", min=1, help="End after so many.")]
 PortOption = Annotated[str | None, typer.Option("--port", help="Only this port, by its interface's name.")]
+
+
+ForceOption = Annotated[bool, typer.Option("--force", help="Overwrite a file that would be spared.")]
+
+
+def spare(file: str, *, force: bool, kinds: Sequence[str]) -> None:
+    """Ends the command where it would overwrite a file of one of these kinds unasked (`dataplane.outputs`)."""
+    from dataplane.outputs import OutputError, check_outputs
+
+    try:
+        check_outputs({"FILE": file}, (), force=force, spare=kinds)
+    except OutputError as error:
+        refuse(str(error))
 
 
 @dataclass(frozen=True, slots=True)

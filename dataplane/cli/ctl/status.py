@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import signal
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated, BinaryIO, NoReturn
@@ -19,6 +19,7 @@ from dataplane.cli.ctl.request import (
     CountOption,
     DryRun,
     Expected,
+    ForceOption,
     JsonOption,
     Output,
     OutputOption,
@@ -27,22 +28,13 @@ from dataplane.cli.ctl.request import (
     connected,
     ending_on_interrupt,
     show,
+    spare,
     stream,
 )
 from dataplane.cli.inputs import mistakes_refused
 from dataplane.cli.output import refuse, say
-from dataplane.outputs import CAPTURE, OTHER, POLICY, STATE, OutputError, OutputFile, check_outputs
+from dataplane.outputs import CAPTURE, OTHER, POLICY, STATE, OutputFile
 from dataplane.terminal import counted
-
-ForceOption = Annotated[bool, typer.Option("--force", help="Overwrite a file that would be spared.")]
-
-
-def _spare(file: str, *, force: bool, spare: Sequence[str]) -> None:
-    try:
-        check_outputs({"FILE": file}, (), force=force, spare=spare)
-    except OutputError as error:
-        say(str(error), err=True)
-        raise typer.Exit(EXIT_USAGE) from None
 
 
 def status(context: typer.Context, output: OutputOption = Output.text) -> None:
@@ -157,13 +149,13 @@ def policy(
     from dataplane.policy.write import as_yaml, put
 
     # What cannot be the firewall's policy file is refused before it is asked.
-    _spare(file, force=force, spare=(CAPTURE, STATE))
+    spare(file, force=force, kinds=(CAPTURE, STATE))
     with connected(context) as client:
         found = client.call("policy")
         kept_in = client.call("status")["policy"]
     its_own = file != "-" and Path(file).resolve() == Path(kept_in).resolve()
     if not its_own:
-        _spare(file, force=force, spare=(CAPTURE, POLICY, STATE, OTHER))
+        spare(file, force=force, kinds=(CAPTURE, POLICY, STATE, OTHER))
     as_json = output is Output.json or (output is None and file.endswith(".json"))
     text = json.dumps(found, indent=2) + "\n" if as_json else as_yaml(found)
     if file == "-":
@@ -264,7 +256,7 @@ def capture(
     from dataplane.pcapng import PACKET, STATISTICS, dropped_of, kind_of
 
     # Of frames that came once, nobody has others to replace.
-    _spare(file, force=force, spare=(CAPTURE, POLICY, STATE, OTHER))
+    spare(file, force=force, kinds=(CAPTURE, POLICY, STATE, OTHER))
     packets = lost = 0
     with connected(context) as client:
         # Only a capture that has begun may take the place of a file.
