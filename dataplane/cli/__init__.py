@@ -11,20 +11,7 @@ from typing import Annotated, Any
 import typer
 from typer.core import TyperGroup
 
-from dataplane.cli import (
-    check,
-    completion,
-    diff,
-    explain,
-    interchange,
-    learn,
-    output,
-    replay,
-    schema,
-    start,
-    suite,
-    top,
-)
+from dataplane.cli import completion, output
 from dataplane.terminal import Color, set_color
 
 
@@ -39,18 +26,41 @@ def _in_our_words() -> Iterator[None]:
         raise
 
 
+#: Where each command stands, below `dataplane.cli`, in the order of --help.
+_COMMANDS = {
+    "check": "check.check",
+    "schema": "schema.schema",
+    "new": "start.new",
+    "clone": "start.clone",
+    "replay": "replay.replay",
+    "explain": "explain.explain",
+    "diff": "diff.diff",
+    "import": "interchange.import_",
+    "export": "interchange.export",
+    "learn": "learn.learn",
+    "test": "suite.run_cases",
+    "top": "top.top",
+    "run": "run.app",
+    "api": "api.app",
+    "restore": "restore.app",
+    "ctl": "ctl.app",
+    "policy": "policy.app",
+}
+
+
 class _Commands(TyperGroup):
-    """The commands, of which some are put together only when they are called, or shown by --help."""
+    """The commands, each of which is put together only when it is called, or shown by --help: that takes a while."""
 
-    late = ("run", "api", "restore", "ctl", "policy")
-
-    def list_commands(self, ctx: Any) -> list[str]:
-        return [*super().list_commands(ctx), *self.late]
+    def __init__(self, **settings: Any) -> None:
+        super().__init__(**settings)
+        # Typer looks here for what somebody may have meant.
+        self.commands: dict[str, Any] = dict.fromkeys(_COMMANDS)
 
     def get_command(self, ctx: Any, cmd_name: str) -> Any:
-        if cmd_name in self.late:
-            return typer.main.get_command(import_module(f"dataplane.cli.{cmd_name}").app)
-        return super().get_command(ctx, cmd_name)
+        if cmd_name in _COMMANDS and self.commands[cmd_name] is None:
+            module, name = _COMMANDS[cmd_name].split(".")
+            self.commands[cmd_name] = _command(cmd_name, getattr(import_module(f"dataplane.cli.{module}"), name))
+        return self.commands.get(cmd_name)
 
     def parse_args(self, ctx: Any, args: list[str]) -> Any:
         with _in_our_words():
@@ -59,6 +69,14 @@ class _Commands(TyperGroup):
     def invoke(self, ctx: Any) -> Any:
         with _in_our_words():
             return super().invoke(ctx)
+
+
+def _command(name: str, found: Any) -> Any:
+    """A command as typer has it, of a function or of a module's commands."""
+    if not isinstance(found, typer.Typer):
+        function, found = found, typer.Typer(add_completion=False, rich_markup_mode=None)
+        found.command(name)(function)
+    return typer.main.get_command(found)
 
 
 app = typer.Typer(
@@ -91,20 +109,6 @@ def dataplane(
 ) -> None:
     """A stateful packet filter with cloud security groups, which also replays captures against a policy."""
     set_color(color)
-
-
-app.command()(check.check)
-app.command()(schema.schema)
-app.command()(start.new)
-app.command()(start.clone)
-app.command()(replay.replay)
-app.command()(explain.explain)
-app.command()(diff.diff)
-app.command("import")(interchange.import_)
-app.command()(interchange.export)
-app.command()(learn.learn)
-app.command("test")(suite.run_cases)
-app.command()(top.top)
 
 
 def _color_first(words: list[str]) -> list[str]:
