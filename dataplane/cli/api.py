@@ -22,7 +22,10 @@ def api(
     ],
     store: Annotated[
         str | None,
-        typer.Option(metavar="URL", help="Where changes are kept: sqlite:///tmp/policy.db. POLICY fills it first."),
+        typer.Option(
+            metavar="URL",
+            help="Where changes are kept: sqlite:///tmp/policy.db, or etcd://A,B,C/PREFIX. POLICY fills it.",
+        ),
     ] = None,
     keys: Annotated[
         Path | None,

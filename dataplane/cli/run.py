@@ -103,7 +103,9 @@ def run(
     store: Annotated[
         str | None,
         typer.Option(
-            metavar="URL", help="Where changes are kept: sqlite:///var/lib/dataplane/policy.db. POLICY fills it first."
+            metavar="URL",
+            help="Where changes are kept: sqlite:///var/lib/dataplane/policy.db, or etcd://A,B,C/PREFIX; POLICY fills"
+            " it first.",
         ),
     ] = None,
     api: Annotated[

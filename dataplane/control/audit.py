@@ -71,7 +71,7 @@ class Asker:
 NOBODY = Asker()
 #: A rule, whose time is over.
 EXPIRY = Asker(cause="expires_at")
-#: Another process, which has written into the store.
+#: Somebody else, who has changed the policy in the store.
 STORE = Asker(cause="store")
 
 

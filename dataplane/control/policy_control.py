@@ -14,20 +14,21 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from dataplane.control import audit, requests
-from dataplane.control.audit import EXPIRY, NOBODY, Asker
+from dataplane.control.audit import EXPIRY, NOBODY, STORE, Asker
 from dataplane.control.confirmation import Unconfirmed
 from dataplane.control.times import Times
 from dataplane.policy import Policy, PolicyError, expiry
 from dataplane.policy.expiry import without_expired
-from dataplane.store import StoreError
+from dataplane.store import SharedStore, StoreChangedError, StoreError
 
 if TYPE_CHECKING:
     from dataplane.control.answers import Applied, Changed, Confirmed, Different, Disconnected, Made, Reloaded
     from dataplane.control.operations import Effect, Operations
-    from dataplane.store import Store
+    from dataplane.store import Store, Version
 
 #: So many changes are remembered, and of each so many differences.
 MADE_MAX, _TOLD_MAX = 32, 5
+_REASON_MAX = 500
 
 
 class WaitingError(ValueError):
@@ -67,6 +68,8 @@ class PolicyControl:
         self.generation = 1
         self.reloads = Reloads()
         self._store = store
+        #: Where others change the policy too.
+        self.shared = store if isinstance(store, SharedStore) else None
         self._unsaved = 0
         self._loaded = operations.policy
         self._unconfirmed: Unconfirmed | None = None
@@ -147,6 +150,9 @@ class PolicyControl:
             for sentence in expiry.warnings(policy, time.time_ns()):
                 raise ValueError(f"{sentence}; give it a time that is to come, or none")
             answer = self._change_to(policy, asker, request, f"change {told}")
+        except StoreChangedError:
+            # It is made again upon what others have made.
+            raise
         except Exception as error:
             if not dry_run:
                 audit.refused(f"change {told}", error, asker)
@@ -167,6 +173,8 @@ class PolicyControl:
             given = reading.policy()
             policy = self.operations.changed({"apply_policy": without_expired(given, now_ns)})
             answer = self._change_to(policy, asker, request, what)
+        except StoreChangedError:
+            raise
         except Exception as error:
             if not request.dry_run:
                 for reason in (error.mistakes if isinstance(error, PolicyError) else [error])[: audit.SHOWN_MAX]:
@@ -246,16 +254,38 @@ class PolicyControl:
         ended = expiry.expired(before, now_ns)
         if not ended:
             return None
-        answer = self._change_to(without_expired(before, now_ns), EXPIRY)
+        # Of hosts that share a store each ends it here by itself: the next change takes it out of the store.
+        answer = self._change_to(without_expired(before, now_ns), EXPIRY, keep=not self.shared)
         self._loaded = without_expired(self._loaded, now_ns)
         for sentence in expiry.warnings(before, now_ns):
             audit.done(sentence, EXPIRY, generation=self.generation)
         return answer
 
+    def follow(self, reading: Reading, version: Version) -> None:
+        """Puts in force what others have made of the policy in the store. Raises PolicyError; the old one stays then.
+
+        A change that waits for its confirmation ends with it, and is not kept.
+        """
+        assert self.shared
+        try:
+            policy = self.operations.changed({"apply_policy": without_expired(reading.policy(), time.time_ns())})
+            self._change_to(policy, STORE, keep=False)
+        except Exception as error:
+            self.shared.failed(version, " ".join(str(error).split())[:_REASON_MAX])
+            raise
+        self.shared.taken(version)
+        if waiting := self._unconfirmed:
+            self._unconfirmed = None
+            self.operations.hold_back(None)
+            audit.refused(f"confirmation of {waiting.what}", "somebody else has changed the policy since", STORE)
+        self._loaded, self._held_back, self.reloads.loaded_at = policy, False, time.time()
+
     def _expect(self, request: requests.Reload | requests.ChangePolicy | requests.ApplyPolicy) -> None:
         self._expect_generation(request.expected_generation)
         if self._unconfirmed and not request.dry_run:
             raise WaitingError(self._unconfirmed.refusal())
+        if self.shared and not request.dry_run and not isinstance(request, requests.Reload):
+            self.shared.expect_changes()
 
     def _expect_generation(self, generation: int | None) -> None:
         if generation not in (None, self.generation):
@@ -270,15 +300,22 @@ class PolicyControl:
         asker: Asker,
         request: requests.Reload | requests.ChangePolicy | requests.ApplyPolicy | None = None,
         what: str = "",
+        *,
+        keep: bool = True,
     ) -> Changed:
-        """Puts a policy in force as a request wants it; without one, now and for good."""
+        """Puts a policy in force as a request wants it; without one, now and for good.
+
+        `keep`: it is kept in the store, where that keeps changes.
+        """
         before = self.operations.policy
         changed = policy is not before
         dry_run = request is not None and request.dry_run
         seconds = request.confirm if request and changed and not dry_run else None
         warnings = self._remember(before, isinstance(request, requests.Reload)) if seconds else []
         try:
-            effect = self.operations.rehearse(policy) if dry_run else self._put_in_force(policy, keep=not seconds)
+            effect = (
+                self.operations.rehearse(policy) if dry_run else self._put_in_force(policy, keep=keep and not seconds)
+            )
         except Exception:
             if seconds and not self._held_back:
                 self.operations.hold_back(None)

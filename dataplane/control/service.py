@@ -42,7 +42,7 @@ from dataplane.control.policy_control import PolicyControl, Reading
 from dataplane.policy import Policy, PolicyError, expiry
 from dataplane.policy.mistakes import UnfitError
 from dataplane.policy.write import document
-from dataplane.store import StoreError
+from dataplane.store import StoreChangedError, StoreError
 
 if TYPE_CHECKING:
     from dataplane.control.requests import Request, Streaming, Upload
@@ -55,6 +55,10 @@ T = TypeVar("T")
 _PAUSE_SECONDS = 0.05
 #: How often is looked whether a change has waited long enough for its confirmation, at least.
 _LOOK_SECONDS = 1.0
+#: So long a change is tried again upon what others have made of the policy meanwhile.
+_TRYING_SECONDS = 10.0
+#: After so many seconds what could not be put in force is tried again.
+_AGAIN_SECONDS = 2.0
 
 
 class Service(PolicyControl):
@@ -158,7 +162,7 @@ class Service(PolicyControl):
             return await self.do(lambda: self.apply(request, reading, asker))
         async with self._in_order:
             reading = await self._read(load)
-            return await self.watched(lambda: self.apply(request, reading, asker))
+            return await self._upon_others(lambda: self.apply(request, reading, asker))
 
     def refusal(self, error: Exception) -> Refusal:
         """Why something is not done, in words; what nobody thought of goes to the log."""
@@ -184,6 +188,7 @@ class Service(PolicyControl):
             "unsaved_changes": self._unsaved,
             "waiting": self._unconfirmed.record() if self._unconfirmed else None,
             "held_back": self._held_back,
+            **({"store": self.shared.state()} if self.shared else {}),
             "changes": list(self._made),
         }
 
@@ -218,7 +223,61 @@ class Service(PolicyControl):
     async def changed(self, work: Callable[[], T]) -> T:
         """Does a change in the control thread, after the changes and reloads that were asked for before."""
         async with self._in_order:
-            return await self.watched(work)
+            return await self._upon_others(work)
+
+    async def _upon_others(self, work: Callable[[], T]) -> T:
+        """Does a change, again where others have changed the policy in the store meanwhile."""
+        until = time.monotonic() + _TRYING_SECONDS
+        while True:
+            try:
+                return await self.watched(work)
+            except StoreChangedError as error:
+                if time.monotonic() > until:
+                    audit.refused("a change", error, NOBODY)
+                    raise
+            await self._await_change()
+
+    # ---- a store that others change too ----
+
+    async def follow_store(self) -> None:
+        """Puts in force what others make of the policy in the store, as long as it runs."""
+        if self.shared is None:
+            return await self._follow_processes()
+        loop, arrived = asyncio.get_running_loop(), asyncio.Event()
+        said = ""
+
+        def notify() -> None:
+            # The loop may have ended meanwhile.
+            with contextlib.suppress(RuntimeError):
+                loop.call_soon_threadsafe(arrived.set)
+
+        self.shared.follow(notify)
+        while True:
+            try:
+                async with self._in_order:
+                    await self._catch_up()
+                said = ""
+                await arrived.wait()
+            except Exception as error:
+                if str(error) != said:
+                    said = str(error)
+                    audit.refused(f"what has changed in {self._store.name}", error, STORE)
+                # What is missing here may come, such as an interface.
+                with contextlib.suppress(TimeoutError):
+                    await asyncio.wait_for(arrived.wait(), _AGAIN_SECONDS)
+            arrived.clear()
+
+    async def _catch_up(self) -> None:
+        """Puts in force what has arrived, if anything has."""
+        if self.shared and (version := self.shared.arrived):
+            reading = await self._read(version.policy)
+            await self.watched(lambda: self.follow(reading, version))
+
+    async def _await_change(self) -> None:
+        """What others have made of the policy is in force when it returns, or has not come."""
+        if self.shared:
+            await asyncio.to_thread(self.shared.await_change)
+            await self._catch_up()
 
     async def watched(self, work: Callable[[], T]) -> T:
         """Does something in the control thread; what waits for a confirmation afterwards is taken back in time."""
@@ -259,7 +318,7 @@ class Service(PolicyControl):
             # The clock may be set meanwhile, and the policy be another.
             await asyncio.sleep(_LOOK_SECONDS)
 
-    async def follow_store(self) -> None:
+    async def _follow_processes(self) -> None:
         """Puts in force what another process keeps in the store, as a reload does, as long as it runs."""
         tried: int | None = None
         while self._store.keeps_changes:

@@ -112,7 +112,7 @@ def run(options: Options) -> None:
             raise StartError(f"--flow-log {options.flow_log}: {why}", invalid=True)
         if options.control and (why := _without_control_folder(options.control)):
             raise StartError(f"--control {options.control}: {why}", invalid=True)
-        store = opened(options.policy, options.store)
+        store = opened(options.policy, options.store, _beside(options.state, ".policy"))
         policy = _in_force(store.load() if options.store else Policy.load(options.policy))
         shadow = _in_force(Policy.load(options.shadow)) if options.shadow else None
         before = _held_back(options)
@@ -128,6 +128,11 @@ def run(options: Options) -> None:
         raise StartError(str(error), invalid=True) from None
     except (PortError, ControlError, DataPlaneError) as error:
         raise StartError(str(error)) from None
+
+
+def _beside(state: Path | None, ending: str) -> Path | None:
+    """A file beside that of the state."""
+    return state.with_name(state.name + ending) if state else None
 
 
 def _without_control_folder(path: Path) -> str | None:

@@ -117,6 +117,8 @@ async def _serve(
         await asyncio.gather(*tasks, return_exceptions=True)
         control.shutdown()
         firewall.stop()
+        if service.shared:
+            service.shared.close()
     log.info("stopped")
 
 

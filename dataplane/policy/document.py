@@ -167,6 +167,11 @@ class Instance(CheckedModel):
         " answers from it are invalid.",
     )
     tap: Tap | None = Field(default=None, description="Live mode: how the `interface` is made where there is none.")
+    host: fields.Id | None = Field(
+        default=None,
+        description="Live mode, where hosts share a store: the host that it is on, as the store's address names it;"
+        " absent: every host.",
+    )
 
     def conflicts(self) -> Iterator[Conflict]:
         """How a TAP is made needs the TAP's name."""

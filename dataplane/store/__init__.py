@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from contextlib import AbstractContextManager
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
 if TYPE_CHECKING:
     from dataplane.policy import Policy
@@ -11,6 +12,18 @@ if TYPE_CHECKING:
 
 class StoreError(Exception):
     """A policy cannot be kept, or loaded: one sentence that says why."""
+
+
+class StoreAwayError(StoreError):
+    """What keeps the policy does not answer: later it may."""
+
+
+class StoreChangedError(StoreError):
+    """Somebody else has changed the policy that is kept, and it is not in force here yet."""
+
+
+class StorePartError(StoreError):
+    """What is kept here is a part of the policy: it is changed elsewhere."""
 
 
 class Store(Protocol):
@@ -49,3 +62,43 @@ class KeepingStore(Store, Protocol):
 
     def close(self) -> None:
         """Nothing is asked of it any more."""
+
+
+class Version(Protocol):
+    """A policy as it was kept at some time."""
+
+    def policy(self) -> Policy:
+        """The policy; for any thread. Raises PolicyError."""
+
+
+@runtime_checkable
+class SharedStore(Store, Protocol):
+    """A store that others change too: what they do comes by itself, and is put in force here.
+
+    `arrived` and `follow` are for any thread, the rest for the one that `keeping` is called in.
+    """
+
+    @property
+    def arrived(self) -> Version | None:
+        """What was kept last, as far as it is known here, while it is not in force; None where it is."""
+
+    def taken(self, version: Version) -> None:
+        """What had arrived is in force."""
+
+    def failed(self, version: Version, why: str) -> None:
+        """What had arrived cannot be put in force."""
+
+    def expect_changes(self) -> None:
+        """Raises StoreError where no change can be kept now."""
+
+    def follow(self, notify: Callable[[], None]) -> None:
+        """Begins to watch; `notify` is called, from any thread, when something has arrived."""
+
+    def await_change(self) -> None:
+        """Waits, not for long, until what others have changed has arrived; for any thread."""
+
+    def state(self) -> dict[str, Any]:
+        """How far it has come, as JSON values; for any thread."""
+
+    def close(self) -> None:
+        """Ends the watch."""

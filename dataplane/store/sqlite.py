@@ -10,18 +10,14 @@ from __future__ import annotations
 import json
 import os
 import sqlite3
-from collections import Counter
 from collections.abc import Iterator, Mapping
 from contextlib import closing, contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
 
 from dataplane.policy import Policy
 from dataplane.store import StoreError
+from dataplane.store.rows import Key, Row, Writing, document_of
 from dataplane.terminal import printable
-
-if TYPE_CHECKING:
-    from dataplane.policy.document import SecurityGroup
 
 #: What leads to each form of the database from the one before.
 MIGRATIONS = (
@@ -34,13 +30,7 @@ MIGRATIONS = (
     ),
 )
 _SCHEME = "sqlite://"
-_RULES, _GROUPS = "rules", "security_groups"
-#: Sections of the document that are kept a row each, besides rules; the others are one value.
-_SECTIONS = (_GROUPS, "address_groups", "instances", "load_balancers", "uplinks")
 _BUSY_SECONDS = 5.0
-
-#: Section and id.
-_Key = tuple[str, str]
 
 
 def path_of(url: str) -> Path:
@@ -58,9 +48,9 @@ class SqliteStore:
 
     def __init__(self, path: Path) -> None:
         self._path = path
-        self._rows: dict[_Key, _Row] = {}
+        self._rows: dict[Key, Row] = {}
         # The parts of the policy that the rows were made from.
-        self._parts: dict[_Key, object] = {}
+        self._parts: dict[Key, object] = {}
         with self._told():
             # Nobody else reads what is in it, as in the policy file of a service.
             os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600))
@@ -84,7 +74,7 @@ class SqliteStore:
         return self._head is None
 
     @property
-    def times(self) -> Mapping[_Key, tuple[float, float]]:
+    def times(self) -> Mapping[Key, tuple[float, float]]:
         """When each part came, and was changed last, in seconds since 1970, by section and id."""
         return {key: (row.created, row.updated) for key, row in self._rows.items()}
 
@@ -98,7 +88,7 @@ class SqliteStore:
             head, rows, _ = _read(database)
         if head is None:
             raise StoreError(f"{self.name}: no policy is kept there yet")
-        return Policy.parse(json.dumps(_document(head, rows)), self.name)
+        return Policy.parse(json.dumps(document_of(head, rows)), self.name)
 
     def kept_elsewhere(self) -> int | None:
         """The revision that another process has written since; None where none has. Raises StoreError."""
@@ -148,11 +138,11 @@ class SqliteStore:
             self._database.execute(f"PRAGMA user_version = {number + 1}")
             self._database.execute("COMMIT")
 
-    def _write(self, policy: Policy, now: float) -> _Writing:
+    def _write(self, policy: Policy, now: float) -> Writing:
         kept = self._database.execute("SELECT revision FROM head").fetchone()
         if (kept[0] if kept else 0) != self._revision:
             return self._as_it_is(policy, now)
-        made = _Writing(policy, self._rows, self._parts, now)
+        made = Writing(policy, self._rows, self._parts, now)
         made.revision = self._revision + 1
         self._database.execute("INSERT OR REPLACE INTO head VALUES (0, ?, ?)", (made.revision, made.head))
         self._database.executemany(
@@ -164,27 +154,17 @@ class SqliteStore:
         )
         return made
 
-    def _as_it_is(self, policy: Policy, now: float) -> _Writing:
+    def _as_it_is(self, policy: Policy, now: float) -> Writing:
         """A policy that another process has written. Raises StoreError for another one."""
         head, rows, revision = _read(self._database)
-        made = _Writing(policy, rows, {}, now)
+        made = Writing(policy, rows, {}, now)
         if made.head != head or made.rows != rows:
             raise StoreError(f"{self.name}: another process has changed the policy there: load it again first (reload)")
         made.revision = revision
         return made
 
 
-class _Row(NamedTuple):
-    """What is kept of a part of the document; `owner` is a rule's group, `place` its order among its kind."""
-
-    owner: str
-    place: int
-    body: str
-    created: float
-    updated: float
-
-
-def _read(database: sqlite3.Connection) -> tuple[str | None, dict[_Key, _Row], int]:
+def _read(database: sqlite3.Connection) -> tuple[str | None, dict[Key, Row], int]:
     """What is kept: all but the rows, the rows, and the revision; of one moment."""
     if outside := not database.in_transaction:
         database.execute("BEGIN")
@@ -193,73 +173,4 @@ def _read(database: sqlite3.Connection) -> tuple[str | None, dict[_Key, _Row], i
     if outside:
         database.execute("COMMIT")
     revision, body = head or (0, None)
-    return body, {(section, name): _Row(*values) for section, name, *values in found}, revision
-
-
-def _document(head: str, rows: Mapping[_Key, _Row]) -> dict[str, Any]:
-    """The document that is kept."""
-    made: dict[str, Any] = json.loads(head)
-    rules: dict[str, list[Any]] = {}
-    for (section, name), row in sorted(rows.items(), key=lambda item: item[1].place):
-        body = json.loads(row.body)
-        if section == _RULES:
-            rules.setdefault(row.owner, []).append(body)
-        else:
-            made.setdefault(section, []).append(body)
-            if section == _GROUPS:
-                body["security_group_rules"] = rules.setdefault(name, [])
-    return made
-
-
-class _Writing:
-    """A policy as rows: those of `before` where they are the same, of which parts that are the same objects are not
-    looked at.
-    """
-
-    def __init__(self, policy: Policy, before: Mapping[_Key, _Row], parts: Mapping[_Key, object], now: float) -> None:
-        self._before, self._parts_before, self._now = before, parts, now
-        self.revision = 0
-        self.rows: dict[_Key, _Row] = {}
-        self.parts: dict[_Key, object] = {}
-        self.head = _json(policy.model_dump(mode="json", exclude_defaults=True, exclude=set(_SECTIONS)))
-        self._rules = Counter(row.owner for (section, _), row in before.items() if section == _RULES)
-        for section in _SECTIONS:
-            last = -1
-            for part in getattr(policy, section):
-                last = self._group(part, last) if section == _GROUPS else self._add(section, part, "", last).place
-
-    def _group(self, group: SecurityGroup, last: int) -> int:
-        row = self._add(_GROUPS, group, "", last)
-        place, touched = -1, len(group.security_group_rules) != self._rules[group.id]
-        for rule in group.security_group_rules:
-            found = self._add(_RULES, rule, group.id, place)
-            place = found.place
-            touched |= found.updated == self._now
-        if touched and row.updated != self._now:
-            self.rows[_GROUPS, group.id] = _Row(row.owner, row.place, row.body, row.created, self._now)
-        return row.place
-
-    def _add(self, section: str, part: Any, owner: str, last: int) -> _Row:
-        """The row of a part, behind the one at the place `last`."""
-        key = section, getattr(part, "id", None) or part.interface
-        old = self._before.get(key)
-        is_old = old is not None and old.owner == owner
-        place = old.place if old and is_old and old.place > last else last + 1
-        if old and is_old and self._parts_before.get(key) is part:
-            body = old.body
-        else:
-            without = {"exclude": {"security_group_rules"}} if section == _GROUPS else {}
-            body = _json(part.model_dump(mode="json", exclude_defaults=True, **without))
-        same = old is not None and is_old and old.body == body
-        if old and same and old.place == place:
-            row = old
-        else:
-            row = _Row(
-                owner, place, body, old.created if old else self._now, old.updated if old and same else self._now
-            )
-        self.rows[key], self.parts[key] = row, part
-        return row
-
-
-def _json(value: Any) -> str:
-    return json.dumps(value, separators=(",", ":"))
+    return body, {(section, name): Row(*values) for section, name, *values in found}, revision

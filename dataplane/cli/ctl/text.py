@@ -32,6 +32,16 @@ def table(title: str, columns: Sequence[str], rows: Iterable[Sequence[object]]) 
     console(sys.stdout).print(Padding(made, (0, 0, 0, 2), expand=False))
 
 
+def _print_store(store: Mapping[str, Any]) -> None:
+    """How far this host is in the store that it shares with others."""
+    behind = store["newest"] - store["change"]
+    newer = f"; {counted(behind, 'newer change')} there" if behind else ""
+    since = f", away since {_moment(store['away_since'])}" if store["away_since"] else ""
+    say(f"  change {store['change']} of the store is in force{newer}{since}")
+    if store["error"]:
+        say(f"  {store['error']}")
+
+
 def print_status(status: Mapping[str, Any]) -> None:
     """The firewall at a glance."""
     uptime = timedelta(seconds=round(status["uptime"]))
@@ -47,6 +57,8 @@ def print_status(status: Mapping[str, Any]) -> None:
         say(f"  not in this file: {counted(unsaved, 'change')} since then; {_kept(status['policy'], unsaved)}")
     if status.get("held_back"):
         say("  this file is not in force: its last reload was not confirmed; dataplane ctl reload puts it in force")
+    if store := status.get("store"):
+        _print_store(store)
     if waiting := status.get("waiting"):
         by = ", ".join(f"{name} {value}" for name, value in waiting["by"].items())
         say(f"  to be confirmed, else taken back {_until(waiting)}: {waiting['change']} (by {by})")

@@ -9,6 +9,7 @@ from pydantic import BaseModel, Field
 
 from dataplane.control.answers import REFUSED
 from dataplane.control.policy_control import GenerationError, WaitingError
+from dataplane.store import StoreAwayError, StoreChangedError, StorePartError
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -20,7 +21,7 @@ IN_USE, NOT_FOUND, QUOTA, ADDRESS_GROUP_IN_USE = "VPC.9902", "VPC.9904", "VPC.99
 LAST_GROUP = "VPC.0607"
 DRY_RUN = "SYS.0202"
 NOT_SIGNED, NOT_ALLOWED, WAITING = "APIGW.0301", "SYS.0403", "SYS.0409"
-TOO_SLOW, TOO_LARGE, TOO_MANY, FAILED = "SYS.0408", "SYS.0413", "SYS.0429", "SYS.0500"
+TOO_SLOW, TOO_LARGE, TOO_MANY, FAILED, AWAY = "SYS.0408", "SYS.0413", "SYS.0429", "SYS.0500", "SYS.0503"
 
 
 class ErrorBody(BaseModel):
@@ -63,8 +64,10 @@ def as_api_error(service: Service, error: Exception) -> ApiError:
     """Any exception of the service as the API tells it."""
     if isinstance(error, ApiError):
         return error
-    if isinstance(error, WaitingError | GenerationError):
+    if isinstance(error, WaitingError | GenerationError | StoreChangedError | StorePartError):
         return ApiError(409, WAITING, str(error))
+    if isinstance(error, StoreAwayError):
+        return ApiError(503, AWAY, str(error))
     refusal = service.refusal(error)
     sentence = "; ".join([refusal.error, *(mistake["text"] for mistake in refusal.mistakes[:10])])
     return bad_value(sentence) if refusal.kind == REFUSED else ApiError(500, FAILED, sentence)
@@ -96,4 +99,5 @@ RESPONSES: dict[int | str, dict[str, Any]] = {
     413: {"model": ErrorBody, "description": "Too long"},
     429: {"model": ErrorBody, "description": "Too many requests"},
     500: {"model": ErrorBody, "description": "Could not be carried out"},
+    503: {"model": ErrorBody, "description": "The store does not answer"},
 }

@@ -167,7 +167,7 @@ def test_ids_are_unique(finds: Finds) -> None:
         (
             "addresses: [10.0.0.2], security_groups: [g], §uplink: eth0",
             'key "uplink" is not known: allowed are id, name, description, project_id, vpc, addresses, mac,'
-            " allowed_address_pairs, security_groups, interface, port_security_enabled, dhcp_server, tap",
+            " allowed_address_pairs, security_groups, interface, port_security_enabled, dhcp_server, tap, host",
         ),
         (
             "addresses: [10.0.0.2], security_groups: [g], interface: §tap-of-an-instance",

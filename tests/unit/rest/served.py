@@ -136,8 +136,10 @@ def serving(
 
     async def serve() -> None:
         await servers.start(api(service, servers.keys, explanation=(question_of, answer_of)))
+        following = asyncio.create_task(service.follow_store())
         ready.set()
         await stopping.wait()
+        following.cancel()
         await servers.close()
         await service.close()
 

@@ -155,7 +155,7 @@ def test_it_is_loaded_while_it_is_written(store: SqliteStore) -> None:
     assert "new" in store.load().rules_by_id
 
 
-@pytest.mark.parametrize("url", ["policy.db", "sqlite://policy.db", "sqlite:///", "etcd://a/b"])
+@pytest.mark.parametrize("url", ["policy.db", "sqlite://policy.db", "sqlite:///", "mysql://a/b"])
 def test_addresses_that_are_none(tmp_path: Path, url: str) -> None:
     with pytest.raises(StoreError, match=r"sqlite:///var/lib/dataplane/policy\.db is needed"):
         opened(tmp_path / "policy.yaml", url)

@@ -1,0 +1,52 @@
+"""The last good copy: what a host begins with when etcd is away at its start."""
+
+from __future__ import annotations
+
+import gzip
+import json
+import zlib
+from dataclasses import asdict
+from pathlib import Path
+
+from dataplane.atomic import replacing
+from dataplane.store import StoreError
+from dataplane.store.etcd.version import FORM, Head, Version
+from dataplane.store.rows import Row
+from dataplane.terminal import printable
+
+
+def write(path: Path, version: Version) -> None:
+    """Writes a version in place of the one before, as a whole, for its owner alone. Raises StoreError."""
+    body = {
+        "form": FORM,
+        "store": version.name,
+        "epoch": version.epoch,
+        "current": version.current,
+        "head": asdict(version.head),
+        "revision": version.revision,
+        "host": version.host,
+        "rows": [[*key, *row] for key, row in version.rows.items()],
+    }
+    try:
+        with replacing(path) as file:
+            file.write(gzip.compress(json.dumps(body).encode(), compresslevel=1, mtime=0))
+    except OSError as error:
+        raise StoreError(
+            f"{printable(str(path))}: the copy of the policy cannot be written: {error.strerror}"
+        ) from None
+
+
+def read(path: Path, name: str) -> Version | None:
+    """The version that was written; None where there is none of that store. Raises StoreError for a damaged one."""
+    try:
+        body = json.loads(gzip.decompress(path.read_bytes()))
+        if body["store"] != name or body["form"] > FORM:
+            return None
+        rows = {(section, row_id): Row(*row) for section, row_id, *row in body["rows"]}
+        return Version(name, body["epoch"], body["current"], Head(**body["head"]), rows, body["revision"], body["host"])
+    except FileNotFoundError:
+        return None
+    except (ValueError, KeyError, TypeError, EOFError, gzip.BadGzipFile, zlib.error):
+        raise StoreError(f"{printable(str(path))}: the copy of the policy is damaged: delete it") from None
+    except OSError as error:
+        raise StoreError(f"{printable(str(path))}: the copy of the policy cannot be read: {error.strerror}") from None

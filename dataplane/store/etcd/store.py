@@ -1,0 +1,321 @@
+"""The store: the policy of a cluster as this host has it, kept at hand, written to, and watched."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import random
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+from dataplane.store import StoreAwayError, StoreChangedError, StoreError, StorePartError
+from dataplane.store.etcd import copy
+from dataplane.store.etcd.cluster import Cluster, CompactedError, written_at
+from dataplane.store.etcd.version import Version, epoch_prefix, read
+from dataplane.store.etcd.writing import written
+from dataplane.store.rows import Key, Writing
+
+if TYPE_CHECKING:
+    from dataplane.policy import Policy
+    from dataplane.store.etcd.address import Address
+    from dataplane.store.etcd.cluster import Watch
+
+log = logging.getLogger("dataplane")
+
+#: Pauses between two tries to reach the cluster: they grow, and are not the same on all hosts.
+_FIRST_PAUSE, _LONGEST_PAUSE = 0.1, 2.0
+#: How long a change waits for one that somebody else has made to arrive.
+_AWAIT_SECONDS = 2.0
+_END_SECONDS = 2.0
+#: How often is looked whether the watch tells all, so that one that hangs is left after twice that.
+_LOOK_SECONDS = 2.0
+
+
+class EtcdStore:
+    """A policy in a cluster, of which a host has the last one that it could read."""
+
+    keeps_changes = True
+
+    def __init__(self, address: Address) -> None:
+        """Reads what is kept, or where etcd is away the last good copy. Raises StoreError where there is neither."""
+        self._address = address
+        self._parts: dict[Key, object] = {}
+        self._cluster = Cluster(address)
+        self._arriving = threading.Condition()
+        self._ending = threading.Event()
+        self._notify: Callable[[], None] = lambda: None
+        self._threads: list[threading.Thread] = []
+        self._watch: Watch | None = None
+        self._is_stale, self._is_just_read = False, True
+        self._to_copy = threading.Event()
+        self._error: str | None = None
+        self._away: tuple[float, str] | None = None
+        try:
+            self._last = self._in_force = self._read(self._cluster)
+        except StoreAwayError as error:
+            found = copy.read(address.copy, self.name) if address.copy else None
+            if found is None:
+                raise
+            log.warning("%s; the last good copy is in force (change %d)", error, found.head.number)
+            self._away = time.time(), str(error)
+            self._last = self._in_force = found
+        self._to_copy.set()
+
+    @property
+    def name(self) -> str:
+        """Its address, without how it is spoken to."""
+        return self._address.name
+
+    @property
+    def is_empty(self) -> bool:
+        """Whether no policy was kept in it yet."""
+        return self._in_force.is_empty
+
+    @property
+    def times(self) -> Mapping[Key, tuple[float, float]]:
+        """When each part came, and was changed last, in seconds since 1970, by section and id."""
+        return {key: (row.created, row.updated) for key, row in self._in_force.rows.items()}
+
+    def load(self) -> Policy:
+        """The policy that is kept now; for any thread. Raises PolicyError, StoreError."""
+        # At the start it has just been read.
+        just_read, self._is_just_read = self._is_just_read, False
+        if not just_read:
+            with contextlib.closing(Cluster(self._address)) as cluster:
+                self._arrive(self._read(cluster))
+        return self._last.policy()
+
+    def kept_elsewhere(self) -> int | None:
+        """Nothing that has to be asked for: it comes by itself."""
+        return None
+
+    def read_again(self) -> None:
+        """Reads what is kept as what is in force, while nobody follows it. Raises StoreError."""
+        self._last = self._in_force = self._read(self._cluster)
+
+    @contextmanager
+    def keeping(self, policy: Policy, now: float) -> Iterator[None]:
+        """Keeps a policy, and the one before again where what is done within fails. Raises StoreError.
+
+        It is kept first, so that nobody else's change is in force here for a moment and then not. Where somebody else
+        has changed what is kept, only what is there now can be kept.
+        """
+        seen, last = self._in_force, self._last
+        made = Writing(policy, last.rows, self._parts if last is seen else {}, now)
+        made_anew = made.head != last.head.document or made.rows != last.rows or last.is_empty
+        kept = last
+        if made_anew:
+            if not last.is_empty:
+                self._expect_whole()
+            made = made if last is seen else Writing(policy, seen.rows, self._parts, now)
+            try:
+                kept = written(self._cluster, self._address.prefix, seen, made, now, self._address.label)
+            except StoreAwayError as error:
+                raise StoreAwayError(_refused(str(error))) from None
+        try:
+            yield
+        except BaseException:
+            if made_anew:
+                self._take_back(kept, seen, now)
+            raise
+        self._parts = made.parts
+        self._set_in_force(kept)
+
+    def expect_changes(self) -> None:
+        """Raises StorePartError, StoreAwayError where no change can be kept now."""
+        self._expect_whole()
+        if away := self._away:
+            raise StoreAwayError(_refused(away[1]))
+
+    def _expect_whole(self) -> None:
+        if self._address.host is not None:
+            raise StorePartError(
+                f"{self.name}: this host keeps its part of the policy alone: change it where all of it is kept"
+                " (dataplane api, or run, with the address without host)"
+            )
+
+    def _take_back(self, kept: Version, seen: Version, now: float) -> None:
+        """Keeps again what was kept before; what others have made of it by now stays."""
+        before = Writing(seen.policy(), kept.rows, {}, now)
+        with contextlib.suppress(StoreChangedError):
+            self._arrive(written(self._cluster, self._address.prefix, kept, before, now, self._address.label))
+
+    # ---- what others change ----
+
+    @property
+    def arrived(self) -> Version | None:
+        """What was kept last, as far as it is known, while it is not in force here."""
+        last = self._last
+        return last if last.revision > self._in_force.revision and last.head != self._in_force.head else None
+
+    def taken(self, version: Version) -> None:
+        """What had arrived is in force."""
+        self._parts = {}
+        self._set_in_force(version)
+
+    def failed(self, version: Version, why: str) -> None:
+        """What had arrived cannot be put in force."""
+        self._error = why
+
+    def _set_in_force(self, version: Version) -> None:
+        self._in_force, self._error = version, None
+        self._arrive(version)
+        self._to_copy.set()
+
+    def _arrive(self, version: Version) -> None:
+        """Takes down what is kept, unless something newer is known."""
+        with self._arriving:
+            if version.revision > self._last.revision:
+                self._last = version
+            self._arriving.notify_all()
+
+    def await_change(self) -> None:
+        """Waits until what is kept is another policy than the one in force, or some time has passed."""
+        with self._arriving:
+            self._arriving.wait_for(lambda: self.arrived is not None, _AWAIT_SECONDS)
+
+    def state(self) -> dict[str, Any]:
+        """How far it has come: `change` in force, `newest` that is known, since when etcd is `away`, and `error`."""
+        away = self._away
+        return {
+            "change": self._in_force.head.number,
+            "changed_at": self._in_force.head.at,
+            "newest": self._last.head.number,
+            "away_since": away and away[0],
+            "error": self._error or (away and away[1]),
+        }
+
+    def follow(self, notify: Callable[[], None]) -> None:
+        """Begins to watch, and to write the copy; `notify` is called when something has arrived."""
+        self._notify = notify
+        for work in (self._follow, self._look_after, *((self._copy,) if self._address.copy else ())):
+            thread = threading.Thread(target=work, name="etcd", daemon=True)
+            self._threads.append(thread)
+            thread.start()
+
+    def close(self) -> None:
+        """Ends the watch, and all connections."""
+        self._ending.set()
+        self._to_copy.set()
+        if watch := self._watch:
+            watch.close()
+        for thread in self._threads:
+            thread.join(_END_SECONDS)
+        self._cluster.close()
+
+    def _read(self, cluster: Cluster) -> Version:
+        return read(cluster, self.name, self._address.prefix, self._address.host, self._look)
+
+    def _look(self) -> None:
+        if self._ending.is_set():
+            raise StoreAwayError("the store is closed")
+
+    def _follow(self) -> None:
+        """Watches for as long as the store is open; from where it was, or where that is not kept any more, anew."""
+        pause = _FIRST_PAUSE
+        anew = False
+        with contextlib.closing(Cluster(self._address)) as cluster:
+            while not self._ending.is_set():
+                try:
+                    if anew:
+                        self._tell(self._read(cluster))
+                    self._is_stale = False
+                    anew = self._watched(cluster) or self._is_stale
+                    pause = _FIRST_PAUSE
+                except CompactedError:
+                    log.info("%s: what has happened since is compacted: it is read anew", self.name)
+                    anew = True
+                except Exception as error:
+                    if self._ending.is_set():
+                        return
+                    if not isinstance(error, StoreError):
+                        # What is kept there is not as we write it.
+                        log.error("%s: what is kept cannot be read", self.name, exc_info=error)
+                        anew = True
+                    self._is_away(str(error) or type(error).__name__)
+                    self._ending.wait(pause * random.uniform(0.5, 1))
+                    pause = min(2 * pause, _LONGEST_PAUSE)
+
+    def _watched(self, cluster: Cluster) -> bool:
+        """Watches an epoch until that, or the watch, ends; whether all is to be read then.
+
+        Raises CompactedError, StoreError.
+        """
+        last = self._last
+        self._watch = cluster.watch(epoch_prefix(self._address.prefix, last.epoch), last.revision + 1)
+        try:
+            self._look()
+            if self._away:
+                log.info("%s: etcd is there again", self.name)
+                self._away = None
+            for events in self._watch:
+                last = self._last
+                if events.revision <= last.revision:
+                    continue
+                brought = last.brought_on(self._address.prefix, events.items, events.revision)
+                if brought is None:
+                    return True
+                self._tell(brought)
+        except StoreAwayError:
+            # Another member may answer.
+            cluster.leave_member()
+            self._ending.wait(_FIRST_PAUSE)
+        finally:
+            self._watch.close()
+        return False
+
+    def _look_after(self) -> None:
+        """Has the watch begin anew, at another member, where that says nothing of what has changed."""
+        before: Version | None = None
+        with contextlib.closing(Cluster(self._address)) as cluster:
+            while not self._ending.wait(_LOOK_SECONDS * random.uniform(0.8, 1)):
+                last = self._last
+                try:
+                    is_newest = self._is_newest(cluster, last)
+                except StoreError:
+                    is_newest, before = False, last
+                # What is on its way has the time until the next look.
+                if not is_newest and last is before and (watch := self._watch):
+                    self._is_stale = True
+                    watch.close()
+                before = None if is_newest else last
+
+    def _is_newest(self, cluster: Cluster, version: Version) -> bool:
+        """Whether nobody has changed what is kept since. Raises StoreError."""
+        prefix = self._address.prefix
+        keys = f"{prefix}current", f"{epoch_prefix(prefix, version.epoch)}head"
+        unchanged = [written_at(keys[0], version.current), written_at(keys[1], version.head.revision)]
+        return cluster.transaction(unchanged, []).succeeded
+
+    def _tell(self, version: Version) -> None:
+        self._arrive(version)
+        if self.arrived is not None:
+            self._notify()
+
+    def _is_away(self, why: str) -> None:
+        if self._away is None:
+            log.warning("%s: the policy in force stays as it is until etcd is there again", why)
+            self._away = time.time(), why
+
+    def _copy(self) -> None:
+        """Writes the last good copy whenever another policy is in force."""
+        assert self._address.copy
+        done = -1
+        while not self._ending.is_set():
+            self._to_copy.wait()
+            self._to_copy.clear()
+            version = self._in_force
+            if version.head.number == done or version.is_empty:
+                continue
+            done = version.head.number
+            try:
+                copy.write(self._address.copy, version)
+            except StoreError as error:
+                log.warning("%s", error)
+
+
+def _refused(why: str) -> str:
+    return f"{why}: the change is refused, and the policy in force stays: ask again when it answers"

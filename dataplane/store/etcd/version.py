@@ -1,0 +1,168 @@
+"""The policy in a cluster as it was at one time: read as a whole, or brought on by what a watch tells."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, Any
+
+from dataplane.policy import Policy
+from dataplane.store import StoreError
+from dataplane.store.etcd.cluster import CompactedError
+from dataplane.store.etcd.part import part_of
+from dataplane.store.rows import Key, Row, document_of
+
+if TYPE_CHECKING:
+    from dataplane.store.etcd.cluster import Cluster, Item
+
+#: The form of what is kept; a higher number is of a newer dataplane.
+FORM = 1
+#: So many rows are read at once, and so often a reading begins anew that a compaction has overtaken.
+_PAGE, _READINGS = 2000, 5
+
+
+@dataclass(frozen=True, slots=True)
+class Head:
+    """What is kept once: `number` of the change that was made last, when, by whom, and the document but its rows.
+
+    `token` is that change's alone. `revision` is etcd's; 0 where nothing is kept yet.
+    """
+
+    number: int = 0
+    at: float = 0.0
+    by: str = ""
+    token: str = ""
+    document: str = "{}"
+    revision: int = 0
+
+    def text(self) -> str:
+        """As it is kept."""
+        return json.dumps(
+            {
+                "form": FORM,
+                "number": self.number,
+                "at": self.at,
+                "by": self.by,
+                "token": self.token,
+                "document": self.document,
+            }
+        )
+
+    @classmethod
+    def of(cls, text: str, revision: int) -> Head:
+        """Raises StoreError for one of a newer dataplane."""
+        body = json.loads(text)
+        if body["form"] > FORM:
+            raise StoreError(f"it is of a newer dataplane (form {body['form']}): use that, or another store")
+        return cls(body["number"], body["at"], body["by"], body["token"], body["document"], revision)
+
+
+@dataclass(frozen=True, slots=True)
+class Version:
+    """The policy at `revision` of the cluster; `current` is the revision of the key that names the epoch.
+
+    `host` names the host whose part of the policy the rows are; None: they are all.
+    """
+
+    name: str
+    epoch: str = ""
+    current: int = 0
+    head: Head = field(default_factory=Head)
+    rows: Mapping[Key, Row] = field(default_factory=dict)
+    revision: int = 0
+    host: str | None = None
+
+    @property
+    def is_empty(self) -> bool:
+        """Whether no policy is kept yet."""
+        return not self.head.number
+
+    def policy(self) -> Policy:
+        """The policy. Raises PolicyError, StoreError."""
+        if self.is_empty:
+            raise StoreError(f"{self.name}: no policy is kept there yet")
+        return Policy.parse(json.dumps(document_of(self.head.document, self.rows)), self.name)
+
+    def brought_on(self, prefix: str, events: Iterable[tuple[str, str | None]], revision: int) -> Version | None:
+        """The version after events of its epoch; None where they do not tell all that is needed: read it then."""
+        rows, head = dict(self.rows), self.head
+        place = epoch_prefix(prefix, self.epoch)
+        for key, value in events:
+            name = key.removeprefix(place)
+            if name == "head":
+                if value is None:
+                    return None
+                head = Head.of(value, revision)
+            elif value is None:
+                rows.pop(row_key(name), None)
+            else:
+                rows[row_key(name)] = row_of(value)
+        if self.host is not None:
+            before, part = part_of(self.rows, self.host), part_of(rows, self.host)
+            if part.named - before.named:
+                # What is new to this part has not been kept.
+                return None
+            rows = dict(part.rows)
+        return replace(self, rows=rows, head=head, revision=revision)
+
+
+def epoch_prefix(prefix: str, epoch: str) -> str:
+    """What keys of an epoch begin with."""
+    return f"{prefix}epochs/{epoch}/"
+
+
+def key_of(prefix: str, epoch: str, key: Key) -> str:
+    """Where a row is kept."""
+    return f"{epoch_prefix(prefix, epoch)}rows/{key[0]}/{key[1]}"
+
+
+def row_key(name: str) -> Key:
+    """Section and id of a row's key, behind that of its epoch."""
+    _, section, row_id = name.split("/", 2)
+    return section, row_id
+
+
+def row_text(row: Row) -> str:
+    """A row as it is kept."""
+    return json.dumps(row, separators=(",", ":"))
+
+
+def row_of(text: str) -> Row:
+    """A row that was kept."""
+    return Row(*json.loads(text))
+
+
+def read(cluster: Cluster, name: str, prefix: str, host: str | None, look: Callable[[], None]) -> Version:
+    """All that is kept, of one moment. `look` is called between two requests. Raises StoreError."""
+    for _ in range(_READINGS):
+        current = cluster.range(f"{prefix}current")
+        if not current.items:
+            return Version(name, revision=current.revision, host=host)
+        body: dict[str, Any] = json.loads(current.items[0].value)
+        if body["form"] > FORM:
+            raise StoreError(f"{name}: it is of a newer dataplane (form {body['form']}): use that, or another store")
+        place = epoch_prefix(prefix, body["epoch"])
+        try:
+            items = _all(cluster, place, current.revision, look)
+        except CompactedError:
+            continue
+        heads = [Head.of(item.value, item.revision) for item in items if item.key == f"{place}head"]
+        rows = {
+            row_key(item.key.removeprefix(place)): row_of(item.value) for item in items if item.key != f"{place}head"
+        }
+        if heads:
+            kept = rows if host is None else part_of(rows, host).rows
+            return Version(name, body["epoch"], current.items[0].revision, heads[0], kept, current.revision, host)
+    raise StoreError(f"{name}: it cannot be read: it is compacted faster than it is read")
+
+
+def _all(cluster: Cluster, prefix: str, revision: int, look: Callable[[], None]) -> list[Item]:
+    items: list[Item] = []
+    more = True
+    while more:
+        look()
+        page = cluster.range(prefix, prefix=True, after=items[-1].key if items else "", revision=revision, limit=_PAGE)
+        items.extend(page.items)
+        more = page.more
+    return items
