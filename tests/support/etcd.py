@@ -1,4 +1,4 @@
-"""A real etcd cluster on the loopback interface, whose members are killed, stopped and started again."""
+"""A real etcd cluster, on the loopback interface or in namespaces, whose members are killed and started again."""
 
 from __future__ import annotations
 
@@ -9,7 +9,8 @@ import signal
 import socket
 import subprocess
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
@@ -23,33 +24,46 @@ needs_etcd = pytest.mark.skipif(shutil.which("etcd") is None, reason="etcd is mi
 _START_SECONDS = 30
 
 
-class Members:
-    """The members of a cluster; each has a folder, and ports for clients and for the others."""
+@dataclass(frozen=True)
+class Place:
+    """Where a member is: address, ports for clients and for the others, and what its program is started with."""
 
-    def __init__(self, folder: Path, count: int, *options: str, scheme: str = "http") -> None:
-        self._folder, self._options, self._scheme = folder, options, scheme
-        self.ports = _free_ports(2 * count)
+    address: str
+    client: int
+    peer: int
+    within: tuple[str, ...] = ()
+
+
+class Members:
+    """The members of a cluster; each has a folder."""
+
+    def __init__(self, folder: Path, places: Sequence[Place], *options: str, scheme: str = "http") -> None:
+        self._folder, self.places, self._options, self._scheme = folder, places, options, scheme
         self._processes: dict[int, subprocess.Popen[bytes]] = {}
-        self._state = "new"
-        for number in range(count):
+        for number in range(len(places)):
             self.start(number)
 
-    def url(self, prefix: str = "dataplane", *members: int, **options: str) -> str:
-        """The address of a store; of all members, unless some are named."""
-        chosen = members or range(len(self.ports) // 2)
-        places = ",".join(f"127.0.0.1:{self.ports[2 * number]}" for number in chosen)
+    def endpoint(self, number: int) -> str:
+        """Where a member is asked."""
+        return f"{self.places[number].address}:{self.places[number].client}"
+
+    def url(self, prefix: str = "dataplane", **options: str) -> str:
+        """The address of a store."""
         query = "&".join(f"{name.replace('_', '-')}={value}" for name, value in options.items())
-        return f"etcd://{places}/{prefix}" + (f"?{query}" if query else "")
+        endpoints = ",".join(self.endpoint(number) for number in range(len(self.places)))
+        return f"etcd://{endpoints}/{prefix}" + (f"?{query}" if query else "")
 
     def start(self, number: int) -> None:
         """Starts a member, again too."""
-        client, peer = self._at(number)
-        everyone = ",".join(f"m{n}=http://127.0.0.1:{self.ports[2 * n + 1]}" for n in range(len(self.ports) // 2))
+        place = self.places[number]
+        client, peer = f"{self._scheme}://{self.endpoint(number)}", f"http://{place.address}:{place.peer}"
+        everyone = ",".join(f"m{n}=http://{other.address}:{other.peer}" for n, other in enumerate(self.places))
         command = [
+            *place.within,
             *("etcd", "--name", f"m{number}", "--data-dir", str(self._folder / f"m{number}")),
             *("--listen-client-urls", client, "--advertise-client-urls", client),
             *("--listen-peer-urls", peer, "--initial-advertise-peer-urls", peer),
-            *("--initial-cluster", everyone, "--initial-cluster-state", self._state),
+            *("--initial-cluster", everyone, "--initial-cluster-state", "new"),
             # Faster than by default: tests wait for elections.
             *("--heartbeat-interval", "50", "--election-timeout", "500", "--logger", "zap", "--log-level", "error"),
             *self._options,
@@ -59,10 +73,6 @@ class Members:
             self._processes[number] = subprocess.Popen(
                 command, stdout=out, stderr=out, env=os.environ | {"ETCD_UNSUPPORTED_ARCH": os.uname().machine}
             )
-
-    def _at(self, number: int) -> tuple[str, str]:
-        client, peer = self.ports[2 * number : 2 * number + 2]
-        return f"{self._scheme}://127.0.0.1:{client}", f"http://127.0.0.1:{peer}"
 
     def await_leader(self, url: str | None = None) -> None:
         """Waits until the cluster answers."""
@@ -84,7 +94,7 @@ class Members:
         process.wait(10)
 
     def stop(self, number: int) -> None:
-        """It says nothing any more, and its connections stay: as one that is cut off."""
+        """It says nothing any more, and its connections stay."""
         self._processes[number].send_signal(signal.SIGSTOP)
 
     def go_on(self, number: int) -> None:
@@ -98,11 +108,13 @@ class Members:
 
 
 @contextlib.contextmanager
-def members(folder: Path, count: int, *options: str) -> Iterator[Members]:
-    """A cluster that answers, until the end."""
-    made = Members(folder, count, *options)
+def members(folder: Path, count: int, *options: str, scheme: str = "http", url: str = "") -> Iterator[Members]:
+    """A cluster on the loopback interface that answers, until the end; `url` has options of its address."""
+    ports = _free_ports(2 * count)
+    places = [Place("127.0.0.1", *ports[2 * number : 2 * number + 2]) for number in range(count)]
+    made = Members(folder, places, *options, scheme=scheme)
     try:
-        made.await_leader()
+        made.await_leader(f"{made.url()}?{url}")
         yield made
     finally:
         made.close()

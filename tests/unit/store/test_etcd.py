@@ -306,7 +306,7 @@ def test_what_was_compacted_is_read_anew(etcd: Members, url: str) -> None:
             keep(store, changed(policy, ADD))
             keep(store, changed(policy, ADD, {"delete_rule": {"id": "web"}}))
             subprocess.run(
-                ["etcdctl", f"--endpoints=127.0.0.1:{etcd.ports[0]}", "compact", str(cluster.range("x").revision)],
+                ["etcdctl", f"--endpoints={etcd.endpoint(0)}", "compact", str(cluster.range("x").revision)],
                 env={"ETCDCTL_API": "3", "PATH": "/usr/bin:/bin"},
                 check=True,
                 capture_output=True,
@@ -320,7 +320,7 @@ def test_what_was_compacted_is_read_anew(etcd: Members, url: str) -> None:
 @needs_etcd
 def test_user_and_password_are_asked_for(tmp_path: Path) -> None:
     with members(tmp_path, 1) as etcd, ExitStack() as stack:
-        endpoint = f"--endpoints=127.0.0.1:{etcd.ports[0]}"
+        endpoint = f"--endpoints={etcd.endpoint(0)}"
         for words in ("user add root:secret", "user grant-role root root", "auth enable"):
             subprocess.run(
                 ["etcdctl", endpoint, *words.split()],
@@ -347,6 +347,28 @@ def test_user_and_password_are_asked_for(tmp_path: Path) -> None:
             etcd.await_leader(url)
             keep(store, Policy.parse(POLICY))
             assert "new" not in take(host, arrived).rules_by_id
+
+
+@needs_etcd
+def test_certificates_are_shown_and_asked_for(tmp_path: Path) -> None:
+    """TLS with a CA of one's own, and a client without a certificate is refused."""
+    request = ("openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes")
+    names = ("-subj", "/CN=etcd", "-addext", "subjectAltName=IP:127.0.0.1", "-days", "2")
+    cert, key = str(tmp_path / "cert.pem"), str(tmp_path / "key.pem")
+    subprocess.run([*request, *names, "-keyout", key, "-out", cert], check=True, capture_output=True, timeout=30)
+    options = ("--cert-file", cert, "--key-file", key, "--client-cert-auth", "--trusted-ca-file", cert)
+    query = f"ca={cert}&cert={cert}&key={key}"
+    with members(tmp_path, 1, *options, scheme="https", url=query) as etcd:
+        url = etcd.url(ca=cert, cert=cert, key=key)
+        with closing(EtcdStore(parsed(url))) as store:
+            keep(store, Policy.parse(POLICY))
+            with following(url) as (host, arrived):
+                keep(store, changed(Policy.parse(POLICY), ADD))
+                assert "new" in take(host, arrived).rules_by_id
+        with pytest.raises(StoreAwayError, match="etcd does not answer"):
+            EtcdStore(parsed(etcd.url(ca=cert)))
+        with pytest.raises(StoreAwayError, match="its certificate is not one of the ca"):
+            EtcdStore(parsed(etcd.url(tls="1")))
 
 
 # ---- without etcd ----

@@ -1,0 +1,125 @@
+"""Firewalls that share a store: real etcd, three members in namespaces of their own, one killed and one cut off."""
+
+from __future__ import annotations
+
+import signal
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.support.etcd import Members, Place, needs_etcd
+from tests.system.network import Host, needs_root_and, network, run, standing_in, until
+from tests.system.test_control import INSIDE, Conversation, Running, connected
+from tests.unit.store.test_sqlite import over
+
+pytestmark = [needs_root_and("ip"), needs_etcd]
+
+_MEMBERS = 3
+
+
+@pytest.fixture
+def running(tmp_path: Path) -> Iterator[Running]:
+    with network() as net:
+        yield Running(net, tmp_path)
+
+
+def wired(running: Running, names: dict[str, str]) -> dict[str, Host]:
+    """Hosts, and the firewall's, at one switch; by name, with an address each."""
+    switch = running.net.host("switch")
+    switch.ip("link", "add", "bridge0", "type", "bridge")
+    switch.ip("link", "set", "bridge0", "up")
+    made = {}
+    for name, address in names.items():
+        host = running.fw if name == "fw" else running.net.host(name)
+        running.net.wire(switch, f"to-{name}", host, "mgmt")
+        switch.ip("link", "set", f"to-{name}", "master", "bridge0")
+        host.ip("address", "add", f"{address}/24", "dev", "mgmt")
+        made[name] = host
+    return made
+
+
+def test_a_store_that_hosts_share(running: Running, tmp_path: Path) -> None:
+    """A change elsewhere cuts live traffic here, whatever becomes of one member; without all, the last policy filters.
+
+    SPEC 5.1, 5.2: the connections are disconnected that a change of rules on the firewall itself would disconnect.
+    """
+    addresses = {"fw": "10.77.0.9", "api": "10.77.0.8"} | {f"m{n}": f"10.77.0.{n + 1}" for n in range(_MEMBERS)}
+    hosts = wired(running, addresses)
+    places = [
+        Place(addresses[f"m{n}"], 2379, 2380, ("ip", "netns", "exec", hosts[f"m{n}"].name)) for n in range(_MEMBERS)
+    ]
+    etcd = Members(tmp_path, places)
+    path, log = tmp_path / "api.sock", tmp_path / "api.log"
+    command = (sys.executable, "-m", "dataplane", "api", str(running.policy), "--listen", str(path))
+    try:
+        with standing_in(hosts["api"]):
+            etcd.await_leader()
+        running.start("--store", etcd.url("cloud"))
+        api = hosts["api"].start(*command, "--store", etcd.url("cloud", name="api"), output=log)
+        until(lambda: "serving" in log.read_text(), "the API is served")
+        served = over(path)
+        rules = "/vpc/security-group-rules"
+
+        def change(port: int) -> float:
+            """How long it is from the begin of a change to its being in force on the firewall."""
+            body = {"security_group_id": "sg", "direction": "ingress", "protocol": "tcp", "multiport": str(port)}
+            began = time.monotonic()
+            answer = served.call("POST", rules, {"security_group_rule": body})
+            assert answer.status == 201, answer.body
+            until(lambda: answer.body["security_group_rule"]["id"] in running.log, "the change is in force")
+            return time.monotonic() - began
+
+        talk = Conversation(running.out, running.a, INSIDE, 8080)
+        assert talk.goes_on()
+        change(9000)
+        assert not talk.goes_on()
+        talk.close()
+        assert "cause=store" in running.log
+        # What is kept by most members is kept, whichever is lost.
+        etcd.kill(0)
+        change(9001)
+        etcd.start(0)
+        with standing_in(hosts["api"]):
+            until(lambda: _answers(etcd, 0), "the member has what it has missed")
+        running.net.host("switch").ip("link", "set", "to-m1", "down")
+        change(9002)
+        running.net.host("switch").ip("link", "set", "to-m1", "up")
+        # By the firewall's own command, too.
+        running.ctl("rule", "add", "sg", "id=here", "direction=ingress", "protocol=tcp", "multiport=9003")
+        until(lambda: served.call("GET", f"{rules}/here").status == 200, "the API has what the firewall was told")
+        # A kill right behind the answer.
+        last = served.call("DELETE", f"{rules}/here")
+        hosts["api"].stop(api, signal.SIGKILL)
+        assert last.status == 204
+        until(lambda: "rule here deleted" in running.log, "what was answered is in force")
+        for number in range(_MEMBERS):
+            etcd.kill(number)
+        until(lambda: running.json("status")["store"]["away_since"], "it notices that etcd is away")
+        refused = running.ctl("rule", "add", "sg", "direction=ingress", "protocol=gre", status=1)
+        assert "etcd does not answer" in refused.stderr
+        assert "the policy in force stays: ask again when it answers" in " ".join(refused.stderr.split())
+        for how in (None, signal.SIGKILL):
+            if how:
+                running.stop(how)
+                running.start("--store", etcd.url("cloud"))
+                assert "the last good copy is in force" in running.log
+            for port in (9000, 9002):
+                again = Conversation(running.out, running.a, INSIDE, port)
+                assert again.goes_on()
+                again.close()
+            with pytest.raises(TimeoutError):
+                connected(running.out, INSIDE, 9003, seconds=0.5)
+        for number in range(_MEMBERS):
+            etcd.start(number)
+        until(lambda: not running.json("status")["store"]["away_since"], "etcd is there again", 20)
+        running.ctl("rule", "add", "sg", "direction=ingress", "protocol=gre")
+    finally:
+        etcd.close()
+
+
+def _answers(etcd: Members, number: int) -> bool:
+    done = run("etcdctl", f"--endpoints={etcd.endpoint(number)}", "endpoint", "health", check=False)
+    return done.returncode == 0
