@@ -42,7 +42,7 @@ from dataplane.live.process import privileges
 from dataplane.live.process.signals import Signals, StoppedError
 from dataplane.live.rule_uses import RuleUses
 from dataplane.policy import Policy, PolicyError, expiry
-from dataplane.store import StoreError
+from dataplane.store import StoreAwayError, StoreError
 from dataplane.store.place import opened
 
 if TYPE_CHECKING:
@@ -116,6 +116,8 @@ def run(options: Options) -> None:
         policy = _in_force(store.load() if options.store else Policy.load(options.policy))
         shadow = _in_force(Policy.load(options.shadow)) if options.shadow else None
         before = _held_back(options)
+    except StoreAwayError as error:
+        raise StartError(str(error)) from None
     except (metrics.MetricsError, PolicyError, StoreError) as error:
         raise StartError(str(error), invalid=True) from None
     _refuse_first(readiness.rights())

@@ -23,7 +23,7 @@ from dataplane.live.process.notify import notify
 from dataplane.live.process.signals import Signals
 from dataplane.live.state import StateError
 from dataplane.policy import Policy, PolicyError, expiry
-from dataplane.store import StoreError
+from dataplane.store import StoreAwayError, StoreError
 from dataplane.store.place import opened
 
 if TYPE_CHECKING:
@@ -77,6 +77,8 @@ def serve(policy: Path, options: ApiOptions, explanation: tuple[Question, Explai
         kept = opened(policy, store)
         loaded = expiry.without_expired(kept.load(), time.time_ns())
         servers = ApiServers.open(options)
+    except StoreAwayError as error:
+        raise SimulationError(str(error), invalid=False) from None
     except (PolicyError, StoreError, ApiPlaceError) as error:
         raise SimulationError(str(error), invalid=not isinstance(error, ApiPlaceError) or error.invalid) from None
     try:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import json
 import subprocess
+import sys
 import threading
 from collections.abc import Iterator
 from contextlib import ExitStack, closing, contextmanager
@@ -406,6 +407,17 @@ def test_without_etcd_the_last_good_copy_is_in_force_and_changes_are_refused(tmp
                     break
                 threading.Event().wait(0.05)
             assert served.call("POST", "/vpc/security-group-rules", RULE).status == 201
+
+
+def test_without_etcd_and_without_a_copy_nothing_starts(tmp_path: Path) -> None:
+    """The status is that of what may be otherwise later, so that a service manager tries again."""
+    (tmp_path / "policy.yaml").write_text(POLICY)
+    command = [sys.executable, "-m", "dataplane", "api", str(tmp_path / "policy.yaml"), "--listen", "./api.sock"]
+    done = subprocess.run(
+        [*command, "--store", "etcd://127.0.0.1:1/p"], cwd=tmp_path, capture_output=True, text=True, timeout=30
+    )
+    assert done.returncode == 1
+    assert "etcd://127.0.0.1:1/p: etcd does not answer: connection refused" in done.stderr
 
 
 @needs_etcd
