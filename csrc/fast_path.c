@@ -21,43 +21,47 @@ enum { ECHO_REPLY = 0, ECHO = 8, ECHO_V6 = 128, ECHO_REPLY_V6 = 129 };
 
 /* ---- reading ---- */
 
-/* The ports of a key, local << 16 | remote, where the packet leaves an instance and where it enters one. */
+/* The ports of a key, local << 16 | remote, where the packet leaves an instance; where it enters one, the bits of
+ * `turn` are others. */
 struct ports {
     uint32_t leaving;
-    uint32_t entering;
+    uint32_t turn;
 };
 
-static NEVER_INLINE bool read_echo(const uint8_t *p, uint8_t reply, uint8_t request, struct ports *ports)
+/* Those of a query; 0 for what is none. */
+static NEVER_INLINE uint32_t echo_leaving(const uint8_t *p, uint8_t reply, uint8_t request)
 {
-    uint32_t id = (uint32_t)dp_get16(p + 4) << 16, asked = id | request | DP_KEY_QUERY_OUT, heard = id | request;
+    uint32_t kind = p[0] == request ? request | DP_KEY_QUERY_OUT : request;
 
-    ports->leaving = p[0] == request ? asked : heard;
-    ports->entering = p[0] == request ? heard : asked;
-    return p[0] == request || p[0] == reply;
+    return p[0] == request || p[0] == reply ? (uint32_t)dp_get16(p + 4) << 16 | kind : 0;
 }
 
-/* The transport header at `p`, `length` bytes with its data, eight at least. */
+/* The transport header at `p`, `length` bytes with its data, eight at least; of TCP, `data` of these are behind it. */
 static inline ALWAYS_INLINE bool read_transport(const uint8_t *p, uint32_t length, uint32_t family, uint8_t protocol,
-                                                struct ports *ports, struct dp_fast *fast)
+                                                struct ports *ports, uint32_t *data)
 {
     uint32_t header;
 
-    ports->leaving = dp_get32(p);
-    ports->entering = ports->leaving << 16 | ports->leaving >> 16;
     if (protocol == DP_PROTO_TCP) {
         if (length < TCP)
             return false;
-        header = (uint32_t)(p[12] >> 4) * 4;
+        header = (uint32_t)(p[12] & 0xf0) / 4;
         if (header < TCP || header > length)
             return false;
-        fast->data = length - header;
-        return true;
+        *data = length - header;
+    } else if (protocol == DP_PROTO_UDP) {
+        if (dp_get16(p + 4) < EIGHT || dp_get16(p + 4) > length || dp_is_dhcp_port(dp_get16(p + 2)))
+            return false;
+    } else {
+        if (protocol != (family == 4 ? DP_PROTO_ICMP : DP_PROTO_ICMPV6))
+            return false;
+        ports->leaving = family == 4 ? echo_leaving(p, ECHO_REPLY, ECHO) : echo_leaving(p, ECHO_REPLY_V6, ECHO_V6);
+        ports->turn = DP_KEY_QUERY_OUT;
+        return ports->leaving != 0;
     }
-    if (protocol == DP_PROTO_UDP)
-        return dp_get16(p + 4) >= EIGHT && dp_get16(p + 4) <= length && !dp_is_dhcp_port((uint16_t)ports->leaving);
-    if (family == 4)
-        return protocol == DP_PROTO_ICMP && read_echo(p, ECHO_REPLY, ECHO, ports);
-    return protocol == DP_PROTO_ICMPV6 && read_echo(p, ECHO_REPLY_V6, ECHO_V6, ports);
+    ports->leaving = dp_get32(p);
+    ports->turn = ports->leaving ^ (ports->leaving << 16 | ports->leaving >> 16);
+    return true;
 }
 
 static inline bool is_checksum_right(const uint8_t *ip)
@@ -71,26 +75,47 @@ static inline bool is_checksum_right(const uint8_t *ip)
     return sum == 0xffff;
 }
 
+/* The addresses of an IP header, of IPv4 their first words; apart, so that they need no memory. */
+struct addresses {
+    uint32_t source[4];
+    uint32_t destination[4];
+};
+
+static NEVER_INLINE uint32_t find_in_prefix(const struct dp_endpoints *endpoints, uint32_t family,
+                                            const uint8_t *address)
+{
+    union dp_address a;
+
+    memcpy(&a, address, family == 4 ? 4 : 16);
+    return dp_endpoints_find(endpoints, family, &a);
+}
+
 /* What an address leads to; of one in a prefix, its zone. */
 static inline ALWAYS_INLINE uint32_t look_up(const struct dp_endpoints *endpoints,
                                              const struct dp_single_addresses *single, uint32_t family,
-                                             const union dp_address *address)
+                                             const uint8_t *address)
 {
-    uint32_t value = family == 4 ? dp_single_find4(single, address->word[0]) : dp_single_find6(single, address);
+    union dp_address six;
+    uint32_t value;
 
-    return value == single->may_be_in_prefix[family == 6] ? dp_endpoints_find(endpoints, family, address) : value;
+    if (family == 4) {
+        value = dp_single_find4(single, dp_raw32(address));
+    } else {
+        memcpy(&six, address, 16);
+        value = dp_single_find6(single, &six);
+    }
+    return value == single->may_be_in_prefix[family == 6] ? find_in_prefix(endpoints, family, address) : value;
 }
 
 /*
  * The check at `zone`, which the packet enters if `enters` is all ones, and leaves if it is 0; its key is as
  * dp_flow_key_of has it. No branch depends on the direction, as it cannot be told before.
  */
-static inline ALWAYS_INLINE void put_check(const struct dp_flow_table *table, const struct ports *ports, uint32_t zone,
+static inline ALWAYS_INLINE void put_check(const struct dp_flow_table *table, struct ports ports, uint32_t zone,
                                            uint32_t enters, uint32_t family, uint8_t protocol,
-                                           const union dp_address *source, const union dp_address *destination,
-                                           struct dp_fast_check *check)
+                                           const struct addresses *addresses, struct dp_fast_check *check)
 {
-    uint32_t both = ports->leaving ^ (enters & (ports->leaving ^ ports->entering)), hash;
+    uint32_t both = ports.leaving ^ (enters & ports.turn), hash;
     struct dp_flow_key key;
 
     key.family = family;
@@ -99,9 +124,9 @@ static inline ALWAYS_INLINE void put_check(const struct dp_flow_table *table, co
     key.local_port = (uint16_t)(both >> 16);
     key.remote_port = (uint16_t)both;
     for (int i = 0; i < (family == 4 ? 1 : 4); i++) {
-        uint32_t differ = source->word[i] ^ destination->word[i];
+        uint32_t differ = addresses->source[i] ^ addresses->destination[i];
 
-        key.local.word[i] = source->word[i] ^ (enters & differ);
+        key.local.word[i] = addresses->source[i] ^ (enters & differ);
         key.remote.word[i] = key.local.word[i] ^ differ;
     }
     hash = dp_flow_hash(&table->secret, &key);
@@ -112,6 +137,26 @@ static inline ALWAYS_INLINE void put_check(const struct dp_flow_table *table, co
     check->remote_port = key.remote_port;
     check->zone_protocol = key.zone_protocol;
     check->hash = hash;
+}
+
+static inline ALWAYS_INLINE void read_addresses(const uint8_t *ip, uint32_t family, struct addresses *addresses)
+{
+    const uint32_t size = family == 4 ? 4 : 16;
+    const uint8_t *at = ip + (family == 4 ? 12 : 8);
+
+    memcpy(addresses->source, at, size);
+    memcpy(addresses->destination, at + size, size);
+}
+
+/* The check of one end more, as of a packet between two instances. */
+static NEVER_INLINE void put_second(const struct dp_flow_table *table, struct ports ports, uint32_t zone,
+                                    const uint8_t *ip, struct dp_fast *fast)
+{
+    struct addresses addresses;
+
+    read_addresses(ip, fast->family, &addresses);
+    fast->direction[1] = DP_INGRESS;
+    put_check(table, ports, zone, UINT32_MAX, fast->family, fast->protocol, &addresses, &fast->check[1]);
 }
 
 /* What reading a burst needs of the engine. */
@@ -125,14 +170,21 @@ struct reading {
 /* Whether the sender may come by the port, and the checksums are right. */
 static NEVER_INLINE bool is_sound(const struct reading *reading, const struct dp_frame *frame,
                                   const struct dp_place *place, const uint8_t *ip, const uint32_t family,
-                                  uint8_t protocol, const union dp_address *source, const union dp_address *destination)
+                                  uint8_t protocol)
 {
     const uint32_t size = family == 4 ? 4 : 16;
+    const uint8_t *at = ip + (family == 4 ? 12 : 8);
     struct dp_packet p;
     uint32_t whose;
 
-    memcpy(&p.source, source, size);
-    memcpy(&p.destination, destination, size);
+    if (frame->flags & DP_FRAME_CHECKSUM_OFFLOADED) {
+        if (reading->verify && family == 4 && !is_checksum_right(ip))
+            return false;
+        if (!place || !place->guard)
+            return true;
+    }
+    memcpy(&p.source, at, size);
+    memcpy(&p.destination, at + size, size);
     p.source_port = p.destination_port = 0; /* not those of DHCP */
     p.family = (uint8_t)family;
     p.protocol = protocol;
@@ -154,36 +206,31 @@ static inline ALWAYS_INLINE bool read_ip(const struct reading *reading, const st
                                          const uint32_t family, uint32_t vlans, struct dp_fast *fast)
 {
     const uint32_t header = family == 4 ? IPV4 : IPV6, size = family == 4 ? 4 : 16;
-    union dp_address source, destination;
+    struct addresses addresses;
     uint8_t protocol = family == 4 ? ip[9] : ip[6];
-    uint32_t length, from, to;
-    bool offloaded = frame->flags & DP_FRAME_CHECKSUM_OFFLOADED;
+    uint32_t length, from, to, enters;
     struct ports ports;
-    uint32_t enters;
 
     if (family == 4) {
         length = dp_get16(ip + 2);
-        if (ip[0] != 0x45 || (dp_get16(ip + 6) & 0x3fff) || length > captured ||
-            (reading->verify && offloaded && !is_checksum_right(ip)))
+        if (ip[0] != 0x45 || (ip[6] & 0x3f) || ip[7] || length > captured)
             return false;
     } else {
         length = dp_get16(ip + 4) + IPV6;
         if (ip[0] >> 4 != 6 || length > captured)
             return false;
     }
-    memcpy(source.byte, ip + header - 2 * size, size);
-    memcpy(destination.byte, ip + header - size, size);
-    if (length < header + EIGHT || memcmp(&source, &destination, size) == 0 ||
-        !read_transport(ip + header, length - header, family, protocol, &ports, fast) ||
-        (((reading->verify && !offloaded) || (place && place->guard)) &&
-         !is_sound(reading, frame, place, ip, family, protocol, &source, &destination)))
+    read_addresses(ip, family, &addresses);
+    if (length < header + EIGHT || memcmp(addresses.source, addresses.destination, size) == 0 ||
+        !read_transport(ip + header, length - header, family, protocol, &ports, &fast->data) ||
+        ((reading->verify || (place && place->guard)) && !is_sound(reading, frame, place, ip, family, protocol)))
         return false;
     if (place) {
         from = place->zone[DP_EGRESS];
         to = place->zone[DP_INGRESS];
     } else {
-        from = look_up(reading->endpoints, reading->single, family, &source);
-        to = look_up(reading->endpoints, reading->single, family, &destination);
+        from = look_up(reading->endpoints, reading->single, family, ip + header - 2 * size);
+        to = look_up(reading->endpoints, reading->single, family, ip + header - size);
         if ((int)dp_is_shared(from) | (int)dp_is_shared(to))
             return false;
     }
@@ -198,13 +245,10 @@ static inline ALWAYS_INLINE bool read_ip(const struct reading *reading, const st
     enters = -(uint32_t)(from == DP_NO_ZONE);
     fast->direction[0] = (uint8_t)(DP_EGRESS & ~enters);
     fast->checks = (uint8_t)((from != DP_NO_ZONE) + (to != DP_NO_ZONE));
-    put_check(reading->table, &ports, (from ^ (enters & (from ^ to))) & ~(uint32_t)DP_ENDPOINT_VIRTUAL, enters, family,
-              protocol, &source, &destination, &fast->check[0]);
-    if (fast->checks == DP_DIRECTIONS) {
-        fast->direction[1] = DP_INGRESS;
-        put_check(reading->table, &ports, to & ~(uint32_t)DP_ENDPOINT_VIRTUAL, UINT32_MAX, family, protocol, &source,
-                  &destination, &fast->check[1]);
-    }
+    put_check(reading->table, ports, (from ^ (enters & (from ^ to))) & ~(uint32_t)DP_ENDPOINT_VIRTUAL, enters, family,
+              protocol, &addresses, &fast->check[0]);
+    if (fast->checks == DP_DIRECTIONS)
+        put_second(reading->table, ports, to & ~(uint32_t)DP_ENDPOINT_VIRTUAL, ip, fast);
     return true;
 }
 
@@ -248,8 +292,8 @@ static bool stay_established(const struct dp_conntrack_config *config)
            next[DP_RESPONDER][DP_TCP_ACK] == DP_CONN_TCP_ESTABLISHED;
 }
 
-uint32_t dp_fast_read(const struct dp_engine *engine, const struct dp_frame *frames, const struct dp_place *places,
-                      uint32_t n, bool verify, struct dp_fast *fast)
+uint32_t dp_fast_read(const struct dp_engine *engine, const struct dp_frame *frames, const uint32_t *which,
+                      const struct dp_place *places, uint32_t n, bool verify, struct dp_fast *fast)
 {
     const struct dp_endpoints *endpoints = engine->policy->endpoints;
     struct reading reading = {.table = &engine->conntrack.table, .endpoints = endpoints, .verify = verify};
@@ -258,10 +302,15 @@ uint32_t dp_fast_read(const struct dp_engine *engine, const struct dp_frame *fra
     if (!endpoints || engine->policy->balancers || engine->long_way || !stay_established(&engine->conntrack.config))
         return 0;
     reading.single = dp_endpoints_single(endpoints);
-    for (uint32_t k = 0; places && k < n; k++)
-        set |= (uint32_t)read_frame(&reading, &frames[k], &places[k], &fast[k]) << k;
-    for (uint32_t k = 0; !places && k < n; k++)
-        set |= (uint32_t)read_frame(&reading, &frames[k], NULL, &fast[k]) << k;
+    if (which)
+        for (uint32_t k = 0; k < n; k++)
+            set |= (uint32_t)read_frame(&reading, &frames[which[k]], NULL, &fast[k]) << k;
+    else if (places)
+        for (uint32_t k = 0; k < n; k++)
+            set |= (uint32_t)read_frame(&reading, &frames[k], &places[k], &fast[k]) << k;
+    else
+        for (uint32_t k = 0; k < n; k++)
+            set |= (uint32_t)read_frame(&reading, &frames[k], NULL, &fast[k]) << k;
     return set;
 }
 
@@ -592,7 +641,8 @@ static void read_first(const struct dp_fast *fast, struct dp_packet *p)
 }
 
 /* Answers and counts a packet of one check that no connection is known for; false when one is. */
-static NEVER_INLINE bool judge_first(struct dp_engine *engine, const struct dp_fast *fast, struct dp_record *record)
+static NEVER_INLINE bool judge_first(struct dp_engine *engine, const struct dp_fast *fast,
+                                     struct dp_denied_flows *denied, struct dp_record *record)
 {
     const uint32_t d = fast->direction[0];
     struct dp_job job;
@@ -608,49 +658,71 @@ static NEVER_INLINE bool judge_first(struct dp_engine *engine, const struct dp_f
     dp_judge_new(engine, &job, d, 0, &record->check[0]);
     record->verdict = record->check[0].verdict;
     record->checks = 1;
-    dp_engine_count(engine, engine->first->denied, &job.packet, record);
+    dp_engine_count(engine, denied, &job.packet, record);
     return true;
 }
 
-/* The clock is set by each packet, also by one that then goes the long way: setting it again changes nothing. */
-uint32_t dp_fast_judge(struct dp_engine *engine, const struct dp_frame *frames, const struct dp_fast *fast,
-                       uint32_t set, struct dp_record *records)
+/*
+ * Judges frames at their positions, or without `which` one after the other. The clock is set by each packet, also by
+ * one that then goes the long way: setting it again changes nothing.
+ */
+static inline ALWAYS_INLINE uint32_t judge(struct dp_engine *engine, const struct dp_frame *frames,
+                                           const struct dp_selection *some, const uint32_t *which,
+                                           const struct dp_fast *fast, uint32_t set, struct dp_record *records)
 {
-    const struct dp_frame *const first = frames;
     struct dp_conntrack *ct = &engine->conntrack;
     uint64_t packets = 0, bytes = 0;
+    uint32_t k;
 
-    for (; set & 1; frames++, fast++, records++, set >>= 1) {
+    for (k = 0; set & 1; k++, fast++, set >>= 1) {
+        const uint32_t at = some ? which[k] : k;
+        const struct dp_frame *frame = &frames[at];
+        struct dp_record *record = &records[at];
         struct dp_entry *e = &ct->table.entries[fast->check[0].entry];
 
-        dp_conntrack_advance(ct, frames->time_ns);
+        if (some)
+            engine->frames = some->first + at;
+        dp_conntrack_advance(ct, some ? some->now_ns[at] : frame->time_ns);
         if (fast->checks == 1 && is_live(ct, e, fast, 0)) {
             if (!keep(ct, e, fast))
                 break;
-            records->verdict = DP_ALLOW;
-            records->checks = 1;
-            answer(engine, e, fast, 0, frames->length, &records->check[0]);
-            records->check[1] = (struct dp_check){0};
+            record->verdict = DP_ALLOW;
+            record->checks = 1;
+            answer(engine, e, fast, 0, frame->length, &record->check[0]);
+            record->check[1] = (struct dp_check){0};
             packets++;
-            bytes += frames->length;
+            bytes += frame->length;
         } else if (fast->checks == 1) {
-            records->length = frames->length; /* for who counts */
-            if (!judge_first(engine, fast, records))
+            record->length = frame->length; /* for who counts */
+            if (!judge_first(engine, fast, some ? NULL : engine->first->denied, record))
                 break;
-            records->check[1] = (struct dp_check){0};
-        } else if (!judge_two_or_none(engine, fast, frames->length, records)) {
+            record->check[1] = (struct dp_check){0};
+        } else if (!judge_two_or_none(engine, fast, frame->length, record)) {
             break;
         }
-        records->time_ns = frames->time_ns;
-        records->length = frames->length;
-        records->unused[0] = records->unused[1] = 0;
-        if (frames->time_ns < ct->now)
+        record->time_ns = frame->time_ns;
+        record->length = frame->length;
+        record->unused[0] = record->unused[1] = 0;
+        if (frame->time_ns < ct->now)
             engine->counters.time_backwards++;
         /* For who observes the connections, packet by packet. */
         engine->frames++;
     }
     count(engine, DP_ALLOW, packets, bytes, 1);
-    return (uint32_t)(frames - first);
+    return k;
+}
+
+uint32_t dp_fast_judge(struct dp_engine *engine, const struct dp_frame *frames, const struct dp_fast *fast,
+                       uint32_t set, struct dp_record *records)
+{
+    return judge(engine, frames, NULL, NULL, fast, set, records);
+}
+
+uint32_t dp_fast_judge_selected(struct dp_engine *engine, const struct dp_frame *frames,
+                                const struct dp_selection *some, const uint32_t *which, const struct dp_fast *fast,
+                                uint32_t set, struct dp_record *records)
+{
+    return judge(engine, frames, some, which, fast, set, records);
 }
 
 void dp_fast_flow_of(const struct dp_fast *fast, struct dp_flow *flow)

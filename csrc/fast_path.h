@@ -22,6 +22,7 @@
 #define DP_FAST_PATH_H
 
 #include "judge.h"
+#include "pipeline.h"
 
 /* Frames in a burst: a bit each of a set. */
 enum { DP_BURST = 32 };
@@ -50,10 +51,13 @@ struct dp_fast {
 };
 _Static_assert(sizeof(struct dp_fast) <= 128, "a packet on its short way is two cache lines");
 
-/* Reads up to DP_BURST frames; `places` may be NULL. With `verify`, checksums are to be verified. Bit k of what it
- * returns: frame k is one of these, and fast[k] is filled in. */
-uint32_t dp_fast_read(const struct dp_engine *engine, const struct dp_frame *frames, const struct dp_place *places,
-                      uint32_t n, bool verify, struct dp_fast *fast);
+/*
+ * Reads up to DP_BURST frames, those at the positions `which` if that is not NULL; `places` may be NULL, and is where
+ * positions are given. With `verify`, checksums are to be verified. Bit k of what it returns: the kth frame is one of
+ * these, and fast[k] is filled in.
+ */
+uint32_t dp_fast_read(const struct dp_engine *engine, const struct dp_frame *frames, const uint32_t *which,
+                      const struct dp_place *places, uint32_t n, bool verify, struct dp_fast *fast);
 /* Asks for the entries of the frames in `set`. */
 void dp_fast_fetch(const struct dp_engine *engine, struct dp_fast *fast, uint32_t set);
 /*
@@ -62,6 +66,10 @@ void dp_fast_fetch(const struct dp_engine *engine, struct dp_fast *fast, uint32_
  */
 uint32_t dp_fast_judge(struct dp_engine *engine, const struct dp_frame *frames, const struct dp_fast *fast,
                        uint32_t set, struct dp_record *records);
+/* The same of frames of a selection, whose positions are at `which`; records are by position. */
+uint32_t dp_fast_judge_selected(struct dp_engine *engine, const struct dp_frame *frames,
+                                const struct dp_selection *some, const uint32_t *which, const struct dp_fast *fast,
+                                uint32_t set, struct dp_record *records);
 /* As dp_flow_of, of a frame on its short way. */
 void dp_fast_flow_of(const struct dp_fast *fast, struct dp_flow *flow);
 

@@ -309,48 +309,67 @@ static inline bool verifies(const struct dp_engine *engine, const struct dp_plac
 
 /* A frame that is prepared, by the long way. */
 static inline __attribute__((always_inline)) void process_long(struct dp_engine *engine, const struct dp_frame *frame,
-                                                               struct dp_job *job, struct dp_record *record)
+                                                               struct dp_denied_flows *denied, struct dp_job *job,
+                                                               struct dp_record *record)
 {
     judge_packet(engine, frame, job, engine->frames, record);
     if (record->verdict != DP_WAITING)
-        dp_engine_count(engine, engine->first->denied, &job->packet, record);
+        dp_engine_count(engine, denied, &job->packet, record);
     engine->frames++;
 }
 
-/* One burst. Frames that can take the fast path are prepared for the long way only when it ends there. */
-static void process_burst(struct dp_engine *engine, const struct dp_frame *frames, const struct dp_place *places,
-                          uint32_t n, struct dp_record *records, struct dp_flow *flows)
+/*
+ * One burst: of frames one after the other, or of those of `some` at the positions `which`. Frames that can take the
+ * fast path are prepared for the long way only when it ends there.
+ */
+static inline __attribute__((always_inline)) void process_burst(struct dp_engine *engine, const struct dp_frame *frames,
+                                                                const struct dp_selection *some, const uint32_t *which,
+                                                                const struct dp_place *places, uint32_t n,
+                                                                struct dp_record *records, struct dp_flow *flows)
 {
     bool verify = verifies(engine, places);
     struct dp_job jobs[DP_BURST];
     struct dp_fast fast[DP_BURST];
-    uint32_t set = dp_fast_read(engine, frames, places, n, verify, fast), taken = set;
+    uint32_t set = dp_fast_read(engine, frames, which, places, n, verify, fast), taken = set;
     const uint32_t all = UINT32_MAX >> (DP_BURST - n);
 
-    for (uint32_t rest = all & ~set; rest; rest &= rest - 1)
-        prepare(engine, &frames[__builtin_ctz(rest)], places ? &places[__builtin_ctz(rest)] : NULL, verify,
-                &jobs[__builtin_ctz(rest)]);
+    for (uint32_t rest = all & ~set; rest; rest &= rest - 1) {
+        uint32_t k = (uint32_t)__builtin_ctz(rest);
+
+        prepare(engine, &frames[some ? which[k] : k], places ? &places[k] : NULL, verify, &jobs[k]);
+    }
     dp_fast_fetch(engine, fast, set);
     for (uint32_t rest = all & ~set; rest; rest &= rest - 1)
         fetch(engine, &jobs[__builtin_ctz(rest)]);
     for (uint32_t k = 0; k < n; k++) {
+        uint32_t at;
+
         if (set >> k & 1) {
-            k += dp_fast_judge(engine, &frames[k], &fast[k], set >> k, &records[k]);
+            k += some ? dp_fast_judge_selected(engine, frames, some, which + k, &fast[k], set >> k, records)
+                      : dp_fast_judge(engine, &frames[k], &fast[k], set >> k, &records[k]);
             if (k == n)
                 break;
             if (set >> k & 1) {
-                prepare(engine, &frames[k], places ? &places[k] : NULL, verify, &jobs[k]);
+                prepare(engine, &frames[some ? which[k] : k], places ? &places[k] : NULL, verify, &jobs[k]);
                 taken &= ~(1u << k);
             }
         }
-        process_long(engine, &frames[k], &jobs[k], &records[k]);
+        at = some ? which[k] : k;
+        if (some) {
+            engine->frames = some->first + at;
+            dp_conntrack_advance(&engine->conntrack, some->now_ns[at]);
+        }
+        process_long(engine, &frames[at], some ? NULL : engine->first->denied, &jobs[k], &records[at]);
     }
     dp_fragments_expire(engine->fragments, engine->conntrack.now);
-    for (uint32_t k = 0; flows && k < n; k++)
+    for (uint32_t k = 0; flows && k < n; k++) {
+        uint32_t at = some ? which[k] : k;
+
         if (taken >> k & 1)
-            dp_fast_flow_of(&fast[k], &flows[k]);
+            dp_fast_flow_of(&fast[k], &flows[at]);
         else
-            dp_flow_of(&jobs[k].packet, &flows[k]);
+            dp_flow_of(&jobs[k].packet, &flows[at]);
+    }
 }
 
 static int process(struct dp_engine *engine, const struct dp_frame *frames, const struct dp_place *places, uint32_t n,
@@ -358,7 +377,8 @@ static int process(struct dp_engine *engine, const struct dp_frame *frames, cons
 {
     for (uint32_t i = 0, burst; i < n; i += burst) {
         burst = n - i < DP_BURST ? n - i : DP_BURST;
-        process_burst(engine, &frames[i], places ? &places[i] : NULL, burst, &records[i], flows ? &flows[i] : NULL);
+        process_burst(engine, &frames[i], NULL, NULL, places ? &places[i] : NULL, burst, &records[i],
+                      flows ? &flows[i] : NULL);
     }
     return 0;
 }
@@ -375,31 +395,13 @@ int dp_engine_process_at(struct dp_engine *engine, const struct dp_frame *frames
     return process(engine, frames, places, n, records, flows);
 }
 
-/* All go the long way: others judge the frames between them, which have their own times and numbers. */
+/* Others judge the frames between them, which have their own times and numbers. */
 void dp_engine_process_selected(struct dp_engine *engine, const struct dp_frame *frames,
                                 const struct dp_selection *some, struct dp_record *records, struct dp_flow *flows)
 {
-    bool verify = verifies(engine, NULL);
-    struct dp_job jobs[DP_BURST];
-
     for (uint32_t i = 0, burst; i < some->n; i += burst) {
-        const uint32_t *at = &some->which[i];
         burst = some->n - i < DP_BURST ? some->n - i : DP_BURST;
-        for (uint32_t k = 0; k < burst; k++)
-            prepare(engine, &frames[at[k]], NULL, verify, &jobs[k]);
-        for (uint32_t k = 0; k < burst; k++)
-            fetch(engine, &jobs[k]);
-        for (uint32_t k = 0; k < burst; k++) {
-            engine->frames = some->first + at[k];
-            dp_conntrack_advance(&engine->conntrack, some->now_ns[at[k]]);
-            judge_packet(engine, &frames[at[k]], &jobs[k], engine->frames, &records[at[k]]);
-            if (records[at[k]].verdict != DP_WAITING)
-                dp_engine_count(engine, NULL, &jobs[k].packet, &records[at[k]]);
-            engine->frames++;
-        }
-        dp_fragments_expire(engine->fragments, engine->conntrack.now);
-        for (uint32_t k = 0; flows && k < burst; k++)
-            dp_flow_of(&jobs[k].packet, &flows[at[k]]);
+        process_burst(engine, frames, some, &some->which[i], NULL, burst, records, flows);
     }
 }
 

@@ -4,7 +4,8 @@
  *
  * The input is a sequence of steps as fuzz_pipeline.c reads them: the first byte chooses the link type and whether the
  * policy is put in force anew before it, the second the time that passes, the third and fourth the frame's length; the
- * frame follows. Up to DP_BURST frames are judged together.
+ * frame follows. Up to DP_BURST frames are judged together, or as the shares
+ * of two shards.
  */
 #include "../c/two_ways.h"
 #include "arena.h"
@@ -22,10 +23,11 @@ enum { HOLDINGS = sizeof holdings / sizeof *holdings };
 
 static const uint64_t steps_ns[8] = {0, 1000000, 1000000000, 9999999999, 30000000000, 180000000000, 600000000000, 1};
 
-/* Judges what has been gathered; each frame lies in memory of exactly its size. */
-static uint32_t judge(struct two_ways *w, struct dp_frame *frames, uint32_t n)
+/* Judges what has been gathered, all at once or as the shares of two shards; each frame lies in memory of exactly its
+ * size. */
+static uint32_t judge(struct two_ways *w, struct dp_frame *frames, uint32_t n, bool in_shares)
 {
-    if (!two_ways_judge(w, frames, NULL, n) || !two_ways_agree(w))
+    if (!two_ways_judge(w, frames, NULL, n, in_shares) || !two_ways_agree(w))
         abort();
     for (uint32_t i = 0; i < n; i++)
         free((void *)frames[i].data);
@@ -47,7 +49,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
         if (length > size - 4)
             length = size - 4;
         if (data[0] >> 4 == 15) {
-            n = judge(&w, frames, n);
+            n = judge(&w, frames, n, false);
             w.config.verify_checksums = data[0] >> 1 & 1;
             two_ways_update(&w, holdings, HOLDINGS - (data[0] & 1));
         }
@@ -63,11 +65,11 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
                                         .link = data[0] % (DP_LINKS + 1),
                                         .flags = data[1] >> 3 & DP_FRAME_CHECKSUM_OFFLOADED};
         if (n == DP_BURST)
-            n = judge(&w, frames, n);
+            n = judge(&w, frames, n, data[0] >> 5 & 1);
         data += 4 + length;
         size -= 4 + length;
     }
-    judge(&w, frames, n);
+    judge(&w, frames, n, n & 1);
     if (!two_ways_deny_alike(&w))
         abort();
     two_ways_free(&w);
