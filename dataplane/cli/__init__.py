@@ -45,6 +45,7 @@ _COMMANDS = {
     "restore": "restore.app",
     "ctl": "ctl.app",
     "policy": "policy.app",
+    "fleet": "fleet.app",
 }
 
 

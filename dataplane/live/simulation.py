@@ -74,7 +74,7 @@ def serve(policy: Path, options: ApiOptions, explanation: tuple[Question, Explai
     Raises SimulationError when it cannot start.
     """
     try:
-        kept = opened(policy, store)
+        kept = opened(policy, store, kind="-api")
         loaded = expiry.without_expired(kept.load(), time.time_ns())
         servers = ApiServers.open(options)
     except StoreAwayError as error:

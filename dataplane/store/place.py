@@ -18,17 +18,17 @@ if TYPE_CHECKING:
     from dataplane.store.etcd.store import EtcdStore
 
 
-def opened(policy: Path, url: str | None, copy: Path | None = None) -> Store:
+def opened(policy: Path, url: str | None, copy: Path | None = None, kind: str = "") -> Store:
     """The store with this address, which a policy file fills when it is empty; without one the policy file itself.
 
-    `copy` is where the last good copy of a shared store is kept, unless its address names a file. Raises PolicyError,
-    StoreError.
+    `copy` is where the last good copy of a shared store is kept, unless its address names a file; `kind` is told behind
+    the name of this host, where there are several that share a store on one machine. Raises PolicyError, StoreError.
     """
     file = PolicyFile(policy)
     if url is None:
         return file
     if url.startswith("etcd://"):
-        return _filled(file, _shared_at(url, copy))
+        return _filled(file, _shared_at(url, copy, kind))
     store = store_at(url)
     if store.is_empty:
         with store.keeping(file.load(), time.time()):
@@ -46,12 +46,12 @@ def store_at(url: str) -> KeepingStore:
     return SqliteStore(path_of(url))
 
 
-def _shared_at(url: str, copy: Path | None = None) -> EtcdStore:
+def _shared_at(url: str, copy: Path | None = None, kind: str = "") -> EtcdStore:
     """A policy in an etcd cluster."""
     from dataplane.store.etcd.address import parsed
 
     address = parsed(url)
-    address = replace(address, copy=address.copy or copy)
+    address = replace(address, copy=address.copy or copy, label=address.label + kind)
     if address.copy and (why := without_folder(address.copy)):
         raise StoreError(f"{address.name}: copy {printable(str(address.copy))}: {why}")
     try:

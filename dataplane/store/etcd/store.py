@@ -11,9 +11,11 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
+from dataplane import __version__
 from dataplane.store import StoreAwayError, StoreChangedError, StoreError, StorePartError
 from dataplane.store.etcd import copy
 from dataplane.store.etcd.cluster import Cluster, CompactedError, written_at
+from dataplane.store.etcd.fleet import Reports
 from dataplane.store.etcd.version import Version, epoch_prefix, read
 from dataplane.store.etcd.writing import written
 from dataplane.store.rows import Key, Writing
@@ -50,7 +52,8 @@ class EtcdStore:
         self._threads: list[threading.Thread] = []
         self._watch: Watch | None = None
         self._is_stale, self._is_just_read = False, True
-        self._to_copy = threading.Event()
+        self._to_copy, self._to_report = threading.Event(), threading.Event()
+        self._in_force_at = time.time()
         self._error: str | None = None
         self._away: tuple[float, str] | None = None
         try:
@@ -159,11 +162,15 @@ class EtcdStore:
     def failed(self, version: Version, why: str) -> None:
         """What had arrived cannot be put in force."""
         self._error = why
+        self._to_report.set()
 
     def _set_in_force(self, version: Version) -> None:
+        if version.head.number != self._in_force.head.number:
+            self._in_force_at = time.time()
         self._in_force, self._error = version, None
         self._arrive(version)
         self._to_copy.set()
+        self._to_report.set()
 
     def _arrive(self, version: Version) -> None:
         """Takes down what is kept, unless something newer is known."""
@@ -200,6 +207,7 @@ class EtcdStore:
         """Ends the watch, and all connections."""
         self._ending.set()
         self._to_copy.set()
+        self._to_report.set()
         if watch := self._watch:
             watch.close()
         for thread in self._threads:
@@ -268,12 +276,14 @@ class EtcdStore:
         return False
 
     def _look_after(self) -> None:
-        """Has the watch begin anew, at another member, where that says nothing of what has changed."""
+        """Says how far this host is; has the watch begin anew where that says nothing of what has changed."""
         before: Version | None = None
         with contextlib.closing(Cluster(self._address)) as cluster:
-            while not self._ending.wait(_LOOK_SECONDS * random.uniform(0.8, 1)):
+            reports = Reports(cluster, self._address.prefix, self._address.label)
+            while not self._ending.is_set():
                 last = self._last
                 try:
+                    reports.say(self._report())
                     is_newest = self._is_newest(cluster, last)
                 except StoreError:
                     is_newest, before = False, last
@@ -282,6 +292,21 @@ class EtcdStore:
                     self._is_stale = True
                     watch.close()
                 before = None if is_newest else last
+                self._to_report.wait(_LOOK_SECONDS * random.uniform(0.8, 1))
+                self._to_report.clear()
+            with contextlib.suppress(StoreError):
+                reports.end()
+
+    def _report(self) -> dict[str, Any]:
+        """What the fleet is told of this host."""
+        version = self._in_force
+        return {
+            "change": version.head.number,
+            "changed_at": version.head.at,
+            "in_force_at": self._in_force_at,
+            "error": self._error,
+            "version": __version__,
+        }
 
     def _is_newest(self, cluster: Cluster, version: Version) -> bool:
         """Whether nobody has changed what is kept since. Raises StoreError."""
