@@ -68,18 +68,22 @@ def status(store: StoreOption, output: OutputOption = Output.text) -> None:
 
 @app.command()
 def forget(
-    store: StoreOption, host: Annotated[str, typer.Argument(help="The name of a host that is gone for good.")]
+    store: StoreOption,
+    host: Annotated[str, typer.Argument(help="The name of a host that is gone for good.")],
+    output: OutputOption = Output.text,
 ) -> None:
     """A host that is gone for good is not missed any more.
 
     \b
-    Example:
+    Examples:
       dataplane fleet forget h7 --store etcd://10.0.0.1,10.0.0.2,10.0.0.3/cloud
+      dataplane fleet forget h7 --store 'etcd://10.0.0.1/cloud?ca=/etc/dataplane/ca.pem'
     """
     from dataplane.store.etcd import fleet
 
     with _asked(store) as (cluster, prefix):
         fleet.forget(cluster, prefix, host)
+    show({"host": host}, output, lambda answer: say(f"Host {answer['host']} is forgotten."))
 
 
 def _state(host: Any, newest: int) -> str:
