@@ -9,9 +9,9 @@ from importlib import import_module
 from typing import Annotated, Any
 
 import typer
-from typer.core import TyperGroup
 
 from dataplane.cli import completion, output
+from dataplane.cli.command_list import ListedCommands
 from dataplane.terminal import Color, set_color
 
 
@@ -49,7 +49,7 @@ _COMMANDS = {
 }
 
 
-class _Commands(TyperGroup):
+class _Commands(ListedCommands):
     """The commands, each of which is put together only when it is called, or shown by --help: that takes a while."""
 
     def __init__(self, **settings: Any) -> None:

@@ -43,7 +43,7 @@ def api(
     \b
     Examples:
       dataplane api policy.yaml --listen 127.0.0.1:8774 --keys keys.yaml
-      dataplane api policy.yaml --listen ./api.sock --store sqlite:///tmp/policy.db
+      dataplane api policy.yaml --listen ./api.sock --store sqlite:///tmp/api.db
     """
     from dataplane.live import simulation
     from dataplane.live.process import log

@@ -57,7 +57,7 @@ def explain(
     \b
     Examples:
       dataplane explain policy.yaml "tcp 10.0.0.5:4000 > 192.168.0.10:22 S"
-      dataplane explain policy.yaml capture.pcap --packet 12 --changes changes.yaml
+      dataplane explain policy.yaml a.pcap --packet 12 --changes changes.yaml
     """
     # The policy lives as long as the process: looking for garbage in it only takes time.
     gc.disable()

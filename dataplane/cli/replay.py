@@ -131,9 +131,9 @@ def replay(
 
     \b
     Examples:
-      dataplane replay policy.yaml capture.pcap --verdicts verdicts.jsonl --filter 'verdict: deny'
-      dataplane replay policy.yaml capture.pcap --changes changes.yaml --report report.html
-      dataplane replay policy.yaml captures/ --each --flows 'flows/{}.csv' --map 10.0.0.0/24=192.168.7.0/24
+      dataplane replay policy.yaml a.pcap --verdicts - --filter 'verdict: deny'
+      dataplane replay policy.yaml a.pcap --changes changes.yaml --report a.html
+      dataplane replay policy.yaml captures/ --each --flows 'flows/{}.csv'
     """
     # The policy and its tables live as long as the process: looking for garbage among them only takes time.
     gc.disable()

@@ -131,8 +131,8 @@ def run(
     \b
     Examples:
       dataplane run policy.yaml --uplink eth0
-      dataplane run policy.yaml --flow-log /var/log/dataplane/flows.jsonl --flow-log-size 500M
-      dataplane run policy.yaml --api 127.0.0.1:8774 --keys /etc/dataplane/keys.yaml
+      dataplane run policy.yaml --flow-log flows.jsonl --flow-log-size 500M
+      dataplane run policy.yaml --api 127.0.0.1:8774 --keys keys.yaml
     """
     try:
         # Loaded once interfaces are opened, which is too late to find it missing.

@@ -13,6 +13,7 @@ from dataplane.cli import denied_flows
 from dataplane.policy import times
 from dataplane.replay.run import disconnected_words
 from dataplane.terminal import console as terminal
+from dataplane.terminal import counted
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -162,8 +163,8 @@ def _print_changes(console: Console, summary: Summary) -> None:
 def _print_speed(console: Console, summary: Summary) -> None:
     captures = len(summary.captures)
     console.print(
-        f"{figure(summary.packets)} packets, {figure(summary.bytes)} bytes from {captures} "
-        f"capture{'' if captures == 1 else 's'} in {summary.elapsed:.3f} s: "
+        f"{counted(summary.packets, 'packet')}, {counted(summary.bytes, 'byte')} from {counted(captures, 'capture')} "
+        f"in {summary.elapsed:.3f} s: "
         f"{summary.packets_per_second / 1e6:.2f} million packets/s",
         soft_wrap=True,
     )
@@ -176,7 +177,7 @@ def _print_speed(console: Console, summary: Summary) -> None:
             )
     if summary.time_backwards:
         console.print(
-            f"{figure(summary.time_backwards)} packets have a time before an earlier packet's; they were judged at "
+            f"{counted(summary.time_backwards, 'packet')} came with a time before an earlier packet's, judged at "
             "the latest time seen",
             soft_wrap=True,
         )

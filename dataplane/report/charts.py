@@ -33,6 +33,19 @@ class Chart:
     figure: dict[str, Any]
 
 
+def _unit_of(seconds: float) -> tuple[int, str]:
+    return next((unit, name) for unit, name, most in _UNITS if seconds <= most)
+
+
+def time_words(time_ns: int) -> str:
+    """A span of time for people: ``128 ms``, ``4.096 s``, ``18.3 min``, ``3,650 days``."""
+    if time_ns < 1_000_000_000:
+        return f"{time_ns / 1e6:g} ms"
+    seconds = time_ns / 1e9
+    unit, name = _unit_of(seconds)
+    return f"{seconds / unit:.4g} {name}" if unit == 1 or seconds < 10 * unit else f"{seconds / unit:,.1f} {name}"
+
+
 @dataclass(frozen=True, slots=True)
 class Clock:
     """The time of a chart: `buckets` of `width_ns` each, in a unit that fits."""
@@ -42,15 +55,12 @@ class Clock:
 
     @property
     def _unit(self) -> tuple[int, str]:
-        span = self.width_ns * self.buckets / 1e9
-        return next((seconds, name) for seconds, name, most in _UNITS if span <= most)
+        return _unit_of(self.width_ns * self.buckets / 1e9)
 
     @property
     def width(self) -> str:
         """The width of a bucket, in words."""
-        if self.width_ns < 1_000_000_000:
-            return f"{self.width_ns / 1e6:g} ms"
-        return f"{self.width_ns / 1e9:,.4g} s"
+        return time_words(self.width_ns)
 
     @property
     def axis(self) -> dict[str, Any]:

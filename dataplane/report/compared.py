@@ -13,9 +13,10 @@ from dataplane.policy.schedule import TimedChange
 from dataplane.report import stories
 from dataplane.report.charts import Chart, Clock, Mark, bars, over_time
 from dataplane.report.page import Card, Column, Page, SearchedTable, Section, Table, fitting, number_words
-from dataplane.report.replayed import captures_words, marks_note, span_words
+from dataplane.report.replayed import captures_words, marks_note, span_words, summed_words
 from dataplane.report.timeline import Timeline
 from dataplane.terminal import counted
+from dataplane.verdict import VERDICT_WORDS
 
 #: Rows of the table of flows.
 SHOWN = 5000
@@ -98,7 +99,9 @@ class DiffReport:
                         stacked=False,
                     )
                 )
-        told_all = ["All packets are summed up in these charts; where the lines part, the policies differ."]
+        packets = [self.old.packets(word) for word in VERDICT_WORDS]
+        told_all = [summed_words(clock, packets)]
+        told_all += ["Where the lines part, the policies differ."] if charts else []
         return Section("traffic", "Denied and allowed", told_all, charts)
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import astuple
 from datetime import UTC, datetime
 from typing import Any
@@ -12,7 +12,7 @@ from dataplane.policy import times
 from dataplane.policy.model import Policy
 from dataplane.replay.run import disconnected_words
 from dataplane.replay.summary import AppliedChange, Summary
-from dataplane.report.charts import MARKED, Chart, Clock, Mark, bars, over_time, series
+from dataplane.report.charts import MARKED, Chart, Clock, Mark, bars, over_time, series, time_words
 from dataplane.report.flow_table import flows_section
 from dataplane.report.flow_tally import FlowTally, Talker
 from dataplane.report.page import Card, Column, Page, Section, Table, bytes_words, number_words
@@ -22,6 +22,10 @@ from dataplane.terminal import counted
 #: Bars of a chart.
 _BARS = 12
 _TALKERS = 100
+#: A time from here on is not told to the millisecond.
+_LONG_NS = 600 * 1_000_000_000
+#: So many packets, in one of so many bars or in fewer, fill no chart.
+_MANY, _SPARSE = 100, 20
 _VERDICTS = (("allow", "allowed"), ("deny", "denied"), ("bypass", "bypassed"))
 
 
@@ -73,8 +77,23 @@ def span_words(timeline: Timeline) -> str:
     """When the packets of a timeline came."""
     if timeline.first_ns is None or timeline.last_ns is None:
         return "no packet"
-    seconds = (timeline.last_ns - timeline.first_ns) / 1e9
-    return f"from {moment(timeline.first_ns)}, for {seconds:,.3f} s"
+    span = timeline.last_ns - timeline.first_ns
+    words = f"{span / 1e9:.3f} s" if span < _LONG_NS else time_words(span)
+    return f"from {moment(timeline.first_ns)}, for {words}"
+
+
+def summed_words(clock: Clock, rows: Iterable[Sequence[int]]) -> str:
+    """What charts over time leave out, and what to do where nearly all of their time is empty."""
+    if not clock.buckets:
+        return "No packet was read."
+    packets = [sum(bucket) for bucket in zip(*rows, strict=True)]
+    used = sum(map(bool, packets))
+    told = "All packets are summed up in these charts, whatever their number."
+    if sum(packets) >= _MANY and used * _SPARSE <= clock.buckets:
+        told += (
+            f" They came in {counted(used, 'bar')} of {clock.buckets} only: --time FROM..TO reads a part of the time."
+        )
+    return told
 
 
 def marks_note(marks: Sequence[Mark]) -> str:
@@ -131,8 +150,7 @@ def _traffic(timeline: Timeline, marks: Sequence[Mark]) -> Section:
     if reasons:
         about = ("denied-chart", "Denied packets by reason", told)
         charts.append(over_time(about, clock, reasons, marks))
-    told_all = ["All packets are summed up in these charts, whatever their number; single flows are at the end."]
-    return Section("traffic", "Allowed and denied", told_all, charts)
+    return Section("traffic", "Allowed and denied", [summed_words(clock, [row[2] for row in rows])], charts)
 
 
 def _connections(report: ReplayReport, summary: Summary, marks: Sequence[Mark]) -> Section:

@@ -189,7 +189,7 @@ def test_a_followed_file_that_is_taken_away_is_a_fault(action: str, words: str, 
         _, error = process.communicate(timeout=20)
     assert process.returncode == 3
     assert words in error.decode()
-    assert b"1 packets, " in error
+    assert b"1 packet, " in error
 
 
 def test_a_file_that_shrinks_while_it_is_read_is_a_fault(tmp_path: Path) -> None:
@@ -382,7 +382,7 @@ def test_a_followed_pcapng_that_is_taken_away_is_a_fault(action: str, words: str
         _, error = process.communicate(timeout=20)
     assert process.returncode == 3
     assert words in error.decode()
-    assert b"1 packets, " in error
+    assert b"1 packet, " in error
 
 
 def test_parquet_of_live_input_has_few_row_groups(tmp_path: Path) -> None:

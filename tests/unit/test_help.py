@@ -33,6 +33,7 @@ COMMANDS = dict(_leaves(typer.main.get_command(app)))
 def _examples(name: str) -> list[str]:
     context = typer.Context(COMMANDS[name], info_name=f"dataplane {name}", terminal_width=80)
     told = COMMANDS[name].get_help(context).partition("\n")[2]
+    told = re.sub(r" \\\n +", " ", told)
     return re.findall(r"^\s+(?:.*(?:\||&&) )?(dataplane .*)$", told, re.MULTILINE)
 
 
@@ -52,6 +53,31 @@ def test_the_help_of_each_command_has_two_examples(name: str) -> None:
         assert words[1 : 1 + len(name.split())] == name.split(), example
         given = {word.partition("=")[0] for word in words if re.fullmatch(r"--?[a-z][a-z-]*(=.*)?", word)}
         assert given <= known, example
+
+
+def _groups(command: Any, path: tuple[str, ...] = ()) -> Iterator[tuple[str, Any]]:
+    if hasattr(command, "list_commands"):
+        yield " ".join(path), command
+        context = typer.Context(command)
+        for name in command.list_commands(context):
+            yield from _groups(command.get_command(context, name), (*path, name))
+
+
+GROUPS = dict(_groups(typer.main.get_command(app)))
+
+
+@pytest.mark.parametrize("name", [*COMMANDS, *GROUPS])
+def test_help_fits_a_terminal_and_uses_a_wide_one(name: str) -> None:
+    """At 80 columns, examples too; no sentence in a list of commands is cut off."""
+    command = COMMANDS.get(name) or GROUPS[name]
+    told = {}
+    for width in (80, 200):
+        settings = {"terminal_width": width, "max_content_width": 200}
+        told[width] = command.get_help(typer.Context(command, info_name=f"dataplane {name}".strip(), **settings))
+        assert max(map(len, told[width].splitlines())) <= width
+        _, _, listed = told[width].partition("Commands:\n")
+        assert "..." not in listed
+    assert len(told[200].splitlines()) <= len(told[80].splitlines())
 
 
 @pytest.mark.parametrize("name", sorted(COMMANDS.keys() - _NO_ANSWER))

@@ -5,15 +5,15 @@ from __future__ import annotations
 from typing import Annotated, Any
 
 import typer
-from typer.core import TyperGroup
 
+from dataplane.cli.command_list import ListedCommands
 from dataplane.cli.ctl import conntrack, flows, policy_lists, shadow, status
 from dataplane.cli.ctl.explain import explain
 from dataplane.cli.ctl.request import Commands, Target
 from dataplane.live import CONTROL_SOCKET
 
 
-class _Commands(TyperGroup):
+class _Commands(ListedCommands):
     """The commands, of which those that make changes load the models of a policy: only when one is called, or shown."""
 
     changes = ("rule", "group", "address-group", "instance", "balancer", "clone")

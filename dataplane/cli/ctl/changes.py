@@ -6,6 +6,7 @@ They are made from the kinds of change: what each is called, what it takes by it
 from __future__ import annotations
 
 import inspect
+import textwrap
 from types import UnionType
 from typing import Annotated, Any, Literal, Union, get_args, get_origin
 
@@ -47,6 +48,8 @@ _METAVARS = {"security_group": "GROUP"}
 #: Numbers in the document, besides those whose type says so.
 _NUMBERS = ("protocol", "icmp_type", "icmp_code")
 
+#: Columns of an example in a help, and behind them the sign that the next line goes on.
+_EXAMPLE_WIDTH = 72
 #: The commands by name.
 apps = {
     noun: Commands(help=text, no_args_is_help=text is not None, add_completion=False, rich_markup_mode=None)
@@ -186,8 +189,16 @@ def _command(kind: type[Change]) -> Any:
 
 def _examples(kind: type[Change], other: str) -> str:
     """What the help of a kind's command shows."""
-    lines = (f"  dataplane ctl {' '.join(kind.command)} {example}\n" for example in (kind.example, other))
-    return f"\b\nExamples:\n{''.join(lines)}"
+    lines = [f"dataplane ctl {' '.join(kind.command)} {example}" for example in (kind.example, other)]
+    return "\b\nExamples:\n" + "".join(f"  {part}\n" for line in lines for part in _continued(line))
+
+
+def _continued(line: str) -> list[str]:
+    """A command in as many lines as it takes, as a shell reads it."""
+    parts = textwrap.wrap(
+        line, _EXAMPLE_WIDTH, break_long_words=False, break_on_hyphens=False, subsequent_indent="    "
+    )
+    return [f"{part} \\" for part in parts[:-1]] + parts[-1:]
 
 
 #: Kinds whose commands take more than fields.

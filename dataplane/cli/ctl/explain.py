@@ -42,7 +42,7 @@ def explain(
     \b
     Examples:
       dataplane ctl explain "tcp 10.0.0.5:4000 > 192.168.0.10:22 S"
-      dataplane ctl explain "udp 192.168.0.10:53 > 10.0.0.5:4000" --at ecs-a --json
+      dataplane ctl explain "udp 10.0.0.1:53 > 10.0.0.5:4000" --at ecs-a --json
     """
     from dataplane.cli.explanation import print_explanation
     from dataplane.insight.packet_text import PacketTextError, parse_packet

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 
 import typer
 
+from dataplane.cli.command_list import ListedCommands
 from dataplane.cli.output import refuse, say
 from dataplane.terminal import printable
 
@@ -30,6 +31,9 @@ F = TypeVar("F", bound=Callable[..., Any])
 
 class Commands(typer.Typer):
     """Commands, of which each that takes --output json takes --json for it."""
+
+    def __init__(self, **settings: Any) -> None:
+        super().__init__(**{"cls": ListedCommands} | settings)
 
     def command(self, *names: Any, **settings: Any) -> Callable[[F], F]:
         register = super().command(*names, **settings)

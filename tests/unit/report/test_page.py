@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from dataplane.report import charts, page
 from dataplane.report.charts import Clock, Mark, bars, label, over_time
 from dataplane.report.page import ROWS, Card, Column, Page, SearchedTable, Section, Table, fitting
+from dataplane.report.replayed import summed_words
 
 HOSTILE = [
     "</script><script>alert(1)</script>",
@@ -152,8 +153,11 @@ def test_labels_of_charts_are_no_markup(text: str) -> None:
         (1_000_000, 5, "s", 0.005, "1 ms"),
         (512_000_000, 200, "s", 102.4, "512 ms"),
         (4_096_000_000, 200, "min", 819.2 / 60, "4.096 s"),
-        (1 << 40, 200, "h", (1 << 40) * 200 / 3600e9, "1,100 s"),
-        (1 << 42, 200, "days", (1 << 42) * 200 / 86400e9, "4,398 s"),
+        (1 << 40, 200, "h", (1 << 40) * 200 / 3600e9, "18.3 min"),
+        (1 << 42, 200, "days", (1 << 42) * 200 / 86400e9, "73.3 min"),
+        # Captures of ten years, and of as long as times go.
+        (1 << 51, 147, "days", (1 << 51) * 147 / 86400e9, "26.1 days"),
+        (1 << 55, 240, "days", (1 << 55) * 240 / 86400e9, "417.0 days"),
     ],
 )
 def test_the_axis_of_time_has_a_unit_that_fits(width_ns: int, buckets: int, unit: str, end: float, width: str) -> None:
@@ -163,6 +167,20 @@ def test_the_axis_of_time_has_a_unit_that_fits(width_ns: int, buckets: int, unit
     assert clock.width == width
     assert len(clock.middles()) == buckets
     assert clock.at(width_ns * buckets) == pytest.approx(end, abs=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("buckets", "packets", "told"),
+    [
+        (0, [], "No packet was read."),
+        (40, [50, *[0] * 38, 50], "They came in 2 bars of 40 only: --time FROM..TO reads a part of the time."),
+        (40, [50, *[0] * 38, 49], "whatever their number."),
+        (40, [50, 1, *[0] * 37, 50], "whatever their number."),
+    ],
+)
+def test_charts_that_are_nearly_empty_say_what_to_do(buckets: int, packets: list[int], told: str) -> None:
+    """A capture with a gap of years in it has its packets in a few bars."""
+    assert summed_words(Clock(10**9, buckets), [packets, [0] * buckets]).endswith(told)
 
 
 def test_changes_are_marked_at_their_time() -> None:
