@@ -19,9 +19,12 @@ from typing import TYPE_CHECKING, Any, TextIO
 
 if TYPE_CHECKING:
     from rich.console import Console
+    from rich.table import Table
 
 #: Columns of what is no terminal: a program that reads a table wants its rows whole.
 _UNBOUNDED = 1 << 16
+#: A word of a table up to here is not cut while a longer text can be folded in its place.
+_WORD = 24
 
 
 class Color(StrEnum):
@@ -131,3 +134,34 @@ def console(stream: TextIO, **options: Any) -> Console:
     if not stream.isatty():
         options = {"width": _UNBOUNDED} | options
     return Escaping(file=target, **({"highlight": False, "markup": False, "emoji": False} | options))
+
+
+def print_table(to: Console, table: Table, *, indent: int = 0) -> None:
+    """Prints a table; where it is too wide, its texts are folded between words, and numbers not at all.
+
+    Only where that is not enough are words cut, the longest first: ids, which have no bound.
+    """
+    from rich.cells import cell_len
+    from rich.measure import Measurement
+    from rich.padding import Padding
+
+    texts = [
+        [text for text in (str(column.header), *map(str, column.cells)) if text] or [""] for column in table.columns
+    ]
+    widths = [max(map(cell_len, column)) for column in texts]
+    words = [[cell_len(word) for text in column for word in text.split()] for column in texts]
+    least = [
+        width if column.justify == "right" else min(width, max((n for n in found if n <= _WORD), default=_WORD))
+        for column, width, found in zip(table.columns, widths, words, strict=True)
+    ]
+    natural = Measurement.get(to, to.options.update(width=_UNBOUNDED), table).maximum
+    over = natural - (to.width - indent)
+    if over > 0:
+        while over > 0 and max(widths) > 1:
+            spare = [width if width > least[i] else 0 for i, width in enumerate(widths)]
+            at = spare.index(max(spare)) if any(spare) else widths.index(max(widths))
+            widths[at] -= 1
+            over -= 1
+        for column, width in zip(table.columns, widths, strict=True):
+            column.width, column.overflow = width, "fold"
+    to.print(Padding(table, (0, 0, 0, indent), expand=False) if indent else table)

@@ -12,7 +12,7 @@ import typer
 from dataplane.cli.lint import EXIT_FOUND, Format, kinds, print_findings
 from dataplane.cli.output import reader_may_leave, say
 from dataplane.terminal import console as terminal
-from dataplane.terminal import counted
+from dataplane.terminal import counted, print_table
 
 if TYPE_CHECKING:
     from dataplane.policy import Policy, PolicyError
@@ -189,6 +189,6 @@ def _print_report(report: dict[str, Any]) -> None:
         for quota in report["quotas"]:
             used = f"{quota['used']}/{quota['limit']}"
             table.add_row(Text(quota["security_group"], overflow="fold"), quota["direction"], quota["ethertype"], used)
-        console.print(table)
+        print_table(console, table)
     for warning in report["warnings"]:
         console.print(Text.assemble(("warning: ", "yellow"), warning))

@@ -16,7 +16,7 @@ from dataplane.cli.replayed import Asked, Progress, replayed
 from dataplane.cli.summary import VERDICT_COLOURS, figure, titled_table
 from dataplane.outputs import OutputError, check_outputs
 from dataplane.replay import CaptureError, Summary
-from dataplane.terminal import console
+from dataplane.terminal import console, print_table
 
 if TYPE_CHECKING:
     from dataplane.cli.interrupt import Interrupt
@@ -146,7 +146,7 @@ def _print_rows(rows: Sequence[Row], stream: TextIO) -> None:
     sums = (total["packets"], *(total["verdicts"][word]["packets"] for word in VERDICT_COLOURS), total["connections"])
     listed.add_section()
     listed.add_row(f"total of {len(rows):,}", *map(figure, sums), "")
-    console(stream).print(listed)
+    print_table(console(stream), listed)
 
 
 def _figures(row: Row) -> Iterator[Text | str]:

@@ -13,7 +13,7 @@ from dataplane.cli import denied_flows
 from dataplane.policy import times
 from dataplane.replay.run import disconnected_words
 from dataplane.terminal import console as terminal
-from dataplane.terminal import counted
+from dataplane.terminal import counted, print_table
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -56,7 +56,7 @@ def _print_verdicts(console: Console, summary: Summary) -> None:
         traffic = summary.verdicts[word]
         share = f"{traffic.packets / summary.packets:.1%}" if summary.packets else "-"
         table.add_row(Text(word, VERDICT_COLOURS[word]), figure(traffic.packets), figure(traffic.bytes), share)
-    console.print(table)
+    print_table(console, table)
 
 
 def _print_reasons(console: Console, summary: Summary) -> None:
@@ -72,7 +72,7 @@ def _print_reasons(console: Console, summary: Summary) -> None:
             figure(count.packets),
             figure(count.bytes),
         )
-    console.print(table)
+    print_table(console, table)
     if summary.causes:
         words = ", ".join(f"{cause} {figure(traffic.packets)}" for cause, traffic in summary.causes.items())
         console.print(f"Invalid or malformed because of: {words}\n")
@@ -131,7 +131,7 @@ def _print_rules(console: Console, summary: Summary, top: int) -> None:
         )
         for rule in hit[:top]:
             table.add_row(rule.rule, rule.security_group, figure(rule.hits), figure(rule.packets), figure(rule.bytes))
-        console.print(table)
+        print_table(console, table)
         if len(hit) > top:
             console.print(f"and {figure(len(hit) - top)} more {'rule' if len(hit) == top + 1 else 'rules'} with hits\n")
     never = [rule for rule, _ in summary.never_hit]
@@ -148,7 +148,7 @@ def _print_denied(console: Console, summary: Summary) -> None:
     for row in denied_flows.rows(map(asdict, summary.denied_flows)):
         about = "≤ " if row.at_most else ""
         table.add_row(*row[:4], about + figure(row.packets), figure(row.bytes))
-    console.print(table)
+    print_table(console, table)
 
 
 def _print_changes(console: Console, summary: Summary) -> None:
@@ -157,7 +157,7 @@ def _print_changes(console: Console, summary: Summary) -> None:
     table = titled_table("Changes", ("at", "right"), ("change", "left"), ("effect", "left"))
     for applied in summary.changes:
         table.add_row(times.words(applied.change.at), applied.change.change.summary, disconnected_words(applied.result))
-    console.print(table)
+    print_table(console, table)
 
 
 def _print_speed(console: Console, summary: Summary) -> None:

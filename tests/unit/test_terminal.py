@@ -17,15 +17,18 @@ import termios
 from pathlib import Path
 
 import pytest
+from rich.cells import cell_len
 from rich.table import Table
 from rich.text import Text
 
 from dataplane.cli.ctl import text as ctl_text
 from dataplane.cli.ctl.text import print_counters, print_stations, print_status
+from dataplane.cli.denied_flows import COLUMNS
+from dataplane.cli.summary import titled_table
 from dataplane.live.process.log import JsonFormatter, TextFormatter
 from dataplane.policy import Policy
 from dataplane.policy.write import as_yaml, document
-from dataplane.terminal import console, most_of, printable, printable_lines, wrapped
+from dataplane.terminal import console, most_of, print_table, printable, printable_lines, wrapped
 
 ROOT = Path(__file__).parents[2]
 #: C1 controls, marks and overrides of direction, line separators: what an id may hold.
@@ -239,6 +242,52 @@ def test_a_table_of_ctl_is_as_wide_as_the_terminal(
         assert sorted("".join(told).replace(" ", "")) == sorted(
             "".join((*row, "1,234,567123,456,789")).replace(" ", "")
         )
+
+
+@pytest.mark.parametrize("title", ["", "Flows denied most"])
+def test_a_table_cuts_no_word_while_a_text_can_be_folded(title: str) -> None:
+    """At 80 columns; ids have no bound, and give way where words and numbers do not."""
+    rows = [
+        ("web-1", "ingress", "tcp 173.192.82.194 > 10.0.0.1 port 55181", "invalid (tcp-no-connection)", "10", "600"),
+        ("x" * 40, "egress", "icmp 10.0.0.1 > 8.8.8.8", "no-rule-matched", "1,234", "67,890"),
+    ]
+    for width, lines in ((80, None), (300, len(rows))):
+        out = io.StringIO()
+        table = titled_table(title, *((name, "left") for name in COLUMNS[:4]), ("packets", "right"), ("bytes", "right"))
+        for row in rows:
+            table.add_row(*row)
+        print_table(console(out, width=width), table)
+        told = out.getvalue()
+        assert max(map(cell_len, told.splitlines())) <= width
+        words = {word for row in (COLUMNS, *rows) for cell in row for word in cell.split() if len(word) < 25}
+        assert words <= set(told.split())
+        body = told.rpartition("─")[2].split("\n")
+        assert lines in (None, sum(map(bool, map(str.strip, body))))
+    assert "x" * 40 in told
+
+
+@pytest.mark.parametrize("width", [80, 200])
+def test_a_list_of_rules_can_be_read(
+    width: int, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A column for each field where there is room, else a sentence."""
+    rule = {
+        "id": "A01",
+        "security_group": "web-servers",
+        "direction": "ingress",
+        "ethertype": "IPv4",
+        "protocol": "tcp",
+    }
+    rule |= {"multiport": "80,443", "remote_ip_prefix": "172.16.0.0/24", "action": "allow", "priority": 7}
+    rule |= {"enabled": False, "last_hit": 0.0}
+    monkeypatch.setattr(ctl_text, "terminal_columns", lambda: width)
+    monkeypatch.setattr(ctl_text, "console", lambda stream: console(stream, width=width))
+    ctl_text.print_rules([rule])
+    told = capsys.readouterr().out
+    words = "A01 web-servers allow (disabled) ingress IPv4 tcp 80,443 172.16.0.0/24 7 1970-01-01"
+    assert set(words.split()) <= {word.removesuffix(",") for word in told.split()}
+    assert max(map(len, told.splitlines())) <= width
+    assert ("priority" in told.splitlines()[2]) == (width == 200)
 
 
 def test_lines_are_wrapped_behind_their_indent() -> None:

@@ -9,14 +9,16 @@ from typing import Any
 
 from dataplane.cli import denied_flows
 from dataplane.cli.output import say
-from dataplane.terminal import console, counted, most_of, printable
+from dataplane.terminal import columns as terminal_columns
+from dataplane.terminal import console, counted, most_of, print_table, printable
 
 _FLOWS_SHOWN = 20
+#: Columns that a table of rules with a column for each field takes.
+_RULES_WIDTH = 120
 
 
 def table(title: str, columns: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
     """Rows under a head, numbers to the right; nothing where there are none. Text is folded where a terminal ends."""
-    from rich.padding import Padding
     from rich.table import Table
 
     cells = list(rows)
@@ -29,7 +31,7 @@ def table(title: str, columns: Sequence[str], rows: Iterable[Sequence[object]]) 
     for row in cells:
         made.add_row(*(f"{cell:,}" if isinstance(cell, int) else printable(str(cell)) for cell in row))
     say("")
-    console(sys.stdout).print(Padding(made, (0, 0, 0, 2), expand=False))
+    print_table(console(sys.stdout), made, indent=2)
 
 
 def _print_store(store: Mapping[str, Any]) -> None:
@@ -243,7 +245,11 @@ def print_stations(stations: Sequence[Mapping[str, Any]]) -> None:
 
 
 def print_rules(rules: Sequence[Mapping[str, Any]]) -> None:
-    """Rules of the policy in force."""
+    """Rules of the policy in force; where there is no room for a column of each field, the rule is a sentence."""
+    if terminal_columns() < _RULES_WIDTH:
+        told = ((rule["id"], rule["security_group"], _rule(rule), _hit(rule["last_hit"])) for rule in rules)
+        table("Rules", ("rule", "security group", "what it does", "last hit"), told)
+        return
     table(
         "Rules",
         (
@@ -266,10 +272,8 @@ def print_rules(rules: Sequence[Mapping[str, Any]]) -> None:
                 rule["ethertype"],
                 _protocol(rule),
                 rule["multiport"] or "all",
-                rule["remote_ip_prefix"] or rule["remote_group_id"] or rule["remote_address_group_id"] or "any",
-                rule["action"]
-                + ("" if rule["enabled"] else " (disabled)")
-                + (f" (until {ends})" if (ends := rule.get("expires_at")) else ""),
+                _remote(rule),
+                _action(rule),
                 rule["priority"],
                 _hit(rule["last_hit"]),
             )
@@ -301,6 +305,22 @@ def _hit(seconds: float | None) -> str:
 
 def _moment(seconds: float) -> str:
     return datetime.fromtimestamp(seconds).isoformat(sep=" ", timespec="seconds")
+
+
+def _action(rule: Mapping[str, Any]) -> str:
+    until = f" (until {ends})" if (ends := rule.get("expires_at")) else ""
+    return f"{rule['action']}{'' if rule['enabled'] else ' (disabled)'}{until}"
+
+
+def _remote(rule: Mapping[str, Any]) -> str:
+    return rule["remote_ip_prefix"] or rule["remote_group_id"] or rule["remote_address_group_id"] or "any"
+
+
+def _rule(rule: Mapping[str, Any]) -> str:
+    ports = f" {rule['multiport']}" if rule["multiport"] else ""
+    side = "from" if rule["direction"] == "ingress" else "to"
+    what = f"{rule['direction']} {rule['ethertype']} {_protocol(rule)}{ports} {side} {_remote(rule)}"
+    return f"{_action(rule)} {what}, priority {rule['priority']}"
 
 
 def _protocol(rule: Mapping[str, Any]) -> str:

@@ -222,7 +222,8 @@ def test_each_change_has_a_command_whose_example_is_that_change(
 ) -> None:
     """SPEC 7: the fields of the command are those of the document; its help shows the example."""
     shown = runner.invoke(app, ["ctl", *kind.command, "--help"], terminal_width=1000)
-    assert f"dataplane ctl {' '.join(kind.command)} {kind.example} dataplane ctl" in " ".join(shown.stdout.split())
+    whole = " ".join(shown.stdout.replace(" \\\n", " ").split())
+    assert f"dataplane ctl {' '.join(kind.command)} {kind.example} dataplane ctl" in whole
     sent: list[dict[str, Any]] = []
     monkeypatch.setattr("dataplane.cli.ctl.changes._change", lambda context, change, *rest: sent.append(change))
     done = runner.invoke(app, ["ctl", *kind.command, *shlex.split(kind.example)])
