@@ -64,7 +64,7 @@ def export(
     \b
     Examples:
       dataplane policy export > policy.yaml
-      dataplane policy export --store sqlite:///var/lib/dataplane/policy.db policy.json
+      dataplane policy export --store sqlite:///srv/policy.db policy.json
     """
     from dataplane.outputs import CAPTURE, OTHER, POLICY, STATE, OutputError, check_outputs
     from dataplane.policy.write import as_yaml, document, put
@@ -113,7 +113,7 @@ def apply(
     \b
     Examples:
       dataplane policy apply policy.yaml
-      dataplane policy apply policy.yaml --store sqlite:///var/lib/dataplane/policy.db --dry-run
+      dataplane policy apply policy.yaml --store sqlite:///srv/policy.db --dry-run
     """
     from dataplane.policy.mistakes import PolicyError
     from dataplane.policy.reading.source import read_file

@@ -201,7 +201,8 @@ def export(
 
     \b
     Examples:
-      dataplane ctl conntrack export --instance web-1 | ssh other-host dataplane ctl conntrack import
+      dataplane ctl conntrack export --instance web-1 \\
+          | ssh other-host dataplane ctl conntrack import
       dataplane ctl conntrack export web-1.state --instance web-1
     """
     if file == "-" and sys.stdout.isatty():
@@ -235,7 +236,8 @@ def import_(
 
     \b
     Examples:
-      ssh other-host dataplane ctl conntrack export --instance web-1 | dataplane ctl conntrack import
+      ssh other-host dataplane ctl conntrack export --instance web-1 \\
+          | dataplane ctl conntrack import
       dataplane ctl conntrack import web-1.state --json
     """
     try:
