@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from collections import Counter
 from enum import StrEnum
 from textwrap import wrap
@@ -11,11 +12,13 @@ from typing import TYPE_CHECKING
 import typer
 
 from dataplane.cli.output import say
+from dataplane.terminal import columns
 
 if TYPE_CHECKING:
     from dataplane.insight.lint import Located
 
 EXIT_FOUND = 1
+#: Columns of text where there is no terminal.
 _WIDTH = 80
 
 
@@ -59,11 +62,12 @@ def print_findings(name: str, found: list[Located], how: Format) -> None:
 
 
 def _print_text(name: str, found: list[Located]) -> None:
+    width = columns(sys.stdout) if sys.stdout.isatty() else _WIDTH
     for located in found:
         finding = located.finding
         say(f"{located.file}:{located.line}: {finding.kind}")
         for text in (finding.message, finding.example_words):
-            for line in wrap(text, _WIDTH - 2, break_long_words=False, break_on_hyphens=False):
+            for line in wrap(text, width - 2, break_long_words=False, break_on_hyphens=False):
                 say(f"  {line}")
     counts = Counter(located.finding.kind for located in found)
     if not found:
@@ -71,5 +75,5 @@ def _print_text(name: str, found: list[Located]) -> None:
         return
     listed = ", ".join(f"{counts[kind]:,} {kind}" for kind in sorted(counts, key=lambda kind: (-counts[kind], kind)))
     total = f"{len(found):,} finding{'' if len(found) == 1 else 's'}"
-    for line in wrap(f"{name}: {total}: {listed}.", _WIDTH, break_long_words=False, break_on_hyphens=False):
+    for line in wrap(f"{name}: {total}: {listed}.", width, break_long_words=False, break_on_hyphens=False):
         say(line)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -16,11 +17,18 @@ from tests.support import pages
 
 ROOT = Path(__file__).parents[2]
 #: Pages whose commands are run here.
-PAGES = ("diff", "dropped", "explain", "learn", "presets", "report", "start", "timing", "tutorial-policy")
+PAGES = (
+    *("diff", "dropped", "explain", "flows", "learn", "lint", "presets", "replay", "report", "start", "timing"),
+    "tutorial-policy",
+)
+#: What they use besides, where a page does.
+PROGRAMS = {"replay": ("tcpdump", "tshark")}
 
 
 @pytest.mark.parametrize("name", PAGES)
 def test_its_commands_do_what_it_shows(name: str, tmp_path: Path) -> None:
+    if missing := [program for program in PROGRAMS.get(name, ()) if shutil.which(program) is None]:
+        pytest.skip(f"{missing[0]} is needed")
     for shared in ("examples", "pcaps"):
         (tmp_path / shared).symlink_to(ROOT / shared)
     path = f"{Path(sys.executable).parent}:{os.environ['PATH']}"

@@ -365,6 +365,7 @@ def shown(*words: str, columns: int) -> str:
     [
         ("replay", "examples/figure-1/policy.yaml", "pcaps/figure-1.pcap", "pcaps/figure-2.pcap", "--each"),
         ("check", "examples/figure-5/policy.yaml"),
+        ("check", "examples/figure-2/policy.yaml", "--lint"),
         ("new", "--preset", "list"),
         ("ctl", "--socket", "a-socket-that-is-not-there", "status"),
     ],
@@ -379,6 +380,8 @@ def test_lines_end_where_the_terminal_does(words: tuple[str, ...]) -> None:
     wide = [line.rpartition("\r")[2].rstrip() for line in shown(*words, columns=200).split("\n")]
     assert max(map(len, wide)) <= 200
     assert len(wide) <= len(lines)
+    if "--lint" in words:
+        assert max(map(len, wide)) > 80
 
 
 REPLAY = ("replay", "examples/figure-1/policy.yaml", "pcaps/figure-1.pcap")
