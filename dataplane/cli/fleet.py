@@ -40,7 +40,7 @@ def status(store: StoreOption, output: OutputOption = Output.text) -> None:
     \b
     Examples:
       dataplane fleet status --store etcd://10.0.0.1,10.0.0.2,10.0.0.3/cloud
-      dataplane fleet status --store etcd://10.0.0.1/cloud -o json | jq '.hosts[] | select(.state != "up to date")'
+      dataplane fleet status --store etcd://10.0.0.1/cloud --json | jq .hosts
     """
     from dataplane.store.etcd.fleet import fleet
 
@@ -77,7 +77,7 @@ def forget(
     \b
     Examples:
       dataplane fleet forget h7 --store etcd://10.0.0.1,10.0.0.2,10.0.0.3/cloud
-      dataplane fleet forget h7 --store 'etcd://10.0.0.1/cloud?ca=/etc/dataplane/ca.pem'
+      dataplane fleet forget h7 --store 'etcd://10.0.0.1/cloud?ca=/etc/ssl/ca.pem'
     """
     from dataplane.store.etcd import fleet
 
