@@ -40,7 +40,7 @@ static void empty_log(struct dp_conntrack *ct, struct dp_zone *zone)
 int dp_conntrack_reserve_cut(struct dp_conntrack *ct, uint32_t z)
 {
     struct dp_zone *zone = &ct->zones[z];
-    uint64_t longest = longest_timeout(ct);
+    uint64_t longest = zone->n_cuts ? longest_timeout(ct) : 0;
     uint32_t old = 0, room;
     struct dp_cut *cuts;
 

@@ -351,11 +351,12 @@ void dp_engine_counters(const struct dp_engine *e, struct dp_counters *counters)
             (sizeof(struct dp_timer_link) + sizeof(struct dp_zone_link) + (ct->openers ? sizeof *ct->openers : 0));
 }
 
-void dp_engine_add_rule_counters(const struct dp_engine *e, struct dp_rule_counter *counters, uint32_t n)
+void dp_engine_add_rule_counters(const struct dp_engine *e, struct dp_rule_counter *counters, uint32_t first,
+                                 uint32_t end)
 {
-    for (uint32_t i = 0; i < n && i < e->n_rule_counters; i++) {
-        counters[i].hits += e->rule_counters[i].hits;
-        counters[i].traffic.packets += e->rule_counters[i].traffic.packets;
-        counters[i].traffic.bytes += e->rule_counters[i].traffic.bytes;
+    for (uint32_t i = first; i < end && i < e->n_rule_counters; i++) {
+        counters[i - first].hits += e->rule_counters[i].hits;
+        counters[i - first].traffic.packets += e->rule_counters[i].traffic.packets;
+        counters[i - first].traffic.bytes += e->rule_counters[i].traffic.bytes;
     }
 }

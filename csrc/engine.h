@@ -63,8 +63,9 @@ struct dp_engine {
 int dp_engine_new(const struct dp_conntrack_config *config, const uint64_t *seed, struct dp_engine **engine);
 void dp_engine_free(struct dp_engine *engine);
 void dp_engine_counters(const struct dp_engine *engine, struct dp_counters *counters);
-/* Adds those of the rules numbered 0 .. n-1. */
-void dp_engine_add_rule_counters(const struct dp_engine *engine, struct dp_rule_counter *counters, uint32_t n);
+/* Adds those of the rules numbered `first` .. `end` - 1 to counters[0] and on. */
+void dp_engine_add_rule_counters(const struct dp_engine *engine, struct dp_rule_counter *counters, uint32_t first,
+                                 uint32_t end);
 
 /* One reference more; returns the policy. */
 struct dp_policy *dp_policy_reference(struct dp_policy *policy);

@@ -6,8 +6,8 @@
  * goes over every shard: an update, its rehearsal, walks over connections, counters, save and restore.
  *
  * WHO RUNS A SHARD. Work on one is done through a callback, by whoever its packets are judged by (io/worker.h), or
- * right here where nobody is: the library's one thread. Walks are cut into steps of DP_VISITS entries, each work of its
- * own, so that packets wait for tens of microseconds at most.
+ * right here where nobody is: the library's one thread. What goes over many entries, zones or rules is cut into steps,
+ * each work of its own, so that packets wait for tens of microseconds at most (measured by bench/pauses.c).
  *
  * AN UPDATE takes all the memory that it needs first: the policy is built, and every shard makes room for it. After
  * that nothing can fail: it is swapped on each shard between two packets, with what stands behind ports (`swapped`).
@@ -29,7 +29,8 @@
 
 #include "engine.h"
 
-enum { DP_VISITS = 4096 };
+/* What one step looks at: entries, or fewer that it takes out or puts back; zones that are to be cut; rules. */
+enum { DP_VISITS = 1024, DP_REMOVALS = 128, DP_CUTS = 512, DP_RULES = 16384 };
 
 typedef void dp_shard_work(struct dp_engine *shard, void *argument);
 

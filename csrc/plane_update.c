@@ -1,6 +1,7 @@
 /* plane_update.c: updates of a plane (plane.h), and updates that are only tried. */
 #include "plane_update.h"
 
+#include "conntrack_changes.h"
 #include "table_walk.h"
 
 #include <stdlib.h>
@@ -22,6 +23,18 @@ static void set_time(struct update_work *c)
 {
     if (c->plane->driver)
         c->update.time_ns = c->plane->driver->now();
+}
+
+/* Most of what a change of many zones has to make room for, a few of them at a time. */
+static void reserve_cuts(struct dp_engine *shard, void *argument)
+{
+    struct update_work *c = argument;
+    uint64_t end = c->cursor + DP_CUTS < c->update.n_cut ? c->cursor + DP_CUTS : c->update.n_cut;
+
+    for (; c->cursor < end && !c->error; c->cursor++)
+        /* A zone that comes with this change has no connections yet. */
+        if (c->update.cut[c->cursor] < shard->conntrack.n_zones)
+            c->error = dp_conntrack_reserve_cut(&shard->conntrack, c->update.cut[c->cursor]);
 }
 
 static void reserve(struct dp_engine *shard, void *argument)
@@ -93,6 +106,9 @@ int dp_plane_update(struct dp_plane *p, struct dp_policy_update *update)
     if (update->disconnected)
         memset(update->disconnected, 0, update->n_cut * sizeof *update->disconnected);
     c.error = dp_policy_new(&c.update, &c.policy);
+    for (uint32_t i = 0; i < p->shards && !c.error; i++)
+        for (c.cursor = 0; c.cursor < update->n_cut && !c.error;)
+            dp_plane_run(p, i, reserve_cuts, &c);
     if (!c.error)
         dp_plane_run_all(p, reserve, &c);
     if (!c.error) {

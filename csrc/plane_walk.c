@@ -87,7 +87,7 @@ static void flush_some(struct dp_engine *shard, void *argument)
 {
     struct walk_work *c = argument;
 
-    c->count += dp_connections_flush_some(shard, c->filter, &c->cursor, DP_VISITS);
+    c->count += dp_connections_flush_some(shard, c->filter, &c->cursor, DP_REMOVALS);
 }
 
 /* Walks on from *cursor until n are there or all shards have been asked. */
@@ -184,13 +184,13 @@ static bool belongs_to(const struct restore_work *c, const struct dp_saved_conne
     return dp_shard_of(c->plane->shards, saved->family, &ends[0], &ends[1]) == c->shard;
 }
 
-/* Those of one shard, at most so many as a walk visits. */
+/* Those of one shard. */
 static void restore_some(struct dp_engine *shard, void *argument)
 {
     struct restore_work *c = argument;
 
     dp_plane_advance_shard(c->plane, shard);
-    for (uint32_t i = 0; i < DP_VISITS && c->at < c->n; i++, c->at++)
+    for (uint32_t i = 0; i < DP_REMOVALS && c->at < c->n; i++, c->at++)
         if (belongs_to(c, &c->saved[c->at]))
             c->outcomes[dp_connections_restore(shard, &c->saved[c->at], c->passed_ns, false)]++;
 }
@@ -238,15 +238,18 @@ static void add_rule_counters(struct dp_engine *shard, void *argument)
 {
     struct list_work *c = argument;
 
-    dp_engine_add_rule_counters(shard, c->rules, c->n);
+    dp_engine_add_rule_counters(shard, c->rules + c->have, c->have, c->have + c->n);
 }
 
 void dp_plane_rule_counters(struct dp_plane *p, struct dp_rule_counter *counters, uint32_t n)
 {
-    struct list_work c = {.rules = counters, .n = n};
+    struct list_work c = {.rules = counters};
 
     memset(counters, 0, n * sizeof *counters);
-    dp_plane_run_all(p, add_rule_counters, &c);
+    for (c.have = 0; c.have < n; c.have += c.n) {
+        c.n = n - c.have < DP_RULES ? n - c.have : DP_RULES;
+        dp_plane_run_all(p, add_rule_counters, &c);
+    }
 }
 
 static void copy_largest(struct dp_engine *shard, void *argument)
