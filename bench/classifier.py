@@ -1,44 +1,148 @@
-"""Rule tables by size: how long they take to build, what they weigh, and how long a look-up takes."""
+"""Rule tables beside DPDK's librte_acl, on sets of rules like ClassBench's: look-ups, build time, memory.
+
+    .venv/bin/python bench/classifier.py --rules 1000
+
+Both answer the same questions, and the answers are compared. librte_acl looks up bursts of 32 with the widest vectors
+that it has for the processor; a rule table is asked about one packet after the other, as the engine asks.
+"""
 
 from __future__ import annotations
 
-import random
+import os
+import subprocess
 import time
+from array import array
+from collections.abc import Sequence
+from itertools import chain, repeat
+from pathlib import Path
+from typing import Annotated, Any
 
-from rich.console import Console
-from rich.table import Table
-from workloads import policy
+import rule_sets
+import typer
+from cffi import FFI
+from rows import Row, Run, show, stop
+from workloads import BUILD, compiled, library
 
 from dataplane._core import ffi, lib
-from dataplane.compiler import Compiler
-from dataplane.policy.model import Policy
-from dataplane.verdict import Names
 
-LOOKUPS = 200_000
+SIZES = (1000, 10_000, 100_000)
+PASSES = 5
+OURS, ACL = "dataplane", "librte_acl"
 
-table = Table("rules", "load policy ms", "compile ms", "table bytes", "ns a look-up, from Python")
-for rules in (10, 100, 1000, 10000):
-    path = policy(rules)
-    started = time.perf_counter()
-    loaded = Policy.load(path)
-    parsed = time.perf_counter()
-    compiler = Compiler(Names())
-    zones, _ = compiler.compile(loaded)
-    compiled = time.perf_counter()
-    handle = zones[0].table[lib.DP_INGRESS][0]
-    action = ffi.new("uint32_t *")
-    chance = random.Random(1)
-    remotes = [ffi.new("uint8_t[16]", chance.randbytes(4).ljust(16, b"\0")) for _ in range(1000)]
-    selectors = [6 << 16 | chance.randrange(65536) for _ in range(1000)]
+loop_ffi = FFI()
+loop_ffi.cdef("double look_up(const void *table, const void *questions, uint32_t n, uint32_t *answers);")
+
+
+def table_of(rules: rule_sets.RuleSet) -> tuple[Any, float]:
+    """The rule table, and the seconds that building it took, from arrays as the compiler gives them."""
+    size = ffi.sizeof("struct dp_rule") // 4
+    word = rules.rules
+    numbers = range(rules.n)
+    sources = dict.fromkeys(zip(word[0::5], word[1::5], strict=True))
+    place = {source: number for number, source in enumerate(sources)}
+    flat = array("I", bytes(4 * size * rules.n))
+    flat[0::size] = array("I", [number + 1 for number in numbers])
+    flat[1::size] = array("I", [place[source] for source in zip(word[0::5], word[1::5], strict=True)])
+    flat[2::size] = array("I", numbers)
+    flat[3::size] = array("I", repeat(1, rules.n))
+    flat[4::size] = array("I", repeat(lib.DP_ALLOW, rules.n))
+    remotes = array("I", chain.from_iterable((number, 1) for number in range(len(sources))))
+    prefixes = b"".join(a.to_bytes(4, "big") + bytes(12) + bits.to_bytes(4, "little") for a, bits in sources)
+    ends = array("I")
+    for protocol, low, high in zip(word[2::5], word[3::5], word[4::5], strict=True):
+        # All protocols have whatever ports there are.
+        ends.extend((0, 0xFFFFFF) if protocol == 256 else (protocol << 16 | low, protocol << 16 | high))
+    out = ffi.new("struct dp_rule_table **")
     began = time.perf_counter()
-    for i in range(LOOKUPS):
-        lib.dp_rule_table_lookup(handle, remotes[i % 1000], selectors[i % 1000], action)
-    each = (time.perf_counter() - began) / LOOKUPS
-    table.add_row(
-        str(rules),
-        f"{(parsed - started) * 1e3:.0f}",
-        f"{(compiled - parsed) * 1e3:.0f}",
-        f"{lib.dp_rule_table_size(handle):,}",
-        f"{each * 1e9:.0f}",
+    code = lib.dp_rule_table_new(
+        4,
+        ffi.from_buffer("struct dp_rule[]", flat),
+        rules.n,
+        ffi.from_buffer("struct dp_remote[]", remotes),
+        len(sources),
+        ffi.from_buffer("struct dp_prefix[]", prefixes),
+        len(sources),
+        ffi.from_buffer("struct dp_selector[]", ends),
+        rules.n,
+        out,
     )
-Console().print(table)
+    seconds = time.perf_counter() - began
+    if code:
+        stop("the rules cannot be compiled")
+    return ffi.gc(out[0], lib.dp_rule_table_free), seconds
+
+
+def ours(loop: Any, rules: rule_sets.RuleSet) -> tuple[dict[str, list[float]], array[int]]:
+    """Our figures, and the answers."""
+    table, seconds = table_of(rules)
+    n = len(rules.questions) // 2
+    answers = array("I", bytes(4 * n))
+    pointer = loop_ffi.cast("void *", int(ffi.cast("uintptr_t", table)))
+    asked = loop_ffi.from_buffer("uint32_t[]", rules.questions)
+    times = [loop.look_up(pointer, asked, n, loop_ffi.from_buffer("uint32_t[]", answers)) for _ in range(PASSES)]
+    return {"build": [seconds], "bytes": [float(lib.dp_rule_table_size(table))], "look-up": times}, answers
+
+
+def acl(run: Run) -> Path | None:
+    """The program that asks librte_acl."""
+    try:
+        flags = subprocess.run(["pkg-config", "--cflags", "libdpdk"], check=True, capture_output=True, text=True).stdout
+        return compiled("acl", "-Wno-missing-field-initializers", *flags.split(), "-lrte_acl", "-lrte_eal")
+    except (OSError, subprocess.CalledProcessError):
+        run.skip("librte_acl", "DPDK's headers are missing; apt-get install libdpdk-dev pkgconf")
+        return None
+
+
+def theirs(program: Path, rules: rule_sets.RuleSet, run: Run) -> tuple[dict[str, list[float]], array[int]]:
+    """Its figures, and the answers."""
+    files = [BUILD / f"acl-{name}" for name in ("rules", "questions", "answers")]
+    for file, words in zip(files, (rules.rules, rules.questions), strict=False):
+        file.write_bytes(words.tobytes())
+    done = subprocess.run([program, *files, str(run.cpu)], capture_output=True, text=True, check=False)
+    if done.returncode:
+        stop(done.stderr)
+    found: dict[str, list[float]] = {}
+    for line in done.stdout.splitlines():
+        name, value = line.split()
+        found.setdefault(name, []).append(float(value))
+    answers = array("I")
+    answers.frombytes(files[2].read_bytes())
+    return found, answers
+
+
+def measure(run: Run, sizes: Sequence[int] = SIZES) -> list[Row]:
+    """Rows by rules: million look-ups a second, build time, memory; ours first."""
+    os.sched_setaffinity(0, {run.cpu})
+    loop, program = loop_ffi.dlopen(str(library("lookup_loop"))), acl(run)
+    found: dict[tuple[str, str, str, int], list[float]] = {}
+    for n in sizes:
+        rules = rule_sets.made(n)
+        # Building takes librte_acl long.
+        for _ in range(run.rounds if n < SIZES[-1] else 1):
+            sides = {OURS: ours(loop, rules)} | ({ACL: theirs(program, rules, run)} if program else {})
+            if any(answers != sides[OURS][1] for _, answers in sides.values()):
+                stop(f"with {n} rules the answers differ")
+            for side, (values, _) in sides.items():
+                rates = [1e3 / ns for ns in values["look-up"]]
+                found.setdefault(("look-ups", side, "million/s", n), []).extend(rates)
+                found.setdefault(("build", side, "ms", n), []).append(values["build"][0] * 1e3)
+                found.setdefault(("memory", side, "kB", n), []).append(values["bytes"][0] / 1e3)
+    return [
+        Row(work, side, unit, values, at=n, along="rules")
+        for wanted in ("look-ups", "build", "memory")
+        for (work, side, unit, n), values in sorted(found.items(), key=lambda item: item[0][3])
+        if work == wanted
+    ]
+
+
+def main(
+    rules: Annotated[list[int] | None, typer.Option(help="Sizes; 1,000, 10,000 and 100,000 if left out.")] = None,
+    rounds: Annotated[int, typer.Option(min=1)] = 3,
+    cpu: Annotated[int | None, typer.Option(help="The processor to run on; the last by default.")] = None,
+) -> None:
+    """Prints the rows."""
+    show("Rule tables", measure(Run(rounds=rounds, **({} if cpu is None else {"cpu": cpu})), rules or SIZES))
+
+
+if __name__ == "__main__":
+    typer.run(main)

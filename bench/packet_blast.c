@@ -8,6 +8,8 @@
  * 0. Prints how many frames were sent.
  */
 #define _GNU_SOURCE
+#include "frame_bytes.h"
+
 #include <arpa/inet.h>
 #include <linux/if_packet.h>
 #include <net/ethernet.h>
@@ -42,29 +44,6 @@ static double now(void)
     return (double)t.tv_sec + (double)t.tv_nsec * 1e-9;
 }
 
-static void put16(uint8_t *p, uint32_t v)
-{
-    p[0] = (uint8_t)(v >> 8);
-    p[1] = (uint8_t)v;
-}
-
-static void put32(uint8_t *p, uint32_t v)
-{
-    put16(p, v >> 16);
-    put16(p + 2, v);
-}
-
-static uint32_t header_checksum(const uint8_t *ip)
-{
-    uint32_t sum = 0;
-
-    for (int i = 0; i < 20; i += 2)
-        sum += (uint32_t)ip[i] << 8 | ip[i + 1];
-    while (sum >> 16)
-        sum = (sum & 0xffff) + (sum >> 16);
-    return ~sum & 0xffff;
-}
-
 /* What all frames have in common. A UDP checksum of 0 says that there is none. */
 static void prepare(struct blast *b, const uint8_t *to, const uint8_t *from)
 {
@@ -96,7 +75,7 @@ static void make(struct blast *b, uint8_t *frame, uint64_t connection)
     put16(ip + 20, b->answers ? SERVER_PORT : port);
     put16(ip + 22, b->answers ? port : SERVER_PORT);
     put16(ip + 10, 0);
-    put16(ip + 10, header_checksum(ip));
+    put16(ip + 10, checksum(sum16(ip, 20, 0)));
 }
 
 /* What the interface refuses is left out. */

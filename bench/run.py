@@ -18,12 +18,16 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated, Any
 
+import changes
+import classifier
 import engine
 import live
 import machine
 import page
+import pauses
 import replay
 import scale
+import shards
 import startup
 import typer
 from rows import CONSOLE, Row, Run, show, stop
@@ -35,6 +39,10 @@ SECTIONS: dict[str, tuple[str, Callable[[Run], list[Row]]]] = {
     "engine": ("Engine alone", engine.measure),
     "replay": ("Whole processes", replay.measure),
     "scale": ("Scale", scale.measure),
+    "classifier": ("Rule tables", classifier.measure),
+    "changes": ("Changes", changes.measure),
+    "pauses": ("Pauses", pauses.measure),
+    "shards": ("Two shards", shards.measure),
     "live": ("Live traffic", lambda run: live.measure(run, seconds=1 if run.quick else 4)),
 }
 

@@ -12,6 +12,8 @@
  * frame follows another after a microsecond. Checksums are right. FILE is pcap in this machine's byte order.
  */
 #define _GNU_SOURCE
+#include "frame_bytes.h"
+
 #include <getopt.h>
 #include <math.h>
 #include <stdbool.h>
@@ -81,32 +83,6 @@ static void *allocated(uint64_t n, size_t size)
 }
 
 /* ---- frames ---- */
-
-static void put16(uint8_t *p, uint32_t v)
-{
-    p[0] = (uint8_t)(v >> 8);
-    p[1] = (uint8_t)v;
-}
-
-static void put32(uint8_t *p, uint32_t v)
-{
-    put16(p, v >> 16);
-    put16(p + 2, v);
-}
-
-static uint32_t sum16(const uint8_t *p, uint32_t n, uint32_t sum)
-{
-    for (; n > 1; n -= 2, p += 2)
-        sum += (uint32_t)p[0] << 8 | p[1];
-    return n ? sum + ((uint32_t)p[0] << 8) : sum;
-}
-
-static uint32_t checksum(uint32_t sum)
-{
-    while (sum >> 16)
-        sum = (sum & 0xffff) + (sum >> 16);
-    return ~sum & 0xffff;
-}
 
 /* Writes the IP header; returns its part of the transport's checksum. */
 static uint32_t put_ip(uint8_t *ip, const struct connection *c, enum direction way, uint32_t carried)

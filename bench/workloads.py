@@ -35,13 +35,15 @@ def _made(output: Path, inputs: Sequence[Path], command: Callable[[Path], Sequen
 def compiled(name: str, *flags: str) -> Path:
     """The program of `name`.c; `flags` stand last, as libraries have to."""
     source = BENCH / f"{name}.c"
-    return _made(BUILD / name, [source], lambda output: ["cc", *FLAGS, "-o", output, source, *flags])
+    return _made(
+        BUILD / name, [source, *BENCH.glob("*.h")], lambda output: ["cc", *FLAGS, "-o", output, source, *flags]
+    )
 
 
 def library(name: str) -> Path:
     """The shared library of `name`.c, which sees the headers of csrc."""
     source = BENCH / f"{name}.c"
-    inputs = [source, *(ROOT / "csrc").glob("*.h")]
+    inputs = [source, *BENCH.glob("*.h"), *(ROOT / "csrc").glob("*.h")]
     return _made(BUILD / f"{name}.so", inputs, lambda output: ["cc", *FLAGS, "-fPIC", "-shared", "-o", output, source])
 
 

@@ -68,6 +68,44 @@ def test_a_curve_has_a_row_at_each_place() -> None:
     assert found == {"rules": {10, 20}, "connections": {10_000}, "nested prefixes": {1, 2}, "bytes": {60, 1500}}
 
 
+def test_rule_sets_are_answered_by_the_first_rule_that_matches() -> None:
+    """As going through the rules one by one finds it; and where librte_acl is there, the benchmark compares answers."""
+    code = """
+import classifier, rule_sets
+from workloads import library
+rules = rule_sets.made(60)
+_, answers = classifier.ours(classifier.loop_ffi.dlopen(str(library("lookup_loop"))), rules)
+words, asked = rules.rules, rules.questions
+five = [words[at : at + 5] for at in range(0, len(words), 5)]
+def first(address, selector):
+    for place, (network, bits, protocol, low, high) in enumerate(five, 1):
+        if address >> (32 - bits) == network >> (32 - bits) and (
+            protocol == 256 or (selector >> 16 == protocol and low <= (selector & 0xFFFF) <= high)
+        ):
+            return place
+    return 0
+assert len(set(answers)) > 20
+assert list(answers) == [first(asked[at], asked[at + 1]) for at in range(0, len(asked), 2)]
+print(len(answers))
+"""
+    assert int(bench("-c", code)) == 60 * 64
+    assert {row["at"] for row in rows_of("classifier", "classifier.measure(run, [50])")} == {50}
+
+
+@pytest.mark.parametrize("source", ["pauses.c", "round_trip.c", "packet_blast.c", "tap_forwarder.c"])
+def test_programs_that_no_other_test_runs_still_compile(source: str) -> None:
+    """Against the headers of the C part as they are."""
+    flags = ("-std=gnu11", "-Wall", "-Wextra", "-Werror", "-fsyntax-only", "-D_GNU_SOURCE=", "-I../csrc")
+    done = subprocess.run(["cc", *flags, source], cwd=BENCH, capture_output=True, text=True, timeout=60, check=False)
+    assert done.returncode == 0, done.stderr
+
+
+def test_changes_of_a_policy_are_timed() -> None:
+    """Four curves: reading, compiling, the table's size, and a change of one rule."""
+    rows = rows_of("changes", "changes.measure(run, [20])")
+    assert [row["unit"] for row in rows] == ["ms", "ms", "bytes/rule", "ms"]
+
+
 def test_the_page_has_a_plot_of_each_curve_and_a_table_of_the_rest(tmp_path: Path) -> None:
     """And says on which machine figures were taken, and what was left out."""
     common = {"program": "dataplane", "least": 1.5, "most": 3.5, "rounds": 3}

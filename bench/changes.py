@@ -1,0 +1,80 @@
+"""What a policy costs to read, compile and change, against its number of rules; in Python and C, no packet running.
+
+.venv/bin/python bench/changes.py
+"""
+
+from __future__ import annotations
+
+import itertools
+import os
+import time
+from collections.abc import Callable, Iterator, Sequence
+from typing import Annotated, Any
+
+import typer
+from rows import Row, Run, show
+from workloads import policy
+
+from dataplane._core import lib
+from dataplane.compiler import Compiler
+from dataplane.plane import Plane
+from dataplane.policy.model import Policy
+from dataplane.verdict import Names
+
+RULES, QUICK = (100, 1000, 10_000, 100_000), (100, 10_000, 100_000)
+#: Changes of one rule that are timed together take so many seconds, or are one.
+SECONDS = 0.3
+
+
+def timed(work: Callable[[], Any]) -> tuple[float, Any]:
+    """Seconds, and what came of it."""
+    began = time.perf_counter()
+    made = work()
+    return time.perf_counter() - began, made
+
+
+def one_rule(plane: Plane, ports: Iterator[int]) -> float:
+    """Seconds from a change as a document to its being in force, of one rule that is changed to other ports."""
+    began, changes = time.perf_counter(), 0
+    while (took := time.perf_counter() - began) < SECONDS or not changes:
+        plane.apply({"update_rule": {"id": "m7", "multiport": str(next(ports))}})
+        changes += 1
+    return took / changes
+
+
+def measure(run: Run, rules: Sequence[int] | None = None) -> list[Row]:
+    """Rows by rules: reading, compiling, a change of one rule in force, and the size of the table."""
+    os.sched_setaffinity(0, {run.cpu})
+    found: dict[tuple[str, str], dict[int, list[float]]] = {}
+
+    def add(work: str, unit: str, at: int, value: float) -> None:
+        found.setdefault((work, unit), {}).setdefault(at, []).append(value)
+
+    for _ in range(run.rounds):
+        for n in rules or (QUICK if run.quick else RULES):
+            file = policy(n)
+            seconds, loaded = timed(lambda file=file: Policy.load(file))
+            add("the document is read", "ms", n, seconds * 1e3)
+            seconds, compiled = timed(lambda loaded=loaded: Compiler(Names()).compile(loaded))
+            add("all rules are compiled", "ms", n, seconds * 1e3)
+            table = compiled[0][0].table[lib.DP_INGRESS][0]
+            add("compiled table", "bytes/rule", n, lib.dp_rule_table_size(table) / n)
+            plane, ports = Plane(loaded, seed=1), itertools.cycle(range(10_000, 11_000))
+            add("one rule changes, until it is in force", "ms", n, one_rule(plane, ports) * 1e3)
+    return [
+        Row(work, "dataplane", unit, values, at=at, along="rules")
+        for (work, unit), places in found.items()
+        for at, values in places.items()
+    ]
+
+
+def main(
+    rounds: Annotated[int, typer.Option(min=1)] = 3,
+    quick: Annotated[bool, typer.Option(help="Fewer places.")] = False,
+) -> None:
+    """Prints the curves."""
+    show("Changes", measure(Run(quick=quick, rounds=rounds)))
+
+
+if __name__ == "__main__":
+    typer.run(main)
