@@ -76,11 +76,8 @@ class Rows(DataTable[Text]):
         rows = self._fitting(rows)
         keys = [key for key, _ in rows]
         if keys == self._shown:
-            for at, (_, cells) in enumerate(rows):
-                for column, value in enumerate(cells):
-                    place = Coordinate(at, column)
-                    if self.get_cell_at(place) != value:
-                        self.update_cell_at(place, value, update_width=True)
+            for column in range(len(self._heads)):
+                self._update_column(column, [cells[column] for _, cells in rows])
             return
         chosen, line = self.chosen, self.cursor_row
         self.clear()
@@ -90,6 +87,18 @@ class Rows(DataTable[Text]):
         if keys:
             at = keys.index(chosen) if chosen in keys else min(line, len(keys) - 1)
             self.move_cursor(row=max(at, 0), animate=False, scroll=True)
+
+    def _update_column(self, column: int, values: Sequence[Text]) -> None:
+        """Puts values in place of those before; the width of the column is found once, not for each of them."""
+        if not values:
+            return
+        widths = [value.cell_len for value in values]
+        before = max(self.get_cell_at(Coordinate(at, column)).cell_len for at in range(len(values)))
+        widest = widths.index(max(widths)) if max(widths) != before else None
+        for at, value in enumerate(values):
+            place = Coordinate(at, column)
+            if at == widest or self.get_cell_at(place) != value:
+                self.update_cell_at(place, value, update_width=at == widest)
 
     def _fitting(self, rows: Sequence[tuple[Hashable, Sequence[Text]]]) -> Sequence[tuple[Hashable, Sequence[Text]]]:
         if not self.size.width:
