@@ -14,6 +14,7 @@ from textual.containers import Vertical, VerticalScroll
 from textual.screen import ModalScreen
 from textual.widgets import Input, Static
 
+from dataplane.live.client import RefusedError
 from dataplane.screen.asking import FAILURES, LISTED, End, Told, end_words, ends, next_packet
 from dataplane.screen.panes import LOOKS, Answering, Pane, Rows, cell, rate
 from dataplane.terminal import counted, printable
@@ -92,6 +93,8 @@ class Connections(Pane):
         self._sort = "idle"
         self._reverse = False
         self._selection: dict[str, Any] = {}
+        #: The last one that the firewall took.
+        self._taken: dict[str, Any] = {}
         self._words: list[str] = []
         self._trouble: str | None = None
         #: What is wrong with the filter as it is written; the list is that of the one before.
@@ -123,38 +126,46 @@ class Connections(Pane):
     @work(thread=True, exclusive=True, group="list", exit_on_error=False)
     def list_now(self) -> None:
         """Asks for the connections and shows them."""
+        selection = self._selection
         try:
-            found, count = self.top.asker.connections(self._selection)
+            found, count = self.top.asker.connections(selection)
+        except RefusedError as error:
+            self.later(self._refuse, selection, str(error))
+            return
         except FAILURES as error:
             self.later(self._fail, str(error))
             return
-        self.later(self._take, found, count)
+        self.later(self._take, found, count, selection)
 
     def _fail(self, why: str) -> None:
         self._trouble = why
         self._show()
 
-    def _take(self, found: list[dict[str, Any]], count: int) -> None:
-        self._trouble = None
+    def _refuse(self, selection: dict[str, Any], why: str) -> None:
+        """The firewall does not know what is meant: the filter of before stays in force."""
+        if self._selection is selection and selection is not self._taken:
+            self._selection, self._mistake = self._taken, why
+            self.list_now()
+            return
+        self._fail(why)
+
+    def _take(self, found: list[dict[str, Any]], count: int, selection: dict[str, Any]) -> None:
+        self._trouble, self._taken = None, selection
         self._found = {_key(connection): connection for connection in found}
         self._count = count
         self._show()
 
     def _show(self) -> None:
-        lines = {key: _cells(connection) for key, connection in self._found.items()}
-        kept = [
-            key
-            for key, cells in lines.items()
-            if all(word in " ".join(cell.plain for cell in cells).lower() for word in self._words)
-        ]
+        found = self._found
+        kept = [key for key, connection in found.items() if not self._words or _has(connection, self._words)]
         sort = _SORTS[self._sort]
-        kept.sort(key=lambda key: sort(self._found[key]), reverse=self._reverse)
-        self.query_one("#connections", Rows).show([(key, lines[key]) for key in kept[:SHOWN]])
+        kept.sort(key=lambda key: sort(found[key]), reverse=self._reverse)
+        self.query_one("#connections", Rows).show([(key, _cells(found[key])) for key in kept[:SHOWN]])
         told = counted(self._count, "connection")
         if self._words:
             told = f"{len(kept):,} of {told}"
         if len(self._found) < self._count and self._count > LISTED:
-            told += f", the first {LISTED:,} are looked through: a filter such as dport=22 chooses"
+            told += f", the first {LISTED:,} are looked through: a filter such as proto=tcp dport=22 chooses"
         elif len(kept) > SHOWN:
             told += f", {SHOWN:,} are shown"
         told += f"; by {self._sort}{', reversed' if self._reverse else ''}"
@@ -249,6 +260,11 @@ def _cells(connection: Mapping[str, Any]) -> tuple[Text, ...]:
         cell(connection["instance"]),
         cell(connection["rule"] or "-"),
     )
+
+
+def _has(connection: Mapping[str, Any], words: list[str]) -> bool:
+    line = " ".join(cell.plain for cell in _cells(connection)).lower()
+    return all(word in line for word in words)
 
 
 def _words(connection: Mapping[str, Any]) -> str:

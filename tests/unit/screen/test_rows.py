@@ -1,4 +1,4 @@
-"""A table of the screen: its columns are as wide as what is in them, and how long that takes grows with its rows only."""
+"""A table of the screen: columns as wide as what is in them, found in a time that grows with the rows alone."""
 
 from __future__ import annotations
 

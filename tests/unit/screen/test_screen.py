@@ -159,6 +159,31 @@ def test_connections_are_sorted_and_filtered(served: Served) -> None:
     driven(served.socket, story)
 
 
+def test_a_filter_that_the_firewall_refuses_leaves_the_list_as_it_was(served: Served) -> None:
+    """It says why, goes on listing by the filter of before, and shows what was deleted meanwhile."""
+
+    async def story(pilot: Pilot[None], app: Top) -> None:
+        await pilot.press("2")
+        await until(pilot, app, "5 connections; by idle")
+        app.query_one("#filter", Input).value = "proto=tcp"
+        await until(pilot, app, "3 connections")
+        for refused, why in (("dport=22", "a port needs a protocol"), ("proto=foo", "foo"), ("src=x", "x")):
+            app.query_one("#filter", Input).value = refused
+            await until(pilot, app, why)
+            assert len(sources(app)) == 3
+        served.call("conntrack", action="delete", selection={"protocol": "tcp", "destination": "fd00::1"})
+        for _ in range(round(SECONDS / INTERVAL)):
+            if len(sources(app)) == 2:
+                break
+            await pilot.pause(INTERVAL)
+        assert len(sources(app)) == 2
+        await until(pilot, app, "x")
+        app.query_one("#filter", Input).value = ""
+        await until(pilot, app, "4 connections")
+
+    driven(served.socket, story)
+
+
 def test_a_connection_is_explained(served: Served) -> None:
     """As `ctl explain` does: what becomes of its next packet, and why."""
 
