@@ -248,7 +248,8 @@ class Compiler:
             yield (_padded(address), len(address) * 8), _family(address), zone, 0
         if instance.mac:
             yield (link_local(_mac(instance.mac)), 128), 6, zone, 0
-        for address, bits in instance.packed_address_pairs:
+        # Most have none, and there are many instances.
+        for address, bits in instance.packed_address_pairs if instance.allowed_address_pairs else ():
             yield (_padded(address), bits), _family(address), zone, 1
 
 

@@ -6,10 +6,10 @@ import ipaddress
 import socket
 from collections import Counter
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from itertools import islice
 from struct import calcsize
-from typing import Any
+from typing import Any, NamedTuple
 
 from dataplane import notebook
 from dataplane._core import ffi, lib
@@ -100,8 +100,7 @@ def _word(value: object) -> object:
     return None if value is None else str(value)
 
 
-@dataclass(frozen=True, slots=True)
-class _Filter:
+class _Filter(NamedTuple):
     instance: str | None = None
     origin: str | None = None
     protocol: str | int | None = None
@@ -155,7 +154,7 @@ class Connections:
             "remote": remote,
             "remote_port": remote_port,
         }
-        chosen = replace(self._chosen, **{name: value for name, value in given.items() if value is not None})
+        chosen = self._chosen._replace(**{name: value for name, value in given.items() if value is not None})
         _c_filter(chosen, self._names)
         return Connections(self._plane, self._names, chosen)
 

@@ -6,11 +6,10 @@ counted is seen in all of them.
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from itertools import product
-from typing import Any, Literal
+from types import MappingProxyType
+from typing import Any, Literal, NamedTuple
 
 from dataplane.verdict import (
     CAUSE_WORDS,
@@ -27,8 +26,7 @@ Traffic = dict[str, int]
 Words = tuple[str, ...]
 
 
-@dataclass(frozen=True, slots=True)
-class Counter:
+class Counter(NamedTuple):
     """A field of `struct dp_counters`, or of the items of one that is an array.
 
     `name` leads to it in JSON; None stands for the word of an index. `metric` is its name for Prometheus, where the
@@ -43,7 +41,7 @@ class Counter:
     help: str
     kind: Literal["counter", "gauge"] = "counter"
     by: tuple[tuple[str, Sequence[str]], ...] = ()
-    labels: Mapping[str, str] = dataclasses.field(default_factory=dict)
+    labels: Mapping[str, str] = MappingProxyType({})
     part: str | None = None
     is_traffic: bool = False
     sparse: bool = False

@@ -5,8 +5,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 from dataplane._core import ffi, lib
 from dataplane._core.errors import check
@@ -66,8 +65,7 @@ def csv_quote(word: str) -> str:
     return word
 
 
-@dataclass(frozen=True, slots=True)
-class FlowFormat:
+class FlowFormat(NamedTuple):
     """A form of flow records: its number in C, how names are written in it, what stands at the begin of a file, and by
     which beginnings a file of it is known.
     """

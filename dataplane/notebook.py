@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from html import escape
 
 from dataplane.terminal import printable
 
@@ -27,4 +26,7 @@ def _cell(value: object) -> str:
 
 
 def _text(text: str) -> str:
+    # What replays on the command line has no tables of HTML.
+    from html import escape
+
     return escape(printable(text))

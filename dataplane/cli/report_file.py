@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shlex
 from collections.abc import Iterable, Sequence
 from contextlib import ExitStack
 from pathlib import Path
@@ -49,6 +48,9 @@ def explain_command(
     mapped: Sequence[str] | None,
 ) -> str:
     """What explains a packet of a replay, with its number behind."""
+    # Asked of each replay, wanted by few.
+    import shlex
+
     words = ["dataplane", "explain", str(policy), *captures]
     words += ["--changes", str(changes)] if changes else []
     words += ["--at", at] if at else []

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict
 from typing import TYPE_CHECKING, TextIO
 
 from rich import box
@@ -145,7 +144,7 @@ def _print_denied(console: Console, summary: Summary) -> None:
         return
     sides = ("left", "left", "left", "left", "right", "right")
     table = titled_table("Flows denied most", *zip(denied_flows.COLUMNS, sides, strict=True))
-    for row in denied_flows.rows(map(asdict, summary.denied_flows)):
+    for row in denied_flows.rows(flow.to_dict() for flow in summary.denied_flows):
         about = "≤ " if row.at_most else ""
         table.add_row(*row[:4], about + figure(row.packets), figure(row.bytes))
     print_table(console, table)

@@ -125,8 +125,17 @@ def fitting_conflicts(policy: Document) -> Iterator[Conflict]:
         for r, rule in enumerate(group.security_group_rules):
             if rule.remote_group_id is not None or rule.remote_address_group_id is not None:
                 yield from _within((*place, "security_group_rules", r), references.of_rule(rule, group))
+    # Many instances are in the same groups: these are looked up once.
+    known: set[tuple[str, ...]] = set()
     for i, instance in enumerate(policy.instances):
-        yield from _within(("instances", i), references.of_instance(instance))
+        groups = instance.security_groups
+        if type(groups) is tuple and groups in known:
+            continue
+        found = list(references.of_instance(instance))
+        if found:
+            yield from _within(("instances", i), found)
+        elif type(groups) is tuple:
+            known.add(groups)
     for b, balancer in enumerate(policy.load_balancers):
         yield from _within(("load_balancers", b), references.of_balancer(balancer))
     yield from _endpoint_conflicts(policy, references)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from dataplane.terminal import printable
 
@@ -46,8 +47,7 @@ class UnfitError(ValueError):
     """A policy, valid by itself, that cannot be in force where it is to be: a sentence that says why."""
 
 
-@dataclass(frozen=True, slots=True)
-class Conflict:
+class Conflict(NamedTuple):
     """Values that are allowed each by itself and do not go together; `at_key` where the key is what is wrong."""
 
     location: Location

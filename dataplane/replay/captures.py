@@ -8,9 +8,8 @@ import resource
 import stat
 import sys
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, NamedTuple, Self
 
 from dataplane._core import ffi, lib
 from dataplane._core.errors import check
@@ -29,8 +28,7 @@ class CaptureError(OSError):
         return f"{self.filename}: {self.strerror}"
 
 
-@dataclass(frozen=True, slots=True)
-class StrangeLink:
+class StrangeLink(NamedTuple):
     """Packets whose link type, a number of the registry of tcpdump.org, is not supported; `name` is None for many."""
 
     link_type: int
@@ -64,8 +62,7 @@ _LINK_NAMES = {
 }
 
 
-@dataclass(frozen=True, slots=True)
-class CaptureStatus:
+class CaptureStatus(NamedTuple):
     """How far a capture was read. `fault` says what stopped it before its end, at byte `offset`; None if nothing did.
 
     The offset of a compressed capture counts decompressed bytes, and `fault` says so. `position` and `size` are bytes
@@ -86,6 +83,10 @@ class CaptureStatus:
     def words(self) -> str:
         """The fault with its place."""
         return f"at byte {self.offset}: {self.fault}"
+
+    def to_dict(self) -> dict[str, Any]:
+        """The status as JSON values."""
+        return {**self._asdict(), "strange_links": [link._asdict() for link in self.strange_links]}
 
 
 class _Capture:

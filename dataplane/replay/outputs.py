@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Any
 
 from dataplane.outputs import OutputFile
 from dataplane.replay.captures import Captures
-from dataplane.replay.verdicts import VerdictWriter, open_writer
 
 if TYPE_CHECKING:
     from dataplane.plane import Plane
@@ -17,6 +16,7 @@ if TYPE_CHECKING:
     from dataplane.replay.flows import FlowLog, FlowWriter
     from dataplane.replay.parquet import ArrowWriter
     from dataplane.replay.run import Observer
+    from dataplane.replay.verdicts import VerdictWriter
 
 #: Captures of frames by the option that names them, and the verdicts of the frames that are in each; None is all.
 FRAMES: Mapping[str, frozenset[str] | None] = {
@@ -64,6 +64,8 @@ class Outputs:
                 self._arrow = ArrowWriter(names, captures)
                 self._writers.append(("-", self._arrow))
             if verdicts:
+                from dataplane.replay.verdicts import open_writer
+
                 output = self._open(verdicts)
                 self._writers.append((verdicts, open_writer(verdicts, names, captures, output)))
             if flows or flow_writer:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import socket
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict, astuple, dataclass
+from dataclasses import dataclass
 from itertools import chain, islice, repeat
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -27,16 +27,14 @@ if TYPE_CHECKING:
     from dataplane.policy.schedule import TimedChange
 
 
-@dataclass(frozen=True, slots=True)
-class Traffic:
+class Traffic(NamedTuple):
     """Packets and their bytes on the wire."""
 
     packets: int
     bytes: int
 
 
-@dataclass(frozen=True, slots=True)
-class ReasonCount:
+class ReasonCount(NamedTuple):
     """Checks with one verdict for one reason (a packet between two instances has two checks)."""
 
     verdict: str
@@ -55,8 +53,7 @@ class RuleCount(NamedTuple):
     bytes: int
 
 
-@dataclass(frozen=True, slots=True)
-class DeniedFlow:
+class DeniedFlow(NamedTuple):
     """Denied packets of one flow, source ports taken together; the true count is at least packets - overcount.
 
     `consequences` are what came of it, and not among `packets`: packets of both directions, `invalid` because they
@@ -76,9 +73,12 @@ class DeniedFlow:
     overcount: int
     consequences: Traffic
 
+    def to_dict(self) -> dict[str, Any]:
+        """The flow as JSON values."""
+        return {**self._asdict(), "consequences": self.consequences._asdict()}
 
-@dataclass(frozen=True, slots=True)
-class AppliedChange:
+
+class AppliedChange(NamedTuple):
     """A change of the schedule and what it disconnected; None when the captures ended before it."""
 
     change: TimedChange
@@ -96,8 +96,7 @@ class AppliedChange:
         }
 
 
-@dataclass(frozen=True, slots=True)
-class ConnectionCount:
+class ConnectionCount(NamedTuple):
     """The connection table: what happened in it during the replay, and what is in it at the end, by state.
 
     Of the `entries` some may have expired; `live` are the others.
@@ -117,8 +116,7 @@ class ConnectionCount:
     by_state: dict[str, int]
 
 
-@dataclass(frozen=True, slots=True)
-class FloodCount:
+class FloodCount(NamedTuple):
     """What a full table did to connections of one kind.
 
     `dropped_early`: entries that had to make room; `refused`: new connections denied as table-full, of which
@@ -130,8 +128,7 @@ class FloodCount:
     refused_over_share: int
 
 
-@dataclass(frozen=True, slots=True)
-class FragmentCount:
+class FragmentCount(NamedTuple):
     """What the bounds of reassembly did: datagrams that gave way to others, and fragments that were denied.
 
     These waited for their datagram's first and were denied when it gave way (`evicted`), after 30 s (`expired`), or at
@@ -196,7 +193,7 @@ class Summary:
             for f in self.denied_flows
         )
         parts = [notebook.table("Packets", ("verdict", "packets", "bytes"), verdicts)]
-        parts.append(notebook.table("Checks by reason", _REASON_COLUMNS, map(astuple, self.reasons)))
+        parts.append(notebook.table("Checks by reason", _REASON_COLUMNS, self.reasons))
         parts.append(notebook.table("Rules", RuleCount._fields, self.counted_rules[:_SHOWN]))
         if self.denied_flows:
             parts.append(notebook.table("Flows denied most", _DENIED_COLUMNS, denied))
@@ -228,27 +225,27 @@ class Summary:
     def to_dict(self) -> dict[str, Any]:
         """The summary as JSON values."""
         return {
-            "captures": [asdict(capture) for capture in self.captures],
+            "captures": [capture.to_dict() for capture in self.captures],
             "packets": self.packets,
             "bytes": self.bytes,
             "elapsed": self.elapsed,
             "packets_per_second": self.packets_per_second,
-            "verdicts": {word: asdict(traffic) for word, traffic in self.verdicts.items()},
-            "reasons": [asdict(reason) for reason in self.reasons],
-            "states": {word: asdict(traffic) for word, traffic in self.states.items()},
-            "causes": {word: asdict(traffic) for word, traffic in self.causes.items()},
+            "verdicts": {word: traffic._asdict() for word, traffic in self.verdicts.items()},
+            "reasons": [reason._asdict() for reason in self.reasons],
+            "states": {word: traffic._asdict() for word, traffic in self.states.items()},
+            "causes": {word: traffic._asdict() for word, traffic in self.causes.items()},
             "consequences": self.consequences,
             "time_backwards": self.time_backwards,
-            "connections": asdict(self.connections),
-            "floods": {word: asdict(flood) for word, flood in self.floods.items()},
-            "fragments": asdict(self.fragments),
+            "connections": self.connections._asdict(),
+            "floods": {word: flood._asdict() for word, flood in self.floods.items()},
+            "fragments": self.fragments._asdict(),
             "flow_records": self.flow_records,
             "shadow": self.shadow,
             "rules": [rule._asdict() for rule in self.counted_rules],
             "rules_never_hit": [{"rule": rule, "security_group": group} for rule, group in self.never_hit],
-            "denied_flows": [asdict(flow) for flow in self.denied_flows],
+            "denied_flows": [flow.to_dict() for flow in self.denied_flows],
             "changes": [change.to_dict() for change in self.changes],
-            "busiest_addresses": [asdict(busy) for busy in self.busiest_addresses],
+            "busiest_addresses": [busy._asdict() for busy in self.busiest_addresses],
             "advice": list(self.advice),
         }
 

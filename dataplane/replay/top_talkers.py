@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import socket
-from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 from dataplane._core import ffi, lib
 from dataplane._core.errors import check
@@ -12,8 +11,7 @@ from dataplane._core.errors import check
 _TOP = 5
 
 
-@dataclass(frozen=True, slots=True)
-class BusyAddress:
+class BusyAddress(NamedTuple):
     """An address and how many packets came from it or went to it: at least packets - overcount."""
 
     address: str

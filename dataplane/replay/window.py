@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 from pydantic_core import PydanticCustomError
 
@@ -21,8 +20,7 @@ class WindowError(ValueError):
     """A time or a mapping that cannot be read; the text says why and what to write."""
 
 
-@dataclass(frozen=True, slots=True)
-class Window:
+class Window(NamedTuple):
     """Packets from a time on and before another; each is in seconds since the captures' first packet, a Moment, or
     None for no bound.
     """
@@ -70,8 +68,7 @@ def _ns(at: float | None, first_ns: int, open_end: int) -> int:
     return at.ns if isinstance(at, times.Moment) else min(times.due_ns(at, first_ns), _END)
 
 
-@dataclass(frozen=True, slots=True)
-class Mapping:
+class Mapping(NamedTuple):
     """An address or prefix, and the one of the same length that stands in its place, both canonical."""
 
     before: str
@@ -99,8 +96,7 @@ def _prefix(text: str, written: str) -> str:
         raise WindowError(f"{text}: {written.strip()} {error.message_template}") from None
 
 
-@dataclass(frozen=True, slots=True)
-class Part:
+class Part(NamedTuple):
     """What of captures is read, and with which addresses; mappings come in the order of their lengths."""
 
     window: Window | None = None

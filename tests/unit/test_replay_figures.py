@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import struct
-from dataclasses import asdict, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -60,13 +60,13 @@ def test_a_second_replay_has_the_figures_of_the_first(firewall: DataPlane, tmp_p
     assert (first.packets, first.connections.opened, len(first.denied_flows)) == (5, 1, 1)
     assert first.time_backwards == 0
     # The connection of the first was still in the table.
-    expired = replace(second.connections, expired=second.connections.expired - 1)
+    expired = second.connections._replace(expired=second.connections.expired - 1)
     assert figures(replace(second, connections=expired)) == figures(first)
     # The clock of an engine does not go back: to the third all packets but the last come late, and nothing is new.
     assert (again.packets, again.bytes, again.time_backwards) == (5, first.bytes, 4)
     assert (again.connections.opened, again.connections.live) == (0, 1)
     assert {rule.rule: (rule.hits, rule.packets) for rule in again.rules} == {"dns": (0, 2), "web": (0, 0)}
-    assert asdict(again.denied_flows[0]) == asdict(first.denied_flows[0])
+    assert again.denied_flows[0].to_dict() == first.denied_flows[0].to_dict()
 
 
 def test_the_rate_is_that_of_this_replay(firewall: DataPlane, tmp_path: Path) -> None:
