@@ -60,6 +60,14 @@ struct dp_engine {
     uint32_t n_resolved;
 };
 
+/* Some of a run of frames: those of one shard, which other shards judge the rest of at the same time. */
+struct dp_selection {
+    const uint32_t *which;  /* their positions in the run */
+    const uint64_t *now_ns; /* by position: the time up to and with that frame, which never runs backwards */
+    uint64_t first;         /* number of the run's first frame */
+    uint32_t n;
+};
+
 int dp_engine_new(const struct dp_conntrack_config *config, const uint64_t *seed, struct dp_engine **engine);
 void dp_engine_free(struct dp_engine *engine);
 void dp_engine_counters(const struct dp_engine *engine, struct dp_counters *counters);

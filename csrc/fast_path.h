@@ -22,7 +22,6 @@
 #define DP_FAST_PATH_H
 
 #include "judge.h"
-#include "pipeline.h"
 
 /* Frames in a burst: a bit each of a set. */
 enum { DP_BURST = 32 };

@@ -15,14 +15,6 @@ int dp_engine_process_at(struct dp_engine *engine, const struct dp_frame *frames
  */
 void dp_engine_judge_copy(struct dp_engine *engine, const struct dp_frame *frame, const struct dp_place *place);
 
-/* Some of a run of frames: those of one shard, which other shards judge the rest of at the same time. */
-struct dp_selection {
-    const uint32_t *which;  /* their positions in the run */
-    const uint64_t *now_ns; /* by position: the time up to and with that frame, which never runs backwards */
-    uint64_t first;         /* number of the run's first frame */
-    uint32_t n;
-};
-
 /* As dp_engine_process, with frames, records and flows of the whole run. Which flows are denied most is not counted:
  * what is kept of them depends on the order of all shards' frames. */
 void dp_engine_process_selected(struct dp_engine *engine, const struct dp_frame *frames,

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import os
 import signal
-import sys
-from types import ModuleType
 
 
 def main() -> None:
@@ -14,22 +12,11 @@ def main() -> None:
     # has handlers of its own.
     if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
         signal.signal(signal.SIGINT, signal.SIG_DFL)
-    _without_plugins()
+    # Pydantic's own switch: none of its plugins concerns the command, and to look for them takes a while.
+    os.environ.setdefault("PYDANTIC_DISABLE_PLUGINS", "__all__")
     from dataplane.cli import main as run
 
     run()
-
-
-def _without_plugins() -> None:
-    """Has pydantic look for no plugins: none concerns the command, and the looking is a tenth of its start.
-
-    The variable is pydantic's own switch. What it switches off is loaded all the same, and brings importlib.metadata
-    with it, if nothing stands in its place; where pydantic has it under another name, it is only slower.
-    """
-    os.environ.setdefault("PYDANTIC_DISABLE_PLUGINS", "__all__")
-    loader = ModuleType("pydantic.plugin._loader")
-    loader.get_plugins = tuple  # type: ignore[attr-defined]
-    sys.modules.setdefault(loader.__name__, loader)
 
 
 if __name__ == "__main__":

@@ -10,7 +10,7 @@ ROOT = Path(__file__).resolve().parents[2]
 
 #: What only one option, another command or a server needs, here or in the standard library.
 OTHERS = (
-    *("asyncio", "email", "html", "http", "importlib.metadata", "shlex", "ssl", "unittest"),
+    *("asyncio", "html", "http", "shlex", "ssl", "unittest"),
     *("fastapi", "jinja2", "plotly", "prometheus_client", "pyarrow", "pyroute2", "textual", "uvicorn"),
     *("dataplane.control", "dataplane.insight", "dataplane.interchange", "dataplane.live", "dataplane.report"),
     *("dataplane.screen", "dataplane.store", "dataplane.policy.changes", "dataplane.policy.schedule"),

@@ -144,7 +144,8 @@ def test_version() -> None:
 def test_help_names_the_commands() -> None:
     finished = run("--help")
     assert finished.returncode == 0
-    commands = "check new clone schema replay explain diff import export learn test top run api restore ctl"
+    commands = "check new clone schema replay explain diff import export learn test top run api restore ctl policy"
+    commands += " fleet"
     assert sorted(re.findall(r"^  (\w+)  +\w", finished.stdout, re.MULTILINE)) == sorted(commands.split())
 
 
