@@ -35,7 +35,8 @@ enum dp_connection_event { DP_EVENT_NONE, DP_EVENT_NEW, DP_EVENT_UPDATE, DP_EVEN
 
 /*
  * Each test is left out when its field has the value that means any: -1, port 0, or family 0 for the addresses.
- * `address` may be on either side; the default route of the family (bits 0) covers all of it.
+ * `since_ns` is when the last packet, or a cut, was at the earliest. `address` may be on either side; the default route
+ * of the family (bits 0) covers all of it.
  */
 struct dp_connection_filter {
     int64_t zone;
@@ -49,6 +50,7 @@ struct dp_connection_filter {
     struct dp_prefix remote;
     uint16_t local_port;
     uint16_t remote_port;
+    uint64_t since_ns;
 };
 /* Live connections from *cursor on (0 to begin), at most n; advances the cursor and returns how many, 0 at the end. */
 int dp_plane_connections(struct dp_plane *plane, const struct dp_connection_filter *filter, uint64_t *cursor,
@@ -109,6 +111,7 @@ enum { DP_CUT_NOW = 2 };
 enum dp_restored {
     DP_RESTORED_TAKEN,
     DP_RESTORED_CUT,         /* taken, and cut by it */
+    DP_RESTORED_UPDATED,     /* it was in, and is now as this says */
     DP_RESTORED_NO_INSTANCE, /* nobody has its zone */
     DP_RESTORED_NOT_VALID,   /* a family, origin or state that does not exist, or from before the clock began */
     DP_RESTORED_EXPIRED,
@@ -116,15 +119,21 @@ enum dp_restored {
     DP_RESTORED_FULL,
     DP_RESTORED_OUTCOMES
 };
+/* What is done about a connection that is in already: it stays; or it is updated, unless its last packet is later than
+ * that of this one, by more than DP_SAME_TIME_NS. */
+enum dp_restore { DP_RESTORE_MISSING, DP_RESTORE_NEWER };
+enum { DP_SAME_TIME_NS = 50000000 };
 /* Connections that pass (all for NULL) from *cursor on (0 to begin), at most n; 0 at the end. */
 int dp_plane_save(struct dp_plane *plane, const struct dp_connection_filter *filter, uint64_t *cursor,
                   struct dp_saved_connection *saved, uint32_t n);
 /*
- * Puts connections back whose time is not over, as they were `passed_ns` ago; returns how many were taken. What became
- * of each is added to `outcomes`, an array of DP_RESTORED_OUTCOMES, or NULL.
+ * Puts connections back whose time is not over, as they were `passed_ns` ago; returns how many were taken or updated.
+ * `how` is enum dp_restore. What became of each is added to `outcomes`, an array of DP_RESTORED_OUTCOMES, or NULL.
  */
 int dp_plane_restore(struct dp_plane *plane, const struct dp_saved_connection *saved, uint32_t n, uint64_t passed_ns,
-                     uint64_t *outcomes);
+                     int how, uint64_t *outcomes);
+/* Takes connections with the keys of these out of the table; returns how many were in. */
+int dp_plane_forget(struct dp_plane *plane, const struct dp_saved_connection *saved, uint32_t n);
 
 /* cffi: end */
 

@@ -50,6 +50,7 @@ void dp_plane_retire(struct dp_plane *p, struct dp_retired *retired)
 /* ---- connections ---- */
 
 struct walk_work {
+    const struct dp_plane *plane;
     const struct dp_connection_filter *filter;
     struct dp_connection *connections;
     struct dp_saved_connection *saved;
@@ -73,6 +74,8 @@ static void save_some(struct dp_engine *shard, void *argument)
 {
     struct walk_work *c = argument;
 
+    /* Ages are as of now, where no packet came for a while too. */
+    dp_plane_advance_shard(c->plane, shard);
     c->have += dp_connections_save_some(shard, c->filter, &c->cursor, DP_VISITS, c->saved + c->have, c->n - c->have);
 }
 
@@ -139,7 +142,7 @@ uint64_t dp_plane_flush(struct dp_plane *p, const struct dp_connection_filter *f
 int dp_plane_save(struct dp_plane *p, const struct dp_connection_filter *filter, uint64_t *cursor,
                   struct dp_saved_connection *saved, uint32_t n)
 {
-    struct walk_work c = {.filter = filter, .saved = saved, .n = n};
+    struct walk_work c = {.plane = p, .filter = filter, .saved = saved, .n = n};
 
     return walk_on(p, save_some, &c, cursor);
 }
@@ -171,8 +174,10 @@ struct restore_work {
     uint32_t n;
     uint32_t at;
     uint32_t shard;
+    int how;
     uint64_t passed_ns;
     uint64_t outcomes[DP_RESTORED_OUTCOMES];
+    int forgotten;
 };
 
 static bool belongs_to(const struct restore_work *c, const struct dp_saved_connection *saved)
@@ -192,21 +197,48 @@ static void restore_some(struct dp_engine *shard, void *argument)
     dp_plane_advance_shard(c->plane, shard);
     for (uint32_t i = 0; i < DP_REMOVALS && c->at < c->n; i++, c->at++)
         if (belongs_to(c, &c->saved[c->at]))
-            c->outcomes[dp_connections_restore(shard, &c->saved[c->at], c->passed_ns, false)]++;
+            c->outcomes[dp_connections_restore(shard, &c->saved[c->at], c->passed_ns, c->how)]++;
+}
+
+static void forget_some(struct dp_engine *shard, void *argument)
+{
+    struct restore_work *c = argument;
+
+    dp_plane_advance_shard(c->plane, shard);
+    for (uint32_t i = 0; i < DP_VISITS && c->at < c->n; i++, c->at++)
+        if (belongs_to(c, &c->saved[c->at]))
+            c->forgotten += dp_connections_forget(shard, &c->saved[c->at]);
+}
+
+/* A shard of which there are none is not asked. */
+static void on_each_shard(struct dp_plane *p, dp_shard_work *work, struct restore_work *c)
+{
+    for (; c->shard < p->shards; c->shard++)
+        for (c->at = 0; c->at < c->n;)
+            if (belongs_to(c, &c->saved[c->at]))
+                dp_plane_run(p, c->shard, work, c);
+            else
+                c->at++;
 }
 
 int dp_plane_restore(struct dp_plane *p, const struct dp_saved_connection *saved, uint32_t n, uint64_t passed_ns,
-                     uint64_t *outcomes)
+                     int how, uint64_t *outcomes)
 {
-    struct restore_work c = {.plane = p, .saved = saved, .n = n, .passed_ns = passed_ns};
+    struct restore_work c = {.plane = p, .saved = saved, .n = n, .how = how, .passed_ns = passed_ns};
 
     dp_plane_balance(p);
-    for (; c.shard < p->shards; c.shard++)
-        for (c.at = 0; c.at < n;)
-            dp_plane_run(p, c.shard, restore_some, &c);
+    on_each_shard(p, restore_some, &c);
     for (int i = 0; outcomes && i < DP_RESTORED_OUTCOMES; i++)
         outcomes[i] += c.outcomes[i];
-    return (int)(c.outcomes[DP_RESTORED_TAKEN] + c.outcomes[DP_RESTORED_CUT]);
+    return (int)(c.outcomes[DP_RESTORED_TAKEN] + c.outcomes[DP_RESTORED_CUT] + c.outcomes[DP_RESTORED_UPDATED]);
+}
+
+int dp_plane_forget(struct dp_plane *p, const struct dp_saved_connection *saved, uint32_t n)
+{
+    struct restore_work c = {.plane = p, .saved = saved, .n = n};
+
+    on_each_shard(p, forget_some, &c);
+    return c.forgotten;
 }
 
 /* ---- counters ---- */

@@ -75,6 +75,9 @@ static uint32_t next_connection(struct dp_engine *e, const struct dp_connection_
     uint32_t index;
 
     while ((index = next_entry(&e->conntrack, cursor, visits)) != 0) {
+        /* A walk that looks for what has changed passes by most entries. */
+        if (e->conntrack.table.entries[index].last_ns < filter->since_ns)
+            continue;
         dp_connection_of(&e->conntrack, &e->conntrack.table.entries[index], c);
         if (passes(filter, c))
             return index;
@@ -243,18 +246,56 @@ static bool state_fits(const struct dp_saved_connection *s)
     return s->state == DP_CONN_OTHER_ONE_WAY || s->state == DP_CONN_OTHER_TWO_WAY;
 }
 
+static uint32_t find(struct dp_conntrack *ct, const struct dp_saved_connection *s, struct dp_flow_key *key,
+                     uint32_t *hash)
+{
+    uint32_t index;
+
+    *key = (struct dp_flow_key){.local_port = s->local_port,
+                                .remote_port = s->remote_port,
+                                .zone_protocol = s->zone << 8 | s->protocol,
+                                .family = s->family};
+    memcpy(&key->local, s->local, s->family == 4 ? 4 : 16);
+    memcpy(&key->remote, s->remote, s->family == 4 ? 4 : 16);
+    if (s->vlans)
+        dp_flow_key_tag(key, s->vlans);
+    *hash = dp_flow_hash(&ct->table.secret, key);
+    return dp_conntrack_find(ct, key, *hash, &index) == DP_CONN_NONE ? 0 : index;
+}
+
+/* What the state and the window of an entry are, and when its last packet was. */
+static void put_back(struct dp_conntrack *ct, uint32_t index, const struct dp_saved_connection *s, uint64_t age)
+{
+    struct dp_entry *e = &ct->table.entries[index];
+
+    memcpy(e->tcp_scale_flags, s->tcp_scale_flags, sizeof e->tcp_scale_flags);
+    memcpy(e->tcp_max_window, s->tcp_max_window, sizeof e->tcp_max_window);
+    memcpy(e->tcp_end, s->tcp_end, sizeof e->tcp_end);
+    memcpy(e->tcp_max_end, s->tcp_max_end, sizeof e->tcp_max_end);
+    memcpy(e->tcp_max_ack, s->tcp_max_ack, sizeof e->tcp_max_ack);
+    dp_conntrack_age(ct, index, age, s->disconnected && !(e->flags & DP_ENTRY_CUT));
+}
+
+/* An entry with the key and the origin of `s` goes on as that was. */
+static void update(struct dp_conntrack *ct, uint32_t index, const struct dp_saved_connection *s, uint64_t age)
+{
+    struct dp_entry *e = &ct->table.entries[index];
+
+    if ((e->flags & DP_ENTRY_CUT) && !s->disconnected)
+        dp_conntrack_reattach(ct, index, s->rule);
+    e->rule = s->rule;
+    dp_conntrack_keep(ct, index, s->state);
+    put_back(ct, index, s, age);
+}
+
 enum dp_restored dp_connections_restore(struct dp_engine *engine, const struct dp_saved_connection *s,
-                                        uint64_t passed_ns, bool replace)
+                                        uint64_t passed_ns, int how)
 {
     struct dp_conntrack *ct = &engine->conntrack;
-    struct dp_flow_key key = {.local_port = s->local_port,
-                              .remote_port = s->remote_port,
-                              .zone_protocol = s->zone << 8 | s->protocol,
-                              .family = s->family};
     uint64_t age = s->age_ns > UINT64_MAX - passed_ns ? UINT64_MAX : s->age_ns + passed_ns;
     bool cut_now = s->disconnected >= DP_CUT_NOW && s->origin == DP_INBOUND;
+    struct dp_flow_key key;
     uint32_t hash, index;
-    struct dp_entry *e;
 
     if (s->zone >= ct->n_zones || !ct->zones[s->zone].present)
         return DP_RESTORED_NO_INSTANCE;
@@ -264,14 +305,17 @@ enum dp_restored dp_connections_restore(struct dp_engine *engine, const struct d
         return DP_RESTORED_EXPIRED;
     if (age > ct->now)
         return DP_RESTORED_NOT_VALID;
-    memcpy(&key.local, s->local, s->family == 4 ? 4 : 16);
-    memcpy(&key.remote, s->remote, s->family == 4 ? 4 : 16);
-    if (s->vlans)
-        dp_flow_key_tag(&key, s->vlans);
-    hash = dp_flow_hash(&ct->table.secret, &key);
-    if (dp_conntrack_find(ct, &key, hash, &index) != DP_CONN_NONE) {
-        if (!replace)
+    index = find(ct, s, &key, &hash);
+    if (index) {
+        const struct dp_entry *e = &ct->table.entries[index];
+
+        if (how == DP_RESTORE_MISSING || (how == DP_RESTORE_NEWER && ct->now - e->last_ns + DP_SAME_TIME_NS < age))
             return DP_RESTORED_THERE;
+        if (how == DP_RESTORE_NEWER &&
+            (e->flags & DP_ENTRY_INBOUND) == (s->origin == DP_INBOUND ? DP_ENTRY_INBOUND : 0)) {
+            update(ct, index, s, age);
+            return DP_RESTORED_UPDATED;
+        }
         dp_conntrack_remove(ct, index);
     }
     index = dp_conntrack_admit(ct, &key, hash, (enum dp_origin)s->origin, s->state, s->rule);
@@ -280,12 +324,18 @@ enum dp_restored dp_connections_restore(struct dp_engine *engine, const struct d
     /* As if a frame had opened it, so that no other connection is taken for it. */
     if (ct->openers)
         ct->openers[index] = ++engine->frames;
-    e = &ct->table.entries[index];
-    memcpy(e->tcp_scale_flags, s->tcp_scale_flags, sizeof e->tcp_scale_flags);
-    memcpy(e->tcp_max_window, s->tcp_max_window, sizeof e->tcp_max_window);
-    memcpy(e->tcp_end, s->tcp_end, sizeof e->tcp_end);
-    memcpy(e->tcp_max_end, s->tcp_max_end, sizeof e->tcp_max_end);
-    memcpy(e->tcp_max_ack, s->tcp_max_ack, sizeof e->tcp_max_ack);
-    dp_conntrack_age(ct, index, cut_now ? 0 : age, s->disconnected != 0);
+    put_back(ct, index, s, cut_now ? 0 : age);
     return cut_now ? DP_RESTORED_CUT : DP_RESTORED_TAKEN;
+}
+
+bool dp_connections_forget(struct dp_engine *engine, const struct dp_saved_connection *s)
+{
+    struct dp_flow_key key;
+    uint32_t hash, index = 0;
+
+    if (s->family == 4 || s->family == 6)
+        index = find(&engine->conntrack, s, &key, &hash);
+    if (index)
+        dp_conntrack_remove(&engine->conntrack, index);
+    return index != 0;
 }

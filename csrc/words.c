@@ -162,6 +162,7 @@ HAS_ALL(shadow_outcomes, DP_SHADOW_OUTCOMES);
 static const struct dp_word restored[] = {
     [DP_RESTORED_TAKEN] = WORD("taken"),
     [DP_RESTORED_CUT] = WORD("disconnected"),
+    [DP_RESTORED_UPDATED] = WORD("updated"),
     [DP_RESTORED_NO_INSTANCE] = WORD("no-instance"),
     [DP_RESTORED_NOT_VALID] = WORD("not-valid"),
     [DP_RESTORED_EXPIRED] = WORD("expired"),

@@ -111,6 +111,7 @@ class _Filter(NamedTuple):
     local_port: int | None = None
     remote: str | None = None
     remote_port: int | None = None
+    since_ns: int = 0
 
 
 class Connections:
@@ -134,12 +135,14 @@ class Connections:
         local_port: int | None = None,
         remote: str | None = None,
         remote_port: int | None = None,
+        since_ns: int | None = None,
     ) -> Connections:
         """A narrower view.
 
         `instance` is an instance's id, `origin` ``inbound`` or ``outbound``, `protocol` a name or number, `address` an
         address or prefix on either side, `local` and `remote` one on the instance's and on the other side, with their
-        ports; `state` a word such as ``ESTABLISHED``, ``FIN_WAIT`` or ``UNREPLIED``.
+        ports; `state` a word such as ``ESTABLISHED``, ``FIN_WAIT`` or ``UNREPLIED``; `since_ns` is when
+        the last packet was at the earliest.
         Raises ValueError for a word that is not known.
         """
         given: dict[str, Any] = {
@@ -153,6 +156,7 @@ class Connections:
             "local_port": local_port,
             "remote": remote,
             "remote_port": remote_port,
+            "since_ns": since_ns,
         }
         chosen = self._chosen._replace(**{name: value for name, value in given.items() if value is not None})
         _c_filter(chosen, self._names)
@@ -277,6 +281,7 @@ def _c_filter(chosen: _Filter, names: Names) -> Any:
         c.protocol = protocol_number(chosen.protocol)
     if chosen.disconnected is not None:
         c.disconnected = chosen.disconnected
+    c.since_ns = chosen.since_ns
     if chosen.state is not None:
         c.states = sum(1 << n for n, word in enumerate(CONN_STATE_WORDS) if n and word == chosen.state.upper())
         if not c.states:

@@ -261,18 +261,26 @@ class Plane:
 
     # ---- connections saved and restored ----
 
-    def restore(self, batches: Iterable[bytes], passed_ns: int, outcomes: Any = ffi.NULL) -> int:
-        """Puts saved connections back as they were `passed_ns` ago; returns how many were taken.
+    def restore(
+        self, batches: Iterable[bytes], passed_ns: int, outcomes: Any = ffi.NULL, *, newer: bool = False
+    ) -> int:
+        """Puts saved connections back as they were `passed_ns` ago; returns how many were taken, or updated.
 
-        `outcomes` (``uint64_t[DP_RESTORED_OUTCOMES]``) counts what became of them.
+        What is in already stays, or with `newer` is updated where this is not older. `outcomes`
+        (``uint64_t[DP_RESTORED_OUTCOMES]``) counts what became of them.
         """
-        size = ffi.sizeof("struct dp_saved_connection")
+        how = lib.DP_RESTORE_NEWER if newer else lib.DP_RESTORE_MISSING
         taken = 0
         for batch in batches:
             array = ffi.from_buffer("struct dp_saved_connection[]", batch)
-            code = lib.dp_plane_restore(self.plane, array, len(batch) // size, passed_ns, outcomes)
+            code = lib.dp_plane_restore(self.plane, array, len(array), passed_ns, how, outcomes)
             taken += check(code, "restoring connections")
         return taken
+
+    def forget(self, batch: bytes) -> int:
+        """Takes connections with the keys of saved ones out of the table; returns how many were in."""
+        array = ffi.from_buffer("struct dp_saved_connection[]", batch)
+        return check(lib.dp_plane_forget(self.plane, array, len(array)), "deleting connections")
 
     # ---- the bound of the table ----
 

@@ -82,7 +82,7 @@ uint32_t dp_shadow_take_over(struct dp_shadow *shadow, struct dp_engine *engine,
     dp_shadow_advance(shadow, engine->conntrack.now);
     n = dp_connections_save_some(engine, NULL, cursor, TAKEN_AT_ONCE, saved, TAKEN_AT_ONCE);
     for (uint32_t i = 0; i < n; i++)
-        taken += dp_connections_restore(shadow->engine, &saved[i], 0, true) == DP_RESTORED_TAKEN;
+        taken += dp_connections_restore(shadow->engine, &saved[i], 0, DP_RESTORE_ANEW) == DP_RESTORED_TAKEN;
     return taken;
 }
 

@@ -124,6 +124,26 @@ def run(
     tls_key: Annotated[
         Path | None, typer.Option(metavar="FILE", help="Its private key; left out: it is in the file of --tls-cert.")
     ] = None,
+    replicate_to: Annotated[
+        str | None,
+        typer.Option(metavar="HOST:PORT", help="A standby that is told of all connections, so that it can take over."),
+    ] = None,
+    standby_listen: Annotated[
+        str | None,
+        typer.Option(metavar="HOST:PORT", help="Where this one listens, as the standby of another firewall."),
+    ] = None,
+    replication_cert: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="This host's certificate for replication, which is TLS.")
+    ] = None,
+    replication_key: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="Its private key; left out: it is in --replication-cert.")
+    ] = None,
+    replication_ca: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE", help="The other host's certificate, or the authority that signs both and no others."
+        ),
+    ] = None,
     log_format: Annotated[LogFormat, typer.Option(help="Lines for people, or JSON.")] = LogFormat.text,
 ) -> None:
     """Filter live traffic between the interfaces that a policy names, until SIGTERM; SIGHUP reloads the policy.
@@ -146,6 +166,22 @@ def run(
     if not api and (keys or tls_cert or tls_key):
         say("--keys, --tls-cert and --tls-key are for --api: name where it is to be served", err=True)
         raise typer.Exit(EXIT_USAGE)
+    replication = None
+    if replicate_to or standby_listen:
+        if replicate_to and standby_listen:
+            say("--replicate-to and --standby-listen: a firewall is one or the other, leave one out", err=True)
+            raise typer.Exit(EXIT_USAGE)
+        if not replication_cert or not replication_ca:
+            say("replication is TLS on both sides: it needs --replication-cert and --replication-ca", err=True)
+            raise typer.Exit(EXIT_USAGE)
+        from dataplane.live.replication import ReplicationOptions
+
+        replication = ReplicationOptions(
+            replicate_to, standby_listen, replication_cert, replication_key, replication_ca
+        )
+    elif replication_cert or replication_key or replication_ca:
+        say("--replication-cert, -key and -ca are for --replicate-to, or --standby-listen", err=True)
+        raise typer.Exit(EXIT_USAGE)
     log.set_up(log_format.value)
     options = daemon.Options(
         policy=policy.absolute(),
@@ -167,6 +203,7 @@ def run(
         api=api_options(api, keys, tls_cert, tls_key, group) if api else None,
         explanation=api_explanation() if api else None,
         store=store,
+        replication=replication,
     )
     try:
         daemon.run(options)

@@ -48,6 +48,7 @@ from dataplane.store.place import opened
 if TYPE_CHECKING:
     from dataplane.control.rest.extensions import Explain, Question
     from dataplane.control.rest.server import ApiOptions, ApiServers
+    from dataplane.live.replication import Replication, ReplicationOptions
     from dataplane.live.state import State
     from dataplane.store import Store
 
@@ -81,6 +82,7 @@ class Options:
     api: ApiOptions | None = None
     explanation: tuple[Question, Explain] | None = None
     store: str | None = None
+    replication: ReplicationOptions | None = None
 
 
 class StartError(Exception):
@@ -112,6 +114,7 @@ def run(options: Options) -> None:
             raise StartError(f"--flow-log {options.flow_log}: {why}", invalid=True)
         if options.control and (why := _without_control_folder(options.control)):
             raise StartError(f"--control {options.control}: {why}", invalid=True)
+        replication = _replication(options.replication) if options.replication else None
         store = opened(options.policy, options.store, _beside(options.state, ".policy"))
         policy = _in_force(store.load() if options.store else Policy.load(options.policy))
         shadow = _in_force(Policy.load(options.shadow)) if options.shadow else None
@@ -123,7 +126,9 @@ def run(options: Options) -> None:
     _refuse_first(readiness.rights())
     try:
         with Signals() as signals, contextlib.ExitStack() as stack:
-            _run(before or policy, store, shadow, options, stack, signals, held_back=before is not None)
+            if replication:
+                stack.enter_context(replication)
+            _run(before or policy, store, shadow, options, stack, signals, replication, held_back=before is not None)
     except StoppedError:
         log.info("stopped before it ran")
     except metrics.MetricsError as error:
@@ -177,6 +182,7 @@ def _run(
     options: Options,
     stack: contextlib.ExitStack,
     signals: Signals,
+    replication: Replication | None,
     *,
     held_back: bool,
 ) -> None:
@@ -212,6 +218,7 @@ def _run(
         state=options.state,
         control=options.control,
         explanation=options.explanation,
+        replication=replication,
         held_back=held_back,
     )
     asyncio.run(loop.run(listening, scraped, servers))
@@ -228,6 +235,16 @@ def _api(options: ApiOptions, stack: contextlib.ExitStack) -> ApiServers:
         raise StartError(str(error), invalid=error.invalid) from None
     stack.callback(servers.discard)
     return servers
+
+
+def _replication(options: ReplicationOptions) -> Replication:
+    """What replication needs, and the place that a standby listens at."""
+    from dataplane.live.replication import Replication, ReplicationError
+
+    try:
+        return Replication.open(options)
+    except ReplicationError as error:
+        raise StartError(str(error), invalid=True) from None
 
 
 def _put_back_leftovers() -> None:

@@ -38,6 +38,7 @@ from dataplane.store import StoreError
 if TYPE_CHECKING:
     from dataplane.control.rest.extensions import Explain, Question
     from dataplane.control.rest.server import ApiServers
+    from dataplane.live.replication import Replication
     from dataplane.store import Store
 
 log = logging.getLogger("dataplane")
@@ -61,7 +62,8 @@ class EventLoop:
     """What serves a firewall that is ready to start.
 
     `state` is where the connections are kept in the end, `control` the path of the control socket, `explanation` what
-    the API explains packets by; `held_back` as of `Service`.
+    the API explains packets by; `replication` is how a standby learns of connections, or this one does as a standby;
+    `held_back` as of `Service`.
     """
 
     def __init__(
@@ -75,6 +77,7 @@ class EventLoop:
         state: Path | None = None,
         control: Path | None = None,
         explanation: tuple[Question, Explain] | None = None,
+        replication: Replication | None = None,
         held_back: bool = False,
     ) -> None:
         self._flows = flows
@@ -95,6 +98,8 @@ class EventLoop:
         )
         self._server = ControlServer(self._service)
         self._store = store
+        if replication:
+            operations.replication = replication.begun(self._firewall, self._service.do)
         self._stopping = asyncio.Event()
         self._tasks: set[asyncio.Task[None]] = set()
         self._io_uring = "off"
@@ -124,6 +129,8 @@ class EventLoop:
             if self._flows:
                 self._begin(self._take_flows(self._flows))
             self._begin(self._keep_up())
+            if self._operations.replication:
+                self._begin(self._operations.replication.run())
             if limit := watchdog_seconds():
                 self._begin(self._tell_alive(limit / _SIGNS_OF_LIFE))
             # All threads are there, and what they do from now on they do again and again.

@@ -47,6 +47,13 @@ _COUNTERS: dict[str, tuple[str, tuple[str, ...]]] = {
         ("worker", "result"),
     ),
     "port_failures": ("Times that a port began to fail.", ("port",)),
+    "replication_connections": (
+        "Connections told to a standby (sent), or what became of those that this one was told of.",
+        ("outcome",),
+    ),
+    "replication_deletions": ("Deletions of connections that were told to a standby, or done by it.", ()),
+    "replication_lost": ("Deletions that could not be told to a standby, which began afresh then.", ()),
+    "replication_resyncs": ("Times that a standby was told of all connections.", ()),
     "feed_lost": ("Events, drops and captured frames that nobody took in time.", ("worker", "kind")),
 }
 _GAUGES: dict[str, tuple[str, tuple[str, ...]]] = {
@@ -55,6 +62,8 @@ _GAUGES: dict[str, tuple[str, tuple[str, ...]]] = {
         "1 while a port works, 0 while it fails, nobody is at its other end, or its interface is missing.",
         ("port",),
     ),
+    "replication_connected": ("1 while connections are replicated, by this firewall's role.", ("role",)),
+    "replication_lag_seconds": ("How far a standby is behind, or since when it has heard nothing.", ("role",)),
     "connections": ("Live connections, by instance and state.", ("instance", "state")),
     "policy_generation": ("Number of the policy in force, from 1 at the start.", ()),
     "policy_instances": ("Instances in the policy in force.", ()),
@@ -186,6 +195,7 @@ def _metrics(operations: Operations, service: Service) -> Iterator[Metric]:
     yield from _table(operations)
     yield from _policy(operations, service)
     yield from _workers(operations)
+    yield from _replication(operations)
 
 
 def _ports(operations: Operations) -> Iterator[Metric]:
@@ -270,3 +280,21 @@ def _workers(operations: Operations) -> Iterator[Metric]:
     yield wakeups
     yield busy_polls
     yield lost
+
+
+def _replication(operations: Operations) -> Iterator[Metric]:
+    """Without values where there is no standby."""
+    side = operations.replication
+    connected, lag, told = (_family(f"replication_{name}") for name in ("connected", "lag_seconds", "connections"))
+    deletions, resyncs, lost = (_family(f"replication_{name}") for name in ("deletions", "resyncs", "lost"))
+    if side:
+        connected.add_metric([side.role], int(side.connected))
+        if (seconds := side.lag) is not None:
+            lag.add_metric([side.role], seconds)
+        for word, number in ({"sent": side.updates} if side.role == "active" else side.received).items():
+            told.add_metric([word], number)
+        deletions.add_metric([], side.deletions)
+        resyncs.add_metric([], side.resyncs)
+        if side.role == "active":
+            lost.add_metric([], side.lost)
+    yield from (connected, lag, told, deletions, resyncs, lost)

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 
 from dataplane import conntrack
 from dataplane._core import ffi, lib
-from dataplane.live.state import RECORD, numbered
+from dataplane.live.state import RECORD, ZONE_WORD, numbered
 from dataplane.policy.structural_sharing import following
 from dataplane.verdict import RESTORED_WORDS
 
@@ -28,9 +28,10 @@ if TYPE_CHECKING:
 _AT_ONCE = 4096
 _WORDS = RECORD // 4
 _RECORD = "struct dp_saved_connection"
-_ZONE = ffi.offsetof(_RECORD, "zone") // 4
 _ORIGIN, _DISCONNECTED = ffi.offsetof(_RECORD, "origin"), ffi.offsetof(_RECORD, "disconnected")
-_TAKEN = RESTORED_WORDS[lib.DP_RESTORED_TAKEN], RESTORED_WORDS[lib.DP_RESTORED_CUT]
+_TAKEN, _CUT = RESTORED_WORDS[lib.DP_RESTORED_TAKEN], RESTORED_WORDS[lib.DP_RESTORED_CUT]
+#: Why one is not taken.
+_REFUSED = RESTORED_WORDS[lib.DP_RESTORED_NO_INSTANCE :]
 
 
 class Arrival:
@@ -38,10 +39,11 @@ class Arrival:
 
     def __init__(self, firewall: Firewall, state: State) -> None:
         self._firewall, self._state = firewall, state
+        self._instances, self._rules = dict(enumerate(state.instances)), dict(enumerate(state.rules))
         self._at = 0
         self._outcomes = ffi.new("uint64_t[]", lib.DP_RESTORED_OUTCOMES)
         #: Whose connections they are.
-        self._moved = {state.instances[zone] for zone in set(array("I", state.records)[_ZONE::_WORDS])}
+        self._moved = {state.instances[zone] for zone in set(array("I", state.records)[ZONE_WORD::_WORDS])}
         self._policy: Policy | None = None
         self._cut: frozenset[str] = frozenset()
 
@@ -55,21 +57,21 @@ class Arrival:
         records = state.records[self._at * RECORD : (self._at + _AT_ONCE) * RECORD]
         self._at += len(records) // RECORD
         known = self._policy.instances_by_id
-        kept = _chosen(records, [name in known for name in state.instances])
+        kept = of_zones(records, lambda zone: state.instances[zone] in known)
         self._outcomes[lib.DP_RESTORED_NO_INSTANCE] += (len(records) - len(kept)) // RECORD
         _mark(kept, [name in self._cut for name in state.instances])
-        firewall.restore([numbered(state, kept, firewall.names)], state.passed_ns(), self._outcomes)
+        numbers = numbered(kept, self._instances, self._rules, firewall.names)
+        firewall.restore([numbers], state.passed_ns(), self._outcomes)
         return self._at * RECORD < len(state.records)
 
     def record(self) -> Imported:
         """What has become of them."""
         counts = dict(zip(RESTORED_WORDS, map(int, self._outcomes), strict=True))
-        cut = counts[_TAKEN[1]]
         return {
             "connections": self._at,
-            "taken": counts[_TAKEN[0]] + cut,
-            "disconnected": cut,
-            "refused": {word: number for word, number in counts.items() if word not in _TAKEN},
+            "taken": counts[_TAKEN] + counts[_CUT],
+            "disconnected": counts[_CUT],
+            "refused": {word: counts[word] for word in _REFUSED},
             "seconds_ago": self._state.passed_ns() / 1e9,
         }
 
@@ -85,17 +87,18 @@ def _of_these(policy: Policy, is_one: Callable[[str], bool]) -> Policy:
     return following(policy, instances=tuple(instance for instance in policy.instances if is_one(instance.id)))
 
 
-def _chosen(records: bytes, is_known: list[bool]) -> bytearray:
-    """The records of zones that are known."""
-    zones = array("I", records)[_ZONE::_WORDS]
-    if all(map(is_known.__getitem__, set(zones))):
+def of_zones(records: bytes, is_one: Callable[[int], bool]) -> bytearray:
+    """The records of some zones."""
+    zones = array("I", records)[ZONE_WORD::_WORDS]
+    chosen = {zone for zone in set(zones) if is_one(zone)}
+    if chosen.issuperset(zones):
         return bytearray(records)
-    return bytearray().join(records[at * RECORD : (at + 1) * RECORD] for at, zone in enumerate(zones) if is_known[zone])
+    return bytearray().join(records[at * RECORD : (at + 1) * RECORD] for at, zone in enumerate(zones) if zone in chosen)
 
 
 def _mark(records: bytearray, is_cut: list[bool]) -> None:
     """Has the inbound connections of some zones be cut."""
-    for at, zone in enumerate(array("I", bytes(records))[_ZONE::_WORDS]):
+    for at, zone in enumerate(array("I", bytes(records))[ZONE_WORD::_WORDS]):
         if is_cut[zone] and records[at * RECORD + _ORIGIN] == lib.DP_INBOUND:
             place = at * RECORD + _DISCONNECTED
             records[place] = records[place] or lib.DP_CUT_NOW

@@ -35,6 +35,8 @@ if TYPE_CHECKING:
     from dataplane.live.firewall import Firewall
     from dataplane.live.flows import Flows
     from dataplane.live.interfaces.ports import Changes, Port, Ports
+    from dataplane.live.replication.sender import Sender
+    from dataplane.live.replication.standby import Standby
     from dataplane.policy import Policy
 
 
@@ -60,6 +62,8 @@ class Operations:
         self.feed = Feed(firewall)
         self._flows = flows
         self._shadow: Shadow | None = None
+        #: How a standby learns of connections, or this firewall does as one.
+        self.replication: Sender | Standby | None = None
         #: System calls that the kernel refuses to this process; none for a reason.
         self.refused_calls = 0
         self.unfiltered_because: str | None = None
@@ -225,6 +229,8 @@ class Operations:
         for view in views:
             for (instance, _), number in view.census().items():
                 by_instance[instance] += number
+            if self.replication and self.replication.role == "active":
+                self.replication.deleted(view.saved())
         return sum(view.flush() for view in views), dict(by_instance)
 
     # ---- flows ----
@@ -386,6 +392,7 @@ class Operations:
             "early_drops": counters.early_drops,
             "ports": [self._port_record(number, port) for number, port in self.firewall.ports.items()],
             "missing_interfaces": list(self.missing_interfaces),
+            "replication": self.replication.record() if self.replication else None,
             "shadow": {"policy": self._shadow.name, "began": self._shadow.began} if self._shadow else None,
         }
 

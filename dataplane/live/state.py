@@ -22,7 +22,7 @@ import json
 import struct
 import time
 from array import array
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -48,7 +48,7 @@ _DIGEST = hashlib.sha256
 _DIGEST_BYTES = 32
 _RECORD = "struct dp_saved_connection"
 RECORD = ffi.sizeof(_RECORD)
-_ZONE, _RULE = (ffi.offsetof(_RECORD, field) // 4 for field in ("zone", "rule"))
+ZONE_WORD, RULE_WORD = (ffi.offsetof(_RECORD, field) // 4 for field in ("zone", "rule"))
 _AT_ONCE = 8192
 #: Clocks are set back, by no more than this; a file that comes from further ahead has another fault.
 _AHEAD_NS = 86_400 * 10**9
@@ -201,9 +201,9 @@ def _state(head_text: bytes, records: bytes, name: str) -> State:
     instances = tuple(str(name) for name in head["instances"])
     rules = tuple(None if rule is None else (str(rule[0]), str(rule[1])) for rule in head["rules"])
     words = array("I", records)
-    if max(words[_ZONE :: RECORD // 4], default=-1) >= len(instances):
+    if max(words[ZONE_WORD :: RECORD // 4], default=-1) >= len(instances):
         raise ValueError
-    if max(words[_RULE :: RECORD // 4], default=-1) >= len(rules):
+    if max(words[RULE_WORD :: RECORD // 4], default=-1) >= len(rules):
         raise ValueError
     saved_ns = head["time"]
     if type(saved_ns) is not int:
@@ -244,17 +244,23 @@ def restore(under: Plane, state: State, *, passed_ns: int | None = None) -> int:
 def _renumbered(state: State, names: Names) -> Iterator[bytes]:
     """The records, some at once, with the zones and rule numbers that `names` gives to the same names."""
     for first in range(0, len(state.records), _AT_ONCE * RECORD):
-        yield numbered(state, state.records[first : first + _AT_ONCE * RECORD], names)
+        records = state.records[first : first + _AT_ONCE * RECORD]
+        yield numbered(records, dict(enumerate(state.instances)), dict(enumerate(state.rules)), names)
 
 
-def numbered(state: State, records: bytes | bytearray, names: Names) -> bytes:
-    """Records of a state, with the zones and rule numbers that `names` gives to the same names."""
+def numbered(
+    records: bytes | bytearray,
+    instances: Mapping[int, str],
+    rules: Mapping[int, tuple[str, str] | None],
+    names: Names,
+) -> bytes:
+    """Records with the zones and rule numbers that `names` gives to the names that they have by these."""
     words = array("I", bytes(records))
     step = RECORD // 4
-    zones = {zone: names.zone(state.instances[zone]) for zone in sorted(set(words[_ZONE::step]))}
-    rules = {number: _rule_number(state.rules[number], names) for number in sorted(set(words[_RULE::step]))}
-    words[_ZONE::step] = array("I", map(zones.__getitem__, words[_ZONE::step]))
-    words[_RULE::step] = array("I", map(rules.__getitem__, words[_RULE::step]))
+    zones = {zone: names.zone(instances[zone]) for zone in sorted(set(words[ZONE_WORD::step]))}
+    numbers = {number: _rule_number(rules[number], names) for number in sorted(set(words[RULE_WORD::step]))}
+    words[ZONE_WORD::step] = array("I", map(zones.__getitem__, words[ZONE_WORD::step]))
+    words[RULE_WORD::step] = array("I", map(numbers.__getitem__, words[RULE_WORD::step]))
     return words.tobytes()
 
 

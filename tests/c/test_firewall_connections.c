@@ -77,14 +77,19 @@ static void test_saved_connections_come_back(void)
     CHECK_EQUAL(dp_plane_save(dp_firewall_plane(before.firewall), NULL, &cursor, saved + n, 1), 0);
     unmake(&before);
     make(&after, 2);
-    CHECK_EQUAL(dp_plane_restore(dp_firewall_plane(after.firewall), saved, (uint32_t)n, UINT64_C(31000000000), NULL),
+    CHECK_EQUAL(dp_plane_restore(dp_firewall_plane(after.firewall), saved, (uint32_t)n, UINT64_C(31000000000),
+                                 DP_RESTORE_MISSING, NULL),
                 0);
-    CHECK_EQUAL(dp_plane_restore(dp_firewall_plane(after.firewall), saved, (uint32_t)n, UINT64_C(1000000000), NULL), 2);
-    CHECK_EQUAL(dp_plane_restore(dp_firewall_plane(after.firewall), saved, (uint32_t)n, 0, NULL), 0); /* in already */
+    CHECK_EQUAL(dp_plane_restore(dp_firewall_plane(after.firewall), saved, (uint32_t)n, UINT64_C(1000000000),
+                                 DP_RESTORE_MISSING, NULL),
+                2);
+    CHECK_EQUAL(dp_plane_restore(dp_firewall_plane(after.firewall), saved, (uint32_t)n, 0, DP_RESTORE_MISSING, NULL),
+                0); /* in already */
     saved[0].zone = 5;
     saved[1].state = DP_CONN_TCP_ESTABLISHED;
     saved[1].remote_port = 1234;
-    CHECK_EQUAL(dp_plane_restore(dp_firewall_plane(after.firewall), saved, (uint32_t)n, 0, outcomes), 0);
+    CHECK_EQUAL(
+        dp_plane_restore(dp_firewall_plane(after.firewall), saved, (uint32_t)n, 0, DP_RESTORE_MISSING, outcomes), 0);
     CHECK_EQUAL(outcomes[DP_RESTORED_NO_INSTANCE], 1);
     CHECK_EQUAL(outcomes[DP_RESTORED_NOT_VALID], 1);
     CHECK_EQUAL(dp_plane_count(dp_firewall_plane(after.firewall), &all, NULL), 1);
@@ -94,6 +99,72 @@ static void test_saved_connections_come_back(void)
     CHECK_EQUAL(dp_plane_count(dp_firewall_plane(after.firewall), &all, NULL),
                 1); /* the reply opened none of its own */
     unmake(&after);
+}
+
+/* What another firewall tells of a connection is put in its place, unless this one has met something later. */
+static void test_connections_are_updated_and_forgotten(void)
+{
+    struct dp_connection_filter some = {.zone = -1, .origin = -1, .protocol = -1, .disconnected = -1};
+    struct dp_saved_connection s = {.local = {10, 0, 0, 1},
+                                    .remote = {10, 0, 0, 9},
+                                    .age_ns = UINT64_C(9000000000),
+                                    .rule = 1,
+                                    .local_port = 53,
+                                    .remote_port = 99,
+                                    .family = 4,
+                                    .protocol = 6,
+                                    .origin = DP_INBOUND,
+                                    .state = DP_CONN_TCP_ESTABLISHED};
+    uint64_t outcomes[DP_RESTORED_OUTCOMES] = {0}, cursor = 0;
+    struct dp_saved_connection found;
+    struct dp_plane *plane;
+    struct net n;
+
+    make(&n, 2);
+    plane = dp_firewall_plane(n.firewall);
+    CHECK_EQUAL(dp_plane_restore(plane, &s, 1, 0, DP_RESTORE_NEWER, outcomes), 1);
+    s.age_ns -= UINT64_C(1000000000);
+    s.state = DP_CONN_TCP_FIN_WAIT_INITIATOR;
+    s.tcp_end[0] = 77;
+    s.disconnected = 1;
+    CHECK_EQUAL(dp_plane_restore(plane, &s, 1, 0, DP_RESTORE_MISSING, outcomes), 0);
+    CHECK_EQUAL(dp_plane_restore(plane, &s, 1, 0, DP_RESTORE_NEWER, outcomes), 1);
+    CHECK_EQUAL(dp_plane_save(plane, &some, &cursor, &found, 1), 1);
+    CHECK_EQUAL(found.state, DP_CONN_TCP_FIN_WAIT_INITIATOR);
+    CHECK_EQUAL(found.tcp_end[0], 77);
+    CHECK_EQUAL(found.disconnected, 1);
+    CHECK(found.age_ns >= s.age_ns && found.age_ns < s.age_ns + UINT64_C(500000000));
+    s.disconnected = 0;
+    CHECK_EQUAL(dp_plane_restore(plane, &s, 1, 0, DP_RESTORE_NEWER, outcomes), 1);
+    some.disconnected = 0;
+    CHECK_EQUAL(dp_plane_count(plane, &some, NULL), 1);
+    s.age_ns += UINT64_C(1000000000);
+    s.state = DP_CONN_TCP_ESTABLISHED;
+    CHECK_EQUAL(dp_plane_restore(plane, &s, 1, 0, DP_RESTORE_NEWER, outcomes), 0);
+    /* Another connection with the same key, which came from the other side. */
+    s.age_ns = 0;
+    s.origin = DP_OUTBOUND;
+    CHECK_EQUAL(dp_plane_restore(plane, &s, 1, 0, DP_RESTORE_NEWER, outcomes), 1);
+    some.origin = DP_OUTBOUND;
+    CHECK_EQUAL(dp_plane_count(plane, &some, NULL), 1);
+    CHECK_EQUAL(outcomes[DP_RESTORED_TAKEN], 2);
+    CHECK_EQUAL(outcomes[DP_RESTORED_UPDATED], 2);
+    CHECK_EQUAL(outcomes[DP_RESTORED_THERE], 2);
+
+    some.since_ns = dp_firewall_now() - UINT64_C(60000000000);
+    CHECK_EQUAL(dp_plane_count(plane, &some, NULL), 1);
+    some.since_ns = dp_firewall_now() + UINT64_C(60000000000);
+    CHECK_EQUAL(dp_plane_count(plane, &some, NULL), 0);
+
+    s.family = 5;
+    CHECK_EQUAL(dp_plane_forget(plane, &s, 1), 0);
+    s.family = 4;
+    s.zone = 1;
+    CHECK_EQUAL(dp_plane_forget(plane, &s, 1), 0);
+    s.zone = 0;
+    CHECK_EQUAL(dp_plane_forget(plane, &s, 1), 1);
+    CHECK_EQUAL(dp_plane_forget(plane, &s, 1), 0);
+    unmake(&n);
 }
 
 /* SPEC 5.3: one that is cut as it comes is held from now on, whatever its age; what the instance opened goes on. */
@@ -116,7 +187,7 @@ static void test_connections_are_cut_as_they_come(void)
                                                 .origin = i ? DP_OUTBOUND : DP_INBOUND,
                                                 .state = DP_CONN_OTHER_ONE_WAY,
                                                 .disconnected = DP_CUT_NOW};
-    CHECK_EQUAL(dp_plane_restore(dp_firewall_plane(n.firewall), saved, 2, 0, outcomes), 2);
+    CHECK_EQUAL(dp_plane_restore(dp_firewall_plane(n.firewall), saved, 2, 0, DP_RESTORE_MISSING, outcomes), 2);
     CHECK_EQUAL(outcomes[DP_RESTORED_CUT], 1);
     CHECK_EQUAL(outcomes[DP_RESTORED_TAKEN], 1);
     for (int cut = 0; cut < 2; cut++) {
@@ -200,6 +271,7 @@ static void test_all(void)
     RUN(test_a_connection_that_is_kept_after_all_is_told);
     RUN(test_saved_connections_come_back);
     RUN(test_connections_are_cut_as_they_come);
+    RUN(test_connections_are_updated_and_forgotten);
     RUN(test_the_feed_tells_what_is_asked);
     RUN(test_a_full_feed_counts_what_it_lost_by_kind);
 }

@@ -246,7 +246,7 @@ static void test_what_a_restart_brought_back_is_there(void)
                                                 .protocol = 17,
                                                 .origin = DP_INBOUND,
                                                 .state = DP_CONN_OTHER_ONE_WAY};
-        CHECK_EQUAL(dp_connections_restore(s.engine, &saved[i], SECOND, false), DP_RESTORED_TAKEN);
+        CHECK_EQUAL(dp_connections_restore(s.engine, &saved[i], SECOND, DP_RESTORE_MISSING), DP_RESTORED_TAKEN);
     }
     judge(&s, 2, 53, true);
     judge(&s, 2, 53, false);

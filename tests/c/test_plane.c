@@ -199,7 +199,7 @@ static uint64_t saved_and_restored(struct scene *from)
         dp_engine_advance(to.plane->shard[k], 1000000000000u);
     while ((some = dp_plane_save(from->plane, NULL, &cursor, saved, 100)) > 0) {
         n += (uint64_t)some;
-        taken += (uint64_t)dp_plane_restore(to.plane, saved, (uint32_t)some, 0, NULL);
+        taken += (uint64_t)dp_plane_restore(to.plane, saved, (uint32_t)some, 0, DP_RESTORE_MISSING, NULL);
     }
     CHECK_EQUAL(n, count);
     CHECK_EQUAL(taken, count);

@@ -78,7 +78,7 @@ static bool restored(struct scene *s, uint32_t rule, uint8_t remote, uint16_t po
                                         .origin = (uint8_t)origin,
                                         .state = DP_CONN_OTHER_TWO_WAY};
 
-    return dp_connections_restore(s->engine, &saved, 0, false) == DP_RESTORED_TAKEN;
+    return dp_connections_restore(s->engine, &saved, 0, DP_RESTORE_MISSING) == DP_RESTORED_TAKEN;
 }
 
 static uint64_t count(struct scene *s, int32_t disconnected)

@@ -85,7 +85,7 @@ static bool make(struct scene *s)
     for (uint8_t remote = 1; remote <= REMOTES; remote++) {
         struct dp_saved_connection saved = connection(remote);
 
-        CHECK_EQUAL(dp_plane_restore(dp_firewall_plane(s->firewall), &saved, 1, 0, NULL), 1);
+        CHECK_EQUAL(dp_plane_restore(dp_firewall_plane(s->firewall), &saved, 1, 0, DP_RESTORE_MISSING, NULL), 1);
     }
     return CHECK_EQUAL(dp_firewall_start(s->firewall), 0);
 }
@@ -156,8 +156,8 @@ static void test_a_table_that_could_not_grow_grows_later(void)
         saved.remote[1] = 1;
         saved.remote[2] = (uint8_t)(i >> 8);
         saved.remote[3] = (uint8_t)i;
-        if (dp_plane_restore(dp_firewall_plane(s.firewall), &saved, 1, 0, NULL) != 1 ||
-            dp_plane_restore(dp_firewall_plane(s.firewall), &saved, 1, 0, NULL) != 0)
+        if (dp_plane_restore(dp_firewall_plane(s.firewall), &saved, 1, 0, DP_RESTORE_MISSING, NULL) != 1 ||
+            dp_plane_restore(dp_firewall_plane(s.firewall), &saved, 1, 0, DP_RESTORE_MISSING, NULL) != 0)
             break; /* taken once, and found the second time */
     }
     CHECK_EQUAL(count(&s, -1), 20 * ENTRIES + REMOTES);
@@ -234,7 +234,7 @@ static void fill(struct scene *s, uint32_t n, enum dp_origin origin)
 
         saved.remote_port = (uint16_t)i;
         saved.origin = (uint8_t)origin;
-        CHECK_EQUAL(dp_plane_restore(dp_firewall_plane(s->firewall), &saved, 1, 0, NULL), 1);
+        CHECK_EQUAL(dp_plane_restore(dp_firewall_plane(s->firewall), &saved, 1, 0, DP_RESTORE_MISSING, NULL), 1);
     }
 }
 
@@ -269,7 +269,7 @@ static void test_what_is_told_is_found_among_what_is_not(void)
         return;
     fill(&s, 20000, DP_OUTBOUND);
     last.remote_port = 30000;
-    CHECK_EQUAL(dp_plane_restore(dp_firewall_plane(s.firewall), &last, 1, 0, NULL), 1);
+    CHECK_EQUAL(dp_plane_restore(dp_firewall_plane(s.firewall), &last, 1, 0, DP_RESTORE_MISSING, NULL), 1);
     dp_firewall_watch(s.firewall, DP_FEED_CONNECTIONS, -1);
     CHECK_EQUAL(put_in_force(&s, zone, 1, NULL), 0);
     CHECK_EQUAL(told(&s, DP_EVENT_UPDATE, true, REMOTES + 1), REMOTES + 1);

@@ -72,6 +72,8 @@ def print_status(status: Mapping[str, Any]) -> None:
         f"{counted(status['connections'], 'connection')} of at most {status['connections_limit']:,}"
         + (f", {status['early_drops']:,} dropped early to make room" if status["early_drops"] else "")
     )
+    if replication := status.get("replication"):
+        say(_replication(replication))
     refused, reason = status["refused_system_calls"], status["unfiltered_because"]
     if status.get("shadow"):
         say(f"beside it judges {status['shadow']['policy']}: `dataplane ctl shadow report` says what it would change")
@@ -90,6 +92,22 @@ def print_status(status: Mapping[str, Any]) -> None:
         ]
         + [(name, "-", "-", "missing: served once it is there") for name in status["missing_interfaces"]],
     )
+
+
+def _replication(side: Mapping[str, Any]) -> str:
+    """How a standby stands, or this firewall as one."""
+    if side["role"] == "standby":
+        held = sum(side["received"].get(word, 0) for word in ("taken", "updated"))
+        heard = (
+            f"of {side['peer']}, heard {side['lag']:.1f} s ago"
+            if side["connected"]
+            else "and nobody replicates to here"
+        )
+        return f"standby {heard}; {held:,} tellings of connections taken"
+    if not side["connected"]:
+        return f"the standby {side['peer']} cannot be reached: it is tried again"
+    lost = f"; {side['lost']:,} deletions lost" if side["lost"] else ""
+    return f"the standby {side['peer']} is {side['lag']:.1f} s behind{lost}"
 
 
 def _kept(file: str, unsaved: int) -> str:

@@ -1,0 +1,199 @@
+"""The side that replicates: it tells a standby what has become of connections, as long as it can.
+
+A few times a second, entries whose last packet was since the look before the last one are sent: those that packets have
+changed since the last look as they are in motion, and once more when they have come to rest, so that the standby has
+their last window. What takes longer is done less often: never more than a small part of a processor goes into looking.
+
+What was deleted waits in a queue that is bounded. Where that is not long enough, because the peer is away, deletions
+are lost, and counted, and the standby is told to begin afresh.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import ssl
+import time
+from collections import deque
+from collections.abc import Iterable, Iterator
+from typing import TYPE_CHECKING, Any, Literal
+
+from dataplane.live.bounded_log import BoundedLog
+from dataplane.live.replication.messages import (
+    RECORDS_MAX,
+    SILENCE_SECONDS,
+    Batch,
+    Kind,
+    Message,
+    MessageError,
+    expect_hello,
+    hello,
+    read_message,
+)
+from dataplane.live.state import RECORD
+
+if TYPE_CHECKING:
+    from dataplane.live.firewall import Firewall
+    from dataplane.live.replication import Do
+
+log = logging.getLogger("dataplane")
+
+#: Between two looks at the table, at least; and what part of the time looking may take.
+LOOK_SECONDS = 0.2
+_LOOK_SHARE = 0.05
+_CONNECT_SECONDS = 5.0
+_RETRY_SECONDS = 0.5
+#: Deletions that wait for the peer.
+_DELETED_MAX = 65_536
+
+
+class Sender:
+    """Replicates the connections of a firewall to the peer at a place; `do` runs something in the control thread."""
+
+    role: Literal["active"] = "active"
+
+    def __init__(self, firewall: Firewall, do: Do, place: tuple[str, int], context: ssl.SSLContext) -> None:
+        self._firewall, self._do, self._place, self._context = firewall, do, place, context
+        self._deleted: deque[Batch] = deque()
+        self._n_deleted = 0
+        self._said = BoundedLog(log)
+        #: Whether the standby must begin afresh, because deletions were lost.
+        self._afresh = False
+        self.connected = False
+        self.updates = self.deletions = self.lost = self.resyncs = 0
+        self.beats = 0
+        # When each of them was sent that has not come back.
+        self._beats: dict[int, float] = {}
+
+    @property
+    def name(self) -> str:
+        """The peer."""
+        host, port = self._place
+        return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+
+    @property
+    def lag(self) -> float | None:
+        """How many seconds the standby is behind; None while there is none."""
+        if not self.connected:
+            return None
+        now = time.monotonic()
+        # The event loop adds and takes away meanwhile.
+        return now - min(list(self._beats.values()), default=now)
+
+    def record(self) -> dict[str, Any]:
+        """How it stands, as JSON values."""
+        return {
+            "role": self.role,
+            "peer": self.name,
+            "connected": self.connected,
+            "lag": self.lag,
+            "updates": self.updates,
+            "deletions": self.deletions,
+            "lost": self.lost,
+            "resyncs": self.resyncs,
+        }
+
+    def deleted(self, batches: Iterable[bytes]) -> None:
+        """Connections are about to be deleted, as saved ones; in the control thread."""
+        for records in batches:
+            number = len(records) // RECORD
+            if self._afresh or self._n_deleted + number > _DELETED_MAX:
+                self.lost += number
+                self._afresh = True
+                continue
+            self._n_deleted += number
+            self._deleted.append(Batch.of(records, self._firewall.names))
+        if self._afresh:
+            self._deleted.clear()
+            self.lost += self._n_deleted
+            self._n_deleted = 0
+
+    async def run(self) -> None:
+        """Replicates until it is cancelled; where the peer goes, it is looked for again."""
+        while True:
+            reason = "it has ended the connection"
+            writer: asyncio.StreamWriter | None = None
+            try:
+                async with asyncio.timeout(_CONNECT_SECONDS):
+                    reader, writer = await asyncio.open_connection(*self._place, ssl=self._context)
+                    writer.write(hello().encoded())
+                    expect_hello(await read_message(reader))
+                await self._replicate(reader, writer)
+            except TimeoutError:
+                reason = "it does not answer in time"
+            except ssl.SSLError as error:
+                reason = f"TLS: {error.reason or error}"
+            except (OSError, MessageError) as error:
+                reason = getattr(error, "strerror", None) or str(error)
+            except EOFError:
+                pass
+            finally:
+                self.connected = False
+                if writer:
+                    writer.transport.abort()
+            self._said.say(
+                logging.WARNING, "standby", f"the standby {self.name} has no connections from here: {reason}"
+            )
+            await asyncio.sleep(_RETRY_SECONDS)
+
+    async def _replicate(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self._beats.clear()
+        self.connected = True
+        self.resyncs += 1
+        log.info("connections are replicated", extra={"standby": self.name})
+        listening = asyncio.create_task(self._listen(reader))
+        sending = asyncio.create_task(self._send_all(writer))
+        try:
+            done, _ = await asyncio.wait({listening, sending}, return_when=asyncio.FIRST_COMPLETED)
+            for task in done:
+                task.result()
+        finally:
+            for task in (listening, sending):
+                task.cancel()
+            await asyncio.gather(listening, sending, return_exceptions=True)
+
+    async def _listen(self, reader: asyncio.StreamReader) -> None:
+        """Hears beats that come back."""
+        while True:
+            message = await read_message(reader)
+            self._beats.pop(message.head.get("number", 0), None)
+
+    async def _send_all(self, writer: asyncio.StreamWriter) -> None:
+        before = last = 0
+        while True:
+            started = time.monotonic()
+            since, before, last = before, last, self._firewall.now()
+            for message in await self._do(self._deletions):
+                await _send(writer, message)
+            walk = self._updates(since)
+            while (message := await self._do(next, walk, None)) is not None:
+                await _send(writer, message)
+            self.beats += 1
+            self._beats[self.beats] = time.monotonic()
+            await _send(writer, Message(Kind.BEAT, {"number": self.beats}))
+            took = time.monotonic() - started
+            await asyncio.sleep(max(LOOK_SECONDS, took / _LOOK_SHARE - took))
+
+    def _deletions(self) -> list[Message]:
+        """What is to be told of deletions."""
+        messages = [Message(Kind.AFRESH)] if self._afresh else []
+        messages += [Message.with_batch(Kind.DELETE, batch) for batch in self._deleted]
+        self.deletions += self._n_deleted
+        self._deleted.clear()
+        self._n_deleted, self._afresh = 0, False
+        return messages
+
+    def _updates(self, since_ns: int) -> Iterator[Message]:
+        """Connections whose last packet was since then, some at a time; 0: all."""
+        for records in self._firewall.connections.filter(since_ns=since_ns).saved():
+            for first in range(0, len(records), RECORDS_MAX * RECORD):
+                some = records[first : first + RECORDS_MAX * RECORD]
+                self.updates += len(some) // RECORD
+                yield Message.with_batch(Kind.UPDATE, Batch.of(some, self._firewall.names), self._firewall.now())
+
+
+async def _send(writer: asyncio.StreamWriter, message: Message) -> None:
+    """Sends a message. Raises TimeoutError where the peer takes nothing."""
+    writer.write(message.encoded())
+    async with asyncio.timeout(SILENCE_SECONDS):
+        await writer.drain()

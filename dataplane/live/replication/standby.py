@@ -1,0 +1,190 @@
+"""The side that stands by: it takes what another firewall tells of its connections into its own table.
+
+It filters all the while, so that nothing must be done for it to take over: who sends frames its way finds connections
+known. What a connection has met here last is not undone by what the other side says of an earlier time.
+
+A connection in motion is told with a window that its packets have left by the time of a take-over. It is taken wider
+than it is, by what may have passed meanwhile, and is as narrow as ever once so much has passed here. When it has come
+to rest it is told once more, and is taken as it is.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import socket
+import ssl
+import struct
+import time
+from array import array
+from typing import TYPE_CHECKING, Any, Literal
+
+from dataplane._core import ffi, lib
+from dataplane._core.errors import DataPlaneError
+from dataplane.live.bounded_log import BoundedLog
+from dataplane.live.moving import of_zones
+from dataplane.live.replication.messages import (
+    SILENCE_SECONDS,
+    Batch,
+    Kind,
+    MessageError,
+    expect_hello,
+    hello,
+    read_message,
+)
+from dataplane.live.replication.sender import LOOK_SECONDS
+from dataplane.live.state import RECORD, numbered
+from dataplane.verdict import RESTORED_WORDS
+
+if TYPE_CHECKING:
+    from dataplane.live.firewall import Firewall
+    from dataplane.live.replication import Do
+
+log = logging.getLogger("dataplane")
+
+_RECORD = "struct dp_saved_connection"
+_AGE, _PROTOCOL, _TCP = ffi.offsetof(_RECORD, "age_ns"), ffi.offsetof(_RECORD, "protocol"), 6
+#: How far each side may send, which is moved on by this many bytes: 0.4 s at 10 Gbit/s.
+_EDGES = struct.Struct("=II")
+_EDGE, _WIDER = ffi.offsetof(_RECORD, "tcp_max_end"), 1 << 29
+#: The last packet of a connection in motion is not longer ago, as it is told.
+_MOTION_NS = round(LOOK_SECONDS * 1e9)
+
+
+class Standby:
+    """Listens for one firewall that replicates; the one that comes last is it. `do` runs in the control thread."""
+
+    role: Literal["standby"] = "standby"
+
+    def __init__(self, firewall: Firewall, do: Do, listening: socket.socket, context: ssl.SSLContext) -> None:
+        self._firewall, self._do, self._listening, self._context = firewall, do, listening, context
+        self._said = BoundedLog(log)
+        self._peer: asyncio.Task[None] | None = None
+        self._heard: float | None = None
+        self._is_ending = False
+        self.peer_name: str | None = None
+        self.deletions = self.resyncs = 0
+        self._outcomes = ffi.new("uint64_t[]", lib.DP_RESTORED_OUTCOMES)
+
+    @property
+    def connected(self) -> bool:
+        """Whether a firewall replicates to it."""
+        return self._peer is not None
+
+    @property
+    def lag(self) -> float | None:
+        """How many seconds ago it has heard of the other firewall; None while there is none."""
+        return None if self._heard is None or not self.connected else time.monotonic() - self._heard
+
+    @property
+    def received(self) -> dict[str, int]:
+        """What has become of the connections that it was told of."""
+        return dict(zip(RESTORED_WORDS, map(int, self._outcomes), strict=True))
+
+    def record(self) -> dict[str, Any]:
+        """How it stands, as JSON values."""
+        return {
+            "role": self.role,
+            "peer": self.peer_name,
+            "connected": self.connected,
+            "lag": self.lag,
+            "received": self.received,
+            "deletions": self.deletions,
+            "resyncs": self.resyncs,
+        }
+
+    async def run(self) -> None:
+        """Serves until it is cancelled."""
+        server = await asyncio.start_server(
+            self._accepted, sock=self._listening, ssl=self._context, ssl_handshake_timeout=SILENCE_SECONDS
+        )
+        try:
+            await asyncio.Event().wait()
+        finally:
+            server.close()
+            self._is_ending = True
+            if self._peer:
+                self._peer.cancel()
+                await asyncio.gather(self._peer, return_exceptions=True)
+
+    async def _accepted(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        task = asyncio.current_task()
+        assert task
+        before, self._peer = self._peer, task
+        if before:
+            # It is the same one again, of which the end was not heard.
+            before.cancel()
+        self.peer_name = "{}:{}".format(*writer.get_extra_info("peername")[:2])
+        reason = "it has ended the connection"
+        try:
+            async with asyncio.timeout(SILENCE_SECONDS):
+                expect_hello(await read_message(reader))
+                writer.write(hello().encoded())
+                await writer.drain()
+            self.resyncs += 1
+            log.info("standing by", extra={"active": self.peer_name})
+            await self._take(reader, writer)
+        except TimeoutError:
+            reason = f"it has said nothing for {SILENCE_SECONDS:g} seconds"
+        except (OSError, MessageError, DataPlaneError) as error:
+            reason = getattr(error, "strerror", None) or str(error)
+        except EOFError:
+            pass
+        except asyncio.CancelledError:
+            # The stream asks its task for an exception, and none may be that it was cancelled.
+            if self._is_ending:
+                return
+            reason = "another connection takes its place"
+        finally:
+            if self._peer is task:
+                self._peer = None
+            writer.transport.abort()
+        self._said.say(logging.WARNING, "active", f"{self.peer_name} does not replicate to here any more: {reason}")
+
+    async def _take(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        # The difference of the two clocks, with the shortest way of a message.
+        shortest: int | None = None
+        while True:
+            message = await read_message(reader)
+            self._heard = time.monotonic()
+            match message.kind:
+                case Kind.UPDATE:
+                    way_ns = self._firewall.now() - message.at_ns
+                    shortest = way_ns if shortest is None else min(shortest, way_ns)
+                    await self._do(self.update, message.batch(), way_ns - shortest)
+                case Kind.DELETE:
+                    await self._do(self.delete, message.batch())
+                case Kind.AFRESH:
+                    await self._do(self._firewall.connections.flush)
+                case Kind.BEAT:
+                    writer.write(message.encoded())
+                    await writer.drain()
+                case Kind.HELLO:
+                    raise MessageError("it is greeted twice")
+
+    def update(self, batch: Batch, passed_ns: int = 0) -> None:
+        """Takes connections as they were so long ago; in the control thread."""
+        known = self._known(batch)
+        self._outcomes[lib.DP_RESTORED_NO_INSTANCE] += (len(batch.records) - len(known)) // RECORD
+        _widen_windows(known)
+        records = numbered(known, batch.instances, batch.rules, self._firewall.names)
+        self._firewall.restore([records], passed_ns, self._outcomes, newer=True)
+
+    def delete(self, batch: Batch) -> None:
+        """Forgets connections; in the control thread."""
+        records = numbered(self._known(batch), batch.instances, batch.rules, self._firewall.names)
+        self.deletions += self._firewall.forget(records)
+
+    def _known(self, batch: Batch) -> bytearray:
+        policy = self._firewall.policy
+        return of_zones(batch.records, lambda zone: batch.instances[zone] in policy.instances_by_id)
+
+
+def _widen_windows(records: bytearray) -> None:
+    """Of TCP connections in motion, of both sides (SPEC 4.4)."""
+    ages = array("Q", bytes(records))[_AGE // 8 :: RECORD // 8]
+    for at, age in enumerate(ages):
+        if age <= _MOTION_NS and records[at * RECORD + _PROTOCOL] == _TCP:
+            place = at * RECORD + _EDGE
+            edges = _EDGES.unpack_from(records, place)
+            _EDGES.pack_into(records, place, *((edge + _WIDER) & 0xFFFFFFFF for edge in edges))
