@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from fastapi.dependencies import models
 from huaweicloudsdkcore.auth.credentials import BasicCredentials
 from huaweicloudsdkvpc.v3.vpc_client import VpcClient
 
@@ -157,4 +158,12 @@ def serving(
         control.shutdown()
         firewall.stop()
         loop.close()
+        _forget_app()
         assert not thread.is_alive()
+
+
+def _forget_app() -> None:
+    """FastAPI keeps functions that it has looked at, and these the firewall, which has 100 MB."""
+    for found in vars(models).values():
+        if hasattr(found, "cache_clear"):
+            found.cache_clear()
