@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import time
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
@@ -14,7 +15,10 @@ from dataplane.cli.output import refuse, say
 from dataplane.terminal import counted
 
 if TYPE_CHECKING:
+    from dataplane.policy import Policy
     from dataplane.store.etcd.cluster import Cluster
+    from dataplane.store.etcd.rollout import Progress
+    from dataplane.store.etcd.store import EtcdStore
 
 EXIT_BEHIND = 1
 
@@ -64,6 +68,114 @@ def status(store: StoreOption, output: OutputOption = Output.text) -> None:
     show(answer, output, _print_status)
     if any(host["state"] != "up to date" or host["error"] for host in hosts):
         raise typer.Exit(EXIT_BEHIND)
+
+
+@app.command()
+def apply(
+    store: StoreOption,
+    file: Annotated[str, typer.Argument(help="The policy document (YAML or JSON).")],
+    canary: Annotated[
+        str, typer.Option(metavar="SHARE", help="How many of the hosts judge by it first, at least one: 5%.")
+    ],
+    watch: Annotated[str, typer.Option(metavar="TIME", help="How long they judge, such as 90s or 10m.")] = "60s",
+    bound: Annotated[
+        str, typer.Option(metavar="SHARE", help="Which share of a host's packets may be judged otherwise.")
+    ] = "1%",
+    yes: Annotated[bool, typer.Option("--yes", "-y", help="Do it without asking.")] = False,
+    output: OutputOption = Output.text,
+) -> None:
+    """Make the policy of all hosts equal to a document, after some of them have judged by it beside the one in force.
+
+    They enforce nothing of it: each has a shadow, and says what it judged otherwise. Where that is more than the bound,
+    or one of them is lost, or no packet came, the policy stays as it is, and the exit status is 1.
+
+    \b
+    Examples:
+      dataplane fleet apply new.yaml --store etcd://10.0.0.1/cloud --canary 5%
+      dataplane fleet apply new.yaml --store etcd://a,b,c --canary 1% --watch 9m
+    """
+    from dataplane.cli import durations
+    from dataplane.cli.policy import ask, print_rehearsed, rehearsed
+    from dataplane.policy import Policy, PolicyError
+    from dataplane.policy.reading.source import read_file
+
+    share, most, seconds = _share(canary, "--canary"), _share(bound, "--bound"), durations.seconds(watch)
+    if not share:
+        refuse(f"--canary {canary}: some hosts must judge by it: write 5%, or dataplane policy apply for all at once")
+    if not yes and not sys.stdin.isatty():
+        refuse(f"{file}: nobody can be asked here: add --yes to apply it")
+    try:
+        given = Policy.parse(*read_file(file))
+    except PolicyError as error:
+        refuse(str(error))
+    progress: Progress | None = None
+    with _opened(store) as kept:
+        now = time.time()
+        after, answer = rehearsed(kept.load(), given, file, kept.name, now)
+        if output is Output.text or not yes:
+            print_rehearsed(answer)
+        if answer["changed"]:
+            if not yes:
+                ask(answer)
+            progress = _rolled_out(kept, after, share, most, seconds, now, output)
+    if progress:
+        answer |= {"hosts": progress.hosts, "same": progress.judged.same, "otherwise": progress.judged.changed}
+    show(answer, output, lambda _: say(f"It is kept in {answer['store']}.") if progress else None)
+
+
+def _rolled_out(
+    store: EtcdStore, policy: Policy, share: float, bound: float, seconds: float, now: float, output: Output
+) -> Progress | None:
+    """What the hosts said last; ends the command where the policy stays as it was."""
+    from dataplane.store.etcd.rollout import StoppedError, rollout
+
+    progress = None
+    try:
+        for progress in rollout(store, policy, share=share, bound=bound, seconds=seconds, now=now):
+            if output is Output.text:
+                _print_progress(progress)
+    except StoppedError as error:
+        refuse(f"The policy stays as it is: {error}", EXIT_BEHIND)
+    return progress
+
+
+def _share(text: str, option: str) -> float:
+    """A share, written as 5% or 0.05."""
+    try:
+        found = float(text.removesuffix("%")) / (100 if text.endswith("%") else 1)
+    except ValueError:
+        found = -1.0
+    if not 0 <= found <= 1:
+        refuse(f"{option} {text}: it is no share: write 5%, or 0.05")
+    return found
+
+
+def _print_progress(progress: Progress) -> None:
+    told, hosts = progress.judged, counted(len(progress.hosts), "host")
+    if progress.seconds_left is None:
+        say(f"{told.judging} of {hosts} judge by it")
+        return
+    say(
+        f"{hosts} ({', '.join(progress.hosts[:5])}{', ...' if len(progress.hosts) > 5 else ''}):"
+        f" {counted(told.same + told.changed, 'packet')} judged, {told.changed:,} of them otherwise;"
+        f" {progress.seconds_left:.0f} s left"
+    )
+
+
+@contextmanager
+def _opened(url: str) -> Iterator[EtcdStore]:
+    """A store; what goes wrong with it is a sentence and an exit status."""
+    from dataplane.policy import PolicyError
+
+    with _asked(url):
+        from dataplane.store.etcd.address import parsed
+        from dataplane.store.etcd.store import EtcdStore
+
+        try:
+            with closing(EtcdStore(parsed(url))) as store:
+                yield store
+        except PolicyError as error:
+            refuse(str(error))
 
 
 @app.command()

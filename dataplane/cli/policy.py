@@ -136,12 +136,12 @@ def apply(
     with _asked(context, socket) as client:
         told = client.upload("apply", data, dry_run=True, expected_generation=expected, **given)
     if dry_run:
-        show(told, output, _print_rehearsed)
+        show(told, output, print_rehearsed)
         return
     if output is Output.text or asks:
-        _print_rehearsed(told)
+        print_rehearsed(told)
     if asks:
-        _ask(told)
+        ask(told)
     with _asked(context, socket) as client:
         # Where somebody has changed the policy meanwhile, this is refused, and nothing is lost.
         done = client.upload("apply", data, expected_generation=told["generation"], **given)
@@ -174,36 +174,44 @@ def _opened(url: str) -> Iterator[KeepingStore]:
 
 def _to_store(store: KeepingStore, data: bytes, name: str, *, asks: bool, dry_run: bool, output: Output) -> None:
     """Raises StoreError, PolicyError."""
-    from dataplane.control.audit import some_differences
-    from dataplane.policy import Policy, expiry
-    from dataplane.policy.changes import ApplyPolicy
-    from dataplane.policy.changes import apply as changed
+    from dataplane.policy import Policy
 
     now = time.time()
     before = Policy() if store.is_empty else store.load()
-    given = Policy.parse(data, name)
-    after = changed(before, ApplyPolicy(policy=expiry.without_expired(given, round(now * 1e9)), name=name))
-    differences, total = some_differences(before, after, _SHOWN)
-    answer = {
-        "changed": after is not before,
-        "dry_run": dry_run,
-        "instances_cut": _cut(before, after),
-        "warnings": list(expiry.warnings(given, round(now * 1e9))),
-        "differences": differences,
-        "differences_total": total,
-        "store": store.name,
-    }
+    after, answer = rehearsed(before, Policy.parse(data, name), name, store.name, now, dry_run=dry_run)
     if output is Output.text or asks:
-        _print_rehearsed(answer)
+        print_rehearsed(answer)
     if not dry_run:
         if asks:
-            _ask(answer)
+            ask(answer)
         with store.keeping(after, now):
             pass
     if output is Output.json:
         show(answer, output, lambda _: None)
     elif not dry_run:
         say(f"It is kept in {store.name}; a firewall that runs on it has it in force within some seconds.")
+
+
+def rehearsed(
+    before: Policy, given: Policy, name: str, store: str, now: float, *, dry_run: bool = False
+) -> tuple[Policy, dict[str, Any]]:
+    """The policy that a store is to keep, and what `print_rehearsed` tells. `now` is in seconds since 1970."""
+    from dataplane.control.audit import some_differences
+    from dataplane.policy import expiry
+    from dataplane.policy.changes import ApplyPolicy, apply
+
+    now_ns = round(now * 1e9)
+    after = apply(before, ApplyPolicy(policy=expiry.without_expired(given, now_ns), name=name))
+    differences, total = some_differences(before, after, _SHOWN)
+    return after, {
+        "changed": after is not before,
+        "dry_run": dry_run,
+        "instances_cut": _cut(before, after),
+        "warnings": list(expiry.warnings(given, now_ns)),
+        "differences": differences,
+        "differences_total": total,
+        "store": store,
+    }
 
 
 def _cut(before: Policy, after: Policy) -> list[str]:
@@ -216,14 +224,14 @@ def _cut(before: Policy, after: Policy) -> list[str]:
 # ---- what is printed ----
 
 
-def _ask(told: Mapping[str, Any]) -> None:
+def ask(told: Mapping[str, Any]) -> None:
     """Ends the command unless what was told is wanted."""
     if told["changed"] and not typer.confirm("Apply it?"):
         say("Nothing changed.")
         raise typer.Exit(EXIT_USAGE)
 
 
-def _print_rehearsed(answer: Mapping[str, Any]) -> None:
+def print_rehearsed(answer: Mapping[str, Any]) -> None:
     """The difference, and what it would disconnect."""
     for warning in answer["warnings"]:
         say(f"warning: {warning}", err=True)

@@ -71,6 +71,17 @@ class Version(Protocol):
         """The policy; for any thread. Raises PolicyError."""
 
 
+class Trial(Protocol):
+    """A policy that a host is to judge by beside the one in force."""
+
+    @property
+    def id(self) -> str:
+        """It is this one's alone."""
+
+    def policy(self) -> Policy:
+        """The policy; for any thread. Raises PolicyError."""
+
+
 @runtime_checkable
 class SharedStore(Store, Protocol):
     """A store that others change too: what they do comes by itself, and is put in force here.
@@ -90,6 +101,16 @@ class SharedStore(Store, Protocol):
 
     def expect_changes(self) -> None:
         """Raises StoreError where no change can be kept now."""
+
+    @property
+    def canary(self) -> Trial | None:
+        """What this host is to judge by beside the policy in force; for any thread."""
+
+    def tell_canary(self, told: dict[str, Any] | None) -> None:
+        """What has come of it: `id`, and packets judged `same` and `changed` in so many `seconds`, or an `error`.
+
+        None: there is none.
+        """
 
     def follow(self, notify: Callable[[], None]) -> None:
         """Begins to watch; `notify` is called, from any thread, when something has arrived."""

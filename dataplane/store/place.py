@@ -60,7 +60,7 @@ def _shared_at(url: str, copy: Path | None = None, kind: str = "") -> EtcdStore:
         raise StoreError(
             f"{error.name} is not installed: {how_to_install('etcd')} brings what a store in etcd needs"
         ) from None
-    return EtcdStore(address)
+    return EtcdStore(address, filters=not kind)
 
 
 def _filled(file: PolicyFile, store: EtcdStore) -> EtcdStore:

@@ -12,7 +12,7 @@ import pytest
 
 from tests.support.etcd import Members, Place, needs_etcd
 from tests.system.network import Host, needs_root_and, network, run, standing_in, until
-from tests.system.test_control import INSIDE, Conversation, Running, connected
+from tests.system.test_control import INSIDE, POLICY, Conversation, Running, connected
 from tests.unit.store.test_sqlite import over
 
 pytestmark = [needs_root_and("ip"), needs_etcd]
@@ -116,6 +116,46 @@ def test_a_store_that_hosts_share(running: Running, tmp_path: Path) -> None:
             etcd.start(number)
         until(lambda: not running.json("status")["store"]["away_since"], "etcd is there again", 20)
         running.ctl("rule", "add", "sg", "direction=ingress", "protocol=gre")
+    finally:
+        etcd.close()
+
+
+def test_a_policy_goes_to_some_hosts_first(running: Running, tmp_path: Path) -> None:
+    """Where they would judge otherwise what comes to them, it stays as it is; else it is in force."""
+    place = Place("127.0.0.1", 2379, 2380, ("ip", "netns", "exec", running.fw.name))
+    etcd = Members(tmp_path, [place])
+    file = tmp_path / "new.yaml"
+    try:
+        with standing_in(running.fw):
+            etcd.await_leader()
+        running.start("--store", etcd.url("cloud", name="h1"))
+        # Each is a connection of its own: those that live are the shadow's too.
+        running.out.start("bash", "-c", f"while sleep 0.1; do ping -c 1 -W 1 {INSIDE}; done")
+
+        def applied(policy: str, status: int) -> str:
+            file.write_text(policy)
+            command = (sys.executable, "-m", "dataplane", "fleet", "apply", str(file), "--store", etcd.url("cloud"))
+            done = running.fw.run(*command, "--canary", "5%", "--watch", "1s", "--yes", timeout=60)
+            assert done.returncode == status, done.stdout + done.stderr
+            return " ".join((done.stdout + done.stderr).split())
+
+        without = POLICY.replace("protocol: icmp}", "protocol: udp}")
+        stopped = applied(without, 1)
+        assert "The policy stays as it is: host h1 would judge" in stopped
+        assert "(generation=2" not in running.log
+        assert running.ping(running.out, INSIDE)
+        until(lambda: running.json("status")["shadow"] is None, "the shadow has ended")
+        more = POLICY.replace("8080", "8080,9000")
+        done = applied(more, 0)
+        assert ", 0 of them otherwise" in done
+        until(lambda: "multiport 8080,9000" in running.log, "the policy is in force")
+        assert "Nothing changes" in applied(more, 0)
+        assert (
+            '"state": "up to date"'
+            in running.fw.run(
+                *(sys.executable, "-m", "dataplane", "fleet", "status", "--store", etcd.url("cloud"), "-o", "json")
+            ).stdout
+        )
     finally:
         etcd.close()
 

@@ -9,7 +9,8 @@ What stands there, under the prefix of the store's address:
 | ``epochs/E/rows/SECTION/ID`` | a security group, a rule, an address group, an instance, a balancer, an uplink |
 | ``writing/E`` | an epoch that is being written, as long as its lease lasts |
 | ``hosts/NAME`` | what a host says of itself, as long as its lease lasts |
-| ``canary`` | a policy that some hosts judge beside the one in force |
+| ``known/NAME`` | what a host said last, until it is forgotten |
+| ``canary`` | which epoch some hosts judge by beside the one in force, and which hosts, as long as its lease lasts |
 
 A change is one transaction, which holds only while the head is the one that was seen: of two changes at once one is
 made, and the other is made upon it or refused. What is too much for one transaction is written as a new epoch, which

@@ -316,6 +316,11 @@ def get(key: str) -> dict[str, Any]:
     return {"request_range": {"key": _coded(key)}}
 
 
+def count(prefix: str) -> dict[str, Any]:
+    """Counts the keys that begin with a prefix."""
+    return {"request_range": {"key": _coded(prefix), "range_end": _coded(_end(prefix)), "count_only": True}}
+
+
 def _coded(text: str) -> str:
     return base64.b64encode(text.encode()).decode()
 

@@ -12,14 +12,16 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from dataplane.store import StoreError
-from dataplane.store.etcd.cluster import delete, put
+from dataplane.store.etcd.cluster import count, delete, put
 from dataplane.store.etcd.version import Head, epoch_prefix
 
 if TYPE_CHECKING:
-    from dataplane.store.etcd.cluster import Cluster
+    from dataplane.store.etcd.cluster import Cluster, Done
 
-#: How long a host is there after its last sign of life, and how often it gives one.
-_LEASE_SECONDS, _ALIVE_SECONDS = 10, 3.0
+#: How long a host is there after its last sign of life, at least, and for how many pauses between two of them.
+_LEASE_SECONDS, _LEASE_PAUSES = 10, 4
+#: The least and the longest pause; all hosts together look so often a second where they are many.
+_LEAST_PAUSE, _LONGEST_PAUSE, _LOOKS_PER_SECOND = 2.0, 60.0, 100
 _PAGE = 2000
 
 
@@ -29,21 +31,36 @@ class Reports:
     def __init__(self, cluster: Cluster, prefix: str, label: str) -> None:
         self._cluster = cluster
         self._here, self._known = f"{prefix}hosts/{label}", f"{prefix}known/{label}"
-        self._lease = 0
+        self._lease, self._lease_seconds = 0, 0
         self._said = ""
         self._alive_at = 0.0
+        #: Seconds between two looks at what is kept. There are more hosts where it is longer.
+        self.pause = _LEAST_PAUSE
+        #: The part of a transaction that counts the hosts, for `count`.
+        self.counting = count(f"{prefix}hosts/")
+
+    def count(self, done: Done) -> None:
+        """Takes the pause from how many hosts there are."""
+        hosts = int(done.answers[0].get("response_range", {}).get("count", 0))
+        self.pause = min(max(_LEAST_PAUSE, hosts / _LOOKS_PER_SECOND), _LONGEST_PAUSE)
 
     def say(self, report: dict[str, Any]) -> None:
         """Says it where it is new, else that the host is still there. Raises StoreError."""
         text, now = json.dumps(report), time.monotonic()
-        if text == self._said and now - self._alive_at < _ALIVE_SECONDS:
+        seconds = max(_LEASE_SECONDS, round(_LEASE_PAUSES * self.pause))
+        is_due = now - self._alive_at >= self._lease_seconds / _LEASE_PAUSES
+        if text == self._said and not is_due:
             return
-        if not self._lease or (now - self._alive_at >= _ALIVE_SECONDS and not self._cluster.keep_alive(self._lease)):
-            self._lease, self._said = self._cluster.grant(_LEASE_SECONDS), ""
+        # One that is too short for so many hosts is given up for a longer one.
+        if seconds > self._lease_seconds or (is_due and not self._cluster.keep_alive(self._lease)):
+            self._lease, self._lease_seconds, self._said = self._cluster.grant(seconds), seconds, ""
+            is_due = True
+        if is_due:
+            # Writing alone lengthens no lease.
+            self._alive_at = now
         if text != self._said:
             self._cluster.transaction([], [put(self._here, text, self._lease), put(self._known, text)])
             self._said = text
-        self._alive_at = now
 
     def end(self) -> None:
         """The host goes. Raises StoreError."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import logging
 import random
 import threading
@@ -13,17 +14,19 @@ from typing import TYPE_CHECKING, Any
 
 from dataplane import __version__
 from dataplane.store import StoreAwayError, StoreChangedError, StoreError, StorePartError
-from dataplane.store.etcd import copy
-from dataplane.store.etcd.cluster import Cluster, CompactedError, written_at
+from dataplane.store.etcd import canary, copy
+from dataplane.store.etcd.cluster import Cluster, CompactedError, found, get, written_at
 from dataplane.store.etcd.fleet import Reports
 from dataplane.store.etcd.version import Version, epoch_prefix, read
-from dataplane.store.etcd.writing import written
+from dataplane.store.etcd.writing import next_head, stage, written
 from dataplane.store.rows import Key, Writing
 
 if TYPE_CHECKING:
     from dataplane.policy import Policy
     from dataplane.store.etcd.address import Address
-    from dataplane.store.etcd.cluster import Watch
+    from dataplane.store.etcd.canary import Canary
+    from dataplane.store.etcd.cluster import Item, Watch
+    from dataplane.store.etcd.writing import Staged
 
 log = logging.getLogger("dataplane")
 
@@ -32,8 +35,6 @@ _FIRST_PAUSE, _LONGEST_PAUSE = 0.1, 2.0
 #: How long a change waits for one that somebody else has made to arrive.
 _AWAIT_SECONDS = 2.0
 _END_SECONDS = 2.0
-#: How often is looked whether the watch tells all, so that one that hangs is left after twice that.
-_LOOK_SECONDS = 2.0
 
 
 class EtcdStore:
@@ -41,9 +42,14 @@ class EtcdStore:
 
     keeps_changes = True
 
-    def __init__(self, address: Address) -> None:
-        """Reads what is kept, or where etcd is away the last good copy. Raises StoreError where there is neither."""
-        self._address = address
+    def __init__(self, address: Address, *, filters: bool = True) -> None:
+        """Reads what is kept, or where etcd is away the last good copy. Raises StoreError where there is neither.
+
+        `filters`: packets are judged here.
+        """
+        self._address, self._filters = address, filters
+        self._canary: Canary | None = None
+        self._judged: dict[str, Any] | None = None
         self._parts: dict[Key, object] = {}
         self._cluster = Cluster(address)
         self._arriving = threading.Condition()
@@ -146,7 +152,28 @@ class EtcdStore:
         with contextlib.suppress(StoreChangedError):
             self._arrive(written(self._cluster, self._address.prefix, kept, before, now, self._address.label))
 
+    @property
+    def address(self) -> Address:
+        """Where it is."""
+        return self._address
+
+    def staged(self, policy: Policy, now: float) -> Staged:
+        """A policy that is written and not yet kept: `writing.put_in_place` does that. Raises StoreError."""
+        self.expect_changes()
+        seen = self._in_force
+        made = Writing(policy, seen.rows, self._parts, now)
+        return stage(self._cluster, self._address.prefix, seen, made, next_head(seen, made, now, self._address.label))
+
     # ---- what others change ----
+
+    @property
+    def canary(self) -> Canary | None:
+        """The policy that this host is to judge by beside the one in force."""
+        return self._canary
+
+    def tell_canary(self, told: dict[str, Any] | None) -> None:
+        """What has come of it, which the fleet is told."""
+        self._judged = told
 
     @property
     def arrived(self) -> Version | None:
@@ -169,8 +196,8 @@ class EtcdStore:
             self._in_force_at = time.time()
         self._in_force, self._error = version, None
         self._arrive(version)
+        # It is reported with the next look, so that many hosts do not ask at once while the change is on its way.
         self._to_copy.set()
-        self._to_report.set()
 
     def _arrive(self, version: Version) -> None:
         """Takes down what is kept, unless something newer is known."""
@@ -284,7 +311,7 @@ class EtcdStore:
                 last = self._last
                 try:
                     reports.say(self._report())
-                    is_newest = self._is_newest(cluster, last)
+                    is_newest = self._is_newest(cluster, last, reports)
                 except StoreError:
                     is_newest, before = False, last
                 # What is on its way has the time until the next look.
@@ -292,7 +319,7 @@ class EtcdStore:
                     self._is_stale = True
                     watch.close()
                 before = None if is_newest else last
-                self._to_report.wait(_LOOK_SECONDS * random.uniform(0.8, 1))
+                self._to_report.wait(reports.pause * random.uniform(0.8, 1))
                 self._to_report.clear()
             with contextlib.suppress(StoreError):
                 reports.end()
@@ -306,14 +333,28 @@ class EtcdStore:
             "in_force_at": self._in_force_at,
             "error": self._error,
             "version": __version__,
+            "filters": self._filters,
+            "canary": self._judged,
         }
 
-    def _is_newest(self, cluster: Cluster, version: Version) -> bool:
-        """Whether nobody has changed what is kept since. Raises StoreError."""
+    def _is_newest(self, cluster: Cluster, version: Version, reports: Reports) -> bool:
+        """Whether nobody has changed what is kept since; how many hosts there are is counted too. Raises StoreError."""
         prefix = self._address.prefix
         keys = f"{prefix}current", f"{epoch_prefix(prefix, version.epoch)}head"
         unchanged = [written_at(keys[0], version.current), written_at(keys[1], version.head.revision)]
-        return cluster.transaction(unchanged, []).succeeded
+        asking = [reports.counting, get(canary.key(prefix))]
+        done = cluster.transaction(unchanged, asking, asking)
+        reports.count(done)
+        self._look_for_canary(cluster, found(done.answers[1].get("response_range", {})).items)
+        return done.succeeded
+
+    def _look_for_canary(self, cluster: Cluster, items: list[Item]) -> None:
+        """Reads the policy that this host is to judge by beside the one in force, where that is a new one."""
+        if not items:
+            self._canary = None
+        elif self._canary is None or self._canary.id != json.loads(items[0].value)["id"]:
+            address = self._address
+            self._canary = canary.asked_of(cluster, address.prefix, items[0].value, address.label, address.host)
 
     def _tell(self, version: Version) -> None:
         self._arrive(version)

@@ -157,6 +157,16 @@ def read(cluster: Cluster, name: str, prefix: str, host: str | None, look: Calla
     raise StoreError(f"{name}: it cannot be read: it is compacted faster than it is read")
 
 
+def rows_of(cluster: Cluster, place: str, host: str | None) -> Mapping[Key, Row]:
+    """The rows of an epoch, or those that concern a host. Raises StoreError."""
+    try:
+        items = _all(cluster, f"{place}rows/", cluster.range(place).revision, lambda: None)
+    except CompactedError:
+        raise StoreError("it is compacted faster than it is read") from None
+    rows = {row_key(item.key.removeprefix(place)): row_of(item.value) for item in items}
+    return rows if host is None else part_of(rows, host).rows
+
+
 def _all(cluster: Cluster, prefix: str, revision: int, look: Callable[[], None]) -> list[Item]:
     items: list[Item] = []
     more = True

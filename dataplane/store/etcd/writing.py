@@ -5,8 +5,8 @@ from __future__ import annotations
 import contextlib
 import json
 import secrets
-from collections.abc import Iterator
-from dataclasses import replace
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from dataplane.store import StoreChangedError, StoreError
@@ -15,7 +15,7 @@ from dataplane.store.etcd.version import FORM, Head, Version, epoch_prefix, key_
 
 if TYPE_CHECKING:
     from dataplane.store.etcd.cluster import Cluster, Done
-    from dataplane.store.rows import Writing
+    from dataplane.store.rows import Key, Row, Writing
 
 #: etcd takes 128 requests and 1.5 MB in one transaction, unless it is told otherwise.
 _REQUESTS_MAX, _BYTES_MAX = 120, 1_000_000
@@ -29,7 +29,7 @@ def written(cluster: Cluster, prefix: str, seen: Version, made: Writing, now: fl
     Raises StoreChangedError where another one is kept by now, and StoreError; nothing is changed then, but where the
     members are lost on the way: what is kept is then seen when they are back.
     """
-    head = Head(seen.head.number + 1, now, by, secrets.token_hex(8), made.head)
+    head = next_head(seen, made, now, by)
     changed = {key: row for key, row in made.rows.items() if row is not seen.rows.get(key)}
     gone = [key for key in seen.rows if key not in made.rows]
     requests = [put(key_of(prefix, seen.epoch, key), row_text(row)) for key, row in changed.items()]
@@ -43,35 +43,76 @@ def written(cluster: Cluster, prefix: str, seen: Version, made: Writing, now: fl
     return replace(seen, head=replace(head, revision=revision), rows=made.rows, revision=revision)
 
 
+def next_head(seen: Version, made: Writing, now: float, by: str) -> Head:
+    """The head of the change behind a version."""
+    return Head(seen.head.number + 1, now, by, secrets.token_hex(8), made.head)
+
+
 def _new_epoch(cluster: Cluster, prefix: str, seen: Version, made: Writing, head: Head) -> Version:
-    epoch = secrets.token_hex(8)
-    mark, place = f"{prefix}writing/{epoch}", epoch_prefix(prefix, epoch)
+    staged = stage(cluster, prefix, seen, made, head)
+    try:
+        return put_in_place(cluster, prefix, staged)
+    except BaseException:
+        with contextlib.suppress(StoreError):
+            discard(cluster, prefix, staged)
+        raise
+
+
+@dataclass(frozen=True, slots=True)
+class Staged:
+    """A policy that is written as an epoch and not yet the current one; it lasts as long as its lease."""
+
+    seen: Version
+    rows: Mapping[Key, Row]
+    head: Head
+    epoch: str
+    lease: int
+
+
+def stage(cluster: Cluster, prefix: str, seen: Version, made: Writing, head: Head) -> Staged:
+    """Writes a policy as an epoch that nobody looks at. Raises StoreError."""
     lease = cluster.grant(_WRITING_SECONDS)
+    staged = Staged(seen, made.rows, head, secrets.token_hex(8), lease)
+    mark = f"{prefix}writing/{staged.epoch}"
     try:
         cluster.transaction([], [put(mark, seen.name, lease)])
-        for requests in _in_pieces([put(key_of(prefix, epoch, key), row_text(row)) for key, row in made.rows.items()]):
+        rows = [put(key_of(prefix, staged.epoch, key), row_text(row)) for key, row in made.rows.items()]
+        for requests in _in_pieces(rows):
             # Who takes away what is left over of other writings leaves those alone that have a mark.
             if not cluster.transaction([is_there(mark)], requests).succeeded:
                 raise StoreError(f"{seen.name}: the policy takes too long to be written")
-        old = f"{epoch_prefix(prefix, seen.epoch)}head"
-        compare = [is_there(mark), written_at(f"{prefix}current", seen.current)]
-        requests = [
-            put(f"{prefix}current", json.dumps({"form": FORM, "epoch": epoch})),
-            put(f"{place}head", head.text()),
-        ]
-        if not seen.is_empty:
-            # It tells those who watch the old epoch.
-            compare.append(written_at(old, seen.head.revision))
-            requests.append(delete(old))
-        revision = _committed(cluster, compare, requests, f"{place}head", head, seen.name)
     except BaseException:
         with contextlib.suppress(StoreError):
-            cluster.transaction([written_at(f"{place}head", 0)], [delete(place, prefix=True), delete(mark)])
+            discard(cluster, prefix, staged)
         raise
+    return staged
+
+
+def put_in_place(cluster: Cluster, prefix: str, staged: Staged) -> Version:
+    """Makes an epoch the current one. Raises StoreChangedError where another policy is kept than was seen."""
+    seen, head = staged.seen, staged.head
+    place = f"{epoch_prefix(prefix, staged.epoch)}head"
+    old = f"{epoch_prefix(prefix, seen.epoch)}head"
+    compare = [is_there(f"{prefix}writing/{staged.epoch}"), written_at(f"{prefix}current", seen.current)]
+    requests = [put(f"{prefix}current", json.dumps({"form": FORM, "epoch": staged.epoch})), put(place, head.text())]
+    if not seen.is_empty:
+        # It tells those who watch the old epoch.
+        compare.append(written_at(old, seen.head.revision))
+        requests.append(delete(old))
+    revision = _committed(cluster, compare, requests, place, head, seen.name)
     with contextlib.suppress(StoreError):
-        cluster.revoke(lease)
-        _without_leftovers(cluster, prefix, epoch)
-    return Version(seen.name, epoch, revision, replace(head, revision=revision), made.rows, revision, seen.host)
+        cluster.revoke(staged.lease)
+        _without_leftovers(cluster, prefix, staged.epoch)
+    made = replace(head, revision=revision)
+    return Version(seen.name, staged.epoch, revision, made, staged.rows, revision, seen.host)
+
+
+def discard(cluster: Cluster, prefix: str, staged: Staged) -> None:
+    """Takes away an epoch that has not become the current one. Raises StoreError."""
+    place = epoch_prefix(prefix, staged.epoch)
+    mark = f"{prefix}writing/{staged.epoch}"
+    cluster.transaction([written_at(f"{place}head", 0)], [delete(place, prefix=True), delete(mark)])
+    cluster.revoke(staged.lease)
 
 
 def _committed(

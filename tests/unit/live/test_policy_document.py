@@ -153,7 +153,7 @@ def test_what_was_changed_in_between_is_not_lost(served: Served, edited: Path, m
         served.change({"update_rule": {"id": "web", "description": "seen"}})
 
     words = ("apply", str(edited), "--socket", str(served.socket), "--yes")
-    monkeypatch.setattr("dataplane.cli.policy._print_rehearsed", meanwhile)
+    monkeypatch.setattr("dataplane.cli.policy.print_rehearsed", meanwhile)
     for done in (policy(*words), policy(*words, "--expected-generation", "1")):
         assert done.returncode == 2
         assert "of generation 2, and 1 was expected" in done.stderr

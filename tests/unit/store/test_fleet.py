@@ -6,6 +6,7 @@ import json
 import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, closing
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -15,7 +16,8 @@ from dataplane import Policy
 from dataplane.cli.fleet import app
 from dataplane.store.etcd import fleet as fleet_module
 from dataplane.store.etcd.address import parsed
-from dataplane.store.etcd.cluster import Cluster
+from dataplane.store.etcd.canary import chosen, judged
+from dataplane.store.etcd.cluster import Cluster, delete, put
 from dataplane.store.etcd.fleet import fleet
 from dataplane.store.etcd.store import EtcdStore
 from tests.support.etcd import Members, members, needs_etcd
@@ -101,12 +103,95 @@ def test_a_report_comes_back_when_its_lease_is_lost(etcd: Members) -> None:
         store.follow(lambda: None)
         until(lambda: fleet(cluster, "lease/").hosts)
         reports = fleet_module.Reports(cluster, "lease/", "h2")
-        reports.say({"change": 1, "changed_at": 0.0, "in_force_at": 0.0, "error": None, "version": "1"})
+        reports.say(REPORT)
         cluster.revoke(reports._lease)
         assert [host.is_there for host in fleet(cluster, "lease/").hosts] == [True, False]
         reports._alive_at = 0.0
-        reports.say({"change": 1, "changed_at": 0.0, "in_force_at": 0.0, "error": None, "version": "1"})
+        reports.say(REPORT)
         assert [host.is_there for host in fleet(cluster, "lease/").hosts] == [True, True]
+
+
+REPORT: dict[str, Any] = {"change": 1, "changed_at": 0.0, "in_force_at": 0.0, "error": None, "version": "1"}
+
+
+def test_a_host_that_always_has_something_new_to_say_keeps_its_lease(
+    etcd: Members, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each sign of life lengthens it; more hosts are asked for fewer of them."""
+    with closing(Cluster(parsed(etcd.url("new")))) as cluster:
+        kept: list[float] = []
+        now = 100.0
+        monkeypatch.setattr(cluster, "keep_alive", lambda lease: kept.append(now) or True)
+        monkeypatch.setattr(fleet_module.time, "monotonic", lambda: now)
+        reports = fleet_module.Reports(cluster, "new/", "h1")
+        for number in range(20):
+            reports.say(REPORT | {"change": number})
+            now += 1.0
+        assert len(kept) >= 5
+        done = cluster.transaction([], [reports.counting])
+        reports.count(done)
+        assert reports.pause == 2.0
+        reports.count(done._replace(answers=[{"response_range": {"count": "1000"}}]))
+        assert reports.pause == 10.0
+        first = reports._lease
+        reports.say(REPORT)
+        assert reports._lease != first
+
+
+def host(name: str, *, is_there: bool = True, **report: Any) -> fleet_module.HostState:
+    return fleet_module.HostState(name, is_there, 1, 0.0, 0.0, None, "1", {"filters": True, **report})
+
+
+def test_some_of_the_hosts_that_filter_are_chosen() -> None:
+    """At least one, and none that is gone or filters nothing."""
+    hosts = [host(f"h{n}") for n in range(40)] + [host("gone", is_there=False), host("api", filters=False)]
+    assert len(chosen(hosts, 0.05)) == 2
+    assert len(chosen(hosts, 0.001)) == 1
+    assert chosen(hosts, 1.0) == sorted(f"h{n}" for n in range(40))
+    assert chosen(hosts[40:], 1.0) == []
+
+
+@pytest.mark.parametrize(
+    ("reports", "why"),
+    [
+        ([{"id": "c", "seconds": 9, "same": 99, "changed": 1}] * 2, None),
+        ([{"id": "c", "seconds": 9, "same": 98, "changed": 2}, None], "host a would judge 2 packets otherwise, 2.00%"),
+        ([None, {"id": "c", "error": "no memory"}], "host b cannot judge by it: no memory"),
+        ([{"id": "before", "seconds": 9, "same": 0, "changed": 9}, None], None),
+    ],
+)
+def test_each_host_is_held_to_the_bound(reports: list[Any], why: str | None) -> None:
+    hosts = {name: host(name, canary=report) for name, report in zip("ab", reports, strict=True)}
+    found = judged("c", ["a", "b"], hosts, 0.01)
+    assert (found.why_not or "").startswith(why or "")
+    assert (found.why_not is None) == (why is None)
+    assert judged("c", ["a", "b", "lost"], hosts, 1.0).why_not is not None
+    if why is None and reports[1]:
+        assert (found.judging, found.same, found.changed, found.seconds) == (2, 198, 2, 9)
+
+
+def test_without_hosts_that_filter_a_policy_goes_nowhere(etcd: Members, tmp_path: Path) -> None:
+    """And what is left of it is taken away; so is what a host was to judge when somebody is in the way."""
+    url = etcd.url("canary")
+    address = parsed(url)
+    file = tmp_path / "new.yaml"
+    file.write_text(POLICY.replace('"80"', '"81"'))
+    with ExitStack() as stack:
+        cluster = stack.enter_context(closing(Cluster(address)))
+        store = stack.enter_context(closing(EtcdStore(parsed(f"{url}?name=h1"))))
+        keep(store, Policy.parse(POLICY))
+        words = ("apply", str(file), "--canary", "5%", "--yes")
+        assert "no host that shares the store filters now" in told(url, *words, status=1)
+        assert "--canary 200%: it is no share" in told(url, "apply", str(file), "--canary", "200%", "--yes", status=2)
+        assert "nobody can be asked here" in told(url, "apply", str(file), "--canary", "5%", status=2)
+        store.follow(lambda: None)
+        until(lambda: fleet(cluster, "canary/").hosts)
+        cluster.transaction([], [put("canary/canary", '{"id": "another", "hosts": [], "document": "{}"}')])
+        assert "another policy is being tried by some hosts" in told(url, *words, status=2)
+        cluster.transaction([], [delete("canary/canary")])
+        epochs = {item.key.split("/")[2] for item in cluster.range("canary/epochs/", prefix=True).items}
+        assert len(epochs) == 1
+        assert not cluster.range("canary/writing/", prefix=True).items
 
 
 @pytest.mark.parametrize(
