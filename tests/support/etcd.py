@@ -10,7 +10,7 @@ import socket
 import subprocess
 import time
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import pytest
@@ -21,7 +21,7 @@ from dataplane.store.etcd.cluster import Cluster
 
 needs_etcd = pytest.mark.skipif(shutil.which("etcd") is None, reason="etcd is missing: Debian's etcd-server")
 
-_START_SECONDS = 30
+_START_SECONDS = 60
 
 
 @dataclass(frozen=True)
@@ -75,14 +75,12 @@ class Members:
             )
 
     def await_leader(self, url: str | None = None) -> None:
-        """Waits until the cluster answers."""
+        """Waits until all members answer; `url` is the address of a store, for what else it says."""
         until = time.monotonic() + _START_SECONDS
-        with contextlib.closing(Cluster(parsed(url or self.url()))) as cluster:
-            while True:
-                try:
-                    cluster.range("anything")
-                    return
-                except StoreError:
+        address = parsed(url or self.url())
+        for member in address.members:
+            with contextlib.closing(Cluster(replace(address, members=(member,)))) as cluster:
+                while not _answers(cluster):
                     assert time.monotonic() < until, "etcd does not start: see its log"
                     time.sleep(0.05)
 
@@ -118,6 +116,14 @@ def members(folder: Path, count: int, *options: str, scheme: str = "http", url: 
         yield made
     finally:
         made.close()
+
+
+def _answers(cluster: Cluster) -> bool:
+    try:
+        cluster.range("anything")
+    except StoreError:
+        return False
+    return True
 
 
 def _free_ports(count: int) -> list[int]:
