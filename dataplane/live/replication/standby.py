@@ -62,6 +62,8 @@ class Standby:
         self._peer: asyncio.Task[None] | None = None
         self._heard: float | None = None
         self._is_ending = False
+        # The difference of the two clocks, with the shortest way of a message.
+        self._shortest_ns: int | None = None
         self.peer_name: str | None = None
         self.deletions = self.resyncs = 0
         self._outcomes = ffi.new("uint64_t[]", lib.DP_RESTORED_OUTCOMES)
@@ -142,16 +144,13 @@ class Standby:
         self._said.say(logging.WARNING, "active", f"{self.peer_name} does not replicate to here any more: {reason}")
 
     async def _take(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        # The difference of the two clocks, with the shortest way of a message.
-        shortest: int | None = None
+        self._shortest_ns = None
         while True:
             message = await read_message(reader)
             self._heard = time.monotonic()
             match message.kind:
                 case Kind.UPDATE:
-                    way_ns = self._firewall.now() - message.at_ns
-                    shortest = way_ns if shortest is None else min(shortest, way_ns)
-                    await self._do(self.update, message.batch(), way_ns - shortest)
+                    await self._do(self.update, message.batch(), message.at_ns)
                 case Kind.DELETE:
                     await self._do(self.delete, message.batch())
                 case Kind.AFRESH:
@@ -162,13 +161,15 @@ class Standby:
                 case Kind.HELLO:
                     raise MessageError("it is greeted twice")
 
-    def update(self, batch: Batch, passed_ns: int = 0) -> None:
-        """Takes connections as they were so long ago; in the control thread."""
+    def update(self, batch: Batch, at_ns: int) -> None:
+        """Takes connections as they were at a time of the sender's clock; in the control thread."""
         known = self._known(batch)
         self._outcomes[lib.DP_RESTORED_NO_INSTANCE] += (len(batch.records) - len(known)) // RECORD
         _widen_windows(known)
         records = numbered(known, batch.instances, batch.rules, self._firewall.names)
-        self._firewall.restore([records], passed_ns, self._outcomes, newer=True)
+        way_ns = self._firewall.now() - at_ns
+        self._shortest_ns = way_ns if self._shortest_ns is None else min(self._shortest_ns, way_ns)
+        self._firewall.restore([records], way_ns - self._shortest_ns, self._outcomes, newer=True)
 
     def delete(self, batch: Batch) -> None:
         """Forgets connections; in the control thread."""

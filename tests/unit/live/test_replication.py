@@ -204,25 +204,42 @@ def test_a_disconnected_connection_is_so_there(certificates: Path) -> None:
 
 
 def test_a_window_in_motion_is_wide_and_one_at_rest_is_kept(certificates: Path) -> None:
-    """Packets leave a window behind by the time of a take-over (SPEC 4.4); once they rest it is told as it is."""
+    """Packets leave a window behind by the time of a take-over (SPEC 4.4); once they rest it is taken as it is."""
+    window = {"tcp_max_window": [501, 502], "tcp_end": [1000, 2000], "tcp_max_end": [1100, 2**32 - 1]}
 
     async def story() -> None:
-        window = {"tcp_max_window": [501, 502], "tcp_end": [1000, 2000], "tcp_max_end": [1100, 2**32 - 1]}
         async with replicating(certificates) as pair:
             await pair.look()
-            record = saved(pair.active, "b", "10.0.0.2", "198.51.100.7", **window)
-            pair.active.restore([record], 0)
-            seen = []
 
-            def edges() -> list[int]:
-                found = state.taken(pair.standby, [pair.standby.connections.filter(remote="198.51.100.7")])
-                for saved in state.records_of(found):
-                    assert [list(saved.tcp_max_window), list(saved.tcp_end)] == [[501, 502], [1000, 2000]]
-                    seen.append(list(saved.tcp_max_end))
-                return seen[-1] if seen else []
+            def told(age_ns: int, at_ns: int) -> list[int]:
+                record = saved(pair.active, "b", "10.0.0.2", "198.51.100.7", age_ns=age_ns, **window)
+                pair.taker.update(Batch.of(record, pair.active.names), at_ns)
+                view = pair.standby.connections.filter(remote="198.51.100.7")
+                (found,) = state.records_of(state.taken(pair.standby, [view]))
+                assert [list(found.tcp_max_window), list(found.tcp_end)] == [[501, 502], [1000, 2000]]
+                return list(found.tcp_max_end)
 
-            await pair.until(lambda: edges() == window["tcp_max_end"], "it does not come to rest")
-            assert seen[0] == [1100 + 2**29, 2**29 - 1]
+            now = pair.active.now()
+            assert told(0, now - 60 * SECOND) == [1100 + 2**29, 2**29 - 1]
+            assert told(SECOND, now) == window["tcp_max_end"]
+
+    asyncio.run(story())
+
+
+def test_what_has_changed_is_told_until_it_has_come_to_rest(certificates: Path) -> None:
+    """Once more than while it was in motion, and no more then."""
+
+    async def story() -> None:
+        async with replicating(certificates) as pair:
+            for _ in range(3):
+                await pair.look()
+            before = pair.sender.updates
+            pair.active.restore([saved(pair.active, "b", "10.0.0.2", "198.51.100.7")], 0)
+            await pair.until(lambda: pair.sender.updates >= before + 2, "it is not told twice")
+            await pair.look()
+            after = pair.sender.updates
+            await pair.look()
+            assert pair.sender.updates == after <= before + 3
 
     asyncio.run(story())
 
@@ -236,8 +253,7 @@ def test_what_a_connection_has_met_here_last_is_not_undone(certificates: Path) -
             old = saved(pair.active, "b", "10.0.0.2", "198.51.100.7", age_ns=SECOND)
             new = saved(pair.standby, "b", "10.0.0.2", "198.51.100.7", state=lib.DP_CONN_TCP_FIN_WAIT_INITIATOR)
             pair.standby.restore([new], 0)
-            batch = Batch.of(old, pair.active.names)
-            pair.taker.update(batch)
+            pair.taker.update(Batch.of(old, pair.active.names), pair.active.now())
             (kept,) = pair.standby.connections.filter(remote="198.51.100.7")
             assert kept.state == "FIN_WAIT"
             assert pair.taker.received["there-already"] >= 1
