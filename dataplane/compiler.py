@@ -11,6 +11,7 @@ import socket
 from array import array
 from collections.abc import Iterable, Sequence
 from itertools import accumulate, chain
+from operator import itemgetter
 from typing import TYPE_CHECKING, Any
 
 from dataplane._core import ffi, lib
@@ -28,6 +29,7 @@ DIRECTIONS = (("ingress", INGRESS), ("egress", EGRESS))
 FAMILIES = (("IPv4", 4), ("IPv6", 6))
 _ANY = 0xFFFFFFFF  # DP_REMOTE_ANY in an unsigned array
 _PREFIX_SIZE = ffi.sizeof("struct dp_prefix")
+_ZONE_SIZE = ffi.sizeof("struct dp_zone_tables")
 _RULE_SIZE, _REMOTE_SIZE = ffi.sizeof("struct dp_rule"), ffi.sizeof("struct dp_remote")
 #: More places than one group's rules have.
 _PLACES = 1024
@@ -67,6 +69,10 @@ class Compiler:
         self.names = names
         self._tables: dict[tuple[str, ...], _Tables] = {}
         self._members: dict[tuple[str, int], tuple[tuple[Instance, ...], bytes]] = {}
+        # By instance: its zone, with dhcp_server above it; and its groups.
+        self._zones: list[int] = []
+        self._groups: list[tuple[str, ...]] = []
+        self._zones_from: object = None
         self._endpoints: Any = None
         self._endpoints_from: tuple[object, ...] = ()
         self.rebuilt = 0
@@ -75,6 +81,7 @@ class Compiler:
         """Another that goes on from here, with names of its own; this one and its names stay as they are."""
         other = Compiler(self.names.copy())
         other._tables, other._members = self._tables, self._members.copy()
+        other._zones, other._groups, other._zones_from = self._zones, self._groups, self._zones_from
         other._endpoints, other._endpoints_from = self._endpoints, self._endpoints_from
         return other
 
@@ -84,20 +91,27 @@ class Compiler:
         The array points to tables that this compiler owns, until it compiles the next policy.
         """
         self.rebuilt = 0
-        used: dict[tuple[str, ...], _Tables] = {}
-        zones = ffi.new("struct dp_zone_tables[]", len(policy.instances))
-        for zone, instance in zip(zones, policy.instances, strict=True):
-            groups = tuple(instance.security_groups)
-            tables = used.get(groups)
-            if tables is None:
-                tables = used[groups] = self._tables_of(policy, groups)
-            zone.zone = self.names.zone(instance.id)
-            zone.dhcp_server = instance.dhcp_server
-            for (direction, family), handle in tables.handles.items():
-                zone.table[direction][family == 6] = handle
-        self._tables = used
+        if self._zones_from is not policy.instances:
+            self._zones = [self.names.zone(i.id) | i.dhcp_server << 32 for i in policy.instances]
+            self._groups = [tuple(i.security_groups) for i in policy.instances]
+            self._zones_from = policy.instances
+        self._tables = {groups: self._tables_of(policy, groups) for groups in dict.fromkeys(self._groups)}
         self._members = {key: value for key, value in self._members.items() if policy.members(key[0]) is value[0]}
-        return zones, self._compile_endpoints(policy)
+        return self._zone_tables(), self._compile_endpoints(policy)
+
+    def _zone_tables(self) -> Any:
+        """The array of `struct dp_zone_tables`, column by column, which costs fewest steps."""
+        flat = array("Q", bytes(len(self._zones) * _ZONE_SIZE))
+        words = _ZONE_SIZE // 8
+        flat[::words] = array("Q", self._zones)
+        for _, direction in DIRECTIONS:
+            for _, family in FAMILIES:
+                pointers = {
+                    groups: int(ffi.cast("uintptr_t", tables.handles[direction, family]))
+                    for groups, tables in self._tables.items()
+                }
+                flat[1 + 2 * direction + (family == 6) :: words] = array("Q", map(pointers.__getitem__, self._groups))
+        return ffi.from_buffer("struct dp_zone_tables[]", flat)
 
     # ---- rule tables ----
 
@@ -143,8 +157,10 @@ class Compiler:
             allowed,
         )
         flat = array("I", bytes(len(written) * _RULE_SIZE))
+        # One index alone gives no tuple.
+        ordered = itemgetter(*order) if len(order) > 1 else tuple
         for field, column in enumerate(columns):
-            flat[field :: len(columns)] = array("I", [column[i] for i in order])
+            flat[field :: len(columns)] = array("I", ordered(column)[: len(written)])
         ends = array("I", list(chain.from_iterable(chain.from_iterable(selectors))))
         out = ffi.new("struct dp_rule_table **")
         code = lib.dp_rule_table_new(

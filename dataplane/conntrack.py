@@ -5,8 +5,9 @@ C holds the entries and follows what is written here (SPEC 4 and 5); it has no p
 
 from __future__ import annotations
 
+import operator
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -15,6 +16,9 @@ from dataplane._core import ffi, lib
 if TYPE_CHECKING:
     from dataplane.policy.document import AddressGroup, Conntrack, Instance, SecurityGroup
     from dataplane.policy.model import Policy
+    from dataplane.policy.rule import SecurityGroupRule
+
+    _Rules = Sequence[SecurityGroupRule]
 
 NANOSECONDS = 1_000_000_000
 
@@ -196,12 +200,13 @@ def disconnection(old: Policy, new: Policy) -> Disconnection:
     groups = _changed_groups(old, new)
     instances = _changed_instances(old, new)
     for group in groups:
-        for policy in (old, new):
+        for policy in (old, new) if old.instances is not new.instances else (new,):
             instances.update(instance.id for instance in policy.members(group))
-    # A zone that comes or goes with this change has nothing to disconnect.
-    present = {i.id for i in old.instances} & {i.id for i in new.instances}
+    if old.instances is not new.instances:
+        # A zone that comes or goes with this change has nothing to disconnect.
+        instances &= {i.id for i in old.instances} & {i.id for i in new.instances}
     revoked, arrived = _elsewhere(old, new, groups)
-    return Disconnection(frozenset(instances & present), revoked, arrived)
+    return Disconnection(frozenset(instances), revoked, arrived)
 
 
 def _rules_differ(a: SecurityGroup, b: SecurityGroup) -> bool:
@@ -209,20 +214,43 @@ def _rules_differ(a: SecurityGroup, b: SecurityGroup) -> bool:
 
     Rules are known by their ids; those whose ids were generated, which only tell their places, by what is in them.
     """
-    if a is b or a.security_group_rules is b.security_group_rules:
+    rules, rules_now = a.security_group_rules, b.security_group_rules
+    if a is b or rules is rules_now:
         return False
-    (named, unnamed), (named_now, unnamed_now) = _effects(a), _effects(b)
+    compared = _compared(*_without_ends(rules, rules_now))
+    # A rule that is named as one was that is gone may be one of those left out, which has got its name.
+    return _compared(rules, rules_now) is not False if compared is None else compared
+
+
+def _without_ends(rules: _Rules, rules_now: _Rules) -> tuple[_Rules, _Rules]:
+    """Both without the rules that both begin with, or end with, as the same objects: what one change leaves alone."""
+    shorter = min(len(rules), len(rules_now))
+    first = _alike(rules, rules_now)
+    last = min(_alike(reversed(rules), reversed(rules_now)), shorter - first)
+    return rules[first : len(rules) - last], rules_now[first : len(rules_now) - last]
+
+
+def _alike(rules: Iterable[object], rules_now: Iterable[object]) -> int:
+    """How many they begin with that are the same objects."""
+    same = list(map(operator.is_, rules, rules_now))
+    return same.index(False) if False in same else len(same)
+
+
+def _compared(rules: _Rules, rules_now: _Rules) -> bool | None:
+    """Whether one was added, modified or deleted; None: yes, if there are no others that could have got its name."""
+    (named, unnamed), (named_now, unnamed_now) = _effects(rules), _effects(rules_now)
     if any(named[rule_id] != named_now[rule_id] for rule_id in named.keys() & named_now.keys()):
         return True
     # A rule that got an id of its own, or lost it, neither came nor went.
     unnamed_now.subtract(named[rule_id] for rule_id in named.keys() - named_now.keys())
     unnamed.subtract(named_now[rule_id] for rule_id in named_now.keys() - named.keys())
-    return unnamed != unnamed_now or any(number < 0 for number in unnamed.values())
+    if unnamed != unnamed_now:
+        return True
+    return None if any(number < 0 for number in unnamed.values()) else False
 
 
-def _effects(group: SecurityGroup) -> tuple[dict[str, object], Counter[object]]:
-    """The effects of a group's rules by id, and how often each is there without one."""
-    rules = group.security_group_rules
+def _effects(rules: _Rules) -> tuple[dict[str, object], Counter[object]]:
+    """The effects of rules by id, and how often each is there without one."""
     return (
         {rule.id: rule.effect for rule in rules if not rule.has_generated_id},
         Counter(rule.effect for rule in rules if rule.has_generated_id),
@@ -265,6 +293,8 @@ def _changed_groups(old: Policy, new: Policy) -> set[str]:
         if _rules_differ(was, group) or uses & address_groups:
             changed.add(group.id)
     changed.update(before)
+    if old.instances is new.instances:
+        return changed
     memberships = {i.id: i.security_groups for i in old.instances}
     for instance in new.instances:
         was_in = memberships.pop(instance.id, ())
@@ -286,6 +316,8 @@ def _changed_address_groups(old: Policy, new: Policy) -> set[str]:
 
 def _changed_instances(old: Policy, new: Policy) -> set[str]:
     """Instances whose list of groups (also its order) or whose own addresses changed."""
+    if old.instances is new.instances:
+        return set()
     before = {i.id: i for i in old.instances}
     changed = set()
     for instance in new.instances:

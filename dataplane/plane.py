@@ -237,7 +237,8 @@ class Plane:
     def _take_back_numbers(self) -> None:
         """Takes back the numbers of instances and rules that the policy has no more, once there are many."""
         zones, rules = self.names.count()
-        retired = max(zones - len(self._policy.instances), rules - len(self._policy.rules_by_id))
+        in_policy = sum(len(group.security_group_rules) for group in self._policy.security_groups)
+        retired = max(zones - len(self._policy.instances), rules - in_policy)
         if self._keepers or not self._gives_out_numbers or retired < self._retired_max:
             return
         in_force = {
@@ -251,7 +252,7 @@ class Plane:
             self.names.take_back(unused_zones, unused_rules)
         # Rules under which connections live on are looked for again when there are twice as many.
         zones, rules = self.names.count()
-        left = max(zones - len(self._policy.instances), rules - len(self._policy.rules_by_id))
+        left = max(zones - len(self._policy.instances), rules - in_policy)
         self._retired_max = max(_RETIRED_MAX, 2 * left)
 
     def _told_of_numbers(self) -> bool:

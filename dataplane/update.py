@@ -32,11 +32,13 @@ class PolicyUpdate:
     """
 
     def __init__(self, names: Names, cut: conntrack.Disconnection) -> None:
-        self._instances = [i for i in sorted(cut.instances) if names.known_zone(i) is not None]
+        zones = ((instance, names.known_zone(instance)) for instance in cut.instances)
+        known = {instance: zone for instance, zone in zones if zone is not None}
+        self._instances = list(known)
         revoked, arrived = _at_rules(names, cut.revoked), _at_rules(names, cut.arrived)
         self._counts = ffi.new("uint64_t[]", len(self._instances))
         self._kept = (
-            ffi.new("uint32_t[]", [names.zone(i) for i in self._instances]),
+            ffi.new("uint32_t[]", list(known.values())),
             ffi.new("struct dp_rule_address[]", revoked),
             ffi.new("struct dp_rule_address[]", arrived),
         )
@@ -48,7 +50,7 @@ class PolicyUpdate:
 
     def disconnected(self) -> Disconnected:
         """What the C side wrote into it."""
-        by_instance = {i: n for i, n in zip(self._instances, self._counts, strict=True) if n}
+        by_instance = dict(sorted((i, n) for i, n in zip(self._instances, self._counts, strict=True) if n))
         return Disconnected(by_instance, self.c.revoked, len(self._instances))
 
 

@@ -102,18 +102,20 @@ class Names:
 
     def rule_numbers(self, rules: Sequence[tuple[str, str]]) -> list[int]:
         """The numbers of many rules, given as (rule id, security group id); as `rule_number`, and faster."""
-        new = dict.fromkeys(rules)
-        if self._numbers:
-            new = {rule: None for rule in new if rule not in self._numbers}
-        if new:
-            self.version += 1
-            named = list(new)
-            again = [self._free_rules.pop() for _ in named[: len(self._free_rules)]]
-            for number, rule in zip(again, named, strict=False):
-                self.rules[number] = rule
-            self._numbers.update(zip(named, chain(again, count(len(self.rules))), strict=False))
-            self.rules.extend(named[len(again) :])
-        return list(map(self._numbers.__getitem__, rules))
+        try:
+            return list(map(self._numbers.__getitem__, rules))
+        except KeyError:
+            self._number_new(rules)
+            return list(map(self._numbers.__getitem__, rules))
+
+    def _number_new(self, rules: Iterable[tuple[str, str]]) -> None:
+        named = [rule for rule in dict.fromkeys(rules) if rule not in self._numbers]
+        self.version += 1
+        again = [self._free_rules.pop() for _ in named[: len(self._free_rules)]]
+        for number, rule in zip(again, named, strict=False):
+            self.rules[number] = rule
+        self._numbers.update(zip(named, chain(again, count(len(self.rules))), strict=False))
+        self.rules.extend(named[len(again) :])
 
     # ---- numbers that come back ----
 

@@ -6,6 +6,8 @@ Lookups and the forms that the rule tables are made from are worked out once, wh
 
 from collections.abc import Iterable, Iterator, Mapping
 from functools import cached_property
+from itertools import repeat
+from operator import attrgetter
 from typing import Annotated, Literal
 
 from pydantic import BeforeValidator, Field
@@ -295,7 +297,12 @@ class Document(CheckedModel):
     @cached_property
     def rules_by_id(self) -> Mapping[str, tuple[SecurityGroup, SecurityGroupRule]]:
         """Every rule by id, with its group before it."""
-        return {rule.id: (group, rule) for group in self.security_groups for rule in group.security_group_rules}
+        found: dict[str, tuple[SecurityGroup, SecurityGroupRule]] = {}
+        for group in self.security_groups:
+            rules = group.security_group_rules
+            # Without a step of Python a rule, of which there may be many.
+            found.update(zip(map(attrgetter("id"), rules), zip(repeat(group), rules, strict=False), strict=False))
+        return found
 
     @cached_property
     def address_groups_by_id(self) -> Mapping[str, AddressGroup]:
