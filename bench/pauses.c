@@ -292,7 +292,7 @@ static void restore(struct scene *s)
 {
     flush(s);
     s->loop.longest_work = s->loop.longest_gap = 0;
-    need(dp_plane_restore(s->plane, s->saved, s->n_saved, 0, NULL) > 0, "restoring");
+    need(dp_plane_restore(s->plane, s->saved, s->n_saved, 0, DP_RESTORE_MISSING, NULL) > 0, "restoring");
 }
 
 /* In this order: what is cut is flushed last, and the table is as full at the end as at the begin. */
