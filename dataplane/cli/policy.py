@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import json
 import sys
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -23,6 +21,7 @@ from dataplane.cli.ctl.request import (
     confirm_seconds,
     connected,
     show,
+    write_document,
 )
 from dataplane.cli.output import refuse, say
 from dataplane.live import CONTROL_SOCKET
@@ -67,7 +66,7 @@ def export(
       dataplane policy export --store sqlite:///srv/policy.db policy.json
     """
     from dataplane.outputs import CAPTURE, OTHER, POLICY, STATE, OutputError, check_outputs
-    from dataplane.policy.write import as_yaml, document, put
+    from dataplane.policy.write import document
 
     try:
         spare = (CAPTURE, POLICY, STATE, OTHER)
@@ -80,15 +79,7 @@ def export(
     else:
         with _opened(store) as kept:
             found = document(kept.load())
-    is_json = output is Output.json or (output is None and file.endswith(".json"))
-    text = json.dumps(found, indent=2) + "\n" if is_json else as_yaml(found)
-    if file == "-":
-        sys.stdout.write(text)
-        return
-    try:
-        put(Path(file), text)
-    except OSError as error:
-        refuse(f"{file}: {error.strerror}: nothing is written")
+    write_document(found, file, output)
 
 
 @app.command()

@@ -1,8 +1,9 @@
 """One packet of a replay as it was judged there, and the history of the connections that it belongs to.
 
 The replay is the one of `dataplane replay`, up to the packet. It is made once to learn the verdict and which packets
-opened the connections, and, for a packet that belongs to any, once more to note what happened to these (csrc/history.h).
-One reading could do only by noting what happens to every connection until then, in memory that no bound holds.
+opened the connections, and, for a packet that belongs to any, once more to note what happened to these
+(csrc/history.h). One reading could do only by noting what happens to every connection until then, in memory that no
+bound holds.
 """
 
 from __future__ import annotations

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from functools import wraps
 from itertools import islice
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 
 import typer
@@ -226,3 +227,21 @@ def stream(
         if client.lost:
             say(f"{client.lost:,} more came faster than they were read, and are lost", err=True)
     return printed
+
+
+def write_document(document: Any, file: str, output: Output | None) -> None:
+    """Writes a policy document to a file, as a whole, or for ``-`` to standard output; ends the command on failure.
+
+    It is JSON where that is asked for, or where nothing is and the file's name says so; else YAML.
+    """
+    from dataplane.policy.write import as_yaml, put
+
+    is_json = output is Output.json or (output is None and file.endswith(".json"))
+    text = json.dumps(document, indent=2) + "\n" if is_json else as_yaml(document)
+    if file == "-":
+        sys.stdout.write(text)
+        return
+    try:
+        put(Path(file), text)
+    except OSError as error:
+        refuse(f"{file}: {error.strerror}: nothing is written")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import signal
 import sys
 from collections.abc import Iterator
@@ -30,6 +29,7 @@ from dataplane.cli.ctl.request import (
     show,
     spare,
     stream,
+    write_document,
 )
 from dataplane.cli.inputs import mistakes_refused
 from dataplane.cli.output import refuse, say
@@ -146,8 +146,6 @@ def policy(
       dataplane ctl policy
       dataplane ctl policy /etc/dataplane/policy.yaml
     """
-    from dataplane.policy.write import as_yaml, put
-
     # What cannot be the firewall's policy file is refused before it is asked.
     spare(file, force=force, kinds=(CAPTURE, STATE))
     with connected(context) as client:
@@ -156,16 +154,9 @@ def policy(
     its_own = file != "-" and Path(file).resolve() == Path(kept_in).resolve()
     if not its_own:
         spare(file, force=force, kinds=(CAPTURE, POLICY, STATE, OTHER))
-    as_json = output is Output.json or (output is None and file.endswith(".json"))
-    text = json.dumps(found, indent=2) + "\n" if as_json else as_yaml(found)
+    write_document(found, file, output)
     if file == "-":
-        sys.stdout.write(text)
         return
-    try:
-        put(Path(file), text)
-    except OSError as error:
-        say(f"{file}: {error.strerror}: nothing is written", err=True)
-        raise typer.Exit(EXIT_USAGE) from None
     if its_own:
         say(f"{file} is the policy in force: dataplane ctl reload makes the firewall know it, and cuts nothing")
     else:
