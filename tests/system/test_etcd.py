@@ -154,6 +154,6 @@ def test_a_policy_goes_to_some_hosts_first(running: Running, tmp_path: Path) -> 
         until(lambda: "multiport 8080,9000" in running.log, "the policy is in force")
         assert "Nothing changes" in applied(more, 0)
         command = (sys.executable, "-m", "dataplane", "fleet", "status", "--store", etcd.url("cloud"), "-o", "json")
-        until(lambda: '"state": "up to date"' in running.fw.run(*command).stdout, "the host has said how far it is", 30)
+        until(lambda: '"state": "up to date"' in running.fw.run(*command).stdout, "the host has said how far it is")
     finally:
         etcd.close()
