@@ -111,6 +111,11 @@ lint: $(VENV)/developing ## style, types and the arrows between modules; changes
 	$(BIN)/clang-format --dry-run -Werror $(C_FILES)
 	$(BIN)/mypy --strict dataplane/
 	$(BIN)/lint-imports --no-logo
+	$(BIN)/bandit --quiet --configfile pyproject.toml --recursive dataplane
+
+.PHONY: audit
+audit: $(VENV)/developing ## looks for known holes in what is installed here; needs PyPI's advisories, which mirrors may lack
+	$(BIN)/pip-audit --progress-spinner off --skip-editable --strict
 
 .PHONY: format
 format: $(VENV)/developing ## lay out Python and C
