@@ -316,7 +316,7 @@ uint32_t dp_fast_read(const struct dp_engine *engine, const struct dp_frame *fra
 
 static inline void fetch(const struct dp_flow_table *table, struct dp_fast_check *check)
 {
-    check->entry = dp_flow_table_first(table, check->hash);
+    check->entry = dp_flow_table_first(table, check->hash, &check->end);
     __builtin_prefetch(&table->entries[check->entry], 1);
 }
 
@@ -327,6 +327,7 @@ void dp_fast_fetch(const struct dp_engine *engine, struct dp_fast *fast, uint32_
     /* Where there is no check, the first is of nobody's zone, and there is no such entry. */
     for (struct dp_fast *one = fast; set; set >>= 1, one++)
         if (set & 1) {
+            one->rearranged = table.rearranged;
             fetch(&table, &one->check[0]);
             if (one->checks == DP_DIRECTIONS)
                 fetch(&table, &one->check[1]);
@@ -640,19 +641,29 @@ static void read_first(const struct dp_fast *fast, struct dp_packet *p)
     }
 }
 
+/* Whether there is no connection for the one check. */
+static bool is_unknown(struct dp_conntrack *ct, const struct dp_fast *fast, const struct dp_flow_key *key)
+{
+    const struct dp_fast_check *check = &fast->check[0];
+    const struct dp_vacancy vacancy = {fast->rearranged, check->hash, check->end};
+    uint32_t entry;
+
+    return (!check->entry && dp_flow_table_is_vacant(&ct->table, &vacancy)) ||
+           dp_conntrack_find(ct, key, check->hash, &entry) == DP_CONN_NONE;
+}
+
 /* Answers and counts a packet of one check that no connection is known for; false when one is. */
 static NEVER_INLINE bool judge_first(struct dp_engine *engine, const struct dp_fast *fast,
                                      struct dp_denied_flows *denied, struct dp_record *record)
 {
     const uint32_t d = fast->direction[0];
     struct dp_job job;
-    uint32_t entry;
 
     read_first(fast, &job.packet);
     job.zone[d] = fast->check[0].zone_protocol >> 8;
     job.hash[d] = fast->check[0].hash;
     dp_flow_key_of(&job.packet, job.zone[d], d, &job.key[d]);
-    if (dp_conntrack_find(&engine->conntrack, &job.key[d], job.hash[d], &entry) != DP_CONN_NONE)
+    if (!is_unknown(&engine->conntrack, fast, &job.key[d]))
         return false;
     record->check[0] = (struct dp_check){.zone = job.zone[d], .direction = (uint8_t)d};
     dp_judge_new(engine, &job, d, 0, &record->check[0]);

@@ -35,12 +35,14 @@ struct dp_fast_check {
     uint32_t zone_protocol;
     uint32_t hash;
     uint32_t entry; /* 0: none was found */
+    uint32_t end;   /* the slot where looking for it has ended */
 };
 
 /* A packet on its short way. */
 struct dp_fast {
     struct dp_fast_check check[DP_DIRECTIONS];
     const uint8_t *transport; /* its header, behind an IP header without options or extensions */
+    uint64_t rearranged;      /* of the table, when its entries were asked for */
     uint32_t data;            /* bytes behind the header of TCP */
     uint32_t vlans;
     uint8_t family;

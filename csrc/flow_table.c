@@ -21,6 +21,7 @@ int dp_flow_table_init(struct dp_flow_table *t, uint32_t room, const uint64_t *s
     t->entry_mask = mask_for(room);
     t->slot_mask = FIRST_SLOTS - 1;
     t->pair_high = 0;
+    t->rearranged = 1;
     dp_hash_secret_init(&t->secret, seed);
     t->entries = dp_reserve(((size_t)room + 1) * sizeof *t->entries);
     t->hashes = dp_reserve(((size_t)room + 1) * sizeof *t->hashes);
@@ -40,10 +41,10 @@ void dp_flow_table_release(struct dp_flow_table *t)
     dp_unreserve(t->slots, ((size_t)t->slot_mask + 1) * sizeof *t->slots);
 }
 
-static void put_slot(uint32_t *slots, uint32_t mask, uint32_t slot, uint32_t hash)
+/* In the first free place from `at` on. */
+static void put_slot(uint32_t *slots, uint32_t mask, uint32_t slot, uint32_t at)
 {
-    uint32_t at = hash & mask;
-
+    at &= mask;
     while (slots[at])
         at = (at + 1) & mask;
     slots[at] = slot;
@@ -74,6 +75,7 @@ static int lay_index(struct dp_flow_table *t, uint32_t n, uint32_t mask)
     t->slots = slots;
     t->slot_mask = n - 1;
     t->entry_mask = mask;
+    t->rearranged++;
     return 0;
 }
 
@@ -167,7 +169,8 @@ uint32_t dp_flow_table_insert(struct dp_flow_table *t, const struct dp_flow_key 
     e->remote_port = key->remote_port;
     e->zone_protocol = key->zone_protocol;
     t->hashes[index] = hash;
-    put_slot(t->slots, t->slot_mask, (hash & ~t->entry_mask) | index, hash);
+    put_slot(t->slots, t->slot_mask, (hash & ~t->entry_mask) | index,
+             t->vacancy.hash == hash && t->vacancy.rearranged == t->rearranged ? t->vacancy.at : hash);
     t->count++;
     return index;
 }
@@ -190,6 +193,7 @@ void dp_flow_table_remove(struct dp_flow_table *t, uint32_t index)
         }
     }
     t->slots[hole] = 0;
+    t->rearranged++;
     if (e->flags & DP_ENTRY_WIDE) {
         t->pairs[e->local].local.word[0] = t->pair_free;
         t->pair_free = e->local;

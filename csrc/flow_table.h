@@ -59,6 +59,16 @@ struct dp_address_pair {
     union dp_address remote;
 };
 
+/*
+ * Where a look-up in vain has ended: the slot that a new entry of this hash takes, or one behind it, for as long as no
+ * slot before has been emptied. So what is not found is not looked for once more when it is made.
+ */
+struct dp_vacancy {
+    uint64_t rearranged;
+    uint32_t hash;
+    uint32_t at;
+};
+
 struct dp_flow_table {
     struct dp_entry *entries;
     uint32_t *hashes;
@@ -73,6 +83,8 @@ struct dp_flow_table {
     uint32_t free;
     uint32_t pair_high;
     uint32_t pair_free;
+    uint64_t rearranged;       /* how often a slot was emptied, or all were laid anew; from 1 */
+    struct dp_vacancy vacancy; /* of the last look-up in vain */
     struct dp_hash_secret secret;
 };
 
@@ -128,16 +140,18 @@ static inline uint32_t dp_entry_selector(const struct dp_entry *e)
 }
 
 /* The entry with this key, 0 for none. */
-static inline uint32_t dp_flow_table_find(const struct dp_flow_table *table, const struct dp_flow_key *key,
-                                          uint32_t hash)
+static inline uint32_t dp_flow_table_find(struct dp_flow_table *table, const struct dp_flow_key *key, uint32_t hash)
 {
-    for (uint32_t at = hash & table->slot_mask; table->slots[at]; at = (at + 1) & table->slot_mask) {
+    uint32_t at;
+
+    for (at = hash & table->slot_mask; table->slots[at]; at = (at + 1) & table->slot_mask) {
         uint32_t slot = table->slots[at];
 
         if (((slot ^ hash) & ~table->entry_mask) == 0 &&
             dp_entry_matches(table, &table->entries[slot & table->entry_mask], key))
             return slot & table->entry_mask;
     }
+    table->vacancy = (struct dp_vacancy){table->rearranged, hash, at};
     return 0;
 }
 
@@ -146,19 +160,35 @@ static inline void dp_flow_table_prefetch_slot(const struct dp_flow_table *table
     __builtin_prefetch(&table->slots[hash & table->slot_mask]);
 }
 
-/* The entry that the first slot of a fitting tag names, which is nearly always the one with the key; 0 for none. */
-static inline uint32_t dp_flow_table_first(const struct dp_flow_table *table, uint32_t hash)
+/* The entry that the first slot of a fitting tag names, which is nearly always the one with the key; 0 for none. `end`
+ * is that slot, or the free one where there is none. */
+static inline uint32_t dp_flow_table_first(const struct dp_flow_table *table, uint32_t hash, uint32_t *end)
 {
-    for (uint32_t at = hash & table->slot_mask; table->slots[at]; at = (at + 1) & table->slot_mask)
-        if (((table->slots[at] ^ hash) & ~table->entry_mask) == 0)
-            return table->slots[at] & table->entry_mask;
-    return 0;
+    uint32_t at, entry = 0;
+
+    for (at = hash & table->slot_mask; table->slots[at]; at = (at + 1) & table->slot_mask)
+        if (((table->slots[at] ^ hash) & ~table->entry_mask) == 0) {
+            entry = table->slots[at] & table->entry_mask;
+            break;
+        }
+    *end = at;
+    return entry;
+}
+
+/* Whether there is still no entry of a hash, for which dp_flow_table_first has found none; then this is where a new one
+ * goes. */
+static inline bool dp_flow_table_is_vacant(struct dp_flow_table *table, const struct dp_vacancy *vacancy)
+{
+    if (vacancy->rearranged != table->rearranged || table->slots[vacancy->at])
+        return false;
+    table->vacancy = *vacancy;
+    return true;
 }
 
 /* Asks for that entry. */
 static inline void dp_flow_table_prefetch_entry(const struct dp_flow_table *table, uint32_t hash)
 {
-    uint32_t entry = dp_flow_table_first(table, hash);
+    uint32_t end, entry = dp_flow_table_first(table, hash, &end);
 
     if (entry)
         __builtin_prefetch(&table->entries[entry], 1);

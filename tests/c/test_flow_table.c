@@ -60,6 +60,24 @@ static void test_against_an_array(void)
             entry[n] = 0;
             count--;
         } else {
+            /* Between a look-up in vain and its entry, others come and go. */
+            uint32_t other = below(KEYS), end;
+            struct dp_flow_key its_key = key_of(other);
+            uint32_t its_hash = dp_flow_hash(&table.secret, &its_key);
+            struct dp_vacancy vacancy = {.rearranged = table.rearranged, .hash = hash};
+
+            if (!CHECK(dp_flow_table_first(&table, hash, &end) || end == table.vacancy.at))
+                return;
+            vacancy.at = end;
+            if (other != n && entry[other]) {
+                dp_flow_table_remove(&table, entry[other]);
+                entry[other] = 0;
+                count--;
+                CHECK(!dp_flow_table_is_vacant(&table, &vacancy));
+            } else if (other != n && count < room) {
+                entry[other] = dp_flow_table_insert(&table, &its_key, its_hash);
+                count++;
+            }
             entry[n] = dp_flow_table_insert(&table, &key, hash);
             refused += entry[n] == 0;
             count += entry[n] != 0;
