@@ -110,17 +110,26 @@ static void add(struct dp_counter *counter, uint32_t length)
 bool dp_denied_count(struct dp_denied_flows *denied, const struct dp_packet *packet, const struct dp_check *check,
                      uint32_t length)
 {
+    struct dp_flow flow;
+
+    dp_flow_of(packet, &flow);
+    return dp_denied_count_flow(denied, &flow, check, length);
+}
+
+bool dp_denied_count_flow(struct dp_denied_flows *denied, const struct dp_flow *flow, const struct dp_check *check,
+                          uint32_t length)
+{
     struct dp_denied key = {
         .zone = check->zone, .direction = check->direction, .reason = check->reason, .cause = check->cause};
     struct dp_denied *bucket, *least;
 
-    dp_flow_of(packet, &key.flow);
+    key.flow = *flow;
     key.flow.source_port = 0;
     key.flow.icmp = key.flow.icmp_type = key.flow.icmp_code = 0;
     key.flow.vlans = 0;
     if (unconnected(key.cause)) {
         /* An ICMP query's identifier is no port. */
-        struct dp_denied *cause = cause_of(denied, &key, packet->protocol == DP_PROTO_TCP ? packet->source_port : 0);
+        struct dp_denied *cause = cause_of(denied, &key, flow->protocol == DP_PROTO_TCP ? flow->source_port : 0);
 
         if (cause) {
             add(&cause->consequences, length);

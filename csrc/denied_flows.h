@@ -24,6 +24,9 @@ void dp_denied_free(struct dp_denied_flows *denied);
 /* Whether it was counted as a consequence. */
 bool dp_denied_count(struct dp_denied_flows *denied, const struct dp_packet *packet, const struct dp_check *check,
                      uint32_t length);
+/* The same of a packet that was judged elsewhere. */
+bool dp_denied_count_flow(struct dp_denied_flows *denied, const struct dp_flow *flow, const struct dp_check *check,
+                          uint32_t length);
 /* Takes out the flows of retired zones. */
 void dp_denied_forget(struct dp_denied_flows *denied, const struct dp_retired *retired);
 /* The order of what is listed, for qsort: of those with as many packets, that of their bytes. */

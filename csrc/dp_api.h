@@ -585,6 +585,12 @@ struct dp_denied {
  * packets of `count` may be too high.
  */
 int dp_plane_denied(struct dp_plane *plane, struct dp_denied *denied, uint32_t n);
+/* Counts the denied checks of packets that were judged elsewhere, in their order, in this alone and in the consequences
+ * of dp_plane_counters. */
+void dp_plane_count_denied(struct dp_plane *plane, const struct dp_record *records, const struct dp_flow *flows,
+                           uint32_t n);
+/* At most so many entries have been in the connection tables at once; the sum of all shards. */
+uint64_t dp_plane_most_entries(struct dp_plane *plane);
 
 /* cffi: end */
 

@@ -169,6 +169,41 @@ int64_t dp_replay_starved(const struct dp_replay *replay);
  */
 void dp_replay_stop(struct dp_replay *replay);
 
+/*
+ * What a reading of captures says of their being judged in parts (io/part.h). Frames; those whose time runs backwards;
+ * that touch no instance; that are fragments, of whatever datagram; that ask for DHCP from nobody's address; whose
+ * address several instances may have; and that were captured at an interface with a name.
+ */
+struct dp_census {
+    uint64_t frames;
+    uint64_t backwards;
+    uint64_t untouched;
+    uint64_t fragments;
+    uint64_t questions;
+    uint64_t shared;
+    uint64_t named;
+    uint64_t latest_ns;
+};
+/*
+ * Reads frames, which nobody judges, by the policy of a plane: packets[z] are counted of zone z, and leader[z], which
+ * is z at first, leads, link by link, to the same zone for all whose packets meet. Returns 1 if there is more to read,
+ * 0 at the end, 2 if a capture has to be fed.
+ */
+int dp_replay_census(struct dp_replay *replay, struct dp_plane *plane, uint32_t *leader, uint64_t *packets,
+                     uint32_t n_zones, struct dp_census *census);
+/*
+ * From now on only frames of one part are judged, that of zone z being part_of[z]; what touches no instance is of part
+ * 0. Frames, and who opened connections, are counted among these. To be called before the first dp_replay_run. 0,
+ * DP_E_ARGUMENT where addresses are mapped or no plane judges, or DP_E_MEMORY.
+ */
+int dp_replay_judge_part(struct dp_replay *replay, const uint32_t *part_of, uint32_t n_zones, uint32_t mine);
+/* The numbers, from 1 among all frames, of the next `n` records that dp_replay_run has given. */
+void dp_replay_numbers(struct dp_replay *replay, uint64_t *numbers, uint32_t n);
+/* The latest time of a frame that was read, of whichever part. */
+uint64_t dp_replay_latest(const struct dp_replay *replay);
+/* How many frames had their verdict only after a later one had come: fragments before their datagram's first. */
+uint64_t dp_replay_waited(const struct dp_replay *replay);
+
 /* cffi: end */
 
 #endif

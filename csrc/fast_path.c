@@ -620,6 +620,8 @@ static void read_first(const struct dp_fast *fast, struct dp_packet *p)
 
     memcpy(&p->source, source, size);
     memcpy(&p->destination, source + size, size);
+    p->kind = DP_PACKET_IP;
+    p->later_fragment = false;
     p->family = fast->family;
     p->protocol = fast->protocol;
     p->selector = (uint32_t)fast->protocol << 16;

@@ -337,3 +337,26 @@ int dp_plane_denied(struct dp_plane *p, struct dp_denied *denied, uint32_t n)
     free(c.denied);
     return (int)c.have;
 }
+
+void dp_plane_count_denied(struct dp_plane *p, const struct dp_record *records, const struct dp_flow *flows, uint32_t n)
+{
+    struct dp_engine *engine = p->shard[0];
+
+    for (uint32_t i = 0; i < n; i++)
+        for (uint32_t k = 0; records[i].verdict == DP_DENY && k < records[i].checks; k++) {
+            const struct dp_check *check = &records[i].check[k];
+
+            if (check->verdict == DP_DENY && check->cause < DP_CAUSES)
+                engine->counters.consequences[check->cause] +=
+                    dp_denied_count_flow(engine->denied, &flows[i], check, records[i].length);
+        }
+}
+
+uint64_t dp_plane_most_entries(struct dp_plane *p)
+{
+    uint64_t most = 0;
+
+    for (uint32_t i = 0; i < p->shards; i++)
+        most += p->shard[i]->conntrack.table.high;
+    return most;
+}

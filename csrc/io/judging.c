@@ -11,6 +11,7 @@ struct dp_judging {
     struct dp_merge *merge;
     struct dp_reorder *queue;
     uint32_t which;
+    uint64_t waited;          /* frames whose answer came later */
     uint64_t before;          /* frames that the plane had judged before the replay's first */
     struct dp_at_port *ports; /* NULL until there are any */
     struct dp_judges *judges; /* of a plane of several shards */
@@ -70,6 +71,7 @@ static void resolve(struct dp_judging *judging, const struct judged *judged, uin
     while (dp_plane_resolved(judging->plane, &resolution, &by)) {
         uint64_t number = resolution.number - judging->before;
 
+        judging->waited++;
         if (judging->ports)
             dp_at_port_resolved(judging->ports, by, &resolution);
         if (!dp_reorder_resolve(judging->queue, judging->which, number, &resolution.record) &&
@@ -147,6 +149,11 @@ void dp_judging_give_up(struct dp_judging *judging, uint64_t number)
 
     dp_plane_give_up(judging->plane, number == UINT64_MAX ? number : judging->before + number);
     resolve(judging, &nothing, 0);
+}
+
+uint64_t dp_judging_waited(const struct dp_judging *judging)
+{
+    return judging->waited;
 }
 
 void dp_judging_count_openers(const struct dp_judging *judging, struct dp_record *records, uint32_t n)

@@ -32,6 +32,8 @@ int dp_judging_run(struct dp_judging *judging, const struct dp_frame *frames, ui
                    struct dp_record *records, struct dp_flow *flows);
 /* Denies what waits, up to the frame with this number; UINT64_MAX: all. */
 void dp_judging_give_up(struct dp_judging *judging, uint64_t number);
+/* How many frames had their answer after they had waited for it. */
+uint64_t dp_judging_waited(const struct dp_judging *judging);
 /* Frames that opened connections are counted from the replay's first. */
 void dp_judging_count_openers(const struct dp_judging *judging, struct dp_record *records, uint32_t n);
 

@@ -221,6 +221,11 @@ uint64_t dp_merge_time(const struct dp_merge *merge)
     return later(merge->latest_ns, head_time(merge->captures[merge->heap[0].capture]));
 }
 
+uint64_t dp_merge_latest(const struct dp_merge *merge)
+{
+    return merge->latest_ns;
+}
+
 void dp_merge_between(struct dp_merge *merge, uint64_t from_ns, uint64_t to_ns)
 {
     merge->from_ns = from_ns;

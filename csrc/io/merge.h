@@ -44,6 +44,8 @@ void dp_merge_read_at_once(struct dp_merge *merge, uint32_t frames);
 enum dp_next dp_merge_next(struct dp_merge *merge);
 /* The time of the frame that dp_merge_next() has found. */
 uint64_t dp_merge_time(const struct dp_merge *merge);
+/* The latest time of a frame that was taken. */
+uint64_t dp_merge_latest(const struct dp_merge *merge);
 /* Takes frames before until_ns, at most `n`, from the one that dp_merge_next() has found on. */
 struct dp_run dp_merge_take(struct dp_merge *merge, uint64_t until_ns, uint32_t n);
 

@@ -14,20 +14,26 @@
  */
 #include "judging.h"
 #include "merge.h"
+#include "part.h"
 #include "remap.h"
 #include "reorder.h"
 
 #include <stdlib.h>
+#include <string.h>
 
 enum {
     /* Frames judged at once: by one thread, and by several at most. */
     BATCH = DP_FRAMES_AT_ONCE,
-    BATCH_MAX = DP_FRAME_QUEUE
+    BATCH_MAX = DP_FRAME_QUEUE,
+    /* Runs that are counted in one call, between which others may come. */
+    CENSUS_PIECES = 256
 };
 
 struct dp_replay {
     struct dp_merge *merge;
     struct dp_remap *remap; /* NULL where addresses stay as they are */
+    struct dp_part *part;   /* NULL where all frames are judged */
+    struct dp_plane *first; /* whose policy says what is in the part */
     struct dp_judging **judging;
     uint32_t n; /* planes */
     bool started;
@@ -68,6 +74,7 @@ void dp_replay_free(struct dp_replay *replay)
     free(replay->behind.seen);
     dp_reorder_release(&replay->queue);
     dp_remap_free(replay->remap);
+    dp_part_free(replay->part);
     dp_merge_free(replay->merge);
     free(replay);
 }
@@ -137,6 +144,7 @@ static int add(struct dp_replay *replay, struct dp_plane *plane)
     uint32_t which = replay->n;
 
     replay->behind.of[which] = calloc(BATCH, sizeof *replay->behind.of[which]);
+    replay->first = which ? replay->first : plane;
     replay->judging[which] = dp_judging_new(plane, replay->merge, &replay->queue, which);
     replay->n++;
     return replay->behind.of[which] && replay->judging[which] ? 0 : DP_E_MEMORY;
@@ -169,6 +177,47 @@ int dp_replay_set_ports(struct dp_replay *replay, uint32_t which, const struct d
     return which < replay->n ? dp_judging_set_ports(replay->judging[which], ports, n, at) : DP_E_ARGUMENT;
 }
 
+int dp_replay_judge_part(struct dp_replay *replay, const uint32_t *part_of, uint32_t n_zones, uint32_t mine)
+{
+    if (replay->remap || replay->part || !replay->n)
+        return DP_E_ARGUMENT;
+    return dp_part_new(part_of, n_zones, mine, &replay->part);
+}
+
+void dp_replay_numbers(struct dp_replay *replay, uint64_t *numbers, uint32_t n)
+{
+    dp_part_take_numbers(replay->part, numbers, n);
+}
+
+uint64_t dp_replay_latest(const struct dp_replay *replay)
+{
+    return dp_merge_latest(replay->merge);
+}
+
+uint64_t dp_replay_waited(const struct dp_replay *replay)
+{
+    uint64_t waited = 0;
+
+    for (uint32_t i = 0; i < replay->n; i++)
+        waited += dp_judging_waited(replay->judging[i]);
+    return waited;
+}
+
+int dp_replay_census(struct dp_replay *replay, struct dp_plane *plane, uint32_t *leader, uint64_t *packets,
+                     uint32_t n_zones, struct dp_census *census)
+{
+    for (int pieces = 0; pieces < CENSUS_PIECES; pieces++) {
+        enum dp_next next = dp_merge_next(replay->merge);
+        struct dp_run run;
+
+        if (next != DP_NEXT_FRAME)
+            return (int)next;
+        run = dp_merge_take(replay->merge, UINT64_MAX, BATCH_MAX);
+        dp_census_count(plane->shard[0]->policy->endpoints, replay->merge, &run, leader, packets, n_zones, census);
+    }
+    return DP_NEXT_FRAME;
+}
+
 /* Before the first frame is judged. Of what several threads judge more is read at once. */
 static int begin(struct dp_replay *replay)
 {
@@ -196,7 +245,9 @@ static int judge(struct dp_replay *replay, const struct dp_run *run, const struc
     for (uint32_t i = 0; i < replay->n && !error; i++)
         error = dp_judging_run(replay->judging[i], frames, run->n, replay->frames, to->of[i] + at,
                                i == 0 && to->flows ? to->flows + at : NULL);
-    if (!error && to->seen)
+    if (!error && to->seen && replay->part)
+        memcpy(to->seen + at, dp_part_seen(replay->part), run->n * sizeof *to->seen);
+    else if (!error && to->seen)
         error = dp_merge_seen(replay->merge, run, to->seen + at);
     replay->frames += run->n;
     return error;
@@ -294,7 +345,10 @@ int dp_replay_run(struct dp_replay *replay, uint64_t until_ns, struct dp_record 
         }
         most = least(queue->count ? BATCH : n - done, DP_REORDER_MAX - queue->count);
         run = dp_merge_take(replay->merge, until_ns, most);
-        if (run.n)
+        if (replay->part)
+            decided = dp_part_keep(replay->part, replay->first->shard[0]->policy->endpoints, replay->merge,
+                                   to.seen != NULL, &run);
+        if (run.n && decided >= 0)
             decided = queue->count ? judge_behind(replay, &run, &to) : judge_into(replay, &run, &to, done);
         if (decided < 0)
             return decided;

@@ -4,44 +4,31 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from contextlib import ExitStack
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TextIO
 
 from rich.text import Text
 
 from dataplane.cli.inputs import EXIT_CAPTURE, mistakes_refused
+from dataplane.cli.joined import JOINED, NAME, CaptureOutputs
 from dataplane.cli.output import reader_may_leave, refuse, say
-from dataplane.cli.replayed import Asked, Progress, replayed
+from dataplane.cli.replayed import Asked, replayed
+from dataplane.cli.row import Row
 from dataplane.cli.summary import VERDICT_COLOURS, figure, titled_table
 from dataplane.outputs import OutputError, check_outputs
-from dataplane.replay import CaptureError, Summary
+from dataplane.replay import CaptureError
 from dataplane.terminal import console, print_table
 
 if TYPE_CHECKING:
+    from dataplane.cli.cluster.workers import Workers
     from dataplane.cli.interrupt import Interrupt
     from dataplane.cli.progress import CorpusProgress
     from dataplane.replay.expectations import Expectations
 
 EXIT_EXPECTATION = 1
-#: Stands for a capture's name in that of an output.
-NAME = "{}"
 _STANDARD_INPUT = "standard-input"
-
-
-@dataclass(frozen=True, slots=True)
-class Row:
-    """What came of one capture: its summary, or None where it could not be opened; its fault; what it failed."""
-
-    capture: str
-    summary: Summary | None
-    fault: str | None
-    failed: int = 0
-
-    def to_dict(self) -> dict[str, Any]:
-        """The row as JSON values."""
-        told = {"capture": self.capture, "fault": self.fault, "failed_expectations": self.failed}
-        return told | (self.summary.to_dict() if self.summary else {})
 
 
 def replay_each(
@@ -54,22 +41,28 @@ def replay_each(
     *,
     as_json: bool,
     force: bool,
+    workers: Workers | None = None,
+    cut_above: float,
 ) -> int:
     """Replays each capture by itself, prints a row for each and their total, and returns the exit status (SPEC 7)."""
     named = {capture: _names(asked.outputs, capture) for capture in captures}
-    with mistakes_refused(OutputError):
+    with mistakes_refused(OutputError), ExitStack() as stack:
         listed = {
-            (f"--{option} of {capture}" if name != "-" else f"--{option}"): name
+            (f"--{option} of {capture}" if _is_own(asked.outputs[option]) else f"--{option}"): name
             for capture, outputs in named.items()
             for option, name in outputs.items()
         }
         check_outputs(listed, read, force=force)
-    rows = []
-    for capture in captures:
-        rows.append(_row(replace(asked, outputs=named[capture]), capture, expectations, interrupt, progress.of))
-        if interrupt.status:
-            break
-    progress.end()
+        outputs = CaptureOutputs(stack, asked.outputs, named)
+        if workers:
+            from dataplane.cli.cluster.corpus import rows_there
+
+            found = rows_there(workers, asked, captures, expectations, interrupt, outputs, cut_above)
+        else:
+            found = _rows_here(asked, captures, expectations, interrupt, progress, outputs)
+        rows = _told(found, expectations)
+        progress.end()
+        outputs.keep()
     stream = sys.stderr if "-" in asked.outputs.values() else sys.stdout
     with reader_may_leave():
         if as_json:
@@ -83,31 +76,72 @@ def replay_each(
     return interrupt.status or status
 
 
+def _is_own(name: str | None) -> bool:
+    """Whether each capture has a file of its own for an option."""
+    return name is not None and NAME in name
+
+
 def _names(outputs: Mapping[str, str | None], capture: str) -> dict[str, str | None]:
     """The outputs of one capture."""
     own = Path(capture).name if capture != "-" else _STANDARD_INPUT
     for option, name in outputs.items():
-        if name not in (None, "-") and NAME not in str(name):
-            refuse(f"{name}: --{option} is a file for each capture with --each: write {NAME} where its name goes")
+        if name is None or name == "-" or _is_own(name):
+            continue
+        if option not in JOINED or Path(name).suffix.lower() != ".parquet":
+            also = ", or a file that ends in .parquet, which takes all" if option in JOINED else ""
+            refuse(f"{name}: --{option} is a file for each capture with --each: write {NAME} where its name goes{also}")
     return {option: name if name is None else name.replace(NAME, own) for option, name in outputs.items()}
 
 
+def _rows_here(
+    asked: Asked,
+    captures: Sequence[str],
+    expectations: Expectations | None,
+    interrupt: Interrupt,
+    progress: CorpusProgress,
+    outputs: CaptureOutputs,
+) -> Iterator[tuple[int, Row]]:
+    """The rows of captures that this process judges."""
+    for position, capture in enumerate(captures):
+        with outputs.of(capture) as names:
+            row = _row(replace(asked, outputs=names), capture, expectations, interrupt, progress)
+        yield position, row
+        if interrupt.status:
+            return
+
+
 def _row(
-    asked: Asked, capture: str, expectations: Expectations | None, interrupt: Interrupt, progress: Progress
+    asked: Asked, capture: str, expectations: Expectations | None, interrupt: Interrupt, progress: CorpusProgress
 ) -> Row:
     held = expectations.again() if expectations else None
     try:
-        summary = replayed(asked, [capture], held, interrupt, progress)
+        summary = replayed(asked, [capture], held, interrupt, progress.of)
     except CaptureError as error:
-        say(str(error), err=True)
-        return Row(capture, None, error.strerror)
-    for fault in summary.faults:
-        say(f"{fault.name}: {fault.words}", err=True)
-    failures = held.finish() if held else []
-    if held and failures:
-        say(f"{capture}:", err=True)
-        held.print_failures(failures)
-    return Row(capture, summary, summary.faults[0].words if summary.faults else None, len(failures))
+        return Row(capture, None, error.strerror, [str(error)])
+    return Row.of(capture, summary, held.finish() if held else ())
+
+
+def _told(found: Iterator[tuple[int, Row]], expectations: Expectations | None) -> list[Row]:
+    """Rows in the order of their captures; of each is said what has to be, once all before it are there."""
+    rows = dict[int, Row]()
+    told = 0
+    for position, row in found:
+        rows[position] = row
+        while told in rows:
+            _tell(rows[told], expectations)
+            told += 1
+    ordered = sorted(rows)
+    for position in ordered[told:]:
+        _tell(rows[position], expectations)
+    return [rows[position] for position in ordered]
+
+
+def _tell(row: Row, expectations: Expectations | None) -> None:
+    for sentence in row.told:
+        say(sentence, err=True)
+    if expectations and row.failures:
+        say(f"{row.capture}:", err=True)
+        expectations.print_failures(row.failures)
 
 
 def _total(rows: Sequence[Row]) -> dict[str, Any]:

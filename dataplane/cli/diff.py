@@ -17,6 +17,7 @@ from dataplane.cli.inputs import (
     AtOption,
     CapturesArgument,
     MapOption,
+    OnOption,
     TimeOption,
     mistakes_refused,
     part_of,
@@ -52,6 +53,7 @@ def diff(
     ] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print the differences as JSON, all flows.")] = False,
     top: Annotated[int, typer.Option(min=0, max=100000, help="How many flows to list as text.")] = 20,
+    on: OnOption = None,
 ) -> None:
     """Compare two policies over captures: which flows get another verdict, and which connections the change would cut.
 
@@ -64,10 +66,8 @@ def diff(
       dataplane diff policy.yaml new.yaml captures/ --report diff.html
     """
     gc.disable()
-    from dataplane.cli.repeatable import passes_once
+    from dataplane.cli.compared import AskedDifference, compared
     from dataplane.cli.report_file import ReportFile, explain_command
-    from dataplane.insight.diff import diff as difference_of
-    from dataplane.insight.replayed_packet import Replayed
     from dataplane.outputs import OutputError
     from dataplane.replay.folder import captures_of
 
@@ -77,29 +77,38 @@ def diff(
     part = part_of(time, mapped)
     with ExitStack() as stack:
         with mistakes_refused(OutputError):
-            output, made = None, None
+            output = None
             paths = captures_of(captures, say_aside)
             if report:
-                from dataplane.report.compared import DiffReport
+                # Whatever it needs is missed before the captures are read.
+                import dataplane.report.compared  # noqa: F401
 
                 read: list[str | Path] = [old, new, *paths, *([changes] if changes else [])]
-                output, made = ReportFile(stack, report, read, force=force), DiffReport()
+                output = ReportFile(stack, report, read, force=force)
             before, after = _loaded(old, new)
             schedule = []
             if changes:
                 from dataplane.policy.schedule import load_changes
 
                 schedule = load_changes(changes, before)
-            found = difference_of(
-                before, after, paths, schedule, at=at, part=part, compare=made.compare if made else None
+            asked = AskedDifference(
+                old=before,
+                new=after,
+                named=(str(old), str(new)),
+                paths=paths,
+                changes=schedule,
+                at=at,
+                part=part,
+                explained_by=explain_command(new, paths, changes, at, time, mapped) if output else None,
             )
-            if output and made:
-                command: str | None = None
-                both: list[Replayed] = []
-                if not any(map(passes_once, paths)):
-                    command = explain_command(new, paths, changes, at, time, mapped)
-                    both = [Replayed(policy, paths, schedule, at, part) for policy in (before, after)]
-                output.write(made.page((str(old), str(new)), found, schedule, both, paths, command))
+            if on:
+                from dataplane.cli.cluster.differences import compared_there
+
+                found, page = compared_there(stack, on, asked)
+            else:
+                found, page = compared(asked)
+            if output and page:
+                output.write(page)
         with reader_may_leave():
             if as_json:
                 typer.echo(json.dumps(found.to_dict(), indent=2))

@@ -39,6 +39,22 @@ MapOption = Annotated[
     list[str] | None,
     typer.Option("--map", metavar="OLD=NEW", help="Judge OLD, an address or prefix, as NEW; may be repeated."),
 ]
+OnOption = Annotated[
+    str | None,
+    typer.Option(
+        metavar="dask|SCHEDULER",
+        help="Judge on a cluster, with the same result: dask is processes of this machine, SCHEDULER such as "
+        "tcp://10.0.0.5:8786.",
+    ),
+]
+#: Captures of more MiB than these are worth being read several times.
+CUT_ABOVE = 256.0
+CutOption = Annotated[
+    float,
+    typer.Option(
+        "--cut", metavar="MIB", min=0, help="With --on: captures larger than this are judged in parts, by instance."
+    ),
+]
 
 
 def part_of(time: str | None, mapped: Sequence[str] | None) -> Part:

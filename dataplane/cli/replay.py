@@ -14,10 +14,13 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from dataplane.cli.inputs import (
+    CUT_ABOVE,
     EXIT_CAPTURE,
     AtOption,
     CapturesArgument,
+    CutOption,
     MapOption,
+    OnOption,
     TimeOption,
     mistakes_refused,
     part_of,
@@ -27,11 +30,12 @@ from dataplane.cli.interrupt import Interrupt
 from dataplane.cli.output import json_text, leave, reader_may_leave, refuse, say, say_aside
 
 if TYPE_CHECKING:
+    from dataplane.cli.cluster.workers import Workers
     from dataplane.policy import Policy
     from dataplane.policy.schedule import TimedChange
     from dataplane.replay import Summary
     from dataplane.replay.chosen import Chosen
-    from dataplane.replay.expectations import Expectations
+    from dataplane.replay.expectations import Expectations, Failure
 
 _STDOUT = ("/dev/stdout", "/dev/fd/1", "/proc/self/fd/1")
 EXIT_EXPECTATION = 1
@@ -116,6 +120,8 @@ def replay(
             help="Judge on so many threads, with the same result.",
         ),
     ] = None,
+    on: OnOption = None,
+    cut: CutOption = CUT_ABOVE,
     follow: Annotated[
         bool,
         typer.Option(
@@ -134,6 +140,7 @@ def replay(
       dataplane replay policy.yaml a.pcap --verdicts - --filter 'verdict: deny'
       dataplane replay policy.yaml a.pcap --changes changes.yaml --report a.html
       dataplane replay policy.yaml captures/ --each --flows 'flows/{}.csv'
+      dataplane replay policy.yaml captures/ --each --on dask
     """
     # The policy and its tables live as long as the process: looking for garbage among them only takes time.
     gc.disable()
@@ -158,6 +165,8 @@ def replay(
         refuse("--flow-format says how flow records are written: add --flows")
     if each and follow:
         refuse("--each and --follow do not go together: a capture that grows comes to no end")
+    if on and follow:
+        refuse("--on and --follow do not go together: a capture that grows comes to no end")
     # Until something is written, Ctrl-C ends the process here and now.
     if signal.getsignal(signal.SIGINT) is not signal.SIG_IGN:
         signal.signal(signal.SIGINT, signal.SIG_DFL)
@@ -190,18 +199,33 @@ def replay(
             if follow:
                 _tell_what_comes_at_the_end(outputs)
             bar = CorpusProgress(stack, captures)
-            if not each:
+            # Only who asks for a cluster, or for each capture by itself, waits until it is loaded.
+            workers = _workers(stack, on, captures) if on else None
+            if workers and not each:
+                from dataplane.cli.cluster.merged import replayed_there
+
+                summary, failures = replayed_there(workers, asked, captures, expectations, interrupt, cut)
+            elif not each:
                 summary = replayed(asked, captures, expectations, interrupt, bar.of)
+                failures = expectations.finish() if expectations else []
         if each:
-            # Only who asks for it waits until it is loaded.
             from dataplane.cli.corpus import replay_each
 
             arguments = (asked, captures, expectations, interrupt, bar, read)
-            leave(replay_each(*arguments, as_json=as_json, force=force))
+            status = replay_each(*arguments, as_json=as_json, force=force, workers=workers, cut_above=cut)
+    if each:
+        leave(status)
     with reader_may_leave():
         _print_summary(summary, as_json=as_json, to_stderr=bool(printed), top=top)
-    status = _conclude(summary, expectations)
+    status = _conclude(summary, expectations, failures)
     leave(interrupt.status or status)
+
+
+def _workers(stack: ExitStack, on: str, captures: Sequence[str]) -> Workers:
+    from dataplane.cli.cluster.workers import Workers, refuse_what_passes_once
+
+    refuse_what_passes_once(captures)
+    return Workers(stack, on)
 
 
 def _tell_what_comes_at_the_end(outputs: Mapping[str, str | None]) -> None:
@@ -269,11 +293,10 @@ def _print_summary(summary: Summary, *, as_json: bool, to_stderr: bool, top: int
     print_summary(summary, stream, top=top)
 
 
-def _conclude(summary: Summary, expectations: Expectations | None) -> int:
+def _conclude(summary: Summary, expectations: Expectations | None, failures: Sequence[Failure]) -> int:
     """Says on standard error what failed; the exit status (SPEC 7)."""
     failed = 0
     if expectations:
-        failures = expectations.finish()
         if failures:
             expectations.print_failures(failures)
             failed = EXIT_EXPECTATION

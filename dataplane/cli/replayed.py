@@ -9,8 +9,6 @@ from contextlib import ExitStack
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from dataplane.cli.inputs import mistakes_refused
-from dataplane.cli.output import refuse
 from dataplane.cli.repeatable import passes_once
 from dataplane.outputs import OutputError, OutputFile
 from dataplane.plane import Plane
@@ -65,43 +63,43 @@ def replayed(
     interrupt: Interrupt,
     progress: Progress,
 ) -> Summary:
-    """Replays captures through a fresh table and writes what was asked for; ends the program where that fails.
+    """Replays captures through a fresh table and writes what was asked for.
 
-    Raises CaptureError for a capture that cannot be opened.
+    Raises CaptureError for a capture that cannot be opened, OutputError and OSError for a file that cannot be written,
+    ModuleNotFoundError for what it takes to write it, UnknownInstanceError for who the captures were taken at.
     """
     coverage, report = asked.outputs["coverage"], asked.outputs["report"]
     with ExitStack() as stack:
         plane = Plane(asked.policy, shards=asked.jobs)
         opened = stack.enter_context(Captures(captures, follow=asked.follow, part=asked.part))
-        with mistakes_refused(OutputError):
-            made = _report() if report else None
-            outputs = Outputs(
-                plane,
-                opened,
-                verdicts=asked.outputs["verdicts"],
-                flows=asked.outputs["flows"],
-                flow_format=asked.flow_format,
-                frames=asked.frames,
-                chosen=asked.chosen,
-                flow_writer=made.tally if made else None,
-            )
-            stack.callback(outputs.discard)
-            covered = _coverage(asked.policy) if coverage else None
-            coverage_output, report_output = _begin(stack, coverage), _begin(stack, report)
-            run = Replay(
-                plane,
-                opened,
-                changes=asked.changes,
-                at=asked.at,
-                write=outputs.write if outputs else None,
-                observers=[
-                    *(observer for observer in (made and made.timeline, expectations, covered) if observer),
-                    *outputs.observers,
-                ],
-                progress=progress(opened),
-                pause=outputs.flush if outputs else None,
-            )
-            opened.wake_by(interrupt.ask(opened.stop))
+        made = _report() if report else None
+        outputs = Outputs(
+            plane,
+            opened,
+            verdicts=asked.outputs["verdicts"],
+            flows=asked.outputs["flows"],
+            flow_format=asked.flow_format,
+            frames=asked.frames,
+            chosen=asked.chosen,
+            flow_writer=made.tally if made else None,
+        )
+        stack.callback(outputs.discard)
+        covered = _coverage(asked.policy) if coverage else None
+        coverage_output, report_output = _begin(stack, coverage), _begin(stack, report)
+        run = Replay(
+            plane,
+            opened,
+            changes=asked.changes,
+            at=asked.at,
+            write=outputs.write if outputs else None,
+            observers=[
+                *(observer for observer in (made and made.timeline, expectations, covered) if observer),
+                *outputs.observers,
+            ],
+            progress=progress(opened),
+            pause=outputs.flush if outputs else None,
+        )
+        opened.wake_by(interrupt.ask(opened.stop))
         try:
             summary = run.run(top=asked.top)
             if coverage and covered:
@@ -119,7 +117,7 @@ def replayed(
             flows, verdicts = asked.outputs["flows"], asked.outputs["verdicts"]
             name = error.filename or verdicts or flows
             what = {coverage: "coverage", flows: "flows", verdicts: "verdicts", report: "report"}.get(name, "frames")
-            refuse(f"{name}: {error.strerror}: the {what} could not be written")
+            raise OutputError(f"{name}: {error.strerror}: the {what} could not be written") from None
     return summary
 
 

@@ -29,11 +29,11 @@ class ReportFile:
         self._output = OutputFile(name)
         stack.callback(self._output.discard)
 
-    def write(self, page: Page) -> None:
+    def write(self, page: Page | bytes) -> None:
         """Writes the page; ends the command where that fails."""
         try:
             with self._output.open() as file:
-                file.write(page.html())
+                file.write(page if isinstance(page, bytes) else page.html())
             self._output.keep()
         except OSError as error:
             refuse(f"{self._name}: {error.strerror}: the report could not be written")

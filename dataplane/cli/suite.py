@@ -5,17 +5,20 @@ from __future__ import annotations
 import json
 import os
 import sys
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from dataplane.cli.inputs import OnOption
 from dataplane.cli.output import refuse, say
 from dataplane.terminal import columns, console, printable, printable_lines, wrapped
 
 if TYPE_CHECKING:
+    from dataplane.cli.cluster.workers import Workers
+    from dataplane.insight.cases import BrokenCase, Case
     from dataplane.insight.suite import Result
 
 EXIT_USAGE = 2
@@ -41,6 +44,7 @@ def run_cases(
         bool, typer.Option("--force", help="Write reports over a file even if it is a capture or a policy.")
     ] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print the results as JSON.")] = False,
+    on: OnOption = None,
 ) -> None:
     """Run cases of what a policy should do; exit status 1 when one fails, with what came instead and why.
 
@@ -52,15 +56,22 @@ def run_cases(
       dataplane test tests/ --junit report.xml
       dataplane test tests/ --report report.html
       dataplane test ssh.test.yaml -k office -x --watch
+      dataplane test tests/ --on dask
     """
     _check_paths(paths, {"--junit": junit, "--report": report}, force=force)
     if watch:
         _watch_library()
-    status = _run(paths, keyword or (), stop=stop, junit=junit, report=report, as_json=as_json)
-    if watch:
-        for _ in _changes(paths, [junit, report]):
-            say("")
-            status = _run(paths, keyword or (), stop=stop, junit=junit, report=report, as_json=as_json)
+    with ExitStack() as stack:
+        workers = _workers(stack, on) if on else None
+
+        def run() -> int:
+            return _run(paths, keyword or (), workers, stop=stop, junit=junit, report=report, as_json=as_json)
+
+        status = run()
+        if watch:
+            for _ in _changes(paths, [junit, report]):
+                say("")
+                status = run()
     raise typer.Exit(status)
 
 
@@ -80,9 +91,28 @@ def _check_paths(paths: Sequence[str], outputs: Mapping[str, str | None], *, for
         _report_library()
 
 
+def _workers(stack: ExitStack, on: str) -> Workers:
+    from dataplane.cli.cluster.workers import Workers
+
+    return Workers(stack, on)
+
+
+def _results(cases: Iterable[Case | BrokenCase], workers: Workers | None) -> Iterator[Result]:
+    """What comes of cases, in their order."""
+    from dataplane.insight.suite import run_case
+
+    if workers is None:
+        yield from map(run_case, cases)
+        return
+    from dataplane.cli.cluster.cases import results_there
+
+    yield from results_there(workers, cases)
+
+
 def _run(
     paths: Sequence[str],
     keywords: Sequence[str],
+    workers: Workers | None,
     *,
     stop: bool,
     junit: str | None,
@@ -90,19 +120,27 @@ def _run(
     as_json: bool,
 ) -> int:
     from dataplane.insight.cases import find_cases
-    from dataplane.insight.suite import run_case
 
     results: list[Result] = []
     left_out = 0
-    for case in find_cases(paths):
-        if keywords and not any(keyword.lower() in case.name.lower() for keyword in keywords):
-            left_out += 1
-            continue
-        result = run_case(case)
+    # Of cases that workers run, some are found that do not count once it has stopped.
+    left_out_before: list[int] = []
+
+    def wanted() -> Iterator[Case | BrokenCase]:
+        nonlocal left_out
+        for case in find_cases(paths):
+            if keywords and not any(keyword.lower() in case.name.lower() for keyword in keywords):
+                left_out += 1
+            else:
+                left_out_before.append(left_out)
+                yield case
+
+    for result in _results(wanted(), workers):
         results.append(result)
         if not as_json:
             _print(result)
         if stop and result.status:
+            left_out = left_out_before[len(results) - 1]
             break
     counts = {outcome: sum(r.outcome == outcome for r in results) for outcome in _COLOURS}
     if as_json:

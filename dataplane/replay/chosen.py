@@ -40,10 +40,14 @@ class Chosen:
     """Packets that one of some filters chooses. Raises FilterError."""
 
     def __init__(self, filters: Sequence[str]) -> None:
+        self._texts = tuple(filters)
         self._filters = [_read(text) for text in filters]
         self._compiled: list[Any] = []
         self._version = -1
         self._indices = ffi.new("uint32_t[]", 0)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return type(self), (self._texts,)
 
     def positions(self, first_packet: int, n: int, records: Any, flows: Any, names: Names) -> Sequence[int]:
         """The positions of the chosen ones among `n` records and their flows, in order.

@@ -342,6 +342,10 @@ class Expectations:
         source = read(*read_file(path))
         return cls(read_expectations(source, (), source.value), policies)
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Another process gets them held against nothing yet."""
+        return type(self), (self.items, self._policies)
+
     def again(self) -> Self:
         """The same expectations, held against nothing yet."""
         return type(self)(self.items, self._policies)

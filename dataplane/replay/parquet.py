@@ -68,6 +68,7 @@ class _TableWriter:
         self._names = names
         self._new_interfaces = interfaces
         self._interfaces: list[str] = []
+        self._named = 0
         self._captures = [name.encode(errors="replace").decode() for name in captures]
         self._packet = 1
         self._kept = tuple(bytearray() for _ in _DTYPES)
@@ -76,13 +77,20 @@ class _TableWriter:
     def write(self, records: Any, flows: Any, seen: Any, n: int, positions: Sequence[int] | None = None) -> None:
         """Takes those at `positions` of the first `n` of arrays of `struct dp_record`, `dp_flow` and `dp_seen`."""
         chosen = np.asarray(range(n) if positions is None else positions, dtype=np.intp)
-        for kept, array, dtype in zip(self._kept, (records, flows, seen), _DTYPES, strict=True):
-            whole = ffi.buffer(array, n * dtype.itemsize)
-            kept += whole if len(chosen) == n else np.frombuffer(memoryview(whole), dtype=dtype)[chosen].tobytes()
-        self._numbers.append(chosen + self._packet)
+        arrays = [
+            np.frombuffer(memoryview(ffi.buffer(array, n * dtype.itemsize)), dtype=dtype)
+            for array, dtype in zip((records, flows, seen), _DTYPES, strict=True)
+        ]
+        while len(chosen):
+            # A row group is of so many packets, however many come at a time.
+            now = chosen[: _ROW_GROUP - len(self._kept[0]) // RECORD.itemsize]
+            for kept, array in zip(self._kept, arrays, strict=True):
+                kept += (array if len(now) == n else array[now]).tobytes()
+            self._numbers.append(now + self._packet)
+            chosen = chosen[len(now) :]
+            if len(self._kept[0]) == _ROW_GROUP * RECORD.itemsize:
+                self._take_table(self._table())
         self._packet += n
-        if len(self._kept[0]) >= _ROW_GROUP * RECORD.itemsize:
-            self._take_table(self._table())
 
     def _take_table(self, table: Any) -> None:
         raise NotImplementedError
@@ -91,6 +99,8 @@ class _TableWriter:
         record, flow, seen = (np.frombuffer(k, dtype=d) for k, d in zip(self._kept, _DTYPES, strict=True))
         n = len(record)
         self._interfaces += map(str, self._new_interfaces(len(self._interfaces)))
+        # Of those that are known by now, the ones that records have named: what is read ahead does not show.
+        self._named = max(self._named, int(seen["interface"].max(initial=0)))
         row = np.repeat(np.arange(n), np.maximum(record["checks"], 1))
         second = np.concatenate([[False], row[1:] == row[:-1]]).astype(np.intp)
         packets, checks = record[row], record["check"][row, second]
@@ -101,7 +111,7 @@ class _TableWriter:
             "length": pa.array(packets["length"]),
             **_checks(checks, packets["checks"] == 0, self._names),
             **_packets(flow[row]),
-            **_places(seen[row], self._captures, self._interfaces),
+            **_places(seen[row], self._captures, self._interfaces[: self._named]),
         }
         self._kept = tuple(bytearray() for _ in _DTYPES)
         self._numbers = []
@@ -191,8 +201,35 @@ class FlowParquetWriter:
         self._writer.close()
 
 
+class JoinedParquet:
+    """A file of the rows of others, all of one schema, one behind the other; their row groups stay as they are."""
+
+    def __init__(self, path: str, schema: Any) -> None:
+        self._writer = pq.ParquetWriter(path, schema, compression="zstd")
+
+    def add(self, path: str) -> None:
+        """Takes the rows of a file."""
+        with pq.ParquetFile(path) as part:
+            for group in range(part.num_row_groups):
+                self._writer.write_table(part.read_row_group(group))
+
+    def close(self) -> None:
+        """Finishes the file."""
+        self._writer.close()
+
+
 def _words(values: Any, words: Sequence[str], mask: Any = None) -> Any:
-    return pa.DictionaryArray.from_arrays(pa.array(values.astype(np.int32), mask=mask), pa.array(words, pa.string()))
+    """Words by their numbers. Each stands in the dictionary once: in place of one that comes again, pyarrow writes
+    whatever was in memory.
+    """
+    places: dict[str, int] = {}
+    once = np.array([places.setdefault(word, len(places)) for word in words], dtype=np.int32)
+    if len(places) < len(words):
+        # Masked values may be numbers of nothing.
+        values = once[np.where(values < len(words), values, 0)] if len(words) else values
+    return pa.DictionaryArray.from_arrays(
+        pa.array(values.astype(np.int32), mask=mask), pa.array(list(places), pa.string())
+    )
 
 
 def _checks(checks: Any, none: Any, names: Names) -> dict[str, Any]:

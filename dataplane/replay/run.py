@@ -113,8 +113,8 @@ class Replay:
                 one.make_due(upcoming)
         for one in self._planes:
             one.end()
-            # Whoever is dead by the last packet has expired, on whichever shard.
-            lib.dp_plane_advance(one.plane.plane, 0)
+            # Whoever is dead by the last packet has expired, on whichever shard, whoever judged that packet.
+            lib.dp_plane_advance(one.plane.plane, lib.dp_replay_latest(self._captures.handle))
         elapsed = time.perf_counter() - started
         busiest = self._busiest.largest() if self._busiest and self._packets else ()
         return summarise(
