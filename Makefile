@@ -111,10 +111,10 @@ lint: $(VENV)/developing ## style, types and the arrows between modules; changes
 	$(BIN)/clang-format --dry-run -Werror $(C_FILES)
 	$(BIN)/mypy --strict dataplane/
 	$(BIN)/lint-imports --no-logo
-	$(BIN)/bandit --quiet --configfile pyproject.toml --recursive dataplane
 
 .PHONY: audit
-audit: $(VENV)/developing ## looks for known holes in what is installed here; needs PyPI's advisories, which mirrors may lack
+audit: $(VENV)/developing ## known kinds of holes here, and known ones in what is installed (by advisories, which mirrors lack)
+	$(BIN)/bandit --quiet --configfile pyproject.toml --recursive dataplane
 	$(BIN)/pip-audit --progress-spinner off --skip-editable --strict
 
 .PHONY: format

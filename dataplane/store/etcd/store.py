@@ -271,7 +271,7 @@ class EtcdStore:
                         log.error("%s: what is kept cannot be read", self.name, exc_info=error)
                         anew = True
                     self._is_away(str(error) or type(error).__name__)
-                    self._ending.wait(pause * random.uniform(0.5, 1))  # nosec B311
+                    self._ending.wait(pause * random.uniform(0.5, 1))
                     pause = min(2 * pause, _LONGEST_PAUSE)
 
     def _watched(self, cluster: Cluster) -> bool:
@@ -319,7 +319,7 @@ class EtcdStore:
                     self._is_stale = True
                     watch.close()
                 before = None if is_newest else last
-                self._to_report.wait(reports.pause * random.uniform(0.8, 1))  # nosec B311
+                self._to_report.wait(reports.pause * random.uniform(0.8, 1))
                 self._to_report.clear()
             with contextlib.suppress(StoreError):
                 reports.end()
