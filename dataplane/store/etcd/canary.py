@@ -82,7 +82,7 @@ def chosen(hosts: Sequence[HostState], share: float) -> list[str]:
     """Some of the hosts that filter and are there, at least one; none where there are none."""
     able = [host.name for host in hosts if host.is_there and host.report.get("filters")]
     number = min(len(able), max(1, math.ceil(len(able) * share)))
-    return sorted(random.sample(able, number))  # nosec B311
+    return sorted(random.sample(able, number))
 
 
 @dataclass(frozen=True, slots=True)
