@@ -13,11 +13,11 @@ from textual.binding import Binding, BindingType
 from textual.widgets import Footer, Static, TabbedContent, TabPane
 
 from dataplane.live.client import NOT_UNDERSTOOD, RefusedError, UnreachableError, another_version
-from dataplane.screen.asking import Asker
 from dataplane.screen.changes import Changes
 from dataplane.screen.connections import Connections
 from dataplane.screen.drops import Drops
 from dataplane.screen.panes import Answering, Pane
+from dataplane.screen.requests import Asker
 from dataplane.screen.rules import Rules
 from dataplane.screen.traffic import Traffic
 from dataplane.screen.watch import Watch, figure

@@ -15,8 +15,8 @@ from textual.screen import ModalScreen
 from textual.widgets import Input, Static
 
 from dataplane.live.client import RefusedError
-from dataplane.screen.asking import FAILURES, LISTED, End, Told, end_words, ends, next_packet
 from dataplane.screen.panes import LOOKS, Answering, Pane, Rows, cell, rate
+from dataplane.screen.requests import FAILURES, LISTED, End, Told, end_words, ends, next_packet
 from dataplane.terminal import counted, printable
 
 #: So many rows are shown.

@@ -15,7 +15,7 @@ from textual.message import Message
 from textual.message_pump import MessagePump
 from textual.widgets import DataTable
 
-from dataplane.screen.asking import Asker
+from dataplane.screen.requests import Asker
 from dataplane.screen.watch import Watch, figure
 from dataplane.terminal import printable
 

@@ -23,9 +23,9 @@ from textual.widgets import Input, TabbedContent
 from dataplane._core import lib
 from dataplane.live.client import UnreachableError
 from dataplane.screen.app import Top
-from dataplane.screen.asking import Asker
 from dataplane.screen.connections import read_filter
 from dataplane.screen.panes import Rows
+from dataplane.screen.requests import Asker
 from tests.unit.live.scene import filled
 from tests.unit.live.served import Served, serving
 
