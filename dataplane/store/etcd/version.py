@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 #: The form of what is kept; a higher number is of a newer dataplane.
 FORM = 1
 #: So many rows are read at once, and so often a reading begins anew that a compaction has overtaken.
-_PAGE, _READINGS = 2000, 5
+_PAGE, _READINGS = 200, 5
 
 
 @dataclass(frozen=True, slots=True)
