@@ -64,7 +64,9 @@ def values(names: list[str]) -> Completer:
 
 
 def _is_a_word(name: str) -> bool:
-    return printable(name) == name and not any(c.isspace() or c in "\"'\\$`&|;<>()" for c in name)
+    # Nor is it an option, or what a shell takes for names of files, a home or a comment.
+    special = any(c.isspace() or c in "\"'\\$`&|;<>()*?[]{}~#!" for c in name)
+    return printable(name) == name and not special and not name.startswith("-")
 
 
 def _ids(document: Any, lookup: str) -> Iterator[str]:

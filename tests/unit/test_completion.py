@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import socket
@@ -60,6 +61,16 @@ def test_instances_of_the_policy_that_is_named(policy: str) -> None:
 def test_groups_of_the_policy_that_is_named(policy: str) -> None:
     """A word that the shell would take apart is not offered."""
     assert offered("clone", policy, "") == ["sg-web", "sg-db"]
+
+
+@pytest.mark.parametrize(
+    "name", ["a b", "a;b", "$(x)", "a*", "a?", "[ab]", "{a,b}", "~root", "#a", "a!b", "-rf", "a'b"]
+)
+def test_what_a_shell_reads_otherwise_is_not_offered(tmp_path: Path, name: str) -> None:
+    """It would be taken apart, be names of files, a comment or an option."""
+    group = {"id": name, "security_group_rules": []}
+    (tmp_path / "policy.yaml").write_text(json.dumps({"security_groups": [group, {"id": "ünï:1/2.3@x,y%+="}]}))
+    assert offered("clone", str(tmp_path / "policy.yaml"), "") == ["ünï:1/2.3@x,y%+="]
 
 
 @pytest.mark.parametrize("text", ["", "[1, 2", "security_groups: 5", "instances: [5, {id: 5}, {}]"])
