@@ -11,12 +11,12 @@ sys.path.insert(0, str(Path(__file__).parent / "extensions"))
 project = "dataplane"
 author = "dataplane maintainers"
 project_copyright = author
-extensions = ["myst_parser", "sphinx_copybutton", "policy_reference", "repository_links"]
-exclude_patterns = ["extensions"]
+extensions = ["myst_parser", "sphinx_copybutton", "policy_reference", "repository_links", "timing_diagrams"]
+exclude_patterns = ["extensions", "static"]
 
 html_theme = "furo"
 html_title = "dataplane"
-html_static_path: list[str] = []
+html_static_path = ["static"]
 html_show_sourcelink = False
 html_copy_source = False
 # Nothing is asked of other hosts.

@@ -65,6 +65,14 @@ def test_the_site_is_built_without_a_warning(tmp_path: Path) -> None:
     assert 'id="tcp-window"' in dropped
     reference = (tmp_path / "policy.html").read_text()
     assert all(field in reference for field in ("multiport", "on_change", "port_security_enabled", "tcp_half_open"))
+    timing = (tmp_path / "timing.html").read_text()
+    drawn = re.findall(r"<desc>(.*?)</desc>(.*?)</svg>", timing, re.DOTALL)
+    assert len(drawn) == (ROOT / "docs" / "timing.md").read_text().count("```{timing}") > 0
+    for text, picture in drawn:
+        # Lines are drawn, and no word is lost.
+        assert picture.count('class="packet"') == len(re.findall(r"[-=]{2}&gt;|&lt;[-=]{2,}[^&\n]*\|", text))
+        words = re.sub(r"&[lg]t;|[-=]{2,}|\.{4,}|\|", " ", text).split()
+        assert sorted(words) == sorted(" ".join(re.findall(r"<text[^>]*>(.*?)</text>", picture)).split())
     # Nothing is asked of other hosts.
     for page in tmp_path.glob("*.html"):
         assert not re.search(r'<(?:script|img|link)\b[^>]*(?:src|href)="https?://', page.read_text()), page.name
