@@ -37,6 +37,7 @@ from dataplane.control.answers import (
     Saved,
 )
 from dataplane.control.audit import NOBODY, STORE, Asker
+from dataplane.control.canary import Canary
 from dataplane.control.operations import Feed, Operations, Source, Subscription
 from dataplane.control.policy_control import PolicyControl, Reading
 from dataplane.policy import Policy, PolicyError, expiry
@@ -57,8 +58,6 @@ _PAUSE_SECONDS = 0.05
 _LOOK_SECONDS = 1.0
 #: So long a change is tried again upon what others have made of the policy meanwhile.
 _TRYING_SECONDS = 10.0
-#: What a shadow is called that judges for the fleet.
-_CANARY = "canary of the fleet"
 #: After so many seconds what could not be put in force is tried again.
 _AGAIN_SECONDS = 2.0
 
@@ -245,7 +244,8 @@ class Service(PolicyControl):
         """Puts in force what others make of the policy in the store, as long as it runs."""
         if self.shared is None:
             return await self._follow_processes()
-        await asyncio.gather(self._follow_hosts(self.shared), self._judge_canaries(self.shared))
+        canary = Canary(self.shared, self.operations, self.do)
+        await asyncio.gather(self._follow_hosts(self.shared), canary.run())
 
     async def _follow_hosts(self, shared: SharedStore) -> None:
         loop, arrived = asyncio.get_running_loop(), asyncio.Event()
@@ -271,51 +271,6 @@ class Service(PolicyControl):
                 with contextlib.suppress(TimeoutError):
                     await asyncio.wait_for(arrived.wait(), _AGAIN_SECONDS)
             arrived.clear()
-
-    async def _judge_canaries(self, shared: SharedStore) -> None:
-        """Has a shadow judge by a policy that is tried before it is in force on all, and tells what came of it."""
-        judging, began = "", 0.0
-        while True:
-            await asyncio.sleep(_LOOK_SECONDS)
-            wanted = shared.canary
-            wanted_id = wanted.id if wanted else ""
-            try:
-                if judging and judging != wanted_id:
-                    judging = ""
-                    await self.do(self._end_canary)
-                if wanted is None:
-                    shared.tell_canary(None)
-                    continue
-                if not judging:
-                    policy = await asyncio.to_thread(wanted.policy)
-                    await self.do(self._begin_canary, policy)
-                    judging, began = wanted_id, time.monotonic()
-                seconds = time.monotonic() - began
-                packets = (await self.do(self._canary_report))["packets"]
-                told = {"seconds": round(seconds, 3), "same": packets["same"], "changed": packets["changed"]}
-                shared.tell_canary({"id": wanted_id, **told})
-            except Exception as error:
-                shared.tell_canary({"id": wanted_id, "error": " ".join(str(error).split())})
-
-    def _begin_canary(self, policy: Policy) -> None:
-        with contextlib.suppress(ValueError):
-            self.operations.shadow_report(0)
-            raise RuntimeError("another shadow judges there: dataplane ctl shadow off ends it")
-        self.operations.begin_shadow(policy, _CANARY)
-        audit.done("shadow judges beside the policy in force", STORE, file=_CANARY)
-
-    def _canary_report(self) -> dict[str, Any]:
-        found = self.operations.shadow_report(0)
-        if found["policy"] != _CANARY:
-            raise ValueError("another shadow has taken its place there")
-        return found
-
-    def _end_canary(self) -> None:
-        # Somebody may have ended it, or begun another one.
-        with contextlib.suppress(ValueError):
-            self._canary_report()
-            self.operations.end_shadow()
-            audit.done("shadow ended", STORE)
 
     async def _catch_up(self) -> None:
         """Puts in force what has arrived, if anything has."""

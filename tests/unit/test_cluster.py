@@ -9,6 +9,7 @@ import re
 import signal
 import subprocess
 import sys
+import threading
 from collections.abc import Iterator
 from contextlib import ExitStack
 from pathlib import Path
@@ -212,7 +213,14 @@ def test_a_worker_that_is_killed_loses_nothing(folder: Path, scheduler: str) -> 
         workers = Workers(stack, scheduler)
         shared = workers.shared(None)
         items = [(str(mark), n) for n in range(8)]
-        done = list(workers.done(killed_once, shared, items, Undisturbed(), in_order=True))
+        done: list[Any] = []
+        # In a thread that nobody has to wait for, so that what never comes fails the test.
+        asking = threading.Thread(
+            target=lambda: done.extend(workers.done(killed_once, shared, items, Undisturbed(), in_order=True)),
+            daemon=True,
+        )
+        asking.start()
+        asking.join(120)
         assert done == [(n, n) for n in range(8)]
         assert mark.exists()
         refused = dict(workers.done(lambda _, item: 1 / item, shared, range(2), Undisturbed(), in_order=True))

@@ -37,6 +37,8 @@ _PATIENCE = 10
 _AHEAD = 4
 #: How often Ctrl-C is looked for, in seconds.
 _LOOK_EVERY = 0.2
+#: How long what came of some work may take to be fetched from its worker, in seconds.
+_FETCH_SECONDS = 20
 
 
 def refuse_what_passes_once(captures: Sequence[str]) -> None:
@@ -132,23 +134,36 @@ class Workers:
             stopped = True
 
         interrupt.ask(stop)
+
+        def begin(position: int) -> None:
+            running[position] = future = self._submit(
+                _worked, folder, pickled, shared, cloudpickle.dumps(items[position])
+            )
+            future.add_done_callback(lambda _: finished.put(position))
+
         with ExitStack() as stack:
             stack.callback(lambda: self._client.cancel(list(running.values()), force=True))
             shown = _Progress(stack, sum(sizes) if sizes else None, len(items))
             while waiting or running:
                 while waiting and len(running) + len(ready) < _AHEAD * max(self.n, 1):
-                    position = waiting.pop()
-                    running[position] = future = self._submit(
-                        _worked, folder, pickled, shared, cloudpickle.dumps(items[position])
-                    )
-                    future.add_done_callback(lambda _, position=position: finished.put(position))
+                    begin(waiting.pop())
                 try:
                     position = finished.get(timeout=_LOOK_EVERY)
                 except queue.Empty:
                     if stopped:
                         return
                     continue
-                outcome = _outcome(running[position])
+                try:
+                    outcome = _outcome(running[position])
+                except TimeoutError:
+                    if stopped:
+                        return
+                    # The worker died that had made it: it is being made again, or has to be.
+                    if running[position].status == "finished":
+                        begin(position)
+                    else:
+                        finished.put(position)
+                    continue
                 del running[position]
                 shown.add(sizes[position] if sizes else 1)
                 if not in_order:
@@ -224,11 +239,11 @@ def _connected(distributed: Any, on: str) -> Client:
 
 
 def _outcome(future: Future[Any]) -> Any:
-    """What came of it, or Lost; raises what a command answers in a sentence of its own."""
+    """What came of it, or Lost; raises what a command answers in a sentence of its own, and TimeoutError."""
     from distributed.scheduler import KilledWorker
 
     try:
-        return pickle.loads(future.result())
+        return pickle.loads(future.result(timeout=_FETCH_SECONDS))
     except KilledWorker as error:
         workers = counted(error.allowed_failures + 1, "worker")
         return Lost(f"{workers} died while judging it, and it was given up: it may need more memory than a worker has")
