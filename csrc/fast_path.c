@@ -218,6 +218,7 @@ static inline ALWAYS_INLINE bool keep(struct dp_conntrack *ct, struct dp_entry *
     }
     return keep_otherwise(ct, fast);
 }
+
 /* What a connection answers, behind its zone and rule: by the direction of the check, and whether it is inbound. */
 struct answer {
     uint8_t direction;

@@ -10,7 +10,7 @@ import signal
 import subprocess
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
@@ -23,6 +23,9 @@ from scapy.utils import wrpcap
 from typer.testing import CliRunner
 
 from dataplane.cli import app
+from dataplane.cli.cluster import workers as cluster_workers
+from dataplane.cli.cluster.workers import Lost, Workers
+from dataplane.cli.interrupt import Interrupt
 
 ROOT = Path(__file__).parents[2]
 POLICY = """
@@ -192,14 +195,27 @@ def test_cases(folder: Path, scheduler: str) -> None:
     assert "why packet 1" in here.stdout
 
 
+class Undisturbed(Interrupt):
+    """Nobody presses Ctrl-C."""
+
+    def ask(self, stop: Any) -> int:
+        return -1
+
+
+def in_time(workers: Workers, work: Any, items: Sequence[Any]) -> list[tuple[int, Any]]:
+    """What comes of work, asked for in a thread that nobody waits for: what never comes fails the test."""
+    done: list[tuple[int, Any]] = []
+    shared = workers.shared(None)
+    asking = threading.Thread(
+        target=lambda: done.extend(workers.done(work, shared, items, Undisturbed(), in_order=True)), daemon=True
+    )
+    asking.start()
+    asking.join(60)
+    return done
+
+
 def test_a_worker_that_is_killed_loses_nothing(folder: Path, scheduler: str) -> None:
     """It dies with a piece of work in its hands, which another one does."""
-    from dataplane.cli.cluster.workers import Lost, Workers
-    from dataplane.cli.interrupt import Interrupt
-
-    class Undisturbed(Interrupt):
-        def ask(self, stop: Any) -> int:
-            return -1
 
     def killed_once(_shared: None, item: tuple[str, int]) -> int:
         mark = Path(item[0])
@@ -211,21 +227,30 @@ def test_a_worker_that_is_killed_loses_nothing(folder: Path, scheduler: str) -> 
     mark = folder / "killed"
     with ExitStack() as stack:
         workers = Workers(stack, scheduler)
-        shared = workers.shared(None)
-        items = [(str(mark), n) for n in range(8)]
-        done: list[Any] = []
-        # In a thread that nobody has to wait for, so that what never comes fails the test.
-        asking = threading.Thread(
-            target=lambda: done.extend(workers.done(killed_once, shared, items, Undisturbed(), in_order=True)),
-            daemon=True,
-        )
-        asking.start()
-        asking.join(120)
-        assert done == [(n, n) for n in range(8)]
+        assert in_time(workers, killed_once, [(str(mark), n) for n in range(8)]) == [(n, n) for n in range(8)]
         assert mark.exists()
-        refused = dict(workers.done(lambda _, item: 1 / item, shared, range(2), Undisturbed(), in_order=True))
+        refused = dict(in_time(workers, lambda _, item: 1 / item, range(2)))
         assert refused[0] == Lost("a worker could not judge it: ZeroDivisionError: division by zero")
         assert refused[1] == 1
+
+
+def test_what_cannot_be_fetched_is_made_again(scheduler: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As where the worker died that had made it; nothing is lost, nor told twice."""
+    asked: list[str] = []
+    fetch = cluster_workers._outcome
+
+    def lost_at_first(future: Any) -> Any:
+        asked.append(future.key)
+        if len(asked) <= 4:
+            raise TimeoutError
+        return fetch(future)
+
+    monkeypatch.setattr(cluster_workers, "_outcome", lost_at_first)
+    with ExitStack() as stack:
+        done = in_time(Workers(stack, scheduler), lambda _, item: item * item, range(6))
+    assert done == [(n, n * n) for n in range(6)]
+    # Each of the lost ones was asked for by another name.
+    assert len(asked) == len(set(asked)) == 10
 
 
 @pytest.mark.parametrize(
