@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import sys
 
 
 def main() -> None:
@@ -14,9 +15,20 @@ def main() -> None:
         signal.signal(signal.SIGINT, signal.SIG_DFL)
     # Pydantic's own switch: none of its plugins concerns the command, and to look for them takes a while.
     os.environ.setdefault("PYDANTIC_DISABLE_PLUGINS", "__all__")
-    from dataplane.cli import main as run
+    try:
+        from dataplane.cli import main as run
 
-    run()
+        run()
+    except AttributeError as error:
+        # So cffi says that the library lacks what the Python part calls.
+        if "cffi library" not in str(error):
+            raise
+        print(
+            "dataplane's C part is of another version than the rest: build it anew by 'make install' in a checkout, or"
+            f" install all of it again ({error})",
+            file=sys.stderr,
+        )
+        sys.exit(1)
 
 
 if __name__ == "__main__":

@@ -104,3 +104,24 @@ def test_ctrl_c_while_the_modules_are_loaded_ends_it_in_silence() -> None:
     program = _INTERRUPTED.replace("sys.argv.pop()", repr(project["scripts"]["dataplane"]))
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False, timeout=60)
     assert (done.returncode, done.stdout, done.stderr) == (-signal.SIGINT, "", "")
+
+
+def test_a_c_part_of_another_version_is_told_in_a_sentence() -> None:
+    """As after an update of a checkout that is not built anew; cffi's own words say what is missing."""
+    program = """
+import dataplane._core as core
+class Old:
+    def __getattr__(self, name):
+        raise AttributeError(f"cffi library 'dataplane._core._dataplane' has no function named {name!r}")
+core.lib = Old()
+from dataplane.__main__ import main
+main()
+"""
+    words = ["replay", str(ROOT / "examples/figure-1/policy.yaml"), str(ROOT / "pcaps/figure-1.pcap")]
+    done = subprocess.run([sys.executable, "-c", program, *words], capture_output=True, text=True, check=False)
+    assert done.returncode == 1
+    assert done.stdout == ""
+    assert done.stderr.startswith(
+        "dataplane's C part is of another version than the rest: build it anew by 'make install'"
+    )
+    assert done.stderr.count("\n") == 1
