@@ -19,7 +19,7 @@ ROOT = Path(__file__).parents[2]
 #: Pages whose commands are run here.
 PAGES = (
     *("diff", "dropped", "explain", "flows", "learn", "lint", "presets", "replay", "report", "start", "timing"),
-    "tutorial-policy",
+    *("scale", "tutorial-policy"),
 )
 #: What they use besides, where a page does.
 PROGRAMS = {"replay": ("tcpdump", "tshark")}
