@@ -61,6 +61,9 @@ def application(service: Service, *, explanation: tuple[Question, Explain] | Non
     for kind, handler in handlers.items():
         app.add_exception_handler(kind, handler)
     app.add_exception_handler(Exception, _failed)
+    # FastAPI builds the schemas of its routes when they are first asked for, behind the process's own filters of
+    # warnings: not while requests are answered, in whichever thread.
+    app.openapi()
     return app
 
 

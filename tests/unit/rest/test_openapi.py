@@ -9,6 +9,7 @@ import hypothesis
 import pytest
 import schemathesis
 from hypothesis import HealthCheck, Phase, given
+from pydantic import TypeAdapter
 from requests import PreparedRequest
 from requests.auth import AuthBase
 from schemathesis.checks import not_a_server_error
@@ -73,3 +74,18 @@ def test_requests_made_from_the_document(schema: Any) -> None:
             case.call_and_validate(auth=Signed(), checks=CHECKS, timeout=20)
 
         try_it()
+
+
+def test_no_schema_is_built_while_requests_are_answered(served: Served, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What builds one sets the filters of warnings aside, which all threads share: it is done before."""
+    built: list[Any] = []
+    made = TypeAdapter.__init__
+
+    def noted(self: TypeAdapter[Any], *given: Any, **options: Any) -> None:
+        built.append(given)
+        made(self, *given, **options)
+
+    monkeypatch.setattr(TypeAdapter, "__init__", noted)
+    for path in ("/vpc/security-groups", "/vpc/security-group-rules", "/vpc/address-groups", "/ports"):
+        assert served.call("GET", path).status == 200
+    assert built == []
