@@ -204,3 +204,8 @@ class OutputFile:
             with suppress(FileNotFoundError):
                 os.unlink(self._temporary)
             self._temporary = None
+
+
+def check_writable(name: str | Path) -> None:
+    """Raises OSError where a file cannot be written; leaves nothing of it. For what is written after long work."""
+    OutputFile(name).discard()

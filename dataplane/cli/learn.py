@@ -55,7 +55,7 @@ def learn(
     # What is learned lives as long as the process.
     gc.disable()
     from dataplane.insight.learn import learn as learned_from
-    from dataplane.outputs import OutputError, OutputFile, check_outputs
+    from dataplane.outputs import OutputError, OutputFile, check_outputs, check_writable
     from dataplane.policy.mistakes import PolicyError
     from dataplane.policy.write import as_yaml
     from dataplane.replay import CaptureError
@@ -74,6 +74,8 @@ def learn(
                 refuse(f"{path}: captures are read several times: name regular files")
         check_outputs({"-o": file}, [instances, *paths], force=force)
         policy = _instances(instances)
+        if file:
+            check_writable(file)
         learned = learned_from(policy, paths, part=part)
         written = OutputFile(file) if file else None
     except (PolicyError, OutputError) as error:

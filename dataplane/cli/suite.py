@@ -76,15 +76,19 @@ def run_cases(
 
 
 def _check_paths(paths: Sequence[str], outputs: Mapping[str, str | None], *, force: bool) -> None:
-    from dataplane.outputs import OutputError, check_outputs
+    from dataplane.outputs import OutputError, check_outputs, check_writable
 
     for path in paths:
         if not Path(path).exists():
             refuse(f"{path}: there is no such file or folder: name files *.test.yaml, or folders of them")
     try:
         check_outputs(outputs, paths, force=force)
+        for path in filter(None, outputs.values()):
+            check_writable(path)
     except OutputError as error:
         refuse(str(error))
+    except OSError as error:
+        refuse(f"{error.filename}: it cannot be written: {error.strerror}")
     if outputs["--junit"]:
         _junit_library()
     if outputs["--report"]:

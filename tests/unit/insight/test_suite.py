@@ -125,6 +125,18 @@ def test_a_report_destroys_nothing_that_is_read(folder: Path) -> None:
     assert (folder / "policy.yaml").read_text() == POLICY
 
 
+@pytest.mark.parametrize("option", ["--junit", "--report"])
+def test_a_report_that_cannot_be_written_is_told_before_a_case_runs(folder: Path, option: str) -> None:
+    done = run(folder, ".", option, "nowhere/report")
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr == (
+        f"nowhere/report: it cannot be written: there is no folder {folder}/nowhere:"
+        f" make it (mkdir -p {folder}/nowhere), or name another place\n"
+    )
+    run(folder, ".", option, "report")
+    assert sorted(path.name for path in folder.iterdir() if "report" in path.name) == ["report"]
+
+
 def test_the_examples_are_cases() -> None:
     done = run(ROOT, "examples")
     assert done.returncode == 0, done.stdout
