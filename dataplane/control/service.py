@@ -19,9 +19,9 @@ import json
 import logging
 import threading
 import time
-from collections.abc import AsyncGenerator, AsyncIterator, Callable
+from collections.abc import AsyncGenerator, Callable
 from concurrent.futures import Executor, Future
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import AbstractAsyncContextManager, AbstractContextManager, nullcontext
 from dataclasses import asdict
 from functools import partial
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -38,7 +38,8 @@ from dataplane.control.answers import (
 )
 from dataplane.control.audit import NOBODY, STORE, Asker
 from dataplane.control.canary import Canary
-from dataplane.control.operations import Feed, Operations, Source, Subscription
+from dataplane.control.following import Following, Readers
+from dataplane.control.operations import Operations
 from dataplane.control.policy_control import PolicyControl, Reading
 from dataplane.policy import Policy, PolicyError, expiry
 from dataplane.policy.mistakes import UnfitError
@@ -52,8 +53,6 @@ if TYPE_CHECKING:
 log = logging.getLogger("dataplane")
 T = TypeVar("T")
 
-#: Pause between two readings of a feed of drops, so that a flood of them costs little.
-_PAUSE_SECONDS = 0.05
 #: How often is looked whether a change has waited long enough for its confirmation, at least.
 _LOOK_SECONDS = 1.0
 #: So long a change is tried again upon what others have made of the policy meanwhile.
@@ -86,8 +85,7 @@ class Service(PolicyControl):
         self._failures = failures
         self._reverting: asyncio.Task[None] | None = None
         self._in_order, self._one_reading = asyncio.Lock(), asyncio.Lock()
-        self._pump: asyncio.Task[None] | None = None
-        self._readers = 0
+        self._readers = Readers(operations, self.do, self._control, failures)
 
     async def do(self, function: Callable[..., T], *arguments: Any) -> T:
         """Runs a function in the control thread."""
@@ -95,10 +93,10 @@ class Service(PolicyControl):
 
     async def close(self) -> None:
         """Ends what goes on by itself; a change that waits for its confirmation waits no more, and is not reverted."""
-        tasks = [task for task in (self._pump, self._reverting) if task]
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
+        if self._reverting:
+            self._reverting.cancel()
+            await asyncio.gather(self._reverting, return_exceptions=True)
+        await self._readers.close()
 
     # ---- what has one answer ----
 
@@ -418,71 +416,9 @@ class Service(PolicyControl):
 
     # ---- what goes on ----
 
-    @contextlib.asynccontextmanager
-    async def following(self, request: Streaming) -> AsyncIterator[Following]:
+    def following(self, request: Streaming) -> AbstractAsyncContextManager[Following]:
         """What a request wants to be told of, from now on. Raises ValueError."""
-        loop, ready = asyncio.get_running_loop(), asyncio.Event()
-
-        def notify() -> None:
-            loop.call_soon_threadsafe(ready.set)
-
-        source, feed = self.operations.source(request), self.operations.feed
-        subscription = self.operations.subscription(request, notify)
-        await self.do(source.subscribe, subscription)
-        pumped = source is feed
-        self._readers += pumped
-        if pumped and self._pump is None:
-            self._pump = asyncio.create_task(self._pump_feed(feed))
-        try:
-            yield Following(self, source, subscription, ready)
-        finally:
-            self._readers -= pumped
-            self._control.submit(source.unsubscribe, subscription)
-
-    async def _pump_feed(self, feed: Feed) -> None:
-        """Moves items from the workers to the subscriptions as long as there are any."""
-        loop, readable = asyncio.get_running_loop(), asyncio.Event()
-        fd = feed.fd
-
-        def on_readable() -> None:
-            loop.remove_reader(fd)
-            readable.set()
-
-        try:
-            while self._readers:
-                readable.clear()
-                loop.add_reader(fd, on_readable)
-                with contextlib.suppress(TimeoutError):
-                    await asyncio.wait_for(readable.wait(), 1)
-                taken = await self.do(feed.pump)
-                if taken is None or not feed.is_dense:
-                    await asyncio.sleep(_PAUSE_SECONDS)
-        except self._failures:
-            log.exception("the feed cannot be read: events, drops and captures get nothing more")
-        finally:
-            loop.remove_reader(fd)
-            self._pump = None
-
-
-class Following:
-    """A subscription as its reader has it."""
-
-    def __init__(self, service: Service, source: Source, subscription: Subscription, ready: asyncio.Event) -> None:
-        self._service = service
-        self._source = source
-        self._subscription = subscription
-        self._ready = ready
-
-    async def take(self) -> bytes:
-        """Waits until there is something, and takes it."""
-        await self._ready.wait()
-        self._ready.clear()
-        return self._subscription.take()
-
-    async def end(self) -> tuple[bytes, int]:
-        """What is left, with the ending, and how many items were lost."""
-        await self._service.do(self._source.look_for_losses)
-        return self._subscription.take() + self._subscription.ending(), self._subscription.lost
+        return self._readers.following(request)
 
 
 def _tell(load: Callable[[], Policy], found: asyncio.Future[Callable[[], Policy]]) -> None:

@@ -38,8 +38,9 @@ from dataplane.control.answers import FAILED, REFUSED, Refusal
 from dataplane.control.audit import Asker
 
 if TYPE_CHECKING:
+    from dataplane.control.following import Following
     from dataplane.control.requests import Request, Upload
-    from dataplane.control.service import Following, Service
+    from dataplane.control.service import Service
 
 CLIENTS_MAX = 64
 #: A longer request is refused.
