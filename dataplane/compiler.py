@@ -1,23 +1,23 @@
 """From a policy to the tables of the C side: rule tables by ordered groups, and endpoints.
 
-The order in which rules are tried (SPEC 3.1) is made here: groups by their place in the instance's list, within a group
-by priority, deny before allow, and then as written. Instances with the same list of groups share their tables, and a
-table is kept as long as what it was made from is the same objects: a change rebuilds only what it touches.
+Instances with the same list of groups share their tables. What a policy shares with the one compiled before, as the
+same objects, is not looked at again: a change rebuilds the tables that it touches, from the order of rules before
+(`rule_order.py`), and all others are kept.
 """
 
 from __future__ import annotations
 
 import socket
 from array import array
-from collections.abc import Iterable, Sequence
-from itertools import accumulate, chain
-from operator import itemgetter
+from collections.abc import Iterable, Mapping, Sequence
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from dataplane._core import ffi, lib
 from dataplane._core.errors import check
 from dataplane.policy.fields import VirtualAddress, packed_prefix
-from dataplane.policy.selectors import Selector, selectors
+from dataplane.policy.replaced import different
+from dataplane.rule_order import PREFIX_SIZE, TAILS, Fields, Kind, Lookups, RuleOrder, written_rules
 
 if TYPE_CHECKING:
     from dataplane.policy.document import Instance, SecurityGroup
@@ -27,39 +27,36 @@ if TYPE_CHECKING:
 INGRESS, EGRESS = lib.DP_INGRESS, lib.DP_EGRESS
 DIRECTIONS = (("ingress", INGRESS), ("egress", EGRESS))
 FAMILIES = (("IPv4", 4), ("IPv6", 6))
-_ANY = 0xFFFFFFFF  # DP_REMOTE_ANY in an unsigned array
-_PREFIX_SIZE = ffi.sizeof("struct dp_prefix")
-_ZONE_SIZE = ffi.sizeof("struct dp_zone_tables")
-_RULE_SIZE, _REMOTE_SIZE = ffi.sizeof("struct dp_rule"), ffi.sizeof("struct dp_remote")
-#: More places than one group's rules have.
-_PLACES = 1024
-
-#: A rule's remote: its prefix as written, or else its security group and its address group.
-Remote = str | tuple[str | None, str | None]
-_NO_REMOTE: Remote = (None, None)
-
-#: What a table needs of a rule: the place at which it is tried, its names (its id and its group's), its selectors, its
-#: remote, and whether it allows.
-WrittenRule = tuple[int, tuple[str, str], tuple[Selector, ...], Remote, bool]
-
-#: What follows the address in a `struct dp_prefix`, by family and by length as written.
-_TAILS = {
-    family: {str(bits): bytes(16 - size) + bits.to_bytes(4, "little") for bits in range(8 * size + 1)}
-    for family, size in ((4, 4), (6, 16))
-}
+#: The four tables of an instance, in the order of a `struct dp_zone_tables`.
+KINDS = tuple((direction, ethertype) for direction, _ in DIRECTIONS for ethertype, _ in FAMILIES)
+_FAMILY = dict(FAMILIES)
+#: Sets that no rule names any more are kept, where they are no more than the others and so many.
+_SETS_MIN = 64
+_ZONE_WORDS = ffi.sizeof("struct dp_zone_tables") // 8
 
 
 def _prefix(address: bytes, bits: int) -> bytes:
     """A `struct dp_prefix` as bytes."""
-    return address + _TAILS[_family(address)][str(bits)]
+    return address + TAILS[_family(address)][str(bits)]
 
 
 class _Tables:
-    """The four rule tables of one ordered list of groups, and what they were made from."""
+    """The four rule tables of one ordered list of groups, and what they were made from.
 
-    def __init__(self, sources: tuple[object, ...], handles: dict[tuple[int, int], Any]) -> None:
-        self.sources = sources
-        self.handles = handles
+    `sets` are the members of groups and the address groups that rules may name. In the order of KINDS are the orders of
+    rules, and the tables.
+    """
+
+    def __init__(
+        self,
+        groups: Sequence[SecurityGroup],
+        sets: Mapping[object, object],
+        orders: list[RuleOrder],
+        handles: list[Any],
+    ) -> None:
+        self.groups, self.sets = groups, sets
+        self.orders, self.handles = orders, handles
+        self.pointers = [int(ffi.cast("uintptr_t", handle)) for handle in handles]
 
 
 class Compiler:
@@ -67,12 +64,14 @@ class Compiler:
 
     def __init__(self, names: Names) -> None:
         self.names = names
+        self._policy: Policy | None = None
         self._tables: dict[tuple[str, ...], _Tables] = {}
         self._members: dict[tuple[str, int], tuple[tuple[Instance, ...], bytes]] = {}
-        # By instance: its zone, with dhcp_server above it; and its groups.
-        self._zones: list[int] = []
-        self._groups: list[tuple[str, ...]] = []
-        self._zones_from: object = None
+        # The lists of groups that instances have, by group; and by list the places of those instances.
+        self._lists: dict[str, list[tuple[str, ...]]] = {}
+        self._places: dict[tuple[str, ...], array[int]] = {}
+        # An array of `struct dp_zone_tables`, in the order of instances.
+        self._zones = array("Q")
         self._endpoints: Any = None
         self._endpoints_from: tuple[object, ...] = ()
         self.rebuilt = 0
@@ -80,8 +79,8 @@ class Compiler:
     def copy(self) -> Compiler:
         """Another that goes on from here, with names of its own; this one and its names stay as they are."""
         other = Compiler(self.names.copy())
-        other._tables, other._members = self._tables, self._members.copy()
-        other._zones, other._groups, other._zones_from = self._zones, self._groups, self._zones_from
+        other._policy, other._tables, other._members = self._policy, self._tables, self._members.copy()
+        other._lists, other._places, other._zones = self._lists, self._places, self._zones
         other._endpoints, other._endpoints_from = self._endpoints, self._endpoints_from
         return other
 
@@ -91,115 +90,106 @@ class Compiler:
         The array points to tables that this compiler owns, until it compiles the next policy.
         """
         self.rebuilt = 0
-        if self._zones_from is not policy.instances:
-            self._zones = [self.names.zone(i.id) | i.dhcp_server << 32 for i in policy.instances]
-            self._groups = [tuple(i.security_groups) for i in policy.instances]
-            self._zones_from = policy.instances
-        self._tables = {groups: self._tables_of(policy, groups) for groups in dict.fromkeys(self._groups)}
-        self._members = {key: value for key, value in self._members.items() if policy.members(key[0]) is value[0]}
-        return self._zone_tables(), self._compile_endpoints(policy)
+        before = self._policy
+        if before is None or before.instances is not policy.instances:
+            self._list_instances(policy)
+            before = None
+        if before is None or before.address_groups is not policy.address_groups:
+            touched: Iterable[tuple[str, ...]] = self._places
+        else:
+            groups = different(before.security_groups, policy.security_groups)[1]
+            touched = dict.fromkeys(groups for group in groups for groups in self._lists.get(group.id, ()))
+        tables = {groups: self._tables_of(policy, groups) for groups in touched}
+        if before is None:
+            self._tables = tables
+        else:
+            self._tables = self._tables | tables
+        self._set_pointers(tables, self._zones[:])
+        self._policy = policy
+        return ffi.from_buffer("struct dp_zone_tables[]", self._zones), self._compile_endpoints(policy)
 
-    def _zone_tables(self) -> Any:
-        """The array of `struct dp_zone_tables`, column by column, which costs fewest steps."""
-        flat = array("Q", bytes(len(self._zones) * _ZONE_SIZE))
-        words = _ZONE_SIZE // 8
-        flat[::words] = array("Q", self._zones)
-        for _, direction in DIRECTIONS:
-            for _, family in FAMILIES:
-                pointers = {
-                    groups: int(ffi.cast("uintptr_t", tables.handles[direction, family]))
-                    for groups, tables in self._tables.items()
-                }
-                flat[1 + 2 * direction + (family == 6) :: words] = array("Q", map(pointers.__getitem__, self._groups))
-        return ffi.from_buffer("struct dp_zone_tables[]", flat)
+    def _list_instances(self, policy: Policy) -> None:
+        """Which groups instances are in, and the zones without tables."""
+        places: dict[tuple[str, ...], list[int]] = {}
+        for place, instance in enumerate(policy.instances):
+            places.setdefault(tuple(instance.security_groups), []).append(place)
+        self._places = {groups: array("I", found) for groups, found in places.items()}
+        self._lists = {}
+        for groups in places:
+            for group in groups:
+                self._lists.setdefault(group, []).append(groups)
+        self._zones = array("Q", bytes(8 * _ZONE_WORDS * len(policy.instances)))
+        zones = [self.names.zone(i.id) | i.dhcp_server << 32 for i in policy.instances]
+        self._zones[::_ZONE_WORDS] = array("Q", zones)
+        self._members = {key: value for key, value in self._members.items() if policy.members(key[0]) is value[0]}
+
+    def _set_pointers(self, tables: Mapping[tuple[str, ...], _Tables], zones: array[int]) -> None:
+        """The zones of instances with these lists of groups point to other tables."""
+        for groups, made in tables.items():
+            places = self._places[groups]
+            first, last = places[0], places[-1]
+            for word, pointer in enumerate(made.pointers, 1):
+                if last - first + 1 == len(places):
+                    # Those who are in the same groups mostly stand together.
+                    end = last * _ZONE_WORDS + word + 1
+                    zones[first * _ZONE_WORDS + word : end : _ZONE_WORDS] = array("Q", [pointer]) * len(places)
+                else:
+                    for place in places:
+                        zones[place * _ZONE_WORDS + word] = pointer
+        self._zones = zones
 
     # ---- rule tables ----
 
-    def _tables_of(self, policy: Policy, groups: tuple[str, ...]) -> _Tables:
-        sources = self._sources(policy, groups)
-        tables = self._tables.get(groups)
+    def _tables_of(self, policy: Policy, names: tuple[str, ...]) -> _Tables:
+        before = self._tables.get(names)
+        groups = [policy.group(name) for name in names]
+        sets = _sets(policy, groups)
+        lookups = Lookups(self.names.rule_numbers, partial(self._addresses, policy))
+        # What was known of sets that no rule names any more holds for those that are to name them again.
+        known = sets if before is None else {**before.sets, **sets}
+        kept: list[RuleOrder | None] = [None] * len(KINDS)
         if (
-            tables
-            and len(tables.sources) == len(sources)
-            and all(a is b for a, b in zip(tables.sources, sources, strict=True))
+            before
+            and len(known) <= 2 * len(sets) + _SETS_MIN
+            and all(before.sets.get(key, value) is value for key, value in sets.items())
         ):
-            return tables
-        handles = {}
-        written = written_rules(policy.group(group) for group in groups)
-        for direction, d in DIRECTIONS:
-            for ethertype, family in FAMILIES:
-                handles[d, family] = self._table(policy, written.get((direction, ethertype), ()), family)
-                self.rebuilt += 1
-        return _Tables(sources, handles)
+            kept = [
+                _following(kind, order, before.groups, groups, lookups)
+                for kind, order in zip(KINDS, before.orders, strict=True)
+            ]
+        else:
+            known = sets
+        written = None if all(kept) else written_rules(groups)
+        orders, handles = [], []
+        for place, (kind, order) in enumerate(zip(KINDS, kept, strict=True)):
+            if order is None:
+                assert written is not None
+                order = RuleOrder.of(written.get(kind, ()), Fields(_FAMILY[kind[1]]), lookups)
+            orders.append(order)
+            same = before and order is before.orders[place]
+            handles.append(before.handles[place] if before and same else self._table(order))
+        return _Tables(groups, known, orders, handles)
 
-    def _sources(self, policy: Policy, groups: tuple[str, ...]) -> tuple[object, ...]:
-        """All objects that decide what the tables of `groups` say, in a fixed order."""
-        sources: list[object] = []
-        for group in groups:
-            security_group = policy.group(group)
-            sources.append(security_group.security_group_rules)
-            sources.extend(policy.members(remote) for remote in security_group.remote_groups)
-            sources.extend(policy.address_group(remote) for remote in security_group.remote_address_groups)
-        return tuple(sources)
-
-    def _table(self, policy: Policy, written: Sequence[WrittenRule], family: int) -> Any:
-        # A field of all rules at a time costs fewest steps, and going through them as they lie in memory is fastest:
-        # what is sorted is numbers.
-        places, names, selectors, named, allowed = zip(*written, strict=True) if written else ((),) * 5
-        order = sorted(range(len(places)), key=places.__getitem__)
-        n_selectors = list(map(len, selectors))
-        remote_numbers, remotes, prefixes = self._remotes(policy, named, family)
-        columns: tuple[Sequence[int], ...] = (
-            self.names.rule_numbers(names),
-            remote_numbers,
-            list(accumulate(n_selectors, initial=0)),
-            n_selectors,
-            allowed,
-        )
-        flat = array("I", bytes(len(written) * _RULE_SIZE))
-        # One index alone gives no tuple.
-        ordered = itemgetter(*order) if len(order) > 1 else tuple
-        for field, column in enumerate(columns):
-            flat[field :: len(columns)] = array("I", ordered(column)[: len(written)])
-        ends = array("I", list(chain.from_iterable(chain.from_iterable(selectors))))
+    def _table(self, order: RuleOrder) -> Any:
+        self.rebuilt += 1
+        fields = order.fields
         out = ffi.new("struct dp_rule_table **")
         code = lib.dp_rule_table_new(
-            family,
-            ffi.from_buffer("struct dp_rule[]", flat),
-            len(written),
-            ffi.from_buffer("struct dp_remote[]", remotes),
-            len(remotes) // 2,
-            ffi.from_buffer("struct dp_prefix[]", prefixes),
-            len(prefixes) // _PREFIX_SIZE,
-            ffi.from_buffer("struct dp_selector[]", ends),
-            len(ends) // 2,
+            fields.family,
+            ffi.from_buffer("struct dp_rule[]", order.rules),
+            len(order),
+            ffi.from_buffer("struct dp_remote[]", fields.remotes),
+            len(fields.remotes) // 2,
+            ffi.from_buffer("struct dp_prefix[]", fields.prefixes),
+            len(fields.prefixes) // PREFIX_SIZE,
+            ffi.from_buffer("struct dp_selector[]", fields.selectors),
+            len(fields.selectors) // 2,
             out,
         )
         check(code, "building a rule table")
         return ffi.gc(out[0], lib.dp_rule_table_free, lib.dp_rule_table_size(out[0]))
 
-    def _remotes(self, policy: Policy, named: Sequence[Remote], family: int) -> tuple[list[int], array[int], bytes]:
-        """The number of each rule's remote, the remotes as `struct dp_remote`, and their `struct dp_prefix`."""
-        numbers: dict[Remote, int] = {_NO_REMOTE: _ANY}
-        blobs: list[bytes] = []
-        kind = socket.AF_INET if family == 4 else socket.AF_INET6
-        tails = _TAILS[family]
-        for remote in named:
-            if remote not in numbers:
-                numbers[remote] = len(blobs)
-                if isinstance(remote, str):
-                    address, _, bits = remote.partition("/")
-                    blobs.append(socket.inet_pton(kind, address) + tails[bits])
-                else:
-                    blobs.append(self._set_prefixes(policy, *remote, family))
-        counts = [len(blob) // _PREFIX_SIZE for blob in blobs]
-        remotes = array("I", bytes(len(blobs) * _REMOTE_SIZE))
-        if blobs:
-            remotes[::2] = array("I", accumulate(counts[:-1], initial=0))
-            remotes[1::2] = array("I", counts)
-        return list(map(numbers.__getitem__, named)), remotes, b"".join(blobs)
-
-    def _set_prefixes(self, policy: Policy, group: str | None, address_group: str | None, family: int) -> bytes:
+    def _addresses(self, policy: Policy, group: str | None, address_group: str | None, family: int) -> bytes:
         """The addresses that a group or an address group stands for now (SPEC 3.3), as `struct dp_prefix`."""
         if group is not None:
             return self._member_prefixes(policy, group, family)
@@ -269,29 +259,27 @@ class Compiler:
             yield (_padded(address), bits), _family(address), zone, 1
 
 
-def written_rules(groups: Iterable[SecurityGroup]) -> dict[tuple[str, str], list[WrittenRule]]:
-    """The enabled rules of an ordered list of groups as written, by (direction, ethertype); pairs without any are left
-    out.
+def _following(
+    kind: Kind,
+    order: RuleOrder | None,
+    before: Sequence[SecurityGroup],
+    groups: Sequence[SecurityGroup],
+    lookups: Lookups,
+) -> RuleOrder | None:
+    """The order of rules of a kind after a list of groups has become another; None where it is better made anew."""
+    for number, (was, now) in enumerate(zip(before, groups, strict=True)):
+        if order is not None and was is not now:
+            order = order.following(kind, number, was, now, lookups)
+    return order
 
-    A smaller place is tried first, and what has the same as written: by group, priority, and deny before allow
-    (SPEC 3.1).
-    """
-    written: dict[tuple[str, str], list[WrittenRule]] = {}
-    for number, group in enumerate(groups):
-        first, group_id = number * _PLACES, group.id
-        for rule in group.security_group_rules:
-            if rule.enabled:
-                allow = rule.action == "allow"
-                place = first + 2 * rule.priority + allow
-                remote = rule.remote_ip_prefix or (rule.remote_group_id, rule.remote_address_group_id)
-                selected = selectors(rule.protocol, rule.multiport, rule.icmp_type, rule.icmp_code)
-                row = (place, (rule.id, group_id), selected, remote, allow)
-                table = rule.direction, rule.ethertype
-                if table in written:
-                    written[table].append(row)
-                else:
-                    written[table] = [row]
-    return written
+
+def _sets(policy: Policy, groups: Iterable[SecurityGroup]) -> dict[object, object]:
+    """Whoever rules of these groups may name, by group and by address group, as who these are now."""
+    sets: dict[object, object] = {}
+    for group in groups:
+        sets.update(((group_id, None), policy.members(group_id)) for group_id in group.remote_groups)
+        sets.update(((None, group_id), policy.address_group(group_id)) for group_id in group.remote_address_groups)
+    return sets
 
 
 def pack_address(text: str) -> bytes:

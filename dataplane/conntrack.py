@@ -5,13 +5,13 @@ C holds the entries and follows what is written here (SPEC 4 and 5); it has no p
 
 from __future__ import annotations
 
-import operator
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from dataplane._core import ffi, lib
+from dataplane.policy.replaced import different
 
 if TYPE_CHECKING:
     from dataplane.policy.document import AddressGroup, Conntrack, Instance, SecurityGroup
@@ -198,13 +198,15 @@ class Disconnection:
 def disconnection(old: Policy, new: Policy) -> Disconnection:
     """What the step from one policy to the next disconnects: the difference of the two is what changed (SPEC 5)."""
     groups = _changed_groups(old, new)
+    if old.instances is new.instances:
+        # Most changes are of one group: those who are in it are known together.
+        members = list(map(new.ids_of_members, groups))
+        return Disconnection(members[0] if len(members) == 1 else frozenset().union(*members))
     instances = _changed_instances(old, new)
     for group in groups:
-        for policy in (old, new) if old.instances is not new.instances else (new,):
-            instances.update(instance.id for instance in policy.members(group))
-    if old.instances is not new.instances:
-        # A zone that comes or goes with this change has nothing to disconnect.
-        instances &= {i.id for i in old.instances} & {i.id for i in new.instances}
+        instances |= old.ids_of_members(group) | new.ids_of_members(group)
+    # A zone that comes or goes with this change has nothing to disconnect.
+    instances &= old.instances_by_id.keys() & new.instances_by_id.keys()
     revoked, arrived = _elsewhere(old, new, groups)
     return Disconnection(frozenset(instances), revoked, arrived)
 
@@ -217,23 +219,11 @@ def _rules_differ(a: SecurityGroup, b: SecurityGroup) -> bool:
     rules, rules_now = a.security_group_rules, b.security_group_rules
     if a is b or rules is rules_now:
         return False
-    compared = _compared(*_without_ends(rules, rules_now))
+    # What both begin and end with as the same objects is left aside: that is what one change leaves alone.
+    first, last, last_now = b.rules_replaced(a)
+    compared = _compared(rules[first:last], rules_now[first:last_now])
     # A rule that is named as one was that is gone may be one of those left out, which has got its name.
     return _compared(rules, rules_now) is not False if compared is None else compared
-
-
-def _without_ends(rules: _Rules, rules_now: _Rules) -> tuple[_Rules, _Rules]:
-    """Both without the rules that both begin with, or end with, as the same objects: what one change leaves alone."""
-    shorter = min(len(rules), len(rules_now))
-    first = _alike(rules, rules_now)
-    last = min(_alike(reversed(rules), reversed(rules_now)), shorter - first)
-    return rules[first : len(rules) - last], rules_now[first : len(rules_now) - last]
-
-
-def _alike(rules: Iterable[object], rules_now: Iterable[object]) -> int:
-    """How many they begin with that are the same objects."""
-    same = list(map(operator.is_, rules, rules_now))
-    return same.index(False) if False in same else len(same)
 
 
 def _compared(rules: _Rules, rules_now: _Rules) -> bool | None:
@@ -283,33 +273,33 @@ def _cover_the_same(a: AddressGroup | None, b: AddressGroup | None) -> bool:
 def _changed_groups(old: Policy, new: Policy) -> set[str]:
     """Groups with a rule added, modified or deleted, a used address group changed, or members come or gone."""
     changed: set[str] = set()
-    before = {g.id: g for g in old.security_groups}
-    address_groups = _changed_address_groups(old, new)
-    for group in new.security_groups:
-        was = before.pop(group.id, None)
-        if was is None:
-            continue
-        uses = {r.remote_address_group_id for r in group.security_group_rules if r.remote_address_group_id}
-        if _rules_differ(was, group) or uses & address_groups:
+    gone, come = different(old.security_groups, new.security_groups)
+    for group in come:
+        before = old.groups_by_id.get(group.id)
+        if before is not None and _rules_differ(before, group):
             changed.add(group.id)
-    changed.update(before)
+    changed.update(group.id for group in gone if group.id not in new.groups_by_id)
+    if address_groups := _changed_address_groups(old, new):
+        for group in new.security_groups:
+            if group.id in old.groups_by_id and not address_groups.isdisjoint(group.remote_address_groups):
+                changed.add(group.id)
     if old.instances is new.instances:
         return changed
-    memberships = {i.id: i.security_groups for i in old.instances}
-    for instance in new.instances:
-        was_in = memberships.pop(instance.id, ())
-        if was_in is not instance.security_groups:
-            changed.update(set(was_in) ^ set(instance.security_groups))
-    for gone in memberships.values():
-        changed.update(gone)
+    left, joined = different(old.instances, new.instances)
+    for instance in joined:
+        was = old.instances_by_id.get(instance.id)
+        if was is None or was.security_groups is not instance.security_groups:
+            changed.update(set(was.security_groups if was else ()) ^ set(instance.security_groups))
+    for instance in left:
+        if instance.id not in new.instances_by_id:
+            changed.update(instance.security_groups)
     return changed
 
 
 def _changed_address_groups(old: Policy, new: Policy) -> set[str]:
     if old.address_groups is new.address_groups:
         return set()
-    before = {g.id: g for g in old.address_groups}
-    after = {g.id: g for g in new.address_groups}
+    before, after = old.address_groups_by_id, new.address_groups_by_id
     names = before.keys() | after.keys()
     return {name for name in names if not _cover_the_same(before.get(name), after.get(name))}
 
@@ -318,10 +308,9 @@ def _changed_instances(old: Policy, new: Policy) -> set[str]:
     """Instances whose list of groups (also its order) or whose own addresses changed."""
     if old.instances is new.instances:
         return set()
-    before = {i.id: i for i in old.instances}
     changed = set()
-    for instance in new.instances:
-        was = before.get(instance.id)
+    for instance in different(old.instances, new.instances)[1]:
+        was = old.instances_by_id.get(instance.id)
         if was is None or was is instance:
             continue
         if tuple(was.security_groups) != tuple(instance.security_groups) or _addresses(was) != _addresses(instance):

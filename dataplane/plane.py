@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from dataplane import conntrack
 from dataplane._core import ffi, lib
-from dataplane._core.errors import check
+from dataplane._core.errors import DataPlaneError, check
 from dataplane.compiler import Compiler
 from dataplane.connection_table import RECONSIDERED_AT_ONCE, Connections, Reconsidered
 from dataplane.frames import TWO_TIMES, frame_data, frame_time, in_range, nanoseconds
@@ -178,7 +178,12 @@ class Plane:
         array = ffi.new("struct dp_port_update[]", ports)
         update.c.ports, update.c.n_ports = array, len(ports)
         update.c.time_ns = time_ns
-        check(self._swap(update.c), "putting the policy in force")
+        try:
+            check(self._swap(update.c), "putting the policy in force")
+        except DataPlaneError:
+            # What was compiled is not in force.
+            self._compiler = Compiler(self.names)
+            raise
         self._policy = policy
         if self._gives_out_numbers and not self._keepers:
             self.names.keep_balancers(balancer.id for balancer in policy.load_balancers)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from itertools import compress
 from typing import Any
 
 from dataplane import conntrack
@@ -32,13 +33,11 @@ class PolicyUpdate:
     """
 
     def __init__(self, names: Names, cut: conntrack.Disconnection) -> None:
-        zones = ((instance, names.known_zone(instance)) for instance in cut.instances)
-        known = {instance: zone for instance, zone in zones if zone is not None}
-        self._instances = list(known)
+        self._instances, zones = names.zones_of(cut.instances)
         revoked, arrived = _at_rules(names, cut.revoked), _at_rules(names, cut.arrived)
         self._counts = ffi.new("uint64_t[]", len(self._instances))
         self._kept = (
-            ffi.new("uint32_t[]", list(known.values())),
+            ffi.from_buffer("uint32_t[]", zones),
             ffi.new("struct dp_rule_address[]", revoked),
             ffi.new("struct dp_rule_address[]", arrived),
         )
@@ -50,7 +49,8 @@ class PolicyUpdate:
 
     def disconnected(self) -> Disconnected:
         """What the C side wrote into it."""
-        by_instance = dict(sorted((i, n) for i, n in zip(self._instances, self._counts, strict=True) if n))
+        counts = ffi.unpack(self._counts, len(self._instances))
+        by_instance = dict(sorted(zip(compress(self._instances, counts), filter(None, counts), strict=True)))
         return Disconnected(by_instance, self.c.revoked, len(self._instances))
 
 

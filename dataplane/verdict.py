@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from array import array
 from collections.abc import Container, Iterable, Sequence
 from dataclasses import dataclass, fields, replace
 from itertools import chain, compress, count, zip_longest
@@ -48,6 +49,8 @@ class Names:
         # Numbers that were taken back, the lowest last.
         self._free_zones: list[int] = []
         self._free_rules: list[int] = []
+        # What `zones_of` said last.
+        self._zones_of: tuple[frozenset[str], tuple[list[str], array[int]]] | None = None
 
     def copy(self) -> Names:
         """The same names; numbers that either gives out from now on are its own."""
@@ -69,12 +72,22 @@ class Names:
                 zone = len(self.instances)
                 self.instances.append(instance)
             self._zones[instance] = zone
+            self._zones_of = None
             self.version += 1
         return zone
 
     def known_zone(self, instance: str) -> int | None:
         """The zone of an instance, or None."""
         return self._zones.get(instance)
+
+    def zones_of(self, instances: frozenset[str]) -> tuple[list[str], array[int]]:
+        """Those of instances that have a zone, and their zones; one change after the other asks for the same."""
+        if self._zones_of and self._zones_of[0] is instances:
+            return self._zones_of[1]
+        known = [instance for instance in instances if instance in self._zones]
+        found = known, array("I", map(self._zones.__getitem__, known))
+        self._zones_of = instances, found
+        return found
 
     def balancer(self, balancer: str) -> int:
         """The number of a load balancer, from 1: a free one where it has none yet."""
@@ -131,6 +144,7 @@ class Names:
 
     def take_back(self, zones: bytes | bytearray, rules: bytes | bytearray) -> None:
         """Takes back the numbers at whose place there is a 1; nothing may refer to them any more."""
+        self._zones_of = None
         for zone in compress(range(len(zones)), zones):
             del self._zones[self.instances[zone]]
             self.instances[zone] = ""

@@ -11,11 +11,12 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Self
 
 from dataplane._core import ffi, lib
-from dataplane.compiler import DIRECTIONS, Compiler, written_rules
+from dataplane.compiler import DIRECTIONS, Compiler
 from dataplane.insight.packet_text import PORTED
 from dataplane.policy import icmp
 from dataplane.policy.document import Instance, SecurityGroup
 from dataplane.policy.rule import SecurityGroupRule
+from dataplane.rule_order import written_rules
 from dataplane.verdict import Names
 
 if TYPE_CHECKING:

@@ -74,6 +74,12 @@ class Model(BaseModel):
             del copied.__dict__[name]
         return copied
 
+    def __getstate__(self) -> dict[Any, Any]:
+        """What a copy in another process is made from: the fields alone, as `model_copy` has them."""
+        state: dict[Any, Any] = super().__getstate__()
+        fields = type(self).model_fields
+        return state | {"__dict__": {name: value for name, value in self.__dict__.items() if name in fields}}
+
 
 class CheckedModel(Model):
     """A model whose fields must also go together."""

@@ -8,11 +8,18 @@ takes part in no conflict; where a mapping should be and is not, every value is.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
-from typing import Any
+from typing import Any, TypeVar
 
 from dataplane.policy import limits
 from dataplane.policy.base import BAD, good
-from dataplane.policy.document import DEFAULT_GROUP, Document, Instance, LoadBalancer, SecurityGroup
+from dataplane.policy.document import (
+    DEFAULT_GROUP,
+    AddressGroup,
+    Document,
+    Instance,
+    LoadBalancer,
+    SecurityGroup,
+)
 from dataplane.policy.fields import VirtualAddress, pair_prefix
 from dataplane.policy.mistakes import Conflict, Location, dotted, shown, unknown
 from dataplane.policy.rule import SecurityGroupRule
@@ -23,17 +30,45 @@ _HINTS = 20
 
 # ---- references ----
 
+T = TypeVar("T")
+
+#: Items by id; None where nothing can be said about references to them.
+_Known = Mapping[str, T] | None
+
 
 class References:
     """The ids that a document defines, and what is wrong with references to them."""
 
-    def __init__(self, policy: Document) -> None:
-        self._region = policy.region
-        self._groups = _by_id(policy.security_groups)
-        self._address_groups = _by_id(policy.address_groups)
-        self._instances = _by_id(policy.instances)
-        self._default_made = any(instance.security_groups == () for instance in policy.instances)
+    def __init__(
+        self,
+        region: str,
+        groups: _Known[SecurityGroup],
+        address_groups: _Known[AddressGroup],
+        instances: _Known[Instance],
+        *,
+        default_made: bool,
+    ) -> None:
+        self._region = region
+        self._groups, self._address_groups, self._instances = groups, address_groups, instances
+        self._default_made = default_made
         self._hints = _HINTS
+
+    @classmethod
+    def of(cls, document: Document) -> References:
+        """Those of a document that may have mistakes, or leave something out."""
+        return cls(
+            document.region,
+            _by_id(document.security_groups),
+            _by_id(document.address_groups),
+            _by_id(document.instances),
+            default_made=any(instance.security_groups == () for instance in document.instances),
+        )
+
+    @classmethod
+    def to(cls, policy: Document) -> References:
+        """Those of a policy, which is right and complete, by the lookups that it has."""
+        groups, address_groups = policy.groups_by_id, policy.address_groups_by_id
+        return cls(policy.region, groups, address_groups, policy.instances_by_id, default_made=False)
 
     def of_rule(self, rule: SecurityGroupRule, group: SecurityGroup) -> Iterator[Conflict]:
         """References of a rule in `group`."""
@@ -102,7 +137,7 @@ class References:
         return Conflict(place, text)
 
 
-def _by_id(items: Iterable[Any]) -> dict[str, Any] | None:
+def _by_id(items: Iterable[Any]) -> Mapping[str, Any] | None:
     """Items by id; None where the list as a whole is bad, so that nothing can be said about references into it."""
     return None if items is BAD else {item.id: item for item in items if item.id is not BAD}
 
@@ -118,7 +153,7 @@ def document_conflicts(policy: Document) -> Iterator[Conflict]:
 
 def fitting_conflicts(policy: Document) -> Iterator[Conflict]:
     """References, quotas, and what may occur once, ids aside."""
-    references = References(policy)
+    references = References.of(policy)
     for g, group in enumerate(policy.security_groups):
         place: Location = ("security_groups", g)
         yield from _within(place, limits.quota_conflicts(group))

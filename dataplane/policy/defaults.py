@@ -26,10 +26,10 @@ def completed(policy: Document) -> dict[str, tuple[object, ...]]:
     return filled
 
 
-def free_id(wanted: str, taken: Container[str]) -> str:
+def free_id(wanted: str, *taken: Container[str]) -> str:
     """`wanted`, or where that is taken the first free one of ``wanted-2``, ``wanted-3``, ..."""
     number, free = 1, wanted
-    while free in taken:
+    while any(free in some for some in taken):
         number += 1
         free = f"{wanted}-{number}"
     return free

@@ -4,18 +4,20 @@ Lookups and the forms that the rule tables are made from are worked out once, wh
 (model.py) is a document that has been checked and completed.
 """
 
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from functools import cached_property
-from itertools import repeat
-from operator import attrgetter
-from typing import Annotated, Literal
+from typing import Annotated, Literal, Self
+from weakref import ref
 
 from pydantic import BeforeValidator, Field
 
 from dataplane.policy import fields
 from dataplane.policy.base import BAD, CheckedModel, Model, good, without_default
 from dataplane.policy.mistakes import Conflict, dotted, shown
+from dataplane.policy.replaced import replaced_part
 from dataplane.policy.rule import PackedPrefix, SecurityGroupRule
+from dataplane.policy.rule_index import RuleIndex
 
 #: The id of the security group that is made on the fly (SPEC 3.4).
 DEFAULT_GROUP = "default"
@@ -59,6 +61,45 @@ class SecurityGroup(Model):
         """Ids of the address groups that rules here name as their remote, each once, in order."""
         named = (r.remote_address_group_id for r in self.security_group_rules if r.remote_address_group_id)
         return tuple(dict.fromkeys(named))
+
+    @cached_property
+    def counted_rules(self) -> Mapping[tuple[str, str], int]:
+        """How many rules use quota (SPEC 6), by (direction, ethertype); pairs without any are left out."""
+        return _counted(self.security_group_rules)
+
+    def with_rules(self, first: int, last: int, rules: tuple[SecurityGroupRule, ...]) -> Self:
+        """The group with other rules in the place of security_group_rules[first:last], which are known to be valid.
+
+        What is known of the others is kept, and which are others (`rules_replaced`).
+        """
+        was = self.security_group_rules
+        changed = self.model_copy(update={"security_group_rules": (*was[:first], *rules, *was[last:])})
+        both = (*was[first:last], *rules)
+        if "remote_groups" in self.__dict__ and not any(rule.remote_group_id for rule in both):
+            changed.__dict__["remote_groups"] = self.remote_groups
+        if "remote_address_groups" in self.__dict__ and not any(rule.remote_address_group_id for rule in both):
+            changed.__dict__["remote_address_groups"] = self.remote_address_groups
+        if "counted_rules" in self.__dict__:
+            counted = Counter(self.counted_rules)
+            counted.subtract(_counted(was[first:last]))
+            counted.update(_counted(rules))
+            changed.__dict__["counted_rules"] = +counted
+        changed.__dict__["_made_from"] = ref(self), (first, last, first + len(rules))
+        return changed
+
+    def rules_replaced(self, before: "SecurityGroup") -> tuple[int, int, int]:
+        """(first, last, last_now): which rules stand where before.security_group_rules[first:last] did; all else are
+        the same objects.
+        """
+        made_from, part = self.__dict__.get("_made_from", (lambda: None, (0, 0, 0)))
+        found: tuple[int, int, int] = part
+        if made_from() is before:
+            return found
+        return replaced_part(before.security_group_rules, self.security_group_rules)
+
+
+def _counted(rules: Iterable[SecurityGroupRule]) -> Counter[tuple[str, str]]:
+    return Counter([(rule.direction, rule.ethertype) for rule in rules if rule.uses_quota])
 
 
 class AddressGroup(CheckedModel):
@@ -295,14 +336,9 @@ class Document(CheckedModel):
         return {group.id: group for group in self.security_groups}
 
     @cached_property
-    def rules_by_id(self) -> Mapping[str, tuple[SecurityGroup, SecurityGroupRule]]:
+    def rules_by_id(self) -> RuleIndex[SecurityGroup]:
         """Every rule by id, with its group before it."""
-        found: dict[str, tuple[SecurityGroup, SecurityGroupRule]] = {}
-        for group in self.security_groups:
-            rules = group.security_group_rules
-            # Without a step of Python a rule, of which there may be many.
-            found.update(zip(map(attrgetter("id"), rules), zip(repeat(group), rules, strict=False), strict=False))
-        return found
+        return RuleIndex(self.security_groups)
 
     @cached_property
     def address_groups_by_id(self) -> Mapping[str, AddressGroup]:
@@ -328,6 +364,13 @@ class Document(CheckedModel):
                 members.setdefault(group, []).append(instance)
         return {group: tuple(found) for group, found in members.items()}
 
+    @cached_property
+    def member_ids_by_group(self) -> Mapping[str, frozenset[str]]:
+        """The ids of `members_by_group`."""
+        return {
+            group: frozenset([instance.id for instance in members]) for group, members in self.members_by_group.items()
+        }
+
     def group(self, group_id: str) -> SecurityGroup:
         """The security group with this id. Raises KeyError."""
         return self.groups_by_id[group_id]
@@ -347,6 +390,10 @@ class Document(CheckedModel):
     def members(self, group_id: str) -> tuple[Instance, ...]:
         """The instances now in a security group, in the order of the document; the same object while none changes."""
         return self.members_by_group.get(group_id, ())
+
+    def ids_of_members(self, group_id: str) -> frozenset[str]:
+        """The ids of `members`; the same object from one policy to the next while no instance changes."""
+        return self.member_ids_by_group.get(group_id, frozenset())
 
     def region_of(self, group: SecurityGroup) -> str:
         """The region that a group is of (SPEC 2)."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Mapping
 
 from dataplane.policy.document import Document, Instance, SecurityGroup
 from dataplane.policy.mistakes import Conflict, shown
@@ -17,23 +17,22 @@ INSTANCES_PER_GROUP = 6000
 _FAMILIES = frozenset(("IPv4", "IPv6"))
 
 
-def counts(rule: SecurityGroupRule) -> bool:
-    """Whether a rule uses quota: by a remote group, a remote address group or a `multiport` with a comma (SPEC 6)."""
-    return (
-        rule.remote_group_id is not None
-        or rule.remote_address_group_id is not None
-        or (isinstance(rule.multiport, str) and "," in rule.multiport)
-    )
-
-
-def used_quota(group: SecurityGroup) -> dict[tuple[str, str], int]:
+def used_quota(group: SecurityGroup) -> Mapping[tuple[str, str], int]:
     """How many rules of a group count, by (direction, ethertype); pairs without any are left out."""
-    return Counter([(rule.direction, rule.ethertype) for rule in group.security_group_rules if counts(rule)])
+    return group.counted_rules
 
 
-def quota_conflicts(group: SecurityGroup) -> Iterator[Conflict]:
-    """One conflict, at the group, for each quota that is exceeded."""
-    for (direction, ethertype), used in used_quota(group).items():
+def quota_conflicts(
+    group: SecurityGroup, removed: Iterable[SecurityGroupRule] = (), added: Iterable[SecurityGroupRule] = ()
+) -> Iterator[Conflict]:
+    """One conflict, at the group, for each quota that is exceeded; where some rules are others, without looking at all
+    of them.
+    """
+    quota = Counter(used_quota(group))
+    for rules, step in ((removed, -1), (added, 1)):
+        for rule in rules:
+            quota[rule.direction, rule.ethertype] += step * rule.uses_quota
+    for (direction, ethertype), used in quota.items():
         if used > QUOTA and isinstance(direction, str) and isinstance(ethertype, str):
             yield Conflict(
                 (),

@@ -125,6 +125,15 @@ class SecurityGroupRule:
         return not self.id or isinstance(self.id, GeneratedId)
 
     @property
+    def uses_quota(self) -> bool:
+        """Whether it counts: it has a remote group, a remote address group or a `multiport` with a comma (SPEC 6)."""
+        return (
+            self.remote_group_id is not None
+            or self.remote_address_group_id is not None
+            or (isinstance(self.multiport, str) and "," in self.multiport)
+        )
+
+    @property
     def effect(self) -> tuple[object, ...]:
         """What of the rule can decide about a packet while it is in force.
 

@@ -5,6 +5,7 @@ from typing import Any, TypeVar
 from dataplane.policy.defaults import with_kept_ids
 from dataplane.policy.document import AddressGroup, Instance, SecurityGroup
 from dataplane.policy.model import Policy
+from dataplane.policy.replaced import different
 from dataplane.policy.rule import SecurityGroupRule
 
 #: Lookups of a policy, and the section that each is worked out from.
@@ -15,6 +16,7 @@ _LOOKUPS = {
     "instances_by_id": "instances",
     "load_balancers_by_id": "load_balancers",
     "members_by_group": "instances",
+    "member_ids_by_group": "instances",
 }
 
 T = TypeVar("T", bound="SecurityGroup | SecurityGroupRule | AddressGroup | Instance")
@@ -29,12 +31,28 @@ def following(policy: Policy, **sections: object) -> Policy:
     for lookup, section in _LOOKUPS.items():
         if getattr(changed, section) is getattr(policy, section) and lookup in policy.__dict__:
             changed.__dict__[lookup] = policy.__dict__[lookup]
+    if changed.security_groups is not policy.security_groups:
+        _follow_rules(policy, changed)
     if changed.instances is not policy.instances:
         before = policy.members_by_group
         changed.__dict__["members_by_group"] = {
             group: _kept(before.get(group, ()), members) for group, members in changed.members_by_group.items()
         }
     return changed
+
+
+def _follow_rules(policy: Policy, changed: Policy) -> None:
+    """Lookups of groups and rules are made from those of before, where most groups are the same."""
+    before, now = policy.security_groups, changed.security_groups
+    if "groups_by_id" in policy.__dict__ and len(before) == len(now):
+        gone, come = different(before, now)
+        if [group.id for group in gone] == [group.id for group in come]:
+            others = {group.id: group for group in come}
+            changed.__dict__["groups_by_id"] = {**policy.groups_by_id, **others}
+    if "rules_by_id" in policy.__dict__:
+        rules = policy.rules_by_id.following(changed.groups_by_id)
+        if rules is not None:
+            changed.__dict__["rules_by_id"] = rules
 
 
 def adopted(policy: Policy, new: Policy) -> Policy:

@@ -4,12 +4,11 @@ A change of one rule leaves the others as they are, and those with which both li
 document that is read again has none in common.
 """
 
-from types import SimpleNamespace
-
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from dataplane.conntrack import _rules_differ
+from dataplane.policy.document import SecurityGroup
 from dataplane.policy.rule import GeneratedId, SecurityGroupRule
 
 #: A rule's id, None for one that tells its place, and its port: with two of them, many rules do the same.
@@ -38,7 +37,8 @@ def rules(written: list[Written]) -> tuple[SecurityGroupRule, ...]:
 
 def differ(old: tuple[SecurityGroupRule, ...], new: tuple[SecurityGroupRule, ...]) -> bool:
     """What is said of two groups with these rules."""
-    return _rules_differ(SimpleNamespace(security_group_rules=old), SimpleNamespace(security_group_rules=new))
+    before, now = (SecurityGroup.model_construct(id="g", security_group_rules=rules) for rules in (old, new))
+    return _rules_differ(before, now)
 
 
 @settings(max_examples=300, deadline=None)

@@ -322,7 +322,7 @@ def routes(service: Service) -> APIRouter:
         def plan(policy: Policy) -> Changes:
             made = planned(policy, caller, fields.security_group_id, fields, rule_id)
             group = caller.group(policy, fields.security_group_id)
-            rule = parsed(policy, References(policy), group, made)
+            rule = parsed(policy, References.to(policy), group, made)
             if found := Duplicates(group).find(rule):
                 raise there_already(found)
             refuse_too_many(policy, group, [rule])
@@ -394,7 +394,7 @@ def routes(service: Service) -> APIRouter:
 
         def plan(policy: Policy) -> Changes:
             group = caller.group(policy, security_group_id)
-            references, there, rules, changes = References(policy), Duplicates(group), [], []
+            references, there, rules, changes = References.to(policy), Duplicates(group), [], []
             for fields in body.security_group_rules:
                 made = planned(policy, caller, group.id, fields, str(uuid4()))
                 rule = parsed(policy, references, group, made)

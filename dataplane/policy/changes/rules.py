@@ -42,18 +42,18 @@ class AddRule(Change):
         if self.rule is BAD:
             return
         group, found = policy.group(self.security_group), False
-        for conflict in (*rule_id_conflicts(policy, self.rule), *References(policy).of_rule(self.rule, group)):
+        for conflict in (*rule_id_conflicts(policy, self.rule), *References.to(policy).of_rule(self.rule, group)):
             found = True
             yield conflict.within(("rule",))
         if not found:
-            yield from _quota_conflicts(group, (*group.security_group_rules, self.rule))
+            yield from limits.quota_conflicts(group, added=(self.rule,))
 
     def made(self, policy: Policy) -> Policy:
         group, rule = policy.group(self.security_group), self.rule
-        rules = group.security_group_rules
+        n = len(group.security_group_rules)
         if not rule.id:
-            rule = with_generated_id(rule, free_id(f"{group.id}/{len(rules) + 1}", policy.rules_by_id))
-        return _with_rules(policy, group, (*rules, rule))
+            rule = with_generated_id(rule, free_id(f"{group.id}/{n + 1}", policy.rules_by_id))
+        return _with_rules(policy, group, n, n, (rule,))
 
 
 class FastAddRules(Change):
@@ -122,19 +122,20 @@ class FastAddRules(Change):
         if BAD in self.__dict__.values() or BAD in self.services or any(self.conflicts()):
             return
         group, rules = policy.group(self.security_group), self._rules(policy)
-        references, found = References(policy), dict[Conflict, None]()
+        references, found = References.to(policy), dict[Conflict, None]()
         for rule in rules:
             found |= dict.fromkeys(references.of_rule(rule, group))
-        yield from found or _quota_conflicts(group, (*group.security_group_rules, *rules))
+        yield from found or limits.quota_conflicts(group, added=rules)
 
     def made(self, policy: Policy) -> Policy:
         group = policy.group(self.security_group)
-        rules, taken = list(group.security_group_rules), set(policy.rules_by_id)
-        for rule in self._rules(policy):
-            rule_id = free_id(f"{group.id}/{len(rules) + 1}", taken)
+        n, taken = len(group.security_group_rules), set[str]()
+        rules = []
+        for place, rule in enumerate(self._rules(policy), n + 1):
+            rule_id = free_id(f"{group.id}/{place}", taken, policy.rules_by_id)
             taken.add(rule_id)
             rules.append(with_generated_id(rule, rule_id))
-        return _with_rules(policy, group, tuple(rules))
+        return _with_rules(policy, group, n, n, tuple(rules))
 
 
 class UpdateRule(updating(SecurityGroupRule, Update)):  # type: ignore[misc]
@@ -154,13 +155,16 @@ class UpdateRule(updating(SecurityGroupRule, Update)):  # type: ignore[misc]
         updated = rule.model_copy(update=self.named)
         if updated == rule:
             return
-        found = [*updated.conflicts(), *References(policy).of_rule(updated, group)]
-        yield from found or _quota_conflicts(group, _in_place(group, rule, updated))
+        found = [*updated.conflicts(), *References.to(policy).of_rule(updated, group)]
+        yield from found or limits.quota_conflicts(group, removed=(rule,), added=(updated,))
 
     def made(self, policy: Policy) -> Policy:
         group, rule = policy.rules_by_id[self.id]
         updated = rule.model_copy(update=self.named)
-        return policy if updated == rule else _with_rules(policy, group, _in_place(group, rule, updated))
+        if updated == rule:
+            return policy
+        place = policy.rules_by_id.place(self.id)
+        return _with_rules(policy, group, place, place + 1, (updated,))
 
 
 class DeleteRule(Change):
@@ -179,8 +183,9 @@ class DeleteRule(Change):
         return f"delete rule {self.id}"
 
     def made(self, policy: Policy) -> Policy:
-        group, rule = policy.rules_by_id[self.id]
-        return _with_rules(policy, group, tuple(r for r in group.security_group_rules if r is not rule))
+        group, _ = policy.rules_by_id[self.id]
+        place = policy.rules_by_id.place(self.id)
+        return _with_rules(policy, group, place, place + 1, ())
 
 
 def rule_id_conflicts(policy: Policy, rule: SecurityGroupRule) -> Iterator[Conflict]:
@@ -190,18 +195,7 @@ def rule_id_conflicts(policy: Policy, rule: SecurityGroupRule) -> Iterator[Confl
         yield Conflict(("id",), f"rule id {shown(rule.id)} is used already, in security group {shown(owner.id)}")
 
 
-_Rules = tuple[SecurityGroupRule, ...]
-
-
-def _in_place(group: SecurityGroup, rule: SecurityGroupRule, updated: SecurityGroupRule) -> _Rules:
-    return tuple(updated if r is rule else r for r in group.security_group_rules)
-
-
-def _quota_conflicts(group: SecurityGroup, rules: _Rules) -> Iterator[Conflict]:
-    """SPEC 6, of a group with other rules."""
-    return limits.quota_conflicts(group.model_copy(update={"security_group_rules": rules}))
-
-
-def _with_rules(policy: Policy, group: SecurityGroup, rules: _Rules) -> Policy:
-    changed = group.model_copy(update={"security_group_rules": rules})
-    return following(policy, **replaced(GROUPS, policy, group, changed))
+def _with_rules(
+    policy: Policy, group: SecurityGroup, first: int, last: int, rules: tuple[SecurityGroupRule, ...]
+) -> Policy:
+    return following(policy, **replaced(GROUPS, policy, group, group.with_rules(first, last, rules)))

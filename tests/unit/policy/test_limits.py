@@ -12,7 +12,7 @@ import pytest
 from dataplane.insight.exposure import open_logins
 from dataplane.policy import Policy
 from dataplane.policy.document import Instance, SecurityGroup
-from dataplane.policy.limits import QUOTA, counts, used_quota, warnings
+from dataplane.policy.limits import QUOTA, used_quota, warnings
 from dataplane.policy.rule import SecurityGroupRule
 
 from .conftest import Finds
@@ -35,7 +35,7 @@ address_groups:
 def test_table_3() -> None:
     """Each of its four rules counts, A02 once although it has a remote group and inconsecutive ports."""
     policy = Policy.parse(TABLE_3)
-    assert [counts(rule) for rule in policy.group("Sg-A").security_group_rules] == [True] * 4
+    assert [rule.uses_quota for rule in policy.group("Sg-A").security_group_rules] == [True] * 4
     assert used_quota(policy.group("Sg-A")) == {("ingress", "IPv4"): 4}
     assert used_quota(policy.group("Sg-B")) == {}
 
@@ -57,7 +57,7 @@ def test_table_3() -> None:
 )
 def test_what_counts(fields: dict[str, Any], counted: bool) -> None:
     """A remote group, a remote address group, a `multiport` with a comma."""
-    assert counts(SecurityGroupRule.model_validate({"direction": "ingress", **fields})) is counted
+    assert SecurityGroupRule.model_validate({"direction": "ingress", **fields}).uses_quota is counted
 
 
 def test_quotas_are_by_direction_and_ethertype() -> None:

@@ -1,0 +1,242 @@
+"""The rules of an ordered list of groups, of one direction and family, in the order in which they are tried (SPEC 3.1),
+as the arrays that a rule table is made from.
+
+The order is: groups by their place in the list, within a group by priority, deny before allow, and then as written.
+A change of some rules makes the next order from the one before: what it does not touch is copied as memory, not looked
+at. Numbers, places and all that is in an order never change; what names addresses and ports (`Fields`) is only added
+to, and shared by the orders that come from each other, until too much in it is of rules that are gone.
+"""
+
+from __future__ import annotations
+
+import socket
+from array import array
+from bisect import bisect_left, bisect_right
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from itertools import accumulate, chain
+from operator import itemgetter
+from typing import TYPE_CHECKING
+
+from dataplane._core import ffi
+from dataplane.policy.selectors import Selector, selectors
+
+if TYPE_CHECKING:
+    from dataplane.policy.document import SecurityGroup
+    from dataplane.policy.rule import SecurityGroupRule
+
+_ANY = 0xFFFFFFFF  # DP_REMOTE_ANY in an unsigned array
+_COLUMNS = ffi.sizeof("struct dp_rule") // 4
+PREFIX_SIZE = ffi.sizeof("struct dp_prefix")
+#: More places than one group's rules have.
+_PLACES = 1024
+#: An order is made anew where a change is of more rules than this part of all, or where so many are gone since.
+_PART, _CHANGED_MIN = 8, 64
+
+#: A rule's remote: its prefix as written, or else its security group and its address group.
+Remote = str | tuple[str | None, str | None]
+_NO_REMOTE: Remote = (None, None)
+
+#: What a table needs of a rule: the place at which it is tried, its names (its id and its group's), its selectors, its
+#: remote, and whether it allows.
+WrittenRule = tuple[int, tuple[str, str], tuple[Selector, ...], Remote, bool]
+
+#: (direction, ethertype)
+Kind = tuple[str, str]
+
+#: What follows the address in a `struct dp_prefix`, by family and by length as written.
+TAILS = {
+    family: {str(bits): bytes(16 - size) + bits.to_bytes(4, "little") for bits in range(8 * size + 1)}
+    for family, size in ((4, 4), (6, 16))
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Lookups:
+    """What is known of the policy that an order is made for: the numbers of rules by their names, and the addresses
+    that a security group or an address group stands for now, as `struct dp_prefix` of a family.
+    """
+
+    numbers: Callable[[Sequence[tuple[str, str]]], list[int]]
+    addresses: Callable[[str | None, str | None, int], bytes]
+
+    def number(self, rule: SecurityGroupRule, group: SecurityGroup) -> int:
+        """The number of one rule."""
+        return self.numbers([(rule.id, group.id)])[0]
+
+
+def written_rules(groups: Iterable[SecurityGroup]) -> dict[Kind, list[WrittenRule]]:
+    """The enabled rules of an ordered list of groups as written, by (direction, ethertype); pairs without any are left
+    out.
+
+    A smaller place is tried first, and what has the same as written: by group, priority, and deny before allow
+    (SPEC 3.1).
+    """
+    written: dict[Kind, list[WrittenRule]] = {}
+    for number, group in enumerate(groups):
+        for rule in group.security_group_rules:
+            if rule.enabled:
+                row, table = _row(rule, group.id, number), (rule.direction, rule.ethertype)
+                if table in written:
+                    written[table].append(row)
+                else:
+                    written[table] = [row]
+    return written
+
+
+def _place(rule: SecurityGroupRule, number: int) -> int:
+    return number * _PLACES + 2 * rule.priority + (rule.action == "allow")
+
+
+def _row(rule: SecurityGroupRule, group: str, number: int) -> WrittenRule:
+    allow = rule.action == "allow"
+    # As _place says, without a call for each of many.
+    place = number * _PLACES + 2 * rule.priority + allow
+    remote = rule.remote_ip_prefix or (rule.remote_group_id, rule.remote_address_group_id)
+    selected = selectors(rule.protocol, rule.multiport, rule.icmp_type, rule.icmp_code)
+    return place, (rule.id, group), selected, remote, allow
+
+
+class Fields:
+    """Remotes as `struct dp_remote` with their `struct dp_prefix`, and `struct dp_selector`, that rules refer to."""
+
+    def __init__(self, family: int) -> None:
+        self.family = family
+        self.remotes, self.prefixes, self.selectors = array("I"), bytearray(), array("I")
+        self._kind = socket.AF_INET if family == 4 else socket.AF_INET6
+        self._numbers: dict[Remote, int] = {_NO_REMOTE: _ANY}
+
+    def remote_numbers(self, named: Sequence[Remote], lookups: Lookups) -> list[int]:
+        """The number of each rule's remote."""
+        numbers, blobs = self._numbers, []
+        for remote in named:
+            if remote not in numbers:
+                numbers[remote] = len(numbers) - 1
+                if isinstance(remote, str):
+                    address, _, bits = remote.partition("/")
+                    blobs.append(socket.inet_pton(self._kind, address) + TAILS[self.family][bits])
+                else:
+                    blobs.append(lookups.addresses(*remote, self.family))
+        if blobs:
+            counts = [len(blob) // PREFIX_SIZE for blob in blobs]
+            first = len(self.prefixes) // PREFIX_SIZE
+            added = array("I", bytes(len(blobs) * 8))
+            added[::2] = array("I", accumulate(counts[:-1], initial=first))
+            added[1::2] = array("I", counts)
+            self.remotes += added
+            self.prefixes += b"".join(blobs)
+        return list(map(numbers.__getitem__, named))
+
+    def first_selectors(self, selected: Sequence[tuple[Selector, ...]]) -> list[int]:
+        """Where each rule's selectors begin."""
+        first = list(accumulate(map(len, selected), initial=len(self.selectors) // 2))
+        self.selectors.extend(chain.from_iterable(chain.from_iterable(selected)))
+        return first[:-1]
+
+
+class RuleOrder:
+    """Some rules in the order in which they are tried; `rules` are `struct dp_rule`."""
+
+    def __init__(self, fields: Fields, places: array[int], numbers: array[int], rules: array[int], gone: int) -> None:
+        self.fields = fields
+        self.rules = rules
+        self._places, self._numbers = places, numbers
+        self._gone = gone
+
+    def __len__(self) -> int:
+        return len(self._places)
+
+    @classmethod
+    def of(cls, written: Sequence[WrittenRule], fields: Fields, lookups: Lookups) -> RuleOrder:
+        """The order of rules that are written in this one."""
+        # A field of all rules at a time costs fewest steps, and going through them as they lie in memory is fastest:
+        # what is sorted is numbers.
+        places, names, selected, remotes, allowed = zip(*written, strict=True) if written else ((),) * 5
+        order = sorted(range(len(places)), key=places.__getitem__)
+        columns: tuple[Sequence[int], ...] = (
+            lookups.numbers(names),
+            fields.remote_numbers(remotes, lookups),
+            fields.first_selectors(selected),
+            list(map(len, selected)),
+            allowed,
+        )
+        rules = array("I", bytes(4 * _COLUMNS * len(written)))
+        # One index alone gives no tuple.
+        ordered = itemgetter(*order) if len(order) > 1 else tuple
+        for field, column in enumerate(columns):
+            rules[field::_COLUMNS] = array("I", ordered(column))
+        return cls(fields, array("I", ordered(places)), rules[::_COLUMNS], rules, 0)
+
+    def following(
+        self, kind: Kind, number: int, before: SecurityGroup, group: SecurityGroup, lookups: Lookups
+    ) -> RuleOrder | None:
+        """The order where a group, the list's `number`th, has other rules than before; None where it is better made
+        anew.
+        """
+        first, last, last_now = group.rules_replaced(before)
+        if last + last_now - 2 * first > max(_CHANGED_MIN, len(self) // _PART):
+            return None
+        removed = [rule for rule in before.security_group_rules[first:last] if _is(rule, kind)]
+        if self._gone + len(removed) > max(_CHANGED_MIN, len(self) // _PART):
+            return None
+        rules = group.security_group_rules
+        added = [index for index in range(first, last_now) if _is(rules[index], kind)]
+        if not removed and not added:
+            return self
+        order = RuleOrder(self.fields, self._places[:], self._numbers[:], self.rules[:], self._gone + len(removed))
+        at = -1
+        for rule in removed:
+            at = order._find(_place(rule, number), lookups.number(rule, group))
+            order._remove(at)
+        # One that is changed is mostly tried where it was.
+        stays = len(removed) == len(added) == 1 and _place(removed[0], number) == _place(rules[added[0]], number)
+        stays = stays and last - first == last_now - first == 1
+        for index in added:
+            row = _row(rules[index], group.id, number)
+            order._insert(
+                at if stays else order._among_equals(kind, number, group, index, last_now, lookups), row, lookups
+            )
+        return order
+
+    def _find(self, place: int, number: int) -> int:
+        """Where a rule stands, from 0. Raises ValueError."""
+        begin = bisect_left(self._places, place)
+        return self._numbers.index(number, begin, bisect_right(self._places, place, begin))
+
+    def _among_equals(
+        self, kind: Kind, number: int, group: SecurityGroup, index: int, last: int, lookups: Lookups
+    ) -> int:
+        """Where the rule at `index` of a group is to stand: what has its place stands as written. Of the others those
+        from `last` on, and those before it, are here.
+        """
+        rules = group.security_group_rules
+        place = _place(rules[index], number)
+        begin = bisect_left(self._places, place)
+        end = bisect_right(self._places, place, begin)
+        if begin == end or last == len(rules):
+            return end
+        for distance in range(1, len(rules)):
+            for other, behind in ((index - distance, 1), (max(index, last - 1) + distance, 0)):
+                if 0 <= other < len(rules) and _is(rules[other], kind) and _place(rules[other], number) == place:
+                    return self._find(place, lookups.number(rules[other], group)) + behind
+        return end
+
+    def _remove(self, at: int) -> None:
+        del self._places[at], self._numbers[at], self.rules[at * _COLUMNS : (at + 1) * _COLUMNS]
+
+    def _insert(self, at: int, row: WrittenRule, lookups: Lookups) -> None:
+        place, names, selected, remote, allow = row
+        columns = (
+            lookups.numbers([names])[0],
+            self.fields.remote_numbers([remote], lookups)[0],
+            self.fields.first_selectors([selected])[0],
+            len(selected),
+            allow,
+        )
+        self._places.insert(at, place)
+        self._numbers.insert(at, columns[0])
+        self.rules[at * _COLUMNS : at * _COLUMNS] = array("I", columns)
+
+
+def _is(rule: SecurityGroupRule, kind: Kind) -> bool:
+    return rule.enabled and (rule.direction, rule.ethertype) == kind

@@ -1,0 +1,166 @@
+"""A policy that was changed again and again is compiled to what it would be if it were compiled anew (SPEC 3.1, 5.1).
+
+The order of rules is made from the one before, change by change; so are the tables, the index of rules and all else
+that a policy keeps of the one before. Each is held against one that knows no policy before.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+from unittest.mock import patch
+
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from dataplane._core import ffi, lib
+from dataplane.compiler import KINDS, Compiler
+from dataplane.policy import ChangeError, Policy
+from dataplane.policy.changes import apply, parse_change
+from dataplane.rule_order import PREFIX_SIZE, RuleOrder
+from dataplane.verdict import Names
+
+GROUPS = ("a", "b", "c")
+LISTS = (["a"], ["a"], ["b"], ["a", "b"], ["b", "a", "c"])
+REMOTES = st.one_of(
+    st.just({}),
+    st.builds(lambda prefix: {"remote_ip_prefix": prefix}, st.sampled_from(["10.0.0.0/8", "10.1.0.0/16", "10.1.2.3"])),
+    st.builds(lambda group: {"remote_group_id": group}, st.sampled_from(GROUPS)),
+    st.just({"remote_address_group_id": "s"}),
+)
+FIELDS = st.fixed_dictionaries(
+    {
+        "direction": st.sampled_from(["ingress", "ingress", "egress"]),
+        "priority": st.integers(1, 3),
+        "action": st.sampled_from(["allow", "deny"]),
+        "enabled": st.sampled_from([True, True, True, False]),
+        "multiport": st.sampled_from(["22", "1-100", "22,80"]),
+    }
+)
+RULES = st.builds(lambda fields, remote: {"protocol": "tcp", **fields, **remote}, FIELDS, REMOTES)
+IDS = st.integers(0, 30).map(str)
+CHANGES = st.one_of(
+    st.builds(
+        lambda group, rule, name: {"add_rule": {"security_group": group, "rule": {**rule, "id": name}}},
+        st.sampled_from(GROUPS),
+        RULES,
+        IDS,
+    ),
+    st.builds(
+        lambda name, rule, kept: {"update_rule": {"id": name, **{k: v for k, v in rule.items() if k in kept}}},
+        IDS,
+        FIELDS,
+        st.sets(st.sampled_from(["priority", "action", "enabled", "multiport", "direction"]), min_size=1),
+    ),
+    st.builds(lambda name: {"delete_rule": {"id": name}}, IDS),
+    st.builds(
+        lambda kind, group, instance: {kind: {"security_group": group, "instance": instance}},
+        st.sampled_from(["add_instance", "remove_instance"]),
+        st.sampled_from(GROUPS),
+        st.sampled_from(["i0", "i2", "i3"]),
+    ),
+    st.builds(
+        lambda entries: {"update_address_group": {"id": "s", "ip_set": entries}},
+        st.lists(st.sampled_from(["10.0.0.1", "10.1.2.0/24"]), max_size=2, unique=True),
+    ),
+)
+ASKED = [ffi.new("uint8_t[16]", bytes(a)) for a in ((10, 0, 0, 1), (10, 1, 2, 3), (10, 9, 9, 9), (172, 16, 0, 2))]
+SELECTORS = [6 << 16 | port for port in (22, 80, 99, 4000)]
+
+
+def _document(rules: list[dict[str, Any]]) -> dict[str, Any]:
+    named = [{**rule, "id": str(number)} for number, rule in enumerate(rules)]
+    return {
+        "security_groups": [{"id": g, "security_group_rules": named[n::3]} for n, g in enumerate(GROUPS)],
+        "address_groups": [{"id": "s", "ip_version": 4, "ip_set": ["10.1.2.3"]}],
+        "instances": [
+            {"id": f"i{n}", "addresses": [f"172.16.0.{n}"], "security_groups": groups} for n, groups in enumerate(LISTS)
+        ],
+    }
+
+
+def _told(order: RuleOrder, names: Names) -> list[tuple[Any, ...]]:
+    """The rules in their order: name, addresses of the remote (None: any), selectors, action."""
+    told = []
+    fields = order.fields
+    prefixes = bytes(fields.prefixes)
+    for at in range(0, len(order.rules), 5):
+        number, remote, first, n, action = order.rules[at : at + 5]
+        addresses = None
+        if remote != 0xFFFFFFFF:
+            begin, count = fields.remotes[2 * remote : 2 * remote + 2]
+            addresses = prefixes[begin * PREFIX_SIZE : (begin + count) * PREFIX_SIZE]
+        told.append((names.rules[number], addresses, list(fields.selectors[2 * first : 2 * (first + n)]), action))
+    return told
+
+
+def _answers(table: Any, names: Names) -> list[tuple[Any, int]]:
+    """Which rule decides about some first packets, and how."""
+    action = ffi.new("uint32_t *")
+    return [
+        (names.rules[lib.dp_rule_table_lookup(table, address, selector, action)], action[0])
+        for address in ASKED
+        for selector in SELECTORS
+    ]
+
+
+def _agree(kept: Compiler, policy: Policy) -> None:
+    anew = Compiler(Names())
+    anew.compile(policy)
+    assert kept._tables.keys() == anew._tables.keys()
+    for groups, tables in kept._tables.items():
+        for place, kind in enumerate(KINDS):
+            others = anew._tables[groups]
+            assert _told(tables.orders[place], kept.names) == _told(others.orders[place], anew.names), kind
+            if kind[1] == "IPv4":
+                now, then = tables.handles[place], others.handles[place]
+                assert _answers(now, kept.names) == _answers(then, anew.names), kind
+    # Who stands behind each zone has the tables of its list.
+    for place, instance in enumerate(policy.instances):
+        zone, *pointers = kept._zones[place * 5 : place * 5 + 5]
+        assert kept.names.instances[zone] == instance.id
+        assert pointers == kept._tables[instance.security_groups].pointers
+
+
+@settings(max_examples=150, deadline=None)
+@given(
+    st.lists(RULES, min_size=6, max_size=14), st.lists(CHANGES, max_size=10), st.booleans(), st.sampled_from([2, 64])
+)
+def test_a_changed_policy_is_compiled_as_if_anew(
+    rules: list[dict[str, Any]], changes: list[dict[str, Any]], rehearsed: bool, most: int
+) -> None:
+    """Tables, orders and lookups; also where a copy of the compiler has gone another way in between, and where much
+    has changed since they were made anew.
+    """
+    with patch("dataplane.rule_order._CHANGED_MIN", most), patch("dataplane.policy.rule_index._DIFFERENT_MAX", most):
+        _agree_after_each(rules, changes, rehearsed)
+
+
+def _agree_after_each(rules: list[dict[str, Any]], changes: list[dict[str, Any]], rehearsed: bool) -> None:
+    policy = Policy.model_validate(_document(rules))
+    compiler = Compiler(Names())
+    compiler.compile(policy)
+    assert len(policy.rules_by_id) == len(rules)
+    for change in changes:
+        try:
+            changed = apply(policy, parse_change(change))
+        except ChangeError:
+            continue
+        if rehearsed:
+            other = compiler.copy()
+            other.compile(changed)
+            _agree(other, changed)
+            _agree(compiler, policy)
+        policy = changed
+        compiler.compile(policy)
+        _agree(compiler, policy)
+        again = Policy.model_validate(policy.model_dump(exclude_defaults=True))
+        assert list(policy.rules_by_id.items()) == list(again.rules_by_id.items())
+        assert len(policy.rules_by_id) == len(again.rules_by_id)
+        for rule in again.rules_by_id:
+            group, _ = policy.rules_by_id[rule]
+            assert group.security_group_rules[policy.rules_by_id.place(rule)].id == rule
+        for group in policy.security_groups:
+            other_group = again.group(group.id)
+            assert +group.counted_rules == other_group.counted_rules
+            assert group.remote_groups == other_group.remote_groups
+            assert group.remote_address_groups == other_group.remote_address_groups
