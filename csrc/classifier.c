@@ -4,7 +4,8 @@
  * The build goes in the order in which its head tells the structure: (1) every prefix of every remote, sorted by length
  * and address, so that equal ones stand together; (2) each distinct prefix gets the set of its remotes, and with the
  * trie built so far (only shorter prefixes are in it) its parent class; the pair is interned; (3) each class paints its
- * rules, best first, over the boundaries of their selectors, skipping what is painted already by a union-find.
+ * rules, best first, over the boundaries of their selectors, skipping what is painted already by a union-find, and is
+ * written as words, whose place the trie's leaves name from then on.
  * A `struct build` owns what is only needed while building.
  */
 #include "classifier.h"
@@ -13,6 +14,8 @@
 
 #include <stdlib.h>
 #include <string.h>
+
+_Static_assert(DP_LOOKUPS_MAX == 32 && (int)DP_TRIE_LOOKUPS_MAX == (int)DP_LOOKUPS_MAX, "dp_api.h names it");
 
 struct member {
     struct dp_prefix prefix;
@@ -25,6 +28,8 @@ struct draft {
     uint32_t n;
     uint32_t parent;
     uint32_t hash;
+    uint32_t place; /* among the table's words */
+    uint32_t best;  /* the best rule of this class and all its ancestors */
 };
 
 struct build {
@@ -48,7 +53,7 @@ struct build {
     uint32_t *bounds;
     uint32_t *painted;
     uint32_t *skip;
-    size_t interval_room;
+    size_t word_room;
 };
 
 static int by_length_then_address(const void *a, const void *b)
@@ -149,7 +154,7 @@ static uint32_t intern(struct build *b, uint32_t n, uint32_t parent)
             memcmp(b->sets + d->set, b->sets + b->n_sets, n * sizeof *b->sets) == 0)
             return b->index[at] - 1;
     }
-    b->drafts[b->n_drafts] = (struct draft){b->n_sets, n, parent, hash};
+    b->drafts[b->n_drafts] = (struct draft){.set = b->n_sets, .n = n, .parent = parent, .hash = hash};
     b->n_sets += n;
     b->index[at] = ++b->n_drafts;
     return b->n_drafts - 1;
@@ -167,7 +172,7 @@ static int classify(struct build *b, struct dp_trie *trie)
     b->drafts = malloc(((size_t)b->n_members + 1) * sizeof *b->drafts);
     if (!b->index || !b->sets || !b->drafts)
         return DP_E_MEMORY;
-    b->drafts[0] = (struct draft){0, 0, 0, 0};
+    b->drafts[0] = (struct draft){0};
     b->n_drafts = 1;
     for (uint32_t i = 0; i < b->n_members;) {
         const struct dp_prefix *prefix = &b->members[i].prefix;
@@ -184,26 +189,22 @@ static int classify(struct build *b, struct dp_trie *trie)
 
 /* ---- 3. intervals ---- */
 
-static int reserve_intervals(struct build *b, struct dp_rule_table *table, size_t more)
+static int reserve_words(struct build *b, struct dp_rule_table *table, size_t more)
 {
-    size_t need = table->n_intervals + more, room = b->interval_room ? b->interval_room : 64;
-    uint32_t *starts, *rules;
+    size_t need = table->n_words + more, room = b->word_room ? b->word_room : 64;
+    uint32_t *words;
 
-    if (need <= b->interval_room)
+    if (need <= b->word_room)
         return 0;
     if (need > DP_TRIE_VALUE_MAX)
         return DP_E_LIMIT;
     while (room < need)
         room *= 2;
-    starts = realloc(table->interval_start, room * sizeof *starts);
-    if (!starts)
+    words = realloc(table->classes, room * sizeof *words);
+    if (!words)
         return DP_E_MEMORY;
-    table->interval_start = starts;
-    rules = realloc(table->interval_rule, room * sizeof *rules);
-    if (!rules)
-        return DP_E_MEMORY;
-    table->interval_rule = rules;
-    b->interval_room = room;
+    table->classes = words;
+    b->word_room = room;
     return 0;
 }
 
@@ -251,13 +252,9 @@ static uint32_t gather_bounds(struct build *b, uint32_t n_positions)
     return kept;
 }
 
-/* Draws the rules at `positions` (in order) as the intervals of `class`. */
-static int draw(struct build *b, struct dp_rule_table *table, struct dp_class *class, uint32_t n_positions)
+/* Paints the rules at `positions` (in order), best first, over their bounds. */
+static void paint(struct build *b, uint32_t n, uint32_t n_positions)
 {
-    uint32_t n = gather_bounds(b, n_positions) - 1, best = DP_NO_MATCH;
-
-    if (reserve_intervals(b, table, n) < 0)
-        return DP_E_MEMORY;
     for (uint32_t i = 0; i <= n; i++) {
         b->painted[i] = DP_NO_MATCH;
         b->skip[i] = i;
@@ -275,18 +272,37 @@ static int draw(struct build *b, struct dp_rule_table *table, struct dp_class *c
                 b->skip[i] = i + 1;
             }
         }
-        if (rule->selectors && b->positions[p] < best)
-            best = b->positions[p];
     }
-    class->first = table->n_intervals;
-    class->best_above = best;
+}
+
+/* Draws the rules at `positions` (in order) as the class of a draft. */
+static int draw(struct build *b, struct dp_rule_table *table, struct draft *draft, uint32_t n_positions)
+{
+    const struct draft *parent = &b->drafts[draft->parent];
+    uint32_t n = gather_bounds(b, n_positions) - 1, intervals = 0, further = draft->place ? parent->best : DP_NO_MATCH;
+    uint32_t *class;
+    int error = reserve_words(b, table, DP_CLASS_STARTS + 2 * (size_t)n + DP_STARTS);
+
+    if (error)
+        return error;
+    paint(b, n, n_positions);
+    draft->best = further;
     for (uint32_t i = 0; i < n; i++) {
-        if (i > 0 && b->painted[i] == b->painted[i - 1])
+        if (b->painted[i] < draft->best)
+            draft->best = b->painted[i];
+        if (i > 0 && b->painted[i] == b->painted[intervals - 1])
             continue;
-        table->interval_start[table->n_intervals] = b->bounds[i];
-        table->interval_rule[table->n_intervals++] = b->painted[i];
+        b->bounds[intervals] = b->bounds[i];
+        b->painted[intervals++] = b->painted[i];
     }
-    class->count = table->n_intervals - class->first;
+    class = table->classes + draft->place;
+    class[DP_CLASS_MORE] = intervals - 1;
+    class[DP_CLASS_PARENT] = parent->place;
+    class[DP_CLASS_FURTHER] = further;
+    memcpy(class + DP_CLASS_STARTS, b->bounds + 1, (intervals - 1) * sizeof *class);
+    memcpy(class + DP_CLASS_STARTS + intervals - 1, b->painted, intervals * sizeof *class);
+    table->n_words += DP_CLASS_STARTS + 2 * intervals - 1;
+    memset(table->classes + table->n_words, 0, DP_STARTS * sizeof *class);
     return 0;
 }
 
@@ -321,13 +337,13 @@ static int reserve_scratch(struct build *b)
 static int draw_classes(struct build *b, struct dp_rule_table *table)
 {
     int error = reserve_scratch(b);
+    uint32_t *words;
 
-    table->classes = calloc(b->n_drafts, sizeof *table->classes);
-    if (error || !table->classes)
-        return DP_E_MEMORY;
+    if (error)
+        return error;
     table->n_classes = b->n_drafts;
+    /* A parent is made before its children. */
     for (uint32_t d = 0; d < b->n_drafts; d++) {
-        struct dp_class *class = &table->classes[d];
         uint32_t n = 0;
 
         for (uint32_t s = 0; s < (d ? b->drafts[d].n : 1); s++) {
@@ -338,14 +354,25 @@ static int draw_classes(struct build *b, struct dp_rule_table *table)
             n += count;
         }
         qsort(b->positions, n, sizeof *b->positions, by_value);
-        if ((error = draw(b, table, class, n)) < 0)
+        b->drafts[d].place = table->n_words;
+        if ((error = draw(b, table, &b->drafts[d], n)) < 0)
             return error;
-        class->parent = b->drafts[d].parent;
-        /* A parent is made before its children. */
-        if (d && table->classes[class->parent].best_above < class->best_above)
-            class->best_above = table->classes[class->parent].best_above;
     }
+    words = realloc(table->classes, ((size_t)table->n_words + DP_STARTS) * sizeof *words);
+    if (words)
+        table->classes = words;
     return 0;
+}
+
+/* From now on the trie's leaves name places, no longer drafts. */
+static void name_places(const struct build *b, struct dp_trie *trie)
+{
+    if (!(trie->root & DP_TRIE_NODE))
+        trie->root = b->drafts[trie->root].place;
+    for (uint32_t i = 0; i < trie->n_nodes; i++)
+        for (uint32_t s = 0; s < 16; s++)
+            if (!(trie->nodes[i].slot[s] & DP_TRIE_NODE))
+                trie->nodes[i].slot[s] = b->drafts[trie->nodes[i].slot[s]].place;
 }
 
 /* ---- the table ---- */
@@ -410,6 +437,7 @@ int dp_rule_table_new(uint32_t family, const struct dp_rule *rules, uint32_t n_r
     if (!t)
         return DP_E_MEMORY;
     t->references = 1;
+    t->family = family;
     error = check_selectors(&b, n_selectors);
     if (!error)
         error = collect(&b, remotes, prefixes, n_prefixes);
@@ -424,6 +452,8 @@ int dp_rule_table_new(uint32_t family, const struct dp_rule *rules, uint32_t n_r
         error = draw_classes(&b, t);
     if (!error)
         error = copy_rules(&b, t);
+    if (!error)
+        name_places(&b, &t->trie);
     release_build(&b);
     if (error)
         dp_rule_table_free(t);
@@ -438,8 +468,6 @@ void dp_rule_table_free(struct dp_rule_table *table)
         return;
     dp_trie_release(&table->trie);
     free(table->classes);
-    free(table->interval_start);
-    free(table->interval_rule);
     free(table->rule_number);
     free(table->rule_action);
     free(table);
@@ -447,9 +475,8 @@ void dp_rule_table_free(struct dp_rule_table *table)
 
 uint64_t dp_rule_table_size(const struct dp_rule_table *table)
 {
-    return sizeof *table + (uint64_t)table->n_classes * sizeof *table->classes +
-           (uint64_t)table->n_intervals * 2 * sizeof(uint32_t) + (uint64_t)table->n_rules * 5 +
-           (uint64_t)table->trie.room * sizeof *table->trie.nodes;
+    return sizeof *table + ((uint64_t)table->n_words + DP_STARTS) * sizeof *table->classes +
+           (uint64_t)table->n_rules * 5 + (uint64_t)table->trie.room * sizeof *table->trie.nodes;
 }
 
 uint32_t dp_rule_table_lookup(const struct dp_rule_table *table, const uint8_t *remote, uint32_t selector,
@@ -459,4 +486,47 @@ uint32_t dp_rule_table_lookup(const struct dp_rule_table *table, const uint8_t *
 
     *action = found == DP_NO_MATCH ? (uint32_t)DP_DENY : table->rule_action[found];
     return found == DP_NO_MATCH ? 0 : table->rule_number[found];
+}
+
+/*
+ * Each round asks one class for every question that is still open, whose words the round before has asked memory for;
+ * nine in ten of ClassBench's are answered by the first.
+ */
+void dp_rule_table_find_many(const struct dp_rule_table *table, const uint8_t *const *remotes,
+                             const uint32_t *selectors, uint32_t n, uint32_t *found)
+{
+    uint32_t place[DP_LOOKUPS_MAX], open = 0;
+    uint8_t which[DP_LOOKUPS_MAX];
+
+    if (table->family == 4)
+        dp_trie_lookup4_many(&table->trie, remotes, n, place);
+    else
+        for (uint32_t k = 0; k < n; k++)
+            place[k] = dp_trie_lookup(&table->trie, remotes[k]);
+    for (uint32_t k = 0; k < n; k++)
+        __builtin_prefetch(&table->classes[place[k]]);
+    for (uint32_t k = 0; k < n; k++) {
+        const uint32_t *class = table->classes + place[k];
+
+        found[k] = dp_class_find(class, selectors[k]);
+        place[k] = class[DP_CLASS_PARENT];
+        which[open] = (uint8_t)k;
+        open += class[DP_CLASS_FURTHER] < found[k];
+    }
+    while (open) {
+        uint32_t asked = open;
+
+        open = 0;
+        for (uint32_t i = 0; i < asked; i++)
+            __builtin_prefetch(&table->classes[place[which[i]]]);
+        for (uint32_t i = 0; i < asked; i++) {
+            const uint32_t k = which[i], *class = table->classes + place[k];
+            uint32_t best = dp_class_find(class, selectors[k]);
+
+            found[k] = best < found[k] ? best : found[k];
+            place[k] = class[DP_CLASS_PARENT];
+            which[open] = (uint8_t)k;
+            open += class[DP_CLASS_FURTHER] < found[k];
+        }
+    }
 }

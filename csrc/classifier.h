@@ -12,13 +12,14 @@
  *      Classes are interned, so the 6,000 members of a group that nothing else tells apart share one class. Class 0 has
  *      the rules without a remote, and ends every chain.
  *   3. A class has its own rules drawn as disjoint selector intervals, each with the best (earliest) rule in it: one
- *      binary search.
+ *      search. What a look-up reads of a class lies together, mostly in one cache line (DP_CLASS_...).
  *   4. The look-up walks from the leaf's class to class 0 and keeps the best rule; it stops as soon as no class further
- *      up can do better (`best_above`).
+ *      up can do better (DP_CLASS_FURTHER).
  *
- * THE COST. Look-up: at most 8 (IPv4) or 32 (IPv6) trie steps, then one binary search a level of nesting among the
- * policy's prefixes, of which real policies have two or three. Neither grows with the number of rules. Build:
- * O(n log n) in rules and prefixes; a set of prefixes is stored once a table, not once a rule.
+ * THE COST. Look-up: at most 8 (IPv4) or 32 (IPv6) trie steps, then one search a level of nesting among the policy's
+ * prefixes, of which real policies have two or three. Neither grows with the number of rules. Several look-ups at once
+ * (dp_rule_table_find_many) wait for memory together, and guess no branch for each step. Build: O(n log n) in rules and
+ * prefixes; a set of prefixes is stored once a table, not once a rule.
  *
  * OWNERSHIP. A table owns all it has and is reference-counted: dp_rule_table_new gives the first reference,
  * dp_rule_table_free takes one back. It never changes, so any thread may look up in it.
@@ -29,28 +30,36 @@
 #include "dp_api.h"
 #include "trie.h"
 
+#ifdef __SSE2__
+#include <emmintrin.h>
+#endif
+
 enum { DP_SELECTOR_MAX = 0xffffff };
 #define DP_NO_MATCH 0xffffffffu
 
-struct dp_class {
-    uint32_t first; /* intervals [first, first + count) */
-    uint32_t count;
-    uint32_t parent;
-    uint32_t best_above; /* the best rule of this class and all its ancestors */
-};
+/*
+ * A class is words, and is told by the place of its first: how many intervals it has behind the first, where its parent
+ * is, and the best rule of all classes further out (DP_NO_MATCH of class 0, which nothing is outside of); where the
+ * intervals behind the first one start (that starts at 0); and for each interval the position of its rule,
+ * DP_NO_MATCH where none. An interval ends where the next begins. Class 0 is at 0.
+ */
+enum { DP_CLASS_MORE, DP_CLASS_PARENT, DP_CLASS_FURTHER, DP_CLASS_STARTS };
+/* Starts that are compared at once; the words behind the last class are as many more. */
+enum { DP_STARTS = 8 };
+/* Look-ups at once. */
+enum { DP_LOOKUPS_MAX = 32 };
 
 struct dp_rule_table {
     _Atomic uint32_t references; /* taken and given back by several threads */
+    uint32_t family;
     uint32_t n_classes;
-    struct dp_class *classes;
-    uint32_t *interval_start; /* an interval ends where the next begins */
-    uint32_t *interval_rule;  /* position of the rule in the order, DP_NO_MATCH where none */
-    uint32_t *rule_number;    /* by position */
+    uint32_t n_words;
+    uint32_t *classes;
+    uint32_t *rule_number; /* by position */
     uint8_t *rule_action;
     uint32_t n_rules;
     uint32_t largest_rule; /* the largest rule number */
-    uint32_t n_intervals;
-    struct dp_trie trie;
+    struct dp_trie trie;   /* of places of classes */
 };
 
 static inline void dp_rule_table_reference(struct dp_rule_table *table)
@@ -59,31 +68,57 @@ static inline void dp_rule_table_reference(struct dp_rule_table *table)
         table->references++;
 }
 
+/* How many of `n` sorted starts, fewer than DP_STARTS, are not above the selector; DP_STARTS can be read. */
+static inline uint32_t dp_starts_until(const uint32_t *start, uint32_t n, uint32_t selector)
+{
+#ifdef __SSE2__
+    const __m128i wanted = _mm_set1_epi32((int)selector);
+    __m128i low = _mm_cmpgt_epi32(_mm_loadu_si128((const __m128i *)start), wanted);
+    __m128i high = _mm_cmpgt_epi32(_mm_loadu_si128((const __m128i *)(start + 4)), wanted);
+    __m128i above = _mm_packs_epi16(_mm_packs_epi32(low, high), _mm_setzero_si128());
+
+    return (uint32_t)__builtin_ctz((uint32_t)_mm_movemask_epi8(above) | 1u << n);
+#else
+    uint32_t found = 0;
+
+    for (uint32_t i = 0; i < DP_STARTS; i++)
+        found += (uint32_t)(i < n) & (uint32_t)(start[i] <= selector);
+    return found;
+#endif
+}
+
+/* The position of the best rule of a class alone. */
+static inline uint32_t dp_class_find(const uint32_t *class, uint32_t selector)
+{
+    const uint32_t *start = class + DP_CLASS_STARTS, *rule = start + class[DP_CLASS_MORE];
+    uint32_t n = class[DP_CLASS_MORE], at = 0;
+
+    if (n == 0)
+        return rule[0];
+    while (n >= DP_STARTS) {
+        uint32_t half = n / 2 + 1, below = start[at + half - 1] <= selector;
+
+        at += below ? half : 0;
+        n = below ? n - half : half - 1;
+    }
+    return rule[at + dp_starts_until(start + at, n, selector)];
+}
+
 /* The position of the rule that decides, DP_NO_MATCH for none. */
 static inline uint32_t dp_rule_table_find(const struct dp_rule_table *table, const uint8_t *remote, uint32_t selector)
 {
-    uint32_t best = DP_NO_MATCH, id = dp_trie_lookup(&table->trie, remote);
+    const uint32_t *class = table->classes + dp_trie_lookup(&table->trie, remote);
+    uint32_t best = dp_class_find(class, selector);
 
-    for (;;) {
-        const struct dp_class *class = &table->classes[id];
-        const uint32_t *start = table->interval_start + class->first;
-        uint32_t n = class->count, at = 0, found;
+    while (class[DP_CLASS_FURTHER] < best) {
+        uint32_t found;
 
-        if (class->best_above >= best)
-            return best;
-        while (n > 1) {
-            uint32_t half = n / 2;
-
-            at += start[at + half] <= selector ? half : 0;
-            n -= half;
-        }
-        found = table->interval_rule[class->first + at];
+        class = table->classes + class[DP_CLASS_PARENT];
+        found = dp_class_find(class, selector);
         if (found < best)
             best = found;
-        if (id == 0)
-            return best;
-        id = class->parent;
     }
+    return best;
 }
 
 #endif

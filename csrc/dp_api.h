@@ -245,6 +245,9 @@ uint64_t dp_rule_table_size(const struct dp_rule_table *table);
 /* The rule number that decides, 0 when none matches; `action` is set to DP_ALLOW or DP_DENY. */
 uint32_t dp_rule_table_lookup(const struct dp_rule_table *table, const uint8_t *remote, uint32_t selector,
                               uint32_t *action);
+/* The positions among the table's rules that decide `n` questions, 32 at most, DP_NO_MATCH for none. */
+void dp_rule_table_find_many(const struct dp_rule_table *table, const uint8_t *const *remotes,
+                             const uint32_t *selectors, uint32_t n, uint32_t *found);
 
 /* ---- who holds which address (SPEC 7, first point) ---- */
 

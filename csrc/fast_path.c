@@ -2,6 +2,7 @@
 #include "fast_path.h"
 
 #include "bytes.h"
+#include "fast_first.h"
 #include "tcp_window.h"
 
 #include <stddef.h>
@@ -20,15 +21,21 @@ static inline void fetch(const struct dp_flow_table *table, struct dp_fast_check
 void dp_fast_fetch(const struct dp_engine *engine, struct dp_fast *fast, uint32_t set)
 {
     const struct dp_flow_table table = engine->conntrack.table;
+    struct dp_fast *one = fast;
+    uint32_t first = 0;
 
     /* Where there is no check, the first is of nobody's zone, and there is no such entry. */
-    for (struct dp_fast *one = fast; set; set >>= 1, one++)
-        if (set & 1) {
+    for (uint32_t bit = 1, rest = set; rest; rest >>= 1, bit <<= 1, one++)
+        if (rest & 1) {
             one->rearranged = table.rearranged;
+            one->asked = false;
             fetch(&table, &one->check[0]);
             if (one->checks == DP_DIRECTIONS)
                 fetch(&table, &one->check[1]);
+            first |= one->check[0].entry ? 0 : bit;
         }
+    if (first)
+        dp_fast_ask(engine, fast, first);
 }
 
 /* ---- judging ---- */
@@ -297,38 +304,6 @@ static NEVER_INLINE bool judge_two_or_none(struct dp_engine *engine, const struc
     return true;
 }
 
-/* Whether there is no connection for the one check. */
-static bool is_unknown(struct dp_conntrack *ct, const struct dp_fast *fast, const struct dp_flow_key *key)
-{
-    const struct dp_fast_check *check = &fast->check[0];
-    const struct dp_vacancy vacancy = {fast->rearranged, check->hash, check->end};
-    uint32_t entry;
-
-    return (!check->entry && dp_flow_table_is_vacant(&ct->table, &vacancy)) ||
-           dp_conntrack_find(ct, key, check->hash, &entry) == DP_CONN_NONE;
-}
-
-/* Answers and counts a packet of one check that no connection is known for; false when one is. */
-static NEVER_INLINE bool judge_first(struct dp_engine *engine, const struct dp_fast *fast,
-                                     struct dp_denied_flows *denied, struct dp_record *record)
-{
-    const uint32_t d = fast->direction[0];
-    struct dp_job job;
-
-    dp_fast_packet_of(fast, &job.packet);
-    job.zone[d] = fast->check[0].zone_protocol >> 8;
-    job.hash[d] = fast->check[0].hash;
-    dp_flow_key_of(&job.packet, job.zone[d], d, &job.key[d]);
-    if (!is_unknown(&engine->conntrack, fast, &job.key[d]))
-        return false;
-    record->check[0] = (struct dp_check){.zone = job.zone[d], .direction = (uint8_t)d};
-    dp_judge_new(engine, &job, d, 0, &record->check[0]);
-    record->verdict = record->check[0].verdict;
-    record->checks = 1;
-    dp_engine_count(engine, denied, &job.packet, record);
-    return true;
-}
-
 /*
  * Judges frames at their positions, or without `which` one after the other. The clock is set by each packet, also by
  * one that then goes the long way: setting it again changes nothing.
@@ -361,7 +336,7 @@ static inline ALWAYS_INLINE uint32_t judge(struct dp_engine *engine, const struc
             bytes += frame->length;
         } else if (fast->checks == 1) {
             record->length = frame->length; /* for who counts */
-            if (!judge_first(engine, fast, some ? NULL : engine->first->denied, record))
+            if (!dp_fast_judge_first(engine, fast, some ? NULL : engine->first->denied, record))
                 break;
             record->check[1] = (struct dp_check){0};
         } else if (!judge_two_or_none(engine, fast, frame->length, record)) {

@@ -42,6 +42,8 @@ struct dp_fast {
     uint8_t protocol;
     uint8_t checks;
     uint8_t direction[DP_DIRECTIONS]; /* of check[i] */
+    bool asked;                       /* the rules, about the one check, */
+    uint32_t rule;                    /* and the position that they found */
 };
 _Static_assert(sizeof(struct dp_fast) <= 128, "a packet on its short way is two cache lines");
 

@@ -52,14 +52,13 @@ void dp_judge_error(struct dp_engine *engine, const struct dp_job *job, uint32_t
 
 /* ---- rules ---- */
 
-/* Asks the rules; true when they allow. */
+/* Asks the rules, or answers by the position that they found when they were asked before; true when they allow. */
 static bool ask_rules(struct dp_engine *engine, const struct dp_packet *p, uint32_t zone, uint32_t direction,
-                      struct dp_check *check)
+                      const uint32_t *asked, struct dp_check *check)
 {
-    const struct dp_rule_table *table =
-        zone < engine->policy->n_zones ? engine->policy->table[zone][direction][p->family == 6] : NULL;
+    const struct dp_rule_table *table = dp_rules_at(engine, zone, direction, p->family);
     const union dp_address *remote = direction == DP_INGRESS ? &p->source : &p->destination;
-    uint32_t found = table ? dp_rule_table_find(table, remote->byte, p->selector) : DP_NO_MATCH;
+    uint32_t found = asked ? *asked : table ? dp_rule_table_find(table, remote->byte, p->selector) : DP_NO_MATCH;
 
     if (found == DP_NO_MATCH) {
         dp_answer(check, DP_DENY, DP_STATE_NEW, DP_REASON_NO_RULE_MATCHED);
@@ -99,7 +98,7 @@ void dp_judge_alone(struct dp_engine *engine, const struct dp_job *job, uint32_t
     if (first_state(&engine->conntrack, &job->packet, &cause) == DP_CONN_INVALID)
         dp_answer_invalid(check, cause);
     else
-        ask_rules(engine, &job->packet, job->zone[direction], direction, check);
+        ask_rules(engine, &job->packet, job->zone[direction], direction, NULL, check);
 }
 
 /* The part of a query that the rules see and the key does not have. */
@@ -110,7 +109,7 @@ static void keep_code(struct dp_entry *e, const struct dp_packet *p)
 }
 
 void dp_judge_new(struct dp_engine *engine, const struct dp_job *job, uint32_t direction, uint32_t old,
-                  struct dp_check *check)
+                  const uint32_t *asked, struct dp_check *check)
 {
     struct dp_conntrack *ct = &engine->conntrack;
     enum dp_cause cause = DP_CAUSE_NONE;
@@ -122,7 +121,7 @@ void dp_judge_new(struct dp_engine *engine, const struct dp_job *job, uint32_t d
         dp_answer_invalid(check, cause);
         return;
     }
-    if (!ask_rules(engine, &job->packet, job->zone[direction], direction, check))
+    if (!ask_rules(engine, &job->packet, job->zone[direction], direction, asked, check))
         return;
     if (old) {
         dp_conntrack_remove(ct, old);
@@ -208,11 +207,11 @@ void dp_judge_disconnected(struct dp_engine *engine, const struct dp_job *job, u
     uint8_t next = e->state;
 
     if (ct->config.reevaluate && direction == DP_INGRESS && dp_judge_reopens(ct, e, &job->packet)) {
-        dp_judge_new(engine, job, direction, entry, check);
+        dp_judge_new(engine, job, direction, entry, NULL, check);
         if (check->verdict == DP_ALLOW || check->reason == DP_REASON_TABLE_FULL)
             return;
     } else if (ct->config.reevaluate && direction == DP_INGRESS &&
-               ask_rules(engine, &job->packet, job->zone[direction], direction, check) &&
+               ask_rules(engine, &job->packet, job->zone[direction], direction, NULL, check) &&
                is_kept(ct, entry, &job->packet, &next)) {
         dp_conntrack_reattach(ct, entry, check->rule);
         keep_code(e, &job->packet);

@@ -61,13 +61,23 @@ static inline void dp_answer_disconnected(struct dp_check *check, const struct d
     dp_answer_belongs_to(check, ct, entry);
 }
 
+/* ---- rules ---- */
+
+/* Those that decide about a packet of a family in a zone and direction; NULL for none. */
+static inline const struct dp_rule_table *dp_rules_at(const struct dp_engine *engine, uint32_t zone, uint32_t direction,
+                                                      uint8_t family)
+{
+    return zone < engine->policy->n_zones ? engine->policy->table[zone][direction][family == 6] : NULL;
+}
+
 /* ---- what is in judge.c ---- */
 
 /* An ICMP error, by the connection that it quotes (SPEC 4.5). */
 void dp_judge_error(struct dp_engine *engine, const struct dp_job *job, uint32_t direction, struct dp_check *check);
-/* A packet without a connection, or one that begins anew in place of the closed connection `old` (0 for none). */
+/* A packet without a connection, or one that begins anew in place of the closed connection `old` (0 for none); `asked`
+ * is the position that the rules found when they were asked before, NULL if they were not. */
 void dp_judge_new(struct dp_engine *engine, const struct dp_job *job, uint32_t direction, uint32_t old,
-                  struct dp_check *check);
+                  const uint32_t *asked, struct dp_check *check);
 /* A packet of a live connection that is not valid there for this cause, unless it passes outside the window (SPEC 4.4).
  */
 void dp_judge_refused(struct dp_engine *engine, const struct dp_job *job, uint32_t entry, enum dp_side side,
@@ -141,7 +151,7 @@ static inline __attribute__((always_inline)) void dp_judge_known(struct dp_engin
         return;
     }
     if (dp_judge_reopens(ct, e, &job->packet)) {
-        dp_judge_new(engine, job, direction, entry, check);
+        dp_judge_new(engine, job, direction, entry, NULL, check);
         return;
     }
     cause = dp_judge_step(ct, e, job->packet.protocol, &job->packet.tcp, side, &next);

@@ -175,7 +175,7 @@ static void judge(struct dp_engine *engine, const struct dp_job *job, uint32_t d
         dp_judge_disconnected(engine, job, direction, entry, check);
         break;
     default:
-        dp_judge_new(engine, job, direction, 0, check);
+        dp_judge_new(engine, job, direction, 0, NULL, check);
     }
 }
 

@@ -1,8 +1,13 @@
 /* trie.c: building the trie of trie.h. Prefixes come in order of length, so a longer one only refines what is there. */
 #include "trie.h"
 
+#include "bytes.h"
+
 #include <stdlib.h>
 #include <string.h>
+#ifdef __x86_64__
+#include <immintrin.h>
+#endif
 
 void dp_trie_init(struct dp_trie *trie, uint32_t otherwise, const uint8_t *common, uint32_t common_bits)
 {
@@ -93,4 +98,73 @@ uint32_t dp_prefixes_common_bits(const struct dp_prefix *prefixes, uint32_t n)
         }
     }
     return bits;
+}
+
+/* ---- several at once ---- */
+
+#ifdef __x86_64__
+
+/* Words of all nodes, as far as an index of 32 bits goes. */
+enum { GATHERED_NODES_MAX = 1 << 27 };
+
+/*
+ * Steps from `slot`, sixteen lanes at once: what has come to a value, whose highest bit is 0, stays there.
+ * `path` has the steps that are left, the next one highest.
+ */
+static __attribute__((target("avx2"))) void walk_by_avx2(const struct dp_trie *trie, const uint32_t *path,
+                                                         uint32_t *slot)
+{
+    const int *words = (const int *)trie->nodes;
+    __m256i p = _mm256_loadu_si256((const __m256i *)path), q = _mm256_loadu_si256((const __m256i *)(path + 8));
+    __m256i s = _mm256_loadu_si256((const __m256i *)slot), t = _mm256_loadu_si256((const __m256i *)(slot + 8));
+
+    while (_mm256_movemask_ps(_mm256_castsi256_ps(_mm256_or_si256(s, t)))) {
+        __m256i i = _mm256_or_si256(_mm256_slli_epi32(s, 4), _mm256_srli_epi32(p, 28));
+        __m256i j = _mm256_or_si256(_mm256_slli_epi32(t, 4), _mm256_srli_epi32(q, 28));
+
+        s = _mm256_mask_i32gather_epi32(s, words, i, s, 4);
+        t = _mm256_mask_i32gather_epi32(t, words, j, t, 4);
+        p = _mm256_slli_epi32(p, 4);
+        q = _mm256_slli_epi32(q, 4);
+    }
+    _mm256_storeu_si256((__m256i *)slot, s);
+    _mm256_storeu_si256((__m256i *)(slot + 8), t);
+}
+
+/* False where it cannot be done. */
+static bool lookup4_by_avx2(const struct dp_trie *trie, const uint8_t *const *addresses, uint32_t n, uint32_t *values)
+{
+    uint32_t path[DP_TRIE_LOOKUPS_MAX] = {0}, slot[DP_TRIE_LOOKUPS_MAX] = {0};
+    uint32_t common = dp_get32(trie->common), left = 32 - trie->skip * 4;
+
+    if (n < 4 || trie->n_nodes > GATHERED_NODES_MAX || !__builtin_cpu_supports("avx2"))
+        return false;
+    for (uint32_t k = 0; k < n; k++) {
+        uint64_t address = dp_get32(addresses[k]);
+
+        path[k] = (uint32_t)(address << (32 - left));
+        slot[k] = (address ^ common) >> left ? trie->otherwise : trie->root;
+    }
+    for (uint32_t k = 0; k < n; k += 16)
+        walk_by_avx2(trie, path + k, slot + k);
+    memcpy(values, slot, n * sizeof *values);
+    return true;
+}
+
+#else
+
+static bool lookup4_by_avx2(const struct dp_trie *trie, const uint8_t *const *addresses, uint32_t n, uint32_t *values)
+{
+    (void)trie, (void)addresses, (void)n, (void)values;
+    return false;
+}
+
+#endif
+
+void dp_trie_lookup4_many(const struct dp_trie *trie, const uint8_t *const *addresses, uint32_t n, uint32_t *values)
+{
+    if (lookup4_by_avx2(trie, addresses, n, values))
+        return;
+    for (uint32_t k = 0; k < n; k++)
+        values[k] = dp_trie_lookup(trie, addresses[k]);
 }

@@ -16,7 +16,7 @@
 
 #include <stdbool.h>
 
-enum { DP_TRIE_VALUE_MAX = 0x7fffffff };
+enum { DP_TRIE_VALUE_MAX = 0x7fffffff, DP_TRIE_LOOKUPS_MAX = 32 };
 
 struct dp_trie_node {
     uint32_t slot[16]; /* a value, or DP_TRIE_NODE | index of a node */
@@ -58,6 +58,9 @@ static inline uint32_t dp_trie_lookup(const struct dp_trie *trie, const uint8_t 
         slot = trie->nodes[slot & ~DP_TRIE_NODE].slot[dp_trie_step(address, step++)];
     return slot;
 }
+
+/* The same of `n` addresses of IPv4, DP_TRIE_LOOKUPS_MAX at most; eight at once where the processor has AVX2. */
+void dp_trie_lookup4_many(const struct dp_trie *trie, const uint8_t *const *addresses, uint32_t n, uint32_t *values);
 
 /* Bits that all of the prefixes begin with, no more than the shortest has. */
 uint32_t dp_prefixes_common_bits(const struct dp_prefix *prefixes, uint32_t n);

@@ -1,6 +1,7 @@
 /*
  * test_classifier.c: rule tables against a plain walk over the rules (SPEC 3.1, 3.2): random rules with nested and
- * equal prefixes, sets of prefixes, overlapping selectors, both families; every answer must be the same.
+ * equal prefixes, sets of prefixes, overlapping selectors, both families; every answer must be the same, one by one and
+ * in bursts.
  */
 #include "check.h"
 #include "classifier.h"
@@ -116,6 +117,29 @@ static bool matches(const struct policy *p, const struct dp_rule *rule, const ui
     return false;
 }
 
+static uint8_t remotes[LOOKUPS][16];
+static uint32_t selectors[LOOKUPS], positions[LOOKUPS];
+
+/* The same questions in bursts of any size: their answers are the same. */
+static bool are_the_same_at_once(const struct dp_rule_table *table)
+{
+    for (uint32_t at = 0, n; at < LOOKUPS; at += n) {
+        const uint8_t *remote[DP_LOOKUPS_MAX];
+        uint32_t found[DP_LOOKUPS_MAX];
+
+        n = 1 + below(DP_LOOKUPS_MAX);
+        if (n > LOOKUPS - at)
+            n = LOOKUPS - at;
+        for (uint32_t k = 0; k < n; k++)
+            remote[k] = remotes[at + k];
+        dp_rule_table_find_many(table, remote, selectors + at, n, found);
+        for (uint32_t k = 0; k < n; k++)
+            if (!CHECK_EQUAL(found[k], positions[at + k]))
+                return false;
+    }
+    return true;
+}
+
 static void test_against_a_walk(void)
 {
     static struct policy p;
@@ -132,12 +156,15 @@ static void test_against_a_walk(void)
         for (int l = 0; l < LOOKUPS; l++) {
             static const uint32_t protocols[] = {0, 1, 6, 17, 47, 255};
             uint32_t selector = protocols[below(6)] << 16 | below(65), expected = 0, wanted = DP_DENY, action;
-            uint8_t remote[16];
+            uint8_t *remote = remotes[l];
 
+            selectors[l] = selector;
+            positions[l] = DP_NO_MATCH;
             random_address(remote, p.family);
             for (uint32_t i = 0; i < p.n_rules && !expected; i++)
                 if (matches(&p, &p.rules[i], remote, selector)) {
                     expected = p.rules[i].number;
+                    positions[l] = i;
                     wanted = p.rules[i].action;
                 }
             answers += expected != 0;
@@ -145,6 +172,8 @@ static void test_against_a_walk(void)
                 !CHECK_EQUAL(action, wanted))
                 return;
         }
+        if (!are_the_same_at_once(table))
+            return;
         dp_rule_table_free(table);
     }
     CHECK(answers > TABLES * LOOKUPS / 4);

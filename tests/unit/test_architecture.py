@@ -39,7 +39,7 @@ ARROWS: dict[str, set[str]] = {
     "packet": {"discovery", "icmp", "link", "tcp_segment"},
     "flow_key": {"packet"},
     "timer": {"dp_api", "memory"},
-    "trie": {"dp_api", "memory"},
+    "trie": {"bytes", "dp_api", "memory"},
     "classifier": {"prefix", "trie"},
     "endpoint_maps": {"packet", "prefix", "trie"},
     "endpoints": {"endpoint_maps", "prefix"},
@@ -79,7 +79,8 @@ ARROWS: dict[str, set[str]] = {
     "judge": {"admission", "engine", "tcp"},
     "control_traffic": {"judge", "bytes", "discovery"},
     "fast_read": {"bytes", "checksum", "engine", "link", "spoof"},
-    "fast_path": {"bytes", "fast_read", "judge", "tcp_window"},
+    "fast_first": {"bytes", "fast_read", "judge"},
+    "fast_path": {"bytes", "fast_first", "fast_read", "judge", "tcp_window"},
     "pipeline": {"checksum", "control_traffic", "fast_path", "judge", "spoof"},
     "io/clock": {"dp_live"},
     "io/source": {"dp_api"},
@@ -123,11 +124,12 @@ ARROWS: dict[str, set[str]] = {
     "io/shadow_report": {"io/firewall", "table_walk"},
 }
 
-# All that the core calls outside itself: memory, and nothing that knows a clock, a file, a socket or a thread.
+# All that the core calls outside itself: memory, what the processor can do, and nothing that knows a clock, a file, a
+# socket or a thread.
 CORE_CALLS = {
     *("memcmp", "memcpy", "memmove", "memset", "qsort", "strlen"),
     *("aligned_alloc", "calloc", "free", "malloc", "realloc", "madvise", "mmap", "mremap", "munmap"),
-    *("_GLOBAL_OFFSET_TABLE_", "__stack_chk_fail"),
+    *("_GLOBAL_OFFSET_TABLE_", "__cpu_model", "__stack_chk_fail"),
 }
 
 INCLUDE = re.compile(r'^\s*#\s*include\s+"([^"]+)"', re.MULTILINE)
