@@ -47,6 +47,55 @@ static inline void two_ways_observe_second(void *owner, enum dp_connection_event
     two_ways_observe(owner, 1, event, entry);
 }
 
+/*
+ * The rules of a family: TCP to port 53 is denied, all else allowed. A large table, which is asked about the first
+ * packets of a burst together, allows some of it by rules of their own before: one for each of many remotes, which many
+ * of those are who speak here, and one for half of all.
+ */
+static inline struct dp_rule_table *two_ways_rules(int six, uint32_t others)
+{
+    enum { OTHERS_MAX = 2000 };
+    static const struct dp_selector selectors[] = {{DP_PROTO_TCP << 16 | 53, DP_PROTO_TCP << 16 | 53},
+                                                   {DP_PROTO_TCP << 16 | 80, DP_PROTO_TCP << 16 | 80},
+                                                   {DP_PROTO_UDP << 16 | 53, DP_PROTO_UDP << 16 | 80},
+                                                   {0, 0xffffff}};
+    static struct dp_rule rules[OTHERS_MAX + 3];
+    static struct dp_remote remotes[OTHERS_MAX + 1];
+    static struct dp_prefix prefixes[OTHERS_MAX + 1];
+    struct dp_rule_table *table;
+    uint32_t n = 0;
+
+    rules[n++] = (struct dp_rule){1, DP_REMOTE_ANY, 0, 1, DP_DENY};
+    for (uint32_t i = 0; i < others; i++) {
+        struct dp_prefix four = {{10, 0, (uint8_t)(i >> 8), (uint8_t)i}, 32};
+        struct dp_prefix wide = {{0x20, 1, 0xd, 0xb8, [14] = (uint8_t)(i >> 8), [15] = (uint8_t)i}, 128};
+
+        remotes[i] = (struct dp_remote){i, 1};
+        prefixes[i] = six ? wide : four;
+        rules[n++] = (struct dp_rule){3 + i, (int32_t)i, 1 + i % 3, 1, DP_ALLOW};
+    }
+    if (others) {
+        remotes[others] = (struct dp_remote){others, 1};
+        prefixes[others] = (struct dp_prefix){{0}, 1};
+        rules[n++] = (struct dp_rule){3 + others, (int32_t)others, 2, 1, DP_ALLOW};
+        others++;
+    }
+    rules[n++] = (struct dp_rule){2, DP_REMOTE_ANY, 3, 1, DP_ALLOW};
+    if (dp_rule_table_new(six ? 6 : 4, rules, n, remotes, others, prefixes, others, selectors, 4, &table) < 0)
+        abort();
+    return table;
+}
+
+/* That of a family, which is made once. */
+static inline const struct dp_rule_table *two_ways_large_rules(int six)
+{
+    static struct dp_rule_table *table[2];
+
+    if (!table[six])
+        table[six] = two_ways_rules(six, 2000);
+    return table[six];
+}
+
 /* Puts in force who holds which address, in zones below TWO_WAYS_ZONES, all of which may do nearly everything; cuts
  * zone 1. */
 static inline void two_ways_update(struct two_ways *w, const struct dp_holding *holdings, uint32_t n)
@@ -61,7 +110,7 @@ static inline void two_ways_update(struct two_ways *w, const struct dp_holding *
         zones[z].zone = z;
         for (int d = 0; d < 2; d++)
             for (int f = 0; f < 2; f++)
-                zones[z].table[d][f] = w->table[f];
+                zones[z].table[d][f] = z & 1 ? two_ways_large_rules(f) : w->table[f];
     }
     for (int i = 0; i < 2; i++) {
         struct dp_policy_update update = {.zones = zones,
@@ -80,14 +129,10 @@ static inline void two_ways_update(struct two_ways *w, const struct dp_holding *
 static inline void two_ways_new(struct two_ways *w, const struct dp_holding *holdings, uint32_t n)
 {
     static const uint64_t seed[2] = {1, 2};
-    /* TCP to port 53 is denied, all else allowed. */
-    static const struct dp_selector selectors[] = {{DP_PROTO_TCP << 16 | 53, DP_PROTO_TCP << 16 | 53}, {0, 0xffffff}};
-    static const struct dp_rule rules[] = {{1, DP_REMOTE_ANY, 0, 1, DP_DENY}, {2, DP_REMOTE_ANY, 1, 1, DP_ALLOW}};
 
     *w = (struct two_ways){.config = settings_in_which_all_goes_on()};
     for (int f = 0; f < 2; f++)
-        if (dp_rule_table_new(f ? 6 : 4, rules, 2, NULL, 0, NULL, 0, selectors, 2, &w->table[f]) < 0)
-            abort();
+        w->table[f] = two_ways_rules(f, 0);
     for (int i = 0; i < 2; i++) {
         if (dp_plane_new(&w->config, seed, 1, &w->plane[i]) < 0)
             abort();
