@@ -74,7 +74,9 @@ def test_rule_sets_are_answered_by_the_first_rule_that_matches() -> None:
 import classifier, rule_sets
 from workloads import library
 rules = rule_sets.made(60)
-_, answers = classifier.ours(classifier.loop_ffi.dlopen(str(library("lookup_loop"))), rules)
+sides = classifier.ours(classifier.loop_ffi.dlopen(str(library("lookup_loop"))), rules)
+answers = sides[classifier.OURS][1]
+assert sides[classifier.ONE_BY_ONE][1] == answers
 words, asked = rules.rules, rules.questions
 five = [words[at : at + 5] for at in range(0, len(words), 5)]
 def first(address, selector):
