@@ -107,7 +107,7 @@ class Guarded:
         """Starts `dataplane run` on the policy file, and waits until it runs."""
         command = (sys.executable, "-m", "dataplane", "run", str(self.policy_path), "--control", str(self._control))
         self._process = self.fw.start(*command, *options, output=self.log)
-        until(self._runs, "dataplane runs", 20)
+        until(self._runs, "dataplane runs")
 
     def _runs(self) -> bool:
         assert self._process

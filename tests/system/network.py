@@ -25,7 +25,7 @@ def needs_root_and(*programs: str) -> pytest.MarkDecorator:
     )
 
 
-def run(*command: str, check: bool = True, timeout: float = 30) -> subprocess.CompletedProcess[str]:
+def run(*command: str, check: bool = True, timeout: float = 60) -> subprocess.CompletedProcess[str]:
     """Runs a command to its end."""
     done = subprocess.run(command, check=False, capture_output=True, text=True, timeout=timeout)
     if check and done.returncode:
@@ -33,7 +33,7 @@ def run(*command: str, check: bool = True, timeout: float = 30) -> subprocess.Co
     return done
 
 
-def until(condition: Callable[[], object], what: str, seconds: float = 10) -> None:
+def until(condition: Callable[[], object], what: str, seconds: float = 60) -> None:
     """Waits for something to come true, and fails the test when it does not."""
     end = time.monotonic() + seconds
     while not condition():
@@ -54,7 +54,7 @@ class Host:
         """`ip` in the namespace."""
         return run("ip", "-n", self.name, *arguments, check=check).stdout
 
-    def run(self, *command: str, check: bool = False, timeout: float = 30) -> subprocess.CompletedProcess[str]:
+    def run(self, *command: str, check: bool = False, timeout: float = 60) -> subprocess.CompletedProcess[str]:
         """Runs a program to its end."""
         return run("ip", "netns", "exec", self.name, *command, check=check, timeout=timeout)
 
@@ -72,7 +72,7 @@ class Host:
         self._running.append(process)
         return process
 
-    def stop(self, process: subprocess.Popen[bytes], how: int = signal.SIGTERM, seconds: float = 10) -> int:
+    def stop(self, process: subprocess.Popen[bytes], how: int = signal.SIGTERM, seconds: float = 60) -> int:
         """Ends a program that `start` started; its exit status."""
         self._running.remove(process)
         return _ended(process, how, seconds)

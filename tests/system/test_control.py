@@ -87,7 +87,7 @@ class Running:
     def dataplane(self, *words: str, status: int = 0) -> subprocess.CompletedProcess[str]:
         """Another command beside the firewall."""
         command = [sys.executable, "-m", "dataplane", *words]
-        done = subprocess.run(command, capture_output=True, text=True, timeout=30, cwd=ROOT)
+        done = subprocess.run(command, capture_output=True, text=True, timeout=60, cwd=ROOT)
         assert done.returncode == status, done.stdout + done.stderr
         return done
 
@@ -307,7 +307,7 @@ def test_the_connection_table(running: Running, inbound: Conversation) -> None:
         # Mid-stream segments of a connection that is not there are invalid.
         assert not inbound.goes_on()
         events.send_signal(signal.SIGINT)
-        told = [json.loads(line) for line in events.communicate(timeout=10)[0].splitlines()]
+        told = [json.loads(line) for line in events.communicate(timeout=60)[0].splitlines()]
     assert [(e["event"], e["connection"]["protocol"]) for e in told] == [
         ("NEW", "icmp"),
         ("UPDATE", "icmp"),
@@ -321,7 +321,7 @@ def test_events_tell_what_a_change_disconnects(running: Running, inbound: Conver
     outbound = Conversation(running.a, running.out, OUTSIDE, 9000)
     with running.watching("conntrack", "events", "--count", "1") as events:
         running.ctl("rule", "update", "ping", "icmp_type=echo-request")
-        line = events.communicate(timeout=10)[0]
+        line = events.communicate(timeout=60)[0]
     assert line.startswith(" [UPDATE] tcp      6 ")
     assert f" src={OUTSIDE} dst={INSIDE} " in line
     assert " [ASSURED] [DISCONNECTED] mark=0 use=1 instance=a origin=inbound rule=web security_group=sg\n" in line
@@ -336,7 +336,7 @@ def test_drops_are_told_as_they_come(running: Running) -> None:
         running.out.run("ping", "-c", "1", "-W", "1", "-I", OUTSIDE, INSIDE)
         with contextlib.suppress(OSError), standing_in(running.out):
             socket.create_connection((INSIDE, 22), timeout=0.5)
-        line = drops.communicate(timeout=10)[0]
+        line = drops.communicate(timeout=60)[0]
     assert f"deny ingress a tcp {OUTSIDE}:" in line
     assert f"> {INSIDE}:22 no-rule-matched port=to-a length=" in line
     counters = running.json("counters")
@@ -357,9 +357,9 @@ def test_a_capture_has_frames_and_verdicts(running: Running) -> None:
         with contextlib.suppress(OSError), standing_in(running.out):
             socket.create_connection((INSIDE, 22), timeout=0.5)
         capture.send_signal(signal.SIGINT)
-        assert "frames captured" in capture.communicate(timeout=10)[1]
+        assert "frames captured" in capture.communicate(timeout=60)[1]
         of_all.send_signal(signal.SIGINT)
-        assert "frames captured" in of_all.communicate(timeout=10)[1]
+        assert "frames captured" in of_all.communicate(timeout=60)[1]
     summary = DataPlane(Policy.parse(POLICY)).replay(path)
     assert not summary.faults
     rules = {rule.rule: rule for rule in summary.rules}
@@ -492,11 +492,11 @@ def test_two_firewalls_share_no_interface(running: Running) -> None:
     apart.write_text(POLICY)
     for more in ((), ("--dry-run",)):
         asked = [sys.executable, "-m", "dataplane", "ctl", "--socket", str(other), "reload", *more]
-        refused = subprocess.run(asked, capture_output=True, text=True, timeout=30, cwd=ROOT, check=False)
+        refused = subprocess.run(asked, capture_output=True, text=True, timeout=60, cwd=ROOT, check=False)
         assert (refused.returncode, refused.stderr.startswith(message)) == (1, True), refused
     assert running.ping(running.out, INSIDE, 3)
     running.stop(signal.SIGKILL)
-    taken = subprocess.run(asked[:-1], capture_output=True, text=True, timeout=30, cwd=ROOT, check=False)
+    taken = subprocess.run(asked[:-1], capture_output=True, text=True, timeout=60, cwd=ROOT, check=False)
     assert taken.returncode == 0, taken
     assert running.ping(running.out, INSIDE)
     running.fw.stop(second)

@@ -72,7 +72,7 @@ def test_flow_log_tells_what_ended_what_was_denied_and_what_lives(running: Runni
         running.process.send_signal(signal.SIGHUP)
         until(log.exists, "the flow log is opened anew")
         running.ctl("conntrack", "flush")
-        followed = json.loads(following.communicate(timeout=10)[0])
+        followed = json.loads(following.communicate(timeout=60)[0])
     until(lambda: len(records(log)) == 2, "both connections are told")
     assert followed in records(log)
     assert {flow["end"] for flow in records(log)} <= {"disconnected", "closed"}

@@ -302,7 +302,7 @@ def test_a_limit_of_open_files_that_is_too_low_is_told(tmp_path: Path) -> None:
     (tmp_path / "policy.yaml").write_text("uplinks: [{interface: dp-none}]")
     command = ["prlimit", "--nofile=40:40", sys.executable, "-m", "dataplane", "run", str(tmp_path / "policy.yaml")]
     done = subprocess.run(
-        [*command, "--control", str(tmp_path / "control")], capture_output=True, text=True, cwd=ROOT, timeout=30
+        [*command, "--control", str(tmp_path / "control")], capture_output=True, text=True, cwd=ROOT, timeout=60
     )
     assert done.returncode == 1
     assert done.stderr.startswith("this policy with --workers 1 needs 1")
