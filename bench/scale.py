@@ -158,7 +158,11 @@ def _curves(found: dict[tuple[str, int], list[float]], unit: str, along: str) ->
 #: Curves by name: what measures them, where, and where in a quick run.
 CURVES: dict[str, tuple[Callable[[Run, Sequence[int]], list[Row]], Sequence[int], Sequence[int]]] = {
     "rules": (by_rules, (10, 100, 1000, 10_000, 100_000), (100, 1000, 10_000, 100_000)),
-    "connections": (by_connections, (1000, 10_000, 100_000, 1_000_000, 10_000_000), (1000, 100_000, 1_000_000)),
+    "connections": (
+        by_connections,
+        (1000, 10_000, 100_000, 1_000_000, 10_000_000),
+        (1000, 100_000, 1_000_000, 10_000_000),
+    ),
     "size": (by_size, (60, 128, 256, 512, 1024, 1500), (60, 512, 1500)),
     "nesting": (by_nesting, (1, 2, 4, 8, 16), (1, 4, 16)),
 }
