@@ -15,22 +15,33 @@
 #include <stdlib.h>
 #include <string.h>
 
-_Static_assert(DP_LOOKUPS_MAX == 32 && (int)DP_TRIE_LOOKUPS_MAX == (int)DP_LOOKUPS_MAX, "dp_api.h names it");
-
 struct member {
     struct dp_prefix prefix;
     uint32_t remote;
 };
 
-/* A class while it is built: its set of remotes is `sets[set .. set + n)`. */
+/*
+ * A class while it is built: its set of remotes is `sets[set .. set + n)`.
+ *
+ * What look-ups go on with from its children is its JOINT: its rules together with those of its parent's joint, as long
+ * as that is small. So deep nesting costs a search for each few levels, not for each.
+ */
 struct draft {
     uint32_t set;
     uint32_t n;
     uint32_t parent;
     uint32_t hash;
     uint32_t place; /* among the table's words */
+    uint32_t joint; /* likewise */
+    uint32_t outer; /* the draft whose joint follows this joint, NO_DRAFT for none */
+    uint32_t size;  /* rules and selectors of the joint */
     uint32_t best;  /* the best rule of this class and all its ancestors */
+    bool is_parent;
+    bool joins; /* its parent's joint */
 };
+#define NO_DRAFT 0xffffffffu
+/* Rules and selectors of a joint of several classes. */
+enum { JOINT_MOST = 40 };
 
 struct build {
     uint32_t family;
@@ -71,6 +82,24 @@ static int by_value(const void *a, const void *b)
     uint32_t x = *(const uint32_t *)a, y = *(const uint32_t *)b;
 
     return (x > y) - (x < y);
+}
+
+/* Most classes have few rules: for these the library's function is slow. */
+static void sort(uint32_t *values, uint32_t n)
+{
+    enum { FEW = 96 };
+
+    if (n > FEW) {
+        qsort(values, n, sizeof *values, by_value);
+        return;
+    }
+    for (uint32_t i = 1; i < n; i++) {
+        uint32_t value = values[i], at = i;
+
+        for (; at > 0 && values[at - 1] > value; at--)
+            values[at] = values[at - 1];
+        values[at] = value;
+    }
 }
 
 /* ---- 1. members and rules by remote ---- */
@@ -155,6 +184,7 @@ static uint32_t intern(struct build *b, uint32_t n, uint32_t parent)
             return b->index[at] - 1;
     }
     b->drafts[b->n_drafts] = (struct draft){.set = b->n_sets, .n = n, .parent = parent, .hash = hash};
+    b->drafts[parent].is_parent = true;
     b->n_sets += n;
     b->index[at] = ++b->n_drafts;
     return b->n_drafts - 1;
@@ -245,7 +275,7 @@ static uint32_t gather_bounds(struct build *b, uint32_t n_positions)
             b->bounds[n++] = b->selectors[rule->first_selector + s].high + 1;
         }
     }
-    qsort(b->bounds, n, sizeof *b->bounds, by_value);
+    sort(b->bounds, n);
     for (uint32_t i = 0; i < n; i++)
         if (kept == 0 || b->bounds[kept - 1] != b->bounds[i])
             b->bounds[kept++] = b->bounds[i];
@@ -275,30 +305,28 @@ static void paint(struct build *b, uint32_t n, uint32_t n_positions)
     }
 }
 
-/* Draws the rules at `positions` (in order) as the class of a draft. */
-static int draw(struct build *b, struct dp_rule_table *table, struct draft *draft, uint32_t n_positions)
+/* Draws the rules at `positions` as the next words of the table; what follows is the joint of `outer`. */
+static int draw(struct build *b, struct dp_rule_table *table, uint32_t outer, uint32_t n_positions)
 {
-    const struct draft *parent = &b->drafts[draft->parent];
-    uint32_t n = gather_bounds(b, n_positions) - 1, intervals = 0, further = draft->place ? parent->best : DP_NO_MATCH;
-    uint32_t *class;
-    int error = reserve_words(b, table, DP_CLASS_STARTS + 2 * (size_t)n + DP_STARTS);
+    uint32_t n, intervals = 0, *class;
+    int error;
 
+    sort(b->positions, n_positions);
+    n = gather_bounds(b, n_positions) - 1;
+    error = reserve_words(b, table, DP_CLASS_STARTS + 2 * (size_t)n + DP_STARTS);
     if (error)
         return error;
     paint(b, n, n_positions);
-    draft->best = further;
     for (uint32_t i = 0; i < n; i++) {
-        if (b->painted[i] < draft->best)
-            draft->best = b->painted[i];
         if (i > 0 && b->painted[i] == b->painted[intervals - 1])
             continue;
         b->bounds[intervals] = b->bounds[i];
         b->painted[intervals++] = b->painted[i];
     }
-    class = table->classes + draft->place;
+    class = table->classes + table->n_words;
     class[DP_CLASS_MORE] = intervals - 1;
-    class[DP_CLASS_PARENT] = parent->place;
-    class[DP_CLASS_FURTHER] = further;
+    class[DP_CLASS_NEXT] = outer == NO_DRAFT ? 0 : b->drafts[outer].joint;
+    class[DP_CLASS_FURTHER] = outer == NO_DRAFT ? DP_NO_MATCH : b->drafts[outer].best;
     memcpy(class + DP_CLASS_STARTS, b->bounds + 1, (intervals - 1) * sizeof *class);
     memcpy(class + DP_CLASS_STARTS + intervals - 1, b->painted, intervals * sizeof *class);
     table->n_words += DP_CLASS_STARTS + 2 * intervals - 1;
@@ -306,26 +334,68 @@ static int draw(struct build *b, struct dp_rule_table *table, struct draft *draf
     return 0;
 }
 
-/* Room for the scratch of the class with the most rules and selectors. */
-static int reserve_scratch(struct build *b)
+/* Adds the positions of a draft's own rules to the `n` there are; returns how many there are then. */
+static uint32_t gather_rules(struct build *b, const struct draft *draft, uint32_t n)
 {
-    uint64_t most_rules = 0, most_selectors = 0;
+    bool root = draft == b->drafts;
+
+    for (uint32_t s = 0; s < (root ? 1 : draft->n); s++) {
+        uint32_t remote = root ? b->n_remotes : b->sets[draft->set + s];
+        uint32_t count = b->remote_at[remote + 1] - b->remote_at[remote];
+
+        memcpy(b->positions + n, b->by_remote + b->remote_at[remote], count * sizeof *b->positions);
+        n += count;
+    }
+    return n;
+}
+
+/* The rules of a draft, and the selectors of these. */
+static void measure_draft(const struct build *b, uint32_t d, uint64_t *rules, uint64_t *selectors, uint32_t *best)
+{
+    const struct draft *draft = &b->drafts[d];
+
+    *rules = *selectors = 0;
+    *best = DP_NO_MATCH;
+    for (uint32_t s = 0; s < (d ? draft->n : 1); s++) {
+        uint32_t remote = d ? b->sets[draft->set + s] : b->n_remotes;
+
+        for (uint32_t i = b->remote_at[remote]; i < b->remote_at[remote + 1]; i++) {
+            ++*rules;
+            *selectors += b->rules[b->by_remote[i]].selectors;
+            if (b->rules[b->by_remote[i]].selectors && b->by_remote[i] < *best)
+                *best = b->by_remote[i];
+        }
+    }
+}
+
+/* What each joint holds, a parent's before its children's; and room for the scratch of the largest class or joint. */
+static int plan_joints(struct build *b)
+{
+    uint64_t most_rules = JOINT_MOST, most_selectors = JOINT_MOST;
 
     for (uint32_t d = 0; d < b->n_drafts; d++) {
-        uint64_t rules = 0, selectors = 0;
+        struct draft *draft = &b->drafts[d];
+        const struct draft *parent = &b->drafts[draft->parent];
+        uint64_t rules, selectors;
 
-        for (uint32_t s = 0; s < (d ? b->drafts[d].n : 1); s++) {
-            uint32_t remote = d ? b->sets[b->drafts[d].set + s] : b->n_remotes;
-
-            for (uint32_t i = b->remote_at[remote]; i < b->remote_at[remote + 1]; i++) {
-                rules++;
-                selectors += b->rules[b->by_remote[i]].selectors;
-            }
-        }
+        measure_draft(b, d, &rules, &selectors, &draft->best);
         if (rules > most_rules)
             most_rules = rules;
         if (selectors > most_selectors)
             most_selectors = selectors;
+        draft->size = rules + selectors > JOINT_MOST ? JOINT_MOST + 1 : (uint32_t)(rules + selectors);
+        draft->outer = NO_DRAFT;
+        if (d == 0)
+            continue;
+        if (parent->best < draft->best)
+            draft->best = parent->best;
+        if (draft->is_parent && parent->best != DP_NO_MATCH && draft->size + parent->size <= JOINT_MOST) {
+            draft->size += parent->size;
+            draft->outer = parent->outer;
+            draft->joins = true;
+        } else {
+            draft->outer = draft->parent;
+        }
     }
     b->positions = malloc((most_rules + 1) * sizeof *b->positions);
     b->bounds = malloc((most_selectors * 2 + 2) * sizeof *b->bounds);
@@ -336,28 +406,29 @@ static int reserve_scratch(struct build *b)
 
 static int draw_classes(struct build *b, struct dp_rule_table *table)
 {
-    int error = reserve_scratch(b);
+    int error = plan_joints(b);
     uint32_t *words;
 
+    table->n_classes = b->n_drafts;
+    for (uint32_t d = 0; d < b->n_drafts && !error; d++) {
+        struct draft *draft = &b->drafts[d];
+
+        draft->place = draft->joint = table->n_words;
+        error = draw(b, table, d ? draft->parent : NO_DRAFT, gather_rules(b, draft, 0));
+        if (draft->joins && !error) {
+            const struct draft *joined = draft;
+            uint32_t n = gather_rules(b, draft, 0);
+
+            do {
+                joined = &b->drafts[joined->parent];
+                n = gather_rules(b, joined, n);
+            } while (joined->joins);
+            draft->joint = table->n_words;
+            error = draw(b, table, draft->outer, n);
+        }
+    }
     if (error)
         return error;
-    table->n_classes = b->n_drafts;
-    /* A parent is made before its children. */
-    for (uint32_t d = 0; d < b->n_drafts; d++) {
-        uint32_t n = 0;
-
-        for (uint32_t s = 0; s < (d ? b->drafts[d].n : 1); s++) {
-            uint32_t remote = d ? b->sets[b->drafts[d].set + s] : b->n_remotes;
-            uint32_t count = b->remote_at[remote + 1] - b->remote_at[remote];
-
-            memcpy(b->positions + n, b->by_remote + b->remote_at[remote], count * sizeof *b->positions);
-            n += count;
-        }
-        qsort(b->positions, n, sizeof *b->positions, by_value);
-        b->drafts[d].place = table->n_words;
-        if ((error = draw(b, table, &b->drafts[d], n)) < 0)
-            return error;
-    }
     words = realloc(table->classes, ((size_t)table->n_words + DP_STARTS) * sizeof *words);
     if (words)
         table->classes = words;
@@ -486,47 +557,4 @@ uint32_t dp_rule_table_lookup(const struct dp_rule_table *table, const uint8_t *
 
     *action = found == DP_NO_MATCH ? (uint32_t)DP_DENY : table->rule_action[found];
     return found == DP_NO_MATCH ? 0 : table->rule_number[found];
-}
-
-/*
- * Each round asks one class for every question that is still open, whose words the round before has asked memory for;
- * nine in ten of ClassBench's are answered by the first.
- */
-void dp_rule_table_find_many(const struct dp_rule_table *table, const uint8_t *const *remotes,
-                             const uint32_t *selectors, uint32_t n, uint32_t *found)
-{
-    uint32_t place[DP_LOOKUPS_MAX], open = 0;
-    uint8_t which[DP_LOOKUPS_MAX];
-
-    if (table->family == 4)
-        dp_trie_lookup4_many(&table->trie, remotes, n, place);
-    else
-        for (uint32_t k = 0; k < n; k++)
-            place[k] = dp_trie_lookup(&table->trie, remotes[k]);
-    for (uint32_t k = 0; k < n; k++)
-        __builtin_prefetch(&table->classes[place[k]]);
-    for (uint32_t k = 0; k < n; k++) {
-        const uint32_t *class = table->classes + place[k];
-
-        found[k] = dp_class_find(class, selectors[k]);
-        place[k] = class[DP_CLASS_PARENT];
-        which[open] = (uint8_t)k;
-        open += class[DP_CLASS_FURTHER] < found[k];
-    }
-    while (open) {
-        uint32_t asked = open;
-
-        open = 0;
-        for (uint32_t i = 0; i < asked; i++)
-            __builtin_prefetch(&table->classes[place[which[i]]]);
-        for (uint32_t i = 0; i < asked; i++) {
-            const uint32_t k = which[i], *class = table->classes + place[k];
-            uint32_t best = dp_class_find(class, selectors[k]);
-
-            found[k] = best < found[k] ? best : found[k];
-            place[k] = class[DP_CLASS_PARENT];
-            which[open] = (uint8_t)k;
-            open += class[DP_CLASS_FURTHER] < found[k];
-        }
-    }
 }

@@ -13,13 +13,14 @@
  *      the rules without a remote, and ends every chain.
  *   3. A class has its own rules drawn as disjoint selector intervals, each with the best (earliest) rule in it: one
  *      search. What a look-up reads of a class lies together, mostly in one cache line (DP_CLASS_...).
- *   4. The look-up walks from the leaf's class to class 0 and keeps the best rule; it stops as soon as no class further
- *      up can do better (DP_CLASS_FURTHER).
+ *   4. The look-up goes from the leaf's class to those around it and keeps the best rule; it stops as soon as none
+ *      further out can do better (DP_CLASS_FURTHER). Of classes around others, small ones are drawn together once more
+ *      for this, so that it has a few steps in deep nesting too.
  *
- * THE COST. Look-up: at most 8 (IPv4) or 32 (IPv6) trie steps, then one search a level of nesting among the policy's
- * prefixes, of which real policies have two or three. Neither grows with the number of rules. Several look-ups at once
- * (dp_rule_table_find_many) wait for memory together, and guess no branch for each step. Build: O(n log n) in rules and
- * prefixes; a set of prefixes is stored once a table, not once a rule.
+ * THE COST. Look-up: at most 8 (IPv4) or 32 (IPv6) trie steps, then a search in the leaf's class, and where what is
+ * around may do better, one for each dozen or so of its rules. It does not grow with the number of rules elsewhere.
+ * Several look-ups at once (dp_rule_table_find_many) wait for memory together, and guess no branch for each step.
+ * Build: O(n log n) in rules and prefixes; a set of prefixes is stored once a table, not once a rule.
  *
  * OWNERSHIP. A table owns all it has and is reference-counted: dp_rule_table_new gives the first reference,
  * dp_rule_table_free takes one back. It never changes, so any thread may look up in it.
@@ -38,12 +39,12 @@ enum { DP_SELECTOR_MAX = 0xffffff };
 #define DP_NO_MATCH 0xffffffffu
 
 /*
- * A class is words, and is told by the place of its first: how many intervals it has behind the first, where its parent
- * is, and the best rule of all classes further out (DP_NO_MATCH of class 0, which nothing is outside of); where the
- * intervals behind the first one start (that starts at 0); and for each interval the position of its rule,
- * DP_NO_MATCH where none. An interval ends where the next begins. Class 0 is at 0.
+ * A class is words, and is told by the place of its first: how many intervals it has behind the first, where look-ups
+ * go on, and the best rule of all that is there and further out (DP_NO_MATCH where nothing is); where the intervals
+ * behind the first one start (that starts at 0); and for each interval the position of its rule, DP_NO_MATCH where
+ * none. An interval ends where the next begins. Class 0 is at 0.
  */
-enum { DP_CLASS_MORE, DP_CLASS_PARENT, DP_CLASS_FURTHER, DP_CLASS_STARTS };
+enum { DP_CLASS_MORE, DP_CLASS_NEXT, DP_CLASS_FURTHER, DP_CLASS_STARTS };
 /* Starts that are compared at once; the words behind the last class are as many more. */
 enum { DP_STARTS = 8 };
 /* Look-ups at once. */
@@ -113,7 +114,7 @@ static inline uint32_t dp_rule_table_find(const struct dp_rule_table *table, con
     while (class[DP_CLASS_FURTHER] < best) {
         uint32_t found;
 
-        class = table->classes + class[DP_CLASS_PARENT];
+        class = table->classes + class[DP_CLASS_NEXT];
         found = dp_class_find(class, selector);
         if (found < best)
             best = found;
