@@ -4,5 +4,5 @@ Names and meanings are those of the vendor's SDK. What it does not have is under
 beside the resource that it is about. The modules here are imported only where the API is served.
 """
 
-#: So many connections are served at once at each place.
-CLIENTS_MAX = 64
+#: So many connections are served at once at each place, and so many of one address.
+CLIENTS_MAX, CLIENTS_OF_ONE_MAX = 64, 32

@@ -21,7 +21,8 @@ IN_USE, NOT_FOUND, QUOTA, ADDRESS_GROUP_IN_USE = "VPC.9902", "VPC.9904", "VPC.99
 LAST_GROUP = "VPC.0607"
 DRY_RUN = "SYS.0202"
 NOT_SIGNED, NOT_ALLOWED, WAITING = "APIGW.0301", "SYS.0403", "SYS.0409"
-TOO_SLOW, TOO_LARGE, TOO_MANY, FAILED, AWAY = "SYS.0408", "SYS.0413", "SYS.0429", "SYS.0500", "SYS.0503"
+TOO_SLOW, TOO_LARGE, TOO_MANY, HEAD_TOO_LARGE = "SYS.0408", "SYS.0413", "SYS.0429", "SYS.0431"
+FAILED, AWAY, FULL = "SYS.0500", "SYS.0503", "SYS.0503"
 
 
 class ErrorBody(BaseModel):
@@ -98,6 +99,7 @@ RESPONSES: dict[int | str, dict[str, Any]] = {
     409: {"model": ErrorBody, "description": "In use, there already, or more than the quota"},
     413: {"model": ErrorBody, "description": "Too long"},
     429: {"model": ErrorBody, "description": "Too many requests"},
+    431: {"model": ErrorBody, "description": "Too long a head"},
     500: {"model": ErrorBody, "description": "Could not be carried out"},
     503: {"model": ErrorBody, "description": "The store does not answer"},
 }

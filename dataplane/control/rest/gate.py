@@ -1,5 +1,8 @@
 """What every request passes before it is looked at: its size, who makes it, how many he makes.
 
+An address that makes many requests which are not signed waits for the answer to each, so that it makes no more than it
+has connections, and few a second.
+
 Each answer has the request's number in the header ``X-Request-Id``, by which the log tells it too.
 """
 
@@ -16,7 +19,8 @@ from fastapi.responses import JSONResponse
 from dataplane.control import audit
 from dataplane.control.audit import Asker
 from dataplane.control.keys import ANY_PROJECT, Keys
-from dataplane.control.rate import Rates
+from dataplane.control.listener import same_origin
+from dataplane.control.rate import WAIT_SECONDS, Rates
 from dataplane.control.rest import errors
 from dataplane.control.rest.caller import Identity
 from dataplane.control.rest.errors import NOT_SIGNED, ApiError
@@ -33,8 +37,14 @@ BODY_BYTES = 1 << 20
 DRAINED_BYTES = 16 << 20
 #: A body must be there after so long.
 BODY_SECONDS = 10.0
-#: Where `server` puts the process at the other end of a Unix socket.
+#: The first line of a request and its headers, together.
+HEAD_BYTES = 65_536
+#: Requests a second of one address that are not signed, and how many at once; beyond that each answer is held back.
+STRANGERS_RATE, STRANGERS_BURST = 20.0, 200.0
+#: Where `connection` puts the process at the other end of a Unix socket.
 PEER = "peer"
+#: Whether a request is of nobody who is known, so far: its connection gives way to others.
+STRANGER = "stranger"
 #: What anybody may read: it says nothing of the policy.
 PUBLIC = ("/openapi.json", "/docs")
 
@@ -56,13 +66,14 @@ class Gate:
         self._app, self._keys = app, keys
         self._verifier = Verifier(keys.secret_of) if keys else None
         self._rates, self._clock, self._pace = rates or Rates(), clock, pace
+        self._strangers = Rates(STRANGERS_RATE, STRANGERS_BURST)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """An ASGI application."""
         if scope["type"] != "http":
             return
         request_id = uuid4().hex
-        scope.setdefault("state", {})["request_id"] = request_id
+        scope.setdefault("state", {}).update({"request_id": request_id, STRANGER: PEER not in scope["state"]})
 
         async def numbered(message: Message) -> None:
             if message["type"] == "http.response.start":
@@ -70,10 +81,9 @@ class Gate:
             await send(message)
 
         try:
+            _expect_short_head(scope)
             body = await _body(receive)
-            if scope["method"] != "GET" or scope["path"] not in PUBLIC:
-                scope["state"]["identity"] = identity = self._identity(scope, body, request_id)
-                await self._take_turn(identity.asker)
+            await self._let_in(scope, body, request_id)
         except ApiError as error:
             refused = errors.response(error, request_id)
             # What is left of the body would be taken for the next request.
@@ -84,13 +94,26 @@ class Gate:
             return
         await self._app(scope, _once(body, receive), numbered)
 
+    async def _let_in(self, scope: Scope, body: bytes, request_id: str) -> None:
+        """Finds out who makes a request, and lets him wait for his turn. Raises ApiError."""
+        if scope["method"] == "GET" and scope["path"] in PUBLIC:
+            await self._hold_back(scope)
+            return
+        try:
+            identity = self._identity(scope, body, request_id)
+        except ApiError:
+            await self._hold_back(scope)
+            raise
+        scope["state"] |= {"identity": identity, STRANGER: False}
+        await self._take_turn(identity.asker)
+
     def _identity(self, scope: Scope, body: bytes, request_id: str) -> Identity:
         """Who makes a request. Raises ApiError."""
         peer: Asker | None = scope["state"].get(PEER)
         if peer is not None:
             asker = Asker(uid=peer.uid, pid=peer.pid, request_id=request_id)
             return Identity(asker, ANY_PROJECT, read_only=False, sees_all=True)
-        address = scope["client"][0] if scope.get("client") else None
+        address = _address(scope)
         try:
             if self._verifier is None or self._keys is None:
                 raise SignatureError("there are no keys here: the API is served on its Unix socket alone")
@@ -113,8 +136,17 @@ class Gate:
 
     def _tell(self, scope: Scope, error: Exception, asker: Asker) -> None:
         """Logs a request that is not authenticated; not more of them than somebody may make."""
-        if self._rates.wait(f"log {asker.address}", self._pace()) == 0:
+        if self._rates.wait(f"log {same_origin(asker.address or '')}", self._pace()) == 0:
             audit.refused(f"{scope['method']} {scope['path']}", error, asker)
+
+    async def _hold_back(self, scope: Scope) -> None:
+        """Lets who has not signed wait for his turn. Raises ApiError where too many wait."""
+        if not scope["state"][STRANGER]:
+            return
+        wait = self._strangers.wait(same_origin(_address(scope) or ""), self._pace())
+        await asyncio.sleep(WAIT_SECONDS if wait is None else wait)
+        if wait is None:
+            raise ApiError(429, errors.TOO_MANY, "Too many requests that are not signed: make fewer a second.")
 
     async def _take_turn(self, asker: Asker) -> None:
         who = asker.access_key or f"uid {asker.uid}"
@@ -123,6 +155,18 @@ class Gate:
             raise ApiError(429, errors.TOO_MANY, "Too many requests: make fewer a second.")
         if wait:
             await asyncio.sleep(wait)
+
+
+def _address(scope: Scope) -> str | None:
+    """Where a request comes from."""
+    return scope["client"][0] if scope.get("client") else None
+
+
+def _expect_short_head(scope: Scope) -> None:
+    """Raises ApiError for a head that is too long, and came all at once."""
+    headers = sum(len(name) + len(value) + 4 for name, value in scope["headers"])
+    if len(scope["raw_path"]) + len(scope["query_string"]) + headers > HEAD_BYTES:
+        raise ApiError(431, errors.HEAD_TOO_LARGE, f"The head is longer than {HEAD_BYTES:,} bytes.")
 
 
 class _GoneError(Exception):

@@ -1,6 +1,6 @@
 """Where the API is served: sockets, certificates and keys, opened while there are the rights to; behind them uvicorn.
 
-All of it runs in the event loop of who starts it. A connection that says nothing for `SILENT_SECONDS` is ended.
+All of it runs in the event loop of who starts it.
 """
 
 from __future__ import annotations
@@ -16,16 +16,14 @@ from pathlib import Path
 from typing import Any
 
 import uvicorn
-from uvicorn.protocols.http.h11_impl import H11Protocol
 
-from dataplane.control.audit import Asker
 from dataplane.control.keys import KEYS_FILE, Keys, KeysError
-from dataplane.control.rest import CLIENTS_MAX
-from dataplane.control.rest.gate import PEER, App
+from dataplane.control.listener import Listener
+from dataplane.control.rest import CLIENTS_MAX, CLIENTS_OF_ONE_MAX
+from dataplane.control.rest.connection import Connection, Unreadable, full_answer
+from dataplane.control.rest.gate import HEAD_BYTES, App
 from dataplane.control.unix import ControlError, control_socket
 
-SILENT_SECONDS = 10.0
-_HEAD_BYTES = 65_536
 _STOP_SECONDS = 2
 
 
@@ -96,9 +94,9 @@ class ApiServers:
         """Begins to serve, in the running event loop."""
         for listening in self._sockets:
             is_unix = listening.family == socket.AF_UNIX
-            server = _server(app, None if is_unix else self._context)
+            server = _Server(app, listening, None if is_unix else self._context)
             self._servers.append(server)
-            self._tasks.append(asyncio.create_task(server.serve(sockets=[listening])))
+            self._tasks.append(asyncio.create_task(server.serve()))
         while not all(server.started or task.done() for server, task in zip(self._servers, self._tasks, strict=True)):
             await asyncio.sleep(0.005)
 
@@ -189,52 +187,50 @@ def _name(listening: socket.socket) -> str:
 
 
 class _Server(uvicorn.Server):
-    """A server that leaves the signals to who started it."""
+    """A server of one place, which leaves the signals to who started it, and the connections to a listener."""
+
+    def __init__(self, app: App, listening: socket.socket, context: ssl.SSLContext | None) -> None:
+        config = uvicorn.Config(
+            app,
+            http=Connection,
+            ws="none",
+            lifespan="off",
+            log_config=None,
+            log_level="warning",
+            access_log=False,
+            proxy_headers=False,
+            server_header=False,
+            h11_max_incomplete_event_size=HEAD_BYTES,
+            timeout_graceful_shutdown=_STOP_SECONDS,
+        )
+        config.load()
+        super().__init__(config)
+        self._unreadable = Unreadable()
+        self._listener = Listener(
+            listening,
+            self._connection,
+            most=CLIENTS_MAX,
+            most_of_one=CLIENTS_MAX if listening.family == socket.AF_UNIX else CLIENTS_OF_ONE_MAX,
+            context=context,
+            full=full_answer(),
+        )
+
+    def _connection(self, lost: Callable[[], None]) -> Connection:
+        return Connection(self.config, self.server_state, self.lifespan.state, lost, self._unreadable)
 
     @contextlib.contextmanager
     def capture_signals(self) -> Iterator[None]:
         yield
 
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        """Begins to take connections."""
+        await self.lifespan.startup()
+        self.servers = []
+        self._listener.start()
+        self.started = True
 
-def _server(app: App, context: ssl.SSLContext | None) -> _Server:
-    config = uvicorn.Config(
-        app,
-        http=_Connection,
-        ws="none",
-        lifespan="off",
-        log_config=None,
-        log_level="warning",
-        access_log=False,
-        proxy_headers=False,
-        server_header=False,
-        limit_concurrency=CLIENTS_MAX,
-        h11_max_incomplete_event_size=_HEAD_BYTES,
-        timeout_graceful_shutdown=_STOP_SECONDS,
-    )
-    config.load()
-    config.ssl = context
-    return _Server(config)
-
-
-class _Connection(H11Protocol):
-    """A connection that must say something, and of which is known who is at its other end."""
-
-    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
-        super().connection_made(transport)
-        connection = transport.get_extra_info("socket")
-        if connection is not None and connection.family == socket.AF_UNIX:
-            self.app_state = {**self.app_state, PEER: Asker.at(connection)}
-        self._silent = self._call_later(self._end_if_silent)
-
-    def connection_lost(self, exc: Exception | None) -> None:
-        self._silent.cancel()
-        super().connection_lost(exc)
-
-    def _call_later(self, function: Callable[[], None]) -> asyncio.TimerHandle:
-        return asyncio.get_running_loop().call_later(SILENT_SECONDS, function)
-
-    def _end_if_silent(self) -> None:
-        """Ends a connection without a request; between requests uvicorn does it."""
-        asked: object = self.cycle
-        if asked is None:
-            self.transport.close()
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        """Takes no more of them, and gives those that there are some time."""
+        await self._listener.stop()
+        await super().shutdown(sockets)
+        await self._listener.close()

@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import contextlib
+import http.client
+import json
 import logging
 import os
 import socket
 import ssl
 import subprocess
+import threading
+import time
 from pathlib import Path
 
 import pytest
@@ -17,7 +22,7 @@ from huaweicloudsdkvpc.v3.vpc_client import VpcClient
 
 from dataplane.control.keys import Keys, KeysError
 from dataplane.control.rate import BURST, RATE, WAIT_SECONDS, Rates
-from dataplane.control.rest.gate import BODY_BYTES, DRAINED_BYTES
+from dataplane.control.rest.gate import BODY_BYTES, DRAINED_BYTES, HEAD_BYTES
 from dataplane.control.rest.server import ApiOptions, ApiPlaceError, ApiServers
 from tests.unit.live.scene import filled
 
@@ -138,10 +143,137 @@ def test_askers_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_a_flood_over_the_socket(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """429, and the requests of before are done."""
-    monkeypatch.setattr("dataplane.control.rest.gate.Rates", lambda: Rates(rate=1e-6, burst=2))
+    monkeypatch.setattr("dataplane.control.rest.gate.Rates", lambda *_: Rates(rate=1e-6, burst=2))
     with serving(tmp_path, filled()) as served:
         statuses = [served.call("GET", "/vpc/quotas").status for _ in range(3)]
     assert statuses == [200, 200, 429]
+
+
+def test_who_floods_unsigned_waits_and_keeps_nobody_else_waiting(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The answer is held back, then it is 429; who has signed is answered at once, from the same address too."""
+    monkeypatch.setattr("dataplane.control.rest.gate.STRANGERS_BURST", 2.0)
+    monkeypatch.setattr("dataplane.control.rest.gate.STRANGERS_RATE", 1e-6)
+    monkeypatch.setattr("dataplane.control.rest.gate.WAIT_SECONDS", 0.2)
+    with serving(tmp_path, filled()) as served:
+        assert [served.unsigned("GET", LIST).status for _ in range(2)] == [401, 401]
+        begun = time.monotonic()
+        assert served.unsigned("GET", LIST).code == "SYS.0429"
+        assert served.unsigned("GET", "/openapi.json").code == "SYS.0429"
+        assert time.monotonic() - begun >= 0.4
+        assert {port.id for port in served.sdk().list_ports(ListPortsRequest()).ports} == {"a", "b"}
+        assert served.call("GET", "/ports").status == 200
+
+
+# ---- connections ----
+
+
+@pytest.mark.parametrize(
+    ("sent", "status", "code"),
+    [
+        (b"GET / HTTP/1.1\r\nHost: x\r\nX: " + b"a" * 300_000 + b"\r\n\r\n", 431, "SYS.0431"),
+        (b"GET /" + b"a" * HEAD_BYTES + b" HTTP/1.1\r\nHost: x\r\n\r\n", 431, "SYS.0431"),
+        (b"\x16\x03\x01\x00\xff" * 100, 400, "VPC.9901"),
+        (b"GET / HTTP/1.1\r\nHost: x\r\nContent-Length: 5\r\nContent-Length: 6\r\n\r\nabcdef", 400, "VPC.9901"),
+    ],
+)
+def test_a_head_that_is_none_or_too_long_is_answered(unchanged: Served, sent: bytes, status: int, code: str) -> None:
+    """In the API's form, all of it, and the connection ends without a reset."""
+    with socket.create_connection(("127.0.0.1", unchanged.port), 20) as connection:
+        connection.sendall(sent)
+        with contextlib.closing(http.client.HTTPResponse(connection)) as response:
+            response.begin()
+            body = json.loads(response.read())
+    assert (response.status, body["error_code"]) == (status, code)
+    assert body["request_id"] == response.headers["X-Request-Id"]
+
+
+def test_who_begins_a_request_after_an_answer_and_does_not_end_it_is_cut_off(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("dataplane.control.rest.connection.SILENT_SECONDS", 0.3)
+    with (
+        serving(tmp_path, filled()) as served,
+        socket.create_connection(("127.0.0.1", served.port), 20) as connection,
+    ):
+        connection.sendall(b"GET /docs HTTP/1.1\r\nHost: x\r\n\r\n")
+        assert connection.recv(100).startswith(b"HTTP/1.1 200")
+        connection.sendall(b"GET /do")
+        assert _is_ended(connection)
+
+
+def test_who_does_not_read_his_answers_is_cut_off(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("dataplane.control.rest.connection.READING_SECONDS", 0.3)
+    with serving(tmp_path, filled()) as served, socket.socket() as connection:
+        connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+        connection.settimeout(20)
+        connection.connect(("127.0.0.1", served.port))
+        for _ in range(60):
+            connection.sendall(b"GET /openapi.json HTTP/1.1\r\nHost: x\r\n\r\n")
+        # Who sends to a connection that is gone is told so.
+        assert any(not _takes(connection, b"\r\n") for _ in range(400))
+
+
+def _takes(connection: socket.socket, data: bytes) -> bool:
+    time.sleep(0.05)
+    try:
+        connection.sendall(data)
+    except (ConnectionResetError, BrokenPipeError):
+        return False
+    return True
+
+
+def _is_ended(connection: socket.socket) -> bool:
+    with contextlib.suppress(ConnectionResetError):
+        while connection.recv(1 << 16):
+            pass
+    return True
+
+
+def test_one_address_does_not_take_all_places_and_the_silent_give_way(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The longest open first; who is being served does not give way, and the next is told so."""
+    monkeypatch.setattr("dataplane.control.rest.server.CLIENTS_OF_ONE_MAX", 3)
+    with contextlib.ExitStack() as stack, serving(tmp_path, filled()) as served:
+
+        def connect(address: str = "127.0.0.1") -> socket.socket:
+            made = socket.create_connection(("127.0.0.1", served.port), 20, (address, 0))
+            return stack.enter_context(made)
+
+        silent = [connect() for _ in range(3)]
+        other = connect("127.0.0.2")
+        assert served.unsigned("GET", LIST).status == 401
+        assert _is_ended(silent[0])
+        for one in (*silent[1:], other):
+            one.sendall(b"GET /docs HTTP/1.1\r\nHost: x\r\n\r\n")
+            assert one.recv(100).startswith(b"HTTP/1.1 200")
+        # Who is known does not give way.
+        busy = threading.Event()
+        monkeypatch.setattr("dataplane.control.listener._Place.gives_way", property(lambda _: busy.is_set()))
+        stack.callback(busy.set)
+        asked = [connect() for _ in range(4)]
+        full = b"".join(iter(lambda: asked[-1].recv(1000), b""))
+        assert full.startswith(b"HTTP/1.1 503 ")
+        assert b'"error_code":"SYS.0503"' in full
+        busy.set()
+        assert served.unsigned("GET", LIST).status == 401
+
+
+def test_a_handshake_that_does_not_end_gives_way(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It counts as a connection before TLS is there."""
+    monkeypatch.setattr("dataplane.control.rest.server.CLIENTS_OF_ONE_MAX", 2)
+    certificate, key = _certificate(tmp_path)
+    with serving(tmp_path, filled(), certificate=certificate, private_key=key) as served:
+        silent = [socket.create_connection(("127.0.0.1", served.port), 20) for _ in range(3)]
+        assert _is_ended(silent[0])
+        context = ssl.create_default_context(cafile=str(certificate))
+        connection = http.client.HTTPSConnection("127.0.0.1", served.port, timeout=20, context=context)
+        connection.request("GET", "/docs")
+        assert connection.getresponse().status == 200
+        for one in (connection, *silent):
+            one.close()
 
 
 # ---- keys ----
@@ -220,9 +352,8 @@ def test_a_port_needs_keys_and_a_socket_none(tmp_path: Path, monkeypatch: pytest
         assert served.call("GET", "/ports").status == 200
 
 
-def test_over_tls(tmp_path: Path) -> None:
-    """The SDK, with the certificate's authority; a client that speaks no TLS gets nothing."""
-    certificate, key = tmp_path / "cert.pem", tmp_path / "key.pem"
+def _certificate(folder: Path) -> tuple[Path, Path]:
+    certificate, key = folder / "cert.pem", folder / "key.pem"
     subprocess.run(
         [
             *("openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes"),
@@ -232,6 +363,12 @@ def test_over_tls(tmp_path: Path) -> None:
         check=True,
         capture_output=True,
     )
+    return certificate, key
+
+
+def test_over_tls(tmp_path: Path) -> None:
+    """The SDK, with the certificate's authority; a client that speaks no TLS gets nothing."""
+    certificate, key = _certificate(tmp_path)
     with serving(tmp_path, filled(), certificate=certificate, private_key=key) as served:
         config = HttpConfig.get_default_config()
         config.ssl_ca_cert = str(certificate)
