@@ -7,6 +7,7 @@ from contextlib import suppress
 
 from dataplane.control import rest, unix
 from dataplane.live import metrics_server
+from dataplane.live.replication import CONNECTIONS_MAX
 
 #: Of an interface besides one for each worker: its claim, and what it takes to put its settings back.
 _OF_A_PORT = 4
@@ -27,4 +28,5 @@ def allow() -> int:
 def needed(ports: int, workers: int, api_places: int = 0) -> int:
     """How many descriptors there may be with so many ports and workers, and with all clients that are served."""
     clients = unix.CLIENTS_MAX + metrics_server.CLIENTS_MAX + 2 + api_places * (rest.CLIENTS_MAX + 2)
+    clients += CONNECTIONS_MAX + 2
     return ports * (workers + _OF_A_PORT) + workers * _OF_A_WORKER + clients + _OF_ITS_OWN

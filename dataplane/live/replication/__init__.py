@@ -21,6 +21,9 @@ if TYPE_CHECKING:
     from dataplane.live.replication.sender import Sender
     from dataplane.live.replication.standby import Standby
 
+#: A standby has so many connections at a time, with those of which it is not known yet who they are.
+CONNECTIONS_MAX = 8
+
 Do = Callable[..., Awaitable[Any]]
 
 

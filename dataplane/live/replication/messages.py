@@ -103,7 +103,7 @@ class Message:
             }
             words = array("I", self.records)
             known = set(words[ZONE_WORD::_WORDS]) <= instances.keys() and set(words[RULE_WORD::_WORDS]) <= rules.keys()
-        except (KeyError, IndexError, TypeError, ValueError):
+        except (KeyError, IndexError, TypeError, ValueError, OverflowError):
             raise MessageError("its head is not what this program writes") from None
         if not known:
             raise MessageError("its records have zones or rules without a name")

@@ -156,7 +156,10 @@ class Sender:
         """Hears beats that come back."""
         while True:
             message = await read_message(reader)
-            self._beats.pop(message.head.get("number", 0), None)
+            number = message.head.get("number")
+            if message.kind != Kind.BEAT or type(number) is not int:
+                raise MessageError("the standby answers what was not asked")
+            self._beats.pop(number, None)
 
     async def _send_all(self, writer: asyncio.StreamWriter) -> None:
         before = last = 0

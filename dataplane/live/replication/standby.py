@@ -17,12 +17,15 @@ import ssl
 import struct
 import time
 from array import array
+from collections.abc import Callable, Coroutine
 from typing import TYPE_CHECKING, Any, Literal
 
 from dataplane._core import ffi, lib
 from dataplane._core.errors import DataPlaneError
+from dataplane.control.listener import Listener
 from dataplane.live.bounded_log import BoundedLog
 from dataplane.live.moving import of_zones
+from dataplane.live.replication import CONNECTIONS_MAX
 from dataplane.live.replication.messages import (
     SILENCE_SECONDS,
     Batch,
@@ -51,6 +54,22 @@ _EDGE, _WIDER = ffi.offsetof(_RECORD, "tcp_max_end"), 1 << 29
 _MOTION_NS = round(LOOK_SECONDS * 1e9)
 
 
+class _Stream(asyncio.StreamReaderProtocol):
+    """A connection; it gives way to others until it is that of the firewall that replicates."""
+
+    def __init__(self, accepted: _Accepted, lost: Callable[[], None]) -> None:
+        super().__init__(asyncio.StreamReader(), lambda reader, writer: accepted(self, reader, writer))
+        self.gives_way = True
+        self._lost = lost
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        super().connection_lost(exc)
+        self._lost()
+
+
+_Accepted = Callable[[_Stream, asyncio.StreamReader, asyncio.StreamWriter], Coroutine[Any, Any, None]]
+
+
 class Standby:
     """Listens for one firewall that replicates; the one that comes last is it. `do` runs in the control thread."""
 
@@ -60,6 +79,7 @@ class Standby:
         self._firewall, self._do, self._listening, self._context = firewall, do, listening, context
         self._said = BoundedLog(log)
         self._peer: asyncio.Task[None] | None = None
+        self._tasks: set[asyncio.Task[None]] = set()
         self._heard: float | None = None
         self._is_ending = False
         # The difference of the two clocks, with the shortest way of a message.
@@ -97,32 +117,44 @@ class Standby:
 
     async def run(self) -> None:
         """Serves until it is cancelled."""
-        server = await asyncio.start_server(
-            self._accepted, sock=self._listening, ssl=self._context, ssl_handshake_timeout=SILENCE_SECONDS
+        listener = Listener(
+            self._listening,
+            lambda lost: _Stream(self._accepted, lost),
+            most=CONNECTIONS_MAX,
+            most_of_one=CONNECTIONS_MAX,
+            context=self._context,
+            failed=self._stranger,
         )
+        listener.start()
         try:
             await asyncio.Event().wait()
         finally:
-            server.close()
             self._is_ending = True
-            if self._peer:
-                self._peer.cancel()
-                await asyncio.gather(self._peer, return_exceptions=True)
+            await listener.stop()
+            for task in self._tasks:
+                task.cancel()
+            await asyncio.gather(*self._tasks, return_exceptions=True)
+            await listener.close()
+            self._listening.close()
 
-    async def _accepted(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    def _stranger(self, address: str, why: str) -> None:
+        self._said.say(logging.WARNING, "strangers", f"{address} is not let in as the firewall that replicates: {why}")
+
+    async def _accepted(self, stream: _Stream, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         task = asyncio.current_task()
         assert task
-        before, self._peer = self._peer, task
-        if before:
-            # It is the same one again, of which the end was not heard.
-            before.cancel()
-        self.peer_name = "{}:{}".format(*writer.get_extra_info("peername")[:2])
+        self._tasks.add(task)
+        name = "{}:{}".format(*(writer.get_extra_info("peername") or ("", ""))[:2])
         reason = "it has ended the connection"
         try:
             async with asyncio.timeout(SILENCE_SECONDS):
                 expect_hello(await read_message(reader))
                 writer.write(hello().encoded())
                 await writer.drain()
+            before, self._peer, self.peer_name, stream.gives_way = self._peer, task, name, False
+            if before:
+                # It is the same one again, of which the end was not heard.
+                before.cancel()
             self.resyncs += 1
             log.info("standing by", extra={"active": self.peer_name})
             await self._take(reader, writer)
@@ -138,10 +170,11 @@ class Standby:
                 return
             reason = "another connection takes its place"
         finally:
+            self._tasks.discard(task)
             if self._peer is task:
                 self._peer = None
             writer.transport.abort()
-        self._said.say(logging.WARNING, "active", f"{self.peer_name} does not replicate to here any more: {reason}")
+        self._said.say(logging.WARNING, "active", f"{name} does not replicate to here any more: {reason}")
 
     async def _take(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self._shortest_ns = None

@@ -338,6 +338,7 @@ def test_the_last_one_that_comes_is_the_other_one(certificates: Path) -> None:
                 hello().encoded() + hello().encoded(),
                 hello().encoded() + Message(Kind.UPDATE, {"instances": [], "rules": []}, b"\1" * 96).encoded(),
                 hello().encoded() + Message(Kind.DELETE, {"instances": 5}).encoded(),
+                hello().encoded() + Message(Kind.DELETE, {"instances": [[1e400, "a"]]}).encoded(),
                 hello().encoded() + b"\xff" * 100,
             ):
                 reader, writer = await asyncio.open_connection(*pair.sender._place, ssl=context)
@@ -350,6 +351,54 @@ def test_the_last_one_that_comes_is_the_other_one(certificates: Path) -> None:
             await pair.until(lambda: pair.sender.connected and pair.taker.connected, "it does not come back")
             await pair.look()
             assert facts(pair.standby) == before
+
+    asyncio.run(story())
+
+
+def test_strangers_take_no_place_from_the_other_one(certificates: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """Connections that say nothing, speak no TLS, or no hello: few at a time, told in the log; the stream goes on."""
+
+    async def story() -> None:
+        async with replicating(certificates) as pair:
+            await pair.look()
+            place, resyncs = pair.sender._place, pair.taker.resyncs
+            context = ReplicationOptions(
+                pair.sender.name, None, certificates / "one.pem", None, certificates / "two.pem"
+            ).context()
+            known = [await asyncio.open_connection(*place, ssl=context) for _ in range(3)]
+            silent = [await asyncio.open_connection(*place) for _ in range(40)]
+            silent[-1][1].write(b"GET / HTTP/1.1\r\n\r\n")
+            await pair.until(lambda: "is not let in as the firewall that replicates: TLS:" in caplog.text, "not told")
+            # The longest open ones have given way.
+            assert await silent[0][0].read(1) == b""
+            with contextlib.suppress(OSError):
+                assert await known[0][0].read(1) == b""
+            await pair.look()
+            assert (pair.taker.resyncs, pair.sender.resyncs) == (resyncs, 1)
+            for _, writer in known + silent:
+                writer.transport.abort()
+
+    asyncio.run(story())
+
+
+def test_a_standby_that_answers_nonsense_is_left(certificates: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """And is asked again: the firewall goes on replicating."""
+
+    async def story() -> None:
+        async with replicating(certificates) as pair:
+            await pair.look()
+            taken = pair.taker._take
+
+            async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+                writer.write(Message(Kind.BEAT, {"number": []}).encoded())
+                await taken(reader, writer)
+
+            pair.taker._take = answer  # type: ignore[method-assign]
+            pair.taker._peer.cancel()  # type: ignore[union-attr]
+            await pair.until(lambda: "the standby answers what was not asked" in caplog.text, "it is not told")
+            pair.taker._take = taken  # type: ignore[method-assign]
+            await pair.until(lambda: pair.sender.connected and pair.taker.connected, "it does not come back")
+            await pair.look()
 
     asyncio.run(story())
 
