@@ -15,7 +15,7 @@ import logging
 import ssl
 import time
 from collections import deque
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import TYPE_CHECKING, Any, Literal
 
 from dataplane.live.bounded_log import BoundedLog
@@ -41,6 +41,8 @@ log = logging.getLogger("dataplane")
 #: Between two looks at the table, at least; and what part of the time looking may take.
 LOOK_SECONDS = 0.2
 _LOOK_SHARE = 0.05
+#: Between two signs of life, at most.
+_BEAT_SECONDS = SILENCE_SECONDS / 5
 _CONNECT_SECONDS = 5.0
 _RETRY_SECONDS = 0.5
 #: Deletions that wait for the peer.
@@ -62,6 +64,8 @@ class Sender:
         self.connected = False
         self.updates = self.deletions = self.lost = self.resyncs = 0
         self.beats = 0
+        # How long the look that goes on has taken so far.
+        self._looking = 0.0
         # When each of them was sent that has not come back.
         self._beats: dict[int, float] = {}
 
@@ -164,18 +168,32 @@ class Sender:
     async def _send_all(self, writer: asyncio.StreamWriter) -> None:
         before = last = 0
         while True:
-            started = time.monotonic()
+            self._looking = 0.0
             since, before, last = before, last, self._firewall.now()
-            for message in await self._do(self._deletions):
+            for message in await self._looked(self._deletions):
                 await _send(writer, message)
             walk = self._updates(since)
-            while (message := await self._do(next, walk, None)) is not None:
+            while (message := await self._looked(next, walk, None)) is not None:
                 await _send(writer, message)
-            self.beats += 1
-            self._beats[self.beats] = time.monotonic()
-            await _send(writer, Message(Kind.BEAT, {"number": self.beats}))
-            took = time.monotonic() - started
-            await asyncio.sleep(max(LOOK_SECONDS, took / _LOOK_SHARE - took))
+            await self._beat(writer)
+            until = time.monotonic() + max(LOOK_SECONDS, self._looking / _LOOK_SHARE - self._looking)
+            while (left := until - time.monotonic()) > _BEAT_SECONDS:
+                await asyncio.sleep(_BEAT_SECONDS)
+                # Who says nothing for long is taken for dead.
+                await self._beat(writer)
+            await asyncio.sleep(left)
+
+    async def _looked(self, look: Callable[..., Any], *arguments: Any) -> Any:
+        """What looking brings; how long it takes is counted."""
+        started = time.monotonic()
+        found = await self._do(look, *arguments)
+        self._looking += time.monotonic() - started
+        return found
+
+    async def _beat(self, writer: asyncio.StreamWriter) -> None:
+        self.beats += 1
+        self._beats[self.beats] = time.monotonic()
+        await _send(writer, Message(Kind.BEAT, {"number": self.beats}))
 
     def _deletions(self) -> list[Message]:
         """What is to be told of deletions."""

@@ -11,11 +11,12 @@ import math
 import random
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from dataplane.policy import Policy
 from dataplane.store import StoreError
-from dataplane.store.etcd.cluster import delete, is_there, put
+from dataplane.store.etcd import kept
+from dataplane.store.etcd.cluster import put, written_at
 from dataplane.store.etcd.version import epoch_prefix, rows_of
 from dataplane.store.etcd.writing import Staged
 from dataplane.store.rows import document_of
@@ -47,11 +48,20 @@ def key(prefix: str) -> str:
 
 def asked_of(cluster: Cluster, prefix: str, found: str, label: str, host: str | None) -> Canary | None:
     """What this host is to judge by, as the key says; None where others are to. Raises StoreError."""
-    body: dict[str, Any] = json.loads(found)
-    if label not in body["hosts"]:
+    with kept.read_at(key(prefix)):
+        body = kept.mapping(found)
+        is_asked, epoch, document = label in body["hosts"], kept.text(body["id"]), kept.text(body["document"])
+    if not is_asked:
         return None
-    rows = rows_of(cluster, epoch_prefix(prefix, body["id"]), host)
-    return Canary(body["id"], json.dumps(document_of(body["document"], rows)))
+    rows = rows_of(cluster, epoch_prefix(prefix, epoch), host)
+    with kept.read_at(epoch_prefix(prefix, epoch)):
+        return Canary(epoch, json.dumps(document_of(document, rows)))
+
+
+def id_of(prefix: str, found: str) -> str:
+    """Which canary the key tells. Raises UnreadableError."""
+    with kept.read_at(key(prefix)):
+        return kept.text(kept.mapping(found)["id"])
 
 
 class Begun:
@@ -63,9 +73,9 @@ class Begun:
         self._lease = cluster.grant(_LEASE_SECONDS)
         body = {"id": staged.epoch, "hosts": list(hosts), "document": staged.head.document}
         place = key(prefix)
-        if cluster.transaction([is_there(place)], []).succeeded:
+        if not cluster.transaction([written_at(place, 0)], [put(place, json.dumps(body), self._lease)]).succeeded:
+            cluster.revoke(self._lease)
             raise StoreError("another policy is being tried by some hosts: wait until that has ended")
-        cluster.transaction([], [put(place, json.dumps(body), self._lease)])
 
     def go_on(self) -> None:
         """Says that it goes on. Raises StoreError where it was away for too long."""
@@ -74,7 +84,7 @@ class Begun:
 
     def end(self) -> None:
         """The hosts end it. Raises StoreError."""
-        self._cluster.transaction([], [delete(key(self._prefix))])
+        # Its key goes with the lease, and no key of somebody else.
         self._cluster.revoke(self._lease)
 
 

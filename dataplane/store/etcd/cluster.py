@@ -35,6 +35,8 @@ _MEMBER_SECONDS, _ALL_SECONDS = 2.0, 5.0
 #: A peer that is cut off is noticed after about so many seconds, on a stream that says nothing too.
 _IDLE, _EACH, _PROBES = 2, 1, 3
 _API = "/v3"
+#: What is no text is kept apart from it, and can be asked for again.
+_BYTES = "surrogateescape"
 #: gRPC's codes of an answer that says that this member, or the cluster, cannot work now.
 _UNAVAILABLE = (1, 4, 14)
 _UNAUTHENTICATED = 16
@@ -322,11 +324,11 @@ def count(prefix: str) -> dict[str, Any]:
 
 
 def _coded(text: str) -> str:
-    return base64.b64encode(text.encode()).decode()
+    return base64.b64encode(text.encode(errors=_BYTES)).decode()
 
 
 def _plain(coded: str) -> str:
-    return base64.b64decode(coded).decode()
+    return base64.b64decode(coded).decode(errors=_BYTES)
 
 
 def _end(prefix: str) -> str:

@@ -10,8 +10,9 @@ from pathlib import Path
 
 from dataplane.atomic import replacing
 from dataplane.store import StoreError
-from dataplane.store.etcd.version import FORM, Head, Version
-from dataplane.store.rows import Row
+from dataplane.store.etcd import kept
+from dataplane.store.etcd.kept import UnreadableError
+from dataplane.store.etcd.version import FORM, Head, Version, row_from
 from dataplane.terminal import printable
 
 
@@ -42,11 +43,13 @@ def read(path: Path, name: str) -> Version | None:
         body = json.loads(gzip.decompress(path.read_bytes()))
         if body["store"] != name or body["form"] > FORM:
             return None
-        rows = {(section, row_id): Row(*row) for section, row_id, *row in body["rows"]}
-        return Version(name, body["epoch"], body["current"], Head(**body["head"]), rows, body["revision"], body["host"])
+        rows = {(kept.text(section), kept.text(row_id)): row_from(row) for section, row_id, *row in body["rows"]}
+        head = Head.of(str(path), json.dumps({"form": FORM, **body["head"]}), kept.integer(body["head"]["revision"]))
+        epoch, host = kept.text(body["epoch"]), body["host"]
+        return Version(name, epoch, kept.integer(body["current"]), head, rows, kept.integer(body["revision"]), host)
     except FileNotFoundError:
         return None
-    except (ValueError, KeyError, TypeError, EOFError, gzip.BadGzipFile, zlib.error):
+    except (ValueError, KeyError, TypeError, EOFError, RecursionError, UnreadableError, gzip.BadGzipFile, zlib.error):
         raise StoreError(f"{printable(str(path))}: the copy of the policy is damaged: delete it") from None
     except OSError as error:
         raise StoreError(f"{printable(str(path))}: the copy of the policy cannot be read: {error.strerror}") from None

@@ -12,11 +12,13 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from dataplane.store import StoreError
+from dataplane.store.etcd import kept
 from dataplane.store.etcd.cluster import count, delete, put
-from dataplane.store.etcd.version import Head, epoch_prefix
+from dataplane.store.etcd.kept import UnreadableError
+from dataplane.store.etcd.version import Head, epoch_of, epoch_prefix
 
 if TYPE_CHECKING:
-    from dataplane.store.etcd.cluster import Cluster, Done
+    from dataplane.store.etcd.cluster import Cluster, Done, Item
 
 #: How long a host is there after its last sign of life, at least, and for how many pauses between two of them.
 _LEASE_SECONDS, _LEASE_PAUSES = 10, 4
@@ -104,8 +106,8 @@ def fleet(cluster: Cluster, prefix: str) -> Fleet:
     current = cluster.range(f"{prefix}current").items
     newest = Head()
     if current:
-        found = cluster.range(f"{epoch_prefix(prefix, json.loads(current[0].value)['epoch'])}head").items
-        newest = Head.of(found[0].value, found[0].revision) if found else newest
+        found = cluster.range(f"{epoch_prefix(prefix, epoch_of(current[0]))}head").items
+        newest = Head.of(*found[0]) if found else newest
     known, there = (dict(_all(cluster, f"{prefix}{place}/")) for place in ("known", "hosts"))
     return Fleet(
         newest,
@@ -118,9 +120,38 @@ def _all(cluster: Cluster, place: str) -> list[tuple[str, dict[str, Any]]]:
     after, more = "", True
     while more:
         page = cluster.range(place, prefix=True, after=after, limit=_PAGE)
-        made.extend((item.key.removeprefix(place), json.loads(item.value)) for item in page.items)
+        made.extend((item.key.removeprefix(place), _report(item)) for item in page.items)
         after, more = page.items[-1].key if page.items else "", page.more
     return made
+
+
+def _report(item: Item) -> dict[str, Any]:
+    """What a host says; where nobody can read that, it is what is wrong there."""
+    try:
+        with kept.read_at(item.key):
+            body = kept.mapping(item.value)
+            said = {name: kept.number(body[name]) for name in ("changed_at", "in_force_at")}
+            error, judged = body["error"], body.get("canary")
+            return said | {
+                "change": kept.integer(body["change"]),
+                "version": kept.text(body["version"]),
+                "error": None if error is None else kept.text(error),
+                "filters": body.get("filters") is True,
+                "canary": None if judged is None else _judged(judged),
+            }
+    except UnreadableError as error:
+        return {"change": 0, "changed_at": 0.0, "in_force_at": 0.0, "error": str(error), "version": ""}
+
+
+def _judged(body: dict[str, Any]) -> dict[str, Any]:
+    """What a host says of a canary. Raises ValueError and its like."""
+    found = {"id": kept.text(body["id"])}
+    if body.get("error"):
+        return found | {"error": kept.text(body["error"])}
+    return found | {
+        "seconds": kept.number(body["seconds"]),
+        **{name: kept.integer(body[name]) for name in ("same", "changed")},
+    }
 
 
 def _host(name: str, there: dict[str, Any] | None, known: dict[str, Any]) -> HostState:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import json
 import logging
 import random
 import threading
@@ -17,6 +16,7 @@ from dataplane.store import StoreAwayError, StoreChangedError, StoreError, Store
 from dataplane.store.etcd import canary, copy
 from dataplane.store.etcd.cluster import Cluster, CompactedError, found, get, written_at
 from dataplane.store.etcd.fleet import Reports
+from dataplane.store.etcd.kept import UnreadableError
 from dataplane.store.etcd.version import Version, epoch_prefix, read
 from dataplane.store.etcd.writing import next_head, stage, written
 from dataplane.store.rows import Key, Writing
@@ -32,6 +32,8 @@ log = logging.getLogger("dataplane")
 
 #: Pauses between two tries to reach the cluster: they grow, and are not the same on all hosts.
 _FIRST_PAUSE, _LONGEST_PAUSE = 0.1, 2.0
+#: All is read again after so long where it was not what we write.
+_UNREADABLE_PAUSE = 10.0
 #: How long a change waits for one that somebody else has made to arrive.
 _AWAIT_SECONDS = 2.0
 _END_SECONDS = 2.0
@@ -50,6 +52,7 @@ class EtcdStore:
         self._address, self._filters = address, filters
         self._canary: Canary | None = None
         self._judged: dict[str, Any] | None = None
+        self._unreadable = ""
         self._parts: dict[Key, object] = {}
         self._cluster = Cluster(address)
         self._arriving = threading.Condition()
@@ -64,7 +67,7 @@ class EtcdStore:
         self._away: tuple[float, str] | None = None
         try:
             self._last = self._in_force = self._read(self._cluster)
-        except StoreAwayError as error:
+        except (StoreAwayError, UnreadableError) as error:
             found = copy.read(address.copy, self.name) if address.copy else None
             if found is None:
                 raise
@@ -260,6 +263,11 @@ class EtcdStore:
                     self._is_stale = False
                     anew = self._watched(cluster) or self._is_stale
                     pause = _FIRST_PAUSE
+                except UnreadableError as error:
+                    # It is put right by a change behind it, which a watch would never come to.
+                    anew = True
+                    self._is_away(error, "that is put right")
+                    self._ending.wait(_UNREADABLE_PAUSE * random.uniform(0.5, 1))
                 except CompactedError:
                     log.info("%s: what has happened since is compacted: it is read anew", self.name)
                     anew = True
@@ -270,7 +278,7 @@ class EtcdStore:
                         # What is kept there is not as we write it.
                         log.error("%s: what is kept cannot be read", self.name, exc_info=error)
                         anew = True
-                    self._is_away(str(error) or type(error).__name__)
+                    self._is_away(error, "etcd is there again")
                     self._ending.wait(pause * random.uniform(0.5, 1))
                     pause = min(2 * pause, _LONGEST_PAUSE)
 
@@ -352,18 +360,26 @@ class EtcdStore:
         """Reads the policy that this host is to judge by beside the one in force, where that is a new one."""
         if not items:
             self._canary = None
-        elif self._canary is None or self._canary.id != json.loads(items[0].value)["id"]:
-            address = self._address
-            self._canary = canary.asked_of(cluster, address.prefix, items[0].value, address.label, address.host)
+            return
+        address, found = self._address, items[0].value
+        try:
+            if self._canary is None or self._canary.id != canary.id_of(address.prefix, found):
+                self._canary = canary.asked_of(cluster, address.prefix, found, address.label, address.host)
+        except UnreadableError as error:
+            self._canary = None
+            if found != self._unreadable:
+                log.warning("%s: no other policy is tried by this host", error)
+            self._unreadable = found
 
     def _tell(self, version: Version) -> None:
         self._arrive(version)
         if self.arrived is not None:
             self._notify()
 
-    def _is_away(self, why: str) -> None:
-        if self._away is None:
-            log.warning("%s: the policy in force stays as it is until etcd is there again", why)
+    def _is_away(self, error: Exception, until: str) -> None:
+        why = str(error) or type(error).__name__
+        if self._away is None or (isinstance(error, UnreadableError) and self._away[1] != why):
+            log.warning("%s: the policy in force stays as it is until %s", why, until)
             self._away = time.time(), why
 
     def _copy(self) -> None:

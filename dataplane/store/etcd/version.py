@@ -9,9 +9,12 @@ from typing import TYPE_CHECKING, Any
 
 from dataplane.policy import Policy
 from dataplane.store import StoreError
+from dataplane.store.etcd import kept
 from dataplane.store.etcd.cluster import CompactedError
+from dataplane.store.etcd.kept import UnreadableError
 from dataplane.store.etcd.part import part_of
 from dataplane.store.rows import Key, Row, document_of
+from dataplane.terminal import printable
 
 if TYPE_CHECKING:
     from dataplane.store.etcd.cluster import Cluster, Item
@@ -50,12 +53,13 @@ class Head:
         )
 
     @classmethod
-    def of(cls, text: str, revision: int) -> Head:
-        """Raises StoreError for one of a newer dataplane."""
-        body = json.loads(text)
-        if body["form"] > FORM:
-            raise StoreError(f"it is of a newer dataplane (form {body['form']}): use that, or another store")
-        return cls(body["number"], body["at"], body["by"], body["token"], body["document"], revision)
+    def of(cls, place: str, found: str, revision: int) -> Head:
+        """What stands at a place. Raises UnreadableError, and StoreError for one of a newer dataplane."""
+        with kept.read_at(place):
+            body = kept.mapping(found)
+            kept.expect_form(place, body["form"], FORM)
+            by, token, document = (kept.text(body[name]) for name in ("by", "token", "document"))
+            return cls(kept.integer(body["number"]), kept.number(body["at"]), by, token, document, revision)
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,7 +86,9 @@ class Version:
         """The policy. Raises PolicyError, StoreError."""
         if self.is_empty:
             raise StoreError(f"{self.name}: no policy is kept there yet")
-        return Policy.parse(json.dumps(document_of(self.head.document, self.rows)), self.name)
+        with kept.read_at(self.name):
+            text = json.dumps(document_of(self.head.document, self.rows))
+        return Policy.parse(text, self.name)
 
     def brought_on(self, prefix: str, events: Iterable[tuple[str, str | None]], revision: int) -> Version | None:
         """The version after events of its epoch; None where they do not tell all that is needed: read it then."""
@@ -93,13 +99,16 @@ class Version:
             if name == "head":
                 if value is None:
                     return None
-                head = Head.of(value, revision)
+                head = Head.of(key, value, revision)
+            elif (row := row_key(name)) is None:
+                continue
             elif value is None:
-                rows.pop(row_key(name), None)
+                rows.pop(row, None)
             else:
-                rows[row_key(name)] = row_of(value)
+                rows[row] = row_of(key, value)
         if self.host is not None:
-            before, part = part_of(self.rows, self.host), part_of(rows, self.host)
+            with kept.read_at(self.name):
+                before, part = part_of(self.rows, self.host), part_of(rows, self.host)
             if part.named - before.named:
                 # What is new to this part has not been kept.
                 return None
@@ -117,10 +126,11 @@ def key_of(prefix: str, epoch: str, key: Key) -> str:
     return f"{epoch_prefix(prefix, epoch)}rows/{key[0]}/{key[1]}"
 
 
-def row_key(name: str) -> Key:
-    """Section and id of a row's key, behind that of its epoch."""
-    _, section, row_id = name.split("/", 2)
-    return section, row_id
+def row_key(name: str) -> Key | None:
+    """Section and id of a row's key, behind that of its epoch; None for another key."""
+    place, _, rest = name.partition("/")
+    section, slash, row_id = rest.partition("/")
+    return (section, row_id) if place == "rows" and slash else None
 
 
 def row_text(row: Row) -> str:
@@ -128,9 +138,16 @@ def row_text(row: Row) -> str:
     return json.dumps(row, separators=(",", ":"))
 
 
-def row_of(text: str) -> Row:
-    """A row that was kept."""
-    return Row(*json.loads(text))
+def row_of(place: str, found: str) -> Row:
+    """A row that is kept at a place. Raises UnreadableError."""
+    with kept.read_at(place):
+        return row_from(json.loads(found))
+
+
+def row_from(values: Iterable[Any]) -> Row:
+    """A row of its values. Raises ValueError, TypeError."""
+    owner, order, body, created, updated = values
+    return Row(kept.text(owner), kept.integer(order), kept.text(body), kept.number(created), kept.number(updated))
 
 
 def read(cluster: Cluster, name: str, prefix: str, host: str | None, look: Callable[[], None]) -> Version:
@@ -139,22 +156,42 @@ def read(cluster: Cluster, name: str, prefix: str, host: str | None, look: Calla
         current = cluster.range(f"{prefix}current")
         if not current.items:
             return Version(name, revision=current.revision, host=host)
-        body: dict[str, Any] = json.loads(current.items[0].value)
-        if body["form"] > FORM:
-            raise StoreError(f"{name}: it is of a newer dataplane (form {body['form']}): use that, or another store")
-        place = epoch_prefix(prefix, body["epoch"])
+        epoch = epoch_of(current.items[0])
+        place = epoch_prefix(prefix, epoch)
         try:
             items = _all(cluster, place, current.revision, look)
         except CompactedError:
             continue
-        heads = [Head.of(item.value, item.revision) for item in items if item.key == f"{place}head"]
-        rows = {
-            row_key(item.key.removeprefix(place)): row_of(item.value) for item in items if item.key != f"{place}head"
-        }
+        heads = [Head.of(item.key, item.value, item.revision) for item in items if item.key == f"{place}head"]
         if heads:
-            kept = rows if host is None else part_of(rows, host).rows
-            return Version(name, body["epoch"], current.items[0].revision, heads[0], kept, current.revision, host)
+            rows = _rows(items, place, host)
+            return Version(name, epoch, current.items[0].revision, heads[0], rows, current.revision, host)
+        raise UnreadableError(
+            f"{name}: etcd has nothing at {printable(place)}head, which is to be in force: restore it, or delete"
+            f" {printable(prefix)}current and have a host fill it again"
+        )
     raise StoreError(f"{name}: it cannot be read: it is compacted faster than it is read")
+
+
+def epoch_of(item: Item) -> str:
+    """Which epoch the key ``current`` says is in force. Raises StoreError."""
+    with kept.read_at(item.key):
+        body = kept.mapping(item.value)
+        kept.expect_form(item.key, body["form"], FORM)
+        return kept.text(body["epoch"])
+
+
+def _rows(items: Iterable[Item], place: str, host: str | None) -> Mapping[Key, Row]:
+    """The rows among what stands in an epoch, or those that concern a host. Raises UnreadableError."""
+    rows = {
+        key: row_of(item.key, item.value)
+        for item in items
+        if (key := row_key(item.key.removeprefix(place))) is not None
+    }
+    if host is None:
+        return rows
+    with kept.read_at(place):
+        return part_of(rows, host).rows
 
 
 def rows_of(cluster: Cluster, place: str, host: str | None) -> Mapping[Key, Row]:
@@ -163,8 +200,7 @@ def rows_of(cluster: Cluster, place: str, host: str | None) -> Mapping[Key, Row]
         items = _all(cluster, f"{place}rows/", cluster.range(place).revision, lambda: None)
     except CompactedError:
         raise StoreError("it is compacted faster than it is read") from None
-    rows = {row_key(item.key.removeprefix(place)): row_of(item.value) for item in items}
-    return rows if host is None else part_of(rows, host).rows
+    return _rows(items, place, host)
 
 
 def _all(cluster: Cluster, prefix: str, revision: int, look: Callable[[], None]) -> list[Item]:

@@ -124,7 +124,7 @@ def _committed(
         return done.revision
     # A member that was lost may have made it before another one was asked again.
     for found in _found(done):
-        if Head.of(found[0], found[1]).token == head.token:
+        if Head.of(place, found[0], found[1]).token == head.token:
             return found[1]
     raise StoreChangedError(f"{name}: somebody else has changed the policy meanwhile: ask again")
 
