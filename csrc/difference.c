@@ -116,8 +116,8 @@ void dp_difference_free(struct dp_difference *difference)
     free(difference);
 }
 
-void dp_difference_add(struct dp_difference *difference, const struct dp_record *before, const struct dp_record *after,
-                       const struct dp_flow *flows, uint32_t n)
+void dp_difference_add(struct dp_difference *difference, const uint64_t *numbers, const struct dp_record *before,
+                       const struct dp_record *after, const struct dp_flow *flows, uint32_t n)
 {
     struct dp_difference_count *count = &difference->count;
 
@@ -127,7 +127,8 @@ void dp_difference_add(struct dp_difference *difference, const struct dp_record 
             continue;
         }
         count->packets_changed++;
-        count_flow(difference, &before[i], &after[i], &flows[i], count->packets_same + count->packets_changed);
+        count_flow(difference, &before[i], &after[i], &flows[i],
+                   numbers ? numbers[i] : count->packets_same + count->packets_changed);
     }
 }
 

@@ -164,9 +164,12 @@ struct dp_difference_count {
 struct dp_difference;
 int dp_difference_new(struct dp_difference **difference);
 void dp_difference_free(struct dp_difference *difference);
-/* Compares the records of `n` packets, whose flows are the same in both, with those added before them. */
-void dp_difference_add(struct dp_difference *difference, const struct dp_record *before, const struct dp_record *after,
-                       const struct dp_flow *flows, uint32_t n);
+/*
+ * Compares the records of `n` packets, whose flows are the same in both, with those added before them. `numbers` are
+ * those of the packets, where others stand between them that are not added; NULL where none does.
+ */
+void dp_difference_add(struct dp_difference *difference, const uint64_t *numbers, const struct dp_record *before,
+                       const struct dp_record *after, const struct dp_flow *flows, uint32_t n);
 void dp_difference_count(const struct dp_difference *difference, struct dp_difference_count *count);
 /* All flows if `n` is their number, those with most packets first; returns how many. */
 uint64_t dp_difference_flows(const struct dp_difference *difference, struct dp_flow_difference *flows, uint64_t n);

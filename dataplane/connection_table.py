@@ -205,13 +205,13 @@ class Connections:
 
     def count_by_state(self) -> dict[str, int]:
         """How many connections are in each state; states without any are left out."""
+        return count_by_word(self.state_counts())
+
+    def state_counts(self) -> list[int]:
+        """How many connections are in each state, by `enum dp_conn_state`."""
         numbers = ffi.new("uint64_t[]", lib.DP_CONN_STATES)
         lib.dp_plane_count(self._plane, _c_filter(self._chosen, self._names), numbers)
-        counts: dict[str, int] = {}
-        for word, number in zip(CONN_STATE_WORDS, numbers, strict=True):
-            if number:
-                counts[word] = counts.get(word, 0) + number
-        return counts
+        return list(numbers)
 
     def census(self) -> dict[tuple[str, str], int]:
         """How many connections each instance has in each state, in one walk; pairs without any are left out."""
@@ -380,3 +380,12 @@ def _rows(data: bytes, names: Names) -> Iterator[Row]:
             expires,
             remote_port & ~_QUERY_OUT if query else None,
         )
+
+
+def count_by_word(numbers: Iterable[int]) -> dict[str, int]:
+    """The counts of states by their words, some of which several states share; states without any are left out."""
+    counts: dict[str, int] = {}
+    for word, number in zip(CONN_STATE_WORDS, numbers, strict=True):
+        if number:
+            counts[word] = counts.get(word, 0) + number
+    return counts

@@ -43,7 +43,7 @@ static void compare(struct dp_shadow *shadow, struct dp_engine *engine, const st
     /* Passed is passed, whether somebody was asked or not. */
     if (outcome == DP_SHADOW_SAME)
         after->verdict = before->verdict;
-    dp_difference_add(shadow->difference, before, after, flow, 1);
+    dp_difference_add(shadow->difference, NULL, before, after, flow, 1);
     if (outcome != DP_SHADOW_SAME && engine->flow_log)
         dp_flow_log_note_shadow(engine->flow_log, before, after, flow);
 }

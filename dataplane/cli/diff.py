@@ -13,9 +13,11 @@ from typing import TYPE_CHECKING, Annotated, TextIO
 import typer
 
 from dataplane.cli.inputs import (
+    CUT_ABOVE,
     EXIT_CAPTURE,
     AtOption,
     CapturesArgument,
+    CutOption,
     MapOption,
     OnOption,
     TimeOption,
@@ -54,6 +56,7 @@ def diff(
     as_json: Annotated[bool, typer.Option("--json", help="Print the differences as JSON, all flows.")] = False,
     top: Annotated[int, typer.Option(min=0, max=100000, help="How many flows to list as text.")] = 20,
     on: OnOption = None,
+    cut: CutOption = CUT_ABOVE,
 ) -> None:
     """Compare two policies over captures: which flows get another verdict, and which connections the change would cut.
 
@@ -104,7 +107,7 @@ def diff(
             if on:
                 from dataplane.cli.cluster.differences import compared_there
 
-                found, page = compared_there(stack, on, asked)
+                found, page = compared_there(stack, on, asked, cut)
             else:
                 found, page = compared(asked)
             if output and page:

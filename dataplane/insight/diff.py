@@ -65,7 +65,7 @@ def diff(
     `part` is what of them is read. `compare` sees each batch too, as that of `Replay`.
     """
     before, after = Plane(old), Plane(new)
-    comparison = _Comparison()
+    comparison = Comparison()
 
     def judged(records: Sequence[Any], flows: Any, n: int) -> None:
         comparison.add(records, flows, n)
@@ -78,12 +78,12 @@ def diff(
     return Difference(
         *comparison.count(),
         flows=comparison.flows(before.names, after.names),
-        disconnected=_disconnected(before, after.policy),
+        disconnected=disconnected(before, after.policy),
         faults=summary.faults,
     )
 
 
-class _Comparison:
+class Comparison:
     """Holds the records of the old policy against those of the new one."""
 
     def __init__(self) -> None:
@@ -91,9 +91,9 @@ class _Comparison:
         raise_on_error(lib.dp_difference_new(out), "comparing policies")
         self._handle = ffi.gc(out[0], lib.dp_difference_free)
 
-    def add(self, records: Sequence[Any], flows: Any, n: int) -> None:
-        """Compares a batch."""
-        lib.dp_difference_add(self._handle, records[0], records[1], flows, n)
+    def add(self, records: Sequence[Any], flows: Any, n: int, numbers: Any = ffi.NULL) -> None:
+        """Compares a batch; `numbers` are those of its packets (``uint64_t[]``), where they are some of all."""
+        lib.dp_difference_add(self._handle, numbers, records[0], records[1], flows, n)
 
     def _counts(self) -> Any:
         count = ffi.new("struct dp_difference_count *")
@@ -113,7 +113,7 @@ class _Comparison:
         return flow_differences(found, n, old, new)
 
 
-def _disconnected(plane: Plane, new: Policy) -> dict[str, int]:
+def disconnected(plane: Plane, new: Policy) -> dict[str, int]:
     """The inbound connections by instance that another policy cuts. It is put in force: nothing comes after."""
     before = _cut(plane)
     plane.replace(apply(plane.policy, ApplyPolicy(policy=new)))

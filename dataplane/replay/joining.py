@@ -9,14 +9,14 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from dataplane._core import ffi, lib
+from dataplane.connection_table import count_by_word
 from dataplane.plane import Plane
 from dataplane.replay.arrays import FLOW, RECORD, SEEN
 from dataplane.replay.changing_plane import FOREVER, ChangingPlane
-from dataplane.replay.packed import unpacked
+from dataplane.replay.packed import RECORDS, unpacked
 from dataplane.replay.parts import OUTSIDE_MAX, JudgedPart
 from dataplane.replay.summary import AppliedChange, Baseline, Summary, summarise
 from dataplane.update import Disconnected
-from dataplane.verdict import CONN_STATE_WORDS
 
 if TYPE_CHECKING:
     from dataplane.policy.model import Policy
@@ -50,10 +50,16 @@ class JoinedReplay:
         self._parts = parts
         self._changing = ChangingPlane(self.plane, changes)
         self._changing.begin(parts[0].first_ns)
-        self.inexact = _inexact(policy, parts)
+        self.inexact = inexact(
+            [part.counters for part in parts], [part.most_entries for part in parts], [part.waited for part in parts]
+        )
 
     def run(self, write: Callable[[Any, Any, Any, int], None] | None, *, elapsed: float, top: int) -> Summary:
         """Gives the records to `write`, as `Replay` does, and returns the summary."""
+        with self.plane.numbers_kept():
+            return self._run(write, elapsed, top)
+
+    def _run(self, write: Callable[[Any, Any, Any, int], None] | None, elapsed: float, top: int) -> Summary:
         for record, flow, seen in self._batches():
             records = ffi.from_buffer("struct dp_record[]", record)
             flows = ffi.from_buffer("struct dp_flow[]", flow)
@@ -72,7 +78,7 @@ class JoinedReplay:
 
     def _batches(self) -> Iterator[tuple[Any, Any, Any]]:
         """The records in the order of their packets; what is due before one is made before it is given."""
-        for _, record, flow, seen in unpacked([part.records for part in self._parts]):
+        for _, record, flow, seen in unpacked([part.records for part in self._parts], RECORDS):
             done = 0
             while done < len(record):
                 due = self._changing.next_due()
@@ -92,20 +98,24 @@ assert (RECORD.itemsize, FLOW.itemsize, SEEN.itemsize) == tuple(
 )
 
 
-def _counters(parts: Sequence[JudgedPart]) -> Any:
-    """The sum of their counters; the bound of the table is that of each."""
-    total = sum(np.frombuffer(part.counters, dtype=np.uint64) for part in parts)
+def _counters(counters_of: Sequence[bytes]) -> Any:
+    """The sum of the counters of parts; the bound of the table is that of each."""
+    total = sum(np.frombuffer(counters, dtype=np.uint64) for counters in counters_of)
     counters = ffi.new("struct dp_counters *")
     ffi.memmove(counters, np.asarray(total).tobytes(), ffi.sizeof("struct dp_counters"))
-    counters.max_entries //= len(parts)
+    counters.max_entries //= len(counters_of)
     return counters
 
 
-def _inexact(policy: Policy, parts: Sequence[JudgedPart]) -> str | None:
-    counters = _counters(parts)
-    if sum(part.most_entries for part in parts) > counters.max_entries or counters.early_drops:
+def inexact(counters_of: Sequence[bytes], most_entries: Sequence[int], waited: Sequence[int]) -> str | None:
+    """What of parts would not have been the same as a whole, in words; None where all is.
+
+    Of each part: its counters, the most connections at once, and the fragments that came before their datagram's first.
+    """
+    counters = _counters(counters_of)
+    if sum(most_entries) > counters.max_entries or counters.early_drops:
         return "all connections together may not have had room in the table"
-    if any(part.waited for part in parts):
+    if any(waited):
         return "fragments came before their datagrams' first"
     if counters.cause[_WINDOW].packets > OUTSIDE_MAX:
         return "many segments were outside their windows"
@@ -124,14 +134,11 @@ class _Joined:
 
     def count_by_state(self) -> Mapping[str, int]:
         """Live connections by state, as a plane's own counts them."""
-        total = Counter[str]()
-        for part in self._parts:
-            total.update(part.by_state)
-        return {word: total[word] for word in CONN_STATE_WORDS if total[word]}
+        return count_by_word(map(sum, zip(*(part.state_counts for part in self._parts), strict=True)))
 
     def counters(self) -> Any:
         """The sum, but for what the order of all denied packets says."""
-        counters = _counters(self._parts)
+        counters = _counters([part.counters for part in self._parts])
         counters.consequences = self._plane.counters().consequences
         return counters
 

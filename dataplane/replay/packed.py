@@ -6,7 +6,7 @@ Needs pyarrow and NumPy (the extra ``dask``).
 from __future__ import annotations
 
 import io
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -18,11 +18,55 @@ from dataplane.replay.arrays import FLOW, RECORD, SEEN
 from dataplane.verdict import VERDICT_WORDS
 
 _ROW_GROUP = 1 << 17
-_DTYPES = (RECORD, FLOW, SEEN)
-_NAMES = ("record", "flow", "seen")
-_PACKED = pa.schema(
-    [("packet", pa.uint64()), *((n, pa.binary(dtype.itemsize)) for n, dtype in zip(_NAMES, _DTYPES, strict=True))]
-)
+#: What is packed of each packet, as NumPy sees it: of a replay, and of two policies compared.
+RECORDS: Mapping[str, Any] = {"record": RECORD, "flow": FLOW, "seen": SEEN}
+COMPARED: Mapping[str, Any] = {"before": RECORD, "after": RECORD, "flow": FLOW}
+
+
+class PackedArrays:
+    """Arrays of some of the packets, with the packets' numbers, as a Parquet file."""
+
+    def __init__(self, kinds: Mapping[str, Any]) -> None:
+        columns = [(name, pa.binary(dtype.itemsize)) for name, dtype in kinds.items()]
+        self._schema = pa.schema([("packet", pa.uint64()), *columns])
+        self._kept: list[tuple[Any, ...]] = []
+        self._rows = 0
+        self._file = io.BytesIO()
+        self._writer = pq.ParquetWriter(self._file, self._schema, compression="zstd", use_dictionary=False)
+
+    def add(self, numbers: Any, *arrays: Any) -> None:
+        """Takes arrays of as many packets as there are numbers; they are kept."""
+        self._kept.append((numbers, *arrays))
+        self._rows += len(numbers)
+        if self._rows >= _ROW_GROUP:
+            self._write_row_group()
+
+    def _write_row_group(self) -> None:
+        columns = [np.concatenate(arrays) for arrays in zip(*self._kept, strict=True)]
+        packed = [pa.array(columns[0])]
+        for column, field in zip(columns[1:], list(self._schema)[1:], strict=True):
+            packed.append(pa.Array.from_buffers(field.type, len(column), [None, pa.py_buffer(column.tobytes())]))
+        self._writer.write_table(pa.Table.from_arrays(packed, schema=self._schema))
+        self._kept, self._rows = [], 0
+
+    def close(self) -> bytes:
+        """The file."""
+        if self._rows:
+            self._write_row_group()
+        self._writer.close()
+        return self._file.getvalue()
+
+
+def copied(array: Any, n: int, dtype: Any) -> Any:
+    """The first `n` of an array of C that is used again, as one of NumPy."""
+    return np.frombuffer(bytearray(ffi.buffer(array, n * dtype.itemsize)), dtype=dtype)
+
+
+def numbers_of(replay: Any, n: int) -> Any:
+    """The numbers among all packets of the next `n` that a replay which is cut by instance has given."""
+    numbers = np.empty(n, dtype=np.uint64)
+    lib.dp_replay_numbers(replay, ffi.from_buffer("uint64_t[]", numbers.data), n)
+    return numbers
 
 
 class PackedRecords:
@@ -37,30 +81,20 @@ class PackedRecords:
         self._whole = whole
         self._numbers = np.empty(_ROW_GROUP, dtype=np.uint64)
         self._packets = 0
-        self._kept: list[tuple[Any, ...]] = []
-        self._rows = 0
-        self._file = io.BytesIO()
-        self._writer = pq.ParquetWriter(self._file, _PACKED, compression="zstd", use_dictionary=False)
+        self._packed = PackedArrays(RECORDS)
 
     def write(self, records: Any, flows: Any, seen: Any, n: int) -> None:
         """Takes a batch; `seen` may be NULL where not all is kept."""
-        numbers = np.empty(n, dtype=np.uint64)
-        lib.dp_replay_numbers(self._replay, ffi.from_buffer("uint64_t[]", numbers.data), n)
-        record, flow = (
-            np.frombuffer(bytearray(ffi.buffer(array, n * dtype.itemsize)), dtype=dtype)
-            for array, dtype in ((records, RECORD), (flows, FLOW))
-        )
+        numbers = numbers_of(self._replay, n)
+        record, flow = copied(records, n, RECORD), copied(flows, n, FLOW)
         if self._whole:
-            place = np.frombuffer(bytearray(ffi.buffer(seen, n * SEEN.itemsize)), dtype=SEEN)
+            place = copied(seen, n, SEEN)
             self._name_openers(record, numbers)
         else:
             denied = record["verdict"] == VERDICT_WORDS.index("deny")
             numbers, record, flow = numbers[denied], record[denied], flow[denied]
             place = np.zeros(len(numbers), dtype=SEEN)
-        self._kept.append((numbers, record, flow, place))
-        self._rows += len(numbers)
-        if self._rows >= _ROW_GROUP:
-            self._write_row_group()
+        self._packed.add(numbers, record, flow, place)
 
     def _name_openers(self, record: Any, numbers: Any) -> None:
         """Puts the packets' numbers in place of those among the part's."""
@@ -73,26 +107,13 @@ class PackedRecords:
         known = openers != 0
         openers[known] = self._numbers[openers[known] - 1]
 
-    def _write_row_group(self) -> None:
-        columns = [np.concatenate(arrays) for arrays in zip(*self._kept, strict=True)]
-        packed = [pa.array(columns[0])]
-        for column, field in zip(columns[1:], list(_PACKED)[1:], strict=True):
-            packed.append(pa.Array.from_buffers(field.type, len(column), [None, pa.py_buffer(column.tobytes())]))
-        self._writer.write_table(pa.Table.from_arrays(packed, schema=_PACKED))
-        self._kept, self._rows = [], 0
-
     def close(self) -> bytes:
         """The file."""
-        if self._rows:
-            self._write_row_group()
-        self._writer.close()
-        return self._file.getvalue()
+        return self._packed.close()
 
 
-def unpacked(files: Sequence[bytes]) -> Iterator[tuple[Any, ...]]:
-    """The records of several such files in the order of their packets, some at a time: numbers, `dp_record`, `dp_flow`
-    and `dp_seen` as arrays of NumPy.
-    """
+def unpacked(files: Sequence[bytes], kinds: Mapping[str, Any]) -> Iterator[tuple[Any, ...]]:
+    """What several such files have, in the order of their packets, some at a time: numbers, and arrays of `kinds`."""
     parts = [pq.ParquetFile(pa.BufferReader(file)) for file in files]
     groups = [iter(range(part.num_row_groups)) for part in parts]
     held: list[tuple[Any, ...] | None] = [None] * len(parts)
@@ -104,7 +125,7 @@ def unpacked(files: Sequence[bytes]) -> Iterator[tuple[Any, ...]]:
                 if group is None:
                     ended[which] = True
                 else:
-                    held[which] = _columns(part.read_row_group(group))
+                    held[which] = _columns(part.read_row_group(group), kinds)
         found = [which for which in range(len(parts)) if not ended[which]]
         if not found:
             return
@@ -122,11 +143,11 @@ def unpacked(files: Sequence[bytes]) -> Iterator[tuple[Any, ...]]:
         yield tuple(column[order] for column in joined)
 
 
-def _columns(table: Any) -> tuple[Any, ...]:
+def _columns(table: Any, kinds: Mapping[str, Any]) -> tuple[Any, ...]:
     """The columns of packed records."""
     table = table.combine_chunks()
     columns = [np.asarray(table.column(0))]
-    for index, dtype in enumerate(_DTYPES, 1):
+    for index, dtype in enumerate(kinds.values(), 1):
         column = table.column(index).chunk(0)
         columns.append(
             np.frombuffer(column.buffers()[1], dtype=dtype, count=len(column), offset=column.offset * dtype.itemsize)

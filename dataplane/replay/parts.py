@@ -6,7 +6,7 @@ and its bounds are looked at behind: where one might have mattered, the answer i
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -61,9 +61,9 @@ def reason_of_policies(policies: Sequence[Policy], *, at: str | None) -> str | N
     held = [address for instance in policies[0].instances for address in instance.packed_addresses]
     if len(held) != len(set(held)) or any(instance.allowed_address_pairs for instance in policies[0].instances):
         return "several instances may hold one address"
-    where = [[(i.id, i.addresses, i.allowed_address_pairs, i.mac) for i in policy.instances] for policy in policies]
+    where = [{i.id: (i.addresses, i.allowed_address_pairs, i.mac) for i in policy.instances} for policy in policies]
     if any(others != where[0] for others in where):
-        return "changes give instances other addresses"
+        return "other instances, or other addresses of them, come into force"
     return None
 
 
@@ -114,7 +114,7 @@ class JudgedPart:
     changes: Sequence[AppliedChange]
     counters: bytes
     rule_counters: bytes
-    by_state: Mapping[str, int]
+    state_counts: Sequence[int]
     most_entries: int
     waited: int
     first_ns: int
@@ -156,7 +156,7 @@ def judge_part(
             changes=summary.changes,
             counters=bytes(ffi.buffer(plane.counters())),
             rule_counters=bytes(ffi.buffer(plane.rule_counters())),
-            by_state=summary.connections.by_state,
+            state_counts=plane.connections.state_counts(),
             most_entries=lib.dp_plane_most_entries(plane.plane),
             waited=lib.dp_replay_waited(captures.handle),
             first_ns=first_ns or 0,

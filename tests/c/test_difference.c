@@ -49,8 +49,8 @@ static void flows_with_most_packets_first(void)
     struct dp_difference *difference = new_difference();
     struct dp_flow_difference found[3];
 
-    dp_difference_add(difference, before, after, flows, 2);
-    dp_difference_add(difference, before + 2, after + 2, flows + 2, 3);
+    dp_difference_add(difference, NULL, before, after, flows, 2);
+    dp_difference_add(difference, NULL, before + 2, after + 2, flows + 2, 3);
     CHECK_EQUAL(count_of(difference).packets_same, 2);
     CHECK_EQUAL(count_of(difference).packets_changed, 3);
     CHECK_EQUAL(count_of(difference).packets_not_kept, 0);
@@ -67,6 +67,24 @@ static void flows_with_most_packets_first(void)
     dp_difference_free(difference);
 }
 
+/* Of some of the packets, numbers are those that they are given with. */
+static void packets_between_them_are_left_out(void)
+{
+    struct dp_record allow[2] = {judged(DP_ALLOW, DP_REASON_RULE, 7), judged(DP_ALLOW, DP_REASON_RULE, 7)};
+    struct dp_record deny[2] = {judged(DP_DENY, DP_REASON_RULE, 8), judged(DP_DENY, DP_REASON_RULE, 8)};
+    struct dp_flow flows[2] = {flow(1, 10, 2, 20), flow(1, 11, 2, 20)};
+    const uint64_t numbers[2] = {41, 1000000007};
+    struct dp_difference *difference = new_difference();
+    struct dp_flow_difference found[2];
+
+    dp_difference_add(difference, numbers, allow, deny, flows, 2);
+    CHECK_EQUAL(count_of(difference).packets_changed, 2);
+    CHECK_EQUAL(dp_difference_flows(difference, found, 2), 2);
+    CHECK_EQUAL(found[0].first_packet, 41);
+    CHECK_EQUAL(found[1].first_packet, 1000000007);
+    dp_difference_free(difference);
+}
+
 /* More flows than places: each packet is counted once, with its flow or as not kept. */
 static void flows_are_bounded(void)
 {
@@ -79,7 +97,7 @@ static void flows_are_bounded(void)
     for (uint32_t i = 0; i < MANY; i++) {
         struct dp_flow f = flow(i, 1, 0x0a000001, 2);
 
-        dp_difference_add(difference, &allow, &deny, &f, 1);
+        dp_difference_add(difference, NULL, &allow, &deny, &f, 1);
     }
     count = count_of(difference);
     CHECK_EQUAL(count.packets_changed, MANY);
@@ -96,6 +114,7 @@ static void flows_are_bounded(void)
 int main(void)
 {
     RUN(flows_with_most_packets_first);
+    RUN(packets_between_them_are_left_out);
     RUN(flows_are_bounded);
     return check_result("difference");
 }

@@ -86,8 +86,11 @@ def compare(policy: Policy, packets: Sequence[tuple[int, bytes]], changes: Seque
     return first[0]
 
 
-def play(story: Story) -> None:
-    """A story told several times over, each a second after the one before, with its changes the first time."""
+def told_often(story: Story, rounds: int) -> tuple[Policy, list[tuple[int, bytes]], list[TimedChange]]:
+    """A story told several times over, each a second after the one before, with its changes the first time.
+
+    Its policy, the times in nanoseconds and frames of its packets, and its changes.
+    """
     policy = Policy.parse(json.dumps(story.document))
     packets, changes = list[tuple[int, bytes]](), list[TimedChange]()
     with tempfile.TemporaryDirectory() as directory:
@@ -102,10 +105,14 @@ def play(story: Story) -> None:
                 first = packets[0][0] if packets else step.time_ns
                 changes.append(TimedChange(max(step.time_ns - first, 0) / 1e9, change))
                 now = changes[-1].apply(now)
+    last = max((time_ns for time_ns, _ in packets), default=0)
+    return policy, [*packets, *((last + k * 10**9, frame) for k in range(1, rounds) for _, frame in packets)], changes
+
+
+def play(story: Story) -> None:
+    policy, packets, changes = told_often(story, ROUNDS)
     if packets:
-        last = max(time_ns for time_ns, _ in packets)
-        rounds = [(last + k * 10**9, frame) for k in range(1, ROUNDS) for _, frame in packets]
-        compare(policy, [*packets, *rounds], changes)
+        compare(policy, packets, changes)
 
 
 @PROFILE

@@ -15,6 +15,8 @@ from scapy.layers.inet6 import ICMPv6EchoRequest, IPv6
 from scapy.layers.l2 import ARP, Dot1Q, Ether
 from scapy.utils import PcapNgWriter, wrpcap
 
+from dataplane.insight.diff import diff
+from dataplane.insight.diff_parts import compare_part, inexact_difference, joined_difference
 from dataplane.plane import Plane
 from dataplane.policy.model import Policy
 from dataplane.policy.schedule import TimedChange, load_changes, scheduled
@@ -151,6 +153,44 @@ def told(summary: Summary) -> dict[str, Any]:
     return values
 
 
+def test_rules_keep_their_names_however_many_come_and_go(captures: list[str], tmp_path: Path) -> None:
+    """SPEC 5, 7: a policy of hundreds of other rules takes the place of one, twice; whose a packet was stays told."""
+    lines = [
+        f"      - {{id: NAME-{n}, direction: ingress, protocol: udp, remote_ip_prefix: 10.1.{n}.1/32}}"
+        for n in range(250)
+    ]
+    policies = [
+        "\n".join([*lines, "      - {id: NAME, direction: ingress, protocol: tcp}"]).replace("NAME", x) for x in "pqr"
+    ]
+    head, *_ = POLICY.split("      - {id: http")
+    tail = "      - {id: out, direction: egress}\n" + POLICY.split("      - {id: out, direction: egress}\n")[1]
+    for at, rules in enumerate(policies):
+        (tmp_path / f"{at}.yaml").write_text(f"{head}{rules}\n{tail}")
+    text = "".join(f"- {{at: {at * 1.3}, apply_policy: {tmp_path}/{at}.yaml}}\n" for at in (1, 2))
+    (tmp_path / "changes.yaml").write_text(text)
+    policy = Policy.load(tmp_path / "0.yaml")
+    changes = load_changes(tmp_path / "changes.yaml", policy)
+    one, several = tmp_path / "one.jsonl", tmp_path / "several.jsonl"
+    alone = whole(policy, captures, changes, WHOLE, one)
+    assert all(f'"{rule}"' in one.read_text() for rule in "pqr")
+    assert told(in_parts(policy, captures, changes, WHOLE, several, 2)) == told(alone)
+    assert several.read_bytes() == one.read_bytes()
+
+
+def test_a_difference_of_parts_is_that_of_the_whole(captures: list[str], changes: list[TimedChange]) -> None:
+    """SPEC 8.4: counts, flows in their order with their first packets, rules of changes, and what would be cut."""
+    policy, new = policy_of(), policy_of(POLICY.replace('"80,443"', '"443,5432,22"').replace("id: out", "id: away"))
+    alone = diff(policy, new, captures, changes)
+    assert len(alone.flows) > 1
+    assert alone.same
+    assert len(alone.disconnected) > 1
+    part_of = census(policy, captures, WHOLE).parts(3)
+    assert part_of is not None
+    compared = [compare_part(policy, new, captures, changes, WHOLE, part_of, mine) for mine in range(3)]
+    assert inexact_difference(compared) is None
+    assert joined_difference(policy, new, changes, compared) == alone
+
+
 @pytest.mark.parametrize("ending", ["jsonl", "csv", "parquet"])
 def test_parts_are_the_whole(captures: list[str], changes: list[TimedChange], tmp_path: Path, ending: str) -> None:
     """Records and summary (SPEC 7), with changes between them (SPEC 5), of captures merged by time."""
@@ -265,7 +305,9 @@ def test_policies_that_have_to_be_in_force_as_a_whole(changes: list[TimedChange]
     assert reason_of_policies(later, at=None) is None
     assert reason_of_policies(later, at="i-1") == "they were taken at one instance's interface"
     other = policy_of(POLICY.replace("192.168.0.9,", "192.168.0.99,"))
-    assert reason_of_policies([policy, other], at=None) == "changes give instances other addresses"
+    assert (
+        reason_of_policies([policy, other], at=None) == "other instances, or other addresses of them, come into force"
+    )
     twice = POLICY + "  - {id: twin, vpc: other, addresses: [192.168.0.1], security_groups: [web]}\n"
     assert reason_of_policies([policy_of(twice)], at=None) == "several instances may hold one address"
 

@@ -5,23 +5,21 @@ from __future__ import annotations
 import time
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from dataplane.cli.cluster.workers import Lost, Workers, size_of
-from dataplane.cli.output import say_aside
+from dataplane.cli.cluster.parted import are_large, judged_there, parts_there, say_whole
 from dataplane.outputs import OutputError
 from dataplane.policy.schedule import scheduled
 from dataplane.replay.joining import JoinedReplay, PartCaptures
 from dataplane.replay.outputs import Outputs
-from dataplane.replay.parts import Census, JudgedPart, census, judge_part, reason_of_policies
+from dataplane.replay.parts import JudgedPart, judge_part, reason_of_policies
 
 if TYPE_CHECKING:
+    from dataplane.cli.cluster.workers import Workers
     from dataplane.cli.interrupt import Interrupt
     from dataplane.cli.replayed import Asked
     from dataplane.replay import Summary
     from dataplane.replay.expectations import Expectations
-
-_MIB = 1 << 20
 
 
 class Cut:
@@ -33,7 +31,7 @@ class Cut:
         self._workers = workers
         self._asked = asked
         self._interrupt = interrupt
-        self._above = above * _MIB
+        self._above = above
         policies = [asked.policy, *(later for _, later in scheduled(asked.policy, asked.changes))]
         self._reason = reason_of_policies(policies, at=asked.at)
         if expectations:
@@ -44,7 +42,7 @@ class Cut:
 
     def is_large(self, captures: Sequence[str]) -> bool:
         """Whether captures are worth being cut."""
-        return sum(map(size_of, captures)) > self._above
+        return are_large(captures, self._above)
 
     def replayed(self, captures: Sequence[str], outputs: Mapping[str, str | None]) -> Summary | None:
         """Has captures judged in parts; None, and nothing is written, where they have to be judged as a whole.
@@ -52,40 +50,19 @@ class Cut:
         Raises as `replayed`.
         """
         started = time.perf_counter()
-        reason = self._reason
+        reason, part_of, asked = self._reason, None, self._asked
         if not reason:
-            found = self._one(_census, list(captures))
-            if found is None:
+            part_of, reason = parts_there(self._workers, asked.policy, captures, asked.part, self._interrupt)
+        if part_of:
+            parts = judged_there(self._workers, _part, (asked, list(captures)), part_of, self._interrupt)
+            if parts is None:
                 return None
-            reason = found.reason or ("all instances meet" if len(found.groups) < 2 else None)
-            part_of = found.parts(self._workers.n)
-            if part_of:
-                parts = self._judged(captures, part_of)
-                if parts is None:
-                    return None
-                joined = JoinedReplay(self._asked.policy, parts, self._asked.changes)
-                reason = joined.inexact
-                if not reason:
-                    return self._joined(joined, parts, captures, outputs, started)
-        if reason:
-            say_aside(f"{', '.join(captures)}: judged by one worker: {reason}")
+            joined = JoinedReplay(asked.policy, parts, asked.changes)
+            reason = joined.inexact
+            if not reason:
+                return self._joined(joined, parts, captures, outputs, started)
+        say_whole(captures, reason)
         return None
-
-    def _one(self, work: Any, item: Any) -> Census | None:
-        for _, outcome in self._workers.done(
-            work, self._workers.shared(self._asked), [item], self._interrupt, in_order=True
-        ):
-            # Whoever judges the whole says what is wrong with it.
-            return None if isinstance(outcome, Lost) else outcome
-        return None
-
-    def _judged(self, captures: Sequence[str], part_of: Sequence[int]) -> list[JudgedPart] | None:
-        shared = self._workers.shared((self._asked, list(captures), part_of))
-        mine = range(max(part_of) + 1)
-        parts = dict(self._workers.done(_part, shared, mine, self._interrupt, in_order=True))
-        if len(parts) < len(mine) or any(isinstance(part, Lost) for part in parts.values()):
-            return None
-        return [parts[n] for n in mine]
 
     def _joined(
         self,
@@ -118,11 +95,7 @@ class Cut:
 _CUT = ("verdicts",)
 
 
-def _census(asked: Asked, captures: Sequence[str]) -> Census:
-    return census(asked.policy, captures, asked.part)
-
-
-def _part(shared: tuple[Asked, Sequence[str], Sequence[int]], mine: int) -> JudgedPart:
-    asked, captures, part_of = shared
+def _part(shared: tuple[tuple[Asked, Sequence[str]], Sequence[int]], mine: int) -> JudgedPart:
+    (asked, captures), part_of = shared
     whole = asked.outputs["verdicts"] is not None
     return judge_part(asked.policy, captures, asked.changes, asked.part, part_of, mine, whole=whole)

@@ -91,14 +91,15 @@ class Workers:
         """A value that much of the work needs; workers hand it on among themselves."""
         import cloudpickle
 
-        return self._submit(_same, cloudpickle.dumps(value))
+        return self._submit("shared", _same, cloudpickle.dumps(value))
 
-    def _submit(self, work: Callable[..., Any], *arguments: Any) -> Future[Any]:
+    def _submit(self, name: str, work: Callable[..., Any], *arguments: Any) -> Future[Any]:
+        """Hands out work, which the dashboard calls by a name."""
         self._made += 1
         with warnings.catch_warnings():
             # Policies may be large.
             warnings.filterwarnings("ignore", "Sending large graph", UserWarning)
-            return self._client.submit(work, *arguments, key=f"{work.__name__}-{os.getpid()}-{self._made}")
+            return self._client.submit(work, *arguments, key=f"{name}-{os.getpid()}-{self._made}")
 
     def done(
         self,
@@ -117,7 +118,7 @@ class Workers:
         """
         import cloudpickle
 
-        folder, pickled = os.getcwd(), cloudpickle.dumps(work)
+        folder, pickled, name = os.getcwd(), cloudpickle.dumps(work), work.__name__.strip("_")
         finished = queue.SimpleQueue[int]()
         running: dict[int, Future[Any]] = {}
         ready: dict[int, Any] = {}
@@ -136,9 +137,8 @@ class Workers:
         interrupt.ask(stop)
 
         def begin(position: int) -> None:
-            running[position] = future = self._submit(
-                _worked, folder, pickled, shared, cloudpickle.dumps(items[position])
-            )
+            item = cloudpickle.dumps(items[position])
+            running[position] = future = self._submit(name, _worked, folder, pickled, shared, item)
             future.add_done_callback(lambda _: finished.put(position))
 
         with ExitStack() as stack:
