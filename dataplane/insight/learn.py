@@ -133,10 +133,15 @@ def _need(flow: FlowRecord) -> Need:
         flow.instance,
         "ingress" if inbound else "egress",
         "IPv6" if ":" in flow.remote else "IPv4",
-        flow.protocol,
+        None if _is_foreign_icmp(flow) else flow.protocol,
         cell,
         str(ip_address(flow.remote)),
     )
+
+
+def _is_foreign_icmp(flow: FlowRecord) -> bool:
+    """Whether it is the other family's ICMP, which no rule of its own family can name."""
+    return flow.protocol == ("icmp" if flow.remote and ":" in flow.remote else "icmpv6")
 
 
 class _Learning:
@@ -278,6 +283,12 @@ def _sentences(
     )
     if portless:
         yield f"connections to port 0, which no rule can name: {portless:,}: their rules have all ports"
+    foreign = sum(map(_is_foreign_icmp, answered))
+    if foreign:
+        yield (
+            f"connections of ICMP in IPv6 or ICMPv6 in IPv4, which no rule can name: {foreign:,}: their rules have all"
+            " protocols"
+        )
     if missing:
         number = missing.total()
         yield f"answered connections that do not pass as they were seen: {number:,}: look at them with replay --flows"

@@ -28,12 +28,12 @@ T = TypeVar("T", bound=Hashable)
 
 
 class Need(NamedTuple):
-    """What one connection needs of the rules of its instance."""
+    """What one connection needs of the rules of its instance; a `protocol` of None is one that no rule can name."""
 
     instance: str
     direction: str
     ethertype: str
-    protocol: str | int
+    protocol: str | int | None
     cell: Cell
     remote: str
 
@@ -94,7 +94,7 @@ def learned_rules(needs: Mapping[Need, Evidence], instances: Iterable[str]) -> L
                                 "description": _description(evidence),
                                 "direction": direction,
                                 "ethertype": ethertype,
-                                "protocol": draft.protocol,
+                                **({} if draft.protocol is None else {"protocol": draft.protocol}),
                                 **values,
                             }
                         )
@@ -102,11 +102,12 @@ def learned_rules(needs: Mapping[Need, Evidence], instances: Iterable[str]) -> L
 
 
 def _without_overlaps(needs: Mapping[Need, Evidence]) -> dict[Need, Evidence]:
-    """Ports of a remote that needs all ports of the protocol are among these."""
+    """Ports of a remote that needs all ports of the protocol are among these, and protocols among all protocols."""
     found: dict[Need, Evidence] = {}
     for need, evidence in needs.items():
-        whole = need._replace(cell=None)
-        found.setdefault(whole if whole in needs else need, Evidence()).add(evidence.connections, evidence.first_packet)
+        wider = (need._replace(cell=None, protocol=None), need._replace(cell=None), need)
+        widest = next(one for one in wider if one in needs)
+        found.setdefault(widest, Evidence()).add(evidence.connections, evidence.first_packet)
     return found
 
 
@@ -123,7 +124,10 @@ def _description(evidence: Evidence) -> str:
 
 
 def _evidence(
-    needs: Mapping[Need, Evidence], table: tuple[str, str, str, str | int], cells: list[Cell], networks: list[Network]
+    needs: Mapping[Need, Evidence],
+    table: tuple[str, str, str, str | int | None],
+    cells: list[Cell],
+    networks: list[Network],
 ) -> Evidence:
     found = Evidence()
     for network in networks:
@@ -141,7 +145,7 @@ def _evidence(
 class _Draft:
     """All of `cells` from or to all of `remotes`: one rule, or as many as it takes."""
 
-    protocol: str | int
+    protocol: str | int | None
     cells: tuple[Cell, ...]
     networks: list[Network]
     spread: bool = field(default=False)
@@ -180,7 +184,7 @@ class _Draft:
                 yield {**_selector(chunk), **remote}, cells, networks
 
 
-def _drafts(protocol: str | int, needs: list[Need]) -> list[_Draft]:
+def _drafts(protocol: str | int | None, needs: list[Need]) -> list[_Draft]:
     """Disjoint drafts for the needs of one protocol in one direction, the fewer of the two ways to join them."""
     by_remote: dict[str, set[Cell]] = defaultdict(set)
     by_cell: dict[Cell, set[str]] = defaultdict(set)
@@ -195,7 +199,7 @@ def _drafts(protocol: str | int, needs: list[Need]) -> list[_Draft]:
     return min(ways, key=lambda drafts: sum(-(-len(draft.ranges) // _PORTS_PER_RULE) for draft in drafts))
 
 
-def _by_cells(protocol: str | int, by_cell: dict[Cell, set[str]], *, one_by_one: bool) -> list[_Draft]:
+def _by_cells(protocol: str | int | None, by_cell: dict[Cell, set[str]], *, one_by_one: bool) -> list[_Draft]:
     alike: dict[Hashable, list[Cell]] = defaultdict(list)
     for cell, remotes in by_cell.items():
         alike[cell if one_by_one else frozenset(remotes)].append(cell)
@@ -203,7 +207,7 @@ def _by_cells(protocol: str | int, by_cell: dict[Cell, set[str]], *, one_by_one:
     return sorted(drafts, key=_place)
 
 
-def _by_remotes(protocol: str | int, by_remote: dict[str, set[Cell]]) -> list[_Draft]:
+def _by_remotes(protocol: str | int | None, by_remote: dict[str, set[Cell]]) -> list[_Draft]:
     alike: dict[frozenset[Cell], set[str]] = defaultdict(set)
     for remote, cells in by_remote.items():
         alike[frozenset(cells)].add(remote)

@@ -126,3 +126,19 @@ def test_all_ports_of_a_host_are_one_rule() -> None:
     (rule,) = found.rules["a"]
     assert "multiport" not in rule
     assert rule["description"] == "Learned from 2 connections, first packet 3"
+
+
+def test_all_protocols_of_a_host_are_one_rule() -> None:
+    """No rule can name ICMPv6 in IPv4: then the rule has all protocols, and none besides is needed."""
+    found = learned(
+        {
+            Need("a", "egress", "IPv4", None, None, "10.0.0.1"): Evidence(1, 9),
+            Need("a", "egress", "IPv4", "udp", 53, "10.0.0.1"): Evidence(1, 3),
+            Need("a", "egress", "IPv4", "udp", None, "10.0.0.1"): Evidence(1, 4),
+            Need("a", "egress", "IPv4", "udp", 53, "10.0.0.2"): Evidence(1, 5),
+        }
+    )
+    every, other = found.rules["a"]
+    assert {"protocol", "multiport"}.isdisjoint(every)
+    assert every["description"] == "Learned from 3 connections, first packet 3"
+    assert (other["multiport"], other["remote_ip_prefix"]) == ("53", "10.0.0.2/32")
