@@ -2,8 +2,8 @@
  * conntrack.c: conntrack.h in code, in this order: queues of a zone; what changes mean for one entry; expiry; finding,
  * inserting, keeping; the whole and its memory.
  *
- * INVARIANT of `attached`: it counts the inbound entries of a zone that are neither flagged DP_ENTRY_CUT nor older
- * (`change`) than the zone's last cut.
+ * INVARIANT of `attached`: as of the last change that the zone has met, it counts the inbound entries of a zone that
+ * are neither flagged DP_ENTRY_CUT nor older (`change`) than the zone's last cut.
  */
 #include "conntrack.h"
 
@@ -51,22 +51,41 @@ static void dequeue(struct dp_conntrack *ct, uint32_t index)
         q->last = link.prev;
 }
 
-/* ---- what changes mean for one entry ---- */
+/* ---- what changes mean for a zone, and for one entry ---- */
+
+void dp_conntrack_meet(struct dp_conntrack *ct, uint32_t z)
+{
+    struct dp_zone *zone = &ct->zones[z];
+
+    if (zone->met == ct->change)
+        return;
+    zone->met = ct->change;
+    if (!ct->cutting || z >= ct->n_cutting || !ct->cutting[z])
+        return;
+    /* Whoever has not met an earlier one is not attached. */
+    if (zone->attached)
+        dp_zone_log(zone)[zone->n_cuts++] = (struct dp_cut){ct->change, ct->cutting_ns};
+    zone->last_cut = ct->change;
+    zone->cut = zone->attached;
+    zone->attached = 0;
+    ct->disconnected += zone->cut;
+}
 
 /* The first cut in the zone's log after `change`. */
-static const struct dp_cut *first_cut(const struct dp_zone *zone, uint32_t change)
+static const struct dp_cut *first_cut(struct dp_zone *zone, uint32_t change)
 {
+    const struct dp_cut *log = dp_zone_log(zone);
     uint32_t low = 0, high = zone->n_cuts;
 
     while (low < high) {
         uint32_t middle = low + (high - low) / 2;
 
-        if (zone->cuts[middle].change > change)
+        if (log[middle].change > change)
             high = middle;
         else
             low = middle + 1;
     }
-    return low < zone->n_cuts ? &zone->cuts[low] : NULL;
+    return low < zone->n_cuts ? &log[low] : NULL;
 }
 
 static void disconnect(struct dp_conntrack *ct, struct dp_entry *e, struct dp_cut cut)
@@ -93,6 +112,8 @@ static void settle(struct dp_conntrack *ct, struct dp_entry *e)
 {
     struct dp_zone *zone = &ct->zones[zone_of(e)];
 
+    if (zone->met != ct->change)
+        dp_conntrack_meet(ct, zone_of(e));
     if ((e->flags & DP_ENTRY_INBOUND) && !(e->flags & DP_ENTRY_CUT)) {
         const struct dp_cut *cut = zone->last_cut > e->change ? first_cut(zone, e->change) : NULL;
 
@@ -224,6 +245,8 @@ uint32_t dp_conntrack_insert(struct dp_conntrack *ct, const struct dp_flow_key *
     e->change = ct->change;
     e->rule = rule;
     e->state = state;
+    if (ct->zones[zone].met != ct->change)
+        dp_conntrack_meet(ct, zone);
     ct->zones[zone].entries++;
     if (origin == DP_INBOUND) {
         e->flags |= DP_ENTRY_INBOUND;

@@ -6,15 +6,18 @@
  * when now - last >= timeout. Whoever looks an entry up gets an exact answer; the timer wheel only takes the dead out
  * later.
  *
- * CHANGES. A change of the rules has a number, one more than the change before. It writes (number, time) into the cut
- * log of each zone that it touches, and that is all: O(1) a zone. An entry remembers up to which change it has been
- * looked at (`change`); at the next look, or when its timer comes up, the first cut of its zone after that decides: an
- * inbound entry that was alive at that time is DISCONNECTED: last_ns becomes the time of the cut and packets refresh it
- * no more, so that it goes when its state's timeout has passed since the cut, and a later cut prolongs nothing. A cut
- * that no entry could meet first is not logged, and a log that is longer than the zone has entries is emptied by
- * looking at all of these; so it takes no more memory than they do. The observer is told of it at that look, so whoever
- * wants to hear of all soon has every entry looked at. Whether a change of remote groups (SPEC 5.4) cuts an entry is
- * asked of `is_cut` in the same place, while that change is the last one: by the next every entry has been looked at.
+ * CHANGES. A change of the rules has a number, one more than the change before, and says which zones it cuts; that is
+ * all that packets wait for. A zone meets it when one of its entries is looked at or made, or when whoever made the
+ * change comes to that zone, which he does for all before the next one: then (number, time) is written into the zone's
+ * cut log, and how many it disconnects is known. What had met a change is in a zone that had. An entry remembers up to
+ * which change it has been looked at (`change`); at the next look, or when its timer comes up, the first cut of its
+ * zone after that decides: an inbound entry that was alive at that time is DISCONNECTED: last_ns becomes the time of
+ * the cut and packets refresh it no more, so that it goes when its state's timeout has passed since the cut, and a
+ * later cut prolongs nothing. A cut that no entry could meet first is not logged, and a log that is longer than the
+ * zone has entries is emptied by looking at all of these; so it takes no more memory than they do. The observer is told
+ * of it at that look, so whoever wants to hear of all soon has every entry looked at. Whether a change of remote groups
+ * (SPEC 5.4) cuts an entry is asked of `is_cut` in the same place, while that change is the last one: by the next every
+ * entry has been looked at.
  *
  * A ZONE lists its entries in two queues, oldest first: tentative ones (half-open, one-way, closed) and steady ones.
  *
@@ -35,6 +38,9 @@ struct dp_cut {
     uint64_t time_ns;
 };
 
+/* Cuts of a zone for which no memory is needed. */
+enum { DP_CUTS_AT_HAND = 2 };
+
 struct dp_queue {
     uint32_t first;
     uint32_t last;
@@ -51,16 +57,24 @@ struct dp_zone_control {
 struct dp_zone {
     struct dp_queue queue[2]; /* steady, tentative */
     uint32_t entries;
-    uint32_t attached; /* inbound entries that no change has cut */
+    uint32_t attached; /* inbound entries that no change has cut, as of change `met` */
+    uint32_t met;      /* number of the last change that the zone has met */
     uint32_t last_cut; /* number of the last change that cut this zone */
+    uint32_t cut;      /* how many that one disconnected, until they are counted */
     uint32_t n_cuts;
     uint32_t cut_room;
     uint8_t present;
-    uint8_t listed; /* in the policy that is being put in force */
     uint8_t dhcp_server;
     struct dp_zone_control control;
-    struct dp_cut *cuts;
+    struct dp_cut *cuts; /* NULL while there is room in `few_cuts` */
+    struct dp_cut few_cuts[DP_CUTS_AT_HAND];
 };
+
+/* The zone's log: `n_cuts` of its cuts, the oldest first. */
+static inline struct dp_cut *dp_zone_log(struct dp_zone *zone)
+{
+    return zone->cuts ? zone->cuts : zone->few_cuts;
+}
 
 struct dp_zone_link {
     uint32_t next;
@@ -94,7 +108,10 @@ struct dp_conntrack {
     uint32_t wanted;        /* how often room had to be made, since the plane has asked */
     uint32_t last_cut_some; /* number of the last change that `is_cut` was to be asked about */
     uint64_t cut_some_ns;   /* when that was */
-    uint64_t reap_from;     /* no entry left in the wheel can be dead before */
+    const uint8_t *cutting; /* by zone, `n_cutting` of them: 1 where the last change cuts all; NULL once all know */
+    uint32_t n_cutting;
+    uint64_t cutting_ns; /* when that was */
+    uint64_t reap_from;  /* no entry left in the wheel can be dead before */
     uint64_t opened;
     uint64_t expired;
     uint64_t replaced;
@@ -149,6 +166,9 @@ void dp_conntrack_age(struct dp_conntrack *ct, uint32_t entry, uint64_t age_ns, 
 
 /* Takes out every entry that is dead by now. */
 void dp_conntrack_reap(struct dp_conntrack *ct);
+
+/* Has a zone meet the last change (conntrack_changes.h). */
+void dp_conntrack_meet(struct dp_conntrack *ct, uint32_t zone);
 
 /* Who is told from now on; NULL for nobody. */
 void dp_conntrack_observe(struct dp_conntrack *ct, dp_entry_observer *observe, void *observer);

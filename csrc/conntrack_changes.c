@@ -37,49 +37,63 @@ static void empty_log(struct dp_conntrack *ct, struct dp_zone *zone)
     zone->n_cuts = 0;
 }
 
-int dp_conntrack_reserve_cut(struct dp_conntrack *ct, uint32_t z)
+/* Makes room in the log for one cut more. */
+static void make_room(struct dp_conntrack *ct, struct dp_zone *zone)
 {
-    struct dp_zone *zone = &ct->zones[z];
     uint64_t longest = zone->n_cuts ? longest_timeout(ct) : 0;
+    struct dp_cut *log = dp_zone_log(zone), *cuts;
     uint32_t old = 0, room;
-    struct dp_cut *cuts;
 
     /* Whatever these cut is gone by now. */
-    while (old < zone->n_cuts && ct->now - zone->cuts[old].time_ns > longest)
+    while (old < zone->n_cuts && ct->now - log[old].time_ns > longest)
         old++;
     if (old) {
         zone->n_cuts -= old;
-        memmove(zone->cuts, zone->cuts + old, zone->n_cuts * sizeof *zone->cuts);
+        memmove(log, log + old, zone->n_cuts * sizeof *log);
     }
     if (zone->n_cuts >= DP_CUTS_KEPT && zone->n_cuts >= zone->entries)
         empty_log(ct, zone);
+    if (zone->n_cuts < DP_CUTS_AT_HAND && !zone->cuts)
+        return;
     for (room = 4; room <= zone->n_cuts; room *= 2)
         ;
     /* One that has become short gives its memory back. */
-    if (room > zone->cut_room || zone->cut_room > 4 * room) {
-        cuts = realloc(zone->cuts, room * sizeof *cuts);
-        if (!cuts)
-            return DP_E_MEMORY;
-        zone->cuts = cuts;
-        zone->cut_room = room;
+    if (room <= zone->cut_room && zone->cut_room <= 4 * room)
+        return;
+    cuts = realloc(zone->cuts, room * sizeof *cuts);
+    if (!cuts) {
+        empty_log(ct, zone);
+        return;
     }
-    return 0;
+    if (!zone->cuts)
+        memcpy(cuts, zone->few_cuts, sizeof zone->few_cuts);
+    zone->cuts = cuts;
+    zone->cut_room = room;
 }
 
-uint32_t dp_conntrack_cut(struct dp_conntrack *ct, uint32_t z)
+void dp_conntrack_cut(struct dp_conntrack *ct, const uint8_t *zones, uint32_t n)
+{
+    ct->cutting = zones;
+    ct->n_cutting = n;
+    ct->cutting_ns = ct->now;
+}
+
+uint32_t dp_conntrack_count_cut(struct dp_conntrack *ct, uint32_t z)
 {
     struct dp_zone *zone = &ct->zones[z];
-    uint32_t cut = zone->attached;
+    uint32_t cut;
 
-    if (zone->last_cut == ct->change)
-        return 0;
-    /* Whoever has not met an earlier one is not attached. */
-    if (cut)
-        zone->cuts[zone->n_cuts++] = (struct dp_cut){ct->change, ct->now};
-    zone->last_cut = ct->change;
-    zone->attached = 0;
-    ct->disconnected += cut;
+    dp_conntrack_meet(ct, z);
+    cut = zone->cut;
+    zone->cut = 0;
+    make_room(ct, zone);
     return cut;
+}
+
+void dp_conntrack_all_cut(struct dp_conntrack *ct)
+{
+    ct->cutting = NULL;
+    ct->n_cutting = 0;
 }
 
 void dp_conntrack_cut_some(struct dp_conntrack *ct)

@@ -14,10 +14,13 @@ enum { DP_CUTS_KEPT = 64 };
 
 /* Makes room for zones 0 .. n-1. */
 int dp_conntrack_reserve_zones(struct dp_conntrack *ct, uint32_t n);
-/* Makes room in the log of `zone` for one cut more; then the next cannot fail. */
-int dp_conntrack_reserve_cut(struct dp_conntrack *ct, uint32_t zone);
-/* Disconnects the inbound connections of a zone; returns how many were alive and not cut before. */
-uint32_t dp_conntrack_cut(struct dp_conntrack *ct, uint32_t zone);
+/* Disconnects the inbound connections of the zones below `n` with a 1 at their place in `zones`, which must be there
+ * until each of them was counted, and dp_conntrack_all_cut was called. */
+void dp_conntrack_cut(struct dp_conntrack *ct, const uint8_t *zones, uint32_t n);
+/* How many were alive and not cut before, of one of these; 0 when asked again. Its log has room for the next cut then:
+ * without memory for that, its entries are looked at instead. */
+uint32_t dp_conntrack_count_cut(struct dp_conntrack *ct, uint32_t zone);
+void dp_conntrack_all_cut(struct dp_conntrack *ct);
 /* From now on `is_cut` decides about entries that have not met this change; all have met the one before. */
 void dp_conntrack_cut_some(struct dp_conntrack *ct);
 /* A zone comes, or goes with all its entries. */

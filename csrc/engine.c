@@ -4,8 +4,8 @@
  * AN UPDATE takes all the memory that it needs first, in two steps: the policy is built (dp_policy_new), and the engine
  * makes room for it (dp_engine_reserve). After that nothing in it can fail (dp_engine_swap), so it happens whole or not
  * at all, in all shards (plane.h). In the last step: time is set, the dead are taken out (so that the counts of
- * disconnected connections are exact), the change is numbered, zones come and go, cuts are written, and the policy
- * pointer is swapped, with which what the change did to remote groups holds (remote_change.h).
+ * disconnected connections are exact), the change is numbered, zones come and go, and the policy pointer is swapped,
+ * with which hold what the change cuts (conntrack_changes.h) and what it did to remote groups (remote_change.h).
  */
 #include "engine.h"
 
@@ -42,16 +42,33 @@ struct dp_policy *dp_policy_reference(struct dp_policy *policy)
     return policy;
 }
 
+/* From a zone on, how many have the same table: instances of a group mostly stand together. */
+static uint32_t zones_alike(const struct dp_policy *policy, uint32_t zone, int i)
+{
+    uint32_t n = 1;
+
+    while (n < policy->n_zones - zone && policy->table[zone + n][i / 2][i % 2] == policy->table[zone][i / 2][i % 2])
+        n++;
+    return n;
+}
+
 void dp_policy_release(struct dp_policy *policy)
 {
     if (!policy || --policy->references)
         return;
     dp_endpoints_free(policy->endpoints);
     free(policy->remotes);
-    for (uint32_t z = 0; z < policy->n_zones; z++)
-        for (int d = 0; d < 2; d++)
-            for (int f = 0; f < 2; f++)
-                dp_rule_table_free(policy->table[z][d][f]);
+    free(policy->zones);
+    free(policy->cut);
+    for (int i = 0; i < 4; i++)
+        for (uint32_t z = 0, n; z < policy->n_zones; z += n) {
+            struct dp_rule_table *table = policy->table[z][i / 2][i % 2];
+
+            n = zones_alike(policy, z, i);
+            if (table && n > 1)
+                table->references -= n - 1;
+            dp_rule_table_free(table);
+        }
     free(policy);
 }
 
@@ -150,19 +167,12 @@ void dp_engine_free(struct dp_engine *e)
 
 /* ---- update ---- */
 
-static int reserve_rule_counters(struct dp_engine *e, const struct dp_policy_update *update)
+static int reserve_rule_counters(struct dp_engine *e, uint32_t largest)
 {
-    uint32_t n = e->n_rule_counters;
+    uint32_t n = largest + 1;
     struct dp_rule_counter *counters;
 
-    for (uint32_t z = 0; z < update->n_zones; z++)
-        for (int i = 0; i < 4; i++) {
-            const struct dp_rule_table *table = update->zones[z].table[i / 2][i % 2];
-
-            if (table && table->largest_rule >= n)
-                n = table->largest_rule + 1;
-        }
-    if (n == e->n_rule_counters)
+    if (n <= e->n_rule_counters)
         return 0;
     counters = realloc(e->rule_counters, n * sizeof *counters);
     if (!counters)
@@ -203,7 +213,12 @@ int dp_policy_new(const struct dp_policy_update *update, struct dp_policy **poli
     if (!p)
         return DP_E_MEMORY;
     p->remotes = dp_remote_change_new(update);
-    if (!p->remotes) {
+    p->zones = calloc((size_t)n_zones + 1, 1);
+    p->cut = update->n_cut ? calloc((size_t)n_zones + 1, 1) : NULL;
+    if (!p->remotes || !p->zones || (update->n_cut && !p->cut)) {
+        free(p->remotes);
+        free(p->zones);
+        free(p->cut);
         free(p);
         return DP_E_MEMORY;
     }
@@ -212,14 +227,25 @@ int dp_policy_new(const struct dp_policy_update *update, struct dp_policy **poli
     p->endpoints = update->endpoints;
     p->balancers = dp_endpoints_has_balancers(p->endpoints);
     dp_endpoints_reference(p->endpoints);
-    for (uint32_t i = 0; i < update->n_zones; i++)
-        for (int d = 0; d < 2; d++)
-            for (int f = 0; f < 2; f++) {
-                struct dp_rule_table *table = (struct dp_rule_table *)update->zones[i].table[d][f];
+    for (uint32_t i = 0; i < update->n_zones; i++) {
+        const struct dp_zone_tables *zone = &update->zones[i];
 
-                dp_rule_table_reference(table);
-                p->table[update->zones[i].zone][d][f] = table;
-            }
+        p->zones[zone->zone] = DP_ZONE_LISTED | (zone->dhcp_server ? DP_ZONE_DHCP_SERVER : 0);
+        memcpy(p->table[zone->zone], zone->table, sizeof zone->table);
+    }
+    for (uint32_t i = 0; i < update->n_cut; i++)
+        p->cut[update->cut[i]] = 1;
+    for (int i = 0; i < 4; i++)
+        for (uint32_t z = 0, n; z < n_zones; z += n) {
+            struct dp_rule_table *table = p->table[z][i / 2][i % 2];
+
+            n = zones_alike(p, z, i);
+            if (!table)
+                continue;
+            table->references += n;
+            if (table->largest_rule > p->largest_rule)
+                p->largest_rule = table->largest_rule;
+        }
     *policy = p;
     return 0;
 }
@@ -233,28 +259,24 @@ int dp_engine_reserve(struct dp_engine *e, const struct dp_policy_update *update
     error = dp_conntrack_reserve_entries(ct, update->config->max_entries);
     if (error < 0)
         return error;
-    if (reserve_rule_counters(e, update) < 0 || dp_conntrack_reserve_zones(ct, policy->n_zones) < 0)
+    if (reserve_rule_counters(e, policy->largest_rule) < 0 || dp_conntrack_reserve_zones(ct, policy->n_zones) < 0)
         return DP_E_MEMORY;
-    for (uint32_t i = 0; i < update->n_cut; i++)
-        if (dp_conntrack_reserve_cut(ct, update->cut[i]) < 0)
-            return DP_E_MEMORY;
     return 0;
 }
 
-static void set_zones(struct dp_engine *e, const struct dp_policy_update *update)
+/* Those that are others than under the policy before: most changes leave all as they are. */
+static void set_zones(struct dp_conntrack *ct, const struct dp_policy *old, const struct dp_policy *policy)
 {
-    struct dp_conntrack *ct = &e->conntrack;
+    if (old->n_zones == policy->n_zones && memcmp(old->zones, policy->zones, policy->n_zones) == 0)
+        return;
+    for (uint32_t z = 0; z < old->n_zones || z < policy->n_zones; z++) {
+        uint8_t was = z < old->n_zones ? old->zones[z] : 0, flags = z < policy->n_zones ? policy->zones[z] : 0;
 
-    for (uint32_t z = 0; z < ct->n_zones; z++)
-        ct->zones[z].listed = 0;
-    for (uint32_t i = 0; i < update->n_zones; i++) {
-        struct dp_zone *zone = &ct->zones[update->zones[i].zone];
-
-        zone->listed = 1;
-        zone->dhcp_server = update->zones[i].dhcp_server != 0;
+        if (flags == was)
+            continue;
+        ct->zones[z].dhcp_server = (flags & DP_ZONE_DHCP_SERVER) != 0;
+        dp_conntrack_set_present(ct, z, flags & DP_ZONE_LISTED);
     }
-    for (uint32_t z = 0; z < ct->n_zones; z++)
-        dp_conntrack_set_present(ct, z, ct->zones[z].listed);
 }
 
 struct dp_policy *dp_engine_swap(struct dp_engine *e, struct dp_policy_update *update, struct dp_policy *policy)
@@ -266,13 +288,8 @@ struct dp_policy *dp_engine_swap(struct dp_engine *e, struct dp_policy_update *u
     dp_conntrack_configure(ct, update->config);
     dp_conntrack_reap(ct);
     ct->change++;
-    set_zones(e, update);
-    for (uint32_t i = 0; i < update->n_cut; i++) {
-        uint32_t cut = dp_conntrack_cut(ct, update->cut[i]);
-
-        if (update->disconnected)
-            update->disconnected[i] = cut;
-    }
+    set_zones(ct, old, policy);
+    dp_conntrack_cut(ct, policy->cut, policy->n_zones);
     e->policy = policy;
     if (update->n_revocations || update->n_arrivals)
         dp_conntrack_cut_some(ct);

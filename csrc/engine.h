@@ -17,12 +17,18 @@
 #include "port_bindings.h"
 #include "remote_change.h"
 
+enum dp_zone_flag { DP_ZONE_LISTED = 1, DP_ZONE_DHCP_SERVER = 2 };
+
 struct dp_policy {
     _Atomic uint32_t references;
     struct dp_endpoints *endpoints;
     struct dp_remote_change *remotes; /* by the change that put it in force */
     bool balancers;                   /* there are load balancers to look for */
+    uint32_t largest_rule;            /* the largest rule number */
     uint32_t n_zones;
+    uint8_t
+        *zones; /* by zone: enum dp_zone_flag; `cut` are those that the change which put it in force cuts, or NULL */
+    uint8_t *cut;
     struct dp_rule_table *table[][2][2]; /* by zone, direction, family; NULL denies */
 };
 
@@ -84,8 +90,9 @@ void dp_policy_release(struct dp_policy *policy);
 int dp_policy_new(const struct dp_policy_update *update, struct dp_policy **policy);
 /* Makes room for it in an engine. On an error nothing is in force that was not before. */
 int dp_engine_reserve(struct dp_engine *engine, const struct dp_policy_update *update, const struct dp_policy *policy);
-/* Puts it in force, which cannot fail, and returns the one before; the caller releases that. Where there are
- * revocations or arrivals, the caller has every entry looked at before the next change. */
+/* Puts it in force, which cannot fail, and returns the one before; the caller releases that. Before the next change he
+ * has every zone that is cut counted (dp_engine_count_cut), and where there are revocations or arrivals every entry
+ * looked at. */
 struct dp_policy *dp_engine_swap(struct dp_engine *engine, struct dp_policy_update *update, struct dp_policy *policy);
 
 /* What a policy's rules say about the first packet of an entry's connection: the rule's number, 0 for none, which

@@ -10,8 +10,9 @@
  * each work of its own, so that packets wait for tens of microseconds at most (measured by bench/pauses.c).
  *
  * AN UPDATE takes all the memory that it needs first: the policy is built, and every shard makes room for it. After
- * that nothing can fail: it is swapped on each shard between two packets, with what stands behind ports (`swapped`).
- * Then whatever revocations and arrivals cut is settled, before the next change can come.
+ * that nothing can fail: it is swapped on each shard between two packets, with what stands behind ports (`swapped`),
+ * which takes the same time for one zone as for all. From then on no packet passes by what was cut; what that is, is
+ * counted zone by zone, and settled where revocations and arrivals cut, before the next change can come.
  *
  * THE BOUND of the table, max_entries, is the plane's: each shard has a limit, and all limits add up to it. What of
  * them is not used is shared out anew by dp_plane_balance, again and again, so that a shard that has most of the
@@ -30,7 +31,7 @@
 #include "engine.h"
 
 /* What one step looks at: entries, or fewer that it takes out or puts back; zones that are to be cut; rules. */
-enum { DP_VISITS = 1024, DP_REMOVALS = 128, DP_CUTS = 512, DP_RULES = 16384 };
+enum { DP_VISITS = 512, DP_REMOVALS = 64, DP_CUTS = 16, DP_RULES = 8192 };
 
 typedef void dp_shard_work(struct dp_engine *shard, void *argument);
 

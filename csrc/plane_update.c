@@ -14,7 +14,7 @@ struct update_work {
     uint32_t number; /* of the shard */
     uint32_t limit;  /* its, before */
     bool same_bound; /* of the table */
-    uint64_t before; /* connections disconnected when it was swapped */
+    uint64_t before; /* connections disconnected when it was swapped, and since then as all of a zone */
     uint64_t cursor;
     int error;
 };
@@ -23,18 +23,6 @@ static void set_time(struct update_work *c)
 {
     if (c->plane->driver)
         c->update.time_ns = c->plane->driver->now();
-}
-
-/* Most of what a change of many zones has to make room for, a few of them at a time. */
-static void reserve_cuts(struct dp_engine *shard, void *argument)
-{
-    struct update_work *c = argument;
-    uint64_t end = c->cursor + DP_CUTS < c->update.n_cut ? c->cursor + DP_CUTS : c->update.n_cut;
-
-    for (; c->cursor < end && !c->error; c->cursor++)
-        /* A zone that comes with this change has no connections yet. */
-        if (c->update.cut[c->cursor] < shard->conntrack.n_zones)
-            c->error = dp_conntrack_reserve_cut(&shard->conntrack, c->update.cut[c->cursor]);
 }
 
 static void reserve(struct dp_engine *shard, void *argument)
@@ -61,6 +49,23 @@ static void swap(struct dp_engine *shard, void *argument)
     c->before = shard->conntrack.disconnected;
 }
 
+/* A few zones at a time meet the change; those that packets came to have. */
+static void count_cuts(struct dp_engine *shard, void *argument)
+{
+    struct update_work *c = argument;
+    struct dp_conntrack *ct = &shard->conntrack;
+    uint64_t end = c->cursor + DP_CUTS < c->update.n_cut ? c->cursor + DP_CUTS : c->update.n_cut;
+
+    for (; c->cursor < end; c->cursor++) {
+        uint32_t cut = dp_conntrack_count_cut(ct, c->update.cut[c->cursor]);
+
+        c->update.disconnected[c->cursor] += cut;
+        c->before += cut;
+    }
+    if (end == c->update.n_cut)
+        dp_conntrack_all_cut(ct);
+}
+
 static void settle(struct dp_engine *shard, void *argument)
 {
     struct update_work *c = argument;
@@ -70,7 +75,7 @@ static void settle(struct dp_engine *shard, void *argument)
         c->update.revoked += shard->conntrack.disconnected - c->before;
 }
 
-static void put_in_force(struct update_work *c, uint64_t *disconnected)
+static void put_in_force(struct update_work *c)
 {
     struct dp_plane *p = c->plane;
     struct dp_policy *old[DP_SHARDS_MAX];
@@ -80,8 +85,12 @@ static void put_in_force(struct update_work *c, uint64_t *disconnected)
         dp_plane_run(p, c->number, swap, c);
         old[c->number] = c->old;
         before[c->number] = c->before;
-        for (uint32_t k = 0; k < c->update.n_cut && disconnected; k++)
-            disconnected[k] += c->update.disconnected[k];
+    }
+    for (uint32_t i = 0; i < p->shards && c->update.n_cut; i++) {
+        c->before = before[i];
+        for (c->cursor = 0; c->cursor < c->update.n_cut;)
+            dp_plane_run(p, i, count_cuts, c);
+        before[i] = c->before;
     }
     for (uint32_t i = 0; i < p->shards && (c->update.n_revocations || c->update.n_arrivals); i++) {
         c->before = before[i];
@@ -103,18 +112,15 @@ int dp_plane_update(struct dp_plane *p, struct dp_policy_update *update)
     c.update.disconnected = calloc((size_t)update->n_cut + 1, sizeof *c.update.disconnected);
     if (!c.update.disconnected)
         return DP_E_MEMORY;
-    if (update->disconnected)
-        memset(update->disconnected, 0, update->n_cut * sizeof *update->disconnected);
     c.error = dp_policy_new(&c.update, &c.policy);
-    for (uint32_t i = 0; i < p->shards && !c.error; i++)
-        for (c.cursor = 0; c.cursor < update->n_cut && !c.error;)
-            dp_plane_run(p, i, reserve_cuts, &c);
     if (!c.error)
         dp_plane_run_all(p, reserve, &c);
     if (!c.error) {
         c.same_bound = p->max_entries == update->config->max_entries;
         p->max_entries = update->config->max_entries;
-        put_in_force(&c, update->disconnected);
+        put_in_force(&c);
+        if (update->disconnected)
+            memcpy(update->disconnected, c.update.disconnected, update->n_cut * sizeof *update->disconnected);
         dp_plane_balance(p);
     }
     dp_policy_release(c.policy);

@@ -4,6 +4,7 @@
  * about, or has admitted. Others stay.
  */
 #include "check.h"
+#include "conntrack_changes.h"
 #include "settings.h"
 #include "table_walk.h"
 
@@ -166,10 +167,52 @@ static void test_a_revocation_is_of_one_rule_and_one_address(void)
     unmake(&s);
 }
 
+/* All of a zone is cut by one step; how many that were is counted later, whatever packets came in between. */
+static void test_a_zone_that_is_cut_is_cut_before_it_is_counted(void)
+{
+    static const uint32_t cut[1] = {0};
+    struct dp_zone_tables zone;
+    struct dp_policy_update update;
+    struct dp_policy *policy;
+    struct scene s;
+
+    if (!make(&s))
+        return;
+    update = update_to(&s, &zone, s.open, NULL, 0);
+    CHECK_EQUAL(dp_plane_update(s.plane, &update), 0);
+    for (int touched = 0; touched < 2; touched++) {
+        CHECK_EQUAL(judged(&s, 1, PORT), DP_REASON_RULE);
+        CHECK_EQUAL(judged(&s, 2, PORT), DP_REASON_RULE);
+        update = update_to(&s, &zone, s.open, NULL, 0);
+        update.cut = cut;
+        update.n_cut = 1;
+        CHECK_EQUAL(dp_policy_new(&update, &policy), 0);
+        CHECK_EQUAL(dp_engine_reserve(s.engine, &update, policy), 0);
+        dp_policy_release(dp_engine_swap(s.engine, &update, policy));
+        if (touched) {
+            /* A new connection first, or one that is cut: neither changes how many were. */
+            CHECK_EQUAL(judged(&s, 3, OTHER_PORT), DP_REASON_RULE);
+            CHECK_EQUAL(judged(&s, 1, PORT), DP_REASON_DISCONNECTED);
+        }
+        CHECK_EQUAL(dp_conntrack_count_cut(&s.engine->conntrack, 0), 2);
+        CHECK_EQUAL(dp_conntrack_count_cut(&s.engine->conntrack, 0), 0);
+        dp_conntrack_all_cut(&s.engine->conntrack);
+        CHECK_EQUAL(s.engine->conntrack.zones[0].attached, touched);
+        CHECK_EQUAL(judged(&s, 2, PORT), DP_REASON_DISCONNECTED);
+        CHECK_EQUAL(judged(&s, 3, OTHER_PORT), touched ? DP_REASON_CONNECTION : DP_REASON_RULE);
+        s.now += 2 * (uint64_t)TIMEOUT_S * 1000000000u;
+        dp_engine_advance(s.engine, s.now);
+        CHECK_EQUAL(s.engine->conntrack.table.count, 0);
+        CHECK_EQUAL(s.engine->conntrack.zones[0].attached, 0);
+    }
+    unmake(&s);
+}
+
 int main(void)
 {
     RUN(test_no_packet_passes_between_the_swap_and_the_look);
     RUN(test_a_revocation_is_of_one_rule_and_one_address);
+    RUN(test_a_zone_that_is_cut_is_cut_before_it_is_counted);
     RUN(test_an_update_has_every_entry_looked_at);
     return check_result("test_remote_change");
 }
