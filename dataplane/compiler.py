@@ -159,7 +159,7 @@ class Compiler:
             ]
         else:
             known = sets
-        written = None if all(kept) else written_rules(groups)
+        written = written_rules(groups) if any(order is None for order in kept) else None
         orders, handles = [], []
         for place, (kind, order) in enumerate(zip(KINDS, kept, strict=True)):
             if order is None:

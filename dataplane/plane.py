@@ -242,7 +242,7 @@ class Plane:
     def _take_back_numbers(self) -> None:
         """Takes back the numbers of instances and rules that the policy has no more, once there are many."""
         zones, rules = self.names.count()
-        in_policy = sum(len(group.security_group_rules) for group in self._policy.security_groups)
+        in_policy = self._policy.n_rules
         retired = max(zones - len(self._policy.instances), rules - in_policy)
         if self._keepers or not self._gives_out_numbers or retired < self._retired_max:
             return

@@ -9,11 +9,12 @@ from __future__ import annotations
 import logging
 import socket
 import struct
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import islice
 from typing import TYPE_CHECKING, Any
 
+from dataplane.policy.structural_sharing import rules_between
 from dataplane.terminal import counted
 
 if TYPE_CHECKING:
@@ -128,28 +129,27 @@ def different(before: Policy, after: Policy) -> set[str]:
 def _differences(before: Policy, after: Policy) -> Iterator[tuple[str, str]]:
     """The parts that are different, each with its sentence."""
     yield from _rules(before, after)
-    for kind, found in (
-        ("security group", "groups_by_id"),
-        ("address group", "address_groups_by_id"),
-        ("instance", "instances_by_id"),
+    for kind, section in (
+        ("security group", "security_groups"),
+        ("address group", "address_groups"),
+        ("instance", "instances"),
         ("load balancer", "load_balancers"),
         ("uplink", "uplinks"),
     ):
-        yield from _parts(kind, _by_id(getattr(before, found)), _by_id(getattr(after, found)))
+        if getattr(before, section) is not getattr(after, section):
+            yield from _parts(kind, _by_id(getattr(before, section)), _by_id(getattr(after, section)))
     for name in ("region", "conntrack"):
         was, now = getattr(before, name, None), getattr(after, name, None)
         if was != now:
             yield name, f"{name} changed: {_fields(_values(now), _values(was))}"
 
 
-def _by_id(found: Any) -> dict[str, Any]:
-    if isinstance(found, Mapping):
-        return dict(found)
+def _by_id(found: Iterable[Any]) -> dict[str, Any]:
     return {getattr(part, "id", None) or part.interface: part for part in found}
 
 
 def _rules(before: Policy, after: Policy) -> Iterator[tuple[str, str]]:
-    was, now = before.rules_by_id, after.rules_by_id
+    was, now = rules_between(before, after)
     for rule_id, (group, rule) in now.items():
         if rule_id not in was:
             yield f"rule {rule_id}", f"rule {rule_id} added to security group {group.id}: {rule_words(rule)}"
@@ -185,9 +185,9 @@ def _parts(kind: str, was: Mapping[str, Any], now: Mapping[str, Any]) -> Iterato
 
 def _values(part: Any) -> dict[str, Any]:
     """The fields of a part of a document; rules are told by themselves."""
-    values: dict[str, Any] = part.model_dump(mode="json") if hasattr(part, "model_dump") else {"value": part}
-    for name in ("id", "security_group_rules"):
-        values.pop(name, None)
+    if not hasattr(part, "model_dump"):
+        return {"value": part}
+    values: dict[str, Any] = part.model_dump(mode="json", exclude={"id", "security_group_rules"})
     return values
 
 

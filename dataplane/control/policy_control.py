@@ -19,6 +19,7 @@ from dataplane.control.confirmation import Unconfirmed
 from dataplane.control.times import Times
 from dataplane.policy import Policy, PolicyError, expiry
 from dataplane.policy.expiry import without_expired
+from dataplane.policy.structural_sharing import rules_between
 from dataplane.store import SharedStore, StoreChangedError, StoreError
 
 if TYPE_CHECKING:
@@ -160,7 +161,7 @@ class PolicyControl:
         self._count(answer, told, asker)
         return {
             **answer,
-            "new_rules": sorted(policy.rules_by_id.keys() - before.rules_by_id.keys()),
+            "new_rules": sorted(rules_between(before, policy)[1].keys() - before.rules_by_id.keys()),
             "unsaved_changes": self._unsaved,
             "policy_file": self._store.name,
         }

@@ -10,6 +10,9 @@ import time
 from collections.abc import Iterable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from dataplane.policy.replaced import different
+from dataplane.policy.structural_sharing import rules_between
+
 if TYPE_CHECKING:
     from dataplane.policy import Policy
 
@@ -52,16 +55,11 @@ _Difference = tuple[str, Any, Any]
 
 def _different(before: Policy, after: Policy) -> Iterator[_Difference]:
     for section in ("security_groups", "address_groups", "instances"):
-        was, now = getattr(before, section), getattr(after, section)
-        if was is now:
-            continue
-        for _, old, new in (pairs := list(_pairs(section, was, now))):
-            if old is None or new is None or old != new:
-                yield section, old, new
-        if section == "security_groups":
-            gone = [rule for _, old, _ in pairs if old for rule in old.security_group_rules]
-            come = [rule for _, _, new in pairs if new for rule in new.security_group_rules]
-            yield from (found for found in _pairs("rules", gone, come) if found[1] != found[2])
+        was, now = different(getattr(before, section), getattr(after, section))
+        yield from (found for found in _pairs(section, was, now) if found[1] != found[2])
+    gone, come = rules_between(before, after)
+    rules = _pairs("rules", (rule for _, rule in gone.values()), (rule for _, rule in come.values()))
+    yield from (found for found in rules if found[1] != found[2])
 
 
 def _pairs(kind: str, before: Iterable[Any], now: Iterable[Any]) -> Iterator[_Difference]:

@@ -106,7 +106,7 @@ class Operations:
             self._follow(self._ports.update(self.firewall.policy))
             raise
         self._follow(ports)
-        self.uses.look()
+        self.uses.follow()
         return Effect(disconnected_record(result), ports.warnings)
 
     def hold_back(self, policy: Policy | None) -> bool:

@@ -17,6 +17,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, NamedTuple
 
 from dataplane._core import ffi
+from dataplane.policy.structural_sharing import rules_between
 
 if TYPE_CHECKING:
     from dataplane.live.firewall import Firewall
@@ -48,6 +49,10 @@ class RuleUse:
         return self.since_ns <= then_ns and (self.last_ns is None or self.last_ns <= then_ns)
 
 
+#: Rules that were in force, with their uses, by their ids and those of their groups.
+_Lost = dict[tuple[str, str], tuple["SecurityGroupRule", RuleUse]]
+
+
 class RuleUses:
     """The uses of the rules in force, for the control thread.
 
@@ -61,9 +66,10 @@ class RuleUses:
         self._firewall = firewall
         self._policy = policy
         self._uses = {(use.rule, use.security_group): RuleUse(use.since_ns, use.last_ns) for use in saved}
+        self._follows = False
         # By rule number: the packets that have been seen.
         self._seen: list[int] = []
-        self._gone: deque[dict[tuple[str, str], tuple[SecurityGroupRule, RuleUse]]] = deque(maxlen=self._REMEMBERED)
+        self._gone: deque[_Lost] = deque(maxlen=self._REMEMBERED)
         self.look()
 
     def look(self) -> None:
@@ -81,24 +87,33 @@ class RuleUses:
         if self._policy is not self._firewall.policy:
             self._follow(now_ns)
 
+    def follow(self) -> None:
+        """Another policy may be in force."""
+        if self._policy is not self._firewall.policy:
+            self._follow(time.time_ns())
+
     def _follow(self, now_ns: int) -> None:
-        """Another policy is in force."""
-        before = self._policy.rules_by_id if self._policy else {}
-        now = self._firewall.policy.rules_by_id
-        uses = {}
-        for rule_id, (group, rule) in now.items():
-            use = self._uses.get((rule_id, group.id))
-            if use and rule_id in before and (was := before[rule_id][1]) is not rule and was.effect != rule.effect:
+        before, now = self._policy, self._firewall.policy
+        if before is None or not self._follows:
+            # What is saved may be of any policy.
+            was, come = dict(before.rules_by_id if before else ()), dict(now.rules_by_id)
+        else:
+            was, come = rules_between(before, now)
+        lost: _Lost = {}
+        for rule_id, (group, rule) in was.items():
+            if use := self._uses.pop((rule_id, group.id), None):
+                lost[rule_id, group.id] = rule, use
+        uses = self._uses if self._follows else {}
+        for rule_id, (group, rule) in come.items():
+            key = rule_id, group.id
+            old, use = lost.get(key, (rule, self._uses.get(key)))
+            if old is not rule and old.effect != rule.effect:
                 use = None
-            uses[rule_id, group.id] = use or self._of_before(rule_id, group.id, rule) or RuleUse(now_ns)
-        gone = {}
-        for rule_id, (group, rule) in before.items():
-            use = self._uses.get((rule_id, group.id))
-            if use and uses.get((rule_id, group.id)) is not use:
-                gone[rule_id, group.id] = rule, use
+            uses[key] = use or self._of_before(rule_id, group.id, rule) or RuleUse(now_ns)
+        gone = {key: (rule, use) for key, (rule, use) in lost.items() if uses.get(key) is not use}
         if gone:
             self._gone.append(gone)
-        self._uses, self._policy = uses, self._firewall.policy
+        self._uses, self._policy, self._follows = uses, now, True
 
     def _of_before(self, rule_id: str, group_id: str, rule: SecurityGroupRule) -> RuleUse | None:
         """The use of a rule that was in force: a change that is taken back brings the very same object."""
@@ -110,7 +125,12 @@ class RuleUses:
 
     def __iter__(self) -> Iterator[tuple[str, str, RuleUse]]:
         """Rule, security group and use, in the order of the policy."""
-        return ((rule, group, use) for (rule, group), use in self._uses.items())
+        assert self._policy
+        return (
+            (rule.id, group.id, self._uses[rule.id, group.id])
+            for group in self._policy.security_groups
+            for rule in group.security_group_rules
+        )
 
     def unused(self, seconds: float) -> int:
         """How many rules are there as long and were not hit since."""

@@ -63,6 +63,11 @@ class SecurityGroup(Model):
         return tuple(dict.fromkeys(named))
 
     @cached_property
+    def expiring_rules(self) -> tuple[SecurityGroupRule, ...]:
+        """The rules that end by themselves."""
+        return tuple([rule for rule in self.security_group_rules if rule.expires_at is not None])
+
+    @cached_property
     def counted_rules(self) -> Mapping[tuple[str, str], int]:
         """How many rules use quota (SPEC 6), by (direction, ethertype); pairs without any are left out."""
         return _counted(self.security_group_rules)
@@ -75,10 +80,13 @@ class SecurityGroup(Model):
         was = self.security_group_rules
         changed = self.model_copy(update={"security_group_rules": (*was[:first], *rules, *was[last:])})
         both = (*was[first:last], *rules)
-        if "remote_groups" in self.__dict__ and not any(rule.remote_group_id for rule in both):
-            changed.__dict__["remote_groups"] = self.remote_groups
-        if "remote_address_groups" in self.__dict__ and not any(rule.remote_address_group_id for rule in both):
-            changed.__dict__["remote_address_groups"] = self.remote_address_groups
+        for name, field in (
+            ("remote_groups", "remote_group_id"),
+            ("remote_address_groups", "remote_address_group_id"),
+            ("expiring_rules", "expires_at"),
+        ):
+            if name in self.__dict__ and all(getattr(rule, field) is None for rule in both):
+                changed.__dict__[name] = self.__dict__[name]
         if "counted_rules" in self.__dict__:
             counted = Counter(self.counted_rules)
             counted.subtract(_counted(was[first:last]))
@@ -370,6 +378,13 @@ class Document(CheckedModel):
         return {
             group: frozenset([instance.id for instance in members]) for group, members in self.members_by_group.items()
         }
+
+    @property
+    def n_rules(self) -> int:
+        """How many rules there are."""
+        if "rules_by_id" in self.__dict__:
+            return len(self.rules_by_id)
+        return sum(len(group.security_group_rules) for group in self.security_groups)
 
     def group(self, group_id: str) -> SecurityGroup:
         """The security group with this id. Raises KeyError."""

@@ -20,9 +20,9 @@ if TYPE_CHECKING:
 
 def _expiring(policy: Policy) -> Iterator[tuple[SecurityGroup, SecurityGroupRule, Moment]]:
     for group in policy.security_groups:
-        for rule in group.security_group_rules:
-            if rule.expires_at is not None:
-                yield group, rule, rule.expires_at
+        for rule in group.expiring_rules:
+            assert rule.expires_at
+            yield group, rule, rule.expires_at
 
 
 def next_expiry(policy: Policy) -> Moment | None:

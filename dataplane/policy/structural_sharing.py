@@ -55,6 +55,29 @@ def _follow_rules(policy: Policy, changed: Policy) -> None:
             changed.__dict__["rules_by_id"] = rules
 
 
+#: Rules with their groups before them, by id.
+_Rules = dict[str, tuple[SecurityGroup, SecurityGroupRule]]
+
+
+def rules_between(before: Policy, after: Policy) -> tuple[_Rules, _Rules]:
+    """The rules of either that are not the same objects in the same place of the other, in the order of the document.
+
+    All that was added, updated, moved or deleted is among them; some of them may be equal.
+    """
+    gone: _Rules = {}
+    come: _Rules = {}
+    left, joined = different(before.security_groups, after.security_groups)
+    for was in left:
+        now = after.groups_by_id.get(was.id)
+        first, last, _ = now.rules_replaced(was) if now else (0, len(was.security_group_rules), 0)
+        gone.update((rule.id, (was, rule)) for rule in was.security_group_rules[first:last])
+    for now in joined:
+        old = before.groups_by_id.get(now.id)
+        first, _, last = now.rules_replaced(old) if old else (0, 0, len(now.security_group_rules))
+        come.update((rule.id, (now, rule)) for rule in now.security_group_rules[first:last])
+    return gone, come
+
+
 def adopted(policy: Policy, new: Policy) -> Policy:
     """Another policy, sharing with this one all that is equal; this one itself where everything is."""
     if new == policy:
