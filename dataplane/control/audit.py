@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from itertools import islice
 from typing import TYPE_CHECKING, Any
 
+from dataplane.policy import replaced
 from dataplane.policy.structural_sharing import rules_between
 from dataplane.terminal import counted
 
@@ -136,8 +137,8 @@ def _differences(before: Policy, after: Policy) -> Iterator[tuple[str, str]]:
         ("load balancer", "load_balancers"),
         ("uplink", "uplinks"),
     ):
-        if getattr(before, section) is not getattr(after, section):
-            yield from _parts(kind, _by_id(getattr(before, section)), _by_id(getattr(after, section)))
+        was_there, is_there = replaced.different(getattr(before, section), getattr(after, section))
+        yield from _parts(kind, _by_id(was_there), _by_id(is_there))
     for name in ("region", "conntrack"):
         was, now = getattr(before, name, None), getattr(after, name, None)
         if was != now:

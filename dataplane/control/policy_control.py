@@ -161,7 +161,7 @@ class PolicyControl:
         self._count(answer, told, asker)
         return {
             **answer,
-            "new_rules": sorted(rules_between(before, policy)[1].keys() - before.rules_by_id.keys()),
+            "new_rules": sorted(rule for rule in rules_between(before, policy)[1] if rule not in before.rules_by_id),
             "unsaved_changes": self._unsaved,
             "policy_file": self._store.name,
         }
