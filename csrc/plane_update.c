@@ -168,10 +168,12 @@ struct rehearse_work {
 static void count_attached(struct dp_engine *shard, void *argument)
 {
     struct rehearse_work *c = argument;
+    uint64_t end = c->cursor + DP_VISITS < c->update->n_cut ? c->cursor + DP_VISITS : c->update->n_cut;
 
-    dp_plane_advance_shard(c->plane, shard);
-    for (uint32_t i = 0; i < c->update->n_cut; i++)
-        c->update->disconnected[i] += dp_connections_attached(shard, c->update->cut[i]);
+    if (c->cursor == 0)
+        dp_plane_advance_shard(c->plane, shard);
+    for (; c->cursor < end; c->cursor++)
+        c->update->disconnected[c->cursor] += dp_connections_attached(shard, c->update->cut[c->cursor]);
 }
 
 static void count_revocable(struct dp_engine *shard, void *argument)
@@ -191,7 +193,9 @@ int dp_plane_rehearse(struct dp_plane *p, struct dp_policy_update *update)
         return error;
     if (update->disconnected) {
         memset(update->disconnected, 0, update->n_cut * sizeof *update->disconnected);
-        dp_plane_run_all(p, count_attached, &c);
+        for (uint32_t i = 0; i < p->shards; i++)
+            for (c.cursor = 0; c.cursor < update->n_cut;)
+                dp_plane_run(p, i, count_attached, &c);
     }
     update->revoked = 0;
     for (uint32_t i = 0; i < p->shards && some; i++)
