@@ -50,6 +50,18 @@ def workload(rules: int, entries: int = ENTRIES) -> dict[str, Any]:
     return _document(miss, entries)
 
 
+def grouped(rules: int, entries: int = ENTRIES) -> dict[str, Any]:
+    """The rules of `workload`, 100 in a group; each server is in one of the groups."""
+    document = workload(rules, entries)
+    (whole,) = document["security_groups"]
+    found = whole["security_group_rules"]
+    groups = [found[n : n + 100] for n in range(0, len(found), 100)]
+    document["security_groups"] = [{"id": f"sg{n}", "security_group_rules": some} for n, some in enumerate(groups)]
+    for n, instance in enumerate(document["instances"]):
+        instance["security_groups"] = [f"sg{n % len(groups)}"]
+    return document
+
+
 def nested(depth: int, entries: int = ENTRIES) -> dict[str, Any]:
     """With prefixes of 8 bits and more around 10.0.0.0, one in the other, each with a rule that matches nothing."""
     rule = {"direction": "ingress", "protocol": "udp", "multiport": "20000"}

@@ -60,6 +60,11 @@ def policy(rules: int) -> Path:
     return written(f"policy-{rules}.json", documents.workload(rules))
 
 
+def policy_of_groups(rules: int) -> Path:
+    """As many rules, 100 in a group."""
+    return written(f"policy-{rules}-groups.json", documents.grouped(rules))
+
+
 def written(name: str, document: dict[str, Any]) -> Path:
     """A document in a file, whose time is that of what it says."""
     path, text = BUILD / name, json.dumps(document)
