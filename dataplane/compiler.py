@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from dataplane._core import ffi, lib
 from dataplane._core.errors import check
+from dataplane.policy.collection import no_collection
 from dataplane.policy.fields import VirtualAddress, packed_prefix
 from dataplane.policy.replaced import different
 from dataplane.rule_order import PREFIX_SIZE, TAILS, Fields, Kind, Lookups, RuleOrder, written_rules
@@ -159,7 +160,8 @@ class Compiler:
             ]
         else:
             known = sets
-        written = written_rules(groups) if any(order is None for order in kept) else None
+        with no_collection():
+            written = written_rules(groups) if any(order is None for order in kept) else None
         orders, handles = [], []
         for place, (kind, order) in enumerate(zip(KINDS, kept, strict=True)):
             if order is None:

@@ -11,6 +11,7 @@ from itertools import chain, count, repeat
 from operator import attrgetter
 from typing import Any, Generic, Protocol, TypeVar
 
+from dataplane.policy.collection import no_collection
 from dataplane.policy.replaced import different
 from dataplane.policy.rule import SecurityGroupRule
 
@@ -46,11 +47,12 @@ class RuleIndex(Mapping[str, tuple[G, SecurityGroupRule]], Generic[G]):
 
     def __init__(self, groups: tuple[G, ...]) -> None:
         known: dict[str, Indexed] = {}
-        for group in groups:
-            rules = group.security_group_rules
-            # Without a step of Python a rule, of which there may be many.
-            indexed = zip(rules, repeat(group.id), count(), strict=False)
-            known.update(zip(map(attrgetter("id"), rules), indexed, strict=False))
+        with no_collection():
+            for group in groups:
+                rules = group.security_group_rules
+                # Without a step of Python a rule, of which there may be many.
+                indexed = zip(rules, repeat(group.id), count(), strict=False)
+                known.update(zip(map(attrgetter("id"), rules), indexed, strict=False))
         self._groups: Mapping[str, G] = {group.id: group for group in groups}
         self._known = known
         self._different: dict[str, Indexed | None] = {}

@@ -6,9 +6,8 @@ are set aside as `BAD`, and what is left is still asked what does not fit togeth
 
 from __future__ import annotations
 
-import gc
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from pathlib import Path
 from typing import Annotated, Any, NamedTuple, TypeVar, get_args
 
@@ -16,6 +15,7 @@ from pydantic import ConfigDict, TypeAdapter, ValidationError
 from pydantic.fields import FieldInfo
 
 from dataplane.policy.base import BAD, CONFLICT, Model, fields_of
+from dataplane.policy.collection import no_collection
 from dataplane.policy.mistakes import Conflict, Location, Mistake, PolicyError
 from dataplane.policy.reading import findings
 from dataplane.policy.reading.file_kinds import configuration_told, foreign_told
@@ -47,7 +47,7 @@ def load_document(model: type[M], path: str | Path) -> tuple[M, Source]:
 
 def parse_document(model: type[M], data: str | bytes, name: str) -> tuple[M, Source]:
     """As `parse`, with the document."""
-    with _no_collection():
+    with no_collection():
         if told := configuration_told(data, name):
             raise PolicyError([Mistake(name, None, None, "", told)])
         source = read(data, name)
@@ -74,18 +74,6 @@ def validated(source: Source, model: type[M]) -> M:
 def in_order(mistakes: list[Mistake]) -> list[Mistake]:
     """Mistakes by their position in the text; each once."""
     return sorted(dict.fromkeys(mistakes), key=lambda m: (m.line or 0, m.column or 0))
-
-
-@contextmanager
-def _no_collection() -> Iterator[None]:
-    """A document is many small objects that all stay: looking for garbage among them while they are made is in vain."""
-    enabled = gc.isenabled()
-    gc.disable()
-    try:
-        yield
-    finally:
-        if enabled:
-            gc.enable()
 
 
 # ---- every mistake ----
