@@ -68,6 +68,24 @@ static void put(struct dp_single_addresses *single, const struct dp_holding *hol
     }
 }
 
+/* Notes the blocks of a prefix; of one with very many, all. */
+static void note_prefix(struct dp_single_addresses *single, uint32_t family, const struct dp_prefix *prefix)
+{
+    uint64_t *near = single->near_prefix[family == 6], block = dp_block_of(prefix->address, family);
+    uint32_t of_block = family == 4 ? 24 : 64, more = prefix->bits < of_block ? of_block - prefix->bits : 0;
+
+    single->has_prefixes[family == 6] = true;
+    if (more >= DP_NEAR_BITS) {
+        memset(near, 0xff, sizeof single->near_prefix[0]);
+        return;
+    }
+    for (uint64_t i = 0; i < 1u << more; i++) {
+        uint32_t bit = dp_near_bit(block + i);
+
+        near[bit / 64] |= 1ull << bit % 64;
+    }
+}
+
 static int reserve_listed(struct dp_endpoints *e, uint32_t more)
 {
     uint32_t room = e->listed_room ? e->listed_room : 64;
@@ -143,7 +161,7 @@ static int put_group(struct dp_endpoints *e, const struct dp_holding *holdings, 
     if (single)
         put(&e->single, holding, DP_SHARED + e->n_lists++);
     else {
-        e->single.may_be_in_prefix[holding->family == 6] = DP_NO_ZONE;
+        note_prefix(&e->single, holding->family, &holding->prefix);
         return dp_trie_add(&e->prefixes[holding->family == 6], holding->prefix.address, holding->prefix.bits,
                            DP_SHARED + e->n_lists++);
     }
@@ -262,7 +280,6 @@ int dp_endpoints_new(const struct dp_holding *holdings, uint32_t n_holdings, con
     if (!e)
         return DP_E_MEMORY;
     e->references = 1;
-    e->single.may_be_in_prefix[0] = e->single.may_be_in_prefix[1] = DP_NOT_FOUND;
     for (uint32_t i = 0; i < n_holdings; i++)
         n[holdings[i].family == 6]++;
     for (uint32_t i = 0; i < n_holdings; i++)

@@ -9,6 +9,7 @@
 #ifndef DP_ENDPOINT_MAPS_H
 #define DP_ENDPOINT_MAPS_H
 
+#include "bytes.h"
 #include "dp_api.h"
 #include "packet.h"
 #include "trie.h"
@@ -17,7 +18,6 @@
 
 #define DP_NO_ZONE 0xffffffffu
 #define DP_SHARED 0x40000000u
-#define DP_NOT_FOUND 0xfffffffeu /* nothing that an address leads to */
 
 /*
  * What an address leads to: a zone, with DP_ENDPOINT_VIRTUAL where it is a virtual IP, or DP_SHARED + position of a
@@ -32,7 +32,7 @@ _Static_assert((int)DP_ENDPOINT_VIRTUAL > (int)DP_ZONES_MAX && (uint32_t)DP_ENDP
  * cache line, one of which nearly always says all; it is looked at without a branch, as nobody can tell before which
  * end of a packet is an instance's. That of IPv6 has single slots.
  */
-enum { DP_BUCKET_SLOTS = 4 };
+enum { DP_BUCKET_SLOTS = 4, DP_NEAR_BITS = 13 };
 typedef uint32_t dp_slots4 __attribute__((vector_size(DP_BUCKET_SLOTS * sizeof(uint32_t))));
 struct dp_bucket4 {
     dp_slots4 address;
@@ -50,10 +50,30 @@ struct dp_single_addresses {
     uint32_t mask6;
     uint32_t shift4;
     uint32_t shift6;
-    /* Of IPv4, of IPv6: what is found of an address that may be in a prefix: DP_NO_ZONE, or without prefixes what is
-     * found of none. So there is one branch, and it is not about whether an address is somebody's. */
-    uint32_t may_be_in_prefix[2];
+    /* Of IPv4, of IPv6: whether there are prefixes, and which blocks of addresses they are in, hashed to a bit each: of
+     * most addresses outside they say at once that nobody holds them, with no branch about whether one is held. */
+    bool has_prefixes[2];
+    uint64_t near_prefix[2][1 << (DP_NEAR_BITS - 6)];
 };
+
+/* The block that an address is in: its first 24 bits, of IPv6 its first 64. */
+static inline uint64_t dp_block_of(const uint8_t *address, uint32_t family)
+{
+    return family == 4 ? dp_get32(address) >> 8 : (uint64_t)dp_get32(address) << 32 | dp_get32(address + 4);
+}
+
+static inline uint32_t dp_near_bit(uint64_t block)
+{
+    return (uint32_t)(block * 0x9e3779b97f4a7c15u >> (64 - DP_NEAR_BITS));
+}
+
+/* 0 or 1; 0 when no prefix holds any address of the block. */
+static inline uint32_t dp_is_near_prefix(const struct dp_single_addresses *single, uint32_t family, uint64_t block)
+{
+    uint32_t bit = dp_near_bit(block);
+
+    return (uint32_t)(single->near_prefix[family == 6][bit / 64] >> bit % 64) & 1;
+}
 
 /* Multiplicative hashing: the high bits are the good ones. The addresses in the tables are the policy's own. */
 static inline uint32_t dp_single_hash4(const struct dp_single_addresses *single, uint32_t address)

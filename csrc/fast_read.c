@@ -95,7 +95,10 @@ static inline ALWAYS_INLINE uint32_t look_up(const struct dp_endpoints *endpoint
         memcpy(&six, address, 16);
         value = dp_single_find6(single, &six);
     }
-    return value == single->may_be_in_prefix[family == 6] ? find_in_prefix(endpoints, family, address) : value;
+    if (single->has_prefixes[family == 6] &&
+        (uint32_t)(value == DP_NO_ZONE) & dp_is_near_prefix(single, family, dp_block_of(address, family)))
+        return find_in_prefix(endpoints, family, address);
+    return value;
 }
 
 /*

@@ -42,7 +42,7 @@ ARROWS: dict[str, set[str]] = {
     "trie": {"bytes", "dp_api", "memory"},
     "classifier": {"prefix", "trie"},
     "classifier_burst": {"classifier"},
-    "endpoint_maps": {"packet", "prefix", "trie"},
+    "endpoint_maps": {"bytes", "packet", "prefix", "trie"},
     "endpoints": {"endpoint_maps", "prefix"},
     "checksum": {"packet", "bytes"},
     "denied_flows": {"packet", "memory"},
