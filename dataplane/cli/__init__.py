@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
 from importlib import import_module
 from typing import Annotated, Any
 
@@ -77,7 +78,25 @@ def _command(name: str, found: Any) -> Any:
     if not isinstance(found, typer.Typer):
         function, found = found, typer.Typer(add_completion=False, rich_markup_mode=None)
         found.command(name)(function)
-    return typer.main.get_command(found)
+    command: Any = typer.main.get_command(found)
+    for one in getattr(command, "commands", {name: command}).values():
+        one.parse_args = partial(_parse_args, one)
+    return command
+
+
+def _parse_args(command: Any, ctx: Any, args: list[str]) -> Any:
+    if not ctx.resilient_parsing and any(not word or word.endswith("=") for word in args):
+        _refuse_empty(command, ctx, args)
+    return type(command).parse_args(command, ctx, args)
+
+
+def _refuse_empty(command: Any, ctx: Any, args: list[str]) -> None:
+    """An empty value means nothing anywhere; to take it as left out would be to write no file, say, and tell nobody."""
+    values, _, _ = command.make_parser(ctx).parse_args(args=list(args))
+    for parameter in command.get_params(ctx):
+        value = values.get(parameter.name)
+        if value == "" or (isinstance(value, list | tuple) and "" in value):
+            raise typer.BadParameter("it is empty, as a shell's variable is that is not set", ctx=ctx, param=parameter)
 
 
 app = typer.Typer(
