@@ -525,6 +525,8 @@ int dp_rule_table_new(uint32_t family, const struct dp_rule *rules, uint32_t n_r
         error = copy_rules(&b, t);
     if (!error)
         name_places(&b, &t->trie);
+    if (!error && family == 4)
+        dp_trie_widen(&t->trie);
     release_build(&b);
     if (error)
         dp_rule_table_free(t);
@@ -547,7 +549,7 @@ void dp_rule_table_free(struct dp_rule_table *table)
 uint64_t dp_rule_table_size(const struct dp_rule_table *table)
 {
     return sizeof *table + ((uint64_t)table->n_words + DP_STARTS) * sizeof *table->classes +
-           (uint64_t)table->n_rules * 5 + (uint64_t)table->trie.room * sizeof *table->trie.nodes;
+           (uint64_t)table->n_rules * 5 + dp_trie_size(&table->trie);
 }
 
 uint32_t dp_rule_table_lookup(const struct dp_rule_table *table, const uint8_t *remote, uint32_t selector,

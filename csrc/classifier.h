@@ -17,10 +17,10 @@
  *      further out can do better (DP_CLASS_FURTHER). Of classes around others, small ones are drawn together once more
  *      for this, so that it has a few steps in deep nesting too.
  *
- * THE COST. Look-up: at most 8 (IPv4) or 32 (IPv6) trie steps, then a search in the leaf's class, and where what is
- * around may do better, one for each dozen or so of its rules. It does not grow with the number of rules elsewhere.
- * Several look-ups at once (dp_rule_table_find_many) wait for memory together, and guess no branch for each step.
- * Build: O(n log n) in rules and prefixes; a set of prefixes is stored once a table, not once a rule.
+ * THE COST. Look-up: at most 8 (IPv4; 5 in a large table) or 32 (IPv6) trie steps, then a search in the leaf's class,
+ * and where what is around may do better, one for each dozen or so of its rules. It does not grow with the number of
+ * rules elsewhere. Several look-ups at once (dp_rule_table_find_many) wait for memory together, and guess no branch for
+ * each step. Build: O(n log n) in rules and prefixes; a set of prefixes is stored once a table, not once a rule.
  *
  * OWNERSHIP. A table owns all it has and is reference-counted: dp_rule_table_new gives the first reference,
  * dp_rule_table_free takes one back. It never changes, so any thread may look up in it.

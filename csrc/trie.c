@@ -1,8 +1,6 @@
 /* trie.c: building the trie of trie.h. Prefixes come in order of length, so a longer one only refines what is there. */
 #include "trie.h"
 
-#include "bytes.h"
-
 #include <stdlib.h>
 #include <string.h>
 #ifdef __x86_64__
@@ -22,7 +20,14 @@ void dp_trie_init(struct dp_trie *trie, uint32_t otherwise, const uint8_t *commo
 void dp_trie_release(struct dp_trie *trie)
 {
     free(trie->nodes);
+    free(trie->top);
     trie->nodes = NULL;
+    trie->top = NULL;
+}
+
+uint64_t dp_trie_size(const struct dp_trie *trie)
+{
+    return (uint64_t)trie->room * sizeof *trie->nodes + (trie->top ? sizeof *trie->top << trie->top_bits : 0);
 }
 
 /* A new node whose slots all hold `value`, to stand in place of that value. */
@@ -100,6 +105,33 @@ uint32_t dp_prefixes_common_bits(const struct dp_prefix *prefixes, uint32_t n)
     return bits;
 }
 
+/* ---- a wide top ---- */
+
+/* What the first `bits` of a path lead to. */
+static uint32_t slot_at(const struct dp_trie *trie, uint32_t path, uint32_t bits)
+{
+    uint32_t slot = trie->root;
+
+    for (; bits && slot & DP_TRIE_NODE; bits -= 4)
+        slot = trie->nodes[slot & ~DP_TRIE_NODE].slot[path >> (bits - 4) & 15];
+    return slot;
+}
+
+void dp_trie_widen(struct dp_trie *trie)
+{
+    size_t size = (size_t)trie->n_nodes * sizeof *trie->nodes / 4;
+    uint32_t bits = 16;
+
+    while (bits >= 8 && (bits + trie->skip * 4 > 32 || sizeof *trie->top << bits > size))
+        bits -= 4;
+    if (bits < 8)
+        return;
+    trie->top = malloc(sizeof *trie->top << bits);
+    trie->top_bits = bits;
+    for (uint32_t i = 0; trie->top && i < 1u << bits; i++)
+        trie->top[i] = slot_at(trie, i, bits);
+}
+
 /* ---- several at once ---- */
 
 #ifdef __x86_64__
@@ -136,14 +168,18 @@ static bool lookup4_by_avx2(const struct dp_trie *trie, const uint8_t *const *ad
 {
     uint32_t path[DP_TRIE_LOOKUPS_MAX] = {0}, slot[DP_TRIE_LOOKUPS_MAX] = {0};
     uint32_t common = dp_get32(trie->common), left = 32 - trie->skip * 4;
+    const uint32_t *top = trie->top;
 
     if (n < 4 || trie->n_nodes > GATHERED_NODES_MAX || !__builtin_cpu_supports("avx2"))
         return false;
     for (uint32_t k = 0; k < n; k++) {
         uint64_t address = dp_get32(addresses[k]);
 
-        path[k] = (uint32_t)(address << (32 - left));
-        slot[k] = (address ^ common) >> left ? trie->otherwise : trie->root;
+        path[k] = dp_trie_path(trie, addresses[k]);
+        slot[k] = top ? top[path[k] >> (32 - trie->top_bits)] : trie->root;
+        path[k] <<= trie->top_bits;
+        if ((address ^ common) >> left)
+            slot[k] = trie->otherwise;
     }
     for (uint32_t k = 0; k < n; k += 16)
         walk_by_avx2(trie, path + k, slot + k);

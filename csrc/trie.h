@@ -6,12 +6,14 @@
  * at most 8 steps for IPv4 and 32 for IPv6 however many prefixes there are. The steps that all prefixes share are
  * skipped: an address that differs there gets the default value at once.
  *
- * A trie is built once, by adding prefixes in the order of their length, and never changes after that. It owns its
- * nodes; nothing in it points elsewhere.
+ * A trie is built once, by adding prefixes in the order of their length, and never changes after that. One of IPv4 may
+ * then be given a wide top (dp_trie_widen): an array by the first 8, 12 or 16 bits behind the shared ones, which takes
+ * the place of as many steps. A trie owns its nodes; nothing in it points elsewhere.
  */
 #ifndef DP_TRIE_H
 #define DP_TRIE_H
 
+#include "bytes.h"
 #include "dp_api.h"
 
 #include <stdbool.h>
@@ -33,6 +35,8 @@ struct dp_trie {
     uint32_t root; /* a slot */
     uint32_t otherwise;
     uint8_t common[16];
+    uint32_t *top; /* slots; NULL without */
+    uint32_t top_bits;
 };
 
 /* An empty trie that answers `otherwise`; every prefix to come begins with the first `common_bits` of `common`. */
@@ -40,6 +44,19 @@ void dp_trie_init(struct dp_trie *trie, uint32_t otherwise, const uint8_t *commo
 void dp_trie_release(struct dp_trie *trie);
 /* Adds a prefix no shorter than any added before it. 0, or DP_E_MEMORY. */
 int dp_trie_add(struct dp_trie *trie, const uint8_t *address, uint32_t bits, uint32_t value);
+
+/*
+ * Gives a finished trie of IPv4 a wide top, of a quarter of its nodes' size at most; without memory it stays as it is.
+ * From then on no prefix is added.
+ */
+void dp_trie_widen(struct dp_trie *trie);
+uint64_t dp_trie_size(const struct dp_trie *trie);
+
+/* The steps of an address of IPv4 behind the shared ones, the next one highest. */
+static inline uint32_t dp_trie_path(const struct dp_trie *trie, const uint8_t *address)
+{
+    return (uint32_t)((uint64_t)dp_get32(address) << trie->skip * 4);
+}
 
 static inline uint32_t dp_trie_step(const uint8_t *address, uint32_t step)
 {
@@ -54,6 +71,10 @@ static inline uint32_t dp_trie_lookup(const struct dp_trie *trie, const uint8_t 
     for (step = 0; step < trie->skip; step++)
         if (dp_trie_step(address, step) != dp_trie_step(trie->common, step))
             return trie->otherwise;
+    if (trie->top) {
+        slot = trie->top[dp_trie_path(trie, address) >> (32 - trie->top_bits)];
+        step += trie->top_bits / 4;
+    }
     while (slot & DP_TRIE_NODE)
         slot = trie->nodes[slot & ~DP_TRIE_NODE].slot[dp_trie_step(address, step++)];
     return slot;

@@ -179,6 +179,66 @@ static void test_against_a_walk(void)
     CHECK(answers > TABLES * LOOKUPS / 4);
 }
 
+static uint32_t any_word(void)
+{
+    return below(0x10000) << 16 | below(0x10000);
+}
+
+/*
+ * Prefixes all over, or all over 10.0.0.0/8 (`shared` bits), so many that the trie has a wide top: the answers are
+ * those of a walk, one by one and in bursts.
+ */
+static void test_a_wide_top(uint32_t n, uint32_t shared, uint32_t top_bits)
+{
+    enum { MOST = 6000 };
+    static struct dp_prefix prefixes[MOST];
+    static struct dp_remote sets[MOST];
+    static struct dp_rule rules[MOST];
+    static uint32_t address[MOST], mask[MOST];
+    const struct dp_selector any = {0, DP_SELECTOR_MAX};
+    const uint32_t ten = 10u << 24, free_bits = UINT32_MAX >> shared;
+    struct dp_rule_table *table;
+
+    for (uint32_t i = 0; i < n; i++) {
+        uint32_t bits = below(8) ? 24 + below(9) : shared + below(33 - shared), network;
+
+        mask[i] = bits ? UINT32_MAX << (32 - bits) : 0;
+        address[i] = (shared ? ten | (any_word() & free_bits) : any_word()) & mask[i];
+        network = __builtin_bswap32(address[i]);
+        prefixes[i] = (struct dp_prefix){.bits = bits};
+        memcpy(prefixes[i].address, &network, 4);
+        sets[i] = (struct dp_remote){i, 1};
+        rules[i] = (struct dp_rule){i + 1, (int32_t)i, 0, 1, DP_ALLOW};
+    }
+    REQUIRE(dp_rule_table_new(4, rules, n, sets, n, prefixes, n, &any, 1, &table) == 0);
+    CHECK_EQUAL(table->trie.skip > 0, shared > 0);
+    CHECK_EQUAL(table->trie.top_bits, top_bits);
+    for (int l = 0; l < LOOKUPS; l++) {
+        uint32_t near = below(n), asked = below(3) ? address[near] | (any_word() & ~mask[near]) : any_word(), network;
+
+        network = __builtin_bswap32(asked);
+        memcpy(remotes[l], &network, 4);
+        selectors[l] = 6 << 16;
+        positions[l] = DP_NO_MATCH;
+        for (uint32_t i = n; i-- > 0;)
+            if ((asked & mask[i]) == address[i])
+                positions[l] = i;
+        if (!CHECK_EQUAL(dp_rule_table_find(table, remotes[l], selectors[l]), positions[l]))
+            break;
+    }
+    are_the_same_at_once(table);
+    dp_rule_table_free(table);
+}
+
+static void test_wide_tops(void)
+{
+    test_a_wide_top(4, 0, 0);
+    test_a_wide_top(100, 0, 8);
+    test_a_wide_top(800, 0, 12);
+    test_a_wide_top(6000, 0, 16);
+    test_a_wide_top(6000, 8, 12);
+}
+
 /* A remote group of 6,000 members is a set: one class, one rule. */
 static void test_a_large_group_is_one_class(void)
 {
@@ -224,6 +284,7 @@ static void test_bad_arguments_are_refused(void)
 int main(void)
 {
     RUN(test_against_a_walk);
+    RUN(test_wide_tops);
     RUN(test_a_large_group_is_one_class);
     RUN(test_bad_arguments_are_refused);
     return check_result("test_classifier");
