@@ -5,6 +5,8 @@
 
 /* Of fewer, and small tables, it is cheaper to ask when they are judged. */
 enum { ASKED_LEAST = 4, ASKED_BYTES_LEAST = 64 << 10 };
+/* Tables that are asked about one burst: looking who belongs to which is no longer worth it then. */
+enum { TABLES_MOST = 4 };
 _Static_assert((int)DP_BURST <= (int)DP_LOOKUPS_MAX, "a burst is asked about at once");
 
 /* ---- asking ---- */
@@ -72,15 +74,21 @@ static uint32_t ask(const struct dp_engine *engine, const struct dp_rule_table *
     return left;
 }
 
+static bool is_large(const struct dp_rule_table *table)
+{
+    return table && dp_rule_table_size(table) >= ASKED_BYTES_LEAST;
+}
+
 void dp_fast_ask(const struct dp_engine *engine, struct dp_fast *fast, uint32_t set)
 {
-    while (set) {
+    /* Most bursts are of one table, or of tables alike. */
+    if (!is_large(rules_at(engine, &fast[__builtin_ctz(set)])))
+        return;
+    set = that_may_begin(fast, set);
+    for (int tables = 0; set && tables < TABLES_MOST; tables++) {
         const struct dp_rule_table *table = rules_at(engine, &fast[__builtin_ctz(set)]);
 
-        /* Most bursts are of one table, or of tables alike. */
-        if (!table || dp_rule_table_size(table) < ASKED_BYTES_LEAST)
-            return;
-        set = ask(engine, table, fast, that_may_begin(fast, set));
+        set = is_large(table) ? ask(engine, table, fast, set) : set & (set - 1);
     }
 }
 

@@ -10,7 +10,7 @@
 #include "fast_read.h"
 #include "judge.h"
 
-/* Asks large tables about those frames in `set`, which no connection was found for, that may begin one. */
+/* Asks large tables about those frames in `set` (not empty), which no connection was found for, that may begin one. */
 void dp_fast_ask(const struct dp_engine *engine, struct dp_fast *fast, uint32_t set);
 /* Answers and counts a packet of one check that no connection is known for; false when one is. */
 bool dp_fast_judge_first(struct dp_engine *engine, const struct dp_fast *fast, struct dp_denied_flows *denied,
