@@ -110,15 +110,16 @@ static bool is_cut(void *owner, const struct dp_entry *entry)
 static void answered(void *owner, uint64_t number, const struct dp_packet *packet, const struct dp_record *record)
 {
     struct dp_engine *engine = owner;
+    struct dp_denied_flows *denied = engine->denied_waiting ? engine->denied_waiting : engine->denied;
     uint32_t at;
 
     if (number & DP_FRAGMENT_OF_COPY) {
-        dp_engine_count_checks(engine, engine->denied, packet, record);
+        dp_engine_count_checks(engine, denied, packet, record);
         return;
     }
     at = (engine->first_resolved + engine->n_resolved++) % DP_RESOLVED_MAX;
     engine->resolved[at] = (struct dp_resolution){number, *record};
-    dp_engine_count(engine, engine->denied, packet, record);
+    dp_engine_count(engine, denied, packet, record);
 }
 
 int dp_engine_new(const struct dp_conntrack_config *config, const uint64_t *seed, struct dp_engine **engine)
@@ -158,6 +159,7 @@ void dp_engine_free(struct dp_engine *e)
     dp_policy_release(e->policy);
     dp_conntrack_release(&e->conntrack);
     dp_denied_free(e->denied);
+    dp_denied_free(e->denied_waiting);
     dp_owners_free(e->owners);
     dp_fragments_free(e->fragments);
     dp_unreserve(e->resolved, DP_RESOLVED_MAX * sizeof *e->resolved);

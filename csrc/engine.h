@@ -33,7 +33,7 @@ struct dp_policy {
 };
 
 /* Room for all that waits, and for what gave way to it since the caller has asked. */
-enum { DP_RESOLVED_MAX = 2 * DP_WAITING_MAX };
+enum { DP_RESOLVED_MAX = 5 * DP_WAITING_MAX };
 
 /* A client's question for DHCP that came from no instance's address, as in a replay before it has one. */
 struct dp_dhcp_question {
@@ -52,7 +52,8 @@ struct dp_engine {
     struct dp_rule_counter *rule_counters;
     uint32_t n_rule_counters;
     struct dp_denied_flows *denied;
-    uint64_t frames; /* judged so far */
+    struct dp_denied_flows *denied_waiting; /* of those, fragments that waited; NULL where they are counted with all */
+    uint64_t frames;                        /* judged so far */
     /* Whose owners and control traffic count: this one, or where several judge one replay, the first of them. */
     struct dp_engine *first;
     bool long_way; /* no packet takes the fast path: for tests, which hold the two against each other */
@@ -66,12 +67,21 @@ struct dp_engine {
     uint32_t n_resolved;
 };
 
-/* Some of a run of frames: those of one shard, which other shards judge the rest of at the same time. */
+/* One frame of a run of which other shards judge others at the same time; `bytes` may be where its bytes are. */
+enum { DP_SELECTED_BYTES = 64 };
+struct dp_selected {
+    struct dp_frame frame;
+    uint64_t now_ns; /* the time up to and with it, of the whole run, which never runs backwards */
+    uint32_t at;     /* its position in the run */
+    uint32_t unused[3];
+    uint8_t bytes[DP_SELECTED_BYTES];
+};
+_Static_assert(sizeof(struct dp_selected) == 128, "a frame that is handed over is two cache lines");
+
+/* Times and numbers of the frames of a burst, which are not their own. */
 struct dp_selection {
-    const uint32_t *which;  /* their positions in the run */
-    const uint64_t *now_ns; /* by position: the time up to and with that frame, which never runs backwards */
-    uint64_t first;         /* number of the run's first frame */
-    uint32_t n;
+    const uint64_t *now_ns;
+    const uint64_t *number;
 };
 
 int dp_engine_new(const struct dp_conntrack_config *config, const uint64_t *seed, struct dp_engine **engine);

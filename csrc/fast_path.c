@@ -305,11 +305,11 @@ static NEVER_INLINE bool judge_two_or_none(struct dp_engine *engine, const struc
 }
 
 /*
- * Judges frames at their positions, or without `which` one after the other. The clock is set by each packet, also by
+ * Judges frames of a selection, or without one for their own. The clock is set by each packet, also by
  * one that then goes the long way: setting it again changes nothing.
  */
 static inline ALWAYS_INLINE uint32_t judge(struct dp_engine *engine, const struct dp_frame *frames,
-                                           const struct dp_selection *some, const uint32_t *which,
+                                           const struct dp_selection *some, const uint32_t from,
                                            const struct dp_fast *fast, uint32_t set, struct dp_record *records)
 {
     struct dp_conntrack *ct = &engine->conntrack;
@@ -317,14 +317,13 @@ static inline ALWAYS_INLINE uint32_t judge(struct dp_engine *engine, const struc
     uint32_t k;
 
     for (k = 0; set & 1; k++, fast++, set >>= 1) {
-        const uint32_t at = some ? which[k] : k;
-        const struct dp_frame *frame = &frames[at];
-        struct dp_record *record = &records[at];
+        const struct dp_frame *frame = &frames[k];
+        struct dp_record *record = &records[k];
         struct dp_entry *e = &ct->table.entries[fast->check[0].entry];
 
         if (some)
-            engine->frames = some->first + at;
-        dp_conntrack_advance(ct, some ? some->now_ns[at] : frame->time_ns);
+            engine->frames = some->number[from + k];
+        dp_conntrack_advance(ct, some ? some->now_ns[from + k] : frame->time_ns);
         if (fast->checks == 1 && is_live(ct, e, fast, 0)) {
             if (!keep(ct, e, fast))
                 break;
@@ -357,12 +356,12 @@ static inline ALWAYS_INLINE uint32_t judge(struct dp_engine *engine, const struc
 uint32_t dp_fast_judge(struct dp_engine *engine, const struct dp_frame *frames, const struct dp_fast *fast,
                        uint32_t set, struct dp_record *records)
 {
-    return judge(engine, frames, NULL, NULL, fast, set, records);
+    return judge(engine, frames, NULL, 0, fast, set, records);
 }
 
 uint32_t dp_fast_judge_selected(struct dp_engine *engine, const struct dp_frame *frames,
-                                const struct dp_selection *some, const uint32_t *which, const struct dp_fast *fast,
+                                const struct dp_selection *some, uint32_t from, const struct dp_fast *fast,
                                 uint32_t set, struct dp_record *records)
 {
-    return judge(engine, frames, some, which, fast, set, records);
+    return judge(engine, frames, some, from, fast, set, records);
 }

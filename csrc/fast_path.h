@@ -30,9 +30,9 @@ void dp_fast_fetch(const struct dp_engine *engine, struct dp_fast *fast, uint32_
  */
 uint32_t dp_fast_judge(struct dp_engine *engine, const struct dp_frame *frames, const struct dp_fast *fast,
                        uint32_t set, struct dp_record *records);
-/* The same of frames of a selection, whose positions are at `which`; records are by position. */
+/* The same of frames of a selection, whose first is `from`. */
 uint32_t dp_fast_judge_selected(struct dp_engine *engine, const struct dp_frame *frames,
-                                const struct dp_selection *some, const uint32_t *which, const struct dp_fast *fast,
+                                const struct dp_selection *some, uint32_t from, const struct dp_fast *fast,
                                 uint32_t set, struct dp_record *records);
 
 #endif

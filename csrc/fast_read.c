@@ -286,8 +286,8 @@ static bool stay_established(const struct dp_conntrack_config *config)
            next[DP_RESPONDER][DP_TCP_ACK] == DP_CONN_TCP_ESTABLISHED;
 }
 
-uint32_t dp_fast_read(const struct dp_engine *engine, const struct dp_frame *frames, const uint32_t *which,
-                      const struct dp_place *places, uint32_t n, bool verify, struct dp_fast *fast)
+uint32_t dp_fast_read(const struct dp_engine *engine, const struct dp_frame *frames, const struct dp_place *places,
+                      uint32_t n, bool verify, struct dp_fast *fast)
 {
     const struct dp_endpoints *endpoints = engine->policy->endpoints;
     struct reading reading = {.table = &engine->conntrack.table, .endpoints = endpoints, .verify = verify};
@@ -296,10 +296,7 @@ uint32_t dp_fast_read(const struct dp_engine *engine, const struct dp_frame *fra
     if (!endpoints || engine->policy->balancers || engine->long_way || !stay_established(&engine->conntrack.config))
         return 0;
     reading.single = dp_endpoints_single(endpoints);
-    if (which)
-        for (uint32_t k = 0; k < n; k++)
-            set |= (uint32_t)read_frame(&reading, &frames[which[k]], NULL, &fast[k]) << k;
-    else if (places)
+    if (places)
         for (uint32_t k = 0; k < n; k++)
             set |= (uint32_t)read_frame(&reading, &frames[k], &places[k], &fast[k]) << k;
     else

@@ -48,12 +48,11 @@ struct dp_fast {
 _Static_assert(sizeof(struct dp_fast) <= 128, "a packet on its short way is two cache lines");
 
 /*
- * Reads up to DP_BURST frames, those at the positions `which` if that is not NULL; `places` may be NULL, and is where
- * positions are given. With `verify`, checksums are to be verified. Bit k of what it returns: the kth frame is one of
- * these, and fast[k] is filled in.
+ * Reads up to DP_BURST frames; `places` may be NULL. With `verify`, checksums are to be verified. Bit k of what it
+ * returns: the kth frame is one of these, and fast[k] is filled in.
  */
-uint32_t dp_fast_read(const struct dp_engine *engine, const struct dp_frame *frames, const uint32_t *which,
-                      const struct dp_place *places, uint32_t n, bool verify, struct dp_fast *fast);
+uint32_t dp_fast_read(const struct dp_engine *engine, const struct dp_frame *frames, const struct dp_place *places,
+                      uint32_t n, bool verify, struct dp_fast *fast);
 /* As dp_flow_of, of a frame on its short way. */
 void dp_fast_flow_of(const struct dp_fast *fast, struct dp_flow *flow);
 /* As dp_packet_parse, as far as a connection is found, judged by the rules and made by it. */

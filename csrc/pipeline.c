@@ -29,6 +29,11 @@
 #include "fast_path.h"
 #include "judge.h"
 #include "spoof.h"
+#include "stream_store.h"
+
+/* Of most frames these bytes are all that is read, from the Ethernet type to the end of a TCP header. */
+enum { FIRST_READ = 12, LAST_READ = 53 };
+_Static_assert(sizeof(struct dp_record) == DP_LINE, "a record is one cache line");
 
 /* ---- reading ---- */
 
@@ -319,57 +324,51 @@ static inline __attribute__((always_inline)) void process_long(struct dp_engine 
 }
 
 /*
- * One burst: of frames one after the other, or of those of `some` at the positions `which`. Frames that can take the
+ * One burst: of frames for their own, or of a selection. Frames that can take the
  * fast path are prepared for the long way only when it ends there.
  */
 static inline __attribute__((always_inline)) void process_burst(struct dp_engine *engine, const struct dp_frame *frames,
-                                                                const struct dp_selection *some, const uint32_t *which,
+                                                                const struct dp_selection *some,
                                                                 const struct dp_place *places, uint32_t n,
                                                                 struct dp_record *records, struct dp_flow *flows)
 {
     bool verify = verifies(engine, places);
     struct dp_job jobs[DP_BURST];
     struct dp_fast fast[DP_BURST];
-    uint32_t set = dp_fast_read(engine, frames, which, places, n, verify, fast), taken = set;
+    uint32_t set = dp_fast_read(engine, frames, places, n, verify, fast), taken = set;
     const uint32_t all = UINT32_MAX >> (DP_BURST - n);
 
     for (uint32_t rest = all & ~set; rest; rest &= rest - 1) {
         uint32_t k = (uint32_t)__builtin_ctz(rest);
 
-        prepare(engine, &frames[some ? which[k] : k], places ? &places[k] : NULL, verify, &jobs[k]);
+        prepare(engine, &frames[k], places ? &places[k] : NULL, verify, &jobs[k]);
     }
     dp_fast_fetch(engine, fast, set);
     for (uint32_t rest = all & ~set; rest; rest &= rest - 1)
         fetch(engine, &jobs[__builtin_ctz(rest)]);
     for (uint32_t k = 0; k < n; k++) {
-        uint32_t at;
-
         if (set >> k & 1) {
-            k += some ? dp_fast_judge_selected(engine, frames, some, which + k, &fast[k], set >> k, records)
+            k += some ? dp_fast_judge_selected(engine, &frames[k], some, k, &fast[k], set >> k, &records[k])
                       : dp_fast_judge(engine, &frames[k], &fast[k], set >> k, &records[k]);
             if (k == n)
                 break;
             if (set >> k & 1) {
-                prepare(engine, &frames[some ? which[k] : k], places ? &places[k] : NULL, verify, &jobs[k]);
+                prepare(engine, &frames[k], places ? &places[k] : NULL, verify, &jobs[k]);
                 taken &= ~(1u << k);
             }
         }
-        at = some ? which[k] : k;
         if (some) {
-            engine->frames = some->first + at;
-            dp_conntrack_advance(&engine->conntrack, some->now_ns[at]);
+            engine->frames = some->number[k];
+            dp_conntrack_advance(&engine->conntrack, some->now_ns[k]);
         }
-        process_long(engine, &frames[at], some ? NULL : engine->first->denied, &jobs[k], &records[at]);
+        process_long(engine, &frames[k], some ? NULL : engine->first->denied, &jobs[k], &records[k]);
     }
     dp_fragments_expire(engine->fragments, engine->conntrack.now);
-    for (uint32_t k = 0; flows && k < n; k++) {
-        uint32_t at = some ? which[k] : k;
-
+    for (uint32_t k = 0; flows && k < n; k++)
         if (taken >> k & 1)
-            dp_fast_flow_of(&fast[k], &flows[at]);
+            dp_fast_flow_of(&fast[k], &flows[k]);
         else
-            dp_flow_of(&jobs[k].packet, &flows[at]);
-    }
+            dp_flow_of(&jobs[k].packet, &flows[k]);
 }
 
 static int process(struct dp_engine *engine, const struct dp_frame *frames, const struct dp_place *places, uint32_t n,
@@ -377,7 +376,7 @@ static int process(struct dp_engine *engine, const struct dp_frame *frames, cons
 {
     for (uint32_t i = 0, burst; i < n; i += burst) {
         burst = n - i < DP_BURST ? n - i : DP_BURST;
-        process_burst(engine, &frames[i], NULL, NULL, places ? &places[i] : NULL, burst, &records[i],
+        process_burst(engine, &frames[i], NULL, places ? &places[i] : NULL, burst, &records[i],
                       flows ? &flows[i] : NULL);
     }
     return 0;
@@ -395,24 +394,65 @@ int dp_engine_process_at(struct dp_engine *engine, const struct dp_frame *frames
     return process(engine, frames, places, n, records, flows);
 }
 
-/* Others judge the frames between them, which have their own times and numbers. */
-void dp_engine_process_selected(struct dp_engine *engine, const struct dp_frame *frames,
-                                const struct dp_selection *some, struct dp_record *records, struct dp_flow *flows)
+/* Asks for what other processors have of the frames of a burst. */
+static void fetch_frames(const struct dp_selected *some, uint32_t n)
 {
-    for (uint32_t i = 0, burst; i < some->n; i += burst) {
-        burst = some->n - i < DP_BURST ? some->n - i : DP_BURST;
-        process_burst(engine, frames, some, &some->which[i], NULL, burst, records, flows);
+    for (uint32_t k = 0; k < n; k++) {
+        __builtin_prefetch(some[k].frame.data + FIRST_READ);
+        __builtin_prefetch(some[k].frame.data + LAST_READ);
     }
 }
 
-void dp_engine_count_denied(struct dp_engine *engine, const struct dp_frame *frame, const struct dp_record *record)
+static uint32_t at_most(uint32_t n)
+{
+    return n < DP_BURST ? n : DP_BURST;
+}
+
+uint32_t dp_engine_process_selected(struct dp_engine *engine, const struct dp_selected *some, uint32_t n,
+                                    uint64_t first, struct dp_record *records, struct dp_flow *flows,
+                                    struct dp_denied_frame *denied)
+{
+    uint64_t now_ns[DP_BURST], number[DP_BURST];
+    const struct dp_selection selection = {now_ns, number};
+    struct dp_frame frame[DP_BURST];
+    struct dp_record record[DP_BURST];
+    struct dp_flow flow[DP_BURST];
+    uint32_t n_denied = 0;
+
+    fetch_frames(some, at_most(n));
+    for (uint32_t i = 0, burst; i < n; i += burst, some += burst) {
+        burst = at_most(n - i);
+        for (uint32_t k = 0; k < burst; k++) {
+            frame[k] = some[k].frame;
+            now_ns[k] = some[k].now_ns;
+            number[k] = first + some[k].at;
+        }
+        fetch_frames(some + burst, at_most(n - i - burst));
+        process_burst(engine, frame, &selection, NULL, burst, record, flows ? flow : NULL);
+        for (uint32_t k = 0; k < burst; k++) {
+            dp_stream_line(&records[some[k].at], &record[k]);
+            if (record[k].verdict == DP_DENY)
+                denied[n_denied++] = (struct dp_denied_frame){frame[k], record[k], some[k].at};
+        }
+        for (uint32_t k = 0; flows && k < burst; k++)
+            flows[some[k].at] = flow[k];
+    }
+    dp_stream_end();
+    return n_denied;
+}
+
+void dp_count_denied_frame(struct dp_denied_flows *denied, const struct dp_frame *frame, const struct dp_record *record,
+                           uint64_t *consequences)
 {
     struct dp_packet packet;
 
     dp_packet_parse(frame, &packet);
-    for (uint32_t i = 0; i < record->checks; i++)
-        if (record->check[i].verdict == DP_DENY)
-            dp_engine_count_denied_check(engine, engine->denied, &packet, &record->check[i], record->length);
+    for (uint32_t i = 0; i < record->checks; i++) {
+        const struct dp_check *check = &record->check[i];
+
+        if (check->verdict == DP_DENY)
+            consequences[check->cause] += dp_denied_count(denied, &packet, check, record->length);
+    }
 }
 
 void dp_engine_judge_copy(struct dp_engine *engine, const struct dp_frame *frame, const struct dp_place *place)

@@ -15,11 +15,24 @@ int dp_engine_process_at(struct dp_engine *engine, const struct dp_frame *frames
  */
 void dp_engine_judge_copy(struct dp_engine *engine, const struct dp_frame *frame, const struct dp_place *place);
 
-/* As dp_engine_process, with frames, records and flows of the whole run. Which flows are denied most is not counted:
- * what is kept of them depends on the order of all shards' frames. */
-void dp_engine_process_selected(struct dp_engine *engine, const struct dp_frame *frames,
-                                const struct dp_selection *some, struct dp_record *records, struct dp_flow *flows);
-/* Counts the denied checks of a frame that was judged so, by whichever shard. */
-void dp_engine_count_denied(struct dp_engine *engine, const struct dp_frame *frame, const struct dp_record *record);
+/* One of those that were denied. */
+struct dp_denied_frame {
+    struct dp_frame frame;
+    struct dp_record record;
+    uint32_t at;
+};
+
+/*
+ * As dp_engine_process, of some frames of a run whose first has the number `first`, with records and flows of the whole
+ * run. Which flows are denied most is not counted: what is kept of them depends on the order of all shards' frames.
+ * Those that are denied are told in `denied`, which has room for all; returns how many.
+ */
+uint32_t dp_engine_process_selected(struct dp_engine *engine, const struct dp_selected *some, uint32_t n,
+                                    uint64_t first, struct dp_record *records, struct dp_flow *flows,
+                                    struct dp_denied_frame *denied);
+/* Counts the denied checks of a frame that was judged so, by whichever shard; by cause, `consequences` grow by those
+ * that are (denied_flows.h). */
+void dp_count_denied_frame(struct dp_denied_flows *denied, const struct dp_frame *frame, const struct dp_record *record,
+                           uint64_t *consequences);
 
 #endif

@@ -296,6 +296,8 @@ static void copy_denied(struct dp_engine *shard, void *argument)
     struct list_work *c = argument;
 
     c->have += dp_denied_all(shard->denied, c->denied + c->have);
+    if (shard->denied_waiting)
+        c->have += dp_denied_all(shard->denied_waiting, c->denied + c->have);
 }
 
 /* What several shards counted of one flow, as of an error from a router about connections of several, is one. */
@@ -325,7 +327,7 @@ int dp_plane_denied(struct dp_plane *p, struct dp_denied *denied, uint32_t n)
         dp_plane_run(p, 0, copy_largest, &c);
         return (int)c.have;
     }
-    c.denied = malloc((size_t)DP_DENIED_KEPT * p->shards * sizeof *denied);
+    c.denied = malloc((size_t)2 * DP_DENIED_KEPT * p->shards * sizeof *denied);
     if (!c.denied)
         return DP_E_MEMORY;
     dp_plane_run_all(p, copy_denied, &c);

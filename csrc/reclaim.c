@@ -8,6 +8,8 @@ void dp_retired_forget(struct dp_engine *e, const struct dp_retired *retired)
 {
     dp_fragments_forget(e->fragments, retired);
     dp_denied_forget(e->denied, retired);
+    if (e->denied_waiting)
+        dp_denied_forget(e->denied_waiting, retired);
     dp_owners_forget(e->owners, retired);
     if (e->flow_log)
         dp_flow_log_forget(e->flow_log, retired);

@@ -8,9 +8,7 @@ static uint32_t fold(const union dp_address *a, uint8_t family)
 
 uint32_t dp_shard_of(uint32_t shards, uint8_t family, const union dp_address *a, const union dp_address *b)
 {
-    uint64_t h = (fold(a, family) + (uint64_t)fold(b, family)) * 0x9e3779b97f4a7c15u;
-
-    return (uint32_t)((h >> 32) % shards);
+    return dp_shard_of_sum(shards, fold(a, family) + (uint64_t)fold(b, family));
 }
 
 /* Answers to a client of DHCP come from and go to other addresses than it asked with and at. */

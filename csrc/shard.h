@@ -7,6 +7,15 @@
 
 #include "packet.h"
 
+/* The shard, of so many, for the sum of both addresses' words (of IPv6, of each address's four words by XOR). */
+static inline uint32_t dp_shard_of_sum(uint32_t shards, uint64_t sum)
+{
+    uint32_t h = (uint32_t)((sum * 0x9e3779b97f4a7c15u) >> 32);
+
+    /* Division takes as long as all else. */
+    return (shards & (shards - 1)) == 0 ? h & (shards - 1) : h % shards;
+}
+
 /* The shard, of so many, that all packets between two addresses belong to, whichever way they go. */
 uint32_t dp_shard_of(uint32_t shards, uint8_t family, const union dp_address *a, const union dp_address *b);
 /* Where a packet belongs by its addresses; `any` for what is no IP, and may be judged anywhere. */

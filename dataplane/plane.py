@@ -61,6 +61,8 @@ class Plane:
             self.handle: Any = lib.dp_plane_shard(self.plane, 0)
         else:
             self.plane = driven
+        #: How many judge a replay.
+        self.shards = shards
         self.names = names or Names()
         self._gives_out_numbers = names is None
         self.connections = Connections(self.plane, self.names)

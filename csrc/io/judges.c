@@ -1,136 +1,249 @@
 /*
- * judges.c: judges.h in code: where a frame goes, the threads, a run.
+ * judges.c: judges.h in code: threads, the ring of pieces, a stream.
  *
- * A ROUND is one piece of a run, laid out by the caller's thread in the lists of the shards. Threads wait for its
- * number under a lock, and the caller waits under the same one until the last of them has done.
+ * THE RING has PIECES places. What becomes of piece number k, counted through all streams:
+ *
+ *   laid      by who holds `reading` (piece.h); then `laid` is k + 1
+ *   judged    by the thread of each shard, its own share, piece by piece; then that judge's `done` is k + 1
+ *   finished  by who holds `reading`, when all have judged it: its denied flows are counted, in the order of the
+ *             frames, and what it was brought from is given back; then `finished` is k + 1
+ *
+ * A thread that is less than AHEAD pieces from the last one laid lays the next, if it has laid that one too, or has
+ * nothing else to do; if nobody else is about it, and there is a free place. Else it judges, else it waits. `ended`
+ * says that no more may be laid: then only the caller goes on, once all that was laid is judged.
  */
 #include "judges.h"
 
-#include "../bytes.h"
-#include "../control_traffic.h"
-#include "../link.h"
-#include "../pipeline.h"
-#include "../shard.h"
+#include "events.h"
+#include "frame_shard.h"
+#include "piece.h"
 
 #include <pthread.h>
+#include <sched.h>
 #include <signal.h>
+#include <stdatomic.h>
 #include <stdlib.h>
+#include <string.h>
 
 enum {
-    PIECE = 1024,
+    PIECES = 12,
+    AHEAD = 6,
     /* So few frames are judged sooner than a thread is woken. */
     FEW = 128,
-    NOT_PLAIN = DP_SHARDS_MAX
+    /* The bound is shared out behind so many frames at least, and at most. */
+    BALANCE_LEAST = 1024,
+    BALANCE_MOST = 1 << 20,
+    CACHE_LINE = DP_CACHE_ALIGN
 };
+_Static_assert(PIECES *DP_PIECE == DP_JUDGES_AHEAD, "all that the ring holds");
+_Static_assert(DP_WAITING_MAX + DP_JUDGES_AHEAD + DP_PIECE <= DP_RESOLVED_MAX, "whether a fragment may wait does not "
+                                                                               "depend on who judges");
 
 struct judge {
-    struct dp_judges *judges;
+    _Alignas(CACHE_LINE) struct dp_judges *judges;
     uint32_t number; /* of its shard */
     pthread_t thread;
-    struct dp_selection selection;
-    uint32_t which[PIECE];
+    struct dp_piece *own[PIECES];
+    _Alignas(CACHE_LINE) _Atomic uint64_t done;
+    _Atomic bool waits; /* fragments of its shard do, or did in this stream */
+};
+
+/* A stream, as far as it was laid; touched by who holds `reading`. */
+struct stream {
+    const struct dp_bringer *bringer;
+    struct dp_record *records;
+    struct dp_flow *flows;
+    struct dp_brought rest; /* brought and not laid yet */
+    uint64_t given;         /* the token of what was brought before */
+    bool all_alone;
+    bool alone; /* the next one is */
+    uint32_t n; /* frames laid */
+    uint64_t number;
+    uint64_t now;
 };
 
 struct dp_judges {
     struct dp_plane *plane;
-    uint32_t started; /* threads; the first shard is the caller's */
-    pthread_mutex_t lock;
-    pthread_cond_t begun;
-    pthread_cond_t done;
-    uint64_t round;
-    uint32_t busy;
-    bool ending;
-    /* the round's */
-    const struct dp_frame *frames;
-    struct dp_record *records;
-    struct dp_flow *flows;
-    uint64_t now_ns[PIECE];
+    uint32_t started;               /* threads; the first shard is the caller's */
+    int callers_cpu;                /* where it ran when they were */
+    struct dp_piece *piece[PIECES]; /* each one of those of the judge who has laid it */
+    /* of who holds `reading` */
+    pthread_mutex_t reading;
+    struct stream stream;
+    uint64_t finished;
+    uint64_t until_balance; /* frames */
+    uint64_t consequences[DP_CAUSES];
+    /* of all */
+    _Alignas(CACHE_LINE) _Atomic uint64_t laid;
+    _Atomic uint32_t reader; /* who has laid last */
+    _Atomic bool ended;
+    _Alignas(CACHE_LINE) struct dp_events events;
+    _Atomic bool leaving;
     struct judge judge[];
 };
 
-/* ---- where a frame goes ---- */
+/* ---- judging ---- */
 
-static bool is_asked_of_dhcp(uint16_t port)
+static struct dp_piece *piece_of(const struct dp_judges *j, uint64_t number)
 {
-    return port == DP_DHCP_SERVER || port == DP_DHCP_CLIENT || port == DP_DHCPV6_SERVER || port == DP_DHCPV6_CLIENT;
+    return j->piece[number % PIECES];
 }
 
-/*
- * The shard of a plain frame of TCP or UDP over Ethernet, which are most, without all of it being read; NOT_PLAIN
- * for any other. It is that of the addresses even where the packet turns out to be malformed, which every shard says
- * alike.
- */
-static uint32_t shard_of_plain(uint32_t shards, const struct dp_frame *frame)
+/* The frames of a piece that a shard has. Behind it the shard is where the others are. */
+static void judge_share(struct dp_judges *j, struct dp_piece *piece, uint32_t number)
 {
-    const uint8_t *p = frame->data + 14;
-    union dp_address a = {{0}}, b = {{0}};
-    uint32_t header;
-    uint8_t protocol;
+    struct dp_engine *engine = j->plane->shard[number];
 
-    if (frame->link != DP_LINK_ETHERNET || frame->captured < 14 + 40 + 4)
-        return NOT_PLAIN;
-    switch (dp_get16(p - 2)) {
-    case DP_ETHERTYPE_IPV4:
-        if (p[0] != 0x45)
-            return NOT_PLAIN;
-        memcpy(&a, p + 12, 4);
-        memcpy(&b, p + 16, 4);
-        protocol = p[9];
-        header = 20;
-        break;
-    case DP_ETHERTYPE_IPV6:
-        memcpy(&a, p + 8, 16);
-        memcpy(&b, p + 24, 16);
-        protocol = p[6];
-        header = 40;
-        break;
-    default:
-        return NOT_PLAIN;
-    }
-    if (protocol != DP_PROTO_TCP && (protocol != DP_PROTO_UDP || is_asked_of_dhcp(dp_get16(p + header + 2))))
-        return NOT_PLAIN;
-    return dp_shard_of(shards, header == 20 ? 4 : 6, &a, &b);
+    dp_piece_judge(piece, engine, number);
+    if (dp_fragments_waiting(engine->fragments) || engine->n_resolved)
+        atomic_store_explicit(&j->judge[number].waits, true, memory_order_relaxed);
 }
 
-/* The shard of any frame, and whether no other may be judged beside it. */
-static uint32_t shard_of(uint32_t shards, const struct dp_frame *frame, bool *alone)
+/* What all shards have judged; held is `reading`. */
+static void finish(struct dp_judges *j, const struct dp_piece *piece)
 {
-    uint32_t plain = shard_of_plain(shards, frame);
-    struct dp_packet packet;
+    const struct stream *s = &j->stream;
 
-    *alone = false;
-    if (plain != NOT_PLAIN)
-        return plain;
-    dp_packet_parse(frame, &packet);
-    *alone = packet.protocol == DP_PROTO_UDP && dp_may_be_control(&packet);
-    return dp_may_be_control(&packet) && !*alone && !packet.fragment ? 0 : dp_shard_of_addresses(shards, &packet, 0);
+    dp_piece_count_denied(piece, j->plane->shards, j->plane->shard[0]->denied, j->consequences);
+    if (s->bringer->give_back)
+        s->bringer->give_back(s->bringer->owner, piece->token);
 }
 
-struct dp_engine *dp_judges_alone(struct dp_judges *j, const struct dp_frame *frame)
+/* Finishes pieces up to the first that some shard has not judged. */
+static void finish_judged(struct dp_judges *j)
 {
-    bool alone;
+    uint64_t judged = atomic_load_explicit(&j->laid, memory_order_relaxed);
 
-    return j->plane->shard[shard_of(j->plane->shards, frame, &alone)];
-}
-
-void dp_judges_follow(struct dp_judges *j, const struct dp_engine *engine)
-{
     for (uint32_t i = 0; i < j->plane->shards; i++) {
-        struct dp_engine *other = j->plane->shard[i];
+        uint64_t done = atomic_load_explicit(&j->judge[i].done, memory_order_acquire);
 
-        if (other == engine)
-            continue;
-        other->frames = engine->frames;
-        dp_conntrack_advance(&other->conntrack, engine->conntrack.now);
-        dp_fragments_expire(other->fragments, other->conntrack.now);
+        judged = done < judged ? done : judged;
     }
+    for (; j->finished < judged; j->finished++)
+        finish(j, piece_of(j, j->finished));
+}
+
+/* ---- laying; held is `reading` ---- */
+
+/* The piece of `me` that is the next to be laid. */
+static struct dp_piece *place(struct dp_judges *j, uint32_t me)
+{
+    uint64_t at = atomic_load_explicit(&j->laid, memory_order_relaxed) % PIECES;
+
+    atomic_store_explicit(&j->reader, me, memory_order_relaxed);
+    return j->piece[at] = j->judge[me].own[at];
+}
+
+/* Puts the next `n` frames of the stream into a piece. */
+static void put(struct dp_piece *piece, struct stream *s, uint32_t shards, uint32_t mine, const uint8_t *shard,
+                uint32_t n)
+{
+    dp_piece_lay(piece, s->rest.frames, shard, n, shards, mine, s->now);
+    s->rest.frames += n;
+    s->rest.n -= n;
+    piece->number = s->number;
+    piece->token = s->rest.n ? s->given : s->rest.token;
+    piece->records = s->records + s->n;
+    piece->flows = s->flows ? s->flows + s->n : NULL;
+    s->now = piece->now;
+    s->number += n;
+    s->n += n;
+}
+
+/* Lays the frames that come next, as many as may be judged beside each other, in the place of the next piece, which is
+ * returned; one without frames at the end of the stream, and where the next frame is to be judged alone. */
+static struct dp_piece *lay(struct dp_judges *j, uint32_t me, uint32_t most)
+{
+    struct dp_piece *piece = place(j, me);
+    uint32_t shards = j->plane->shards, end, k;
+    struct stream *s = &j->stream;
+    uint8_t shard[DP_PIECE];
+
+    if (!s->rest.n) {
+        s->given = s->rest.token;
+        s->rest = s->bringer->next(s->bringer->owner, me);
+    }
+    end = s->rest.n < most ? s->rest.n : most;
+    k = s->all_alone ? 0 : dp_frame_shards(shards, s->rest.frames, end, shard);
+    s->alone = k < end;
+    put(piece, s, shards, me, shard, k);
+    j->until_balance -= k;
+    return piece;
+}
+
+static uint32_t most_of(const struct dp_judges *j)
+{
+    return j->until_balance < DP_PIECE ? (uint32_t)j->until_balance : DP_PIECE;
+}
+
+/* Lays one piece more, or finds that no more is to be laid now. */
+static void lay_next(struct dp_judges *j, uint32_t me)
+{
+    uint32_t most = most_of(j);
+
+    if (most && lay(j, me, most)->n)
+        atomic_fetch_add_explicit(&j->laid, 1, memory_order_release);
+    else
+        atomic_store_explicit(&j->ended, true, memory_order_release);
+    dp_events_tell(&j->events);
+}
+
+/* Lays a piece if this is the time for it, and nobody else does. */
+static bool may_lay(struct dp_judges *j, uint32_t me, uint64_t mine)
+{
+    uint64_t ahead = atomic_load_explicit(&j->laid, memory_order_relaxed) - mine;
+    bool laid = false;
+
+    if (atomic_load_explicit(&j->ended, memory_order_acquire) || ahead >= AHEAD ||
+        (ahead && atomic_load_explicit(&j->reader, memory_order_relaxed) != me) ||
+        pthread_mutex_trylock(&j->reading) != 0)
+        return false;
+    if (!atomic_load_explicit(&j->ended, memory_order_acquire)) {
+        finish_judged(j);
+        laid = atomic_load_explicit(&j->laid, memory_order_relaxed) - j->finished < PIECES;
+        if (laid)
+            lay_next(j, me);
+    }
+    pthread_mutex_unlock(&j->reading);
+    return laid;
 }
 
 /* ---- threads ---- */
 
-static void judge_share(struct dp_judges *j, uint32_t number)
+/* Lays a piece or judges the next; false when there is neither. */
+static bool take_part(struct dp_judges *j, struct judge *judge)
 {
-    dp_engine_process_selected(j->plane->shard[number], j->frames, &j->judge[number].selection, j->records, j->flows);
+    uint64_t mine = atomic_load_explicit(&judge->done, memory_order_relaxed);
+
+    if (may_lay(j, judge->number, mine))
+        return true;
+    if (mine == atomic_load_explicit(&j->laid, memory_order_acquire))
+        return false;
+    judge_share(j, piece_of(j, mine), judge->number);
+    atomic_store_explicit(&judge->done, mine + 1, memory_order_release);
+    dp_events_tell(&j->events);
+    return true;
+}
+
+/*
+ * Moves the calling thread to a processor of its own, from where the kernel may move it on. Left to itself it begins
+ * where the caller runs, and on a machine that does other things too it may stay there for seconds.
+ */
+static void spread(uint32_t number, int callers)
+{
+    cpu_set_t all, one;
+    int cpu = callers;
+
+    if (sched_getaffinity(0, sizeof all, &all) != 0 || CPU_COUNT(&all) < 2 || cpu < 0)
+        return;
+    for (uint32_t i = 0; i < number; i++)
+        do
+            cpu = (cpu + 1) % CPU_SETSIZE;
+        while (!CPU_ISSET(cpu, &all));
+    CPU_ZERO(&one);
+    CPU_SET(cpu, &one);
+    if (sched_setaffinity(0, sizeof one, &one) == 0)
+        (void)sched_setaffinity(0, sizeof all, &all);
 }
 
 static void *run(void *argument)
@@ -138,21 +251,16 @@ static void *run(void *argument)
     struct judge *judge = argument;
     struct dp_judges *j = judge->judges;
 
-    pthread_mutex_lock(&j->lock);
-    for (uint64_t seen = 0;;) {
-        while (j->round == seen && !j->ending)
-            pthread_cond_wait(&j->begun, &j->lock);
-        if (j->ending)
-            break;
-        seen = j->round;
-        pthread_mutex_unlock(&j->lock);
-        judge_share(j, judge->number);
-        pthread_mutex_lock(&j->lock);
-        if (--j->busy == 0)
-            pthread_cond_signal(&j->done);
+    spread(judge->number, j->callers_cpu);
+
+    for (;;) {
+        uint64_t seen = atomic_load(&j->events.count);
+
+        if (atomic_load(&j->leaving))
+            return NULL;
+        if (!take_part(j, judge))
+            dp_events_await(&j->events, seen);
     }
-    pthread_mutex_unlock(&j->lock);
-    return NULL;
 }
 
 /* Signals are for the threads that know them. */
@@ -161,6 +269,7 @@ static int start(struct dp_judges *j)
     sigset_t all, before;
     int error = 0;
 
+    j->callers_cpu = sched_getcpu();
     sigfillset(&all);
     pthread_sigmask(SIG_SETMASK, &all, &before);
     while (j->started + 1 < j->plane->shards && !error) {
@@ -173,27 +282,42 @@ static int start(struct dp_judges *j)
     return error ? DP_E_MEMORY : 0;
 }
 
+static bool has_memory(struct dp_judges *j)
+{
+    struct dp_engine *first = j->plane->shard[0];
+    bool all = true;
+
+    for (uint32_t i = 0; i < PIECES * j->plane->shards; i++) {
+        struct dp_piece **own = &j->judge[i / PIECES].own[i % PIECES];
+
+        *own = aligned_alloc(CACHE_LINE, sizeof **own);
+        all = all && *own;
+    }
+    if (!first->denied_waiting)
+        first->denied_waiting = dp_denied_new();
+    return all && first->denied_waiting;
+}
+
 int dp_judges_new(struct dp_plane *plane, struct dp_judges **judges)
 {
-    struct dp_judges *j = calloc(1, sizeof *j + plane->shards * sizeof j->judge[0]);
+    size_t size = sizeof(struct dp_judges) + plane->shards * sizeof(struct judge);
+    struct dp_judges *j = aligned_alloc(CACHE_LINE, (size + CACHE_LINE - 1) / CACHE_LINE * CACHE_LINE);
     int error;
 
     *judges = NULL;
     if (!j)
         return DP_E_MEMORY;
+    memset(j, 0, size);
     j->plane = plane;
-    pthread_mutex_init(&j->lock, NULL);
-    pthread_cond_init(&j->begun, NULL);
-    pthread_cond_init(&j->done, NULL);
+    atomic_init(&j->ended, true);
+    pthread_mutex_init(&j->reading, NULL);
+    dp_events_init(&j->events);
     for (uint32_t i = 0; i < plane->shards; i++) {
-        struct judge *judge = &j->judge[i];
-
-        judge->judges = j;
-        judge->number = i;
-        judge->selection = (struct dp_selection){.which = judge->which, .now_ns = j->now_ns};
+        j->judge[i].judges = j;
+        j->judge[i].number = i;
         plane->shard[i]->first = plane->shard[0];
     }
-    error = start(j);
+    error = has_memory(j) ? start(j) : DP_E_MEMORY;
     if (error)
         dp_judges_free(j);
     else
@@ -205,109 +329,157 @@ void dp_judges_free(struct dp_judges *j)
 {
     if (!j)
         return;
-    pthread_mutex_lock(&j->lock);
-    j->ending = true;
-    pthread_cond_broadcast(&j->begun);
-    pthread_mutex_unlock(&j->lock);
+    atomic_store(&j->leaving, true);
+    dp_events_tell(&j->events);
     for (uint32_t i = 1; i <= j->started; i++)
         pthread_join(j->judge[i].thread, NULL);
-    pthread_cond_destroy(&j->begun);
-    pthread_cond_destroy(&j->done);
-    pthread_mutex_destroy(&j->lock);
+    dp_events_release(&j->events);
+    pthread_mutex_destroy(&j->reading);
+    for (uint32_t i = 0; i < PIECES * j->plane->shards; i++)
+        free(j->judge[i / PIECES].own[i % PIECES]);
     free(j);
 }
 
-/* ---- a run ---- */
+/* ---- a stream, by its caller ---- */
 
-/* Has what was laid out judged: by all threads, or by this one. */
-static void judge_round(struct dp_judges *j, uint32_t n)
+/* How many frames cannot fill any shard's part: each makes two entries at most. */
+static uint64_t frames_without_balance(const struct dp_plane *plane)
 {
-    uint32_t shards = j->plane->shards;
+    uint64_t frames = BALANCE_MOST;
 
-    if (n < FEW || j->judge[0].selection.n == n) {
-        for (uint32_t i = 0; i < shards; i++)
-            if (j->judge[i].selection.n)
-                judge_share(j, i);
-    } else {
-        pthread_mutex_lock(&j->lock);
-        j->busy = shards - 1;
-        j->round++;
-        pthread_cond_broadcast(&j->begun);
-        pthread_mutex_unlock(&j->lock);
-        judge_share(j, 0);
-        pthread_mutex_lock(&j->lock);
-        while (j->busy)
-            pthread_cond_wait(&j->done, &j->lock);
-        pthread_mutex_unlock(&j->lock);
+    for (uint32_t i = 0; i < plane->shards; i++) {
+        const struct dp_conntrack *ct = &plane->shard[i]->conntrack;
+        uint64_t room = ct->limit > ct->table.count ? (ct->limit - ct->table.count) / 2 : 0;
+
+        frames = room < frames ? room : frames;
     }
-    for (uint32_t i = 0; i < shards; i++)
-        j->judge[i].selection.n = 0;
+    return frames > BALANCE_LEAST ? frames : BALANCE_LEAST;
 }
 
-static void lay(struct dp_judges *j, uint32_t shard, uint32_t at)
+/* While all others rest. */
+static void judge_here(struct dp_judges *j, struct dp_piece *piece)
 {
-    struct judge *judge = &j->judge[shard];
-
-    judge->which[judge->selection.n++] = at;
+    for (uint32_t i = 0; i < j->plane->shards; i++)
+        judge_share(j, piece, i);
+    finish(j, piece);
 }
 
-/* All shards are at the end of a piece of n frames. */
-static void end_piece(struct dp_judges *j, uint64_t first, uint32_t n, uint64_t now)
+/* The next one was brought, and is judged while all others rest. */
+static void judge_alone(struct dp_judges *j)
 {
-    for (uint32_t i = 0; i < j->plane->shards; i++) {
-        struct dp_engine *engine = j->plane->shard[i];
+    uint8_t shard = (uint8_t)dp_frame_shard(j->plane->shards, j->stream.rest.frames);
+    struct dp_piece *piece = place(j, 0);
 
-        engine->frames = first + n;
-        dp_conntrack_advance(&engine->conntrack, now);
-        dp_fragments_expire(engine->fragments, now);
-    }
-    dp_plane_balance(j->plane);
+    put(piece, &j->stream, j->plane->shards, shard, &shard, 1);
+    j->until_balance--;
+    judge_here(j, piece);
 }
 
-static void process_piece(struct dp_judges *j, uint32_t n)
+/* All that can be judged beside each other, from a piece on that is laid already, by all threads. */
+static void judge_together(struct dp_judges *j)
 {
-    uint32_t shards = j->plane->shards, laid = 0;
-    const struct dp_engine *first = j->plane->shard[0];
-    bool all_alone = dp_endpoints_has_shared(first->policy->endpoints);
-    uint64_t number = first->frames, now = first->conntrack.now;
+    atomic_fetch_add_explicit(&j->laid, 1, memory_order_release);
+    atomic_store_explicit(&j->ended, false, memory_order_release);
+    pthread_mutex_unlock(&j->reading);
+    dp_events_tell(&j->events);
+    for (;;) {
+        uint64_t seen = atomic_load(&j->events.count);
 
-    for (uint32_t i = 0; i < shards; i++)
-        j->judge[i].selection.first = number;
-    for (uint32_t i = 0; i < n; i++) {
-        const struct dp_frame *frame = &j->frames[i];
-        bool alone;
-        uint32_t shard = shard_of(shards, frame, &alone);
-
-        now = frame->time_ns > now ? frame->time_ns : now;
-        j->now_ns[i] = now;
-        alone = alone || all_alone;
-        if (alone && laid) {
-            judge_round(j, laid);
-            laid = 0;
+        if (take_part(j, &j->judge[0]))
+            continue;
+        if (atomic_load_explicit(&j->ended, memory_order_acquire)) {
+            pthread_mutex_lock(&j->reading);
+            finish_judged(j);
+            if (j->finished == atomic_load_explicit(&j->laid, memory_order_relaxed))
+                return;
+            pthread_mutex_unlock(&j->reading);
         }
-        lay(j, shard, i);
-        laid++;
-        if (alone) {
-            judge_round(j, 1);
-            laid = 0;
-        }
+        dp_events_await(&j->events, seen);
     }
-    if (laid)
-        judge_round(j, laid);
-    for (uint32_t i = 0; i < n; i++)
-        if (j->records[i].verdict == DP_DENY)
-            dp_engine_count_denied(j->plane->shard[0], &j->frames[i], &j->records[i]);
-    end_piece(j, number, n, now);
+}
+
+uint32_t dp_judges_stream(struct dp_judges *j, const struct dp_bringer *bringer, struct dp_record *records,
+                          struct dp_flow *flows)
+{
+    struct dp_plane *plane = j->plane;
+    struct stream *s = &j->stream;
+
+    pthread_mutex_lock(&j->reading);
+    for (uint32_t i = 0; i < plane->shards; i++)
+        atomic_store_explicit(&j->judge[i].waits, false, memory_order_relaxed);
+    *s = (struct stream){.bringer = bringer,
+                         .records = records,
+                         .flows = flows,
+                         .all_alone = dp_endpoints_has_shared(plane->shard[0]->policy->endpoints),
+                         .number = plane->shard[0]->frames,
+                         .now = plane->shard[0]->conntrack.now};
+    for (;;) {
+        struct dp_piece *piece;
+
+        if (j->until_balance == 0) {
+            dp_plane_balance(plane);
+            j->until_balance = frames_without_balance(plane);
+        }
+        piece = lay(j, 0, most_of(j));
+        if (piece->n >= FEW)
+            judge_together(j);
+        else if (piece->n)
+            judge_here(j, piece);
+        else if (s->alone)
+            judge_alone(j);
+        else
+            break;
+    }
+    for (uint32_t cause = 0; cause < DP_CAUSES; cause++)
+        plane->shard[0]->counters.consequences[cause] += j->consequences[cause];
+    memset(j->consequences, 0, sizeof j->consequences);
+    pthread_mutex_unlock(&j->reading);
+    return s->n;
+}
+
+bool dp_judges_wait(const struct dp_judges *j)
+{
+    for (uint32_t i = 0; i < j->plane->shards; i++)
+        if (atomic_load_explicit(&j->judge[i].waits, memory_order_relaxed))
+            return true;
+    return false;
+}
+
+static struct dp_brought all_at_once(void *owner, uint32_t thread)
+{
+    struct dp_brought *all = owner, brought = *all;
+
+    (void)thread;
+
+    all->n = 0;
+    return brought;
 }
 
 void dp_judges_process(struct dp_judges *j, const struct dp_frame *frames, uint32_t n, struct dp_record *records,
                        struct dp_flow *flows)
 {
-    for (uint32_t i = 0, piece; i < n; i += piece) {
-        piece = n - i < PIECE ? n - i : PIECE;
-        j->frames = frames + i;
-        j->records = records + i;
-        j->flows = flows ? flows + i : NULL;
-        process_piece(j, piece);
+    struct dp_brought all = {.frames = frames, .n = n};
+    const struct dp_bringer bringer = {.owner = &all, .next = all_at_once};
+
+    dp_judges_stream(j, &bringer, records, flows);
+}
+
+/* ---- one frame, by somebody else ---- */
+
+struct dp_engine *dp_judges_alone(struct dp_judges *j, const struct dp_frame *frame)
+{
+    return j->plane->shard[dp_frame_shard(j->plane->shards, frame)];
+}
+
+void dp_judges_follow(struct dp_judges *j, const struct dp_engine *engine)
+{
+    for (uint32_t i = 0; i < j->plane->shards; i++) {
+        struct dp_engine *other = j->plane->shard[i];
+
+        if (other == engine)
+            continue;
+        other->frames = engine->frames;
+        dp_conntrack_advance(&other->conntrack, engine->conntrack.now);
+        dp_fragments_expire(other->fragments, other->conntrack.now);
     }
 }

@@ -1,7 +1,6 @@
 /* judging.c: judging.h in code. */
 #include "judging.h"
 
-#include "judges.h"
 #include "replay_at_port.h"
 
 #include <stdlib.h>
@@ -141,6 +140,32 @@ int dp_judging_run(struct dp_judging *judging, const struct dp_frame *frames, ui
     if (!error && dp_plane_waiting(judging->plane))
         resolve(judging, &judged, n);
     return error;
+}
+
+bool dp_judging_streams(const struct dp_judging *judging)
+{
+    return judging->judges && !judging->ports;
+}
+
+uint32_t dp_judging_stream(struct dp_judging *judging, const struct dp_bringer *bringer, uint64_t number,
+                           struct dp_record *records, struct dp_flow *flows)
+{
+    const struct judged judged = {NULL, number, records, flows};
+    uint32_t n = dp_judges_stream(judging->judges, bringer, records, flows);
+
+    if (dp_plane_waiting(judging->plane))
+        resolve(judging, &judged, n);
+    return n;
+}
+
+bool dp_judging_waits(const struct dp_judging *judging)
+{
+    return dp_plane_waiting(judging->plane) > 0;
+}
+
+bool dp_judging_stream_waits(const struct dp_judging *judging)
+{
+    return dp_judges_wait(judging->judges);
 }
 
 void dp_judging_give_up(struct dp_judging *judging, uint64_t number)

@@ -11,6 +11,7 @@
 #define DP_IO_JUDGING_H
 
 #include "../plane.h"
+#include "judges.h"
 #include "merge.h"
 #include "reorder.h"
 
@@ -30,6 +31,14 @@ bool dp_judging_on_threads(const struct dp_judging *judging);
 /* Judges frames, the first of which has this number. 0 or DP_E_MEMORY. */
 int dp_judging_run(struct dp_judging *judging, const struct dp_frame *frames, uint32_t n, uint64_t number,
                    struct dp_record *records, struct dp_flow *flows);
+/* Whether frames may be judged as a stream: by several threads, by their addresses alone. */
+bool dp_judging_streams(const struct dp_judging *judging);
+/* As dp_judging_run, of a stream, to its end; returns how many frames that were. */
+uint32_t dp_judging_stream(struct dp_judging *judging, const struct dp_bringer *bringer, uint64_t number,
+                           struct dp_record *records, struct dp_flow *flows);
+/* Whether a fragment waits, or did and has not been told of: in a stream as dp_judges_wait says. */
+bool dp_judging_waits(const struct dp_judging *judging);
+bool dp_judging_stream_waits(const struct dp_judging *judging);
 /* Denies what waits, up to the frame with this number; UINT64_MAX: all. */
 void dp_judging_give_up(struct dp_judging *judging, uint64_t number);
 /* How many frames had their answer after they had waited for it. */

@@ -49,6 +49,7 @@ struct dp_merge {
     uint32_t n_where;
     bool keeps;
     struct dp_byte_queue kept;
+    struct dp_held_buffers held;
     struct dp_frame batch[DP_FRAME_QUEUE];
 };
 
@@ -86,6 +87,7 @@ int dp_merge_new(struct dp_capture **captures, uint32_t n, struct dp_merge **mer
         made->captures[i] = captures[i];
         captures[i]->index = i;
         captures[i]->source.window = window_of(n);
+        captures[i]->source.held = &made->held;
     }
     made->at_once = DP_FRAMES_AT_ONCE;
     made->n = n;
@@ -104,6 +106,7 @@ void dp_merge_free(struct dp_merge *merge)
     free(merge->passed);
     free(merge->where);
     dp_byte_queue_release(&merge->kept);
+    dp_held_release(&merge->held);
     free(merge);
 }
 
@@ -294,6 +297,21 @@ struct dp_run dp_merge_take(struct dp_merge *merge, uint64_t until_ns, uint32_t 
 {
     return merge->live == 1 ? take_queue(merge, merge->captures[merge->heap[0].capture], until_ns, n)
                             : take_merged(merge, until_ns, n);
+}
+
+uint64_t dp_merge_hold(struct dp_merge *merge, const struct dp_run *run)
+{
+    return merge->held.handed += run->n;
+}
+
+void dp_merge_read_by(struct dp_merge *merge, uint32_t thread)
+{
+    merge->held.thread = thread;
+}
+
+void dp_merge_give_back(struct dp_merge *merge, uint64_t token)
+{
+    merge->held.back = token;
 }
 
 /* ---- where frames were seen ---- */

@@ -3,7 +3,8 @@
  *
  *   ownership  Captures stay the caller's and must outlive the merge.
  *   lifetime   A capture is refilled only by dp_merge_next(), when its queue is empty, because refilling may move the
- *              bytes that frames point to: a run holds until then, whoever has looked at it.
+ *              bytes that frames point to: a run holds until then, whoever has looked at it; the bytes of one that is
+ *              held (dp_merge_hold) until it is given back.
  *   order      Frames come in the order of the time of their captures' heads, ties in the order of the captures. It
  *              depends on the captures alone: not on how long runs are.
  *   time       The clock of `until_ns` and of dp_merge_time() never runs backwards; frames have the times they carry.
@@ -48,6 +49,13 @@ uint64_t dp_merge_time(const struct dp_merge *merge);
 uint64_t dp_merge_latest(const struct dp_merge *merge);
 /* Takes frames before until_ns, at most `n`, from the one that dp_merge_next() has found on. */
 struct dp_run dp_merge_take(struct dp_merge *merge, uint64_t until_ns, uint32_t n);
+
+/* The bytes of a run just taken stay where they are until it is given back, whatever is read behind it. Returns the
+ * token that it is given back with, and with it all runs before. */
+uint64_t dp_merge_hold(struct dp_merge *merge, const struct dp_run *run);
+/* From now on such a thread, of those numbered from 0, reads: each has buffers of its own. */
+void dp_merge_read_by(struct dp_merge *merge, uint32_t thread);
+void dp_merge_give_back(struct dp_merge *merge, uint64_t token);
 
 /* The interface that a frame was captured at; NULL where its capture tells none. */
 struct dp_capture_interface *dp_merge_interface_of(const struct dp_merge *merge, const struct dp_frame *frame);

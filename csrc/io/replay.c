@@ -236,6 +236,15 @@ static int begin(struct dp_replay *replay)
 
 /* ---- a batch ---- */
 
+/* Where the frames of a run were seen. */
+static int note_seen(struct dp_replay *replay, const struct dp_run *run, struct dp_seen *seen)
+{
+    if (!replay->part)
+        return dp_merge_seen(replay->merge, run, seen);
+    memcpy(seen, dp_part_seen(replay->part), run->n * sizeof *seen);
+    return 0;
+}
+
 /* Has each plane judge a run, into the places from `at` on. */
 static int judge(struct dp_replay *replay, const struct dp_run *run, const struct dp_records *to, uint32_t at)
 {
@@ -245,10 +254,8 @@ static int judge(struct dp_replay *replay, const struct dp_run *run, const struc
     for (uint32_t i = 0; i < replay->n && !error; i++)
         error = dp_judging_run(replay->judging[i], frames, run->n, replay->frames, to->of[i] + at,
                                i == 0 && to->flows ? to->flows + at : NULL);
-    if (!error && to->seen && replay->part)
-        memcpy(to->seen + at, dp_part_seen(replay->part), run->n * sizeof *to->seen);
-    else if (!error && to->seen)
-        error = dp_merge_seen(replay->merge, run, to->seen + at);
+    if (!error && to->seen)
+        error = note_seen(replay, run, to->seen + at);
     replay->frames += run->n;
     return error;
 }
@@ -261,6 +268,8 @@ static uint32_t decided_of(const struct dp_replay *replay, const struct dp_recor
     for (uint32_t i = 0; i < replay->n; i++) {
         uint32_t k = at;
 
+        if (!dp_judging_waits(replay->judging[i]))
+            continue;
         while (k < decided && records->of[i][k].verdict != DP_WAITING)
             k++;
         decided = k;
@@ -268,23 +277,27 @@ static uint32_t decided_of(const struct dp_replay *replay, const struct dp_recor
     return decided - at;
 }
 
-/* Has a run judged while no record waits; what comes behind one that does is put in the queue. Returns how many are
- * not. */
+/* Puts what comes behind a record that waits in the queue, of `n` that are judged, the first of which has this number.
+ * Returns how many are not. */
+static int keep_order(struct dp_replay *replay, uint64_t number, const struct dp_records *to, uint32_t at, uint32_t n)
+{
+    uint32_t decided = decided_of(replay, to, at, at + n);
+
+    if (decided == n)
+        return (int)decided;
+    if (dp_reorder_reserve(&replay->queue, replay->n) < 0)
+        return DP_E_MEMORY;
+    dp_reorder_put(&replay->queue, number + decided, to, at + decided, n - decided);
+    return (int)decided;
+}
+
+/* Has a run judged while no record waits. */
 static int judge_into(struct dp_replay *replay, const struct dp_run *run, const struct dp_records *to, uint32_t at)
 {
     uint64_t number = replay->frames;
     int error = judge(replay, run, to, at);
-    uint32_t decided;
 
-    if (error < 0)
-        return error;
-    decided = decided_of(replay, to, at, at + run->n);
-    if (decided == run->n)
-        return (int)decided;
-    if (dp_reorder_reserve(&replay->queue, replay->n) < 0)
-        return DP_E_MEMORY;
-    dp_reorder_put(&replay->queue, number + decided, to, at + decided, run->n - decided);
-    return (int)decided;
+    return error < 0 ? error : keep_order(replay, number, to, at, run->n);
 }
 
 /* Has a run judged that has to stand behind records that wait; `like` says which arrays the caller wants. */
@@ -301,6 +314,76 @@ static int judge_behind(struct dp_replay *replay, const struct dp_run *run, cons
         dp_reorder_put(&replay->queue, number, &behind, 0, run->n);
     return error;
 }
+
+/* ---- a stream: runs are read while those before are judged ---- */
+
+/* What is read for one call, from whichever thread. */
+struct reading {
+    struct dp_replay *replay;
+    uint64_t until_ns;
+    const struct dp_records *to;
+    uint32_t at; /* where the next frame goes */
+    uint32_t n;
+    uint64_t token; /* of the last run */
+    bool last;
+    int error;
+};
+
+/* As long as nothing waits: what comes behind has to stand in the queue. */
+static struct dp_brought read_more(void *owner, uint32_t thread)
+{
+    struct reading *r = owner;
+    struct dp_replay *replay = r->replay;
+    struct dp_run run = {.n = 0};
+
+    dp_merge_read_by(replay->merge, thread);
+    while (!run.n && !r->error && !r->last && r->at < r->n && !dp_judging_stream_waits(replay->judging[0]) &&
+           dp_merge_next(replay->merge) == DP_NEXT_FRAME) {
+        run = dp_merge_take(replay->merge, r->until_ns, r->n - r->at);
+        r->last = run.last;
+        r->token = dp_merge_hold(replay->merge, &run);
+        if (replay->part)
+            r->error = dp_part_keep(replay->part, replay->first->shard[0]->policy->endpoints, replay->merge,
+                                    r->to->seen != NULL, &run);
+        if (!r->error && r->to->seen)
+            r->error = note_seen(replay, &run, r->to->seen + r->at);
+    }
+    if (r->error)
+        run.n = 0;
+    r->at += run.n;
+    return (struct dp_brought){run.frames, run.n, r->token};
+}
+
+static void give_back(void *owner, uint64_t token)
+{
+    const struct reading *r = owner;
+
+    dp_merge_give_back(r->replay->merge, token);
+}
+
+/* Whether frames are judged so while no record waits. */
+static bool streams(const struct dp_replay *replay)
+{
+    return replay->n == 1 && !replay->remap && dp_judging_streams(replay->judging[0]);
+}
+
+/* Has frames read and judged as judge_into() does; `last` as of a run. */
+static int judge_stream(struct dp_replay *replay, uint64_t until_ns, const struct dp_records *to, uint32_t at,
+                        uint32_t n, bool *last)
+{
+    struct reading reading = {.replay = replay, .until_ns = until_ns, .to = to, .at = at, .n = n};
+    const struct dp_bringer bringer = {&reading, read_more, give_back};
+    uint64_t number = replay->frames;
+    uint32_t judged =
+        dp_judging_stream(replay->judging[0], &bringer, number, to->of[0] + at, to->flows ? to->flows + at : NULL);
+
+    give_back(&reading, reading.token);
+    replay->frames += judged;
+    *last = reading.last;
+    return reading.error < 0 ? reading.error : keep_order(replay, number, to, at, judged);
+}
+
+/* ---- what comes next ---- */
 
 /* Denies what waits up to `number`, so that what is in the queue can leave. */
 static void give_up(struct dp_replay *replay, uint64_t number)
@@ -341,6 +424,13 @@ int dp_replay_run(struct dp_replay *replay, uint64_t until_ns, struct dp_record 
             break;
         if (next == DP_NEXT_END || queue->count == DP_REORDER_MAX) {
             give_up(replay, next == DP_NEXT_END ? UINT64_MAX : queue->number);
+            continue;
+        }
+        if (!queue->count && streams(replay)) {
+            decided = judge_stream(replay, until_ns, &to, done, n, &run.last);
+            if (decided < 0)
+                return decided;
+            done += (uint32_t)decided;
             continue;
         }
         most = least(queue->count ? BATCH : n - done, DP_REORDER_MAX - queue->count);

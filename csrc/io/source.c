@@ -9,7 +9,8 @@
  *
  * Guarantees
  *   1. [at, end) is always readable, and holds the bytes of the capture in order from dp_source_offset(at).
- *   2. Bytes move only inside dp_source_more() and dp_source_feed().
+ *   2. Bytes move only inside dp_source_more() and dp_source_feed(). Those of frames that are handed out do not: their
+ *      buffer is put aside, and what is left in it copied to another one.
  *   3. A source that has ended or failed says so again on each further call.
  *   4. No descriptor is open between two calls for a file that was given with its path.
  */
@@ -53,15 +54,27 @@ void dp_source_close(struct dp_source *source)
     free(source->path);
 }
 
+/* Whether frames in the buffer may still be looked at. */
+static bool is_looked_at(const struct dp_source *source)
+{
+    return source->held && source->buffer && source->held->handed > source->held->back &&
+           source->held->handed > source->begun;
+}
+
 void dp_source_drop(struct dp_source *source)
 {
+    bool looked_at = is_looked_at(source);
     if (source->kind == DP_SOURCE_MEMORY)
         return;
     source->base_offset = dp_source_offset(source, source->at);
-    free(source->buffer);
+    source->at = source->end = source->base = NULL;
+    /* What cannot be put aside is freed in the end. */
+    if (looked_at && !dp_held_put(source->held, source->buffer, source->capacity, source->begun_by))
+        return;
+    if (!looked_at)
+        free(source->buffer);
     source->buffer = NULL;
     source->capacity = 0;
-    source->at = source->end = source->base = NULL;
 }
 
 bool dp_source_rewind(struct dp_source *source)
@@ -76,26 +89,47 @@ bool dp_source_rewind(struct dp_source *source)
     return true;
 }
 
+/* Another buffer of at least `size` bytes; the one before is the caller's, to be put aside or freed. */
+static uint8_t *begin_buffer(struct dp_source *source, size_t size)
+{
+    size_t capacity = DP_SOURCE_WINDOW_MIN;
+    uint8_t *buffer = source->held ? dp_held_take(source->held, size, &capacity) : NULL;
+
+    if (!buffer) {
+        while (capacity < size)
+            capacity *= 2;
+        buffer = malloc(capacity);
+    }
+    if (buffer)
+        source->capacity = capacity;
+    return buffer;
+}
+
 /* Moves what is left to the front of a buffer of at least `size` bytes. */
 static int reserve(struct dp_source *source, size_t size)
 {
-    size_t left = dp_source_left(source);
+    size_t left = dp_source_left(source), before = source->capacity;
     uint64_t offset = dp_source_offset(source, source->at);
-    if (size > source->capacity) {
-        size_t capacity = DP_SOURCE_WINDOW_MIN;
-        while (capacity < size)
-            capacity *= 2;
-        uint8_t *buffer = malloc(capacity);
+    bool looked_at = is_looked_at(source);
+    if (size > source->capacity || looked_at) {
+        uint8_t *buffer = begin_buffer(source, size);
         if (!buffer)
             return DP_E_MEMORY;
         if (left)
             memcpy(buffer, source->at, left);
-        free(source->buffer);
+        if (looked_at && !dp_held_put(source->held, source->buffer, before, source->begun_by)) {
+            free(buffer);
+            source->capacity = before;
+            return DP_E_MEMORY;
+        }
+        if (!looked_at)
+            free(source->buffer);
         source->buffer = buffer;
-        source->capacity = capacity;
     } else if (left && source->at != source->buffer) {
         memmove(source->buffer, source->at, left);
     }
+    source->begun = source->held ? source->held->handed : 0;
+    source->begun_by = source->held ? source->held->thread : 0;
     source->base = source->at = source->buffer;
     source->end = source->buffer + left;
     source->base_offset = offset;

@@ -4,17 +4,16 @@
  *   ownership  A source owns its buffer and its copy of a path; a descriptor and a memory block stay the caller's and
  *              must outlive it. `at` belongs to the reader, who moves it forward up to `end`; everything else is
  *              changed by the functions here alone.
- *   lifetime   Bytes that were at hand stay where they are until the next dp_source_more() or dp_source_feed(). A
- *              memory block never moves.
+ *   lifetime   Bytes that were at hand stay where they are until the next dp_source_more() or dp_source_feed(); with
+ *              `held`, for as long as frames among them are handed out. A memory block never moves.
  *   units      Offsets are bytes from the first byte of the capture.
  *   errors     A negative enum dp_error; errno tells more for DP_E_IO: ESTALE that another file has taken the name.
  */
 #ifndef DP_IO_SOURCE_H
 #define DP_IO_SOURCE_H
 
-#include <stdbool.h>
-#include <stddef.h>
-#include <stdint.h>
+#include "held_buffers.h"
+
 #include <sys/stat.h>
 
 enum dp_source_kind { DP_SOURCE_MEMORY, DP_SOURCE_FILE, DP_SOURCE_FED };
@@ -37,6 +36,10 @@ struct dp_source {
     uint8_t *buffer;
     size_t capacity;
     size_t window;
+    /* Whose frames are handed out, NULL where none outlive the next refill; how many were when the buffer was begun. */
+    struct dp_held_buffers *held;
+    uint64_t begun;
+    uint32_t begun_by; /* the thread */
     enum dp_source_kind kind;
     /* A fed one: nothing comes any more; it can be fed from its first byte again. */
     bool ended;

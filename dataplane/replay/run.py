@@ -21,7 +21,10 @@ from dataplane.verdict import Names
 if TYPE_CHECKING:
     from dataplane.policy.schedule import TimedChange
 
+#: Packets judged in one call: by one thread, and by several, which rest between two.
 BATCH = 4096
+BATCH_OF_SEVERAL = 65536
+_CACHE_LINE = 64
 
 
 class Observer(Protocol):
@@ -72,6 +75,7 @@ class Replay:
         self._progress = progress
         if pause:
             captures.before_waiting(pause)
+        self._batch_size = BATCH if plane.shards == 1 else BATCH_OF_SEVERAL
         self._packets = 0
         self._busiest: BusiestAddresses | None = BusiestAddresses()
 
@@ -89,12 +93,14 @@ class Replay:
         before = Baseline(self._plane)
         started = time.perf_counter()
         first = self._captures.first_time()
-        records = [ffi.new("struct dp_record[]", BATCH) for _ in self._planes]
+        size = self._batch_size
+        memory = [_aligned("struct dp_record", size) for _ in self._planes]
+        records = [array for _, array in memory]
         arrays = ffi.new("struct dp_record *[]", records)
-        flows = ffi.new("struct dp_flow[]", BATCH)
+        flows = ffi.new("struct dp_flow[]", size)
         seen = ffi.NULL
         if self._write:
-            seen = ffi.new("struct dp_seen[]", BATCH)
+            seen = ffi.new("struct dp_seen[]", size)
             check(lib.dp_plane_note_openers(self._plane.plane), "noting who opens connections")
         if first is not None:
             for one in self._planes:
@@ -102,7 +108,7 @@ class Replay:
         while first is not None:
             until = min(one.next_due() for one in self._planes)
             n = self._batch(arrays, records, flows, seen, until)
-            if n == BATCH and not self._captures.stopping:
+            if n == size and not self._captures.stopping:
                 continue
             if self._captures.supply():
                 continue
@@ -130,7 +136,7 @@ class Replay:
     def _batch(self, arrays: Any, records: Sequence[Any], flows: Any, seen: Any, until: int) -> int:
         wanted = flows if self._observers or self._busiest or self._write or self._compare else ffi.NULL
         n = check(
-            lib.dp_replay_run(self._captures.handle, until, arrays, wanted, seen, BATCH),
+            lib.dp_replay_run(self._captures.handle, until, arrays, wanted, seen, self._batch_size),
             "replaying a capture",
         )
         if n:
@@ -147,6 +153,13 @@ class Replay:
         if self._progress:
             self._progress()
         return n
+
+
+def _aligned(kind: str, n: int) -> tuple[Any, Any]:
+    """Memory, and in it `n` structs as large as a cache line, of which none shares one with the next."""
+    memory = ffi.new("char[]", n * ffi.sizeof(kind) + _CACHE_LINE)
+    at = int(ffi.cast("uintptr_t", memory))
+    return memory, ffi.cast(f"{kind} *", (at + _CACHE_LINE - 1) // _CACHE_LINE * _CACHE_LINE)
 
 
 def disconnected_words(result: Disconnected | None) -> str:

@@ -188,22 +188,23 @@ static inline bool two_ways_deny_alike(const struct two_ways *w)
 static inline void two_ways_process_shares(struct dp_engine *engine, const struct dp_frame *frames, uint32_t n,
                                            struct dp_record *records, struct dp_flow *flows)
 {
-    uint64_t now_ns[TWO_WAYS_FRAMES], now = engine->conntrack.now, first = engine->frames;
-    uint32_t which[TWO_WAYS_FRAMES];
+    uint64_t latest[TWO_WAYS_FRAMES], now = engine->conntrack.now, first = engine->frames;
+    struct dp_denied_frame denied[TWO_WAYS_FRAMES];
+    struct dp_selected some[TWO_WAYS_FRAMES];
 
     for (uint32_t i = 0; i < n; i++)
-        now_ns[i] = now = frames[i].time_ns > now ? frames[i].time_ns : now;
+        latest[i] = now = frames[i].time_ns > now ? frames[i].time_ns : now;
     for (uint32_t share = 0; share < 2; share++) {
-        struct dp_selection some = {.which = which, .now_ns = now_ns, .first = first};
+        uint32_t k = 0;
 
         for (uint32_t i = share; i < n; i += 2)
-            which[some.n++] = i;
-        dp_engine_process_selected(engine, frames, &some, records, flows);
+            some[k++] = (struct dp_selected){.frame = frames[i], .now_ns = latest[i], .at = i};
+        dp_engine_process_selected(engine, some, k, first, records, flows, denied);
     }
     engine->frames = first + n;
     for (uint32_t i = 0; i < n; i++)
         if (records[i].verdict == DP_DENY)
-            dp_engine_count_denied(engine, &frames[i], &records[i]);
+            dp_count_denied_frame(engine->denied, &frames[i], &records[i], engine->counters.consequences);
 }
 
 /* Brings up to TWO_WAYS_FRAMES frames to both; whether they answer the same. `places` may be NULL, and is where frames
@@ -217,9 +218,9 @@ static inline bool two_ways_judge(struct two_ways *w, const struct dp_frame *fra
     struct dp_fast fast[DP_BURST];
 
     for (uint32_t i = 0; i < n; i += DP_BURST)
-        w->taken += (uint32_t)__builtin_popcount(
-            dp_fast_read(w->engine[0], frames + i, NULL, places ? places + i : NULL,
-                         n - i < DP_BURST ? n - i : DP_BURST, w->config.verify_checksums == DP_VERIFY_ALWAYS, fast));
+        w->taken += (uint32_t)__builtin_popcount(dp_fast_read(w->engine[0], frames + i, places ? places + i : NULL,
+                                                              n - i < DP_BURST ? n - i : DP_BURST,
+                                                              w->config.verify_checksums == DP_VERIFY_ALWAYS, fast));
     for (int i = 0; i < 2; i++) {
         if (in_shares)
             two_ways_process_shares(w->engine[i], frames, n, records[i], flows[i]);

@@ -28,6 +28,7 @@ ARROWS: dict[str, set[str]] = {
     "dp_captures": {"dp_api"},
     "dp_text": {"dp_findings"},
     "bytes": set(),
+    "stream_store": set(),
     "memory": set(),
     "wire": set(),
     "prefix": {"dp_api"},
@@ -82,9 +83,10 @@ ARROWS: dict[str, set[str]] = {
     "fast_read": {"bytes", "checksum", "engine", "link", "spoof"},
     "fast_first": {"bytes", "classifier_burst", "fast_read", "judge"},
     "fast_path": {"bytes", "fast_first", "fast_read", "judge", "tcp_window"},
-    "pipeline": {"checksum", "control_traffic", "fast_path", "judge", "spoof"},
+    "pipeline": {"checksum", "control_traffic", "fast_path", "judge", "spoof", "stream_store"},
     "io/clock": {"dp_live"},
-    "io/source": {"dp_api"},
+    "io/held_buffers": set(),
+    "io/source": {"dp_api", "io/held_buffers"},
     "io/byte_queue": set(),
     "io/capture_state": {"dp_captures", "io/byte_queue", "io/source"},
     "io/pcap": {"io/capture_state"},
@@ -100,7 +102,10 @@ ARROWS: dict[str, set[str]] = {
     "io/replay_at_port": {"pipeline", "io/capture", "io/frame_path"},
     "io/remap": {"bytes", "checksum", "dp_captures", "packet", "trie"},
     "io/record_match": {"dp_text"},
-    "io/judges": {"bytes", "pipeline", "plane", "shard"},
+    "io/frame_shard": {"bytes", "control_traffic", "link", "shard"},
+    "io/events": set(),
+    "io/piece": {"pipeline", "stream_store"},
+    "io/judges": {"plane", "io/events", "io/frame_shard", "io/piece"},
     "io/kept_frames": {"io/capture"},
     "io/merge": {"io/capture", "io/kept_frames"},
     "io/judging": {"plane", "io/judges", "io/merge", "io/reorder", "io/replay_at_port"},
@@ -246,7 +251,7 @@ def test_io_knows_only_the_border_and_the_words() -> None:
     looks_in = {name for name, known in outside.items() if name.startswith("io/") and "endpoints" in known}
     workers = {"io/worker", "io/receive", "io/forward", "io/feed", "io/worker_loop", "io/firewall", "io/feed_reader"}
     workers |= {"io/flows", "io/shadow", "io/shadow_report"}
-    replay = {"io/judges", "io/judging", "io/part", "io/replay_at_port", "io/replay"}
+    replay = {"io/frame_shard", "io/judges", "io/judging", "io/piece", "io/part", "io/replay_at_port", "io/replay"}
     assert looks_in == workers | replay | {"io/frame_path"}
     known = set[str]().union(*(outside[name] for name in ARROWS if name.startswith("io/") and name not in looks_in))
     assert known == {
