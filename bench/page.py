@@ -48,7 +48,7 @@ TOLD = {
         "4,096 instances and 100,000 rules. What is done between two batches is bounded; the time between two batches "
         "also holds what else the machine did."
     ],
-    "shards": ["A replay judged on one thread and on two, not pinned."],
+    "shards": ["A replay judged on one thread and on two, and two replays at once; not pinned."],
     "live": [
         "Two namespaces; whatever forwards runs on processor 0, who sends on processor 1, the kernel where the sender "
         "runs."
