@@ -115,10 +115,21 @@ void dp_conntrack_set_present(struct dp_conntrack *ct, uint32_t z, bool present)
     }
     ct->n_present--;
     memset(&zone->control, 0, sizeof zone->control);
+}
+
+bool dp_conntrack_empty_some(struct dp_conntrack *ct, uint32_t z, uint32_t *removals)
+{
+    struct dp_zone *zone = &ct->zones[z];
+
     for (int q = 0; q < 2; q++)
-        while (zone->queue[q].first)
+        while (zone->queue[q].first) {
+            if (*removals == 0)
+                return false;
+            --*removals;
             dp_conntrack_remove(ct, zone->queue[q].first);
+        }
     free(zone->cuts);
     zone->cuts = NULL;
     zone->n_cuts = zone->cut_room = 0;
+    return true;
 }

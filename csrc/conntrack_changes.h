@@ -23,7 +23,10 @@ uint32_t dp_conntrack_count_cut(struct dp_conntrack *ct, uint32_t zone);
 void dp_conntrack_all_cut(struct dp_conntrack *ct);
 /* From now on `is_cut` decides about entries that have not met this change; all have met the one before. */
 void dp_conntrack_cut_some(struct dp_conntrack *ct);
-/* A zone comes, or goes with all its entries. */
+/* A zone comes, or goes; of one that goes the caller has all entries taken out before the next change. */
 void dp_conntrack_set_present(struct dp_conntrack *ct, uint32_t zone, bool present);
+/* Takes entries out of a zone that went, as many as there are `removals`, which are counted down; whether it is empty.
+ */
+bool dp_conntrack_empty_some(struct dp_conntrack *ct, uint32_t zone, uint32_t *removals);
 
 #endif

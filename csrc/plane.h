@@ -12,7 +12,8 @@
  * AN UPDATE takes all the memory that it needs first: the policy is built, and every shard makes room for it. After
  * that nothing can fail: it is swapped on each shard between two packets, with what stands behind ports (`swapped`),
  * which takes the same time for one zone as for all. From then on no packet passes by what was cut; what that is, is
- * counted zone by zone, and settled where revocations and arrivals cut, before the next change can come.
+ * counted zone by zone, connections of instances that went are taken out, and entries settled where revocations and
+ * arrivals cut, before the next change can come.
  *
  * THE BOUND of the table, max_entries, is the plane's: each shard has a limit, and all limits add up to it. What of
  * them is not used is shared out anew by dp_plane_balance, again and again, so that a shard that has most of the

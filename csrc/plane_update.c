@@ -66,6 +66,32 @@ static void count_cuts(struct dp_engine *shard, void *argument)
         dp_conntrack_all_cut(ct);
 }
 
+static bool is_listed(const struct dp_policy *policy, uint64_t zone)
+{
+    return zone < policy->n_zones && policy->zones[zone] & DP_ZONE_LISTED;
+}
+
+/* No packet finds the connections of zones that went; some of them at a time are taken out. */
+static void empty_zones(struct dp_engine *shard, void *argument)
+{
+    struct update_work *c = argument;
+    uint32_t removals = DP_REMOVALS, visits = DP_VISITS;
+
+    for (; c->cursor < c->old->n_zones && visits; c->cursor++, visits--)
+        if (is_listed(c->old, c->cursor) && !is_listed(c->policy, c->cursor) &&
+            !dp_conntrack_empty_some(&shard->conntrack, (uint32_t)c->cursor, &removals))
+            return;
+}
+
+/* Whether the policy before has zones that this one has no more. */
+static bool lacks_zones(const struct update_work *c)
+{
+    for (uint32_t z = 0; z < c->old->n_zones; z++)
+        if (is_listed(c->old, z) && !is_listed(c->policy, z))
+            return true;
+    return false;
+}
+
 static void settle(struct dp_engine *shard, void *argument)
 {
     struct update_work *c = argument;
@@ -91,6 +117,12 @@ static void put_in_force(struct update_work *c)
         for (c->cursor = 0; c->cursor < c->update.n_cut;)
             dp_plane_run(p, i, count_cuts, c);
         before[i] = c->before;
+    }
+    for (uint32_t i = 0; i < p->shards; i++) {
+        c->old = old[i];
+        if (lacks_zones(c))
+            for (c->cursor = 0; c->cursor < c->old->n_zones;)
+                dp_plane_run(p, i, empty_zones, c);
     }
     for (uint32_t i = 0; i < p->shards && (c->update.n_revocations || c->update.n_arrivals); i++) {
         c->before = before[i];

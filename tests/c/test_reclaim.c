@@ -4,6 +4,7 @@
  */
 #include "check.h"
 #include "conntrack_changes.h"
+#include "plane.h"
 #include "reclaim.h"
 #include "settings.h"
 #include "table_walk.h"
@@ -147,6 +148,57 @@ static void test_an_emptied_log_has_been_met_by_all(void)
     unmake(&s);
 }
 
+/* Between two works packets are judged; `most` is how many connections one work took out. */
+struct between_works {
+    struct dp_engine *engine;
+    uint32_t most;
+};
+
+static void run_and_count(void *owner, uint32_t number, dp_shard_work *work, void *argument)
+{
+    struct between_works *b = owner;
+    uint32_t before = b->engine->conntrack.table.count, after;
+
+    CHECK_EQUAL(number, 0);
+    work(b->engine, argument);
+    after = b->engine->conntrack.table.count;
+    if (before > after && before - after > b->most)
+        b->most = before - after;
+}
+
+static uint64_t first_nanosecond(void)
+{
+    return 1;
+}
+
+/* Whose instance goes, has all of its connections gone, but packets do not wait for all of them. */
+static void test_connections_of_an_instance_that_goes_are_taken_out_in_steps(void)
+{
+    struct between_works between = {0};
+    struct dp_plane_driver driver = {.owner = &between, .run = run_and_count, .now = first_nanosecond};
+    struct dp_policy_update update;
+    struct scene s;
+
+    if (!make(&s))
+        return;
+    change(&s, 0, true);
+    for (uint16_t port = 1; port <= 3 * DP_REMOVALS + 1; port++)
+        CHECK(restored(&s, 1, 1, port, port % 2 ? DP_INBOUND : DP_OUTBOUND));
+    between.engine = s.engine;
+    dp_plane_drive(s.plane, &driver);
+    update = (struct dp_policy_update){.endpoints = s.endpoints, .config = &s.config};
+    CHECK_EQUAL(dp_plane_update(s.plane, &update), 0);
+    CHECK_EQUAL(s.engine->conntrack.table.count, 0);
+    CHECK_EQUAL(between.most, DP_REMOVALS);
+    CHECK_EQUAL(s.engine->conntrack.n_present, 0);
+    dp_plane_drive(s.plane, NULL);
+    /* It comes again as new. */
+    change(&s, 0, true);
+    CHECK(restored(&s, 1, 1, 1, DP_INBOUND));
+    CHECK_EQUAL(s.engine->conntrack.zones[0].attached, 1);
+    unmake(&s);
+}
+
 static void test_a_rule_is_in_use_while_a_connection_is_under_it(void)
 {
     uint8_t zones[2] = {0, 1}, rules[6] = {0, 1, 1, 1, 0, 1};
@@ -181,6 +233,7 @@ int main(void)
 {
     RUN(test_a_hundred_thousand_changes_leave_memory_as_it_was);
     RUN(test_an_emptied_log_has_been_met_by_all);
+    RUN(test_connections_of_an_instance_that_goes_are_taken_out_in_steps);
     RUN(test_a_rule_is_in_use_while_a_connection_is_under_it);
     return check_result("test_retired");
 }
