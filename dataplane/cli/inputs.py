@@ -20,7 +20,7 @@ EXIT_CAPTURE = 3
 CapturesArgument = Annotated[
     list[str],
     typer.Argument(
-        help="pcap or pcapng files, also compressed, or directories of them; - is standard input. Merged by time."
+        help="pcap or pcapng files, also compressed, directories of them, or URLs; - is standard input. Merged by time."
     ),
 ]
 AtOption = Annotated[

@@ -9,13 +9,17 @@ import stat
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple, Self
+from typing import TYPE_CHECKING, Any, NamedTuple, Self
 
 from dataplane._core import ffi, lib
 from dataplane._core.errors import check
 from dataplane.replay.decompress import compression_of
 from dataplane.replay.reading import GrowingFile, KnownFile, Reading, StoppedError, Waiting, open_stream
+from dataplane.replay.urls import is_remote
 from dataplane.replay.window import WHOLE, Part, c_mappings
+
+if TYPE_CHECKING:
+    from dataplane.replay.remote import RemoteFile, RemoteStream
 
 _FORMATS = {lib.DP_CAPTURE_UNKNOWN: None, lib.DP_CAPTURE_PCAP: "pcap", lib.DP_CAPTURE_PCAPNG: "pcapng"}
 _STARVED = 2
@@ -99,19 +103,31 @@ class _Capture:
         self._waiting = waiting
         self._follow = follow
         self._file: io.FileIO | None = None
-        self._known: KnownFile | None = None
+        self._known: KnownFile | RemoteStream | None = None
+        self._remote: RemoteFile | None = None
         out = ffi.new("struct dp_capture **")
         try:
-            self._about = os.fstat(sys.stdin.fileno()) if name == "-" else os.stat(name)
-            if stat.S_ISDIR(self._about.st_mode):
-                raise IsADirectoryError(None, "it is a directory")
-            self._open(name, out, hold=hold)
+            if is_remote(name):
+                self._open_remote(name, out)
+            else:
+                self._about = os.fstat(sys.stdin.fileno()) if name == "-" else os.stat(name)
+                if stat.S_ISDIR(self._about.st_mode):
+                    raise IsADirectoryError(None, "it is a directory")
+                self._open(name, out, hold=hold)
         except OSError as error:
             raise CaptureError(error.errno, error.strerror or str(error), self.name) from None
         except ValueError as error:
             # Documents name captures too, and a name in them may hold what no file's name does.
             raise CaptureError(None, f"it is no name of a file: {error}", self.name) from None
         self.handle: Any = ffi.gc(out[0], lib.dp_capture_free)
+
+    def _open_remote(self, url: str, out: Any) -> None:
+        from dataplane.replay.remote import RemoteFile
+
+        if self._follow:
+            raise OSError(None, "a file that is named by a URL cannot be followed as it grows")
+        self._remote = RemoteFile.look(url)
+        check(lib.dp_capture_open_fed(True, out), f"opening {url}")
 
     def _open(self, name: str, out: Any, *, hold: bool) -> None:
         if not stat.S_ISREG(self._about.st_mode):
@@ -138,7 +154,10 @@ class _Capture:
         """Gives the capture the bytes that it wants next. Raises StoppedError."""
         if self.reading is None or (self.reading.given and not lib.dp_capture_wanted(self.handle)):
             self.rest()
-            self._known = KnownFile(self._path, self._about, self._file)
+            if self._remote:
+                self._known = self._remote.open(again=self._known is not None)
+            else:
+                self._known = KnownFile(self._path, self._about, self._file)
             self.reading = Reading(self._known, self._waiting.ahead)
         piece = self.reading.next()
         data = ffi.from_buffer("uint8_t[]", piece) if piece else ffi.NULL

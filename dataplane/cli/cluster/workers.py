@@ -24,6 +24,7 @@ from dataplane.cli.repeatable import passes_once
 from dataplane.outputs import OutputError
 from dataplane.policy.mistakes import ChangeError, PolicyError
 from dataplane.replay.ports import UnknownInstanceError
+from dataplane.replay.urls import is_remote
 from dataplane.terminal import console, counted
 
 if TYPE_CHECKING:
@@ -256,6 +257,10 @@ def _outcome(future: Future[Any]) -> Any:
 def size_of(capture: str) -> int:
     """The bytes of a capture's file, 0 where that cannot be told here."""
     try:
+        if is_remote(capture):
+            from dataplane.replay.remote import RemoteFile
+
+            return RemoteFile.look(capture).size
         return os.stat(capture).st_size
     except OSError:
         return 0
