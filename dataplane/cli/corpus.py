@@ -62,7 +62,9 @@ def replay_each(
             found = _rows_here(asked, captures, expectations, interrupt, progress, outputs)
         rows = _told(found, expectations)
         progress.end()
-        outputs.keep()
+        # Of a cluster's work that was given up, any captures may be missing: what was there before is better.
+        if not (workers and interrupt.status):
+            outputs.keep()
     stream = sys.stderr if "-" in asked.outputs.values() else sys.stdout
     with reader_may_leave():
         if as_json:

@@ -200,7 +200,7 @@ def replay(
                 _tell_what_comes_at_the_end(outputs)
             bar = CorpusProgress(stack, captures)
             # Only who asks for a cluster, or for each capture by itself, waits until it is loaded.
-            workers = _workers(stack, on, captures) if on else None
+            workers = _workers(stack, on, captures, interrupt) if on else None
             if workers and not each:
                 from dataplane.cli.cluster.merged import replayed_there
 
@@ -221,11 +221,11 @@ def replay(
     leave(interrupt.status or status)
 
 
-def _workers(stack: ExitStack, on: str, captures: Sequence[str]) -> Workers:
+def _workers(stack: ExitStack, on: str, captures: Sequence[str], interrupt: Interrupt) -> Workers:
     from dataplane.cli.cluster.workers import Workers, refuse_what_passes_once
 
     refuse_what_passes_once(captures)
-    return Workers(stack, on)
+    return Workers(stack, on, interrupt)
 
 
 def _tell_what_comes_at_the_end(outputs: Mapping[str, str | None]) -> None:

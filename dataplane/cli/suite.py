@@ -97,8 +97,9 @@ def _check_paths(paths: Sequence[str], outputs: Mapping[str, str | None], *, for
 
 def _workers(stack: ExitStack, on: str) -> Workers:
     from dataplane.cli.cluster.workers import Workers
+    from dataplane.cli.interrupt import Interrupt
 
-    return Workers(stack, on)
+    return Workers(stack, on, Interrupt())
 
 
 def _results(cases: Iterable[Case | BrokenCase], workers: Workers | None) -> Iterator[Result]:

@@ -7,6 +7,7 @@ import json
 import os
 import re
 import signal
+import socket
 import subprocess
 import sys
 import threading
@@ -17,12 +18,14 @@ from typing import Any
 
 import distributed
 import pytest
+import typer
 from scapy.layers.inet import IP, TCP, UDP
 from scapy.layers.l2 import Ether
 from scapy.utils import wrpcap
 from typer.testing import CliRunner
 
 from dataplane.cli import app
+from dataplane.cli.cluster import corpus as cluster_corpus
 from dataplane.cli.cluster import workers as cluster_workers
 from dataplane.cli.cluster.workers import Lost, Workers
 from dataplane.cli.interrupt import Interrupt
@@ -253,7 +256,7 @@ def test_a_worker_that_is_killed_loses_nothing(folder: Path, scheduler: str) -> 
 
     mark = folder / "killed"
     with ExitStack() as stack:
-        workers = Workers(stack, scheduler)
+        workers = Workers(stack, scheduler, Undisturbed())
         assert in_time(workers, killed_once, [(str(mark), n) for n in range(8)]) == [(n, n) for n in range(8)]
         assert mark.exists()
         refused = dict(in_time(workers, lambda _, item: 1 / item, range(2)))
@@ -274,10 +277,128 @@ def test_what_cannot_be_fetched_is_made_again(scheduler: str, monkeypatch: pytes
 
     monkeypatch.setattr(cluster_workers, "_outcome", lost_at_first)
     with ExitStack() as stack:
-        done = in_time(Workers(stack, scheduler), lambda _, item: item * item, range(6))
+        done = in_time(Workers(stack, scheduler, Undisturbed()), lambda _, item: item * item, range(6))
     assert done == [(n, n * n) for n in range(6)]
     # Each of the lost ones was asked for by another name.
     assert len(asked) == len(set(asked)) == 10
+
+
+def test_a_capture_that_kills_every_worker(folder: Path, scheduler: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its row, and a sentence that names it; the others are judged."""
+    judged = cluster_corpus.judged
+
+    def deadly(shared: Any, captures: Sequence[str]) -> Any:
+        if captures[0].endswith("3.pcap"):
+            os.kill(os.getpid(), signal.SIGKILL)
+        return judged(shared, captures)
+
+    def allow(dask_scheduler: Any, deaths: int) -> int:
+        before, dask_scheduler.allowed_failures = dask_scheduler.allowed_failures, deaths
+        return int(before)
+
+    monkeypatch.setattr(cluster_corpus, "judged", deadly)
+    monkeypatch.setattr("dataplane.cli.replay.leave", sys.exit)
+    monkeypatch.chdir(folder)
+    with distributed.Client(scheduler, set_as_default=False) as client:
+        before = client.run_on_scheduler(allow, deaths=1)
+        words = [
+            "policy.yaml",
+            "corpus/2.pcap",
+            "corpus/3.pcap",
+            "corpus/5.pcap",
+            "--each",
+            "--json",
+            "--on",
+            scheduler,
+        ]
+        done = CliRunner().invoke(app, ["replay", *words])
+        gc.enable()
+        client.run_on_scheduler(allow, deaths=before)
+    assert done.exit_code == 3
+    assert [row.get("packets") for row in json.loads(done.stdout)["captures"]] == [36, None, 90]
+    told = (
+        "corpus/3.pcap: 2 workers died while judging it, and it was given up: it may need more memory than a worker has"
+    )
+    assert told in done.stderr
+
+
+def test_ctrl_c(folder: Path) -> None:
+    """As at a terminal, which sends it to workers too: the command ends with its status, and nobody is left."""
+    (folder / "good.parquet").write_text("good")
+    many = ["corpus/5.pcap"] * 3000
+    words = ["replay", "policy.yaml", *many, "--each", "--verdicts=good.parquet", "--on=dask"]
+    with subprocess.Popen(
+        [sys.executable, "-m", "dataplane", *words],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        cwd=folder,
+        env=os.environ | {"PYTHONPATH": str(ROOT)},
+        start_new_session=True,
+    ) as command:
+        assert command.stderr is not None
+        first = command.stderr.readline()
+        os.killpg(command.pid, signal.SIGINT)
+        _, errors = command.communicate(timeout=120)
+    assert "dashboard: http://127.0.0.1:" in first
+    assert command.returncode == 128 + signal.SIGINT
+    assert errors == ""
+    # What is left of its group are the dead, whom somebody else reaps.
+    listed = subprocess.run(["ps", "-eo", "pgid=,stat=,args="], capture_output=True, text=True, check=True).stdout
+    assert not [row for row in map(str.split, listed.splitlines()) if row[0] == str(command.pid) and row[1][0] != "Z"]
+    assert (folder / "good.parquet").read_text() == "good"
+    assert not list(folder.glob(".good.parquet*"))
+
+
+def test_a_scheduler_that_goes_away(
+    scheduler: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """As where all that it was given is cancelled: what was judged by then is told, and that the rest is missing."""
+    fetch, interrupt = cluster_workers._outcome, Undisturbed()
+
+    def gone_later(future: Any) -> Any:
+        monkeypatch.setattr(distributed.Future, "result", cancelled)
+        return fetch(future)
+
+    def cancelled(*_: Any, **__: Any) -> Any:
+        raise distributed.CancelledError
+
+    with ExitStack() as stack:
+        workers = Workers(stack, scheduler, interrupt)
+        done = workers.done(lambda _, item: item, workers.shared(None), range(100), interrupt, in_order=True)
+        assert next(done) == (0, 0)
+        monkeypatch.setattr(cluster_workers, "_outcome", gone_later)
+        assert len(list(done)) < 99
+    assert interrupt.status == 2
+    assert capsys.readouterr().err.endswith(
+        f"--on {scheduler}: its scheduler is gone, and what was not judged by then is missing: begin again\n"
+    )
+
+
+def test_a_scheduler_that_does_not_answer(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    monkeypatch.setattr(cluster_workers, "_PATIENCE", 0.5)
+    with socket.create_server(("127.0.0.1", 0)) as server, ExitStack() as stack:
+        on = f"tcp://127.0.0.1:{server.getsockname()[1]}"
+        with pytest.raises(typer.Exit) as ended:
+            Workers(stack, on, Undisturbed())
+    assert ended.value.exit_code == 2
+    assert capsys.readouterr().err.startswith(f"--on {on}: no cluster is to be had there: Timed out")
+
+
+@pytest.mark.parametrize(("name", "other"), [("dataplane", "9.9"), ("Python", "2.7"), ("dask", "1999.1")])
+def test_workers_of_another_version(
+    scheduler: str, name: str, other: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """What they have has to be what is here."""
+    theirs = cluster_workers.versions()
+    run_there = distributed.Client.run
+    monkeypatch.setattr(distributed.Client, "run", lambda client, work: {"one": theirs | {name: other}, "two": theirs})
+    with ExitStack() as stack, pytest.raises(typer.Exit) as ended:
+        Workers(stack, scheduler, Undisturbed())
+    monkeypatch.setattr(distributed.Client, "run", run_there)
+    assert ended.value.exit_code == 2
+    told = f"--on {scheduler}: its workers have {name} {other}: install {theirs[name]} there, as here\n"
+    assert capsys.readouterr().err == told
 
 
 @pytest.mark.parametrize(

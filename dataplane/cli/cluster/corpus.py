@@ -44,6 +44,8 @@ def rows_there(
             if summary is not None:
                 yield together[0], Row.of(capture, summary, ())
                 continue
+            if interrupt.status:
+                return
         pieces = [[captures[position]] for position in together]
         done = workers.done(
             judged,

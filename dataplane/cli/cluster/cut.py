@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from dataplane.cli.cluster.parted import are_large, judged_there, parts_there, say_whole
 from dataplane.outputs import OutputError
@@ -45,7 +45,8 @@ class Cut:
         return are_large(captures, self._above)
 
     def replayed(self, captures: Sequence[str], outputs: Mapping[str, str | None]) -> Summary | None:
-        """Has captures judged in parts; None, and nothing is written, where they have to be judged as a whole.
+        """Has captures judged in parts; None, and nothing is written, where they have to be judged as a whole, or where
+        Ctrl-C came.
 
         Raises as `replayed`.
         """
@@ -71,7 +72,7 @@ class Cut:
         captures: Sequence[str],
         names: Mapping[str, str | None],
         started: float,
-    ) -> Summary:
+    ) -> Summary | None:
         with ExitStack() as stack:
             outputs = Outputs(
                 joined.plane,
@@ -81,14 +82,25 @@ class Cut:
                 chosen=self._asked.chosen,
             )
             stack.callback(outputs.discard)
+
+            def write(records: Any, flows: Any, seen: Any, n: int) -> None:
+                if self._interrupt.status:
+                    raise _InterruptedError
+                if outputs:
+                    outputs.write(records, flows, seen, n)
+
             try:
-                summary = joined.run(
-                    outputs.write if outputs else None, elapsed=time.perf_counter() - started, top=self._asked.top
-                )
+                summary = joined.run(write, elapsed=time.perf_counter() - started, top=self._asked.top)
                 outputs.keep()
+            except _InterruptedError:
+                return None
             except OSError as error:
                 raise OutputError(f"{error.filename}: {error.strerror}: the verdicts could not be written") from None
         return summary
+
+
+class _InterruptedError(Exception):
+    """Ctrl-C came while parts were joined."""
 
 
 #: What can be written of captures that are cut.

@@ -22,8 +22,8 @@ from dataplane.replay.parts import reason_of_policies
 def compared_there(stack: ExitStack, on: str, asked: AskedDifference, above: float) -> tuple[Difference, bytes | None]:
     """The differences, and the page about them where it is wanted; cut above so many MiB. Raises as `compared`."""
     refuse_what_passes_once(asked.paths)
-    workers = Workers(stack, on)
     interrupt = Interrupt()
+    workers = Workers(stack, on, interrupt)
     if are_large(asked.paths, above):
         found = _in_parts(workers, asked, interrupt)
         if found is not None:

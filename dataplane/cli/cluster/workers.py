@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import pickle
 import queue
+import signal
 import sys
 import warnings
 from collections.abc import Callable, Iterator, Sequence
@@ -16,6 +17,8 @@ from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any
+
+import typer
 
 from dataplane import __version__
 from dataplane.cli.interrupt import Interrupt
@@ -40,6 +43,7 @@ _AHEAD = 4
 _LOOK_EVERY = 0.2
 #: How long what came of some work may take to be fetched from its worker, in seconds.
 _FETCH_SECONDS = 20
+EXIT_USAGE = 2
 
 
 def refuse_what_passes_once(captures: Sequence[str]) -> None:
@@ -59,34 +63,53 @@ class Lost:
 class Workers:
     """A cluster that is asked for by `--on`, until the end of the stack's context; ends the command where it cannot be.
 
-    `n` is how many threads the workers have, each of which does one piece of work at a time.
+    `n` is how many threads the workers have, each of which does one piece of work at a time. From now on what ends the
+    command is noted by `interrupt`: it ends what is being done, and the cluster, if it is of this machine.
     """
 
-    def __init__(self, stack: ExitStack, on: str) -> None:
+    def __init__(self, stack: ExitStack, on: str, interrupt: Interrupt) -> None:
         distributed = _library()
+        self.interrupt = interrupt
+        self._on = on
         if on != LOCAL and "://" not in on:
             refuse(
                 f"--on {on}: write {LOCAL} for processes of this machine, or a scheduler such as tcp://10.0.0.5:8786"
             )
+        interrupt.ask(lambda: None)
         try:
             self._client: Client = _local(stack, distributed) if on == LOCAL else _connected(distributed, on)
         except (OSError, ValueError, RuntimeError) as error:
             refuse(f"--on {on}: no cluster is to be had there: {str(error) or type(error).__name__}")
         stack.callback(self._client.close)
+        if interrupt.status:
+            raise typer.Exit(interrupt.status)
         self._refuse_others(on)
         self.n = sum(self._client.nthreads().values())
         self._made = 0
         # A line by itself: the dashboard tells of every worker and piece of work meanwhile.
-        say(f"{counted(len(self._client.nthreads()), 'worker')}; dashboard: {self._client.dashboard_link}", err=True)
+        shown = "dashboard" in self._client.scheduler_info()["services"]
+        dashboard = f"dashboard: {self._client.dashboard_link}" if shown else "no dashboard"
+        say(f"{counted(len(self._client.nthreads()), 'worker')}; {dashboard}", err=True)
 
     def _refuse_others(self, on: str) -> None:
-        """Workers judge as the version that they have installed does: it has to be this one."""
+        """Workers judge as the version that they have installed does, and take work that is packed by Python and Dask:
+        they have to be these.
+        """
         try:
-            versions = set(self._client.run(version).values())
+            found = self._client.run(versions)
         except Exception as error:
             refuse(f"--on {on}: its workers have no dataplane {__version__}: install it there: {error}")
-        if others := sorted(versions - {__version__}):
-            refuse(f"--on {on}: its workers have dataplane {', '.join(others)}: install {__version__} there, as here")
+        here = versions()
+        for name, version in here.items():
+            if others := sorted({there[name] for there in found.values()} - {version}):
+                refuse(f"--on {on}: its workers have {name} {', '.join(others)}: install {version} there, as here")
+
+    def _tell_that_it_is_gone(self) -> None:
+        """Ends the command as Ctrl-C does: what is there is told."""
+        say(
+            f"--on {self._on}: its scheduler is gone, and what was not judged by then is missing: begin again", err=True
+        )
+        self.interrupt.status = EXIT_USAGE
 
     def shared(self, value: Any) -> Future[Any]:
         """A value that much of the work needs; workers hand it on among themselves."""
@@ -129,7 +152,7 @@ class Workers:
             waiting.sort(key=lambda position: -sizes[position])
         waiting.reverse()
         upcoming = 0
-        stopped = False
+        stopped = interrupt.status != 0
 
         def stop() -> None:
             nonlocal stopped
@@ -145,26 +168,28 @@ class Workers:
         with ExitStack() as stack:
             stack.callback(lambda: self._client.cancel(list(running.values()), force=True))
             shown = _Progress(stack, sum(sizes) if sizes else None, len(items))
-            while waiting or running:
+            while (waiting or running) and not stopped:
+                if self._client.status not in ("running", "connecting"):
+                    self._tell_that_it_is_gone()
+                    return
                 while waiting and len(running) + len(ready) < _AHEAD * max(self.n, 1):
                     begin(waiting.pop())
                 try:
                     position = finished.get(timeout=_LOOK_EVERY)
                 except queue.Empty:
-                    if stopped:
-                        return
                     continue
                 try:
                     outcome = _outcome(running[position])
                 except TimeoutError:
-                    if stopped:
-                        return
                     # The worker died that had made it: it is being made again, or has to be.
                     if running[position].status == "finished":
                         begin(position)
                     else:
                         finished.put(position)
                     continue
+                except _CancelledError:
+                    self._tell_that_it_is_gone()
+                    return
                 del running[position]
                 shown.add(sizes[position] if sizes else 1)
                 if not in_order:
@@ -176,9 +201,12 @@ class Workers:
                     upcoming += 1
 
 
-def version() -> str:
-    """The version that a worker has."""
-    return __version__
+def versions() -> dict[str, str]:
+    """What a worker has, by name; of Python what its bytecode depends on."""
+    import distributed
+
+    python = f"{sys.version_info.major}.{sys.version_info.minor}"
+    return {"dataplane": __version__, "Python": python, "dask": str(distributed.__version__)}
 
 
 # What goes to a worker and back is pickled here and there, not on the way: a value that cannot be is an error of the
@@ -217,30 +245,47 @@ def _library() -> Any:
 
 
 def _local(stack: ExitStack, distributed: Any) -> Client:
-    """A process for each processor. Nothing of it listens beyond this machine."""
+    """A process for each processor. Nothing of it listens beyond this machine, nor hears what a terminal sends to all:
+    the command ends them.
+    """
     import logging
+    from multiprocessing import resource_tracker
 
-    cluster = distributed.LocalCluster(
-        n_workers=len(os.sched_getaffinity(0)),
-        threads_per_worker=1,
-        processes=True,
-        host="127.0.0.1",
-        dashboard_address="127.0.0.1:0",
-        # That a worker died is told where it matters, with the capture.
-        silence_logs=logging.CRITICAL,
-    )
-    stack.callback(cluster.close)
-    client: Client = distributed.Client(cluster)
+    # Whoever begins the tracker of multiprocessing unblocks what is blocked.
+    resource_tracker.ensure_running()
+    # Threads that are begun here, and the processes that these begin, keep the mask.
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, (signal.SIGINT, signal.SIGHUP))
+    try:
+        cluster = distributed.LocalCluster(
+            n_workers=len(os.sched_getaffinity(0)),
+            threads_per_worker=1,
+            processes=True,
+            host="127.0.0.1",
+            dashboard_address="127.0.0.1:0",
+            # That a worker died is told where it matters, with the capture.
+            silence_logs=logging.CRITICAL,
+        )
+        stack.callback(cluster.close)
+        client: Client = distributed.Client(cluster)
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
     return client
 
 
 def _connected(distributed: Any, on: str) -> Client:
+    import logging
+
+    # What it says of a scheduler that is gone is told in a sentence.
+    logging.getLogger("distributed.client").setLevel(logging.CRITICAL)
     client: Client = distributed.Client(on, timeout=_PATIENCE)
     return client
 
 
 def _outcome(future: Future[Any]) -> Any:
-    """What came of it, or Lost; raises what a command answers in a sentence of its own, and TimeoutError."""
+    """What came of it, or Lost; raises what a command answers in a sentence of its own, TimeoutError, and
+    _CancelledError where the scheduler is gone.
+    """
+    from distributed import CancelledError
     from distributed.scheduler import KilledWorker
 
     try:
@@ -248,10 +293,16 @@ def _outcome(future: Future[Any]) -> Any:
     except KilledWorker as error:
         workers = counted(error.allowed_failures + 1, "worker")
         return Lost(f"{workers} died while judging it, and it was given up: it may need more memory than a worker has")
+    except CancelledError:
+        raise _CancelledError from None
     except (OSError, OutputError, ModuleNotFoundError, PolicyError, ChangeError, UnknownInstanceError):
         raise
     except Exception as error:
         return Lost(f"a worker could not judge it: {type(error).__name__}: {error}")
+
+
+class _CancelledError(Exception):
+    """The scheduler has given work up, or is gone."""
 
 
 def size_of(capture: str) -> int:
