@@ -244,112 +244,6 @@ def in_time(workers: Workers, work: Any, items: Sequence[Any]) -> list[tuple[int
     return done
 
 
-def test_a_worker_that_is_killed_loses_nothing(folder: Path, scheduler: str) -> None:
-    """It dies with a piece of work in its hands, which another one does."""
-
-    def killed_once(_shared: None, item: tuple[str, int]) -> int:
-        mark = Path(item[0])
-        if item[1] == 3 and not mark.exists():
-            mark.write_text(str(os.getpid()))
-            os.kill(os.getpid(), signal.SIGKILL)
-        return item[1]
-
-    mark = folder / "killed"
-    with ExitStack() as stack:
-        workers = Workers(stack, scheduler, Undisturbed())
-        assert in_time(workers, killed_once, [(str(mark), n) for n in range(8)]) == [(n, n) for n in range(8)]
-        assert mark.exists()
-        refused = dict(in_time(workers, lambda _, item: 1 / item, range(2)))
-        assert refused[0] == Lost("a worker could not judge it: ZeroDivisionError: division by zero")
-        assert refused[1] == 1
-
-
-def test_what_cannot_be_fetched_is_made_again(scheduler: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """As where the worker died that had made it; nothing is lost, nor told twice."""
-    asked: list[str] = []
-    fetch = cluster_workers._outcome
-
-    def lost_at_first(future: Any) -> Any:
-        asked.append(future.key)
-        if len(asked) <= 4:
-            raise TimeoutError
-        return fetch(future)
-
-    monkeypatch.setattr(cluster_workers, "_outcome", lost_at_first)
-    with ExitStack() as stack:
-        done = in_time(Workers(stack, scheduler, Undisturbed()), lambda _, item: item * item, range(6))
-    assert done == [(n, n * n) for n in range(6)]
-    # Each of the lost ones was asked for by another name.
-    assert len(asked) == len(set(asked)) == 10
-
-
-def test_a_capture_that_kills_every_worker(folder: Path, scheduler: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Its row, and a sentence that names it; the others are judged."""
-    judged = cluster_corpus.judged
-
-    def deadly(shared: Any, captures: Sequence[str]) -> Any:
-        if captures[0].endswith("3.pcap"):
-            os.kill(os.getpid(), signal.SIGKILL)
-        return judged(shared, captures)
-
-    def allow(dask_scheduler: Any, deaths: int) -> int:
-        before, dask_scheduler.allowed_failures = dask_scheduler.allowed_failures, deaths
-        return int(before)
-
-    monkeypatch.setattr(cluster_corpus, "judged", deadly)
-    monkeypatch.setattr("dataplane.cli.replay.leave", sys.exit)
-    monkeypatch.chdir(folder)
-    with distributed.Client(scheduler, set_as_default=False) as client:
-        before = client.run_on_scheduler(allow, deaths=1)
-        words = [
-            "policy.yaml",
-            "corpus/2.pcap",
-            "corpus/3.pcap",
-            "corpus/5.pcap",
-            "--each",
-            "--json",
-            "--on",
-            scheduler,
-        ]
-        done = CliRunner().invoke(app, ["replay", *words])
-        gc.enable()
-        client.run_on_scheduler(allow, deaths=before)
-    assert done.exit_code == 3
-    assert [row.get("packets") for row in json.loads(done.stdout)["captures"]] == [36, None, 90]
-    told = (
-        "corpus/3.pcap: 2 workers died while judging it, and it was given up: it may need more memory than a worker has"
-    )
-    assert told in done.stderr
-
-
-def test_ctrl_c(folder: Path) -> None:
-    """As at a terminal, which sends it to workers too: the command ends with its status, and nobody is left."""
-    (folder / "good.parquet").write_text("good")
-    many = ["corpus/5.pcap"] * 3000
-    words = ["replay", "policy.yaml", *many, "--each", "--verdicts=good.parquet", "--on=dask"]
-    with subprocess.Popen(
-        [sys.executable, "-m", "dataplane", *words],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-        cwd=folder,
-        env=os.environ | {"PYTHONPATH": str(ROOT)},
-        start_new_session=True,
-    ) as command:
-        assert command.stderr is not None
-        first = command.stderr.readline()
-        os.killpg(command.pid, signal.SIGINT)
-        _, errors = command.communicate(timeout=120)
-    assert "dashboard: http://127.0.0.1:" in first
-    assert command.returncode == 128 + signal.SIGINT
-    assert errors == ""
-    # What is left of its group are the dead, whom somebody else reaps.
-    listed = subprocess.run(["ps", "-eo", "pgid=,stat=,args="], capture_output=True, text=True, check=True).stdout
-    assert not [row for row in map(str.split, listed.splitlines()) if row[0] == str(command.pid) and row[1][0] != "Z"]
-    assert (folder / "good.parquet").read_text() == "good"
-    assert not list(folder.glob(".good.parquet*"))
-
-
 def test_a_scheduler_that_goes_away(
     scheduler: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -401,6 +295,73 @@ def test_workers_of_another_version(
     assert capsys.readouterr().err == told
 
 
+def test_a_worker_that_is_killed_loses_nothing(folder: Path, scheduler: str) -> None:
+    """It dies with a piece of work in its hands, which another one does."""
+
+    def killed_once(_shared: None, item: tuple[str, int]) -> int:
+        mark = Path(item[0])
+        if item[1] == 3 and not mark.exists():
+            mark.write_text(str(os.getpid()))
+            os.kill(os.getpid(), signal.SIGKILL)
+        return item[1]
+
+    mark = folder / "killed"
+    with ExitStack() as stack:
+        workers = Workers(stack, scheduler, Undisturbed())
+        assert in_time(workers, killed_once, [(str(mark), n) for n in range(8)]) == [(n, n) for n in range(8)]
+        assert mark.exists()
+        refused = dict(in_time(workers, lambda _, item: 1 / item, range(2)))
+        assert refused[0] == Lost("a worker could not judge it: ZeroDivisionError: division by zero")
+        assert refused[1] == 1
+
+
+def test_what_cannot_be_fetched_is_made_again(scheduler: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As where the worker died that had made it; nothing is lost, nor told twice."""
+    asked: list[str] = []
+    fetch = cluster_workers._outcome
+
+    def lost_at_first(future: Any) -> Any:
+        asked.append(future.key)
+        if len(asked) <= 4:
+            raise TimeoutError
+        return fetch(future)
+
+    monkeypatch.setattr(cluster_workers, "_outcome", lost_at_first)
+    with ExitStack() as stack:
+        done = in_time(Workers(stack, scheduler, Undisturbed()), lambda _, item: item * item, range(6))
+    assert done == [(n, n * n) for n in range(6)]
+    # Each of the lost ones was asked for by another name.
+    assert len(asked) == len(set(asked)) == 10
+
+
+def test_ctrl_c(folder: Path) -> None:
+    """As at a terminal, which sends it to workers too: the command ends with its status, and nobody is left."""
+    (folder / "good.parquet").write_text("good")
+    many = ["corpus/5.pcap"] * 3000
+    words = ["replay", "policy.yaml", *many, "--each", "--verdicts=good.parquet", "--on=dask"]
+    with subprocess.Popen(
+        [sys.executable, "-m", "dataplane", *words],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        cwd=folder,
+        env=os.environ | {"PYTHONPATH": str(ROOT)},
+        start_new_session=True,
+    ) as command:
+        assert command.stderr is not None
+        first = command.stderr.readline()
+        os.killpg(command.pid, signal.SIGINT)
+        _, errors = command.communicate(timeout=120)
+    assert "dashboard: http://127.0.0.1:" in first
+    assert command.returncode == 128 + signal.SIGINT
+    assert errors == ""
+    # What is left of its group are the dead, whom somebody else reaps.
+    listed = subprocess.run(["ps", "-eo", "pgid=,stat=,args="], capture_output=True, text=True, check=True).stdout
+    assert not [row for row in map(str.split, listed.splitlines()) if row[0] == str(command.pid) and row[1][0] != "Z"]
+    assert (folder / "good.parquet").read_text() == "good"
+    assert not list(folder.glob(".good.parquet*"))
+
+
 @pytest.mark.parametrize(
     ("words", "told"),
     [
@@ -430,3 +391,42 @@ def test_what_is_missing_is_said(folder: Path) -> None:
     assert done.returncode == 2
     assert done.stderr.startswith("--on needs distributed: ")
     assert "[dask]' brings it" in done.stderr
+
+
+def test_a_capture_that_kills_every_worker(folder: Path, scheduler: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its row, and a sentence that names it; the others are judged."""
+    judged = cluster_corpus.judged
+
+    def deadly(shared: Any, captures: Sequence[str]) -> Any:
+        if captures[0].endswith("3.pcap"):
+            os.kill(os.getpid(), signal.SIGKILL)
+        return judged(shared, captures)
+
+    def allow(dask_scheduler: Any, deaths: int) -> int:
+        before, dask_scheduler.allowed_failures = dask_scheduler.allowed_failures, deaths
+        return int(before)
+
+    monkeypatch.setattr(cluster_corpus, "judged", deadly)
+    monkeypatch.setattr("dataplane.cli.replay.leave", sys.exit)
+    monkeypatch.chdir(folder)
+    with distributed.Client(scheduler, set_as_default=False) as client:
+        before = client.run_on_scheduler(allow, deaths=1)
+        words = [
+            "policy.yaml",
+            "corpus/2.pcap",
+            "corpus/3.pcap",
+            "corpus/5.pcap",
+            "--each",
+            "--json",
+            "--on",
+            scheduler,
+        ]
+        done = CliRunner().invoke(app, ["replay", *words])
+        gc.enable()
+        client.run_on_scheduler(allow, deaths=before)
+    assert done.exit_code == 3
+    assert [row.get("packets") for row in json.loads(done.stdout)["captures"]] == [36, None, 90]
+    told = (
+        "corpus/3.pcap: 2 workers died while judging it, and it was given up: it may need more memory than a worker has"
+    )
+    assert told in done.stderr
