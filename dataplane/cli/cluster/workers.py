@@ -203,10 +203,10 @@ class Workers:
 
 def versions() -> dict[str, str]:
     """What a worker has, by name; of Python what its bytecode depends on."""
-    import distributed
+    from importlib.metadata import version
 
     python = f"{sys.version_info.major}.{sys.version_info.minor}"
-    return {"dataplane": __version__, "Python": python, "dask": str(distributed.__version__)}
+    return {"dataplane": __version__, "Python": python, "dask": version("distributed")}
 
 
 # What goes to a worker and back is pickled here and there, not on the way: a value that cannot be is an error of the
