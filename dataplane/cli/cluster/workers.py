@@ -11,6 +11,7 @@ import pickle
 import queue
 import signal
 import sys
+import threading
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, suppress
@@ -277,8 +278,24 @@ def _connected(distributed: Any, on: str) -> Client:
 
     # What it says of a scheduler that is gone is told in a sentence.
     logging.getLogger("distributed.client").setLevel(logging.CRITICAL)
-    client: Client = distributed.Client(on, timeout=_PATIENCE)
-    return client
+    made = queue.SimpleQueue[Any]()
+
+    def connect() -> None:
+        try:
+            made.put(distributed.Client(on, timeout=_PATIENCE))
+        except Exception as error:
+            made.put(error)
+
+    # Who takes the connection and says nothing is waited for without end there.
+    threading.Thread(target=connect, daemon=True).start()
+    try:
+        client = made.get(timeout=2 * _PATIENCE)
+    except queue.Empty:
+        raise OSError("its scheduler does not answer") from None
+    if isinstance(client, Exception):
+        raise client
+    connected: Client = client
+    return connected
 
 
 def _outcome(future: Future[Any]) -> Any:
