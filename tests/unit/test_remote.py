@@ -18,7 +18,9 @@ from typing import Any
 
 import pytest
 
-from dataplane.replay import CaptureError, Captures
+from dataplane import Policy
+from dataplane.plane import Plane
+from dataplane.replay import CaptureError, Captures, Replay
 from dataplane.replay.folder import captures_of
 from dataplane.replay.reading import Reading
 from dataplane.replay.remote import RemoteFile
@@ -167,8 +169,7 @@ def test_what_breaks_off(folder: Path, web: str) -> None:
     """SPEC 7: what was read before is judged, and the fault is told."""
     shutil.copy(folder / "figure-1.pcap", folder / "broken.pcap")
     with Captures([f"{web}/broken.pcap"]) as captures:
-        captures.first_time()
-        fault = captures.status()[0].fault
+        fault = Replay(Plane(Policy.load(Path(POLICY))), captures).run().captures[0].fault
     (folder / "broken.pcap").unlink()
     assert fault is not None
     assert fault.startswith("the stream data cannot be read: Response payload is not completed")
