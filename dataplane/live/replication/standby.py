@@ -4,8 +4,8 @@ It filters all the while, so that nothing must be done for it to take over: who 
 known. What a connection has met here last is not undone by what the other side says of an earlier time.
 
 A connection in motion is told with a window that its packets have left by the time of a take-over. It is taken wider
-than it is, by what may have passed meanwhile, and is as narrow as ever once so much has passed here. When it has come
-to rest it is told once more, and is taken as it is.
+than it is, by what may have passed meanwhile as it went since it was told before, and is as narrow as ever once so much
+has passed here. When it has come to rest it is told once more, and is taken as it is.
 """
 
 from __future__ import annotations
@@ -47,11 +47,56 @@ log = logging.getLogger("dataplane")
 
 _RECORD = "struct dp_saved_connection"
 _AGE, _PROTOCOL, _TCP = ffi.offsetof(_RECORD, "age_ns"), ffi.offsetof(_RECORD, "protocol"), 6
-#: How far each side may send, which is moved on by this many bytes: 0.4 s at 10 Gbit/s.
-_EDGES = struct.Struct("=II")
-_EDGE, _WIDER = ffi.offsetof(_RECORD, "tcp_max_end"), 1 << 29
+#: Where each side has come to, and how far it may send. That is moved on by several times what has passed since the
+#: connection was told before, within bounds: the most is 0.4 s at 10 Gbit/s.
+_ENDS = struct.Struct("=II")
+_END, _EDGE = ffi.offsetof(_RECORD, "tcp_end"), ffi.offsetof(_RECORD, "tcp_max_end")
+_TIMES_WIDER, _LEAST_WIDER, _MOST_WIDER = 16, 1 << 20, 1 << 29
+_VLANS, _ZONE, _PORTS = (ffi.offsetof(_RECORD, name) for name in ("vlans", "zone", "local_port"))
 #: The last packet of a connection in motion is not longer ago, as it is told.
 _MOTION_NS = round(LOOK_SECONDS * 1e9)
+
+
+class _Motion:
+    """How far TCP connections in motion have come, as they were told last; all of it in the control thread."""
+
+    def __init__(self) -> None:
+        # Both ends of each connection, in the look that goes on and in the last one that told of any.
+        self._now: dict[bytes, tuple[int, int]] = {}
+        self._before: dict[bytes, tuple[int, int]] = {}
+
+    def look_ends(self) -> None:
+        """The other firewall has told all that it found in one look."""
+        if self._now:
+            self._before, self._now = self._now, {}
+
+    def widen_windows(self, records: bytearray) -> None:
+        """Of TCP connections in motion, of both sides (SPEC 4.4)."""
+        ages = array("Q", bytes(records))[_AGE // 8 :: RECORD // 8]
+        for at, age in enumerate(ages):
+            first = at * RECORD
+            if age > _MOTION_NS or records[first + _PROTOCOL] != _TCP:
+                continue
+            ends, edges = _ENDS.unpack_from(records, first + _END), list(_ENDS.unpack_from(records, first + _EDGE))
+            key = _key(records[first : first + RECORD])
+            before = self._before.get(key)
+            self._now[key] = ends
+            for side in range(2):
+                wider = _MOST_WIDER if before is None else _wider(before[side], ends[side])
+                edges[side] = (edges[side] + wider) & 0xFFFFFFFF
+            _ENDS.pack_into(records, first + _EDGE, *edges)
+
+
+def _wider(before: int, now: int) -> int:
+    """By how much a window is taken wider of which the end was here before, and is there now, in bytes."""
+    return min(_MOST_WIDER, max(_LEAST_WIDER, _TIMES_WIDER * ((now - before) & 0xFFFFFFFF)))
+
+
+def _key(record: bytearray) -> bytes:
+    """What a record has that no other connection has: both addresses, the zone, ports and protocol, and VLANs."""
+    return bytes(
+        record[:_AGE] + record[_ZONE : _ZONE + 4] + record[_PORTS : _PROTOCOL + 1] + record[_VLANS : _VLANS + 4]
+    )
 
 
 class _Stream(asyncio.StreamReaderProtocol):
@@ -84,6 +129,7 @@ class Standby:
         self._is_ending = False
         # The difference of the two clocks, with the shortest way of a message.
         self._shortest_ns: int | None = None
+        self._motion = _Motion()
         self.peer_name: str | None = None
         self.deletions = self.resyncs = 0
         self._outcomes = ffi.new("uint64_t[]", lib.DP_RESTORED_OUTCOMES)
@@ -189,6 +235,7 @@ class Standby:
                 case Kind.AFRESH:
                     await self._do(self._firewall.connections.flush)
                 case Kind.BEAT:
+                    await self._do(self._motion.look_ends)
                     writer.write(message.encoded())
                     await writer.drain()
                 case Kind.HELLO:
@@ -198,7 +245,7 @@ class Standby:
         """Takes connections as they were at a time of the sender's clock; in the control thread."""
         known = self._known(batch)
         self._outcomes[lib.DP_RESTORED_NO_INSTANCE] += (len(batch.records) - len(known)) // RECORD
-        _widen_windows(known)
+        self._motion.widen_windows(known)
         records = numbered(known, batch.instances, batch.rules, self._firewall.names)
         way_ns = self._firewall.now() - at_ns
         self._shortest_ns = way_ns if self._shortest_ns is None else min(self._shortest_ns, way_ns)
@@ -212,13 +259,3 @@ class Standby:
     def _known(self, batch: Batch) -> bytearray:
         policy = self._firewall.policy
         return of_zones(batch.records, lambda zone: batch.instances[zone] in policy.instances_by_id)
-
-
-def _widen_windows(records: bytearray) -> None:
-    """Of TCP connections in motion, of both sides (SPEC 4.4)."""
-    ages = array("Q", bytes(records))[_AGE // 8 :: RECORD // 8]
-    for at, age in enumerate(ages):
-        if age <= _MOTION_NS and records[at * RECORD + _PROTOCOL] == _TCP:
-            place = at * RECORD + _EDGE
-            edges = _EDGES.unpack_from(records, place)
-            _EDGES.pack_into(records, place, *((edge + _WIDER) & 0xFFFFFFFF for edge in edges))

@@ -210,17 +210,24 @@ def test_a_window_in_motion_is_wide_and_one_at_rest_is_kept(certificates: Path) 
     async def story() -> None:
         async with replicating(certificates) as pair:
             await pair.look()
+            pair.taker._motion = type(pair.taker._motion)()
 
-            def told(age_ns: int, at_ns: int) -> list[int]:
-                record = saved(pair.active, "b", "10.0.0.2", "198.51.100.7", age_ns=age_ns, **window)
+            def told(age_ns: int, at_ns: int, ends: tuple[int, int] = (1000, 2000)) -> list[int]:
+                now = window | {"tcp_end": list(ends)}
+                record = saved(pair.active, "b", "10.0.0.2", "198.51.100.7", age_ns=age_ns, **now)
                 pair.taker.update(Batch.of(record, pair.active.names), at_ns)
                 view = pair.standby.connections.filter(remote="198.51.100.7")
                 (found,) = state.records_of(state.taken(pair.standby, [view]))
-                assert [list(found.tcp_max_window), list(found.tcp_end)] == [[501, 502], [1000, 2000]]
+                assert [list(found.tcp_max_window), list(found.tcp_end)] == [[501, 502], list(ends)]
                 return list(found.tcp_max_end)
 
             now = pair.active.now()
             assert told(0, now - 60 * SECOND) == [1100 + 2**29, 2**29 - 1]
+            # What has gone slowly has not gone far meanwhile: 16 times what it went since it was told before, or 1 MiB.
+            pair.taker._motion.look_ends()
+            assert told(0, now - 59 * SECOND, (1000, 202_000)) == [1100 + 2**20, 3_200_000 - 1]
+            pair.taker._motion.look_ends()
+            assert told(0, now - 58 * SECOND, (2**31, 202_000)) == [1100 + 2**29, 2**20 - 1]
             assert told(SECOND, now) == window["tcp_max_end"]
 
     asyncio.run(story())
