@@ -24,6 +24,16 @@ void dp_denied_free(struct dp_denied_flows *denied)
     dp_unreserve(denied, sizeof *denied);
 }
 
+/* Whether ports, or an ICMP type, were read. Where the transport header was cut or lies, ports are 0. */
+static bool is_transport_read(const struct dp_packet *packet)
+{
+    if (packet->kind == DP_PACKET_IP || packet->cause == DP_CAUSE_BAD_CHECKSUM)
+        return !packet->later_fragment && !packet->tiny_fragment &&
+               (dp_has_ports(packet->protocol) ||
+                packet->protocol == (packet->family == 4 ? DP_PROTO_ICMP : DP_PROTO_ICMPV6));
+    return packet->source_port || packet->destination_port;
+}
+
 void dp_flow_of(const struct dp_packet *packet, struct dp_flow *flow)
 {
     size_t size = packet->family == 6 ? 16 : packet->family == 4 ? 4 : 0;
@@ -36,9 +46,9 @@ void dp_flow_of(const struct dp_packet *packet, struct dp_flow *flow)
     flow->family = packet->family;
     flow->protocol = packet->protocol;
     flow->arp = packet->kind == DP_PACKET_ARP;
+    flow->transport = is_transport_read(packet);
     flow->vlans = packet->vlans;
-    if (packet->kind == DP_PACKET_IP && !packet->later_fragment &&
-        packet->protocol == (packet->family == 4 ? DP_PROTO_ICMP : DP_PROTO_ICMPV6)) {
+    if (packet->kind == DP_PACKET_IP && flow->transport && !dp_has_ports(packet->protocol)) {
         flow->icmp = 1;
         flow->icmp_type = (uint8_t)(packet->selector >> 8);
         flow->icmp_code = (uint8_t)packet->selector;
@@ -127,7 +137,7 @@ bool dp_denied_count_flow(struct dp_denied_flows *denied, const struct dp_flow *
     key.flow.source_port = 0;
     key.flow.icmp = key.flow.icmp_type = key.flow.icmp_code = 0;
     key.flow.vlans = 0;
-    if (unconnected(key.cause)) {
+    if (unconnected(key.cause) && flow->transport) {
         /* An ICMP query's identifier is no port. */
         struct dp_denied *cause = cause_of(denied, &key, flow->protocol == DP_PROTO_TCP ? flow->source_port : 0);
 

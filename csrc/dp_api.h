@@ -186,7 +186,8 @@ struct dp_flow {
     uint8_t icmp; /* type and code were read */
     uint8_t icmp_type;
     uint8_t icmp_code;
-    uint16_t unused;
+    uint8_t transport; /* ports, or a type, were read: a later fragment has none, and ports may be 0 */
+    uint8_t unused;
     uint32_t vlans; /* ids of the outer and inner VLAN tag, 12 bits each, the outer's above; 0 for none */
 };
 

@@ -328,7 +328,8 @@ void dp_fast_packet_of(const struct dp_fast *fast, struct dp_packet *p)
     memcpy(&p->source, source, size);
     memcpy(&p->destination, source + size, size);
     p->kind = DP_PACKET_IP;
-    p->later_fragment = false;
+    p->cause = DP_CAUSE_NONE;
+    p->later_fragment = p->tiny_fragment = false;
     p->family = fast->family;
     p->protocol = fast->protocol;
     p->selector = (uint32_t)fast->protocol << 16;
@@ -355,7 +356,8 @@ void dp_fast_flow_of(const struct dp_fast *fast, struct dp_flow *flow)
     const uint8_t *ip = network_of(fast), *transport = fast->transport;
     bool echo = fast->protocol == (fast->family == 4 ? DP_PROTO_ICMP : DP_PROTO_ICMPV6);
 
-    *flow = (struct dp_flow){.family = fast->family, .protocol = fast->protocol, .vlans = fast->vlans};
+    *flow =
+        (struct dp_flow){.family = fast->family, .protocol = fast->protocol, .transport = true, .vlans = fast->vlans};
     if (fast->family == 4) {
         memcpy(flow->source, ip + 12, 4);
         memcpy(flow->destination, ip + 16, 4);

@@ -107,8 +107,9 @@ static void flow_of_entry(const struct dp_conntrack *ct, uint32_t entry, struct 
     memcpy(r->flow.destination, in ? c.local : c.remote, 16);
     r->flow.family = c.family;
     r->flow.protocol = c.protocol;
+    r->flow.transport = dp_has_ports(c.protocol);
     if (c.protocol == (c.family == 4 ? DP_PROTO_ICMP : DP_PROTO_ICMPV6)) {
-        r->flow.icmp = 1;
+        r->flow.icmp = r->flow.transport = 1;
         r->flow.icmp_type = (uint8_t)c.remote_port;
         r->flow.source_port = c.local_port;
     } else {

@@ -42,6 +42,7 @@ void dp_logged_flow_key(const struct dp_flow *flow, uint32_t zone, uint32_t dire
         key->remote_port = (uint16_t)(query << 8 | flow->icmp_code);
         key->vlans |= 0x100 | (uint32_t)(reply != in) << 9;
     } else {
+        key->vlans |= (uint32_t)(dp_has_ports(flow->protocol) && !flow->transport) << 10;
         key->local_port = in ? flow->destination_port : flow->source_port;
         key->remote_port = in ? flow->source_port : flow->destination_port;
     }

@@ -41,6 +41,13 @@ enum {
     DP_PROTO_UDPLITE = 136
 };
 
+/* Whether a transport header begins with two ports (SPEC 2, 4.7). */
+static inline bool dp_has_ports(uint32_t protocol)
+{
+    return protocol == DP_PROTO_TCP || protocol == DP_PROTO_UDP || protocol == DP_PROTO_DCCP ||
+           protocol == DP_PROTO_SCTP || protocol == DP_PROTO_UDPLITE;
+}
+
 /* IPv6 extension headers that are walked (SPEC 4.7), by their number in the header before. */
 enum {
     DP_NEXT_HOP_BY_HOP = 0,

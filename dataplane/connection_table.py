@@ -14,6 +14,7 @@ from typing import Any, NamedTuple
 from dataplane import notebook
 from dataplane._core import ffi, lib
 from dataplane._core.errors import check
+from dataplane.packet_words import PORTED
 from dataplane.policy.fields import PROTOCOL_NUMBERS
 from dataplane.verdict import CONN_STATE_WORDS, ORIGIN_WORDS, Names
 
@@ -362,7 +363,7 @@ def _rows(data: bytes, names: Names) -> Iterator[Row]:
         af, length = (socket.AF_INET, 4) if family == 4 else (socket.AF_INET6, 16)
         local, remote = number * _SIZE + local_at, number * _SIZE + remote_at
         query = protocol in _QUERIES
-        ports = not query and (local_port or remote_port)
+        ports = protocol in PORTED
         yield (
             instance,
             ORIGIN_WORDS[origin],

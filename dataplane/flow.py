@@ -13,7 +13,7 @@ from dataplane.verdict import CONN_STATE_WORDS, FLOW_END_WORDS, ORIGIN_WORDS, RE
 
 _WITHOUT_PORTS = (PROTOCOL_NUMBERS["icmp"], PROTOCOL_NUMBERS["icmpv6"])
 #: A `struct dp_flow_record`.
-_RECORD = Struct("=16s16s2H6BHI3Q7Q2I8BIB3x")
+_RECORD = Struct("=16s16s2H7BxI3Q7Q2I8BIB3x")
 _ID = Struct(f"{lib.DP_COMMUNITY_ID_SIZE}s")
 assert _RECORD.size == ffi.sizeof("struct dp_flow_record")
 
@@ -71,13 +71,14 @@ def flow_records(array: Any, n: int, names: Names) -> Iterator[FlowRecord]:
 
 def _flow_record(record: tuple[Any, ...], identifier: str | None, names: Names) -> FlowRecord:
     source, destination, source_port, destination_port, family, protocol, arp, icmp, icmp_type, icmp_code = record[:10]
+    transport = record[10]
     first, last, first_packet, packets_in, bytes_in, packets_out, bytes_out, denied, _, shadow, zone, rule = record[
         12:24
     ]
     origin, direction, verdict, reason, state, end = record[24:30]
     if family == 4:
         source, destination = source[:4], destination[:4]
-    has_ports = (source_port or destination_port) and protocol not in _WITHOUT_PORTS
+    has_ports = transport and protocol not in _WITHOUT_PORTS
     word: str | int | None = PROTOCOL_NAMES.get(protocol, protocol)
     if arp or not family:
         word = "arp" if arp else None

@@ -34,6 +34,11 @@ def icmp_words(protocol: str, kind: int, code: int) -> str:
     return f"{text}/{codes.get(code, code)}" if code or code in codes else text
 
 
+def has_ports(flow: Any) -> bool:
+    """Whether the ports of a `struct dp_flow` were read, which may be 0: not those of a later fragment, say."""
+    return bool(flow.transport) and flow.protocol in PORTED
+
+
 def flow_words(flow: Any) -> str:
     """A `struct dp_flow` of a packet of IP or ARP in the same notation, without FLAGS; ``no IP`` for all else."""
     size = {4: 4, 6: 16}.get(flow.family)
@@ -43,7 +48,6 @@ def flow_words(flow: Any) -> str:
     if flow.arp:
         return f"arp {address_words(source)} > {address_words(destination)}"
     name = NAMES.get(flow.protocol, str(flow.protocol))
-    ported = flow.protocol in PORTED and (flow.source_port or flow.destination_port)
-    ports = (flow.source_port, flow.destination_port) if ported else (None, None)
+    ports = (flow.source_port, flow.destination_port) if has_ports(flow) else (None, None)
     text = f"{name} {end_words(source, ports[0])} > {end_words(destination, ports[1])}"
     return f"{text} {icmp_words(name, flow.icmp_type, flow.icmp_code)}" if flow.icmp else text

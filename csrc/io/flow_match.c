@@ -14,20 +14,6 @@
 
 enum { ANY = -1 };
 
-static bool has_ports(uint8_t protocol)
-{
-    switch (protocol) {
-    case DP_PROTO_TCP:
-    case DP_PROTO_UDP:
-    case DP_PROTO_DCCP:
-    case DP_PROTO_SCTP:
-    case DP_PROTO_UDPLITE:
-        return true;
-    default:
-        return false;
-    }
-}
-
 static bool filter_valid(const struct dp_flow_filter *filter)
 {
     uint32_t widest = filter->family == 4 ? 32 : filter->family == 6 ? 128 : UINT32_MAX;
@@ -49,7 +35,7 @@ int dp_flows_match(const struct dp_flow *flows, uint32_t n, const struct dp_flow
         if (filter->family && (flow->family != filter->family || (!dp_prefix_covers(prefix, flow->source) &&
                                                                   !dp_prefix_covers(prefix, flow->destination))))
             continue;
-        if (filter->port != ANY && (!has_ports(flow->protocol) ||
+        if (filter->port != ANY && (!dp_has_ports(flow->protocol) ||
                                     (flow->source_port != filter->port && flow->destination_port != filter->port)))
             continue;
         indices[found++] = i;

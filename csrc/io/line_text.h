@@ -156,11 +156,10 @@ static inline void put_protocol(struct line *line, const struct dp_flow *flow, c
     put_name(line, names, names->protocol_offset, flow->arp ? DP_NAMED_ARP : flow->protocol);
 }
 
-/* Whether ports were read: all of them 0 stands for none. An ICMP query's identifier is no port. */
+/* Whether ports were read. An ICMP query's identifier is no port. */
 static inline bool has_ports(const struct dp_flow *flow)
 {
-    return (flow->source_port || flow->destination_port) && flow->protocol != DP_PROTO_ICMP &&
-           flow->protocol != DP_PROTO_ICMPV6;
+    return flow->transport && dp_has_ports(flow->protocol);
 }
 
 static inline void put_json_number(struct line *line, bool known, uint64_t value)

@@ -42,5 +42,5 @@ def rows(flows: Iterable[Mapping[str, Any]]) -> Iterator[Row]:
 def _flow(flow: Mapping[str, Any]) -> str:
     if flow["source"] is None:
         return "not IP"
-    port = f" port {flow['destination_port']}" if flow["destination_port"] else ""
+    port = f" port {flow['destination_port']}" if flow["destination_port"] is not None else ""
     return f"{flow['protocol']} {flow['source']} > {flow['destination']}{port}"

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
     from dataplane.insight.explain import Explanation
     from dataplane.insight.explained import ExplainedCheck
+    from dataplane.insight.remedies import Remedy
     from dataplane.policy.model import Policy
 
 _COLOURS = {"allow": "bold green", "deny": "bold red", "bypass": "bold yellow"}
@@ -135,17 +136,17 @@ def _print_remedies(page: _Page, explanation: Explanation, running: Sequence[str
     else:
         page.say(f"Any of these changes makes it {other} (each was tried; the narrowest first):")
     for remedy in explanation.remedies:
-        for line in _change(remedy.change, running, page.width - 2):
+        for line in _change(remedy, running, page.width - 2):
             page.print(f"  {line}")
 
 
-def _change(change: dict[str, Any], running: Sequence[str] | None, width: int) -> list[str]:
+def _change(remedy: Remedy, running: Sequence[str] | None, width: int) -> list[str]:
     """A change as the command that makes it, or an item of a file of changes."""
     if running is None:
-        return _yaml({"at": 0, **change}, width)
-    words = typed(change)
+        return _yaml({"at": remedy.at or 0, **remedy.change}, width)
+    words = typed(remedy.change)
     if words is None:
-        return _yaml(change, width)
+        return _yaml(remedy.change, width)
     lines = [""]
     for word in map(shlex.quote, [*running, *words]):
         if lines[-1] and len(f"{lines[-1]} {word} \\") > width:

@@ -38,14 +38,18 @@ _BEYOND_RULES = ("invalid", "malformed", "control", "load-balancer", "disconnect
 
 @dataclass(frozen=True, slots=True)
 class Remedy:
-    """A change as SPEC 7 writes it, without `at`, and the verdict that the packet gets by it."""
+    """A change as SPEC 7 writes it, without `at`, and the verdict that the packet gets by it.
+
+    `at` is when it has to be made, in seconds since the first packet.
+    """
 
     change: dict[str, Any]
     verdict: str
+    at: float = 0
 
     def to_dict(self) -> dict[str, Any]:
         """As JSON values (SPEC 8.3)."""
-        return {"change": self.change, "verdict": self.verdict}
+        return {"change": self.change, "verdict": self.verdict, **({"at": self.at} if self.at else {})}
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,11 +80,13 @@ def remedies(replayed: Replayed, judged: Judged, checks: Sequence[ExplainedCheck
     wanted = _OTHER[verdict]
     tried = [(c.change, _from_the_beginning(replayed, judged.packet, c.change)) for c in candidates[:TRIED_MAX]]
     found = [change for change, now in tried if now and now.verdict == wanted]
+    at = 0.0
     if not found and replayed.changes:
-        tried = [(change, _just_before(replayed, judged, change)) for change, _ in tried]
+        at = max((judged.record.time_ns - judged.first_ns) / conntrack.NANOSECONDS, 0)
+        tried = [(change, _just_before(replayed, judged, change, at)) for change, _ in tried]
         found = [change for change, now in tried if now and now.verdict == wanted]
     if found or verdict == "allow":
-        return [Remedy(change, wanted) for change in found[:TOLD_MAX]], None
+        return [Remedy(change, wanted, at) for change in found[:TOLD_MAX]], None
     further = (now.checks[-1] for _, now in tried if now and len(now.checks) > len(checks))
     return [], next(further, None)
 
@@ -97,12 +103,11 @@ def _from_the_beginning(replayed: Replayed, packet: int, change: dict[str, Any])
         return None
 
 
-def _just_before(replayed: Replayed, judged: Judged, change: dict[str, Any]) -> Verdict | None:
+def _just_before(replayed: Replayed, judged: Judged, change: dict[str, Any], at: float) -> Verdict | None:
     """The packet's verdict when the change is made before it, behind what the schedule has done until then."""
-    at = (judged.record.time_ns - judged.first_ns) / conntrack.NANOSECONDS
     try:
         made: Change = parse_change(change, judged.policy)
-        schedule = sorted([*replayed.changes, TimedChange(max(at, 0), made)], key=lambda timed: timed.at)
+        schedule = sorted([*replayed.changes, TimedChange(at, made)], key=lambda timed: timed.at)
         return replayed.verdict(judged.packet, changes=schedule)
     except (ChangeError, PolicyError):
         return None

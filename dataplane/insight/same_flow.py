@@ -27,9 +27,8 @@ class Earlier:
 
 def is_later_fragment(flow: Any) -> bool:
     """Whether the rules must have seen more than there is in a packet: its datagram's first fragment (SPEC 4.6)."""
-    if flow.protocol in PORTED:
-        return not flow.source_port and not flow.destination_port
-    return flow.protocol == (ICMP if flow.family == 4 else ICMPV6) and not flow.icmp
+    whole = flow.protocol in PORTED or flow.protocol == (ICMP if flow.family == 4 else ICMPV6)
+    return whole and not flow.transport
 
 
 def first_fragment(replayed: Replayed, judged: Judged, number: int) -> Any:

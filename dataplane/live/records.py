@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from dataplane._core import lib
 from dataplane.connection_table import PROTOCOLS, address_text, flow_protocol
 from dataplane.counters import record
+from dataplane.packet_words import has_ports
 from dataplane.verdict import CAUSE_WORDS, DIRECTION_WORDS, REASON_WORDS, VERDICT_WORDS
 
 if TYPE_CHECKING:
@@ -120,12 +121,13 @@ def flow_record(flow: Any) -> dict[str, Any]:
     if not flow.family:
         return dict.fromkeys(("protocol", "source", "source_port", "destination", "destination_port", "icmp_id"))
     is_icmp = flow.protocol in (PROTOCOLS["icmp"], PROTOCOLS["icmpv6"])
+    ported = has_ports(flow)
     return {
         "protocol": flow_protocol(flow),
         "source": address_text(flow.source, flow.family),
-        "source_port": None if is_icmp else flow.source_port or None,
+        "source_port": flow.source_port if ported else None,
         "destination": address_text(flow.destination, flow.family),
-        "destination_port": flow.destination_port or None,
+        "destination_port": flow.destination_port if ported else None,
         "icmp_id": (flow.source_port or None) if is_icmp else None,
     }
 
@@ -161,6 +163,8 @@ def counters_record(firewall: Firewall) -> dict[str, Any]:
                 "reason": REASON_WORDS[found.reason],
                 "cause": CAUSE_WORDS[found.cause] if found.cause else None,
                 **flow_record(found.flow),
+                # They are taken together.
+                "source_port": None,
                 **_traffic(found.count),
                 "overcount": found.overcount,
                 "consequences": _traffic(found.consequences),

@@ -42,7 +42,8 @@ FLOW = np.dtype(
         ("icmp", "u1"),
         ("icmp_type", "u1"),
         ("icmp_code", "u1"),
-        ("unused", "u2"),
+        ("transport", "u1"),
+        ("unused", "u1"),
         ("vlans", "u4"),
     ]
 )

@@ -40,6 +40,7 @@ from rich.text import Text
 from dataplane._core import ffi, lib
 from dataplane._core.errors import check as raise_on_error
 from dataplane.connection_table import flow_protocol
+from dataplane.packet_words import has_ports
 from dataplane.policy import fields
 from dataplane.policy.base import CheckedModel
 from dataplane.policy.mistakes import Conflict, Location, PolicyError, alternatives, shown, unknown
@@ -451,7 +452,7 @@ def _flow_text(flow: Any) -> str:
     name = flow_protocol(flow)
     if name.isdecimal():
         name = f"protocol {name}"
-    ported = name not in ("icmp", "icmpv6") and (flow.source_port or flow.destination_port)
+    ported = has_ports(flow)
     ends = []
     for address, port in ((flow.source, flow.source_port), (flow.destination, flow.destination_port)):
         text = socket.inet_ntop(kind, bytes(ffi.buffer(address, size)))

@@ -253,8 +253,7 @@ def _checks(checks: Any, none: Any, names: Names) -> dict[str, Any]:
 def _packets(flows: Any) -> dict[str, Any]:
     """The columns of what packets were."""
     no_ip = flows["family"] == 0
-    ports = (flows["source_port"] | flows["destination_port"]) != 0
-    no_ports = ~ports | np.isin(flows["protocol"], _ICMP)
+    no_ports = (flows["transport"] == 0) | np.isin(flows["protocol"], _ICMP)
     outer, inner = flows["vlans"] >> 12, flows["vlans"] & 0xFFF
     tags = np.stack([outer, inner], axis=1)
     tagged = np.stack([outer != 0, flows["vlans"] != 0], axis=1)

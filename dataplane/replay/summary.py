@@ -15,6 +15,7 @@ from dataplane import notebook
 from dataplane._core import ffi, lib
 from dataplane.connection_table import flow_protocol
 from dataplane.counters import record
+from dataplane.packet_words import has_ports
 from dataplane.plane import Plane
 from dataplane.policy import times
 from dataplane.replay.captures import CaptureStatus
@@ -441,7 +442,7 @@ def _denied(plane: Plane, denied: Any) -> DeniedFlow:
         protocol=flow_protocol(flow) if size else None,
         source=socket.inet_ntop(kind, bytes(ffi.buffer(flow.source, size))) if size else None,
         destination=socket.inet_ntop(kind, bytes(ffi.buffer(flow.destination, size))) if size else None,
-        destination_port=flow.destination_port or None,
+        destination_port=flow.destination_port if has_ports(flow) else None,
         packets=denied.count.packets,
         bytes=denied.count.bytes,
         overcount=denied.overcount,

@@ -39,7 +39,8 @@ static struct dp_flow_record record_of(uint32_t zone)
                                .passed = {{3, 300}, {2, UINT64_MAX}},
                                .denied = {1, 100}};
 
-    r.flow = (struct dp_flow){.source = {0x20, 1, [15] = 1}, .family = 6, .protocol = 6, .source_port = 65535};
+    r.flow = (struct dp_flow){
+        .source = {0x20, 1, [15] = 1}, .family = 6, .protocol = 6, .transport = true, .source_port = 65535};
     return r;
 }
 

@@ -143,6 +143,7 @@ static void what_the_packet_was(void)
                                   .destination_port = 22,
                                   .family = 4,
                                   .protocol = 6,
+                                  .transport = true,
                                   .vlans = 100u << 12 | 20},
                  (struct dp_seen){.number = 12, .interface = 1},
                  "\"protocol\": \"tcp\", \"source\": \"10.0.0.255\", \"destination\": \"192.168.0.1\", "
@@ -157,6 +158,7 @@ static void what_the_packet_was(void)
                                   .protocol = 58,
                                   .icmp = 1,
                                   .icmp_type = 128,
+                                  .transport = true,
                                   .vlans = 7},
                  (struct dp_seen){.number = 1, .interface = 2},
                  "\"protocol\": \"icmpv6\", \"source\": \"2001:db8::1\", \"destination\": \"::ffff:1.2.3.4\", "

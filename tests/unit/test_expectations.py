@@ -72,6 +72,7 @@ class Capture:
                 "destination": ends[1].packed.ljust(16, b"\0"),
                 "source_port": ports[0],
                 "destination_port": ports[1],
+                "transport": True,
             }
         )
         return self

@@ -29,7 +29,7 @@ def record(line: str, names: Names) -> Any:
     flow = ffi.new("struct dp_flow_record *")
     flow.flow.source, flow.flow.destination = (a.packed.ljust(16, b"\0") for a in (source, destination))
     flow.flow.source_port, flow.flow.destination_port = sport, dport
-    flow.flow.family, flow.flow.protocol = source.version, protocol
+    flow.flow.family, flow.flow.protocol, flow.flow.transport = source.version, protocol, True
     flow.zone = names.zone(fields[2])
     flow.first_ns, flow.last_ns = start * SECOND + 1, end * SECOND + 999_999_999
     flow.origin, flow.direction = lib.DP_INBOUND, lib.DP_INGRESS

@@ -24,7 +24,8 @@ def denied() -> Any:
     check = item.record.check[0]
     check.direction, check.verdict, check.reason = lib.DP_INGRESS, lib.DP_DENY, lib.DP_REASON_NO_RULE_MATCHED
     flow = item.flow
-    flow.family, flow.protocol, flow.source_port, flow.destination_port = 4, 6, 40000, 22
+    flow.family, flow.protocol, flow.transport = 4, 6, True
+    flow.source_port, flow.destination_port = 40000, 22
     flow.source = pack_address("192.0.2.9").ljust(16, b"\0")
     flow.destination = pack_address("10.0.0.1").ljust(16, b"\0")
     return item

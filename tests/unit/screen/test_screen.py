@@ -246,7 +246,7 @@ def test_denied_packets_come_as_they_are_denied(served: Served) -> None:
         item.kind, item.record.verdict, item.record.checks = lib.DP_FEED_DENIED, lib.DP_DENY, 1
         check = item.record.check[0]
         check.zone, check.verdict, check.reason = 0, lib.DP_DENY, lib.DP_REASON_NO_RULE_MATCHED
-        item.flow.family, item.flow.protocol = 4, 6
+        item.flow.family, item.flow.protocol, item.flow.transport = 4, 6, True
         item.flow.source[0:4], item.flow.destination[0:4] = [192, 0, 2, 66], [10, 0, 0, 1]
         item.flow.source_port, item.flow.destination_port = 4000, 23
         for subscription in list(served.operations.feed._subscriptions):
