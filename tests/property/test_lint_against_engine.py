@@ -18,7 +18,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from dataplane._core import ffi, lib
-from dataplane.compiler import DIRECTIONS, FAMILIES, Compiler
+from dataplane.compiler import DIRECTIONS, FAMILIES, KINDS, Compiler
 from dataplane.insight import idle, packet_sets
 from dataplane.insight.lint import Finding, lint
 from dataplane.policy import Policy
@@ -60,7 +60,7 @@ class Reference:
         """The rule that decides, and whether it allows."""
         if groups not in self._handles:
             self._handles[groups] = self.compiler._tables_of(self.policy, groups)
-        handle = self._handles[groups].handles[dict(DIRECTIONS)[table[0]], dict(FAMILIES)[table[1]]]
+        handle = self._handles[groups].handles[KINDS.index(table)]
         number = lib.dp_rule_table_lookup(handle, point[0], point[1], self._action)
         named = self.names.rules[number]
         return (named[0], self._action[0] == lib.DP_ALLOW) if named else None

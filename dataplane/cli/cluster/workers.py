@@ -56,9 +56,10 @@ def refuse_what_passes_once(captures: Sequence[str]) -> None:
 
 @dataclass(frozen=True, slots=True)
 class Lost:
-    """In place of what came of some work that was given up: why, in words."""
+    """In place of what came of some work that was given up: why, in words; `killed`, with workers that died."""
 
     words: str
+    killed: bool = False
 
 
 class Workers:
@@ -139,7 +140,8 @@ class Workers:
         """What comes of each item: its position and `work(shared, item)`, or Lost. As they are done, or in order.
 
         Ends early once the interrupt says so; what is still being done is given up then, and so it is where nobody asks
-        on. `sizes` say how many bytes each of them is, for people who wait; the largest are begun first.
+        on. `sizes` say how many bytes each of them is, for people who wait; the largest are begun first. What went with
+        workers that died is done once more with nothing beside it, as it may be another item's fault.
         """
         import cloudpickle
 
@@ -169,11 +171,16 @@ class Workers:
         with ExitStack() as stack:
             stack.callback(lambda: self._client.cancel(list(running.values()), force=True))
             shown = _Progress(stack, sum(sizes) if sizes else None, len(items))
-            while (waiting or running) and not stopped:
+            suspected, tried = list[int](), set[int]()
+            while (waiting or running or suspected) and not stopped:
                 if self._client.status not in ("running", "connecting"):
                     self._tell_that_it_is_gone()
                     return
-                while waiting and len(running) + len(ready) < _AHEAD * max(self.n, 1):
+                if suspected and not running:
+                    tried.add(suspected[0])
+                    begin(suspected.pop(0))
+                alone = suspected or not tried.isdisjoint(running)
+                while waiting and not alone and len(running) + len(ready) < _AHEAD * max(self.n, 1):
                     begin(waiting.pop())
                 try:
                     position = finished.get(timeout=_LOOK_EVERY)
@@ -192,6 +199,9 @@ class Workers:
                     self._tell_that_it_is_gone()
                     return
                 del running[position]
+                if isinstance(outcome, Lost) and outcome.killed and position not in tried:
+                    suspected.append(position)
+                    continue
                 shown.add(sizes[position] if sizes else 1)
                 if not in_order:
                     yield position, outcome
@@ -309,7 +319,8 @@ def _outcome(future: Future[Any]) -> Any:
         return pickle.loads(future.result(timeout=_FETCH_SECONDS))
     except KilledWorker as error:
         workers = counted(error.allowed_failures + 1, "worker")
-        return Lost(f"{workers} died while judging it, and it was given up: it may need more memory than a worker has")
+        words = f"{workers} died while judging it, and it was given up: it may need more memory than a worker has"
+        return Lost(words, killed=True)
     except CancelledError:
         raise _CancelledError from None
     except (OSError, OutputError, ModuleNotFoundError, PolicyError, ChangeError, UnknownInstanceError):
