@@ -43,6 +43,8 @@ if TYPE_CHECKING:
     from dataplane.control.service import Service
 
 CLIENTS_MAX = 64
+#: Accepted, with a transport, told to its protocol, begun to be served: asyncio takes a turn for each.
+_ACCEPTING_TURNS = 5
 #: A longer request is refused.
 REQUEST_BYTES = 1 << 20
 _IDLE_SECONDS = 60.0
@@ -127,6 +129,12 @@ class ControlServer:
     async def close(self) -> None:
         """Ends all clients and the server."""
         if self._server:
+            loop = asyncio.get_running_loop()
+            for listening in self._server.sockets:
+                loop.remove_reader(listening)
+            # Who was accepted just now is a client some turns of the loop later, and none where the server has ended.
+            for _ in range(_ACCEPTING_TURNS):
+                await asyncio.sleep(0)
             self._server.close()
         for task in self._clients:
             task.cancel()

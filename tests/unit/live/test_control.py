@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
 import grp
 import json
 import os
@@ -21,7 +23,7 @@ import pytest
 from dataplane import Policy, connection_table
 from dataplane._core import lib
 from dataplane.control import requests
-from dataplane.control.unix import CLIENTS_MAX, ControlError, control_socket
+from dataplane.control.unix import CLIENTS_MAX, ControlError, ControlServer, control_socket
 from dataplane.live import state
 from dataplane.live.client import ControlClient, RefusedError, UnreachableError
 from dataplane.live.conntrack_format import event_line
@@ -178,6 +180,27 @@ def test_requests_of_many_clients_are_bounded(served: Served) -> None:
 
 
 # ---- the policy ----
+
+
+@pytest.mark.parametrize("turns", range(6))
+def test_who_is_accepted_while_the_server_ends_is_let_go(tmp_path: Path, turns: int) -> None:
+    """However far the event loop is with it: its connection is closed when the server is."""
+    service: Any = None
+
+    async def accept_and_end(client: socket.socket) -> None:
+        server = ControlServer(service)
+        with control_socket(tmp_path / "control") as listening:
+            await server.start(listening)
+            client.connect(str(tmp_path / "control"))
+            for _ in range(turns):
+                await asyncio.sleep(0)
+            await server.close()
+
+    with socket.socket(socket.AF_UNIX) as client:
+        client.settimeout(10)
+        asyncio.run(accept_and_end(client))
+        with contextlib.suppress(ConnectionResetError):
+            assert client.recv(1) == b""
 
 
 def test_a_change_is_in_force_when_the_answer_comes(served: Served) -> None:
