@@ -11,6 +11,7 @@ import socket
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
 from pathlib import Path
@@ -334,6 +335,13 @@ def test_what_cannot_be_fetched_is_made_again(scheduler: str, monkeypatch: pytes
     assert len(asked) == len(set(asked)) == 10
 
 
+def living(group: int) -> list[str]:
+    """The processes of a group, without the dead, whom somebody else reaps."""
+    listed = subprocess.run(["ps", "-eo", "pgid=,stat=,args="], capture_output=True, text=True, check=True).stdout
+    rows = [(line.split(), line) for line in listed.splitlines()]
+    return [line for words, line in rows if words[0] == str(group) and words[1][0] != "Z"]
+
+
 def test_ctrl_c(folder: Path) -> None:
     """As at a terminal, which sends it to workers too: the command ends with its status, and nobody is left."""
     (folder / "good.parquet").write_text("good")
@@ -355,9 +363,10 @@ def test_ctrl_c(folder: Path) -> None:
     assert "dashboard: http://127.0.0.1:" in first
     assert command.returncode == 128 + signal.SIGINT
     assert errors == ""
-    # What is left of its group are the dead, whom somebody else reaps.
-    listed = subprocess.run(["ps", "-eo", "pgid=,stat=,args="], capture_output=True, text=True, check=True).stdout
-    assert not [row for row in map(str.split, listed.splitlines()) if row[0] == str(command.pid) and row[1][0] != "Z"]
+    until = time.monotonic() + 30
+    while (left := living(command.pid)) and time.monotonic() < until:
+        time.sleep(0.05)
+    assert not left
     assert (folder / "good.parquet").read_text() == "good"
     assert not list(folder.glob(".good.parquet*"))
 
