@@ -34,12 +34,6 @@ RULE = {"security_group_rule": {"security_group_id": "sg", "direction": "ingress
 _SECONDS = 20
 
 
-@pytest.fixture(scope="module")
-def etcd(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Members]:
-    with members(tmp_path_factory.mktemp("etcd"), 1) as made:
-        yield made
-
-
 _numbers = itertools.count()
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 import json
 import logging
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from contextlib import closing
 from pathlib import Path
 from typing import Any
@@ -23,7 +23,7 @@ from dataplane.store.etcd.fleet import fleet
 from dataplane.store.etcd.kept import UnreadableError
 from dataplane.store.etcd.store import EtcdStore
 from dataplane.store.etcd.version import key_of
-from tests.support.etcd import Members, members, needs_etcd
+from tests.support.etcd import Members, needs_etcd
 from tests.unit.live.scene import filled
 
 from .test_etcd import ADD, changed, following, keep, kept_at, take
@@ -46,12 +46,6 @@ ROWS = [
 ]
 #: Rows that are rows, of which the parts of the document are none.
 BODIES = ["5", "[]", "{", '{"id": "r", "remote_group_id": ["sg"]}', "[" * 100_000]
-
-
-@pytest.fixture(scope="module")
-def etcd(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Members]:
-    with members(tmp_path_factory.mktemp("etcd"), 1) as made:
-        yield made
 
 
 _numbers = itertools.count()

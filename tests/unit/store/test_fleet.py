@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from contextlib import ExitStack, closing
 from pathlib import Path
 from typing import Any
@@ -20,17 +20,11 @@ from dataplane.store.etcd.canary import chosen, judged
 from dataplane.store.etcd.cluster import Cluster, delete, put
 from dataplane.store.etcd.fleet import fleet
 from dataplane.store.etcd.store import EtcdStore
-from tests.support.etcd import Members, members, needs_etcd
+from tests.support.etcd import Members, needs_etcd
 from tests.unit.live.scene import POLICY
 from tests.unit.store.test_etcd import ADD, changed, keep
 
 pytestmark = needs_etcd
-
-
-@pytest.fixture(scope="module")
-def etcd(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Members]:
-    with members(tmp_path_factory.mktemp("etcd"), 1) as made:
-        yield made
 
 
 def told(url: str, *words: str, status: int = 0) -> Any:
