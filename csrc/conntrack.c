@@ -333,7 +333,7 @@ int dp_conntrack_init(struct dp_conntrack *ct, const struct dp_conntrack_config 
     ct->limit = config->max_entries;
     if (dp_flow_table_init(&ct->table, config->max_entries, seed) < 0)
         return DP_E_MEMORY;
-    ct->links = dp_reserve(((size_t)config->max_entries + 1) * sizeof *ct->links);
+    ct->links = dp_reserve_huge(((size_t)config->max_entries + 1) * sizeof *ct->links);
     if (!ct->links || dp_timer_init(&ct->wheel, config->max_entries + 1, 0) < 0 || dp_resync_init(&ct->resync) < 0) {
         dp_conntrack_release(ct);
         return DP_E_MEMORY;
@@ -381,7 +381,7 @@ int dp_conntrack_note_openers(struct dp_conntrack *ct)
 {
     if (ct->openers)
         return 0;
-    ct->openers = dp_reserve(((size_t)ct->table.room + 1) * sizeof *ct->openers);
+    ct->openers = dp_reserve_huge(((size_t)ct->table.room + 1) * sizeof *ct->openers);
     ct->openers_room = ct->table.room;
     return ct->openers ? 0 : DP_E_MEMORY;
 }

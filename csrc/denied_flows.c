@@ -19,6 +19,11 @@ struct dp_denied_flows *dp_denied_new(void)
     return dp_reserve(sizeof(struct dp_denied_flows));
 }
 
+void dp_denied_populate(struct dp_denied_flows *denied)
+{
+    dp_populate(denied, sizeof *denied);
+}
+
 void dp_denied_free(struct dp_denied_flows *denied)
 {
     dp_unreserve(denied, sizeof *denied);

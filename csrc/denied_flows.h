@@ -20,6 +20,8 @@ enum { DP_DENIED_KEPT = 8192 };
 struct dp_denied_flows;
 
 struct dp_denied_flows *dp_denied_new(void);
+/* Takes all its memory now. */
+void dp_denied_populate(struct dp_denied_flows *denied);
 void dp_denied_free(struct dp_denied_flows *denied);
 /* Whether it was counted as a consequence. */
 bool dp_denied_count(struct dp_denied_flows *denied, const struct dp_packet *packet, const struct dp_check *check,

@@ -99,7 +99,7 @@ int dp_difference_new(struct dp_difference **difference)
     *difference = NULL;
     if (!made)
         return DP_E_MEMORY;
-    made->flows = dp_reserve(PLACES * sizeof *made->flows);
+    made->flows = dp_reserve_huge(PLACES * sizeof *made->flows);
     if (!made->flows) {
         free(made);
         return DP_E_MEMORY;

@@ -167,6 +167,12 @@ void dp_engine_free(struct dp_engine *e)
     free(e);
 }
 
+int dp_engine_populate(struct dp_engine *e, uint32_t most)
+{
+    dp_denied_populate(e->denied);
+    return dp_conntrack_populate(&e->conntrack, most);
+}
+
 /* ---- update ---- */
 
 static int reserve_rule_counters(struct dp_engine *e, uint32_t largest)

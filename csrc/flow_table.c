@@ -23,10 +23,10 @@ int dp_flow_table_init(struct dp_flow_table *t, uint32_t room, const uint64_t *s
     t->pair_high = 0;
     t->rearranged = 1;
     dp_hash_secret_init(&t->secret, seed);
-    t->entries = dp_reserve(((size_t)room + 1) * sizeof *t->entries);
-    t->hashes = dp_reserve(((size_t)room + 1) * sizeof *t->hashes);
-    t->pairs = dp_reserve(((size_t)room + 1) * sizeof *t->pairs);
-    t->slots = dp_reserve(FIRST_SLOTS * sizeof *t->slots);
+    t->entries = dp_reserve_huge(((size_t)room + 1) * sizeof *t->entries);
+    t->hashes = dp_reserve_huge(((size_t)room + 1) * sizeof *t->hashes);
+    t->pairs = dp_reserve_huge(((size_t)room + 1) * sizeof *t->pairs);
+    t->slots = dp_reserve_huge(FIRST_SLOTS * sizeof *t->slots);
     if (t->entries && t->hashes && t->pairs && t->slots)
         return 0;
     dp_flow_table_release(t);
@@ -59,7 +59,7 @@ static bool is_filled(uint32_t n, uint32_t count)
 /* Lays the index anew with `n` slots (a power of two), whose bits in `mask` name the entry. */
 static int lay_index(struct dp_flow_table *t, uint32_t n, uint32_t mask)
 {
-    uint32_t *slots = dp_reserve((size_t)n * sizeof *slots);
+    uint32_t *slots = dp_reserve_huge((size_t)n * sizeof *slots);
 
     if (!slots)
         return DP_E_MEMORY;

@@ -14,9 +14,15 @@ void *dp_reserve(size_t bytes)
 {
     void *p = mmap(NULL, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
 
-    if (p == MAP_FAILED)
-        return NULL;
-    madvise(p, bytes, MADV_HUGEPAGE);
+    return p == MAP_FAILED ? NULL : p;
+}
+
+void *dp_reserve_huge(size_t bytes)
+{
+    void *p = dp_reserve(bytes);
+
+    if (p)
+        madvise(p, bytes, MADV_HUGEPAGE);
     return p;
 }
 

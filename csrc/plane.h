@@ -32,7 +32,7 @@
 #include "engine.h"
 
 /* What one step looks at: entries, or fewer that it takes out or puts back; zones that are to be cut; rules. */
-enum { DP_VISITS = 512, DP_REMOVALS = 40, DP_CUTS = 32, DP_RULES = 8192 };
+enum { DP_VISITS = 512, DP_REMOVALS = 24, DP_CUTS = 32, DP_RULES = 8192 };
 
 typedef void dp_shard_work(struct dp_engine *shard, void *argument);
 

@@ -17,7 +17,7 @@ int dp_timer_init(struct dp_timer_wheel *wheel, uint32_t room, uint64_t now_ns)
         wheel->head[i] = 0;
     wheel->now = now_ns >> DP_TIMER_SHIFT;
     wheel->armed = 0;
-    wheel->links = dp_reserve((size_t)room * sizeof *wheel->links);
+    wheel->links = dp_reserve_huge((size_t)room * sizeof *wheel->links);
     return wheel->links ? 0 : DP_E_MEMORY;
 }
 

@@ -222,17 +222,18 @@ int dp_worker_init(struct dp_worker *w, uint32_t number, uint32_t workers, struc
     if (w->epoll < 0 || w->wake < 0 || epoll_ctl(w->epoll, EPOLL_CTL_ADD, w->wake, &event) < 0)
         return DP_E_IO;
     /* A flood of new connections, of all things, must not have every packet wait for memory. */
-    error = dp_conntrack_populate(&w->engine->conntrack, DP_POPULATED / workers);
+    error = dp_engine_populate(w->engine, DP_POPULATED / workers);
     if (error < 0)
         return error;
     dp_fragments_bound(w->engine->fragments, DP_WAITING_FRAMES_MAX);
     w->now_ns = w->advanced_ns = dp_firewall_now();
     dp_engine_advance(w->engine, w->now_ns);
     w->port_counters = dp_reserve(DP_PORTS_MAX * sizeof *w->port_counters);
-    w->arena = dp_reserve(DP_ARENA_BYTES);
+    w->arena = dp_reserve_huge(DP_ARENA_BYTES);
     w->waiting_bytes = dp_reserve((size_t)DP_WAITING_SLOTS * DP_PORT_ROOM);
     if (!w->port_counters || !w->arena || !w->waiting_bytes || dp_ring_init(&w->feed, FEED_BYTES) < 0)
         return DP_E_MEMORY;
+    dp_populate(w->arena, DP_ARENA_BYTES);
     for (uint32_t from = 0; from < workers; from++)
         if (from != number && dp_ring_init(&w->inbox[from], INBOX_BYTES) < 0)
             return DP_E_MEMORY;
