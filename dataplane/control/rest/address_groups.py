@@ -11,7 +11,16 @@ from pydantic import BaseModel, Field, TypeAdapter, ValidationError
 
 from dataplane.control.rest import errors
 from dataplane.control.rest.caller import Caller, OfCaller
-from dataplane.control.rest.changing import DRY_RUN_RESPONSE, Body, Changes, DryRunBody, change, timestamp
+from dataplane.control.rest.changing import (
+    DRY_RUN_RESPONSE,
+    Body,
+    Changes,
+    DryRunBody,
+    JsonRoute,
+    OnlyDryRun,
+    change,
+    timestamp,
+)
 from dataplane.control.rest.pages import Limit, Marker, PageInfo, Sorted, Words, any_of
 from dataplane.control.rest.rules import Description, Id
 from dataplane.control.rest.security_groups import ENTERPRISE_PROJECT, Name, TagBody
@@ -193,7 +202,7 @@ def _refuse_too_full(entries: int, capacity: int) -> None:
 
 def routes(service: Service) -> APIRouter:
     """The requests about address groups."""
-    router = APIRouter(tags=["address groups"])
+    router = APIRouter(tags=["address groups"], route_class=JsonRoute)
     listed: Sorted[AddressGroup] = Sorted(lambda policy: policy.address_groups, lambda group: group.id)
     path = "/vpc/address-groups"
 
@@ -287,8 +296,8 @@ def routes(service: Service) -> APIRouter:
             dry_run=body.dry_run,
         )
 
-    @router.delete(f"{path}/{{address_group_id}}", status_code=204)
-    async def delete_address_group(caller: OfCaller, address_group_id: str) -> Response:
+    @router.delete(f"{path}/{{address_group_id}}", status_code=204, responses=DRY_RUN_RESPONSE)
+    async def delete_address_group(caller: OfCaller, address_group_id: str, dry_run: OnlyDryRun) -> Response:
         """An address group is deleted; refused while a rule names it."""
 
         def plan(policy: Policy) -> Changes:
@@ -300,11 +309,16 @@ def routes(service: Service) -> APIRouter:
             return [{"delete_address_group": {"id": group.id}}]
 
         return await change(
-            service, caller, plan, lambda policy: None, what=f"deletion of address group {address_group_id}"
+            service,
+            caller,
+            plan,
+            lambda policy: None,
+            what=f"deletion of address group {address_group_id}",
+            dry_run=dry_run,
         )
 
-    @router.delete(f"{path}/{{address_group_id}}/force", status_code=204)
-    async def delete_ip_address_group_force(caller: OfCaller, address_group_id: str) -> Response:
+    @router.delete(f"{path}/{{address_group_id}}/force", status_code=204, responses=DRY_RUN_RESPONSE)
+    async def delete_ip_address_group_force(caller: OfCaller, address_group_id: str, dry_run: OnlyDryRun) -> Response:
         """An address group is deleted with the rules that name it, as one change."""
 
         def plan(policy: Policy) -> Changes:
@@ -318,7 +332,12 @@ def routes(service: Service) -> APIRouter:
             return [*rules, {"delete_address_group": {"id": group.id}}]
 
         return await change(
-            service, caller, plan, lambda policy: None, what=f"forced deletion of address group {address_group_id}"
+            service,
+            caller,
+            plan,
+            lambda policy: None,
+            what=f"forced deletion of address group {address_group_id}",
+            dry_run=dry_run,
         )
 
     @router.get("/vpc/list-address-groups-dependency", response_model=DependencyPage)

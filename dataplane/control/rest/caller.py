@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 from fastapi import Depends, Path, Request
 
 from dataplane.control.keys import ANY_PROJECT
-from dataplane.control.rest.errors import NOT_ALLOWED, ApiError, not_found
+from dataplane.control.rest.errors import NOT_ALLOWED, ApiError, bad_value, not_found
 from dataplane.control.signature import READING
 
 if TYPE_CHECKING:
@@ -90,6 +90,10 @@ def caller(request: Request, project_id: ProjectId) -> Caller:
         raise ApiError(403, NOT_ALLOWED, f"The access key is not of project {project_id}.")
     if identity.read_only and request.method not in READING:
         raise ApiError(403, NOT_ALLOWED, "The access key only reads.")
+    if request.method not in READING and request.query_params:
+        # Such as dry_run, which would not be heard.
+        name = next(iter(request.query_params))
+        raise bad_value(f"{name} is in the query of a request that takes none: write it in the body.")
     return Caller(identity.asker, project_id, identity.sees_all, request.state.request_id)
 
 

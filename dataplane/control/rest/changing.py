@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+import json
+from collections.abc import Callable, Coroutine, Mapping, Sequence
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 
+from fastapi import Depends, Request
 from fastapi.responses import JSONResponse, Response
+from fastapi.routing import APIRoute
 from pydantic import BaseModel, ConfigDict
 
 from dataplane.control import audit, requests
@@ -22,6 +25,42 @@ if TYPE_CHECKING:
 Changes = Sequence[Mapping[str, Any]]
 
 
+class _Json(Request):
+    """A request whose body is JSON that can be meant in one way only."""
+
+    async def json(self) -> Any:
+        """The body. Raises JSONDecodeError."""
+        if not hasattr(self, "_json"):
+            self._json = json.loads(await self.body(), object_pairs_hook=_each_once, parse_constant=_no_constant)
+        return self._json
+
+
+def _each_once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        names = [name for name, _ in pairs]
+        twice = next(name for name in names if names.count(name) > 1)
+        raise json.JSONDecodeError(f"{twice} is there twice", "", 0)
+    return found
+
+
+def _no_constant(text: str) -> NoReturn:
+    raise json.JSONDecodeError(f"{text} is no number", "", 0)
+
+
+class JsonRoute(APIRoute):
+    """A route whose requests are read so."""
+
+    def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
+        """What answers a request."""
+        handle = super().get_route_handler()
+
+        async def handled(request: Request) -> Response:
+            return await handle(_Json(request.scope, request.receive))
+
+        return handled
+
+
 class Body(BaseModel):
     """The body of a request, or a part of it: no unknown key, and nothing coerced."""
 
@@ -32,6 +71,14 @@ class DryRunBody(Body):
     """A body that may ask for nothing to be done."""
 
     dry_run: bool = False
+
+
+def _is_dry_run(body: DryRunBody | None = None) -> bool:
+    """Whether nothing is to be done, of a request that needs no body."""
+    return body is not None and body.dry_run
+
+
+OnlyDryRun = Annotated[bool, Depends(_is_dry_run)]
 
 
 class Disconnected(BaseModel):
@@ -84,13 +131,14 @@ async def change(
     except Exception as error:
         raise as_api_error(service, error) from error
     if dry_run:
-        return _would_be_done(made, caller)
+        return would_be_done(made, caller)
     if told is None:
         return Response(status_code=204)
     return JSONResponse({**told, "request_id": caller.request_id}, status)
 
 
-def _would_be_done(made: Changed | None, caller: Caller) -> Response:
+def would_be_done(made: Changed | None, caller: Caller) -> Response:
+    """The answer to a dry run."""
     nothing = {"total": 0, "by_instance": {}, "revoked": 0}
     body = {
         "error_code": DRY_RUN,

@@ -77,6 +77,8 @@ def as_api_error(service: Service, error: Exception) -> ApiError:
 def of_validation(found: Sequence[Any]) -> ApiError:
     """What is wrong with the parameters or the body of a request; the first of it."""
     first = found[0]
+    if first["type"] == "json_invalid":
+        return bad_value(f"The body is no JSON: {first['ctx']['error']}.")
     # The first part of a place says where the value stood: body, query, path.
     place = ".".join(str(part) for part in first["loc"][1:])
     sentence = f"{place}: {first['msg']}" if place else str(first["msg"])

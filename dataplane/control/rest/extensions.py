@@ -18,7 +18,16 @@ from dataplane.control import requests
 from dataplane.control.answers import FlowKnown
 from dataplane.control.rest import errors
 from dataplane.control.rest.caller import Caller, OfWholeCaller
-from dataplane.control.rest.changing import Body, Changes, DryRunBody, change
+from dataplane.control.rest.changing import (
+    DRY_RUN_RESPONSE,
+    Body,
+    Changes,
+    DryRunBody,
+    JsonRoute,
+    OnlyDryRun,
+    change,
+    would_be_done,
+)
 from dataplane.control.rest.errors import as_api_error
 from dataplane.policy.document import Instance
 
@@ -67,7 +76,7 @@ class Answer(BaseModel):
 
 def routes(service: Service, explanation: tuple[Question, Explain] | None) -> APIRouter:
     """The extensions; without an `explanation` packets are not explained."""
-    router = APIRouter(prefix="/dataplane", tags=["extensions"])
+    router = APIRouter(prefix="/dataplane", tags=["extensions"], route_class=JsonRoute)
 
     async def answer(caller: Caller, request: Request) -> Response:
         try:
@@ -113,9 +122,11 @@ def routes(service: Service, explanation: tuple[Question, Explain] | None) -> AP
             caller, requests.Shadow(command="shadow", action="begin", policy=body.policy, name=body.name)
         )
 
-    @router.delete("/shadow", status_code=204)
-    async def end_shadow(caller: OfWholeCaller) -> Response:
+    @router.delete("/shadow", status_code=204, responses=DRY_RUN_RESPONSE)
+    async def end_shadow(caller: OfWholeCaller, dry_run: OnlyDryRun) -> Response:
         """The shadow ends."""
+        if dry_run:
+            return would_be_done(None, caller)
         await answer(caller, requests.Shadow(command="shadow", action="end"))
         return Response(status_code=204)
 
@@ -185,8 +196,8 @@ def _instances(router: APIRouter, service: Service) -> None:
             dry_run=body.dry_run,
         )
 
-    @router.delete("/instances/{instance_id}", status_code=204)
-    async def delete_instance(caller: OfWholeCaller, instance_id: str) -> Response:
+    @router.delete("/instances/{instance_id}", status_code=204, responses=DRY_RUN_RESPONSE)
+    async def delete_instance(caller: OfWholeCaller, instance_id: str, dry_run: OnlyDryRun) -> Response:
         """An instance is deleted, with its connections; refused while it is a load balancer's backend."""
 
         def plan(policy: Policy) -> Changes:
@@ -196,7 +207,9 @@ def _instances(router: APIRouter, service: Service) -> None:
                 raise errors.in_use(f"Instance {instance_id} in use: it is a backend of {', '.join(balancers)}.")
             return [{"delete_instance": {"id": instance_id}}]
 
-        return await change(service, caller, plan, lambda policy: None, what=f"deletion of instance {instance_id}")
+        return await change(
+            service, caller, plan, lambda policy: None, what=f"deletion of instance {instance_id}", dry_run=dry_run
+        )
 
 
 def _written(instance: Instance) -> dict[str, Any]:

@@ -10,7 +10,7 @@ from pydantic import BaseModel, Field
 
 from dataplane.control.rest import errors
 from dataplane.control.rest.caller import Caller, OfCaller
-from dataplane.control.rest.changing import DRY_RUN_RESPONSE, Body, Changes, DryRunBody, change, timestamp
+from dataplane.control.rest.changing import DRY_RUN_RESPONSE, Body, Changes, DryRunBody, JsonRoute, change, timestamp
 from dataplane.control.rest.pages import Limit, Marker, PageInfo, Sorted, Words, any_of
 from dataplane.control.rest.rules import Id
 from dataplane.policy.fields import VirtualAddress, pair_prefix
@@ -140,7 +140,7 @@ def _overlap(wanted: list[str] | None, held: set[str]) -> bool:
 
 def routes(service: Service) -> APIRouter:
     """The requests about ports."""
-    router = APIRouter(tags=["ports"])
+    router = APIRouter(tags=["ports"], route_class=JsonRoute)
     listed: Sorted[Instance] = Sorted(lambda policy: policy.instances, lambda instance: instance.id)
 
     def told(caller: Caller, port_id: str, policy: Policy) -> dict[str, Any]:
@@ -164,10 +164,16 @@ def routes(service: Service) -> APIRouter:
         security_groups: Words = None,
         vpc_id: Words = None,
         allowed_address_pairs: Words = None,
+        virsubnet_id: Words = None,
+        bindinghost_id: Words = None,
+        instance_id: Words = None,
+        instance_type: Words = None,
     ) -> Response:
         """Ports: repeated keys mean any of them, different keys all of them."""
         addresses = _addresses(private_ips)
         pairs = _addresses(allowed_address_pairs)
+        # No port has these here.
+        unknown = (virsubnet_id, bindinghost_id, instance_id, instance_type)
         macs = None if mac_address is None else [mac.lower() for mac in mac_address]
         wanted = (
             (any_of(id), lambda port: port.id),
@@ -184,6 +190,7 @@ def routes(service: Service) -> APIRouter:
         def fits(port: Instance) -> bool:
             return (
                 caller.sees(port)
+                and all(words is None for words in unknown)
                 and all(among(value(port)) for among, value in wanted)
                 and _DEVICE_OWNER.startswith(device_owner_prefixlike or "")
                 and _overlap(addresses, set(port.addresses))

@@ -3,16 +3,26 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from ipaddress import ip_network
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 from uuid import uuid4
 
 from fastapi import APIRouter
 from fastapi.responses import JSONResponse, Response
-from pydantic import AfterValidator, BaseModel, Field
+from pydantic import AfterValidator, BaseModel, BeforeValidator, Field
 
 from dataplane.control.rest import errors
 from dataplane.control.rest.caller import Caller, OfCaller
-from dataplane.control.rest.changing import DRY_RUN_RESPONSE, Body, Changes, DryRunBody, change, timestamp
+from dataplane.control.rest.changing import (
+    DRY_RUN_RESPONSE,
+    Body,
+    Changes,
+    DryRunBody,
+    JsonRoute,
+    OnlyDryRun,
+    change,
+    timestamp,
+)
 from dataplane.control.rest.pages import Limit, Marker, Numbers, PageInfo, Sorted, Words, any_of
 from dataplane.policy import limits
 from dataplane.policy.changes import parse_change
@@ -46,8 +56,14 @@ def _no_tags(text: str) -> str:
     return text
 
 
+def _port_text(value: object) -> object:
+    return str(value) if isinstance(value, int) and not isinstance(value, bool) else value
+
+
 Description = Annotated[str, Field(max_length=255), AfterValidator(_no_tags)]
 Ethertype = Annotated[str, AfterValidator(_ethertype), Field(json_schema_extra={"enum": ["IPv4", "IPv6"]})]
+#: A single port may be a number; it is read back as text.
+Multiport = Annotated[str, BeforeValidator(_port_text), Field(max_length=255)]
 Id = Annotated[str, Field(min_length=1, max_length=255)]
 
 
@@ -58,7 +74,7 @@ class RuleFields(Body):
     direction: Literal["ingress", "egress"]
     ethertype: Ethertype | None = None
     protocol: Annotated[str, Field(max_length=16)] | None = None
-    multiport: Annotated[str, Field(max_length=255)] | None = None
+    multiport: Multiport | None = None
     remote_ip_prefix: Annotated[str, Field(max_length=64)] | None = None
     remote_group_id: Id | None = None
     remote_address_group_id: Id | None = None
@@ -199,6 +215,14 @@ def _as_read_back(word: str) -> str:
     return protocol_text(word) or word if word in PROTOCOL_NUMBERS else word
 
 
+def _prefix_as_read_back(word: str) -> str:
+    """A prefix that is filtered by, as it is read back: a bare address is one of /32 or /128."""
+    try:
+        return str(ip_network(word))
+    except ValueError:
+        return word
+
+
 # ---- new rules against those that there are ----
 
 
@@ -260,7 +284,7 @@ def there_already(rule_id: str) -> errors.ApiError:
 
 def routes(service: Service) -> APIRouter:
     """The requests about rules."""
-    router = APIRouter(tags=["security group rules"])
+    router = APIRouter(tags=["security group rules"], route_class=JsonRoute)
     listed: Sorted[tuple[SecurityGroup, SecurityGroupRule]] = Sorted(
         lambda policy: policy.rules_by_id.values(), lambda found: found[1].id
     )
@@ -291,6 +315,7 @@ def routes(service: Service) -> APIRouter:
         policy = service.operations.policy
         protocols = None if protocol is None else [_as_read_back(word) for word in protocol]
         families = None if ethertype is None else [word.lower() for word in ethertype]
+        prefixes = None if remote_ip_prefix is None else map(_prefix_as_read_back, remote_ip_prefix)
         groups = any_of(security_group_id)
         wanted = (
             (any_of(id), lambda rule: rule.id),
@@ -299,7 +324,7 @@ def routes(service: Service) -> APIRouter:
             (any_of(remote_group_id), lambda rule: rule.remote_group_id),
             (any_of(direction), lambda rule: rule.direction),
             (any_of(action), lambda rule: rule.action),
-            (any_of(remote_ip_prefix), lambda rule: rule.remote_ip_prefix),
+            (any_of(prefixes), lambda rule: rule.remote_ip_prefix),
             (any_of(priority), lambda rule: rule.priority),
             (any_of(families), lambda rule: rule.ethertype.lower()),
             (any_of(remote_address_group_id), lambda rule: rule.remote_address_group_id),
@@ -368,8 +393,10 @@ def routes(service: Service) -> APIRouter:
             dry_run=body.dry_run,
         )
 
-    @router.delete(f"{path}/{{security_group_rule_id}}", status_code=204)
-    async def delete_security_group_rule(caller: OfCaller, security_group_rule_id: str) -> Response:
+    @router.delete(f"{path}/{{security_group_rule_id}}", status_code=204, responses=DRY_RUN_RESPONSE)
+    async def delete_security_group_rule(
+        caller: OfCaller, security_group_rule_id: str, dry_run: OnlyDryRun
+    ) -> Response:
         """A rule is deleted."""
 
         def plan(policy: Policy) -> Changes:
@@ -377,7 +404,12 @@ def routes(service: Service) -> APIRouter:
             return [{"delete_rule": {"id": rule.id}}]
 
         return await change(
-            service, caller, plan, lambda policy: None, what=f"deletion of rule {security_group_rule_id}"
+            service,
+            caller,
+            plan,
+            lambda policy: None,
+            what=f"deletion of rule {security_group_rule_id}",
+            dry_run=dry_run,
         )
 
     @router.post(

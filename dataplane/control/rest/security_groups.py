@@ -11,7 +11,16 @@ from pydantic import AfterValidator, BaseModel, Field
 
 from dataplane.control.rest import errors
 from dataplane.control.rest.caller import Caller, OfCaller
-from dataplane.control.rest.changing import DRY_RUN_RESPONSE, Body, Changes, DryRunBody, change, timestamp
+from dataplane.control.rest.changing import (
+    DRY_RUN_RESPONSE,
+    Body,
+    Changes,
+    DryRunBody,
+    JsonRoute,
+    OnlyDryRun,
+    change,
+    timestamp,
+)
 from dataplane.control.rest.pages import Limit, Marker, PageInfo, Sorted, Words, any_of
 from dataplane.control.rest.rules import Description, Id, RuleInfo, rule_info
 from dataplane.policy.changes.groups import DeleteGroup
@@ -159,7 +168,7 @@ def _refuse_too_many(policy: Policy) -> None:
 
 def routes(service: Service) -> APIRouter:
     """The requests about security groups."""
-    router = APIRouter(tags=["security groups"])
+    router = APIRouter(tags=["security groups"], route_class=JsonRoute)
     listed: Sorted[SecurityGroup] = Sorted(lambda policy: policy.security_groups, lambda group: group.id)
     path = "/vpc/security-groups"
 
@@ -244,8 +253,8 @@ def routes(service: Service) -> APIRouter:
             dry_run=body.dry_run,
         )
 
-    @router.delete(f"{path}/{{security_group_id}}", status_code=204)
-    async def delete_security_group(caller: OfCaller, security_group_id: str) -> Response:
+    @router.delete(f"{path}/{{security_group_id}}", status_code=204, responses=DRY_RUN_RESPONSE)
+    async def delete_security_group(caller: OfCaller, security_group_id: str, dry_run: OnlyDryRun) -> Response:
         """A security group is deleted; refused while a port is in it or a rule of another group names it."""
 
         def plan(policy: Policy) -> Changes:
@@ -258,7 +267,12 @@ def routes(service: Service) -> APIRouter:
             return [{"delete_group": {"id": group.id}}]
 
         return await change(
-            service, caller, plan, lambda policy: None, what=f"deletion of security group {security_group_id}"
+            service,
+            caller,
+            plan,
+            lambda policy: None,
+            what=f"deletion of security group {security_group_id}",
+            dry_run=dry_run,
         )
 
     @router.post(

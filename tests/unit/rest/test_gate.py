@@ -72,6 +72,13 @@ def test_the_document_of_the_api_is_for_everybody(unchanged: Served) -> None:
         ("POST", "/vpc/security-groups", {"security_group": {"name": "\ud800"}}, (400, "VPC.9901")),
         ("POST", "/vpc/security-groups", b" " * (BODY_BYTES + 1), (413, "SYS.0413")),
         ("GET", "/vpc/security-groups?limit=x", None, (400, "VPC.9901")),
+        (
+            "POST",
+            "/vpc/security-groups",
+            b'{"security_group": {"name": "x"}, "dry_run": true, "dry_run": false}',
+            (400, "VPC.9901"),
+        ),
+        ("POST", "/vpc/security-groups", b'{"security_group": {"name": "x"}, "dry_run": NaN}', (400, "VPC.9901")),
         ("PUT", "/vpc/security-groups/sg", {"security_group": {"name": "<a>"}}, (400, "VPC.9901")),
         ("DELETE", "/vpc/security-groups/a%2Fb", None, (404, "SYS.0404")),
         ("DELETE", "/vpc/security-groups/%00", None, (404, "VPC.9904")),
@@ -83,6 +90,43 @@ def test_requests_that_are_not_valid(
     answer = unchanged.call(method, path, body)
     assert (answer.status, answer.code) == expected
     assert answer.body["request_id"] == answer.headers["x-request-id"]
+
+
+@pytest.mark.parametrize(
+    ("path", "expected"),
+    [
+        ("/vpc/security-group-rules/web", (202, 2)),
+        ("/vpc/address-groups/list/force", (202, 1)),
+        ("/dataplane/instances/b", (202, 0)),
+        ("/dataplane/shadow", (202, 0)),
+        ("/vpc/security-groups/other", (409, None)),
+        ("/vpc/address-groups/list", (409, None)),
+        ("/vpc/security-group-rules/nothing", (404, None)),
+    ],
+)
+def test_a_dry_run_of_a_deletion(unchanged: Served, path: str, expected: tuple[int, int | None]) -> None:
+    """Any body may have dry_run, that of a deletion too, which needs none; nothing else may be in it."""
+    answer = unchanged.call("DELETE", path, {"dry_run": True})
+    assert (answer.status, answer.body.get("disconnected", {}).get("total")) == expected
+    assert unchanged.call("DELETE", path, {"dryrun": True}).status == 400
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "body"),
+    [
+        ("POST", "/vpc/security-groups", {"security_group": {"name": "x"}}),
+        ("PUT", "/vpc/security-groups/sg", {"security_group": {"name": "x"}}),
+        ("DELETE", "/vpc/security-group-rules/web", None),
+        ("DELETE", "/dataplane/instances/b", None),
+    ],
+)
+def test_what_is_asked_in_the_wrong_place_changes_nothing(
+    unchanged: Served, method: str, path: str, body: object
+) -> None:
+    """A dry run that is asked for in the query is no change."""
+    answer = unchanged.call(method, f"{path}?dry_run=true", body)
+    assert (answer.status, answer.code) == (400, "VPC.9901")
+    assert "dry_run" in answer.body["error_msg"]
 
 
 def test_a_body_without_end_is_refused(unchanged: Served) -> None:

@@ -302,6 +302,17 @@ def _deletable(served: Served, groups: list[str]) -> str:
     return next(group for group in groups if not served.firewall.policy.members(group))
 
 
+def test_words_that_mean_what_is_read_back(served: Served) -> None:
+    """A port as a number, an address without its /32; no port has what the cloud's networks have."""
+    client = served.sdk()
+    made = new_rule(client, "sg", protocol="tcp", multiport=22, remote_ip_prefix="192.0.2.7").security_group_rule
+    assert (made.multiport, made.remote_ip_prefix) == ("22", "192.0.2.7/32")
+    for word, expected in (("192.0.2.7", [made.id]), ("192.0.2.7/32", [made.id]), ("192.0.2.8", []), ("x", [])):
+        found = client.list_security_group_rules(ListSecurityGroupRulesRequest(remote_ip_prefix=word))
+        assert [rule.id for rule in found.security_group_rules] == expected
+    assert client.list_ports(ListPortsRequest(virsubnet_id=["x"])).ports == []
+
+
 def test_a_dry_run(served: Served) -> None:
     """202, and nothing happens."""
     client, before = served.sdk(), served.firewall.policy
