@@ -36,7 +36,7 @@ StoreOption = Annotated[
 
 @app.command()
 def status(store: StoreOption, output: OutputOption = Output.text) -> None:
-    """Each host with the change that is in force there, how far it is behind, and what is wrong.
+    """Each host with the change that is in force there, how far it is behind, where it is, and what is wrong.
 
     The exit status is 0 when the newest change is in force on all hosts, 1 when one is behind, gone or has an error, 2
     when the store cannot be asked.
@@ -60,6 +60,9 @@ def status(store: StoreOption, output: OutputOption = Output.text) -> None:
             "lag": round(host.lag(found.newest, now), 3),
             "error": host.error,
             "version": host.version,
+            "address": host.session and host.session.address,
+            "process": host.session and host.session.pid,
+            "since": host.session and host.session.since,
         }
         for host in found.hosts
     ]
@@ -215,9 +218,12 @@ def _print_status(answer: Any) -> None:
     )
     table(
         "Hosts",
-        ("host", "state", "change", "lag", "error"),
+        ("host", "address", "state", "change", "lag", "error"),
         [
-            (host["host"], host["state"], str(host["change"]), f"{host['lag']:.3f} s", host["error"] or "")
+            (
+                *(host["host"], host["address"] or "", host["state"], str(host["change"]), f"{host['lag']:.3f} s"),
+                host["error"] or "",
+            )
             for host in hosts
         ],
     )

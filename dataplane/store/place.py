@@ -22,13 +22,20 @@ def opened(policy: Path, url: str | None, copy: Path | None = None, kind: str = 
     """The store with this address, which a policy file fills when it is empty; without one the policy file itself.
 
     `copy` is where the last good copy of a shared store is kept, unless its address names a file; `kind` is told behind
-    the name of this host, where there are several that share a store on one machine. Raises PolicyError, StoreError.
+    the name of this host, where there are several that share a store on one machine. It has that name alone from here
+    on. Raises PolicyError, StoreError.
     """
     file = PolicyFile(policy)
     if url is None:
         return file
     if url.startswith("etcd://"):
-        return _filled(file, _shared_at(url, copy, kind))
+        shared = _shared_at(url, copy, kind)
+        try:
+            shared.claim_name()
+            return _filled(file, shared)
+        except BaseException:
+            shared.close()
+            raise
     store = store_at(url)
     if store.is_empty:
         with store.keeping(file.load(), time.time()):

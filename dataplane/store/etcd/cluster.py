@@ -47,11 +47,12 @@ class CompactedError(Exception):
 
 
 class Item(NamedTuple):
-    """A key with its value; `revision` is that of the change that wrote it last."""
+    """A key with its value; `revision` is that of the change that wrote it last, 0 as `lease`: it hangs on none."""
 
     key: str
     value: str
     revision: int
+    lease: int = 0
 
 
 class Found(NamedTuple):
@@ -153,6 +154,10 @@ class Cluster:
     def keep_alive(self, lease: int) -> bool:
         """Whether a lease is still there; it lasts anew then. Raises StoreError."""
         return int(self._ask("lease/keepalive", {"ID": lease}).get("result", {}).get("TTL", 0)) > 0
+
+    def seconds_left(self, lease: int) -> int:
+        """How long a lease lasts unless it is kept alive; below 0: it is over. Raises StoreError."""
+        return int(self._ask("lease/timetolive", {"ID": lease}).get("TTL", 0))
 
     def revoke(self, lease: int) -> None:
         """Ends a lease, and all keys that hang on it. Raises StoreError."""
@@ -287,7 +292,8 @@ def found(answer: dict[str, Any]) -> Found:
 
 
 def _item(kv: dict[str, Any]) -> Item:
-    return Item(_plain(kv["key"]), _plain(kv.get("value", "")), int(kv.get("mod_revision", 0)))
+    place, value = _plain(kv["key"]), _plain(kv.get("value", ""))
+    return Item(place, value, int(kv.get("mod_revision", 0)), int(kv.get("lease", 0)))
 
 
 # ---- parts of a transaction ----

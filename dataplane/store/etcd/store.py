@@ -17,6 +17,7 @@ from dataplane.store.etcd import canary, copy
 from dataplane.store.etcd.cluster import Cluster, CompactedError, found, get, written_at
 from dataplane.store.etcd.fleet import Reports
 from dataplane.store.etcd.kept import UnreadableError
+from dataplane.store.etcd.session import Session
 from dataplane.store.etcd.version import Version, epoch_prefix, read
 from dataplane.store.etcd.writing import next_head, stage, written
 from dataplane.store.rows import Key, Writing
@@ -65,6 +66,10 @@ class EtcdStore:
         self._in_force_at = time.time()
         self._error: str | None = None
         self._away: tuple[float, str] | None = None
+        # Asked by who claims the name, and then by who looks after it.
+        self._looking = Cluster(address)
+        session = Session.of_this_process(address.members)
+        self._reports = Reports(self._looking, address.prefix, address.label, session)
         try:
             self._last = self._in_force = self._read(self._cluster)
         except (StoreAwayError, UnreadableError) as error:
@@ -107,6 +112,11 @@ class EtcdStore:
     def read_again(self) -> None:
         """Reads what is kept as what is in force, while nobody follows it. Raises StoreError."""
         self._last = self._in_force = self._read(self._cluster)
+
+    def claim_name(self) -> None:
+        """Is the one host of its name, as far as etcd answers, before it follows. Raises NameTakenError, StoreError."""
+        with contextlib.suppress(StoreAwayError):
+            self._reports.claim(self._report())
 
     @contextmanager
     def keeping(self, policy: Policy, now: float) -> Iterator[None]:
@@ -222,7 +232,7 @@ class EtcdStore:
             "changed_at": self._in_force.head.at,
             "newest": self._last.head.number,
             "away_since": away and away[0],
-            "error": self._error or (away and away[1]),
+            "error": self._error or self._reports.taken or (away and away[1]),
         }
 
     def follow(self, notify: Callable[[], None]) -> None:
@@ -242,7 +252,12 @@ class EtcdStore:
             watch.close()
         for thread in self._threads:
             thread.join(_END_SECONDS)
+        if not self._threads:
+            # Who looks after it does that.
+            with contextlib.suppress(StoreError):
+                self._reports.end()
         self._cluster.close()
+        self._looking.close()
 
     def _read(self, cluster: Cluster) -> Version:
         return read(cluster, self.name, self._address.prefix, self._address.host, self._look)
@@ -313,24 +328,23 @@ class EtcdStore:
     def _look_after(self) -> None:
         """Says how far this host is; has the watch begin anew where that says nothing of what has changed."""
         before: Version | None = None
-        with contextlib.closing(Cluster(self._address)) as cluster:
-            reports = Reports(cluster, self._address.prefix, self._address.label)
-            while not self._ending.is_set():
-                last = self._last
-                try:
-                    reports.say(self._report())
-                    is_newest = self._is_newest(cluster, last, reports)
-                except StoreError:
-                    is_newest, before = False, last
-                # What is on its way has the time until the next look.
-                if not is_newest and last is before and (watch := self._watch):
-                    self._is_stale = True
-                    watch.close()
-                before = None if is_newest else last
-                self._to_report.wait(reports.pause * random.uniform(0.8, 1))
-                self._to_report.clear()
-            with contextlib.suppress(StoreError):
-                reports.end()
+        reports = self._reports
+        while not self._ending.is_set():
+            last = self._last
+            try:
+                reports.say(self._report())
+                is_newest = self._is_newest(last)
+            except StoreError:
+                is_newest, before = False, last
+            # What is on its way has the time until the next look.
+            if not is_newest and last is before and (watch := self._watch):
+                self._is_stale = True
+                watch.close()
+            before = None if is_newest else last
+            self._to_report.wait(reports.pause * random.uniform(0.8, 1))
+            self._to_report.clear()
+        with contextlib.suppress(StoreError):
+            reports.end()
 
     def _report(self) -> dict[str, Any]:
         """What the fleet is told of this host."""
@@ -345,18 +359,18 @@ class EtcdStore:
             "canary": self._judged,
         }
 
-    def _is_newest(self, cluster: Cluster, version: Version, reports: Reports) -> bool:
-        """Whether nobody has changed what is kept since; how many hosts there are is counted too. Raises StoreError."""
+    def _is_newest(self, version: Version) -> bool:
+        """Whether nobody has changed what is kept since; the hosts are looked at too. Raises StoreError."""
         prefix = self._address.prefix
         keys = f"{prefix}current", f"{epoch_prefix(prefix, version.epoch)}head"
         unchanged = [written_at(keys[0], version.current), written_at(keys[1], version.head.revision)]
-        asking = [reports.counting, get(canary.key(prefix))]
-        done = cluster.transaction(unchanged, asking, asking)
-        reports.count(done)
-        self._look_for_canary(cluster, found(done.answers[1].get("response_range", {})).items)
+        asking = [*self._reports.looking, get(canary.key(prefix))]
+        done = self._looking.transaction(unchanged, asking, asking)
+        self._reports.look(done)
+        self._look_for_canary(found(done.answers[-1].get("response_range", {})).items)
         return done.succeeded
 
-    def _look_for_canary(self, cluster: Cluster, items: list[Item]) -> None:
+    def _look_for_canary(self, items: list[Item]) -> None:
         """Reads the policy that this host is to judge by beside the one in force, where that is a new one."""
         if not items:
             self._canary = None
@@ -364,7 +378,8 @@ class EtcdStore:
         address, found = self._address, items[0].value
         try:
             if self._canary is None or self._canary.id != canary.id_of(address.prefix, found):
-                self._canary = canary.asked_of(cluster, address.prefix, found, address.label, address.host)
+                name = self._reports.name
+                self._canary = canary.asked_of(self._looking, address.prefix, found, name, address.host)
         except UnreadableError as error:
             self._canary = None
             if found != self._unreadable:

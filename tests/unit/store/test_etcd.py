@@ -233,10 +233,10 @@ def test_changes_of_two_hosts_by_the_api_are_all_made(url: str, tmp_path: Path) 
         seen = []
         for name, firewall in zip("ab", hosts, strict=True):
             (folder := tmp_path / name).mkdir()
-            store = stack.enter_context(closing(EtcdStore(parsed(url))))
+            store = stack.enter_context(closing(EtcdStore(parsed(f"{url}?name={name}"))))
             if name == "a":
                 keep(store, firewall.policy)
-                store = stack.enter_context(closing(EtcdStore(parsed(url))))
+                store = stack.enter_context(closing(EtcdStore(parsed(f"{url}?name={name}"))))
             seen.append(stack.enter_context(serving(folder, firewall, keys=None, store=store)))
 
         def change(number: int) -> None:

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import json
+import os
+import subprocess
 import time
 from collections.abc import Callable
 from contextlib import ExitStack, closing
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,12 +17,15 @@ from typer.testing import CliRunner
 
 from dataplane import Policy
 from dataplane.cli.fleet import app
+from dataplane.store import StoreAwayError
 from dataplane.store.etcd import fleet as fleet_module
 from dataplane.store.etcd.address import parsed
 from dataplane.store.etcd.canary import chosen, judged
 from dataplane.store.etcd.cluster import Cluster, delete, put
-from dataplane.store.etcd.fleet import fleet
+from dataplane.store.etcd.fleet import NameTakenError, fleet
+from dataplane.store.etcd.session import Session
 from dataplane.store.etcd.store import EtcdStore
+from dataplane.store.place import opened
 from tests.support.etcd import Members, needs_etcd
 from tests.unit.live.scene import POLICY
 from tests.unit.store.test_etcd import ADD, changed, keep
@@ -32,6 +38,10 @@ def told(url: str, *words: str, status: int = 0) -> Any:
     done = CliRunner().invoke(app, [*words, "--store", url])
     assert done.exit_code == status, done.output
     return json.loads(done.stdout) if "json" in words else done.output
+
+
+def here(url: str) -> Session:
+    return Session.of_this_process(parsed(url).members)
 
 
 def until(condition: Callable[[], object]) -> None:
@@ -96,7 +106,7 @@ def test_a_report_comes_back_when_its_lease_is_lost(etcd: Members) -> None:
         keep(store, Policy.parse(POLICY))
         store.follow(lambda: None)
         until(lambda: fleet(cluster, "lease/").hosts)
-        reports = fleet_module.Reports(cluster, "lease/", "h2")
+        reports = fleet_module.Reports(cluster, "lease/", "h2", here(url))
         reports.say(REPORT)
         cluster.revoke(reports._lease)
         assert [host.is_there for host in fleet(cluster, "lease/").hosts] == [True, False]
@@ -117,15 +127,15 @@ def test_a_host_that_always_has_something_new_to_say_keeps_its_lease(
         now = 100.0
         monkeypatch.setattr(cluster, "keep_alive", lambda lease: kept.append(now) or True)
         monkeypatch.setattr(fleet_module.time, "monotonic", lambda: now)
-        reports = fleet_module.Reports(cluster, "new/", "h1")
+        reports = fleet_module.Reports(cluster, "new/", "h1", here(etcd.url("new")))
         for number in range(20):
             reports.say(REPORT | {"change": number})
             now += 1.0
         assert len(kept) >= 5
-        done = cluster.transaction([], [reports.counting])
-        reports.count(done)
+        done = cluster.transaction([], reports.looking)
+        reports.look(done)
         assert reports.pause == 2.0
-        reports.count(done._replace(answers=[{"response_range": {"count": "1000"}}]))
+        reports.look(done._replace(answers=[{"response_range": {"count": "1000"}}, done.answers[1]]))
         assert reports.pause == 10.0
         first = reports._lease
         reports.say(REPORT)
@@ -197,3 +207,146 @@ def test_without_hosts_that_filter_a_policy_goes_nowhere(etcd: Members, tmp_path
 )
 def test_a_store_that_cannot_be_asked_is_told_in_a_sentence(url: str, why: str) -> None:
     assert why in told(url, "status", status=2)
+
+
+# ---- names ----
+
+
+@pytest.fixture
+def short(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Leases of a second, and looks as often as is needed for them."""
+    monkeypatch.setattr(fleet_module, "_LEASE_SECONDS", 1)
+    monkeypatch.setattr(fleet_module, "_LEAST_PAUSE", 0.25)
+
+
+def elsewhere(url: str, **other: Any) -> Session:
+    """A process of another machine."""
+    return replace(here(url), **({"boot": "another", "address": "192.0.2.7", "pid": 7} | other))
+
+
+@pytest.mark.usefixtures("short")
+def test_the_second_host_of_a_name_is_refused_at_its_start(
+    etcd: Members, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is told who has the name, and what to do; what the first one says of itself stays, and so does the store."""
+    monkeypatch.setattr(fleet_module, "_CLAIM_SPARE", 0.3)
+    url = etcd.url("names")
+    (file := tmp_path / "policy.yaml").write_text(POLICY)
+    with closing(opened(file, f"{url}?name=h1")) as first, closing(Cluster(parsed(url))) as cluster:  # type: ignore[type-var]
+        assert isinstance(first, EtcdStore)
+        first.follow(lambda: None)
+        with pytest.raises(NameTakenError) as refused:
+            opened(file, f"{url}?name=h1")
+        process, since = f"process {os.getpid()}, since 20", ", boot "
+        assert str(refused.value).startswith(f"host h1 is there already (127.0.0.1, {process}")
+        assert since in str(refused.value)
+        assert str(refused.value).endswith(
+            "stop that one, or call this one otherwise (name=NAME in the address of the store)"
+        )
+        found = fleet(cluster, "names/")
+        assert [(host.name, host.is_there, host.error) for host in found.hosts] == [("h1", True, None)]
+        assert found.newest.number == 1
+        (told_host,) = told(url, "status", "-o", "json")["hosts"]
+        assert (told_host["address"], told_host["process"]) == ("127.0.0.1", os.getpid())
+        assert time.time() - 60 < told_host["since"] < time.time()
+        assert "127.0.0.1" in told(url, "status")
+    # It has gone, and the name is free.
+    with closing(opened(file, f"{url}?name=h1")):  # type: ignore[type-var]
+        pass
+
+
+def test_a_host_that_was_killed_has_its_name_again_at_once(etcd: Members, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As its lease lives on, where it ran is looked at: on this machine its process is gone, or not waited for yet."""
+    url = etcd.url("again")
+    with closing(Cluster(parsed(url))) as cluster, subprocess.Popen(["sleep", "60"]) as process:
+        dead = replace(here(url), pid=process.pid, began=0)
+        process.kill()
+        os.waitid(os.P_PID, process.pid, os.WEXITED | os.WNOWAIT)
+        before = fleet_module.Reports(cluster, "again/", "h1", dead)
+        before.claim(REPORT)
+        process.wait()
+        after = fleet_module.Reports(cluster, "again/", "h1", here(url))
+        monkeypatch.setattr(fleet_module.time, "sleep", lambda _: pytest.fail("it waits"))
+        after.claim(REPORT)
+        (found,) = fleet(cluster, "again/").hosts
+        assert found.session == after._session
+
+
+@pytest.mark.usefixtures("short")
+def test_a_host_that_was_killed_elsewhere_is_waited_for(etcd: Members) -> None:
+    """Until its lease is over: a machine that begins again, another container."""
+    url = etcd.url("elsewhere")
+    with closing(Cluster(parsed(url))) as cluster:
+        fleet_module.Reports(cluster, "elsewhere/", "h1", elsewhere(url)).claim(REPORT)
+        fleet_module.Reports(cluster, "elsewhere/", "h1", here(url)).claim(REPORT)
+        (found,) = fleet(cluster, "elsewhere/").hosts
+        assert found.session
+        assert found.session.address == "127.0.0.1"
+
+
+def test_who_loses_its_name_says_so_beside_it_and_has_it_again(etcd: Members, caplog: pytest.LogCaptureFixture) -> None:
+    """As one that was cut off for longer than its lease, or begins while etcd is away; nobody's report is lost."""
+    url = etcd.url("lost")
+    with closing(Cluster(parsed(url))) as cluster:
+        first, second = (fleet_module.Reports(cluster, "lost/", "h1", s) for s in (here(url), elsewhere(url)))
+
+        def names() -> dict[str, str | None]:
+            return {host.name: host.error for host in fleet(cluster, "lost/").hosts}
+
+        def look(reports: fleet_module.Reports) -> None:
+            reports.say(REPORT)
+            reports.look(cluster.transaction([], reports.looking))
+            reports.say(REPORT)
+
+        first.say(REPORT)
+        second.say(REPORT)
+        aside, why = "h1@192.0.2.7:7", f"host h1 is there already (127.0.0.1, process {os.getpid()}"
+        assert second.name == aside
+        assert second.taken.startswith(why)
+        assert names()["h1"] is None
+        assert (names()[aside] or "").startswith(why)
+        for _ in range(3):
+            look(second)
+            look(first)
+        assert (first.name, first.taken, second.name) == ("h1", "", aside)
+        assert caplog.text.count("is there already") == 1
+        first.end()
+        look(second)
+        assert (second.name, second.taken) == ("h1", "")
+        assert names() == {"h1": None}
+
+
+def test_a_copy_of_a_host_is_told_from_it(etcd: Members) -> None:
+    """A machine that is cloned with its memory: both have the lease, and what was said last."""
+    url = etcd.url("clone")
+    with closing(Cluster(parsed(url))) as cluster:
+        host_itself = fleet_module.Reports(cluster, "clone/", "h1", here(url))
+        host_itself.claim(REPORT)
+        clone = fleet_module.Reports(cluster, "clone/", "h1", host_itself._session)
+        clone.__dict__.update({name: value for name, value in vars(host_itself).items() if name != "_sent"})
+        clone.say(REPORT | {"change": 2})
+        assert not clone.taken
+        host_itself.look(cluster.transaction([], host_itself.looking))
+        host_itself.say(REPORT)
+        assert "a copy of this process: was the machine cloned?" in host_itself.taken
+
+
+def test_what_a_lost_member_has_written_is_known_again(etcd: Members, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It was answered with nothing, and made: it is no other host's."""
+    url = etcd.url("ambiguous")
+    with closing(Cluster(parsed(url))) as cluster:
+        reports = fleet_module.Reports(cluster, "ambiguous/", "h1", here(url))
+        reports.say(REPORT)
+        transaction = cluster.transaction
+
+        def lost(*arguments: Any) -> Any:
+            transaction(*arguments)
+            raise StoreAwayError("lost")
+
+        with monkeypatch.context() as patched:
+            patched.setattr(cluster, "transaction", lost)
+            with pytest.raises(StoreAwayError):
+                reports.say(REPORT | {"change": 2})
+        reports.say(REPORT | {"change": 3})
+        assert reports.taken == ""
+        assert [host.change for host in fleet(cluster, "ambiguous/").hosts] == [3]
