@@ -26,7 +26,7 @@ DEMO_PACKAGES := curl iperf3 iproute2 iputils-ping netcat-openbsd
 SYSTEM_PACKAGES := $(DEMO_PACKAGES) chromium chromium-driver clang dnsmasq-base etcd-client etcd-server ethtool \
     fish isc-dhcp-client mandoc nftables openssh-client openssh-server openssl procps tcpdump tshark udhcpc util-linux zsh
 # What the benchmarks measure beside the project.
-BENCH_PACKAGES := iperf3 iproute2 libdpdk-dev libpcap-dev nftables openvswitch-switch pkgconf tcpdump
+BENCH_PACKAGES := iperf3 iproute2 libdpdk-dev libpcap-dev nftables openvswitch-source openvswitch-switch pkgconf tcpdump
 
 VENV := .venv
 BIN := $(VENV)/bin

@@ -1,10 +1,10 @@
-"""The engine alone on generated captures, frames in memory, beside the physical floor; run in turn, in one process.
+"""The engine alone on generated captures, frames in memory, beside the physical floor and Open vSwitch's conntrack.
 
     .venv/bin/python bench/engine.py --rounds 7 --workload mixed --cpu 1
 
 A round runs, for each size of batch, a fresh engine over the capture, several times: the first pass makes the
-connections, later ones find them (their frames are as much later as the capture is long). Then the floor: a loop that
-only parses the same bytes and keeps a plain table.
+connections, later ones find them (their frames are as much later as the capture is long). Before it the floor: a loop
+that only parses the same bytes and keeps a plain table; and Open vSwitch's conntrack, which has no rules to look at.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ import subprocess
 from pathlib import Path
 from typing import Annotated, Any, NamedTuple
 
+import open_vswitch
 import typer
 from cffi import FFI
 from rows import Row, Run, show, stop
@@ -39,11 +40,11 @@ loop_ffi.cdef(
 
 
 class Passes(NamedTuple):
-    """Nanoseconds a packet: of the first pass, and of each later one; and the share of packets that were allowed."""
+    """Nanoseconds a packet: of the first pass, and of each later one; and what is to be known of the side."""
 
     first: float
     later: list[float]
-    allowed: float | None = None
+    note: str = ""
 
 
 def judge() -> Any:
@@ -67,7 +68,7 @@ def engine_passes(loop: Any, policy: Policy, file: Path, batch: int, passes: int
     loop.capture_free(frames)
     if min(times) < 0:
         stop(f"{file} cannot be judged")
-    return Passes(times[0], times[1:], verdicts[lib.DP_ALLOW] / sum(verdicts))
+    return Passes(times[0], times[1:], f"{verdicts[lib.DP_ALLOW] / sum(verdicts):.2%} allowed")
 
 
 def floor_passes(file: Path, work: str = "table") -> Passes:
@@ -77,6 +78,12 @@ def floor_passes(file: Path, work: str = "table") -> Passes:
     return Passes(times[0], times[1:])
 
 
+def conntrack_passes(program: Path, file: Path, passes: int) -> Passes:
+    """What Open vSwitch's conntrack takes."""
+    times, valid = open_vswitch.passes(program, file, passes)
+    return Passes(times[0], times[1:], f"{valid:.2%} valid, no rules")
+
+
 def measure(
     run: Run,
     workloads: list[str] | None = None,
@@ -84,24 +91,27 @@ def measure(
     passes: int = 3,
     rules: int | None = None,
     packets: int | None = None,
+    peers: bool = True,
 ) -> list[Row]:
-    """Rows of the first pass and of later ones of each workload, the floor's first."""
+    """Rows of the first pass and of later ones of each workload, the floor's first; `peers` are left out if so said."""
     os.sched_setaffinity(0, {run.cpu})
     loop = loop_ffi.dlopen(str(library("engine_loop")))
-    rows = []
+    program, rows = open_vswitch.conntrack(run) if peers else None, []
     for name in workloads or ["mixed", "zipf", "syn"]:
         file, loaded = capture(name, packets), Policy.load(policy(rules or RULES[name]))
         sides: dict[str, list[Passes]] = {}
         for _ in range(run.rounds):
             sides.setdefault("floor: plain table", []).append(floor_passes(file))
+            if program:
+                found = conntrack_passes(program, file, passes)
+                sides.setdefault(f"Open vSwitch conntrack, bursts of {open_vswitch.BURST}", []).append(found)
             for batch in BATCHES:
                 found = engine_passes(loop, loaded, file, batch, passes)
                 sides.setdefault(f"dataplane, batches of {batch}", []).append(found)
         for work in ("first pass", "later passes"):
             for side, found in sides.items():
                 values = [p.first for p in found] if work == "first pass" else [t for p in found for t in p.later]
-                allowed = "" if found[0].allowed is None else f"{found[0].allowed:.2%} allowed"
-                rows.append(Row(f"{name}, {work}", side, UNIT, values, note=allowed))
+                rows.append(Row(f"{name}, {work}", side, UNIT, values, note=found[0].note))
     return rows
 
 
