@@ -324,16 +324,23 @@ class Service(PolicyControl):
     async def _follow_processes(self) -> None:
         """Puts in force what another process keeps in the store, as a reload does, as long as it runs."""
         tried: int | None = None
+        said = ""
         while self._store.keeps_changes:
             await asyncio.sleep(_LOOK_SECONDS)
-            with contextlib.suppress(StoreError):
+            try:
                 found = await self.do(self._store.kept_elsewhere)
-                if found in (None, tried):
-                    continue
-                # What cannot be put in force is tried once; the log says why it is not.
-                tried = found
-                with contextlib.suppress(PolicyError, ValueError, *self._failures):
-                    await self._reloaded(requests.Reload(command="reload"), STORE)
+            except StoreError as error:
+                if str(error) != said:
+                    said = str(error)
+                    log.error("%s", error)
+                continue
+            said = ""
+            if found in (None, tried):
+                continue
+            # What cannot be put in force is tried once; the log says why it is not.
+            tried = found
+            with contextlib.suppress(PolicyError, ValueError, *self._failures):
+                await self._reloaded(requests.Reload(command="reload"), STORE)
 
     async def shadow(self, request: requests.Shadow, asker: Asker = NOBODY) -> dict[str, Any]:
         """Begins a shadow, in place of the one that there is, or ends it. Raises PolicyError; nothing changes then."""

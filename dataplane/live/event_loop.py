@@ -157,8 +157,7 @@ class EventLoop:
             if self._state_path and self._stopping.is_set():
                 await self._save()
             self._control.shutdown()
-            if self._service.shared:
-                self._service.shared.close()
+            self._store.close()
             self._signals.tell(lambda: None)
         log.info("stopped")
 

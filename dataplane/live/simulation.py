@@ -119,8 +119,7 @@ async def _serve(
         await asyncio.gather(*tasks, return_exceptions=True)
         control.shutdown()
         firewall.stop()
-        if service.shared:
-            service.shared.close()
+        kept.close()
     log.info("stopped")
 
 

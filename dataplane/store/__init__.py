@@ -52,6 +52,9 @@ class Store(Protocol):
         Raises StoreError at the begin, and at the end where that fails. Nothing is kept where changes are not.
         """
 
+    def close(self) -> None:
+        """Nothing is asked of it any more."""
+
 
 class KeepingStore(Store, Protocol):
     """A store that keeps changes, and that may have no policy yet."""
@@ -59,9 +62,6 @@ class KeepingStore(Store, Protocol):
     @property
     def is_empty(self) -> bool:
         """Whether no policy was kept in it yet."""
-
-    def close(self) -> None:
-        """Nothing is asked of it any more."""
 
 
 class Version(Protocol):
@@ -120,6 +120,3 @@ class SharedStore(Store, Protocol):
 
     def state(self) -> dict[str, Any]:
         """How far it has come, as JSON values; for any thread."""
-
-    def close(self) -> None:
-        """Ends the watch."""

@@ -35,6 +35,9 @@ class PolicyFile:
         """Nothing is kept."""
         return nullcontext()
 
+    def close(self) -> None:
+        """A file is closed when it was read."""
+
     def load(self) -> Policy:
         """The policy in the file. Raises PolicyError with every mistake."""
         # A FIFO or a device may never end, and who loads a policy keeps others waiting.

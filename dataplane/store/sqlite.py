@@ -7,6 +7,7 @@ opened. Another process that has written meanwhile is noticed by the number of t
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import sqlite3
@@ -53,7 +54,9 @@ class SqliteStore:
         self._parts: dict[Key, object] = {}
         with self._told():
             # Nobody else reads what is in it, as in the policy file of a service.
-            os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600))
+            fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+            with os.fdopen(fd) as file:
+                self._file = os.fstat(file.fileno())
             self._database = self._connected()
             self._database.execute("PRAGMA journal_mode = WAL")
             self._database.execute("PRAGMA synchronous = FULL")
@@ -79,11 +82,12 @@ class SqliteStore:
         return {key: (row.created, row.updated) for key, row in self._rows.items()}
 
     def close(self) -> None:
-        """Closes the database."""
+        """Closes the database: all of it is in its file then, where nobody else has it open."""
         self._database.close()
 
     def load(self) -> Policy:
         """The policy that is kept now; for any thread. Raises PolicyError, StoreError."""
+        self._expect_file()
         with self._told(), closing(self._connected()) as database:
             head, rows, _ = _read(database)
         if head is None:
@@ -92,6 +96,7 @@ class SqliteStore:
 
     def kept_elsewhere(self) -> int | None:
         """The revision that another process has written since; None where none has. Raises StoreError."""
+        self._expect_file()
         with self._told():
             (revision,) = self._database.execute("SELECT revision FROM head").fetchone() or (0,)
         return None if revision == self._revision else int(revision)
@@ -102,6 +107,7 @@ class SqliteStore:
 
         Where another process has written since, only the policy that is there now can be kept.
         """
+        self._expect_file()
         with self._told():
             self._database.execute("BEGIN IMMEDIATE")
         try:
@@ -117,6 +123,16 @@ class SqliteStore:
         self._head, self._rows, self._parts, self._revision = made.head, made.rows, made.parts, made.revision
 
     # ---- the database ----
+
+    def _expect_file(self) -> None:
+        """Raises StoreError where the file has gone, or another one is there: what is written would be nobody's."""
+        with self._told(), contextlib.suppress(FileNotFoundError):
+            if os.path.samestat(os.stat(self._path), self._file):
+                return
+        raise StoreError(
+            f"{self.name}: the database that was opened there has gone, or another one has taken its place: put it back"
+            ", or start anew with what is there (`dataplane policy export` has the policy in force)"
+        )
 
     @contextmanager
     def _told(self) -> Iterator[None]:

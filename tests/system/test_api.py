@@ -86,6 +86,8 @@ def test_traffic_meets_what_the_sdk_has_changed(running: Running, tmp_path: Path
     until(lambda: "description: stored" in running.ctl("policy").stdout, "what was stored is in force")
     client.get_http_client().close()
     assert running.stop() == 0
+    # In one file, which can be copied.
+    assert [path.name for path in tmp_path.glob("policy.db*")] == ["policy.db"]
     until(lambda: not (tmp_path / "api.sock").exists(), "the socket is gone")
     # What was changed is kept: the policy file, which has none of it, filled the store at the first start only.
     running.start(*store)

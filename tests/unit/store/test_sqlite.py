@@ -9,6 +9,7 @@ import sqlite3
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
@@ -211,6 +212,39 @@ def test_a_change_that_cannot_be_kept_is_not_in_force(tmp_path: Path, monkeypatc
         assert made.status == 201
         assert served.call("GET", "/dataplane/status").body["unsaved_changes"] == 0
         assert made.body["security_group_rule"]["id"] in store.load().rules_by_id
+
+
+@pytest.mark.parametrize("replaced", [False, True])
+def test_a_database_that_has_gone_keeps_nothing_and_says_so(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch, replaced: bool
+) -> None:
+    """What is written to a file that nobody finds again is lost: it is refused, and told. Put back, it goes on."""
+    monkeypatch.setattr("dataplane.control.service._LOOK_SECONDS", 0.01)
+    path, firewall = tmp_path / "policy.db", filled()
+    rule = {"security_group_rule": {"security_group_id": "sg", "direction": "ingress", "protocol": "udp"}}
+    with closing(SqliteStore(path)) as store, serving(tmp_path, firewall, keys=None, store=store) as served:
+        keep(store, firewall.policy)
+        before = firewall.policy
+        path.rename(tmp_path / "away.db")
+        if replaced:
+            path.touch()
+        answer = served.call("POST", "/vpc/security-group-rules", rule)
+        assert (answer.status, answer.code) == (500, "SYS.0500")
+        assert "has gone, or another one has taken its place: put it back" in answer.body["error_msg"]
+        with pytest.raises(StoreError, match="has gone"):
+            store.load()
+        assert firewall.policy is before
+        assert path.exists() is replaced
+        while not any(record.levelname == "ERROR" and "has gone" in record.getMessage() for record in caplog.records):
+            time.sleep(0.01)
+        (tmp_path / "away.db").rename(path)
+        assert served.call("POST", "/vpc/security-group-rules", rule).status == 201
+
+
+def test_all_of_it_is_in_one_file_when_it_is_closed(tmp_path: Path) -> None:
+    with closing(SqliteStore(tmp_path / "policy.db")) as store:
+        keep(store, Policy.parse(POLICY))
+    assert [path.name for path in tmp_path.iterdir()] == ["policy.db"]
 
 
 class FullAtTheEnd(SqliteStore):
