@@ -15,6 +15,8 @@ from collections.abc import Callable
 from ipaddress import IPv6Address
 from typing import Protocol, cast
 
+from dataplane.control.tls import why_not_spoken
+
 #: A handshake of TLS, and the end of a connection, take no longer.
 HANDSHAKE_SECONDS, SHUTDOWN_SECONDS = 10.0, 2.0
 #: Pause after the system had no descriptor or memory for a connection.
@@ -154,7 +156,7 @@ class Listener:
         except (OSError, asyncio.CancelledError) as error:
             self._lost(place)
             if self._failed and isinstance(error, OSError):
-                self._failed(str(peer[0]) if isinstance(peer, tuple) else "", _reason(error))
+                self._failed(str(peer[0]) if isinstance(peer, tuple) else "", why_not_spoken(error))
 
     def _lost(self, place: _Place) -> None:
         with contextlib.suppress(ValueError):
@@ -177,9 +179,3 @@ def same_origin(address: str) -> str:
     if found.ipv4_mapped:
         return str(found.ipv4_mapped)
     return str(IPv6Address(int(found) >> 64 << 64))
-
-
-def _reason(error: OSError) -> str:
-    if isinstance(error, ssl.SSLError):
-        return f"TLS: {(error.reason or str(error)).replace('_', ' ').lower()}"
-    return error.strerror or str(error) or "the TLS handshake takes too long"

@@ -203,6 +203,12 @@ def _run(
         firewall.add_port(port)
     flows = Flows(firewall, file, options.flow_format) if firewall.gathers_flows else None
     operations = Operations(firewall, ports, state_path=options.state, uses=uses, flows=flows)
+    for use, found in (
+        ("api", servers and servers.certificate),
+        ("replication", replication and replication.certificate),
+    ):
+        if found:
+            operations.certificates[use] = found
     if shadow:
         operations.begin_shadow(shadow, str(options.shadow))
     # Threads that are started from here on have no other rights.

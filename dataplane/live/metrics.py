@@ -64,6 +64,7 @@ _GAUGES: dict[str, tuple[str, tuple[str, ...]]] = {
     ),
     "replication_connected": ("1 while connections are replicated, by this firewall's role.", ("role",)),
     "replication_lag_seconds": ("How far a standby is behind, or since when it has heard nothing.", ("role",)),
+    "certificate_not_after_timestamp_seconds": ("Until when a certificate that is shown holds, by use.", ("use",)),
     "connections": ("Live connections, by instance and state.", ("instance", "state")),
     "policy_generation": ("Number of the policy in force, from 1 at the start.", ()),
     "policy_instances": ("Instances in the policy in force.", ()),
@@ -196,6 +197,10 @@ def _metrics(operations: Operations, service: Service) -> Iterator[Metric]:
     yield from _policy(operations, service)
     yield from _workers(operations)
     yield from _replication(operations)
+    certificates = _family("certificate_not_after_timestamp_seconds")
+    for use, found in operations.certificates.items():
+        certificates.add_metric([use], found.ends)
+    yield certificates
 
 
 def _ports(operations: Operations) -> Iterator[Metric]:

@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from dataplane.control.answers import Saved
     from dataplane.control.requests import FlowState, Streaming
     from dataplane.control.selection import Selection
+    from dataplane.control.tls import Validity
     from dataplane.flow import FlowRecord
     from dataplane.live.firewall import Firewall
     from dataplane.live.flows import Flows
@@ -64,6 +65,8 @@ class Operations:
         self._shadow: Shadow | None = None
         #: How a standby learns of connections, or this firewall does as one.
         self.replication: Sender | Standby | None = None
+        #: How long the certificates that it shows hold, by what they are for.
+        self.certificates: dict[str, Validity] = {}
         #: System calls that the kernel refuses to this process; none for a reason.
         self.refused_calls = 0
         self.unfiltered_because: str | None = None

@@ -22,6 +22,7 @@ from dataplane.control.listener import Listener
 from dataplane.control.rest import CLIENTS_MAX, CLIENTS_OF_ONE_MAX
 from dataplane.control.rest.connection import Connection, Unreadable, full_answer
 from dataplane.control.rest.gate import HEAD_BYTES, App
+from dataplane.control.tls import TlsError, Validity, own_certificate, validity
 from dataplane.control.unix import ControlError, control_socket
 
 _STOP_SECONDS = 2
@@ -53,9 +54,13 @@ class ApiOptions:
 class ApiServers:
     """The places that the API is served at."""
 
-    def __init__(self, keys: Keys | None, context: ssl.SSLContext | None) -> None:
+    def __init__(
+        self, keys: Keys | None, context: ssl.SSLContext | None = None, certificate: Validity | None = None
+    ) -> None:
         self.keys = keys
         self._context = context
+        #: How long what it shows holds.
+        self.certificate = certificate
         self._sockets: list[socket.socket] = []
         self._paths: list[Path] = []
         self._servers: list[_Server] = []
@@ -65,7 +70,7 @@ class ApiServers:
     def open(cls, options: ApiOptions) -> ApiServers:
         """Opens all places, or none. Raises ApiPlaceError."""
         keys = _keys(options)
-        made = cls(keys, _context(options))
+        made = cls(keys, *_context(options))
         try:
             for place in options.places:
                 made._listen(place, options)
@@ -133,26 +138,19 @@ def _keys(options: ApiOptions) -> Keys | None:
         raise ApiPlaceError(f"--keys {error}{needed}", invalid=True) from None
 
 
-def _context(options: ApiOptions) -> ssl.SSLContext | None:
+def _context(options: ApiOptions) -> tuple[ssl.SSLContext | None, Validity | None]:
     if options.certificate is None:
         if options.private_key is not None:
             raise ApiPlaceError(f"--tls-key {options.private_key}: it needs --tls-cert", invalid=True)
-        return None
+        return None, None
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.minimum_version = ssl.TLSVersion.TLSv1_2
     try:
-        context.load_cert_chain(options.certificate, options.private_key)
-    except OSError as error:
-        reason = (
-            error.strerror if error.errno and not isinstance(error, ssl.SSLError) else "it is no certificate in PEM"
-        )
-        if isinstance(error, ssl.SSLError):
-            reason = "certificate and private key are not in PEM, or do not belong together"
-        raise ApiPlaceError(
-            f"--tls-cert {options.certificate}: {reason}: give a certificate chain, and its key with --tls-key",
-            invalid=True,
-        ) from None
-    return context
+        own_certificate(context, ("--tls-cert", "--tls-key"), options.certificate, options.private_key)
+        found = validity("--tls-cert", options.certificate)
+    except TlsError as error:
+        raise ApiPlaceError(str(error), invalid=True) from None
+    return context, found
 
 
 def _listening(place: str, option: str) -> socket.socket:

@@ -10,11 +10,12 @@ from __future__ import annotations
 import os
 import socket
 import ssl
-from collections.abc import Awaitable, Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+
+from dataplane.control.tls import TlsError, Validity, own_certificate, trusted, validity
 
 if TYPE_CHECKING:
     from dataplane.live.firewall import Firewall
@@ -64,26 +65,33 @@ class ReplicationOptions:
         # Who has a certificate of these authorities is the peer, whatever address it has at the time.
         made.check_hostname = False
         made.verify_mode = ssl.CERT_REQUIRED
-        with _told("--replication-cert", self.certificate):
-            made.load_cert_chain(self.certificate, self.private_key)
-        with _told("--replication-ca", self.authorities):
-            made.load_verify_locations(self.authorities)
+        names = "--replication-cert", "--replication-key"
+        try:
+            own_certificate(made, names, self.certificate, self.private_key)
+            trusted(made, "--replication-ca", self.authorities)
+        except TlsError as error:
+            raise ReplicationError(str(error)) from None
         return made
 
 
 @dataclass(frozen=True, slots=True)
 class Replication:
-    """What is needed for it, open until the end; `listening` is a standby's."""
+    """What is needed for it, open until the end; `listening` is a standby's, `certificate` how long its own holds."""
 
     place: tuple[str, int]
     context: ssl.SSLContext
     listening: socket.socket | None
+    certificate: Validity | None = None
 
     @classmethod
     def open(cls, options: ReplicationOptions) -> Replication:
         """Reads the files, and opens a standby's place. Raises ReplicationError."""
         place, context = options.place, options.context()
-        return cls(place, context, None if options.peer else _listening(options.option, place))
+        try:
+            certificate = validity("--replication-cert", options.certificate)
+        except TlsError as error:
+            raise ReplicationError(str(error)) from None
+        return cls(place, context, None if options.peer else _listening(options.option, place), certificate)
 
     def __enter__(self) -> Replication:
         return self
@@ -98,8 +106,8 @@ class Replication:
         from dataplane.live.replication.standby import Standby
 
         if self.listening:
-            return Standby(firewall, do, self.listening, self.context)
-        return Sender(firewall, do, self.place, self.context)
+            return Standby(firewall, do, self.listening, self.context, self.certificate)
+        return Sender(firewall, do, self.place, self.context, self.certificate)
 
 
 def _listening(option: str, place: tuple[str, int]) -> socket.socket:
@@ -114,17 +122,3 @@ def _listening(option: str, place: tuple[str, int]) -> socket.socket:
         raise ReplicationError(f"{option}: {reason}: give an address of this host and a free port") from None
     made.setblocking(False)
     return made
-
-
-@contextmanager
-def _told(option: str, path: Path) -> Iterator[None]:
-    """What is wrong with a file, in a sentence."""
-    try:
-        yield
-    except ssl.SSLError:
-        reason = "it is not in PEM, or certificate and private key do not belong together"
-    except OSError as error:
-        reason = str(error.strerror)
-    else:
-        return
-    raise ReplicationError(f"{option} {path}: {reason}")

@@ -18,6 +18,7 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from typing import TYPE_CHECKING, Any, Literal
 
+from dataplane.control.tls import Validity, why_not_spoken, with_own
 from dataplane.live.bounded_log import BoundedLog
 from dataplane.live.replication.messages import (
     RECORDS_MAX,
@@ -54,8 +55,16 @@ class Sender:
 
     role: Literal["active"] = "active"
 
-    def __init__(self, firewall: Firewall, do: Do, place: tuple[str, int], context: ssl.SSLContext) -> None:
+    def __init__(
+        self,
+        firewall: Firewall,
+        do: Do,
+        place: tuple[str, int],
+        context: ssl.SSLContext,
+        certificate: Validity | None = None,
+    ) -> None:
         self._firewall, self._do, self._place, self._context = firewall, do, place, context
+        self._certificate = certificate
         self._deleted: deque[Batch] = deque()
         self._n_deleted = 0
         self._said = BoundedLog(log)
@@ -116,25 +125,29 @@ class Sender:
         """Replicates until it is cancelled; where the peer goes, it is looked for again."""
         while True:
             reason = "it has ended the connection"
+            greeted = False
             writer: asyncio.StreamWriter | None = None
             try:
                 async with asyncio.timeout(_CONNECT_SECONDS):
                     reader, writer = await asyncio.open_connection(*self._place, ssl=self._context)
                     writer.write(hello().encoded())
                     expect_hello(await read_message(reader))
+                    greeted = True
                 await self._replicate(reader, writer)
             except TimeoutError:
                 reason = "it does not answer in time"
-            except ssl.SSLError as error:
-                reason = f"TLS: {error.reason or error}"
-            except (OSError, MessageError) as error:
-                reason = getattr(error, "strerror", None) or str(error)
+            except OSError as error:
+                reason = why_not_spoken(error)
+            except MessageError as error:
+                reason = str(error)
             except EOFError:
-                pass
+                if not greeted:
+                    reason += " before it greeted, its log says why"
             finally:
                 self.connected = False
                 if writer:
                     writer.transport.abort()
+            reason = reason if greeted else with_own(reason, self._certificate)
             self._said.say(
                 logging.WARNING, "standby", f"the standby {self.name} has no connections from here: {reason}"
             )

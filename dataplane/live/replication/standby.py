@@ -23,6 +23,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from dataplane._core import ffi, lib
 from dataplane._core.errors import DataPlaneError
 from dataplane.control.listener import Listener
+from dataplane.control.tls import Validity, with_own
 from dataplane.live.bounded_log import BoundedLog
 from dataplane.live.moving import of_zones
 from dataplane.live.replication import CONNECTIONS_MAX
@@ -120,8 +121,16 @@ class Standby:
 
     role: Literal["standby"] = "standby"
 
-    def __init__(self, firewall: Firewall, do: Do, listening: socket.socket, context: ssl.SSLContext) -> None:
+    def __init__(
+        self,
+        firewall: Firewall,
+        do: Do,
+        listening: socket.socket,
+        context: ssl.SSLContext,
+        certificate: Validity | None = None,
+    ) -> None:
         self._firewall, self._do, self._listening, self._context = firewall, do, listening, context
+        self._certificate = certificate
         self._said = BoundedLog(log)
         self._peer: asyncio.Task[None] | None = None
         self._tasks: set[asyncio.Task[None]] = set()
@@ -184,6 +193,7 @@ class Standby:
             self._listening.close()
 
     def _stranger(self, address: str, why: str) -> None:
+        why = with_own(why, self._certificate)
         self._said.say(logging.WARNING, "strangers", f"{address} is not let in as the firewall that replicates: {why}")
 
     async def _accepted(self, stream: _Stream, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:

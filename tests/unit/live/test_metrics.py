@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import platform
 import socket
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
+from types import MappingProxyType
 from urllib.request import urlopen
 
 import pytest
@@ -16,6 +17,7 @@ from prometheus_client.parser import text_string_to_metric_families
 
 import dataplane
 from dataplane._core import lib
+from dataplane.control.tls import Validity
 from dataplane.live import metrics
 from dataplane.live.firewall import Firewall
 from dataplane.live.operations import Operations
@@ -42,10 +44,13 @@ def scrape(tmp_path: Path, query: str = "") -> Families:
 
 
 @contextmanager
-def metrics_of(firewall: Firewall) -> Iterator[Callable[[str], Families]]:
+def metrics_of(
+    firewall: Firewall, certificates: Mapping[str, Validity] = MappingProxyType({})
+) -> Iterator[Callable[[str], Families]]:
     """What brings one scrape of a firewall after the other."""
     ports: object = NoPorts()
     operations = Operations(firewall, ports)  # type: ignore[arg-type]
+    operations.certificates |= certificates
     with (
         ThreadPoolExecutor(1) as control,
         scraped(metrics.app(operations, service_of(operations, control), control)) as port,
@@ -56,6 +61,17 @@ def metrics_of(firewall: Firewall) -> Iterator[Callable[[str], Families]]:
                 return {family.name: family for family in text_string_to_metric_families(answer.read().decode())}
 
         yield once
+
+
+def test_certificates_are_told_until_when_they_hold() -> None:
+    """By what they are for; without any there is no value."""
+    name = "dataplane_certificate_not_after_timestamp_seconds"
+    with metrics_of(filled(), {"api": Validity("cert.pem", 100.0, 2000.5)}) as scraped_once:
+        assert [(sample.labels, sample.value) for sample in scraped_once("")[name].samples] == [
+            ({"use": "api"}, 2000.5)
+        ]
+    with metrics_of(filled()) as scraped_once:
+        assert not scraped_once("")[name].samples
 
 
 def value(families: Families, name: str, **labels: str) -> float:
