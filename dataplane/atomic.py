@@ -36,6 +36,23 @@ def without_folder(path: Path) -> str | None:
     return None
 
 
+_REMEDIES = {
+    errno.ENOENT: "make its folder, or name another place",
+    errno.ENOTDIR: "make its folder, or name another place",
+    errno.EISDIR: "name a file",
+    errno.EACCES: "let this user do that, or name another place",
+    errno.EPERM: "let this user do that, or name another place",
+    errno.ENOSPC: "make room there",
+    errno.EDQUOT: "make room there",
+    errno.EROFS: "name a place that can be written",
+}
+
+
+def remedy(error: OSError) -> str:
+    """What to do about a file that cannot be written, or a name that cannot be made."""
+    return _REMEDIES.get(error.errno or 0, "name another place")
+
+
 @contextmanager
 def replacing(path: Path) -> Iterator[BinaryIO]:
     """A new file, for its owner alone (0600), that takes the place of `path` once all is written, and lasts.

@@ -33,9 +33,11 @@ from typing import TYPE_CHECKING, Any
 
 from pydantic_core import to_json
 
+from dataplane.atomic import remedy
 from dataplane.control import audit, requests
 from dataplane.control.answers import FAILED, REFUSED, Refusal
 from dataplane.control.audit import Asker
+from dataplane.terminal import printable
 
 if TYPE_CHECKING:
     from dataplane.control.following import Following
@@ -50,6 +52,10 @@ REQUEST_BYTES = 1 << 20
 _IDLE_SECONDS = 60.0
 _WRITE_SECONDS = 30.0
 _PIECE_BYTES = 1 << 18
+#: Made where it is not there, as it is after each boot.
+_RUNTIME_FOLDER = Path("/run/dataplane")
+#: The longest name of a Unix socket (unix(7)).
+_NAME_BYTES = 107
 
 
 class ControlError(Exception):
@@ -66,7 +72,8 @@ def control_socket(path: Path, group: str | None = None, *, option: str = "--con
     try:
         gid = grp.getgrnam(group).gr_gid if group else -1
         _remove_stale(path, option)
-        path.parent.mkdir(parents=True, exist_ok=True)
+        if path.parent == _RUNTIME_FOLDER:
+            path.parent.mkdir(parents=True, exist_ok=True)
         before = os.umask(0o177)
         try:
             made.bind(str(path))
@@ -85,7 +92,12 @@ def control_socket(path: Path, group: str | None = None, *, option: str = "--con
         if is_there:
             path.unlink(missing_ok=True)
         what = "control socket" if option == "--control" else "socket"
-        raise ControlError(f"{path}: the {what} cannot be made: {error.strerror or error}") from None
+        # Python says so by itself, without a number.
+        is_long = len(os.fsencode(path)) > _NAME_BYTES
+        todo = f"{_NAME_BYTES} bytes are possible: name a shorter one" if is_long else remedy(error)
+        raise ControlError(
+            f"{option} {printable(str(path))}: the {what} cannot be made: {error.strerror or error}: {todo}"
+        ) from None
     except ControlError:
         made.close()
         raise

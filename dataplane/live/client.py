@@ -232,4 +232,4 @@ def _unreachable(path: str | Path, error: OSError) -> str:
         return _silent(path)
     if isinstance(error, PermissionError):
         return f"{path}: the control socket is not for you: become root, or a member of its group"
-    return f"{path}: the control socket cannot be used: {error.strerror or error}"
+    return f"{path}: the control socket cannot be used: {error.strerror or error}: --socket names another place"

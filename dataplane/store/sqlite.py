@@ -15,6 +15,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import closing, contextmanager
 from pathlib import Path
 
+from dataplane.atomic import remedy
 from dataplane.policy import Policy
 from dataplane.store import StoreError
 from dataplane.store.rows import Key, Row, Writing, document_of
@@ -32,6 +33,16 @@ MIGRATIONS = (
 )
 _SCHEME = "sqlite://"
 _BUSY_SECONDS = 5.0
+#: What to do about SQLite's codes.
+_REMEDIES = {
+    sqlite3.SQLITE_FULL: "make room there, and do it again",
+    sqlite3.SQLITE_IOERR: "look after the disk (dmesg), and do it again",
+    sqlite3.SQLITE_READONLY: "let this user write it and its folder, or name another place",
+    sqlite3.SQLITE_CANTOPEN: "let this user write it and its folder, or name another place",
+    sqlite3.SQLITE_NOTADB: "name another file",
+    sqlite3.SQLITE_CORRUPT: "put a copy of before there, or name another file",
+    sqlite3.SQLITE_BUSY: "another process writes there: do it again when it has ended",
+}
 
 
 def path_of(url: str) -> Path:
@@ -91,7 +102,9 @@ class SqliteStore:
         with self._told(), closing(self._connected()) as database:
             head, rows, _ = _read(database)
         if head is None:
-            raise StoreError(f"{self.name}: no policy is kept there yet")
+            raise StoreError(
+                f"{self.name}: no policy is kept there yet: fill it (dataplane policy apply FILE --store URL)"
+            )
         return Policy.parse(json.dumps(document_of(head, rows)), self.name)
 
     def kept_elsewhere(self) -> int | None:
@@ -117,8 +130,10 @@ class SqliteStore:
             with self._told():
                 self._database.execute("COMMIT")
         except BaseException:
-            if self._database.in_transaction:
-                self._database.execute("ROLLBACK")
+            # Where the disk fails SQLite may have done it by itself, or find that it cannot.
+            with contextlib.suppress(sqlite3.Error):
+                if self._database.in_transaction:
+                    self._database.execute("ROLLBACK")
             raise
         self._head, self._rows, self._parts, self._revision = made.head, made.rows, made.parts, made.revision
 
@@ -139,9 +154,13 @@ class SqliteStore:
         """SQLite's exceptions in our words."""
         try:
             yield
-        except (sqlite3.Error, OSError) as error:
-            reason = getattr(error, "strerror", None) or error
-            raise StoreError(f"{self.name}: the policy cannot be kept there: {reason}") from None
+        except OSError as error:
+            words = f"{error.strerror}: {remedy(error)}"
+            raise StoreError(f"{self.name}: the policy cannot be kept there: {words}") from None
+        except sqlite3.Error as error:
+            code = getattr(error, "sqlite_errorcode", 0) & 0xFF
+            words = f"{error}: {_REMEDIES[code]}" if code in _REMEDIES else str(error)
+            raise StoreError(f"{self.name}: the policy cannot be kept there: {words}") from None
 
     def _migrate(self) -> None:
         version: int = self._database.execute("PRAGMA user_version").fetchone()[0]

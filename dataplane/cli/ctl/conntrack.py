@@ -9,7 +9,7 @@ from typing import Annotated, Any
 
 import typer
 
-from dataplane.atomic import replacing
+from dataplane.atomic import remedy, replacing
 from dataplane.cli.completion import ids
 from dataplane.cli.ctl.request import (
     Commands,
@@ -221,7 +221,7 @@ def export(
             with replacing(Path(file)) as target:
                 target.write(data)
     except OSError as error:
-        refuse(f"{file}: {error.strerror}: nothing is written")
+        refuse(f"{file}: {error.strerror}: nothing is written: {remedy(error)}")
 
 
 @app.command("import")
@@ -243,7 +243,7 @@ def import_(
     try:
         data = sys.stdin.buffer.read() if file == "-" else Path(file).read_bytes()
     except OSError as error:
-        refuse(f"{file}: {error.strerror}")
+        refuse(f"{file}: {error.strerror}: name what was exported (ctl conntrack export)")
     with connected(context) as client:
         show(client.upload("import", data), output, _print_imported)
 

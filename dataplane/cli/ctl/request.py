@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 
 import typer
 
+from dataplane.atomic import remedy
 from dataplane.cli.command_list import ListedCommands
 from dataplane.cli.output import refuse, say
 from dataplane.terminal import printable
@@ -244,4 +245,4 @@ def write_document(document: Any, file: str, output: Output | None) -> None:
     try:
         put(Path(file), text)
     except OSError as error:
-        refuse(f"{file}: {error.strerror}: nothing is written")
+        refuse(f"{file}: {error.strerror}: nothing is written: {remedy(error)}")

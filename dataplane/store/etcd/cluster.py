@@ -206,7 +206,7 @@ class Cluster:
                 if code not in _UNAVAILABLE:
                     raise StoreError(f"{self._address.name}: etcd refuses: {reason}") from None
             self.leave_member()
-        raise StoreAwayError(f"{self._address.name}: etcd does not answer: {reason}")
+        raise StoreAwayError(f"{self._address.name}: etcd does not answer: {reason} (do its members run there?)")
 
     def _asked(self, client: Etcd3Client, path: str, request: dict[str, Any], *, stream: bool) -> Any:
         if not stream:

@@ -8,7 +8,7 @@ import zlib
 from dataclasses import asdict
 from pathlib import Path
 
-from dataplane.atomic import replacing
+from dataplane.atomic import remedy, replacing
 from dataplane.store import StoreError
 from dataplane.store.etcd import kept
 from dataplane.store.etcd.kept import UnreadableError
@@ -33,7 +33,7 @@ def write(path: Path, version: Version) -> None:
             file.write(gzip.compress(json.dumps(body).encode(), compresslevel=1, mtime=0))
     except OSError as error:
         raise StoreError(
-            f"{printable(str(path))}: the copy of the policy cannot be written: {error.strerror}"
+            f"{printable(str(path))}: the copy of the policy cannot be written: {error.strerror}: {remedy(error)}"
         ) from None
 
 
@@ -52,4 +52,7 @@ def read(path: Path, name: str) -> Version | None:
     except (ValueError, KeyError, TypeError, EOFError, RecursionError, UnreadableError, gzip.BadGzipFile, zlib.error):
         raise StoreError(f"{printable(str(path))}: the copy of the policy is damaged: delete it") from None
     except OSError as error:
-        raise StoreError(f"{printable(str(path))}: the copy of the policy cannot be read: {error.strerror}") from None
+        raise StoreError(
+            f"{printable(str(path))}: the copy of the policy cannot be read: {error.strerror}: let this"
+            " user read it, or delete it"
+        ) from None

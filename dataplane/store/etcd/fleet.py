@@ -296,5 +296,5 @@ def forget(cluster: Cluster, prefix: str, name: str) -> None:
     if cluster.range(here).items:
         raise StoreError(f"host {name} is there: stop it first")
     if not cluster.range(known).items:
-        raise StoreError(f"there was no host {name}")
+        raise StoreError(f"there was no host {printable(name)}: see dataplane fleet status")
     cluster.transaction([], [delete(known)])

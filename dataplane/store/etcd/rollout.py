@@ -50,7 +50,10 @@ def rollout(
         found = fleet(cluster, prefix)
         names = chosen(found.hosts, share)
         if not names:
-            raise StoppedError("no host that shares the store filters now: nobody can judge by the policy")
+            raise StoppedError(
+                "no host that shares the store filters now, so nobody can judge by the policy: start one, or apply it"
+                " to all at once (dataplane policy apply --store)"
+            )
         staged = store.staged(policy, now)
         undo = stack.enter_context(contextlib.ExitStack())
         undo.callback(_if_it_answers, lambda: discard(cluster, prefix, staged))
@@ -65,7 +68,9 @@ def rollout(
                 raise StoppedError(told.why_not)
             is_late = time.monotonic() > late
             if is_late and told.judging < len(names):
-                raise StoppedError(f"{len(names) - told.judging} of {len(names)} hosts do not judge by it in time")
+                raise StoppedError(
+                    f"{len(names) - told.judging} of {len(names)} hosts do not judge by it in time: see fleet status"
+                )
             left = max(0.0, seconds - told.seconds) if told.judging == len(names) else None
             yield Progress(begun.hosts, told, left)
             if left == 0:
@@ -74,7 +79,9 @@ def rollout(
                 raise StoppedError("the hosts that judge have said nothing for too long")
             time.sleep(_LOOK_SECONDS)
         if not told.same + told.changed:
-            raise StoppedError("no packet came to the hosts that judge: nothing is known of the policy")
+            raise StoppedError(
+                "no packet came to the hosts that judge, so nothing is known of the policy: give them longer (--watch)"
+            )
         put_in_place(cluster, prefix, staged)
         undo.pop_all()
 

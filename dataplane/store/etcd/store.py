@@ -38,6 +38,8 @@ _UNREADABLE_PAUSE = 10.0
 #: How long a change waits for one that somebody else has made to arrive.
 _AWAIT_SECONDS = 2.0
 _END_SECONDS = 2.0
+#: A copy that could not be written is tried again after so long.
+_COPY_PAUSE = 10.0
 
 
 class EtcdStore:
@@ -400,18 +402,23 @@ class EtcdStore:
     def _copy(self) -> None:
         """Writes the last good copy whenever another policy is in force."""
         assert self._address.copy
-        done = -1
+        done, failed = -1, ""
         while not self._ending.is_set():
-            self._to_copy.wait()
+            self._to_copy.wait(_COPY_PAUSE if failed else None)
             self._to_copy.clear()
             version = self._in_force
             if version.head.number == done or version.is_empty:
                 continue
-            done = version.head.number
             try:
                 copy.write(self._address.copy, version)
             except StoreError as error:
-                log.warning("%s", error)
+                if str(error) != failed:
+                    log.warning("%s; that of before stays, and it is tried again", error)
+                failed = str(error)
+                continue
+            if failed:
+                log.info("%s: the copy of the policy is written again", self._address.copy)
+            done, failed = version.head.number, ""
 
 
 def _refused(why: str) -> str:

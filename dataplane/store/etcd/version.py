@@ -85,7 +85,9 @@ class Version:
     def policy(self) -> Policy:
         """The policy. Raises PolicyError, StoreError."""
         if self.is_empty:
-            raise StoreError(f"{self.name}: no policy is kept there yet")
+            raise StoreError(
+                f"{self.name}: no policy is kept there yet: fill it (dataplane policy apply FILE --store URL)"
+            )
         with kept.read_at(self.name):
             text = json.dumps(document_of(self.head.document, self.rows))
         return Policy.parse(text, self.name)

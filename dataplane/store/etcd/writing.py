@@ -80,7 +80,7 @@ def stage(cluster: Cluster, prefix: str, seen: Version, made: Writing, head: Hea
         for requests in _in_pieces(rows):
             # Who takes away what is left over of other writings leaves those alone that have a mark.
             if not cluster.transaction([is_there(mark)], requests).succeeded:
-                raise StoreError(f"{seen.name}: the policy takes too long to be written")
+                raise StoreError(f"{seen.name}: the policy takes too long to be written: do it again")
     except BaseException:
         with contextlib.suppress(StoreError):
             discard(cluster, prefix, staged)

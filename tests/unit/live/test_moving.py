@@ -102,7 +102,10 @@ def test_through_a_file(served: Served, there: Served, tmp_path: Path) -> None:
     done = ctl(there, "import", str(file))
     assert (done.exit_code, done.stdout) == (0, "4 of 4 connections have been taken.\n")
     missing = ctl(there, "import", str(tmp_path / "none"))
-    assert (missing.exit_code, missing.stderr) == (2, f"{tmp_path}/none: No such file or directory\n")
+    assert (missing.exit_code, missing.stderr) == (
+        2,
+        f"{tmp_path}/none: No such file or directory: name what was exported (ctl conntrack export)\n",
+    )
 
 
 def test_what_is_there_already_is_kept(served: Served, there: Served) -> None:

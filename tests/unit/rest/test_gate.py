@@ -446,3 +446,27 @@ def test_certificates_that_are_none(tmp_path: Path, certificate: str | None, key
     with pytest.raises(ApiPlaceError, match="--tls-") as caught:
         ApiServers.open(options)
     assert caught.value.invalid
+
+
+@pytest.mark.parametrize(
+    ("place", "why"),
+    [
+        ("none/api.sock", "No such file or directory: make its folder, or name another place"),
+        ("file/api.sock", "Not a directory: make its folder, or name another place"),
+        (f"{'x' * 108}", "AF_UNIX path too long: 107 bytes are possible: name a shorter one"),
+        (f"{'x' * 300}", "107 bytes are possible: name a shorter one"),
+        ("file", "exists and is no socket: name another place with --api"),
+        ("busy", "another firewall listens at .*: stop it, or name another place with --api"),
+    ],
+)
+def test_a_socket_that_cannot_be_made_is_told_with_what_to_do(tmp_path: Path, place: str, why: str) -> None:
+    """Which, why, and what to do, in one sentence; no folder is made for it."""
+    (tmp_path / "file").touch()
+    with socket.socket(socket.AF_UNIX) as busy:
+        busy.bind(str(tmp_path / "busy"))
+        busy.listen()
+        with pytest.raises(ApiPlaceError, match=why) as refused:
+            ApiServers.open(ApiOptions((str(tmp_path / place),)))
+    assert str(tmp_path / place) in str(refused.value)
+    assert "\n" not in str(refused.value)
+    assert {path.name for path in tmp_path.iterdir()} == {"file", "busy"}

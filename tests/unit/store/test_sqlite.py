@@ -60,7 +60,7 @@ ADD = {"add_rule": {"security_group": "sg", "rule": {"id": "new", "direction": "
 def test_what_is_kept_is_loaded(store: SqliteStore) -> None:
     """The same document, sections, groups and rules in their order; and nobody else may read it."""
     assert store.is_empty
-    with pytest.raises(StoreError, match="no policy is kept there yet"):
+    with pytest.raises(StoreError, match=r"no policy is kept there yet: fill it \(dataplane policy apply"):
         store.load()
     policy = Policy.parse(POLICY + "conntrack: {timeouts: {icmp: 5}}\nregion: eu\nuplinks: [{interface: eth9}]\n")
     keep(store, policy)
@@ -170,8 +170,9 @@ def test_databases_that_are_none(tmp_path: Path) -> None:
     other.write_text("a text that is no database at all" * 100)
     for path, words in (
         (newer, "of a newer dataplane"),
-        (other, "file is not a database"),
-        (tmp_path / "a/b", "No such"),
+        (other, "file is not a database: name another file"),
+        (tmp_path / "a/b", "No such file or directory: make its folder, or name another place"),
+        (tmp_path, "Is a directory: name a file"),
     ):
         with pytest.raises(StoreError, match=words) as caught:
             SqliteStore(path)
