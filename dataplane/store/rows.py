@@ -7,8 +7,10 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any, NamedTuple
+
+from dataplane.store.kept import integer, mapping, moment, text
 
 if TYPE_CHECKING:
     from dataplane.policy import Policy
@@ -32,19 +34,39 @@ class Row(NamedTuple):
     updated: float
 
 
+def row_from(values: Iterable[Any]) -> Row:
+    """A row of its values. Raises ValueError, TypeError."""
+    owner, place, body, created, updated = values
+    return Row(text(owner), integer(place), text(body), moment(created), moment(updated))
+
+
 def document_of(head: str, rows: Mapping[Key, Row]) -> dict[str, Any]:
-    """The document that is kept."""
-    made: dict[str, Any] = json.loads(head)
+    """The document that is kept. Raises ValueError for what is none."""
+    made = mapping(head)
     rules: dict[str, list[Any]] = {}
     for (section, name), row in sorted(rows.items(), key=lambda item: item[1].place):
-        body = json.loads(row.body)
+        body = _part(section, name, row)
         if section == RULES:
             rules.setdefault(row.owner, []).append(body)
         else:
             made.setdefault(section, []).append(body)
             if section == GROUPS:
                 body["security_group_rules"] = rules.setdefault(name, [])
+    if astray := rules.keys() - {name for section, name in rows if section == GROUPS}:
+        raise ValueError(f"there are rules of security group {min(astray)}, which is not there")
     return made
+
+
+def _part(section: str, name: str, row: Row) -> dict[str, Any]:
+    if section not in (RULES, *_SECTIONS):
+        raise ValueError(f"there is a section {section}")
+    try:
+        body = mapping(row.body)
+    except ValueError as error:
+        raise ValueError(f"{section} {name}: {error}") from None
+    if body.get("id", body.get("interface")) != name:
+        raise ValueError(f"{section} {name} says that it is another one")
+    return body
 
 
 class Writing:

@@ -17,8 +17,8 @@ from pathlib import Path
 
 from dataplane.atomic import remedy
 from dataplane.policy import Policy
-from dataplane.store import StoreError
-from dataplane.store.rows import Key, Row, Writing, document_of
+from dataplane.store import StoreError, kept
+from dataplane.store.rows import Key, Row, Writing, document_of, row_from
 from dataplane.terminal import printable
 
 #: What leads to each form of the database from the one before.
@@ -43,6 +43,9 @@ _REMEDIES = {
     sqlite3.SQLITE_CORRUPT: "put a copy of before there, or name another file",
     sqlite3.SQLITE_BUSY: "another process writes there: do it again when it has ended",
 }
+_KIND = "the database has at"
+#: What helps where it is damaged, or somebody else has written into it.
+_REMEDY = "put it right, or move the file away, so that a new one is filled with the policy file"
 
 
 def path_of(url: str) -> Path:
@@ -69,10 +72,11 @@ class SqliteStore:
             with os.fdopen(fd) as file:
                 self._file = os.fstat(file.fileno())
             self._database = self._connected()
+            self._expect_ours()
             self._database.execute("PRAGMA journal_mode = WAL")
             self._database.execute("PRAGMA synchronous = FULL")
             self._migrate()
-            self._head, self._rows, self._revision = _read(self._database)
+            self._head, self._rows, self._revision = self._read(self._database)
 
     def _connected(self) -> sqlite3.Connection:
         return sqlite3.connect(self._path, timeout=_BUSY_SECONDS, isolation_level=None, check_same_thread=False)
@@ -100,12 +104,14 @@ class SqliteStore:
         """The policy that is kept now; for any thread. Raises PolicyError, StoreError."""
         self._expect_file()
         with self._told(), closing(self._connected()) as database:
-            head, rows, _ = _read(database)
+            head, rows, _ = self._read(database)
         if head is None:
             raise StoreError(
                 f"{self.name}: no policy is kept there yet: fill it (dataplane policy apply FILE --store URL)"
             )
-        return Policy.parse(json.dumps(document_of(head, rows)), self.name)
+        with kept.read_at(self.name, kind=_KIND, remedy=_REMEDY):
+            text = json.dumps(document_of(head, rows))
+        return Policy.parse(text, self.name)
 
     def kept_elsewhere(self) -> int | None:
         """The revision that another process has written since; None where none has. Raises StoreError."""
@@ -162,16 +168,47 @@ class SqliteStore:
             words = f"{error}: {_REMEDIES[code]}" if code in _REMEDIES else str(error)
             raise StoreError(f"{self.name}: the policy cannot be kept there: {words}") from None
 
-    def _migrate(self) -> None:
-        version: int = self._database.execute("PRAGMA user_version").fetchone()[0]
+    def _expect_ours(self) -> None:
+        """Raises StoreError for the database of another program, before anything is written to it."""
+        # Another process may just be making it.
+        self._database.execute("BEGIN")
+        version = self._version
+        tables = {name for (name,) in self._database.execute("SELECT name FROM sqlite_master WHERE type = 'table'")}
+        self._database.execute("COMMIT")
         if version > len(MIGRATIONS):
             raise StoreError(f"{self.name}: it is of a newer dataplane (form {version}): use that, or another store")
-        for number in range(version, len(MIGRATIONS)):
+        if version < 0 or bool(tables) is not bool(version) or (version and not {"head", "item"} <= tables):
+            raise StoreError(f"{self.name}: it is no policy, but another program's database: name another file")
+
+    def _read(self, database: sqlite3.Connection) -> tuple[str | None, dict[Key, Row], int]:
+        """What is kept: all but the rows, the rows, and the revision; of one moment. Raises StoreError."""
+        if outside := not database.in_transaction:
+            database.execute("BEGIN")
+        head = database.execute("SELECT revision, body FROM head").fetchone()
+        found = database.execute("SELECT section, id, owner, place, body, created, updated FROM item").fetchall()
+        if outside:
+            database.execute("COMMIT")
+        with kept.read_at(self.name, kind=_KIND, remedy=_REMEDY):
+            rows = {(kept.text(section), kept.text(name)): row_from(values) for section, name, *values in found}
+            if head is None:
+                if rows:
+                    raise ValueError("the table head is empty, and there are parts of a policy")
+                return None, {}, 0
+            return kept.text(head[1]), rows, kept.integer(head[0])
+
+    def _migrate(self) -> None:
+        while self._version < len(MIGRATIONS):
             self._database.execute("BEGIN IMMEDIATE")
-            for statement in MIGRATIONS[number]:
-                self._database.execute(statement)
-            self._database.execute(f"PRAGMA user_version = {number + 1}")
+            if (number := self._version) < len(MIGRATIONS):
+                for statement in MIGRATIONS[number]:
+                    self._database.execute(statement)
+                self._database.execute(f"PRAGMA user_version = {number + 1}")
             self._database.execute("COMMIT")
+
+    @property
+    def _version(self) -> int:
+        """The number of its form."""
+        return int(self._database.execute("PRAGMA user_version").fetchone()[0])
 
     def _write(self, policy: Policy, now: float) -> Writing:
         kept = self._database.execute("SELECT revision FROM head").fetchone()
@@ -191,21 +228,9 @@ class SqliteStore:
 
     def _as_it_is(self, policy: Policy, now: float) -> Writing:
         """A policy that another process has written. Raises StoreError for another one."""
-        head, rows, revision = _read(self._database)
+        head, rows, revision = self._read(self._database)
         made = Writing(policy, rows, {}, now)
         if made.head != head or made.rows != rows:
             raise StoreError(f"{self.name}: another process has changed the policy there: load it again first (reload)")
         made.revision = revision
         return made
-
-
-def _read(database: sqlite3.Connection) -> tuple[str | None, dict[Key, Row], int]:
-    """What is kept: all but the rows, the rows, and the revision; of one moment."""
-    if outside := not database.in_transaction:
-        database.execute("BEGIN")
-    head = database.execute("SELECT revision, body FROM head").fetchone()
-    found = database.execute("SELECT section, id, owner, place, body, created, updated FROM item").fetchall()
-    if outside:
-        database.execute("COMMIT")
-    revision, body = head or (0, None)
-    return body, {(section, name): Row(*values) for section, name, *values in found}, revision

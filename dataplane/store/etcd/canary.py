@@ -14,8 +14,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from dataplane.policy import Policy
-from dataplane.store import StoreError
-from dataplane.store.etcd import kept
+from dataplane.store import StoreError, kept
 from dataplane.store.etcd.cluster import put, written_at
 from dataplane.store.etcd.version import epoch_prefix, rows_of
 from dataplane.store.etcd.writing import Staged

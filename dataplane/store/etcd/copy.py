@@ -9,10 +9,10 @@ from dataclasses import asdict
 from pathlib import Path
 
 from dataplane.atomic import remedy, replacing
-from dataplane.store import StoreError
-from dataplane.store.etcd import kept
-from dataplane.store.etcd.kept import UnreadableError
-from dataplane.store.etcd.version import FORM, Head, Version, row_from
+from dataplane.store import StoreError, kept
+from dataplane.store.etcd.version import FORM, Head, Version
+from dataplane.store.kept import UnreadableError
+from dataplane.store.rows import row_from
 from dataplane.terminal import printable
 
 

@@ -14,12 +14,11 @@ from collections import deque
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from dataplane.store import StoreError
-from dataplane.store.etcd import kept
+from dataplane.store import StoreError, kept
 from dataplane.store.etcd.cluster import count, delete, found, get, put, written_at
-from dataplane.store.etcd.kept import UnreadableError
 from dataplane.store.etcd.session import Session
 from dataplane.store.etcd.version import Head, epoch_of, epoch_prefix
+from dataplane.store.kept import UnreadableError
 from dataplane.terminal import printable
 
 if TYPE_CHECKING:

@@ -15,7 +15,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from dataplane.store.etcd import kept
+from dataplane.store import kept
 from dataplane.terminal import printable
 
 _BOOT = Path("/proc/sys/kernel/random/boot_id")

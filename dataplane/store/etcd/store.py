@@ -16,10 +16,10 @@ from dataplane.store import StoreAwayError, StoreChangedError, StoreError, Store
 from dataplane.store.etcd import canary, copy
 from dataplane.store.etcd.cluster import Cluster, CompactedError, found, get, written_at
 from dataplane.store.etcd.fleet import Reports
-from dataplane.store.etcd.kept import UnreadableError
 from dataplane.store.etcd.session import Session
 from dataplane.store.etcd.version import Version, epoch_prefix, read
 from dataplane.store.etcd.writing import next_head, stage, written
+from dataplane.store.kept import UnreadableError
 from dataplane.store.rows import Key, Writing
 
 if TYPE_CHECKING:

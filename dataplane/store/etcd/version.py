@@ -5,15 +5,14 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from dataplane.policy import Policy
-from dataplane.store import StoreError
-from dataplane.store.etcd import kept
+from dataplane.store import StoreError, kept
 from dataplane.store.etcd.cluster import CompactedError
-from dataplane.store.etcd.kept import UnreadableError
 from dataplane.store.etcd.part import part_of
-from dataplane.store.rows import Key, Row, document_of
+from dataplane.store.kept import UnreadableError
+from dataplane.store.rows import Key, Row, document_of, row_from
 from dataplane.terminal import printable
 
 if TYPE_CHECKING:
@@ -144,12 +143,6 @@ def row_of(place: str, found: str) -> Row:
     """A row that is kept at a place. Raises UnreadableError."""
     with kept.read_at(place):
         return row_from(json.loads(found))
-
-
-def row_from(values: Iterable[Any]) -> Row:
-    """A row of its values. Raises ValueError, TypeError."""
-    owner, order, body, created, updated = values
-    return Row(kept.text(owner), kept.integer(order), kept.text(body), kept.number(created), kept.number(updated))
 
 
 def read(cluster: Cluster, name: str, prefix: str, host: str | None, look: Callable[[], None]) -> Version:

@@ -20,9 +20,9 @@ from dataplane.store.etcd import canary
 from dataplane.store.etcd.address import parsed
 from dataplane.store.etcd.cluster import Cluster, delete, put
 from dataplane.store.etcd.fleet import fleet
-from dataplane.store.etcd.kept import UnreadableError
 from dataplane.store.etcd.store import EtcdStore
 from dataplane.store.etcd.version import key_of
+from dataplane.store.kept import UnreadableError
 from tests.support.etcd import Members, needs_etcd
 from tests.unit.live.scene import filled
 

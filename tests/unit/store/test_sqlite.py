@@ -183,6 +183,71 @@ def test_databases_that_are_none(tmp_path: Path) -> None:
 # ---- behind a firewall ----
 
 
+@pytest.mark.parametrize(
+    "statement",
+    [
+        *(
+            f"UPDATE item SET {what}"
+            for what in (
+                "body = '{' WHERE section = 'rules'",
+                "body = '[]'",
+                "body = 'null'",
+                "body = x'ff00'",
+                "body = '{}'",
+                "body = '{\"id\": \"another\"}' WHERE section = 'rules'",
+                "section = 'nothing'",
+                "owner = 'nobody' WHERE section = 'rules'",
+                "place = 'x'",
+                "place = -1",
+                "created = 'x'",
+                "updated = 1e300",
+            )
+        ),
+        "DELETE FROM item WHERE section = 'security_groups'",
+        "UPDATE head SET body = 'x'",
+        "UPDATE head SET body = '[]'",
+        "UPDATE head SET revision = 'x'",
+        "UPDATE head SET revision = -1",
+        "DELETE FROM head",
+    ],
+)
+def test_what_dataplane_does_not_write_is_told_and_kept(tmp_path: Path, statement: str) -> None:
+    """In a sentence, whoever has damaged it; nothing of it is lost, nor is the policy file put in its place."""
+    path, policy = tmp_path / "policy.db", tmp_path / "policy.yaml"
+    policy.write_text(POLICY)
+    with closing(SqliteStore(path)) as store:
+        keep(store, Policy.parse(POLICY))
+    with closing(sqlite3.connect(path)) as database, database:
+        database.execute(statement)
+    before = path.read_bytes()
+    with pytest.raises(
+        StoreError, match=r"^the database has at sqlite:/.* what dataplane does not write there \(.*: put it"
+    ):
+        opened(policy, f"sqlite://{path}").load()
+    assert path.read_bytes() == before
+
+
+@pytest.mark.parametrize(
+    "statements",
+    [
+        ("CREATE TABLE bookmarks (id)",),
+        ("CREATE TABLE bookmarks (id)", "PRAGMA user_version = 1"),
+        ("CREATE TABLE bookmarks (id)", "PRAGMA user_version = 57"),
+        ("PRAGMA user_version = -1",),
+    ],
+)
+def test_the_database_of_another_program_is_left_as_it_is(tmp_path: Path, statements: tuple[str, ...]) -> None:
+    path = tmp_path / "other.db"
+    with closing(sqlite3.connect(path)) as database, database:
+        for statement in statements:
+            database.execute(statement)
+    before = path.read_bytes()
+    with pytest.raises(StoreError, match=r"another program's database|of a newer dataplane"):
+        SqliteStore(path)
+    assert path.read_bytes() == before
+    assert [found.name for found in tmp_path.iterdir()] == ["other.db"]
+
+
 def test_the_policy_fills_an_empty_store_and_no_other(tmp_path: Path) -> None:
     policy = tmp_path / "policy.yaml"
     policy.write_text(POLICY)

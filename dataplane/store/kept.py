@@ -1,6 +1,6 @@
-"""What stands under a key, taken apart: it is what we write there, or told to be not.
+"""What stands in a store, taken apart: it is what we write there, or told to be not.
 
-Whoever may write into the cluster may write anything: other programs, people, a dataplane of another version.
+Whoever may write into a store may write anything: other programs, people, a dataplane of another version.
 """
 
 from __future__ import annotations
@@ -20,14 +20,16 @@ class UnreadableError(StoreError):
 
 
 @contextmanager
-def read_at(place: str) -> Iterator[None]:
+def read_at(
+    place: str, *, kind: str = "etcd has at", remedy: str = "put it right there, or use another prefix"
+) -> Iterator[None]:
     """What goes wrong while something that stands at a place is taken apart is its fault, told as UnreadableError."""
     try:
         yield
     except (ValueError, LookupError, TypeError, AttributeError, OverflowError, RecursionError) as error:
         raise UnreadableError(
-            f"etcd has at {printable(place)} what dataplane does not write there"
-            f" ({printable(str(error))[:200] or type(error).__name__}): put it right there, or use another prefix"
+            f"{kind} {printable(place)} what dataplane does not write there"
+            f" ({printable(str(error))[:200] or type(error).__name__}): {remedy}"
         ) from None
 
 
@@ -44,6 +46,14 @@ def number(value: Any) -> float:
     if type(value) not in (int, float) or not math.isfinite(value):
         raise ValueError(f"{value!r} is no number")
     return float(value)
+
+
+def moment(value: Any) -> float:
+    """A time in seconds since 1970, before the year 10000. Raises ValueError."""
+    found = number(value)
+    if not 0 <= found < 253_402_300_800:
+        raise ValueError(f"{value!r} is no time")
+    return found
 
 
 def integer(value: Any) -> int:
