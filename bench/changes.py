@@ -7,8 +7,13 @@ from __future__ import annotations
 
 import itertools
 import os
+import statistics
+import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import closing
+from functools import partial
+from pathlib import Path
 from typing import Annotated, Any
 
 import typer
@@ -18,12 +23,16 @@ from workloads import policy, policy_of_groups
 from dataplane._core import lib
 from dataplane.compiler import Compiler
 from dataplane.plane import Plane
+from dataplane.policy.changes import apply, parse_change
 from dataplane.policy.model import Policy
+from dataplane.store.sqlite import SqliteStore
 from dataplane.verdict import Names
 
 RULES, QUICK = (100, 1000, 10_000, 100_000), (100, 10_000, 100_000)
 #: Changes of one rule that are timed together take so many seconds, or are one.
 SECONDS = 0.3
+#: Changes that are kept one by one.
+CHANGES = 9
 
 
 def timed(work: Callable[[], Any]) -> tuple[float, Any]:
@@ -49,10 +58,29 @@ def in_force(loaded: Policy) -> tuple[float, float]:
     return first * 1e3, one_rule(plane, ports) * 1e3
 
 
+def kept(policy: Policy) -> float:
+    """Milliseconds from a policy that has another rule to its being on the disk; the median of several."""
+    took = []
+    with tempfile.TemporaryDirectory() as folder, closing(SqliteStore(Path(folder) / "policy.db")) as store:
+        for number in range(CHANGES + 1):
+            seconds, _ = timed(partial(_keep, store, policy, float(number)))
+            took.append(seconds * 1e3)
+            policy = apply(
+                policy, parse_change({"update_rule": {"id": "m7", "multiport": str(10_000 + number)}}, policy)
+            )
+    # The first one writes all of it.
+    return statistics.median(took[1:])
+
+
+def _keep(store: SqliteStore, policy: Policy, now: float) -> None:
+    with store.keeping(policy, now):
+        pass
+
+
 def measure(run: Run, rules: Sequence[int] | None = None) -> list[Row]:
     """Rows by rules: reading, compiling, a change of one rule in force, and the size of the table.
 
-    All rules are in one group, and for the last row in groups of 100.
+    All rules are in one group, and for the last two rows in groups of 100.
     """
     os.sched_setaffinity(0, {run.cpu})
     found: dict[tuple[str, str], dict[int, list[float]]] = {}
@@ -72,8 +100,10 @@ def measure(run: Run, rules: Sequence[int] | None = None) -> list[Row]:
             first, later = in_force(loaded)
             add("the first change of one rule, until it is in force", "ms", n, first)
             add("one rule changes, until it is in force", "ms", n, later)
-            _, later = in_force(Policy.load(policy_of_groups(n)))
+            loaded = Policy.load(policy_of_groups(n))
+            _, later = in_force(loaded)
             add("one rule of groups of 100 changes, until it is in force", "ms", n, later)
+            add("one rule of groups of 100 changes, until it is in a SQLite store", "ms", n, kept(loaded))
     return [
         Row(work, "dataplane", unit, values, at=at, along="rules")
         for (work, unit), places in found.items()

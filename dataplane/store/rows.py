@@ -8,8 +8,10 @@ from __future__ import annotations
 import json
 from collections import Counter
 from collections.abc import Iterable, Mapping
+from itertools import islice
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from dataplane.policy.replaced import replaced_part
 from dataplane.store.kept import integer, mapping, moment, text
 
 if TYPE_CHECKING:
@@ -70,51 +72,113 @@ def _part(section: str, name: str, row: Row) -> dict[str, Any]:
 
 
 class Writing:
-    """A policy as rows: those of `before` where they are the same, of which parts that are the same objects are not
-    looked at.
+    """A policy as rows, upon those of before: which are others, and which are gone.
+
+    `known` is the policy that the rows of before are those of; None: nobody knows, and all of it is looked at. With it,
+    only what is not the same object there is.
     """
 
-    def __init__(self, policy: Policy, before: Mapping[Key, Row], parts: Mapping[Key, object], now: float) -> None:
-        self._before, self._parts_before, self._now = before, parts, now
-        self.revision = 0
-        self.rows: dict[Key, Row] = {}
-        self.parts: dict[Key, object] = {}
+    def __init__(self, policy: Policy, before: Mapping[Key, Row], known: Policy | None, now: float) -> None:
+        self._before, self._now = before, now
+        self._looked_at: set[Key] = set()
+        # Of each group, where that is not known.
+        self._rules: Counter[str] = Counter()
+        self.changed: dict[Key, Row] = {}
         self.head = _json(policy.model_dump(mode="json", exclude_defaults=True, exclude=set(_SECTIONS)))
-        self._rules = Counter(row.owner for (section, _), row in before.items() if section == RULES)
+        gone: list[Key] = []
+        if known is not None and _size(known) != len(before):
+            # It has what nobody kept, or not all that was: of rows that somebody else has written.
+            known = None
+        if known is None:
+            gone.extend(before)
+            self._rules = Counter(row.owner for (section, _), row in before.items() if section == RULES)
         for section in _SECTIONS:
-            last = -1
-            for part in getattr(policy, section):
-                last = self._group(part, last) if section == GROUPS else self._add(section, part, "", last).place
+            was = getattr(known, section) if known else ()
+            gone.extend(self._parts(section, "", was, getattr(policy, section)))
+        # What moved from one group to another is under the same key.
+        self.gone = [key for key in gone if key not in self._looked_at]
 
-    def _group(self, group: SecurityGroup, last: int) -> int:
-        row = self._add(GROUPS, group, "", last)
-        place, touched = -1, len(group.security_group_rules) != self._rules[group.id]
-        for rule in group.security_group_rules:
-            found = self._add(RULES, rule, group.id, place)
-            place = found.place
-            touched |= found.updated == self._now
+    @property
+    def is_new(self) -> bool:
+        """Whether any row is another one."""
+        return bool(self.changed or self.gone)
+
+    @property
+    def rows(self) -> dict[Key, Row]:
+        """All rows."""
+        made = dict(self._before)
+        for key in self.gone:
+            del made[key]
+        made.update(self.changed)
+        return made
+
+    def _parts(self, section: str, owner: str, was: tuple[Any, ...], now: tuple[Any, ...]) -> list[Key]:
+        """Looks at the parts of a section, or the rules of a group, that are others; keys of those that may be gone."""
+        first, last, last_now = replaced_part(was, now)
+        before = {_key(section, part): part for part in was[first:last]}
+        place = self._before[_key(section, now[first - 1])].place if first else -1
+        gone = list(before)
+        for part in now[first:last_now]:
+            old = before.get(_key(section, part))
+            row = self._add(section, part, owner, place, old)
+            place = row.place
+            if section == GROUPS:
+                gone += self._rules_of(part, old, row)
+        if section == GROUPS:
+            here = {group.id for group in now[first:last_now]}
+            for key, group in before.items():
+                if key[1] not in here:
+                    gone += [_key(RULES, rule) for rule in group.security_group_rules]
+        for part in now[last_now:]:
+            if self._before[_key(section, part)].place > place:
+                break
+            # There is no room before it.
+            place = self._add(section, part, owner, place, part).place
+        return gone
+
+    def _rules_of(self, group: SecurityGroup, old: SecurityGroup | None, row: Row) -> list[Key]:
+        """Looks at the rules of a group; what changes one of them changes the group's time too."""
+        looked_at = len(self.changed)
+        was = old.security_group_rules if old else ()
+        gone = self._parts(RULES, group.id, was, group.security_group_rules)
+        number = len(was) if old else self._rules[group.id]
+        touched = number != len(group.security_group_rules) or any(
+            found.updated == self._now and key[0] == RULES
+            for key, found in islice(self.changed.items(), looked_at, None)
+        )
         if touched and row.updated != self._now:
-            self.rows[GROUPS, group.id] = Row(row.owner, row.place, row.body, row.created, self._now)
-        return row.place
+            self.changed[GROUPS, group.id] = row._replace(updated=self._now)
+        return gone
 
-    def _add(self, section: str, part: Any, owner: str, last: int) -> Row:
-        """The row of a part, behind the one at the place `last`."""
-        key = section, getattr(part, "id", None) or part.interface
-        old = self._before.get(key)
-        is_old = old is not None and old.owner == owner
-        place = old.place if old and is_old and old.place > last else last + 1
-        if old and is_old and self._parts_before.get(key) is part:
+    def _add(self, section: str, part: Any, owner: str, last: int, known: Any) -> Row:
+        """The row of a part, behind the one at the place `last`; `known` is that of the row of before."""
+        key = _key(section, part)
+        self._looked_at.add(key)
+        found = self._before.get(key)
+        old = found if found and found.owner == owner else None
+        place = old.place if old and old.place > last else last + 1
+        if old and known is part:
             body = old.body
         else:
             without = {"exclude": {"security_group_rules"}} if section == GROUPS else {}
             body = _json(part.model_dump(mode="json", exclude_defaults=True, **without))
-        same = old is not None and is_old and old.body == body
+        same = old is not None and old.body == body
         if old and same and old.place == place:
-            row = old
-        else:
-            row = Row(owner, place, body, old.created if old else self._now, old.updated if old and same else self._now)
-        self.rows[key], self.parts[key] = row, part
+            return old
+        row = Row(owner, place, body, found.created if found else self._now, old.updated if old and same else self._now)
+        self.changed[key] = row
         return row
+
+
+def _size(policy: Policy) -> int:
+    """How many rows a policy is kept in."""
+    rules = sum(len(group.security_group_rules) for group in policy.security_groups)
+    return rules + sum(len(getattr(policy, section)) for section in _SECTIONS)
+
+
+def _key(section: str, part: Any) -> Key:
+    """Uplinks have no id."""
+    return section, getattr(part, "id", None) or part.interface
 
 
 def _json(value: Any) -> str:

@@ -64,8 +64,9 @@ class SqliteStore:
     def __init__(self, path: Path) -> None:
         self._path = path
         self._rows: dict[Key, Row] = {}
-        # The parts of the policy that the rows were made from.
-        self._parts: dict[Key, object] = {}
+        # The policy of the rows, and the one that was loaded last with its rows.
+        self._known: Policy | None = None
+        self._loaded: tuple[Mapping[Key, Row], Policy] | None = None
         with self._told():
             # Nobody else reads what is in it, as in the policy file of a service.
             fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
@@ -111,7 +112,9 @@ class SqliteStore:
             )
         with kept.read_at(self.name, kind=_KIND, remedy=_REMEDY):
             text = json.dumps(document_of(head, rows))
-        return Policy.parse(text, self.name)
+        policy = Policy.parse(text, self.name)
+        self._loaded = rows, policy
+        return policy
 
     def kept_elsewhere(self) -> int | None:
         """The revision that another process has written since; None where none has. Raises StoreError."""
@@ -131,7 +134,7 @@ class SqliteStore:
             self._database.execute("BEGIN IMMEDIATE")
         try:
             with self._told():
-                made = self._write(policy, now)
+                made, rows, revision = self._write(policy, now)
             yield
             with self._told():
                 self._database.execute("COMMIT")
@@ -141,7 +144,11 @@ class SqliteStore:
                 if self._database.in_transaction:
                     self._database.execute("ROLLBACK")
             raise
-        self._head, self._rows, self._parts, self._revision = made.head, made.rows, made.parts, made.revision
+        for key in made.gone:
+            del rows[key]
+        rows.update(made.changed)
+        self._head, self._rows, self._revision = made.head, rows, revision
+        self._known, self._loaded = policy, None
 
     # ---- the database ----
 
@@ -210,27 +217,28 @@ class SqliteStore:
         """The number of its form."""
         return int(self._database.execute("PRAGMA user_version").fetchone()[0])
 
-    def _write(self, policy: Policy, now: float) -> Writing:
+    def _write(self, policy: Policy, now: float) -> tuple[Writing, dict[Key, Row], int]:
+        """Writes the rows that are others; these, those that they are upon, and the revision. Raises StoreError."""
         kept = self._database.execute("SELECT revision FROM head").fetchone()
         if (kept[0] if kept else 0) != self._revision:
             return self._as_it_is(policy, now)
-        made = Writing(policy, self._rows, self._parts, now)
-        made.revision = self._revision + 1
-        self._database.execute("INSERT OR REPLACE INTO head VALUES (0, ?, ?)", (made.revision, made.head))
-        self._database.executemany(
-            "DELETE FROM item WHERE section = ? AND id = ?", [key for key in self._rows if key not in made.rows]
-        )
+        loaded = self._loaded
+        # What is in force came from what was loaded.
+        known = loaded[1] if loaded and loaded[0] == self._rows else self._known
+        made = Writing(policy, self._rows, known, now)
+        revision = self._revision + 1
+        self._database.execute("INSERT OR REPLACE INTO head VALUES (0, ?, ?)", (revision, made.head))
+        self._database.executemany("DELETE FROM item WHERE section = ? AND id = ?", made.gone)
         self._database.executemany(
             "INSERT OR REPLACE INTO item VALUES (?, ?, ?, ?, ?, ?, ?)",
-            [(*key, *row) for key, row in made.rows.items() if row is not self._rows.get(key)],
+            [(*key, *row) for key, row in made.changed.items()],
         )
-        return made
+        return made, self._rows, revision
 
-    def _as_it_is(self, policy: Policy, now: float) -> Writing:
+    def _as_it_is(self, policy: Policy, now: float) -> tuple[Writing, dict[Key, Row], int]:
         """A policy that another process has written. Raises StoreError for another one."""
         head, rows, revision = self._read(self._database)
-        made = Writing(policy, rows, {}, now)
-        if made.head != head or made.rows != rows:
+        made = Writing(policy, rows, None, now)
+        if made.head != head or made.is_new:
             raise StoreError(f"{self.name}: another process has changed the policy there: load it again first (reload)")
-        made.revision = revision
-        return made
+        return made, rows, revision

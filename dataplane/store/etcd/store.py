@@ -56,7 +56,8 @@ class EtcdStore:
         self._canary: Canary | None = None
         self._judged: dict[str, Any] | None = None
         self._unreadable = ""
-        self._parts: dict[Key, object] = {}
+        # The policy of a version's rows, as it was kept or loaded here.
+        self._known: tuple[Version, Policy] | None = None
         self._cluster = Cluster(address)
         self._arriving = threading.Condition()
         self._ending = threading.Event()
@@ -105,7 +106,10 @@ class EtcdStore:
         if not just_read:
             with contextlib.closing(Cluster(self._address)) as cluster:
                 self._arrive(self._read(cluster))
-        return self._last.policy()
+        version = self._last
+        policy = version.policy()
+        self._known = version, policy
+        return policy
 
     def kept_elsewhere(self) -> int | None:
         """Nothing that has to be asked for: it comes by itself."""
@@ -128,13 +132,14 @@ class EtcdStore:
         has changed what is kept, only what is there now can be kept.
         """
         seen, last = self._in_force, self._last
-        made = Writing(policy, last.rows, self._parts if last is seen else {}, now)
-        made_anew = made.head != last.head.document or made.rows != last.rows or last.is_empty
+        is_newest = last is seen or (last.head == seen.head and last.rows == seen.rows)
+        made = self._written_upon(last, policy, now)
+        made_anew = made.head != last.head.document or made.is_new or last.is_empty
         kept = last
         if made_anew:
             if not last.is_empty:
                 self._expect_whole()
-            made = made if last is seen else Writing(policy, seen.rows, self._parts, now)
+            made = made if is_newest else self._written_upon(seen, policy, now)
             try:
                 kept = written(self._cluster, self._address.prefix, seen, made, now, self._address.label)
             except StoreAwayError as error:
@@ -145,8 +150,14 @@ class EtcdStore:
             if made_anew:
                 self._take_back(kept, seen, now)
             raise
-        self._parts = made.parts
+        self._known = kept, policy
         self._set_in_force(kept)
+
+    def _written_upon(self, version: Version, policy: Policy, now: float) -> Writing:
+        known = self._known
+        # The watch may have brought the same.
+        same = known and (known[0] is version or (known[0].head == version.head and known[0].rows == version.rows))
+        return Writing(policy, version.rows, known[1] if known and same else None, now)
 
     def expect_changes(self) -> None:
         """Raises StorePartError, StoreAwayError where no change can be kept now."""
@@ -163,7 +174,7 @@ class EtcdStore:
 
     def _take_back(self, kept: Version, seen: Version, now: float) -> None:
         """Keeps again what was kept before; what others have made of it by now stays."""
-        before = Writing(seen.policy(), kept.rows, {}, now)
+        before = Writing(seen.policy(), kept.rows, None, now)
         with contextlib.suppress(StoreChangedError):
             self._arrive(written(self._cluster, self._address.prefix, kept, before, now, self._address.label))
 
@@ -176,7 +187,7 @@ class EtcdStore:
         """A policy that is written and not yet kept: `writing.put_in_place` does that. Raises StoreError."""
         self.expect_changes()
         seen = self._in_force
-        made = Writing(policy, seen.rows, self._parts, now)
+        made = self._written_upon(seen, policy, now)
         return stage(self._cluster, self._address.prefix, seen, made, next_head(seen, made, now, self._address.label))
 
     # ---- what others change ----
@@ -198,7 +209,6 @@ class EtcdStore:
 
     def taken(self, version: Version) -> None:
         """What had arrived is in force."""
-        self._parts = {}
         self._set_in_force(version)
 
     def failed(self, version: Version, why: str) -> None:

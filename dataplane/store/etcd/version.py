@@ -93,6 +93,9 @@ class Version:
 
     def brought_on(self, prefix: str, events: Iterable[tuple[str, str | None]], revision: int) -> Version | None:
         """The version after events of its epoch; None where they do not tell all that is needed: read it then."""
+        events = list(events)
+        if not events:
+            return replace(self, revision=revision)
         rows, head = dict(self.rows), self.head
         place = epoch_prefix(prefix, self.epoch)
         for key, value in events:

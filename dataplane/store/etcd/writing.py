@@ -30,10 +30,8 @@ def written(cluster: Cluster, prefix: str, seen: Version, made: Writing, now: fl
     members are lost on the way: what is kept is then seen when they are back.
     """
     head = next_head(seen, made, now, by)
-    changed = {key: row for key, row in made.rows.items() if row is not seen.rows.get(key)}
-    gone = [key for key in seen.rows if key not in made.rows]
-    requests = [put(key_of(prefix, seen.epoch, key), row_text(row)) for key, row in changed.items()]
-    requests += [delete(key_of(prefix, seen.epoch, key)) for key in gone]
+    requests = [put(key_of(prefix, seen.epoch, key), row_text(row)) for key, row in made.changed.items()]
+    requests += [delete(key_of(prefix, seen.epoch, key)) for key in made.gone]
     size = sum(len(json.dumps(request)) for request in requests) + len(head.text())
     if seen.is_empty or len(requests) >= _REQUESTS_MAX or size > _BYTES_MAX:
         return _new_epoch(cluster, prefix, seen, made, head)
@@ -72,11 +70,12 @@ class Staged:
 def stage(cluster: Cluster, prefix: str, seen: Version, made: Writing, head: Head) -> Staged:
     """Writes a policy as an epoch that nobody looks at. Raises StoreError."""
     lease = cluster.grant(_WRITING_SECONDS)
-    staged = Staged(seen, made.rows, head, secrets.token_hex(8), lease)
+    all_rows = made.rows
+    staged = Staged(seen, all_rows, head, secrets.token_hex(8), lease)
     mark = f"{prefix}writing/{staged.epoch}"
     try:
         cluster.transaction([], [put(mark, seen.name, lease)])
-        rows = [put(key_of(prefix, staged.epoch, key), row_text(row)) for key, row in made.rows.items()]
+        rows = [put(key_of(prefix, staged.epoch, key), row_text(row)) for key, row in all_rows.items()]
         for requests in _in_pieces(rows):
             # Who takes away what is left over of other writings leaves those alone that have a mark.
             if not cluster.transaction([is_there(mark)], requests).succeeded:

@@ -450,7 +450,7 @@ uplinks: [{interface: eth0}]
 
 def test_a_host_keeps_what_concerns_its_instances() -> None:
     """Its instances, their groups with the rules, what these name; of others the addresses alone."""
-    rows = Writing(Policy.parse(FLEET), {}, {}, 1.0).rows
+    rows = Writing(Policy.parse(FLEET), {}, None, 1.0).rows
     found = part_of(rows, "h1")
     kept = Policy.parse(json.dumps(document_of("{}", found.rows)))
     assert set(kept.rules_by_id) == {"w1", "w2"}
