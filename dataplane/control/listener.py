@@ -11,7 +11,7 @@ import asyncio
 import contextlib
 import socket
 import ssl
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
 from ipaddress import IPv6Address
 from typing import Protocol, cast
 
@@ -35,6 +35,30 @@ class Served(Protocol):
 Serve = Callable[[Callable[[], None]], Served]
 
 
+class Stream(asyncio.StreamReaderProtocol):
+    """Serves a connection that is read and written as a stream; it gives way to others where `gives_way` says so.
+
+    `begun` is called with it and both ends; a coroutine that it returns becomes a task. The reader keeps up to twice
+    `limit` bytes.
+    """
+
+    def __init__(
+        self,
+        begun: Callable[[Stream, asyncio.StreamReader, asyncio.StreamWriter], Coroutine[None, None, None] | None],
+        lost: Callable[[], None],
+        *,
+        gives_way: bool,
+        limit: int = 1 << 16,
+    ) -> None:
+        super().__init__(asyncio.StreamReader(limit), lambda reader, writer: begun(self, reader, writer))
+        self.gives_way = gives_way
+        self._lost = lost
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        super().connection_lost(exc)
+        self._lost()
+
+
 class _Place:
     """A connection that was taken."""
 
@@ -46,7 +70,7 @@ class _Place:
 
     @property
     def gives_way(self) -> bool:
-        return self.transport is None or self.served is None or self.served.gives_way
+        return self.served is not None and self.served.gives_way
 
     def end(self) -> None:
         """Ends the connection at once."""
@@ -82,47 +106,56 @@ class Listener:
         self._most, self._most_of_one = most, most_of_one
         self._full, self._failed = full, failed
         self._places: list[_Place] = []
-        self._accepting: asyncio.Task[None] | None = None
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._pause: asyncio.TimerHandle | None = None
 
     def start(self) -> None:
         """Begins to take connections, in the running event loop."""
         self._listening.setblocking(False)
-        self._accepting = asyncio.create_task(self._accept())
+        self._loop = asyncio.get_running_loop()
+        self._loop.add_reader(self._listening, self._accept)
 
     async def stop(self) -> None:
-        """Takes no more of them; those that there are go on."""
-        if self._accepting:
-            self._accepting.cancel()
-            await asyncio.gather(self._accepting, return_exceptions=True)
+        """Takes no more of them; those that there are go on. Without TLS, each of them is being served then."""
+        if self._pause:
+            self._pause.cancel()
+        if self._loop:
+            self._loop.remove_reader(self._listening)
+            self._loop = None
+        if self._context is None:
+            await self._have_begun()
 
     async def close(self) -> None:
         """Ends all connections too."""
         await self.stop()
-        places = list(self._places)
-        for place in places:
+        for place in list(self._places):
             place.end()
-        await asyncio.gather(*(place.task for place in places if place.task), return_exceptions=True)
+        await self._have_begun()
         # What is aborted is closed by the event loop.
         await asyncio.sleep(0)
 
-    async def _accept(self) -> None:
-        loop = asyncio.get_running_loop()
-        while True:
-            try:
-                connection, peer = await loop.sock_accept(self._listening)
-            except OSError:
-                # No descriptor, no memory, or a client that was gone at once.
-                await asyncio.sleep(_PAUSE_SECONDS)
-                continue
-            connection.setblocking(False)
-            place = _Place(connection, origin(connection, peer))
-            if not self._make_room(place.origin):
-                self._turn_away(connection)
-                # Who comes without end must not keep the others waiting.
-                await asyncio.sleep(0)
-                continue
-            self._places.append(place)
-            place.task = asyncio.create_task(self._begin(place, peer))
+    async def _have_begun(self) -> None:
+        await asyncio.gather(*(place.task for place in self._places if place.task), return_exceptions=True)
+
+    def _accept(self) -> None:
+        """Takes one; the event loop looks after the others before it takes the next."""
+        try:
+            connection, peer = self._listening.accept()
+        except (BlockingIOError, InterruptedError, ConnectionAbortedError):
+            return
+        except OSError:
+            # No descriptor, or no memory.
+            assert self._loop
+            self._loop.remove_reader(self._listening)
+            self._pause = self._loop.call_later(_PAUSE_SECONDS, self.start)
+            return
+        connection.setblocking(False)
+        place = _Place(connection, origin(connection, peer))
+        if not self._make_room(place.origin):
+            self._turn_away(connection)
+            return
+        self._places.append(place)
+        place.task = asyncio.create_task(self._begin(place, peer))
 
     def _make_room(self, found: str) -> bool:
         """Whether there is room for one more connection from somewhere; who gives way for it is ended."""

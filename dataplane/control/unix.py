@@ -37,6 +37,7 @@ from dataplane.atomic import remedy
 from dataplane.control import audit, requests
 from dataplane.control.answers import FAILED, REFUSED, Refusal
 from dataplane.control.audit import Asker
+from dataplane.control.listener import Listener, Stream
 from dataplane.terminal import printable
 
 if TYPE_CHECKING:
@@ -45,8 +46,6 @@ if TYPE_CHECKING:
     from dataplane.control.service import Service
 
 CLIENTS_MAX = 64
-#: Accepted, with a transport, told to its protocol, begun to be served: asyncio takes a turn for each.
-_ACCEPTING_TURNS = 5
 #: A longer request is refused.
 REQUEST_BYTES = 1 << 20
 _IDLE_SECONDS = 60.0
@@ -130,46 +129,46 @@ class ControlServer:
 
     def __init__(self, service: Service) -> None:
         self._service = service
-        self._server: asyncio.Server | None = None
+        self._listener: Listener | None = None
         self._clients: set[asyncio.Task[None]] = set()
         self._uploading = False
 
-    async def start(self, listening: socket.socket) -> None:
+    def start(self, listening: socket.socket) -> None:
         """Begins to serve clients."""
-        self._server = await asyncio.start_unix_server(self._accepted, sock=listening, limit=REQUEST_BYTES)
+        full = Refusal(FAILED, f"{CLIENTS_MAX} clients are served already: try later")
+        self._listener = Listener(
+            listening,
+            lambda lost: Stream(self._begun, lost, gives_way=False, limit=REQUEST_BYTES),
+            most=CLIENTS_MAX,
+            most_of_one=CLIENTS_MAX,
+            full=_line(_refused(full)),
+        )
+        self._listener.start()
 
     async def close(self) -> None:
-        """Ends all clients and the server."""
-        if self._server:
-            loop = asyncio.get_running_loop()
-            for listening in self._server.sockets:
-                loop.remove_reader(listening)
-            # Who was accepted just now is a client some turns of the loop later, and none where the server has ended.
-            for _ in range(_ACCEPTING_TURNS):
-                await asyncio.sleep(0)
-            self._server.close()
-        for task in self._clients:
-            task.cancel()
-        await asyncio.gather(*self._clients, return_exceptions=True)
+        """Takes no more clients, and ends those that there are."""
+        if self._listener:
+            await self._listener.stop()
+            for task in self._clients:
+                task.cancel()
+            await asyncio.gather(*self._clients, return_exceptions=True)
+            await self._listener.close()
 
     # ---- one client ----
 
-    async def _accepted(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        task = asyncio.current_task()
-        assert task
+    def _begun(self, _: Stream, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        task = asyncio.create_task(self._accepted(reader, writer))
         self._clients.add(task)
+        task.add_done_callback(self._clients.discard)
+
+    async def _accepted(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         client = _Client(reader, writer)
         try:
-            if len(self._clients) > CLIENTS_MAX:
-                full = f"{CLIENTS_MAX} clients are served already: try later"
-                await client.send(_refused(Refusal(FAILED, full)))
-            else:
-                await self._serve(client)
+            await self._serve(client)
         except (OSError, TimeoutError, asyncio.CancelledError):
             # It is gone, or does not read.
             pass
         finally:
-            self._clients.discard(task)
             if client.is_stuck:
                 writer.transport.abort()
             else:
@@ -307,7 +306,7 @@ class _Client:
 
     async def send(self, value: dict[str, Any]) -> None:
         """Sends a value as a line."""
-        await self.write(_json(value) + b"\n")
+        await self.write(_line(value))
 
     async def write(self, data: bytes) -> None:
         """Sends bytes. Raises TimeoutError for a client that does not read."""
@@ -322,12 +321,12 @@ class _Client:
             raise
 
 
-def _json(value: Any) -> bytes:
+def _line(value: Any) -> bytes:
     try:
-        return to_json(value, ensure_ascii=True)
+        return to_json(value, ensure_ascii=True) + b"\n"
     except ValueError:
         # It takes no halves of surrogate pairs, which a file's name may have.
-        return json.dumps(value, separators=(",", ":")).encode()
+        return json.dumps(value, separators=(",", ":")).encode() + b"\n"
 
 
 class _StreamEndedError(Exception):

@@ -115,7 +115,7 @@ class EventLoop:
             self._signals.tell(lambda: loop.call_soon_threadsafe(self._heed))
             await self._do(self._start)
             if listening:
-                await self._server.start(listening)
+                self._server.start(listening)
             if scraped:
                 scrapes.start(scraped)
             if servers:

@@ -17,12 +17,11 @@ import ssl
 import struct
 import time
 from array import array
-from collections.abc import Callable, Coroutine
 from typing import TYPE_CHECKING, Any, Literal
 
 from dataplane._core import ffi, lib
 from dataplane._core.errors import DataPlaneError
-from dataplane.control.listener import Listener
+from dataplane.control.listener import Listener, Stream
 from dataplane.control.tls import Validity, with_own
 from dataplane.live.bounded_log import BoundedLog
 from dataplane.live.moving import of_zones
@@ -100,22 +99,6 @@ def _key(record: bytearray) -> bytes:
     )
 
 
-class _Stream(asyncio.StreamReaderProtocol):
-    """A connection; it gives way to others until it is that of the firewall that replicates."""
-
-    def __init__(self, accepted: _Accepted, lost: Callable[[], None]) -> None:
-        super().__init__(asyncio.StreamReader(), lambda reader, writer: accepted(self, reader, writer))
-        self.gives_way = True
-        self._lost = lost
-
-    def connection_lost(self, exc: Exception | None) -> None:
-        super().connection_lost(exc)
-        self._lost()
-
-
-_Accepted = Callable[[_Stream, asyncio.StreamReader, asyncio.StreamWriter], Coroutine[Any, Any, None]]
-
-
 class Standby:
     """Listens for one firewall that replicates; the one that comes last is it. `do` runs in the control thread."""
 
@@ -174,7 +157,7 @@ class Standby:
         """Serves until it is cancelled."""
         listener = Listener(
             self._listening,
-            lambda lost: _Stream(self._accepted, lost),
+            lambda lost: Stream(self._accepted, lost, gives_way=True),
             most=CONNECTIONS_MAX,
             most_of_one=CONNECTIONS_MAX,
             context=self._context,
@@ -196,7 +179,7 @@ class Standby:
         why = with_own(why, self._certificate)
         self._said.say(logging.WARNING, "strangers", f"{address} is not let in as the firewall that replicates: {why}")
 
-    async def _accepted(self, stream: _Stream, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    async def _accepted(self, stream: Stream, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         task = asyncio.current_task()
         assert task
         self._tasks.add(task)

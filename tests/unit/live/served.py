@@ -69,7 +69,7 @@ def serving(folder: Path, firewall: Firewall) -> Iterator[Served]:
     async def serve() -> None:
         server = ControlServer(service)
         with control_socket(folder / "control") as listening:
-            await server.start(listening)
+            server.start(listening)
             ready.set()
             await stopping.wait()
             await server.close()

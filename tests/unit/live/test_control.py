@@ -179,6 +179,28 @@ def test_requests_of_many_clients_are_bounded(served: Served) -> None:
         client.close()
 
 
+def test_of_many_who_come_at_once_the_last_is_refused(tmp_path: Path) -> None:
+    """Those that are only being let in do not make room for it."""
+    service: Any = None
+
+    async def come(clients: list[socket.socket]) -> bytes:
+        with control_socket(tmp_path / "control") as listening:
+            for client in clients:
+                client.connect(str(tmp_path / "control"))
+            server = ControlServer(service)
+            server.start(listening)
+            told = await asyncio.to_thread(clients[-1].recv, 1000)
+            for client in clients[:-1]:
+                with pytest.raises(BlockingIOError):
+                    client.recv(1, socket.MSG_DONTWAIT)
+            await server.close()
+            return told
+
+    with contextlib.ExitStack() as stack:
+        clients = [stack.enter_context(socket.socket(socket.AF_UNIX)) for _ in range(CLIENTS_MAX + 1)]
+        assert b"64 clients are served already" in asyncio.run(come(clients))
+
+
 # ---- the policy ----
 
 
@@ -190,7 +212,7 @@ def test_who_is_accepted_while_the_server_ends_is_let_go(tmp_path: Path, turns: 
     async def accept_and_end(client: socket.socket) -> None:
         server = ControlServer(service)
         with control_socket(tmp_path / "control") as listening:
-            await server.start(listening)
+            server.start(listening)
             client.connect(str(tmp_path / "control"))
             for _ in range(turns):
                 await asyncio.sleep(0)
