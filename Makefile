@@ -15,6 +15,8 @@ PYTHON ?= python3
 DEMO ?= examples/figure-1/policy.yaml pcaps/figure-1.pcap
 # Arguments for pytest, such as PYTEST="-k tcp".
 PYTEST ?=
+# How many files of system tests run at a time.
+SYSTEM_TESTS ?= 3
 # How long `make fuzz` runs in all, and a target of its own: FUZZ=fuzz_capture.
 FUZZ_SECONDS ?= 60
 FUZZ ?= $(basename $(notdir $(wildcard tests/fuzz/fuzz_*.c tests/fuzz/fuzz_*.py)))
@@ -31,6 +33,8 @@ BENCH_PACKAGES := iperf3 iproute2 libdpdk-dev libpcap-dev nftables openvswitch-s
 VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
+# What Python compiles is kept, whatever the shell says: the tests start a thousand processes.
+unexport PYTHONDONTWRITEBYTECODE
 BUILD := $(BIN)/python dataplane/_core/build.py
 BUILD_INPUTS := pyproject.toml setup.py dataplane/_core/build.py $(wildcard csrc/*.[ch] csrc/io/*.[ch])
 C_TESTS := $(wildcard tests/c/test_*.c)
@@ -56,12 +60,13 @@ install: $(VENV)/installed ## build and install into .venv, editable
 test: system-packages c-test py-test ## all tests, C under sanitizers; as root it installs Debian's packages first
 
 .PHONY: py-test
-py-test: $(VENV)/developing ## the Python tests, those without live traffic on all processors; PYTEST="-k tcp" chooses some
+py-test: $(VENV)/developing ## the Python tests, many at a time; PYTEST="-k tcp" chooses some
 ifdef PYTEST
 	$(BIN)/python -m pytest $(PYTEST)
 else
 	$(BIN)/python -m pytest --numprocesses auto --dist worksteal --ignore tests/system
-	$(BIN)/python -m pytest tests/system
+	@# More at a time than there are processors: much of it waits for the kernel, and for what must not come.
+	$(BIN)/python -m pytest --numprocesses $(SYSTEM_TESTS) --dist loadfile tests/system
 endif
 
 .PHONY: c-test
@@ -239,21 +244,27 @@ $(VENV)/origin:
 # Built without isolation, so that a changed C file costs seconds and no network.
 $(VENV)/build-requirements: pyproject.toml $(VENV)/origin
 	$(BIN)/python -c 'import tomllib; print(*tomllib.load(open("pyproject.toml", "rb"))["build-system"]["requires"], sep="\n")' >$@
+	@# That of Python 3.11 takes three times as long to find out what fits.
+	$(PIP) install 'pip>=25'
 	$(PIP) install --requirement $@
 
+# Installs the project, editable, with the extras that are named; compiled on all processors, which pip does on one.
+define install_project
+rm -f dataplane/_core/_dataplane*.so
+PYTHONWARNINGS='ignore:Editable installation' $(PIP) install --no-compile --no-build-isolation --editable '.$(1)'
+@$(BIN)/python -m compileall -qq -j 0 $(VENV)/lib dataplane || true
+endef
+
 $(VENV)/installed: $(BUILD_INPUTS) $(VENV)/build-requirements
-	rm -f dataplane/_core/_dataplane*.so
-	$(PIP) install --no-build-isolation --editable .
+	$(call install_project)
 	@touch $@
 
 $(VENV)/live: $(BUILD_INPUTS) $(VENV)/build-requirements
-	rm -f dataplane/_core/_dataplane*.so
-	$(PIP) install --no-build-isolation --editable '.[live]'
+	$(call install_project,[live])
 	@touch $(VENV)/installed $@
 
 $(VENV)/developing: $(BUILD_INPUTS) $(VENV)/build-requirements
-	rm -f dataplane/_core/_dataplane*.so
-	$(PIP) install --no-build-isolation --editable '.[dev]'
+	$(call install_project,[dev])
 	@touch $(VENV)/installed $(VENV)/live $@
 
 $(VENV)/bench: $(VENV)/developing

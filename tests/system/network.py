@@ -91,6 +91,11 @@ class Host:
         """Ends what runs here, and removes the namespace."""
         for process in self._running:
             _ended(process, signal.SIGTERM, 3)
+        # What they began may have outlived them, such as the session of an ssh that is gone.
+        for pid in run("ip", "netns", "pids", self.name, check=False).stdout.split():
+            if int(pid) != os.getpid():
+                with contextlib.suppress(ProcessLookupError):
+                    os.kill(int(pid), signal.SIGKILL)
         run("ip", "netns", "delete", self.name, check=False)
 
 
