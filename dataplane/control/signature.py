@@ -100,8 +100,11 @@ class Verifier:
         # When a signature came first, by signature, the oldest first.
         self._seen: OrderedDict[str, float] = OrderedDict()
 
-    def verify(self, request: SignedRequest, now: float) -> Authorization:
-        """Who signed a request. Raises SignatureError where it is not signed, by a key that is known, and now."""
+    def verify(self, request: SignedRequest, now: float, moment: float | None = None) -> Authorization:
+        """Who signed a request. Raises SignatureError where it is not signed, by a key that is known, and now.
+
+        `moment` is `now` by a clock that nobody sets, in seconds: what was made before is known by it.
+        """
         found = authorization(request)
         secret = self._secret_of(found.access_key)
         key = _NO_SECRET if secret is None else secret.encode()
@@ -116,17 +119,17 @@ class Verifier:
         if abs(now - found.seconds) > SKEW_SECONDS:
             _refuse("X-Sdk-Date is more than 15 minutes from the time here: set the clock, or sign the request anew")
         if request.method not in READING:
-            self._remember(found, now)
+            self._remember(found, now if moment is None else moment)
         return found
 
-    def _remember(self, found: Authorization, now: float) -> None:
-        first = self._seen.setdefault(found.signature, now)
-        if now - first > REPEAT_SECONDS:
+    def _remember(self, found: Authorization, moment: float) -> None:
+        first = self._seen.setdefault(found.signature, moment)
+        if moment - first > REPEAT_SECONDS:
             _refuse("the same request was made before: sign it anew")
         while self._seen:
             oldest, came = next(iter(self._seen.items()))
             # What is older than this is refused for its date.
-            if len(self._seen) <= REMEMBERED_MAX and now - came <= 2 * SKEW_SECONDS:
+            if len(self._seen) <= REMEMBERED_MAX and moment - came <= 2 * SKEW_SECONDS:
                 return
             del self._seen[oldest]
 

@@ -124,7 +124,7 @@ class Gate:
                 headers=tuple((name.lower(), value) for name, value in scope["headers"]),
                 body=body,
             )
-            signed = self._verifier.verify(request, self._clock())
+            signed = self._verifier.verify(request, self._clock(), self._pace())
             key = self._keys.get(signed.access_key)
             assert key
         except SignatureError as error:

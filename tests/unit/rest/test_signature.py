@@ -255,6 +255,16 @@ def test_a_request_that_was_overheard_is_not_made_again() -> None:
         one.verify(request, NOW + 3 * SKEW_SECONDS)
 
 
+def test_a_clock_that_is_set_makes_no_request_new() -> None:
+    """Back, so that it seems to come before itself; or far ahead, behind which all would be forgotten, and back again."""
+    one, request = verifier(), signed()
+    one.verify(request, NOW, 0)
+    one.verify(signed(at=NOW + 3600), NOW + 3600, 60)
+    for now in (NOW, NOW - SKEW_SECONDS, NOW + SKEW_SECONDS):
+        with pytest.raises(SignatureError, match="was made before"):
+            one.verify(request, now, 120)
+
+
 def test_what_is_remembered_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("dataplane.control.signature.REMEMBERED_MAX", 3)
     one = verifier()
