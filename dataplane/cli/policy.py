@@ -77,7 +77,7 @@ def export(
         with _asked(context, socket) as client:
             found = client.call("policy")
     else:
-        with _opened(store) as kept:
+        with _opened(store, make=False) as kept:
             found = document(kept.load())
     write_document(found, file, output)
 
@@ -106,7 +106,7 @@ def apply(
       dataplane policy apply policy.yaml
       dataplane policy apply policy.yaml --store sqlite:///srv/policy.db --dry-run
     """
-    from dataplane.policy.mistakes import PolicyError
+    from dataplane.policy import Policy, PolicyError
     from dataplane.policy.reading.source import read_file
 
     seconds = confirm_seconds(confirm)
@@ -120,8 +120,12 @@ def apply(
     except PolicyError as error:
         refuse(str(error))
     if store is not None:
-        with _opened(store) as kept:
-            _to_store(kept, data, name, asks=asks, dry_run=dry_run, output=output)
+        try:
+            wanted = Policy.parse(data, name)
+        except PolicyError as error:
+            refuse(str(error))
+        with _opened(store, make=not dry_run) as kept:
+            _to_store(kept, wanted, name, asks=asks, dry_run=dry_run, output=output)
         return
     given: dict[str, Any] = {"name": name, "confirm": seconds}
     with _asked(context, socket) as client:
@@ -147,14 +151,14 @@ def _asked(context: typer.Context, socket: str) -> Iterator[Any]:
 
 
 @contextmanager
-def _opened(url: str) -> Iterator[KeepingStore]:
-    """A store; what goes wrong with it is a sentence and an exit status."""
+def _opened(url: str, *, make: bool) -> Iterator[KeepingStore]:
+    """A store, which must be there unless it is to be made; what goes wrong is a sentence and an exit status."""
     from dataplane.policy.mistakes import PolicyError
     from dataplane.store import StoreError
     from dataplane.store.place import store_at
 
     try:
-        with closing(store_at(url)) as store:
+        with closing(store_at(url, make=make)) as store:
             yield store
     except (StoreError, PolicyError) as error:
         refuse(str(error))
@@ -163,13 +167,13 @@ def _opened(url: str) -> Iterator[KeepingStore]:
 # ---- a store ----
 
 
-def _to_store(store: KeepingStore, data: bytes, name: str, *, asks: bool, dry_run: bool, output: Output) -> None:
+def _to_store(store: KeepingStore, given: Policy, name: str, *, asks: bool, dry_run: bool, output: Output) -> None:
     """Raises StoreError, PolicyError."""
     from dataplane.policy import Policy
 
     now = time.time()
     before = Policy() if store.is_empty else store.load()
-    after, answer = rehearsed(before, Policy.parse(data, name), name, store.name, now, dry_run=dry_run)
+    after, answer = rehearsed(before, given, name, store.name, now, dry_run=dry_run)
     if output is Output.text or asks:
         print_rehearsed(answer)
     if not dry_run:

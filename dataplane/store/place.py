@@ -43,14 +43,14 @@ def opened(policy: Path, url: str | None, copy: Path | None = None, kind: str = 
     return store
 
 
-def store_at(url: str) -> KeepingStore:
-    """The store with this address, which may be empty. Raises StoreError."""
+def store_at(url: str, *, make: bool = True) -> KeepingStore:
+    """The store with this address, which may be empty; unless it is to be made, it must be there. Raises StoreError."""
     # Only who has one waits for its library.
     if url.startswith("etcd://"):
         return _shared_at(url)
     from dataplane.store.sqlite import SqliteStore, path_of
 
-    return SqliteStore(path_of(url))
+    return SqliteStore(path_of(url), make=make)
 
 
 def _shared_at(url: str, copy: Path | None = None, kind: str = "") -> EtcdStore:

@@ -57,19 +57,21 @@ def path_of(url: str) -> Path:
 
 
 class SqliteStore:
-    """A policy in a database, which is made where there is none."""
+    """A policy in a database, which is made where there is none and it may be."""
 
     keeps_changes = True
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, *, make: bool = True) -> None:
         self._path = path
         self._rows: dict[Key, Row] = {}
         # The policy of the rows, and the one that was loaded last with its rows.
         self._known: Policy | None = None
         self._loaded: tuple[Mapping[Key, Row], Policy] | None = None
+        if not make and not path.exists():
+            raise StoreError(f"{self.name}: no policy is kept there yet: `dataplane policy apply` makes the database")
         with self._told():
             # Nobody else reads what is in it, as in the policy file of a service.
-            fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+            fd = os.open(path, os.O_RDWR | (os.O_CREAT if make else 0) | os.O_CLOEXEC, 0o600)
             with os.fdopen(fd) as file:
                 self._file = os.fstat(file.fileno())
             self._database = self._connected()

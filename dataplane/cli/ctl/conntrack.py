@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from contextlib import nullcontext
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Any
@@ -23,7 +24,7 @@ from dataplane.cli.ctl.request import (
     stream,
 )
 from dataplane.cli.output import refuse, say
-from dataplane.outputs import CAPTURE, OTHER, POLICY, STATE
+from dataplane.outputs import CAPTURE, OTHER, POLICY, STATE, STATE_MAGIC
 from dataplane.terminal import counted
 
 #: Why a connection is not taken, by the word of the answer.
@@ -240,10 +241,22 @@ def import_(
           | dataplane ctl conntrack import
       dataplane ctl conntrack import web-1.state --json
     """
+    from dataplane.live.state import most_bytes
+
+    # Who exports may take his time, which a firewall does not wait for.
+    with connected(context) as client:
+        most = most_bytes(client.call("status")["connections_limit"])
     try:
-        data = sys.stdin.buffer.read() if file == "-" else Path(file).read_bytes()
+        with nullcontext(sys.stdin.buffer) if file == "-" else open(file, "rb") as source:
+            data = source.read(len(STATE_MAGIC))
+            if data == STATE_MAGIC:
+                data += source.read(most)
     except OSError as error:
         refuse(f"{file}: {error.strerror}: name what was exported (ctl conntrack export)")
+    if not data.startswith(STATE_MAGIC):
+        refuse("the connections cannot be imported, and none is taken: it is no state file of dataplane")
+    if len(data) > most:
+        refuse(f"the connections cannot be imported, and none is taken: there are more than {most:,} bytes of them")
     with connected(context) as client:
         show(client.upload("import", data), output, _print_imported)
 

@@ -20,6 +20,7 @@ from dataplane.control.requests import STATE_BYTES_MAX
 from dataplane.live import state
 from dataplane.live.client import ControlClient, RefusedError
 from dataplane.live.firewall import Firewall
+from dataplane.outputs import STATE_MAGIC
 
 from .scene import POLICY, SECOND, TCP, filled, saved
 from .served import Served, serving
@@ -283,6 +284,16 @@ def test_more_than_the_table_holds_is_not_even_sent(there: Served) -> None:
             with pytest.raises(RefusedError, match=words):
                 client.call("import", bytes=length)
         assert client.call("ping") == {}
+
+
+def test_what_never_ends_is_not_read_to_its_end(there: Served, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of what is no state only the first bytes; of what begins as one no more than the table holds."""
+    done = ctl(there, "import", "/dev/zero")
+    assert (done.exit_code, "it is no state file of dataplane" in done.stderr) == (2, True)
+    monkeypatch.setattr(state, "most_bytes", lambda connections: connections)
+    limit = there.firewall.policy.conntrack.max_entries
+    done = ctl(there, "import", given=STATE_MAGIC + bytes(limit))
+    assert (done.exit_code, f"there are more than {limit:,} bytes" in done.stderr) == (2, True)
 
 
 def test_nothing_is_exported_of_whom_nobody_knows(served: Served) -> None:

@@ -233,6 +233,10 @@ def test_an_empty_store_is_filled(tmp_path: Path, edited: Path) -> None:
     refused = policy("export", "--store", url)
     assert (refused.returncode, refused.stdout) == (2, "")
     assert "no policy is kept there yet" in refused.stderr
+    # Who only asks makes no database, nor does who is refused.
+    assert policy("apply", str(edited), "--store", url, "--dry-run").returncode == 2
+    assert policy("apply", "-", "--store", url, "--yes", given="instances: 5").returncode == 2
+    assert not (tmp_path / "new.db").exists()
     done = policy("apply", str(edited), "--store", url, "--yes", "--json")
     assert json.loads(done.stdout)["changed"]
     assert same(EDITED, kept(url))

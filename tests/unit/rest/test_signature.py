@@ -256,7 +256,7 @@ def test_a_request_that_was_overheard_is_not_made_again() -> None:
 
 
 def test_a_clock_that_is_set_makes_no_request_new() -> None:
-    """Back, so that it seems to come before itself; or far ahead, behind which all would be forgotten, and back again."""
+    """Back, so that it seems to come before itself; or far ahead, behind which all is forgotten, and back again."""
     one, request = verifier(), signed()
     one.verify(request, NOW, 0)
     one.verify(signed(at=NOW + 3600), NOW + 3600, 60)
