@@ -302,10 +302,8 @@ def routes(service: Service) -> APIRouter:
 
         def plan(policy: Policy) -> Changes:
             group = caller.address_group(policy, address_group_id)
-            if used := [str(use) for use in DeleteAddressGroup(id=group.id).uses(policy) if use.users]:
-                raise errors.ApiError(
-                    409, errors.ADDRESS_GROUP_IN_USE, f"Address group {group.id} in use: {', and '.join(used)}."
-                )
+            if used := caller.uses(policy, DeleteAddressGroup(id=group.id).uses(policy)):
+                raise errors.ApiError(409, errors.ADDRESS_GROUP_IN_USE, f"Address group {group.id} in use: {used}.")
             return [{"delete_address_group": {"id": group.id}}]
 
         return await change(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 
 from fastapi import Depends, Path, Request
@@ -10,12 +10,14 @@ from fastapi import Depends, Path, Request
 from dataplane.control.keys import ANY_PROJECT
 from dataplane.control.rest.errors import NOT_ALLOWED, ApiError, bad_value, not_found
 from dataplane.control.signature import READING
+from dataplane.terminal import counted
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
     from dataplane.control.audit import Asker
     from dataplane.policy import Policy
+    from dataplane.policy.changes.kind import Use
     from dataplane.policy.document import AddressGroup, Instance, SecurityGroup
     from dataplane.policy.rule import SecurityGroupRule
 
@@ -49,6 +51,24 @@ class Caller:
     def sees(self, item: Any) -> bool:
         """Whether a group, an address group or an instance is his."""
         return item.project_id in (None, self.project)
+
+    def names(self, item: Any) -> bool:
+        """Whether he may be told of it by its name."""
+        return self.sees_all or self.sees(item)
+
+    def uses(self, policy: Policy, uses: Iterable[Use]) -> str:
+        """Who uses something, in words; those of other projects are only counted. Empty: nobody does."""
+        told: list[str] = []
+        for use in uses:
+            his = [user for user in use.users if self._names_user(policy, use.noun, user)]
+            if his:
+                told.append(str(replace(use, users=his)))
+            if others := len(use.users) - len(his):
+                told.append(f"{counted(others, use.noun)} of other projects")
+        return ", and ".join(told)
+
+    def _names_user(self, policy: Policy, noun: str, user: str) -> bool:
+        return self.names(policy.instances_by_id[user] if noun == "instance" else policy.rules_by_id[user][0])
 
     def of(self, items: Iterable[T]) -> Iterator[T]:
         """Those that are his."""

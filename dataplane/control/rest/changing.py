@@ -131,20 +131,22 @@ async def change(
     except Exception as error:
         raise as_api_error(service, error) from error
     if dry_run:
-        return would_be_done(made, caller)
+        return would_be_done(made, caller, service.operations.policy)
     if told is None:
         return Response(status_code=204)
     return JSONResponse({**told, "request_id": caller.request_id}, status)
 
 
-def would_be_done(made: Changed | None, caller: Caller) -> Response:
-    """The answer to a dry run."""
-    nothing = {"total": 0, "by_instance": {}, "revoked": 0}
+def would_be_done(made: Changed | None, caller: Caller, policy: Policy) -> Response:
+    """The answer to a dry run; instances of other projects are in the total alone."""
+    cut = made["disconnected"] if made else {"total": 0, "by_instance": {}, "revoked": 0}
+    known = policy.instances_by_id
+    by_instance = {name: n for name, n in cut["by_instance"].items() if name in known and caller.names(known[name])}
     body = {
         "error_code": DRY_RUN,
         "error_msg": "The request is valid: nothing was changed, because it is a dry run.",
         "request_id": caller.request_id,
-        "disconnected": made["disconnected"] if made else nothing,
+        "disconnected": {**cut, "by_instance": by_instance},
     }
     return JSONResponse(body, 202)
 

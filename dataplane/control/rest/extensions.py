@@ -126,7 +126,7 @@ def routes(service: Service, explanation: tuple[Question, Explain] | None) -> AP
     async def end_shadow(caller: OfWholeCaller, dry_run: OnlyDryRun) -> Response:
         """The shadow ends."""
         if dry_run:
-            return would_be_done(None, caller)
+            return would_be_done(None, caller, service.operations.policy)
         await answer(caller, requests.Shadow(command="shadow", action="end"))
         return Response(status_code=204)
 

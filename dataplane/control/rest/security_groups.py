@@ -262,8 +262,8 @@ def routes(service: Service) -> APIRouter:
             if group.id == DEFAULT_GROUP:
                 raise errors.bad_value("The security group default cannot be deleted.")
             deletion = DeleteGroup(id=group.id)
-            if used := [str(use) for use in deletion.uses(policy) if use.users]:
-                raise errors.in_use(f"Security group {group.id} in use: {', and '.join(used)}.")
+            if used := caller.uses(policy, deletion.uses(policy)):
+                raise errors.in_use(f"Security group {group.id} in use: {used}.")
             return [{"delete_group": {"id": group.id}}]
 
         return await change(

@@ -55,6 +55,7 @@ from huaweicloudsdkvpc.v3 import (
 
 from .served import Served
 
+REMOTES = ("remote_group_id", "remote_address_group_id")
 TIME = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ")
 
 
@@ -395,6 +396,27 @@ def test_projects_see_what_is_theirs(served: Served) -> None:
     every = served.sdk("ALL")
     assert every.show_security_group(ShowSecurityGroupRequest(group.id)).security_group.project_id == "p1"
     assert refused(served.sdk("OTHER", "p1").list_ports, ListPortsRequest())[:2] == (403, "SYS.0403")
+
+
+def test_what_others_have_is_counted_and_not_named(served: Served) -> None:
+    """Who else uses what belongs to every project, and whom a change of it would cut."""
+    ours, theirs = served.sdk(), served.sdk("OTHER", "p2")
+    group = new_group(theirs)
+    rules = [new_rule(theirs, group.id, **{name: "list" if "address" in name else "other"}) for name in REMOTES]
+    for delete in (
+        lambda client: refused(client.delete_security_group, DeleteSecurityGroupRequest("other"))[2],
+        lambda client: refused(client.delete_address_group, DeleteAddressGroupRequest("list"))[2],
+    ):
+        told = delete(ours)
+        assert told.endswith(", and 1 rule of other projects.")
+        assert not any(rule.security_group_rule.id in told for rule in rules)
+        told = delete(served.sdk("ALL"))
+        assert "other projects" not in told
+        assert any(rule.security_group_rule.id in told for rule in rules)
+    assert served.call("PUT", "/dataplane/instances/a", {"instance": {"project_id": "p2"}}).status == 200
+    for client, by_instance in ((ours, {}), (theirs, {"a": 2}), (served.sdk("ALL"), {"a": 2})):
+        told = new_rule(client, "sg", dry_run=True, protocol="udp").to_json_object()["disconnected"]
+        assert told == {"total": 2, "by_instance": by_instance, "revoked": 0}
 
 
 def test_a_key_that_only_reads(unchanged: Served) -> None:
