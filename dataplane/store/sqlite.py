@@ -68,7 +68,7 @@ class SqliteStore:
         self._known: Policy | None = None
         self._loaded: tuple[Mapping[Key, Row], Policy] | None = None
         if not make and not path.exists():
-            raise StoreError(f"{self.name}: no policy is kept there yet: `dataplane policy apply` makes the database")
+            raise self._nothing()
         with self._told():
             # Nobody else reads what is in it, as in the policy file of a service.
             fd = os.open(path, os.O_RDWR | (os.O_CREAT if make else 0) | os.O_CLOEXEC, 0o600)
@@ -109,9 +109,7 @@ class SqliteStore:
         with self._told(), closing(self._connected()) as database:
             head, rows, _ = self._read(database)
         if head is None:
-            raise StoreError(
-                f"{self.name}: no policy is kept there yet: fill it (dataplane policy apply FILE --store URL)"
-            )
+            raise self._nothing()
         with kept.read_at(self.name, kind=_KIND, remedy=_REMEDY):
             text = json.dumps(document_of(head, rows))
         policy = Policy.parse(text, self.name)
@@ -123,7 +121,8 @@ class SqliteStore:
         self._expect_file()
         with self._told():
             (revision,) = self._database.execute("SELECT revision FROM head").fetchone() or (0,)
-        return None if revision == self._revision else int(revision)
+        with kept.read_at(self.name, kind=_KIND, remedy=_REMEDY):
+            return None if revision == self._revision else kept.integer(revision)
 
     @contextmanager
     def keeping(self, policy: Policy, now: float) -> Iterator[None]:
@@ -151,6 +150,11 @@ class SqliteStore:
         rows.update(made.changed)
         self._head, self._rows, self._revision = made.head, rows, revision
         self._known, self._loaded = policy, None
+
+    def _nothing(self) -> StoreError:
+        return StoreError(
+            f"{self.name}: no policy is kept there yet: fill it (dataplane policy apply FILE --store URL)"
+        )
 
     # ---- the database ----
 

@@ -227,6 +227,14 @@ def test_what_dataplane_does_not_write_is_told_and_kept(tmp_path: Path, statemen
     assert path.read_bytes() == before
 
 
+def test_a_revision_that_is_none_is_told_to_who_follows(store: SqliteStore) -> None:
+    keep(store, Policy.parse(POLICY))
+    with closing(sqlite3.connect(path_of(store.name))) as database, database:
+        database.execute("UPDATE head SET revision = 'x'")
+    with pytest.raises(StoreError, match="what dataplane does not write there"):
+        store.kept_elsewhere()
+
+
 @pytest.mark.parametrize(
     "statements",
     [
