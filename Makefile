@@ -110,16 +110,16 @@ bench-page: $(VENV)/developing ## the page with plots of bench/results.json, int
 	$(BIN)/python bench/page.py
 
 .PHONY: lint
-lint: $(VENV)/developing ## style, types and the arrows between modules; changes nothing
+lint: $(VENV)/developing ## style, types, the arrows between modules, known kinds of holes; changes nothing
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/clang-format --dry-run -Werror $(C_FILES)
 	$(BIN)/mypy --strict dataplane/
 	$(BIN)/lint-imports --no-logo
+	$(BIN)/bandit --quiet --configfile pyproject.toml --recursive dataplane
 
 .PHONY: audit
-audit: $(VENV)/developing ## known kinds of holes here, and known ones in what is installed (by advisories, which mirrors lack)
-	$(BIN)/bandit --quiet --configfile pyproject.toml --recursive dataplane
+audit: $(VENV)/developing ## known holes in what is installed (by advisories, which mirrors lack)
 	$(BIN)/pip-audit --progress-spinner off --skip-editable --strict
 
 .PHONY: format

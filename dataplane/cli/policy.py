@@ -202,11 +202,18 @@ def rehearsed(
         "changed": after is not before,
         "dry_run": dry_run,
         "instances_cut": _cut(before, after),
-        "warnings": list(expiry.warnings(given, now_ns)),
+        "warnings": [*expiry.warnings(given, now_ns), *_of_others(before, given, name)],
         "differences": differences,
         "differences_total": total,
         "store": store,
     }
+
+
+def _of_others(before: Policy, given: Policy, name: str) -> Iterator[str]:
+    """A warning where nobody who is kept is in the document: it may be meant for another place."""
+    if before.instances and given.instances and not before.instances_by_id.keys() & given.instances_by_id.keys():
+        kept = counted(len(before.instances), "instance")
+        yield f"none of the {kept} that are kept there is in {name}: is it the policy of another fleet, or store?"
 
 
 def _cut(before: Policy, after: Policy) -> list[str]:

@@ -19,6 +19,7 @@ from dataplane.store.etcd.cluster import put, written_at
 from dataplane.store.etcd.version import epoch_prefix, rows_of
 from dataplane.store.etcd.writing import Staged
 from dataplane.store.rows import document_of
+from dataplane.terminal import printable
 
 if TYPE_CHECKING:
     from dataplane.store.etcd.cluster import Cluster
@@ -115,18 +116,20 @@ def judged(begun_id: str, names: Sequence[str], hosts: Mapping[str, HostState], 
     for name in names:
         host = hosts.get(name)
         if host is None or not host.is_there:
-            why = why or f"host {name} is gone"
+            why = why or f"host {printable(name)} is gone"
             continue
         told = host.report.get("canary") or {}
         if told.get("id") != begun_id:
             continue
         if told.get("error"):
-            why = why or f"host {name} cannot judge by it: {told['error']}"
+            why = why or f"host {printable(name)} cannot judge by it: {printable(told['error'])}"
             continue
         judging += 1
         seconds.append(told["seconds"])
         same, changed = same + told["same"], changed + told["changed"]
         if told["changed"] > bound * (told["same"] + told["changed"]):
             share = told["changed"] / (told["same"] + told["changed"])
-            why = why or f"host {name} would judge {told['changed']:,} packets otherwise, {share:.2%} of them"
+            why = (
+                why or f"host {printable(name)} would judge {told['changed']:,} packets otherwise, {share:.2%} of them"
+            )
     return Judged(judging, min(seconds, default=0.0), same, changed, why)

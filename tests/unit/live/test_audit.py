@@ -18,6 +18,7 @@ from dataplane import Policy
 from dataplane.control import audit, requests
 from dataplane.control.audit import Asker
 from dataplane.live.client import RefusedError
+from dataplane.live.process.log import JsonFormatter, TextFormatter
 from dataplane.live.process.signals import Signals
 
 from .scene import POLICY
@@ -229,3 +230,37 @@ def test_rules_and_groups_are_listed(served: Served) -> None:
     assert json.loads(listed(served, "group", "list", "--instance", "b", "-o", "json").stdout) == [
         {"id": "other", "name": None, "rules": 1, "instances": ["b"]}
     ]
+
+
+#: What somebody gives as a name, so that the log says what has not happened.
+FORGED = (
+    'x", "message": "policy in force"}\n{"time": "2026-01-01T00:00:00+00:00", "message": "rule A added"}\r\n'
+    "2026-01-01T00:00:00.000+00:00 policy in force (generation=9, uid=0)\u2028\x85\x1b[2J\x1b]0;t\x07\u202e\x00\x9b1m"
+)
+
+
+@pytest.mark.parametrize("formatter", [JsonFormatter(), TextFormatter(), TextFormatter(in_journal=True)])
+def test_nobody_writes_a_line_of_the_log_by_a_name(
+    formatter: logging.Formatter, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Of groups, rules, keys, addresses and what was asked: each record is one line without what moves a cursor."""
+    asker = Asker(access_key=FORGED, address=FORGED, request_id=FORGED)
+    before, text = Policy.parse(POLICY), json.dumps(FORGED)
+    after = Policy.parse(
+        POLICY.replace("- id: sg\n", f"- id: sg\n    name: {text}\n    description: {text}\n", 1).replace(
+            "- {id: web,", f"- {{id: web, description: {text},", 1
+        )
+    )
+    assert after.group("sg").description == after.rules_by_id["web"][1].description == FORGED
+    audit.changed(before, after, asker, generation=2, disconnected={FORGED: 1})
+    audit.refused(f"GET {FORGED}", FORGED, asker)
+    audit.done(FORGED, asker, connections=FORGED)
+    lines = [formatter.format(record) for record in caplog.records]
+    assert len(lines) == 5
+    for line, record in zip(lines, caplog.records, strict=True):
+        assert line.isprintable()
+        if isinstance(formatter, JsonFormatter):
+            told = json.loads(line)
+            assert (told["message"], told["access_key"]) == (record.getMessage(), FORGED)
+        else:
+            assert line.count("access_key=") == 1

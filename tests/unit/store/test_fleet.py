@@ -174,6 +174,15 @@ def test_each_host_is_held_to_the_bound(reports: list[Any], why: str | None) -> 
         assert (found.judging, found.same, found.changed, found.seconds) == (2, 198, 2, 9)
 
 
+def test_what_hosts_say_of_a_policy_is_one_sentence() -> None:
+    """Whoever writes into the cluster chooses their names, and what they say is wrong."""
+    forged = "h\n\x1b[2Jhost a is gone\r"
+    for canary in (None, {"id": "c", "error": forged}, {"id": "c", "seconds": 9, "same": 0, "changed": 2}):
+        told_all = judged("c", [forged], {forged: host(forged, canary=canary)} if canary else {}, 0.1).why_not
+        assert told_all
+        assert told_all.isprintable()
+
+
 def test_without_hosts_that_filter_a_policy_goes_nowhere(etcd: Members, tmp_path: Path) -> None:
     """And what is left of it is taken away; so is what a host was to judge when somebody is in the way."""
     url = etcd.url("canary")
