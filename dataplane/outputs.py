@@ -18,6 +18,8 @@ from contextlib import suppress
 from pathlib import Path
 from typing import BinaryIO
 
+#: How a URL begins, of a scheme that is no drive's letter.
+URL = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+://")
 _HEAD = 1 << 16
 #: How uncompressed captures begin.
 CAPTURE_MAGIC = (
@@ -110,6 +112,10 @@ def check_outputs(
     for option, path in outputs.items():
         if path is None:
             continue
+        if URL.match(path):
+            raise OutputError(
+                f"{path}: {option} takes a file of this machine, no URL: name one, and copy it there (aws s3 cp, curl -T)"
+            )
         key = _identity(1) if path == "-" else _identity(path) or ("new", os.path.realpath(path))
         if key is None:
             continue

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import re
-
-_SCHEME = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+://")
+from dataplane.outputs import URL
 
 
 def is_remote(name: str) -> bool:
     """Whether a capture is named by a URL."""
-    return _SCHEME.match(name) is not None
+    return URL.match(name) is not None
 
 
 def local_path(name: str) -> str:

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+
+from dataplane.outputs import OutputError, check_outputs
 
 ROOT = Path(__file__).parents[2]
 CASE = ROOT / "examples" / "ssh-cut"
@@ -127,3 +130,15 @@ def test_help_has_a_short_name(command: tuple[str, ...]) -> None:
     ]
     assert said[0].returncode == 0
     assert said[0].stdout == said[1].stdout != ""
+
+
+@pytest.mark.parametrize(
+    "url", ["s3://bucket/a.parquet", "https://example.org/a.jsonl", "file:///tmp/a.jsonl", "gs+x://a/b"]
+)
+def test_a_url_is_no_file_to_write(url: str) -> None:
+    """It is refused before anything is read; the same name as a path is one."""
+    with pytest.raises(
+        OutputError, match=f"{re.escape(url)}: --verdicts takes a file of this machine, no URL: name one"
+    ):
+        check_outputs({"--flows": None, "--verdicts": url}, ["a.pcap"])
+    check_outputs({"--verdicts": f"./{url}"}, ["a.pcap"])

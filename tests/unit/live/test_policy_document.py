@@ -293,11 +293,11 @@ def test_a_firewall_follows_its_store(tmp_path: Path, url: str, edited: Path, mo
 
 
 def test_a_document_of_another_place_is_warned_of(url: str, tmp_path: Path) -> None:
-    """None of the instances that are kept is in it: as with the address of another fleet. It is told before all else."""
+    """None of the instances that are kept is in it, as with the address of another fleet: told before all else."""
     other = tmp_path / "other.yaml"
     other.write_text("instances: [{id: elsewhere, addresses: [10.9.9.9]}]\n")
     told = policy("apply", str(other), "--store", url, "--dry-run")
-    words = f"warning: none of the 2 instances that are kept there is in {other}: is it the policy of another fleet"
+    words = f"warning: none of the 2 instances that are kept there is in {other}: is it the policy of another"
     assert told.stderr.startswith(words)
     other.write_text("instances: [{id: elsewhere, addresses: [10.9.9.9]}, {id: a, addresses: [10.0.0.1]}]\n")
     assert not policy("apply", str(other), "--store", url, "--dry-run").stderr
