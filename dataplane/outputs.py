@@ -114,7 +114,7 @@ def check_outputs(
             continue
         if URL.match(path):
             raise OutputError(
-                f"{path}: {option} takes a file of this machine, no URL: name one, and copy it there (aws s3 cp, curl -T)"
+                f"{path}: {option} takes a file of this machine, no URL: name one, and copy it there then"
             )
         key = _identity(1) if path == "-" else _identity(path) or ("new", os.path.realpath(path))
         if key is None:
