@@ -22,8 +22,14 @@
  * rules elsewhere. Several look-ups at once (dp_rule_table_find_many) wait for memory together, and guess no branch for
  * each step. Build: O(n log n) in rules and prefixes; a set of prefixes is stored once a table, not once a rule.
  *
- * OWNERSHIP. A table owns all it has and is reference-counted: dp_rule_table_new gives the first reference,
- * dp_rule_table_free takes one back. It never changes, so any thread may look up in it.
+ * PATCHES. Where few rules are others than those of a table that took long to build, the table of now is a patch on
+ * that one (rule_patch.c): which of its rules no longer count; a table of those of its rules that may decide where one
+ * of these did; and a table of the rules added, each with its place among the others. A look-up asks the patched table
+ * first, and then one or two small ones.
+ *
+ * OWNERSHIP. A table owns all it has and is reference-counted: dp_rule_table_new and dp_rule_table_patch give the first
+ * reference, dp_rule_table_free takes one back. It never changes, so any thread may look up in it. A patch has a
+ * reference to the table that it is on, and what it shows of that table's it does not own.
  */
 #ifndef DP_CLASSIFIER_H
 #define DP_CLASSIFIER_H
@@ -56,11 +62,22 @@ struct dp_rule_table {
     uint32_t n_classes;
     uint32_t n_words;
     uint32_t *classes;
-    uint32_t *rule_number; /* by position */
+    struct dp_rule_patch *patch; /* NULL but in a table that is a patch: all else is then that of its base */
+    uint32_t *rule_number;       /* by position */
     uint8_t *rule_action;
     uint32_t n_rules;
     uint32_t largest_rule; /* the largest rule number */
     struct dp_trie trie;   /* of places of classes */
+};
+
+/* Positions in a patch are those of the base, and behind all of these the positions of `added`. */
+struct dp_rule_patch {
+    struct dp_rule_table *base;
+    uint64_t *removed;               /* by position in the base: a bit for each that no longer counts */
+    struct dp_rule_table *successor; /* the rules of the base that may decide where a removed one did; NULL for none */
+    uint32_t *successor_at;          /* by position among these: that in the base */
+    struct dp_rule_table *added;     /* NULL for none */
+    uint32_t *before;                /* by position among these: that in the base which it stands right before */
 };
 
 static inline void dp_rule_table_reference(struct dp_rule_table *table)
@@ -105,8 +122,9 @@ static inline uint32_t dp_class_find(const uint32_t *class, uint32_t selector)
     return rule[at + dp_starts_until(start + at, n, selector)];
 }
 
-/* The position of the rule that decides, DP_NO_MATCH for none. */
-static inline uint32_t dp_rule_table_find(const struct dp_rule_table *table, const uint8_t *remote, uint32_t selector)
+/* The same of a table without its patch. */
+static inline uint32_t dp_rule_table_find_first(const struct dp_rule_table *table, const uint8_t *remote,
+                                                uint32_t selector)
 {
     const uint32_t *class = table->classes + dp_trie_lookup(&table->trie, remote);
     uint32_t best = dp_class_find(class, selector);
@@ -120,6 +138,52 @@ static inline uint32_t dp_rule_table_find(const struct dp_rule_table *table, con
             best = found;
     }
     return best;
+}
+
+/* Where the base of a patch has found a position: that of the base's rule which decides among those that count. */
+static inline uint32_t dp_rule_patch_in_base(const struct dp_rule_patch *patch, const uint8_t *remote,
+                                             uint32_t selector, uint32_t found)
+{
+    if (found == DP_NO_MATCH || !(patch->removed[found / 64] >> found % 64 & 1))
+        return found;
+    if (!patch->successor)
+        return DP_NO_MATCH;
+    found = dp_rule_table_find_first(patch->successor, remote, selector);
+    return found == DP_NO_MATCH ? found : patch->successor_at[found];
+}
+
+/* Of the position that decides in the base, and that among the rules added, the one that is tried first. */
+static inline uint32_t dp_rule_patch_earlier(const struct dp_rule_patch *patch, uint32_t in_base, uint32_t added)
+{
+    return added != DP_NO_MATCH && patch->before[added] <= in_base ? patch->base->n_rules + added : in_base;
+}
+
+/* The position of the rule that decides, DP_NO_MATCH for none. */
+static inline uint32_t dp_rule_table_find(const struct dp_rule_table *table, const uint8_t *remote, uint32_t selector)
+{
+    uint32_t best = dp_rule_table_find_first(table, remote, selector);
+
+    if (__builtin_expect(table->patch != NULL, 0)) {
+        const struct dp_rule_patch *patch = table->patch;
+
+        best = dp_rule_patch_in_base(patch, remote, selector, best);
+        if (patch->added)
+            best = dp_rule_patch_earlier(patch, best, dp_rule_table_find_first(patch->added, remote, selector));
+    }
+    return best;
+}
+
+/* What is at a position that was found. */
+static inline uint32_t dp_rule_table_number(const struct dp_rule_table *table, uint32_t position)
+{
+    return position < table->n_rules ? table->rule_number[position]
+                                     : table->patch->added->rule_number[position - table->n_rules];
+}
+
+static inline enum dp_verdict dp_rule_table_action(const struct dp_rule_table *table, uint32_t position)
+{
+    return (enum dp_verdict)(position < table->n_rules ? table->rule_action[position]
+                                                       : table->patch->added->rule_action[position - table->n_rules]);
 }
 
 #endif

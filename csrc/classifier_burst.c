@@ -7,8 +7,8 @@ _Static_assert(DP_LOOKUPS_MAX == 32 && (int)DP_TRIE_LOOKUPS_MAX == (int)DP_LOOKU
  * Each round asks one class for every question that is still open, whose words the round before has asked memory for;
  * nine in ten of ClassBench's are answered by the first.
  */
-void dp_rule_table_find_many(const struct dp_rule_table *table, const uint8_t *const *remotes,
-                             const uint32_t *selectors, uint32_t n, uint32_t *found)
+static void find_first_many(const struct dp_rule_table *table, const uint8_t *const *remotes, const uint32_t *selectors,
+                            uint32_t n, uint32_t *found)
 {
     uint32_t place[DP_LOOKUPS_MAX], open = 0;
     uint8_t which[DP_LOOKUPS_MAX];
@@ -43,5 +43,24 @@ void dp_rule_table_find_many(const struct dp_rule_table *table, const uint8_t *c
             which[open] = (uint8_t)k;
             open += class[DP_CLASS_FURTHER] < found[k];
         }
+    }
+}
+
+void dp_rule_table_find_many(const struct dp_rule_table *table, const uint8_t *const *remotes,
+                             const uint32_t *selectors, uint32_t n, uint32_t *found)
+{
+    const struct dp_rule_patch *patch = table->patch;
+
+    find_first_many(table, remotes, selectors, n, found);
+    if (!patch)
+        return;
+    for (uint32_t k = 0; k < n; k++)
+        found[k] = dp_rule_patch_in_base(patch, remotes[k], selectors[k], found[k]);
+    if (patch->added) {
+        uint32_t added[DP_LOOKUPS_MAX];
+
+        find_first_many(patch->added, remotes, selectors, n, added);
+        for (uint32_t k = 0; k < n; k++)
+            found[k] = dp_rule_patch_earlier(patch, found[k], added[k]);
     }
 }

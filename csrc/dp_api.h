@@ -240,6 +240,35 @@ struct dp_rule_table;
 int dp_rule_table_new(uint32_t family, const struct dp_rule *rules, uint32_t n_rules, const struct dp_remote *remotes,
                       uint32_t n_remotes, const struct dp_prefix *prefixes, uint32_t n_prefixes,
                       const struct dp_selector *selectors, uint32_t n_selectors, struct dp_rule_table **table);
+/*
+ * Rules that are others than those that a table was made from, with all that these refer to. Of the table's rules those
+ * at the positions `removed` no longer count; each one of `added`, in their order, is tried right before the table's
+ * rule at the position in `before`, which is n_rules for one behind all.
+ */
+struct dp_rule_changes {
+    const struct dp_rule *rules;
+    const struct dp_remote *remotes;
+    const struct dp_prefix *prefixes;
+    const struct dp_selector *selectors;
+    uint32_t n_rules;
+    uint32_t n_remotes;
+    uint32_t n_prefixes;
+    uint32_t n_selectors;
+    const uint32_t *removed;
+    const struct dp_rule *added;
+    const uint32_t *before;
+    uint32_t n_removed;
+    uint32_t n_added;
+};
+
+/*
+ * The table of now as a patch on one made by dp_rule_table_new, or on what a patch is on that has fewer of its rules
+ * removed: it has a reference to that one, and decides as if it was made anew. DP_E_LIMIT where it better is.
+ */
+int dp_rule_table_patch(const struct dp_rule_table *before, const struct dp_rule_changes *changes,
+                        struct dp_rule_table **table);
+/* Where the first of `n` numbers is that is this one; `n` for none. */
+uint32_t dp_rule_position(const uint32_t *numbers, uint32_t n, uint32_t number);
 void dp_rule_table_free(struct dp_rule_table *table);
 /* Bytes that the table occupies. */
 uint64_t dp_rule_table_size(const struct dp_rule_table *table);

@@ -89,8 +89,8 @@ uint32_t dp_policy_ask(const struct dp_policy *policy, const struct dp_flow_tabl
 
     if (table)
         found = dp_rule_table_find(table, remote.byte, dp_entry_selector(e));
-    *verdict = found == DP_NO_MATCH ? DP_DENY : (enum dp_verdict)table->rule_action[found];
-    return found == DP_NO_MATCH ? 0 : table->rule_number[found];
+    *verdict = found == DP_NO_MATCH ? DP_DENY : dp_rule_table_action(table, found);
+    return found == DP_NO_MATCH ? 0 : dp_rule_table_number(table, found);
 }
 
 bool dp_policy_cuts(const struct dp_policy *policy, const struct dp_flow_table *flows, const struct dp_entry *entry)

@@ -64,8 +64,8 @@ static bool ask_rules(struct dp_engine *engine, const struct dp_packet *p, uint3
         dp_answer(check, DP_DENY, DP_STATE_NEW, DP_REASON_NO_RULE_MATCHED);
         return false;
     }
-    dp_answer(check, (enum dp_verdict)table->rule_action[found], DP_STATE_NEW, DP_REASON_RULE);
-    check->rule = table->rule_number[found];
+    dp_answer(check, dp_rule_table_action(table, found), DP_STATE_NEW, DP_REASON_RULE);
+    check->rule = dp_rule_table_number(table, found);
     return check->verdict == DP_ALLOW;
 }
 

@@ -69,9 +69,9 @@ static bool is_denied(const struct dp_remote_change *change, const struct dp_rul
     if (!found || found->family != key.family || memcmp(found->address, key.address, sizeof key.address) != 0)
         return false;
     position = dp_rule_table_find(table, key.address, dp_entry_selector(e));
-    if (position == DP_NO_MATCH || table->rule_action[position] != DP_DENY)
+    if (position == DP_NO_MATCH || dp_rule_table_action(table, position) != DP_DENY)
         return false;
-    key.rule = table->rule_number[position];
+    key.rule = dp_rule_table_number(table, position);
     return has(arrived, change->n_arrived, &key);
 }
 

@@ -44,6 +44,7 @@ ARROWS: dict[str, set[str]] = {
     "trie": {"bytes", "dp_api", "memory"},
     "classifier": {"prefix", "trie"},
     "classifier_burst": {"classifier"},
+    "rule_patch": {"classifier"},
     "endpoint_maps": {"bytes", "packet", "prefix", "trie"},
     "endpoints": {"endpoint_maps", "prefix"},
     "checksum": {"packet", "bytes"},
