@@ -3,12 +3,12 @@
  * anew.
  *
  * What a patch has of the base's rules are SUCCESSORS of the removed ones. Where the base finds a removed rule, that is
- * the first of all that match; the first that counts stands behind it, and since it matches the same packet, its
- * remote and selectors meet those of the removed one. So the successors of a rule are those behind it that it meets, as
- * far as the first that covers it whole. They are found by one walk over the rules, in which nearly all are told apart
- * by comparing one prefix; rules that do not meet may be among them, none that does is missing. A patch that follows
- * another takes its successors over, and adds those of the rules that were removed since: where one of these covered
- * another and ended the walk for that one, its own go on behind it.
+ * the first of all that match; the first that counts stands behind it, and since it matches the same packet, its remote
+ * and selectors meet those of the removed one. So the successors of a rule are those behind it that it meets, as far as
+ * the first that covers it whole: where that one is removed too, its own successors go on behind it. They are found by
+ * one walk over the rules, in which nearly all are told apart by comparing one prefix; rules that do not meet may be
+ * among them, none that does is missing. A patch that follows another takes its successors over, and adds those of the
+ * rules that were removed since.
  *
  * What is not worth it is told: where the walks or the small tables come to a part of what the table is made from.
  */
@@ -213,7 +213,7 @@ static int want_successors(struct patching *p, uint32_t position)
         if (!remote_meets(p, rule, &region) || !selectors_meet(c, removed, rule) || !sets_meet(p, removed, rule))
             continue;
         add(p->wanted, i);
-        if (!has(p->removed, i) && covers(c, rule, &region, removed))
+        if (covers(c, rule, &region, removed))
             break;
     }
     return 0;

@@ -11,6 +11,7 @@ import socket
 from array import array
 from collections.abc import Iterable, Mapping, Sequence
 from functools import partial
+from itertools import chain
 from typing import TYPE_CHECKING, Any
 
 from dataplane._core import ffi, lib
@@ -167,29 +168,26 @@ class Compiler:
             if order is None:
                 assert written is not None
                 order = RuleOrder.of(written.get(kind, ()), Fields(_FAMILY[kind[1]]), lookups)
+            if before and order is before.orders[place]:
+                handle = before.handles[place]
+            else:
+                order, handle = self._ordered_table(order, before, place)
             orders.append(order)
-            same = before and order is before.orders[place]
-            handles.append(before.handles[place] if before and same else self._table(order))
+            handles.append(handle)
         return _Tables(groups, known, orders, handles)
 
-    def _table(self, order: RuleOrder) -> Any:
+    def _ordered_table(self, order: RuleOrder, before: _Tables | None, place: int) -> tuple[RuleOrder, Any]:
+        """The table of an order, and the order that it is of: one with changes gets a patch on the table before, if
+        that has the same base, and is made plain where that is not worth it.
+        """
         self.rebuilt += 1
-        fields = order.fields
-        out = ffi.new("struct dp_rule_table **")
-        code = lib.dp_rule_table_new(
-            fields.family,
-            ffi.from_buffer("struct dp_rule[]", order.rules),
-            len(order),
-            ffi.from_buffer("struct dp_remote[]", fields.remotes),
-            len(fields.remotes) // 2,
-            ffi.from_buffer("struct dp_prefix[]", fields.prefixes),
-            len(fields.prefixes) // PREFIX_SIZE,
-            ffi.from_buffer("struct dp_selector[]", fields.selectors),
-            len(fields.selectors) // 2,
-            out,
-        )
-        check(code, "building a rule table")
-        return ffi.gc(out[0], lib.dp_rule_table_free, lib.dp_rule_table_size(out[0]))
+        handle = None
+        if not order.plain and before and order.base is before.orders[place].base:
+            handle = _patched_table(before.handles[place], order)
+        if handle is None:
+            order = order.merged()
+            handle = _table(order)
+        return order, handle
 
     def _addresses(self, policy: Policy, group: str | None, address_group: str | None, family: int) -> bytes:
         """The addresses that a group or an address group stands for now (SPEC 3.3), as `struct dp_prefix`."""
@@ -259,6 +257,49 @@ class Compiler:
         # Most have none, and there are many instances.
         for address, bits in instance.packed_address_pairs if instance.allowed_address_pairs else ():
             yield (_padded(address), bits), _family(address), zone, 1
+
+
+def _table(order: RuleOrder) -> Any:
+    """The rule table of a plain order."""
+    fields = order.fields
+    out = ffi.new("struct dp_rule_table **")
+    code = lib.dp_rule_table_new(
+        fields.family,
+        ffi.from_buffer("struct dp_rule[]", order.base.rules),
+        len(order),
+        ffi.from_buffer("struct dp_remote[]", fields.remotes),
+        len(fields.remotes) // 2,
+        ffi.from_buffer("struct dp_prefix[]", fields.prefixes),
+        len(fields.prefixes) // PREFIX_SIZE,
+        ffi.from_buffer("struct dp_selector[]", fields.selectors),
+        len(fields.selectors) // 2,
+        out,
+    )
+    check(code, "building a rule table")
+    return ffi.gc(out[0], lib.dp_rule_table_free, lib.dp_rule_table_size(out[0]))
+
+
+def _patched_table(before: Any, order: RuleOrder) -> Any:
+    """The rule table of an order with changes, from a table with the same base; None where that is not worth it."""
+    fields = order.fields
+    added = array("I", chain.from_iterable(rule.columns for rule in order.added))
+    kept = {
+        "rules": ffi.from_buffer("struct dp_rule[]", order.base.rules),
+        "remotes": ffi.from_buffer("struct dp_remote[]", fields.remotes),
+        "prefixes": ffi.from_buffer("struct dp_prefix[]", fields.prefixes),
+        "selectors": ffi.from_buffer("struct dp_selector[]", fields.selectors),
+        "removed": ffi.new("uint32_t[]", order.removed),
+        "added": ffi.from_buffer("struct dp_rule[]", added),
+        "before": ffi.new("uint32_t[]", [rule.before for rule in order.added]),
+    }
+    sizes = {f"n_{name}": len(array) for name, array in kept.items() if name != "before"}
+    out = ffi.new("struct dp_rule_table **")
+    code = lib.dp_rule_table_patch(before, ffi.new("struct dp_rule_changes *", kept | sizes), out)
+    if code == lib.DP_E_LIMIT:
+        return None
+    check(code, "changing a rule table")
+    # What it shares with the table before is counted there.
+    return ffi.gc(out[0], lib.dp_rule_table_free)
 
 
 def _following(

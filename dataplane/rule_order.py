@@ -2,8 +2,8 @@
 as the arrays that a rule table is made from.
 
 The order is: groups by their place in the list, within a group by priority, deny before allow, and then as written.
-A change of some rules makes the next order from the one before: what it does not touch is copied as memory, not looked
-at. Numbers, places and all that is in an order never change; what names addresses and ports (`Fields`) is only added
+A change of some rules makes the next order from the one before: what it does not touch is shared, or copied as memory,
+and not looked at. Numbers, places and all that is in an order never change; what names addresses and ports (`Fields`) is only added
 to, and shared by the orders that come from each other, until too much in it is of rules that are gone.
 """
 
@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import socket
 from array import array
-from bisect import bisect_left, bisect_right
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from itertools import accumulate, chain
@@ -20,18 +19,21 @@ from typing import TYPE_CHECKING
 
 from dataplane._core import ffi
 from dataplane.policy.selectors import Selector, selectors
+from dataplane.rule_changes import COLUMNS, Added, OrderedRules, RuleChanges, Spot
 
 if TYPE_CHECKING:
     from dataplane.policy.document import SecurityGroup
     from dataplane.policy.rule import SecurityGroupRule
 
 _ANY = 0xFFFFFFFF  # DP_REMOTE_ANY in an unsigned array
-_COLUMNS = ffi.sizeof("struct dp_rule") // 4
 PREFIX_SIZE = ffi.sizeof("struct dp_prefix")
 #: More places than one group's rules have.
 _PLACES = 1024
 #: An order is made anew where a change is of more rules than this part of all, or where so many are gone since.
 _PART, _CHANGED_MIN = 8, 64
+#: An order has changes beside its arrays where these have so many rules, and as long as the changes are no more than so
+#: many: those of a few rules cost no more to make anew, with the table.
+_BASE_MIN, _BESIDE_MOST = 4096, 256
 
 #: A rule's remote: its prefix as written, or else its security group and its address group.
 Remote = str | tuple[str | None, str | None]
@@ -135,16 +137,30 @@ class Fields:
 
 
 class RuleOrder:
-    """Some rules in the order in which they are tried; `rules` are `struct dp_rule`."""
+    """Some rules in the order in which they are tried.
 
-    def __init__(self, fields: Fields, places: array[int], numbers: array[int], rules: array[int], gone: int) -> None:
-        self.fields = fields
-        self.rules = rules
-        self._places, self._numbers = places, numbers
+    An order is based on arrays of rules, and where these are many has some changes beside them: the positions in
+    `removed` are of rules that it does not have, and `added` are the others that it has. A `plain` order has none.
+    """
+
+    def __init__(
+        self,
+        fields: Fields,
+        base: OrderedRules,
+        gone: int,
+        removed: tuple[int, ...] = (),
+        added: tuple[Added, ...] = (),
+    ) -> None:
+        self.fields, self.base, self.removed, self.added = fields, base, removed, added
         self._gone = gone
 
     def __len__(self) -> int:
-        return len(self._places)
+        return len(self.base) - len(self.removed) + len(self.added)
+
+    @property
+    def plain(self) -> bool:
+        """Whether the rules of `base` are those of the order."""
+        return not self.removed and not self.added
 
     @classmethod
     def of(cls, written: Sequence[WrittenRule], fields: Fields, lookups: Lookups) -> RuleOrder:
@@ -160,12 +176,12 @@ class RuleOrder:
             list(map(len, selected)),
             allowed,
         )
-        rules = array("I", bytes(4 * _COLUMNS * len(written)))
+        rules = array("I", bytes(4 * COLUMNS * len(written)))
         # One index alone gives no tuple.
         ordered = itemgetter(*order) if len(order) > 1 else tuple
         for field, column in enumerate(columns):
-            rules[field::_COLUMNS] = array("I", ordered(column))
-        return cls(fields, array("I", ordered(places)), rules[::_COLUMNS], rules, 0)
+            rules[field::COLUMNS] = array("I", ordered(column))
+        return cls(fields, OrderedRules(array("I", ordered(places)), rules[::COLUMNS], rules), 0)
 
     def following(
         self, kind: Kind, number: int, before: SecurityGroup, group: SecurityGroup, lookups: Lookups
@@ -177,65 +193,62 @@ class RuleOrder:
         if last + last_now - 2 * first > max(_CHANGED_MIN, len(self) // _PART):
             return None
         removed = [rule for rule in before.security_group_rules[first:last] if _is(rule, kind)]
-        if self._gone + len(removed) > max(_CHANGED_MIN, len(self) // _PART):
+        gone = self._gone + len(removed)
+        if gone > max(_CHANGED_MIN, len(self) // _PART):
             return None
         rules = group.security_group_rules
         added = [index for index in range(first, last_now) if _is(rules[index], kind)]
         if not removed and not added:
             return self
-        order = RuleOrder(self.fields, self._places[:], self._numbers[:], self.rules[:], self._gone + len(removed))
-        at = -1
+        changes = RuleChanges(self.base, self.removed, self.added)
+        spot = None
         for rule in removed:
-            at = order._find(_place(rule, number), lookups.number(rule, group))
-            order._remove(at)
+            spot = changes.remove(_place(rule, number), lookups.number(rule, group))
         # One that is changed is mostly tried where it was.
         stays = len(removed) == len(added) == 1 and _place(removed[0], number) == _place(rules[added[0]], number)
         stays = stays and last - first == last_now - first == 1
         for index in added:
-            row = _row(rules[index], group.id, number)
-            order._insert(
-                at if stays else order._among_equals(kind, number, group, index, last_now, lookups), row, lookups
+            if spot is None or not stays:
+                spot = _among_equals(changes, kind, number, group, index, last_now, lookups)
+            changes.insert(
+                spot, _place(rules[index], number), self._columns(_row(rules[index], group.id, number), lookups)
             )
-        return order
+        if len(self.base) < _BASE_MIN or len(changes.removed) + len(changes.added) > _BESIDE_MOST:
+            return RuleOrder(self.fields, changes.merged(), gone)
+        return RuleOrder(self.fields, self.base, gone, tuple(changes.removed), tuple(changes.added))
 
-    def _find(self, place: int, number: int) -> int:
-        """Where a rule stands, from 0. Raises ValueError."""
-        begin = bisect_left(self._places, place)
-        return self._numbers.index(number, begin, bisect_right(self._places, place, begin))
-
-    def _among_equals(
-        self, kind: Kind, number: int, group: SecurityGroup, index: int, last: int, lookups: Lookups
-    ) -> int:
-        """Where the rule at `index` of a group is to stand: what has its place stands as written. Of the others those
-        from `last` on, and those before it, are here.
-        """
-        rules = group.security_group_rules
-        place = _place(rules[index], number)
-        begin = bisect_left(self._places, place)
-        end = bisect_right(self._places, place, begin)
-        if begin == end or last == len(rules):
-            return end
-        for distance in range(1, len(rules)):
-            for other, behind in ((index - distance, 1), (max(index, last - 1) + distance, 0)):
-                if 0 <= other < len(rules) and _is(rules[other], kind) and _place(rules[other], number) == place:
-                    return self._find(place, lookups.number(rules[other], group)) + behind
-        return end
-
-    def _remove(self, at: int) -> None:
-        del self._places[at], self._numbers[at], self.rules[at * _COLUMNS : (at + 1) * _COLUMNS]
-
-    def _insert(self, at: int, row: WrittenRule, lookups: Lookups) -> None:
-        place, names, selected, remote, allow = row
-        columns = (
+    def _columns(self, row: WrittenRule, lookups: Lookups) -> tuple[int, ...]:
+        """A rule as `struct dp_rule`."""
+        _, names, selected, remote, allow = row
+        return (
             lookups.numbers([names])[0],
             self.fields.remote_numbers([remote], lookups)[0],
             self.fields.first_selectors([selected])[0],
             len(selected),
             allow,
         )
-        self._places.insert(at, place)
-        self._numbers.insert(at, columns[0])
-        self.rules[at * _COLUMNS : at * _COLUMNS] = array("I", columns)
+
+    def merged(self) -> RuleOrder:
+        """The same order as a plain one."""
+        if self.plain:
+            return self
+        return RuleOrder(self.fields, RuleChanges(self.base, self.removed, self.added).merged(), self._gone)
+
+
+def _among_equals(
+    changes: RuleChanges, kind: Kind, number: int, group: SecurityGroup, index: int, last: int, lookups: Lookups
+) -> Spot:
+    """Where the rule at `index` of a group is to stand: what has its place stands as written. Of the others those
+    from `last` on, and those before it, are there.
+    """
+    rules = group.security_group_rules
+    place = _place(rules[index], number)
+    if last < len(rules) and changes.has(place):
+        for distance in range(1, len(rules)):
+            for other, behind in ((index - distance, True), (max(index, last - 1) + distance, False)):
+                if 0 <= other < len(rules) and _is(rules[other], kind) and _place(rules[other], number) == place:
+                    return changes.beside(place, lookups.number(rules[other], group), behind=behind)
+    return changes.last(place)
 
 
 def _is(rule: SecurityGroupRule, kind: Kind) -> bool:

@@ -5,12 +5,13 @@ Lookups and the forms that the rule tables are made from are worked out once, wh
 """
 
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping
-from functools import cached_property
-from typing import Annotated, Literal, Self
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from functools import cached_property, partial
+from operator import attrgetter
+from typing import TYPE_CHECKING, Annotated, Any, Literal, Self
 from weakref import ref
 
-from pydantic import BeforeValidator, Field
+from pydantic import BeforeValidator, Field, SerializerFunctionWrapHandler, WrapSerializer
 
 from dataplane.policy import fields
 from dataplane.policy.base import BAD, CheckedModel, Model, good, without_default
@@ -18,11 +19,24 @@ from dataplane.policy.mistakes import Conflict, dotted, shown
 from dataplane.policy.replaced import replaced_part
 from dataplane.policy.rule import PackedPrefix, SecurityGroupRule
 from dataplane.policy.rule_index import RuleIndex
+from dataplane.policy.rule_list import with_replaced
 
 #: The id of the security group that is made on the fly (SPEC 3.4).
 DEFAULT_GROUP = "default"
 
 _Empty = BeforeValidator(fields.empty_as_tuple)
+if TYPE_CHECKING:
+    _Rules = Sequence[SecurityGroupRule]
+else:
+    _Rules = tuple[SecurityGroupRule, ...]
+
+
+def _serialized(rules: Sequence[SecurityGroupRule], serialize: SerializerFunctionWrapHandler) -> Any:
+    return serialize(tuple(rules))
+
+
+#: A change of many rules leaves a list of another kind (rule_list.py).
+_RulesAsTuple = WrapSerializer(_serialized)
 
 
 # ---- groups ----
@@ -42,7 +56,7 @@ class SecurityGroup(Model):
     name: fields.Text | None = Field(default=None, description="Text for people.")
     description: fields.Text | None = Field(default=None, description="Text for people.")
     region: fields.Id | None = Field(default=None, description="The group's region; absent: that of the document.")
-    security_group_rules: Annotated[tuple[SecurityGroupRule, ...], fields.AsTuple, _Empty] = Field(
+    security_group_rules: Annotated[_Rules, fields.AsTuple, _Empty, _RulesAsTuple] = Field(
         default=(), description="The rules; traffic that none of them matches is denied."
     )
     project_id: fields.Id | None = Field(
@@ -52,15 +66,14 @@ class SecurityGroup(Model):
     tags: Annotated[tuple[Tag, ...], fields.AsTuple, _Empty] = Field(default=(), description="Words to sort by.")
 
     @cached_property
-    def remote_groups(self) -> tuple[str, ...]:
-        """Ids of the security groups that rules here name as their remote, each once, in order."""
-        return tuple(dict.fromkeys(r.remote_group_id for r in self.security_group_rules if r.remote_group_id))
+    def remote_groups(self) -> Mapping[str, int]:
+        """Ids of the security groups that rules here name as their remote, with how many do."""
+        return _named(self.security_group_rules, "remote_group_id")
 
     @cached_property
-    def remote_address_groups(self) -> tuple[str, ...]:
-        """Ids of the address groups that rules here name as their remote, each once, in order."""
-        named = (r.remote_address_group_id for r in self.security_group_rules if r.remote_address_group_id)
-        return tuple(dict.fromkeys(named))
+    def remote_address_groups(self) -> Mapping[str, int]:
+        """Ids of the address groups that rules here name as their remote, with how many do."""
+        return _named(self.security_group_rules, "remote_address_group_id")
 
     @cached_property
     def expiring_rules(self) -> tuple[SecurityGroupRule, ...]:
@@ -78,20 +91,16 @@ class SecurityGroup(Model):
         What is known of the others is kept, and which are others (`rules_replaced`).
         """
         was = self.security_group_rules
-        changed = self.model_copy(update={"security_group_rules": (*was[:first], *rules, *was[last:])})
-        both = (*was[first:last], *rules)
-        for name, field in (
-            ("remote_groups", "remote_group_id"),
-            ("remote_address_groups", "remote_address_group_id"),
-            ("expiring_rules", "expires_at"),
-        ):
-            if name in self.__dict__ and all(getattr(rule, field) is None for rule in both):
-                changed.__dict__[name] = self.__dict__[name]
-        if "counted_rules" in self.__dict__:
-            counted = Counter(self.counted_rules)
-            counted.subtract(_counted(was[first:last]))
-            counted.update(_counted(rules))
-            changed.__dict__["counted_rules"] = +counted
+        changed = self.model_copy(update={"security_group_rules": with_replaced(was, first, last, rules)})
+        gone, known = was[first:last], self.__dict__
+        if "expiring_rules" in known and all(rule.expires_at is None for rule in (*gone, *rules)):
+            changed.__dict__["expiring_rules"] = self.expiring_rules
+        for name, count in _COUNTS.items():
+            if name in known:
+                counted = Counter(known[name])
+                counted.subtract(count(gone))
+                counted.update(count(rules))
+                changed.__dict__[name] = +counted
         changed.__dict__["_made_from"] = ref(self), (first, last, first + len(rules))
         return changed
 
@@ -108,6 +117,18 @@ class SecurityGroup(Model):
 
 def _counted(rules: Iterable[SecurityGroupRule]) -> Counter[tuple[str, str]]:
     return Counter([(rule.direction, rule.ethertype) for rule in rules if rule.uses_quota])
+
+
+def _named(rules: Iterable[SecurityGroupRule], field: str) -> Counter[str]:
+    return Counter(filter(None, map(attrgetter(field), rules)))
+
+
+#: What is counted of the rules of a group, by the name of its field.
+_COUNTS: Mapping[str, Callable[[Iterable[SecurityGroupRule]], Counter[Any]]] = {
+    "counted_rules": _counted,
+    "remote_groups": partial(_named, field="remote_group_id"),
+    "remote_address_groups": partial(_named, field="remote_address_group_id"),
+}
 
 
 class AddressGroup(CheckedModel):

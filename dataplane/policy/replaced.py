@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import operator
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from itertools import compress
 from typing import Any, TypeVar
 
 T = TypeVar("T")
 
 
-def replaced_part(before: tuple[Any, ...], now: tuple[Any, ...]) -> tuple[int, int, int]:
+def replaced_part(before: Sequence[Any], now: Sequence[Any]) -> tuple[int, int, int]:
     """(first, last, last_now): now[first:last_now] stands where before[first:last] did, and all else are the same
     objects.
     """

@@ -6,7 +6,7 @@ it what is different from there; once that is much, the next index has a diction
 
 from __future__ import annotations
 
-from collections.abc import ItemsView, Iterator, KeysView, Mapping, ValuesView
+from collections.abc import ItemsView, Iterator, KeysView, Mapping, Sequence, ValuesView
 from itertools import chain, count, repeat
 from operator import attrgetter
 from typing import Any, Generic, Protocol, TypeVar
@@ -27,7 +27,7 @@ class Group(Protocol):
         """Its id."""
 
     @property
-    def security_group_rules(self) -> tuple[SecurityGroupRule, ...]:
+    def security_group_rules(self) -> Sequence[SecurityGroupRule]:
         """Its rules."""
 
     def rules_replaced(self, before: Any) -> tuple[int, int, int]:

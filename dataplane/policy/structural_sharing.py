@@ -1,6 +1,7 @@
 """What stays the same object from one policy to the next: who compares by identity sees what a change touched."""
 
-from typing import Any, TypeVar
+from collections.abc import Sequence
+from typing import TypeVar
 
 from dataplane.policy.defaults import with_kept_ids
 from dataplane.policy.document import AddressGroup, Instance, SecurityGroup
@@ -107,12 +108,12 @@ def with_shared_rules(policy: Policy, group: SecurityGroup) -> SecurityGroup:
     return group.model_copy(update={"security_group_rules": rules})
 
 
-def _shared(before: tuple[T, ...], now: tuple[T, ...]) -> tuple[T, ...]:
+def _shared(before: Sequence[T], now: Sequence[T]) -> Sequence[T]:
     """`now` with what was in `before`, by id, and is equal as the same objects."""
     known = {item.id: item for item in before}
     return _kept(before, tuple(known[item.id] if known.get(item.id) == item else item for item in now))
 
 
-def _kept(before: tuple[Any, ...], now: tuple[Any, ...]) -> tuple[Any, ...]:
+def _kept(before: Sequence[T], now: Sequence[T]) -> Sequence[T]:
     """`before` where it holds the same objects as `now`."""
     return before if len(before) == len(now) and all(a is b for a, b in zip(before, now, strict=True)) else now

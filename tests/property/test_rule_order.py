@@ -81,10 +81,10 @@ def _document(rules: list[dict[str, Any]]) -> dict[str, Any]:
 def _told(order: RuleOrder, names: Names) -> list[tuple[Any, ...]]:
     """The rules in their order: name, addresses of the remote (None: any), selectors, action."""
     told = []
-    fields = order.fields
+    fields, rules = order.fields, order.merged().base.rules
     prefixes = bytes(fields.prefixes)
-    for at in range(0, len(order.rules), 5):
-        number, remote, first, n, action = order.rules[at : at + 5]
+    for at in range(0, len(rules), 5):
+        number, remote, first, n, action = rules[at : at + 5]
         addresses = None
         if remote != 0xFFFFFFFF:
             begin, count = fields.remotes[2 * remote : 2 * remote + 2]
@@ -123,15 +123,28 @@ def _agree(kept: Compiler, policy: Policy) -> None:
 
 @settings(max_examples=150, deadline=None)
 @given(
-    st.lists(RULES, min_size=6, max_size=14), st.lists(CHANGES, max_size=10), st.booleans(), st.sampled_from([2, 64])
+    st.lists(RULES, min_size=6, max_size=14),
+    st.lists(CHANGES, max_size=10),
+    st.booleans(),
+    st.sampled_from([2, 64]),
+    st.sampled_from([1, 1, 64]),
+    st.sampled_from([2, 64]),
 )
 def test_a_changed_policy_is_compiled_as_if_anew(
-    rules: list[dict[str, Any]], changes: list[dict[str, Any]], rehearsed: bool, most: int
+    rules: list[dict[str, Any]], changes: list[dict[str, Any]], rehearsed: bool, most: int, base: int, beside: int
 ) -> None:
     """Tables, orders and lookups; also where a copy of the compiler has gone another way in between, and where much
-    has changed since they were made anew.
+    has changed since they were made anew; where tables of so few rules are patches too, and some changes are enough
+    to make them anew.
     """
-    with patch("dataplane.rule_order._CHANGED_MIN", most), patch("dataplane.policy.rule_index._DIFFERENT_MAX", most):
+    with (
+        patch("dataplane.rule_order._CHANGED_MIN", most),
+        patch("dataplane.rule_order._BASE_MIN", base),
+        patch("dataplane.rule_order._BESIDE_MOST", beside),
+        patch("dataplane.policy.rule_index._DIFFERENT_MAX", most),
+        patch("dataplane.policy.rule_list._TUPLE_MOST", base),
+        patch("dataplane.policy.rule_list._PART", 3),
+    ):
         _agree_after_each(rules, changes, rehearsed)
 
 

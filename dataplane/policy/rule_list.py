@@ -1,0 +1,99 @@
+"""The rules of a group: a tuple, and where they are very many, a list of the same kind in parts, of which a change makes
+the next one without touching every rule.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_right
+from collections.abc import Iterator, Sequence
+from itertools import accumulate, chain
+from typing import TYPE_CHECKING, Any, overload
+
+if TYPE_CHECKING:
+    from dataplane.policy.rule import SecurityGroupRule
+
+    _Part = tuple[SecurityGroupRule, ...]
+
+#: So many rules are a tuple; copying one takes a step a rule.
+_TUPLE_MOST = 2048
+#: Rules of a part; one that has become twice as long is divided.
+_PART = 512
+
+
+def with_replaced(
+    rules: Sequence[SecurityGroupRule], first: int, last: int, others: Sequence[SecurityGroupRule]
+) -> Sequence[SecurityGroupRule]:
+    """Rules with others in the place of rules[first:last], where 0 <= first <= last <= len(rules)."""
+    if not isinstance(rules, RuleList):
+        if len(rules) <= _TUPLE_MOST:
+            return (*rules[:first], *others, *rules[last:])
+        rules = RuleList(_divided(tuple(rules)))
+    return rules.with_replaced(first, last, others)
+
+
+def _divided(rules: _Part) -> tuple[_Part, ...]:
+    return tuple(rules[at : at + _PART] for at in range(0, len(rules), _PART))
+
+
+class RuleList(Sequence["SecurityGroupRule"]):
+    """Immutable; equal to a tuple of the same rules, and copied to another process as one."""
+
+    __slots__ = ("_ends", "_parts")
+
+    def __init__(self, parts: tuple[_Part, ...]) -> None:
+        self._parts = parts
+        self._ends = tuple(accumulate(map(len, parts)))
+
+    def with_replaced(self, first: int, last: int, others: Sequence[SecurityGroupRule]) -> RuleList:
+        """As the function of this name."""
+        begin, end = self._part_of(first), self._part_of(last)
+        before = first - (self._ends[begin - 1] if begin else 0)
+        after = last - (self._ends[end - 1] if end else 0)
+        head = self._parts[begin][:before] if begin < len(self._parts) else ()
+        tail = self._parts[end][after:] if end < len(self._parts) else ()
+        made = (*head, *others, *tail)
+        parts = _divided(made) if len(made) > 2 * _PART else (made,) if made else ()
+        return RuleList((*self._parts[:begin], *parts, *self._parts[end + 1 :]))
+
+    def _part_of(self, place: int) -> int:
+        """The part in which a place is, or behind which, for the place behind all."""
+        part = bisect_right(self._ends, place)
+        return part - 1 if part and part == len(self._parts) else part
+
+    def __len__(self) -> int:
+        return self._ends[-1] if self._ends else 0
+
+    @overload
+    def __getitem__(self, place: int) -> SecurityGroupRule: ...
+    @overload
+    def __getitem__(self, place: slice) -> tuple[SecurityGroupRule, ...]: ...
+    def __getitem__(self, place: int | slice) -> Any:
+        if isinstance(place, slice):
+            begin, end, step = place.indices(len(self))
+            if step == 1 and begin < end and (part := self._part_of(begin)) == self._part_of(end - 1):
+                first = self._ends[part - 1] if part else 0
+                return self._parts[part][begin - first : end - first]
+            return tuple(self)[place]
+        place = range(len(self))[place]
+        part = self._part_of(place)
+        return self._parts[part][place - (self._ends[part - 1] if part else 0)]
+
+    def __iter__(self) -> Iterator[SecurityGroupRule]:
+        return chain.from_iterable(self._parts)
+
+    def __reversed__(self) -> Iterator[SecurityGroupRule]:
+        return chain.from_iterable(map(reversed, reversed(self._parts)))
+
+    def __eq__(self, other: object) -> bool:
+        if isinstance(other, RuleList):
+            return self._parts == other._parts or tuple(self) == tuple(other)
+        return tuple(self) == other if isinstance(other, tuple) else NotImplemented
+
+    def __hash__(self) -> int:
+        return hash(tuple(self))
+
+    def __repr__(self) -> str:
+        return repr(tuple(self))
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return tuple, (tuple(self),)
