@@ -146,7 +146,7 @@ class Compiler:
         before = self._tables.get(names)
         groups = [policy.group(name) for name in names]
         sets = _sets(policy, groups)
-        lookups = Lookups(self.names.rule_numbers, partial(self._addresses, policy))
+        lookups = Lookups(self.names.rule_numbers, partial(self._addresses, policy), partial(self._written, policy))
         # What was known of sets that no rule names any more holds for those that are to name them again.
         known = sets if before is None else {**before.sets, **sets}
         kept: list[RuleOrder | None] = [None] * len(KINDS)
@@ -188,6 +188,12 @@ class Compiler:
             order = order.merged()
             handle = _table(order)
         return order, handle
+
+    def _written(self, policy: Policy, number: int) -> int:
+        """The place of a rule in its group."""
+        named = self.names.rules[number]
+        assert named is not None
+        return policy.rules_by_id.place(named[0])
 
     def _addresses(self, policy: Policy, group: str | None, address_group: str | None, family: int) -> bytes:
         """The addresses that a group or an address group stands for now (SPEC 3.3), as `struct dp_prefix`."""

@@ -6,6 +6,7 @@ from __future__ import annotations
 
 from array import array
 from bisect import bisect_left, bisect_right, insort
+from collections.abc import Callable
 from dataclasses import dataclass
 from operator import attrgetter
 from typing import NamedTuple
@@ -59,13 +60,6 @@ class RuleChanges:
         self.base = base
         self.removed, self.added = list(removed), list(added)
 
-    def has(self, place: int) -> bool:
-        """Whether a rule has this place."""
-        begin = bisect_left(self.base.places, place)
-        end = bisect_right(self.base.places, place, begin)
-        added = bisect_left(self.added, place, key=_PLACE) < bisect_right(self.added, place, key=_PLACE)
-        return added or end - begin > bisect_left(self.removed, end) - bisect_left(self.removed, begin)
-
     def _find(self, place: int, number: int) -> tuple[int, int | None]:
         """(position, None) of a rule of the arrays, or (before, index) of one added. Raises ValueError."""
         first = bisect_left(self.added, place, key=_PLACE)
@@ -88,22 +82,35 @@ class RuleChanges:
             del self.added[index]
             return Spot(position, index)
         insort(self.removed, position)
-        return self._spot(position, behind=False)
-
-    def _spot(self, position: int, *, behind: bool) -> Spot:
-        """Right before or behind a rule of the arrays."""
-        if behind:
-            return Spot(position + 1, bisect_left(self.added, position + 1, key=_BEFORE))
         return Spot(position, bisect_right(self.added, position, key=_BEFORE))
 
-    def beside(self, place: int, number: int, *, behind: bool) -> Spot:
-        """Right before or behind a rule. Raises ValueError."""
-        position, index = self._find(place, number)
-        return self._spot(position, behind=behind) if index is None else Spot(position, index + behind)
+    def spot(self, place: int, is_behind: Callable[[int], bool]) -> Spot:
+        """Where a rule with a place is to stand: behind those with a place before, and of those with its own before the
+        ones that are behind it, by their numbers.
+        """
+        base = self.base
+        low = bisect_left(base.places, place)
+        high = bisect_right(base.places, place, low)
+        while low < high:
+            middle = (low + high) // 2
+            there = self._left(middle, high)
+            if there < high and not is_behind(base.numbers[there]):
+                low = there + 1
+            else:
+                high = middle
+        among = bisect_left(self.added, place, key=_PLACE)
+        end = bisect_right(self.added, place, among, key=_PLACE)
+        while among < end and not is_behind(self.added[among].number):
+            among += 1
+        before = min(low, self.added[among].before) if among < len(self.added) else low
+        return Spot(before, among)
 
-    def last(self, place: int) -> Spot:
-        """Behind all rules with this place and those before."""
-        return Spot(bisect_right(self.base.places, place), bisect_right(self.added, place, key=_PLACE))
+    def _left(self, position: int, end: int) -> int:
+        """The first position from one on that is not removed; `end` where none is before that."""
+        at = bisect_left(self.removed, position)
+        while position < end and at < len(self.removed) and self.removed[at] == position:
+            position, at = position + 1, at + 1
+        return position
 
     def insert(self, spot: Spot, place: int, columns: tuple[int, ...]) -> None:
         """Adds a rule, whose number is the first of its columns."""

@@ -3,8 +3,9 @@ as the arrays that a rule table is made from.
 
 The order is: groups by their place in the list, within a group by priority, deny before allow, and then as written.
 A change of some rules makes the next order from the one before: what it does not touch is shared, or copied as memory,
-and not looked at. Numbers, places and all that is in an order never change; what names addresses and ports (`Fields`) is only added
-to, and shared by the orders that come from each other, until too much in it is of rules that are gone.
+and not looked at (`rule_changes.py`). Numbers, places and all that is in an order never change; what names addresses
+and ports (`Fields`) is only added to, and shared by the orders that come from each other, until too much in it is of
+rules that are gone.
 """
 
 from __future__ import annotations
@@ -13,13 +14,14 @@ import socket
 from array import array
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from itertools import accumulate, chain
 from operator import itemgetter
 from typing import TYPE_CHECKING
 
 from dataplane._core import ffi
 from dataplane.policy.selectors import Selector, selectors
-from dataplane.rule_changes import COLUMNS, Added, OrderedRules, RuleChanges, Spot
+from dataplane.rule_changes import COLUMNS, Added, OrderedRules, RuleChanges
 
 if TYPE_CHECKING:
     from dataplane.policy.document import SecurityGroup
@@ -56,11 +58,13 @@ TAILS = {
 @dataclass(frozen=True, slots=True)
 class Lookups:
     """What is known of the policy that an order is made for: the numbers of rules by their names, and the addresses
-    that a security group or an address group stands for now, as `struct dp_prefix` of a family.
+    that a security group or an address group stands for now, as `struct dp_prefix` of a family, and the places of rules
+    in their groups, from 0, by their numbers.
     """
 
     numbers: Callable[[Sequence[tuple[str, str]]], list[int]]
     addresses: Callable[[str | None, str | None, int], bytes]
+    written: Callable[[int], int]
 
     def number(self, rule: SecurityGroupRule, group: SecurityGroup) -> int:
         """The number of one rule."""
@@ -208,11 +212,12 @@ class RuleOrder:
         stays = len(removed) == len(added) == 1 and _place(removed[0], number) == _place(rules[added[0]], number)
         stays = stays and last - first == last_now - first == 1
         for index in added:
+            place = _place(rules[index], number)
             if spot is None or not stays:
-                spot = _among_equals(changes, kind, number, group, index, last_now, lookups)
-            changes.insert(
-                spot, _place(rules[index], number), self._columns(_row(rules[index], group.id, number), lookups)
-            )
+                # What has the same place stands as written.
+                is_behind = partial(_is_behind, lookups, index) if last_now < len(rules) else _is_never_behind
+                spot = changes.spot(place, is_behind)
+            changes.insert(spot, place, self._columns(_row(rules[index], group.id, number), lookups))
         if len(self.base) < _BASE_MIN or len(changes.removed) + len(changes.added) > _BESIDE_MOST:
             return RuleOrder(self.fields, changes.merged(), gone)
         return RuleOrder(self.fields, self.base, gone, tuple(changes.removed), tuple(changes.added))
@@ -235,20 +240,13 @@ class RuleOrder:
         return RuleOrder(self.fields, RuleChanges(self.base, self.removed, self.added).merged(), self._gone)
 
 
-def _among_equals(
-    changes: RuleChanges, kind: Kind, number: int, group: SecurityGroup, index: int, last: int, lookups: Lookups
-) -> Spot:
-    """Where the rule at `index` of a group is to stand: what has its place stands as written. Of the others those
-    from `last` on, and those before it, are there.
-    """
-    rules = group.security_group_rules
-    place = _place(rules[index], number)
-    if last < len(rules) and changes.has(place):
-        for distance in range(1, len(rules)):
-            for other, behind in ((index - distance, True), (max(index, last - 1) + distance, False)):
-                if 0 <= other < len(rules) and _is(rules[other], kind) and _place(rules[other], number) == place:
-                    return changes.beside(place, lookups.number(rules[other], group), behind=behind)
-    return changes.last(place)
+def _is_behind(lookups: Lookups, index: int, number: int) -> bool:
+    """Whether a rule of the same group is written behind a place."""
+    return lookups.written(number) > index
+
+
+def _is_never_behind(number: int) -> bool:
+    return False
 
 
 def _is(rule: SecurityGroupRule, kind: Kind) -> bool:

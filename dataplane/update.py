@@ -49,6 +49,9 @@ class PolicyUpdate:
 
     def disconnected(self) -> Disconnected:
         """What the C side wrote into it."""
+        # Most changes cut nothing of most instances, and many nothing at all.
+        if not bytes(ffi.buffer(self._counts)).strip(b"\0"):
+            return Disconnected({}, self.c.revoked, len(self._instances))
         counts = ffi.unpack(self._counts, len(self._instances))
         by_instance = dict(sorted(zip(compress(self._instances, counts), filter(None, counts), strict=True)))
         return Disconnected(by_instance, self.c.revoked, len(self._instances))

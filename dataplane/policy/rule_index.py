@@ -14,6 +14,7 @@ from typing import Any, Generic, Protocol, TypeVar
 from dataplane.policy.collection import no_collection
 from dataplane.policy.replaced import different
 from dataplane.policy.rule import SecurityGroupRule
+from dataplane.policy.rule_list import place_of
 
 #: A rule, the id of its group, and its place there when it was indexed.
 Indexed = tuple[SecurityGroupRule, str, int]
@@ -85,13 +86,8 @@ class RuleIndex(Mapping[str, tuple[G, SecurityGroupRule]], Generic[G]):
     def place(self, rule_id: str) -> int:
         """The place of a rule in its group, from 0. Raises KeyError."""
         rule, group, indexed = self._indexed(rule_id)
-        rules = self._groups[group].security_group_rules
         # Rules before it may have come and gone since.
-        for distance in range(max(len(rules), indexed + 1)):
-            for place in (indexed + distance, indexed - distance):
-                if 0 <= place < len(rules) and rules[place] is rule:
-                    return place
-        raise KeyError(rule_id)
+        return place_of(self._groups[group].security_group_rules, rule, indexed)
 
     def _indexed(self, rule_id: str) -> Indexed:
         found = self._different[rule_id] if rule_id in self._different else self._known[rule_id]

@@ -1,12 +1,13 @@
-"""The rules of a group: a tuple, and where they are very many, a list of the same kind in parts, of which a change makes
-the next one without touching every rule.
+"""The rules of a group: a tuple, and where they are very many a list in parts, of which a change makes the next one
+without touching every rule.
 """
 
 from __future__ import annotations
 
+import operator
 from bisect import bisect_right
 from collections.abc import Iterator, Sequence
-from itertools import accumulate, chain
+from itertools import accumulate, chain, islice, repeat
 from typing import TYPE_CHECKING, Any, overload
 
 if TYPE_CHECKING:
@@ -35,6 +36,17 @@ def _divided(rules: _Part) -> tuple[_Part, ...]:
     return tuple(rules[at : at + _PART] for at in range(0, len(rules), _PART))
 
 
+def place_of(rules: Sequence[SecurityGroupRule], rule: SecurityGroupRule, near: int) -> int:
+    """Where a rule is, the same object, near a place that it had. Raises ValueError."""
+    if isinstance(rules, RuleList):
+        return rules.place_of(rule, near)
+    for distance in range(max(len(rules), near + 1)):
+        for place in (near + distance, near - distance):
+            if 0 <= place < len(rules) and rules[place] is rule:
+                return place
+    raise ValueError(f"rule {rule.id} is not here")
+
+
 class RuleList(Sequence["SecurityGroupRule"]):
     """Immutable; equal to a tuple of the same rules, and copied to another process as one."""
 
@@ -55,6 +67,19 @@ class RuleList(Sequence["SecurityGroupRule"]):
         parts = _divided(made) if len(made) > 2 * _PART else (made,) if made else ()
         return RuleList((*self._parts[:begin], *parts, *self._parts[end + 1 :]))
 
+    def place_of(self, rule: SecurityGroupRule, near: int) -> int:
+        """As the function of this name; a part is looked through at once."""
+        if near < len(self) and self[near] is rule:
+            return near
+        nearest = self._part_of(near)
+        for distance in range(max(len(self._parts), nearest + 1)):
+            for number in dict.fromkeys((nearest + distance, nearest - distance)):
+                if 0 <= number < len(self._parts):
+                    same = list(map(operator.is_, self._parts[number], repeat(rule)))
+                    if True in same:
+                        return same.index(True) + (self._ends[number - 1] if number else 0)
+        raise ValueError(f"rule {rule.id} is not here")
+
     def _part_of(self, place: int) -> int:
         """The part in which a place is, or behind which, for the place behind all."""
         part = bisect_right(self._ends, place)
@@ -70,13 +95,16 @@ class RuleList(Sequence["SecurityGroupRule"]):
     def __getitem__(self, place: int | slice) -> Any:
         if isinstance(place, slice):
             begin, end, step = place.indices(len(self))
-            if step == 1 and begin < end and (part := self._part_of(begin)) == self._part_of(end - 1):
-                first = self._ends[part - 1] if part else 0
-                return self._parts[part][begin - first : end - first]
-            return tuple(self)[place]
+            return tuple(self._between(begin, end)) if step == 1 else tuple(self)[place]
         place = range(len(self))[place]
         part = self._part_of(place)
         return self._parts[part][place - (self._ends[part - 1] if part else 0)]
+
+    def _between(self, begin: int, end: int) -> Iterator[SecurityGroupRule]:
+        if begin < end:
+            part = self._part_of(begin)
+            first = begin - (self._ends[part - 1] if part else 0)
+            yield from islice(chain.from_iterable(self._parts[part:]), first, first + end - begin)
 
     def __iter__(self) -> Iterator[SecurityGroupRule]:
         return chain.from_iterable(self._parts)
