@@ -65,14 +65,24 @@ class SecurityGroup(Model):
     enterprise_project_id: fields.Id | None = Field(default=None, description="Text for programs.")
     tags: Annotated[tuple[Tag, ...], fields.AsTuple, _Empty] = Field(default=(), description="Words to sort by.")
 
+    @property
+    def remote_groups(self) -> tuple[str, ...]:
+        """Ids of the security groups that rules here name as their remote, each once."""
+        return tuple(self.remote_group_uses)
+
+    @property
+    def remote_address_groups(self) -> tuple[str, ...]:
+        """Ids of the address groups that rules here name as their remote, each once."""
+        return tuple(self.remote_address_group_uses)
+
     @cached_property
-    def remote_groups(self) -> Mapping[str, int]:
-        """Ids of the security groups that rules here name as their remote, with how many do."""
+    def remote_group_uses(self) -> Mapping[str, int]:
+        """How many rules name each of `remote_groups`."""
         return _named(self.security_group_rules, "remote_group_id")
 
     @cached_property
-    def remote_address_groups(self) -> Mapping[str, int]:
-        """Ids of the address groups that rules here name as their remote, with how many do."""
+    def remote_address_group_uses(self) -> Mapping[str, int]:
+        """How many rules name each of `remote_address_groups`."""
         return _named(self.security_group_rules, "remote_address_group_id")
 
     @cached_property
@@ -126,8 +136,8 @@ def _named(rules: Iterable[SecurityGroupRule], field: str) -> Counter[str]:
 #: What is counted of the rules of a group, by the name of its field.
 _COUNTS: Mapping[str, Callable[[Iterable[SecurityGroupRule]], Counter[Any]]] = {
     "counted_rules": _counted,
-    "remote_groups": partial(_named, field="remote_group_id"),
-    "remote_address_groups": partial(_named, field="remote_address_group_id"),
+    "remote_group_uses": partial(_named, field="remote_group_id"),
+    "remote_address_group_uses": partial(_named, field="remote_address_group_id"),
 }
 
 

@@ -175,5 +175,5 @@ def _agree_after_each(rules: list[dict[str, Any]], changes: list[dict[str, Any]]
         for group in policy.security_groups:
             other_group = again.group(group.id)
             assert +group.counted_rules == other_group.counted_rules
-            assert group.remote_groups == other_group.remote_groups
-            assert group.remote_address_groups == other_group.remote_address_groups
+            assert group.remote_group_uses == other_group.remote_group_uses
+            assert group.remote_address_group_uses == other_group.remote_address_group_uses
