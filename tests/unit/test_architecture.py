@@ -135,7 +135,7 @@ ARROWS: dict[str, set[str]] = {
 # All that the core calls outside itself: memory, what the processor can do, and nothing that knows a clock, a file, a
 # socket or a thread.
 CORE_CALLS = {
-    *("memcmp", "memcpy", "memmove", "memset", "qsort", "strlen"),
+    *("bsearch", "memcmp", "memcpy", "memmove", "memset", "qsort", "strlen"),
     *("aligned_alloc", "calloc", "free", "malloc", "realloc", "madvise", "mmap", "mremap", "munmap"),
     *("_GLOBAL_OFFSET_TABLE_", "__cpu_model", "__stack_chk_fail"),
 }

@@ -37,12 +37,14 @@ def test_a_list_of_rules_is_as_a_tuple(n: int, steps: list[tuple[int, int, int]]
             others = rules(100 * number, added)
             parts = with_replaced(parts, first, last, others)
             plain = (*plain[:first], *others, *plain[last:])
-            assert parts == plain and plain == parts
+            assert parts == plain
+            assert plain == parts
             assert hash(parts) == hash(plain)
             assert (len(parts), list(parts)) == (len(plain), list(plain))
             assert list(reversed(parts)) == list(reversed(plain))
             for place, rule in enumerate(plain):
-                assert parts[place] is rule and parts[place - len(plain)] is rule
+                assert parts[place] is rule
+                assert parts[place - len(plain)] is rule
                 for near in (0, place, place + 30):
                     assert place_of(parts, rule, near) == place_of(plain, rule, near) == place
             for begin in range(len(plain) + 1):
@@ -73,13 +75,16 @@ def test_a_large_group_is_written_as_any_other() -> None:
     assert isinstance(group.security_group_rules, RuleList)
     document["security_groups"][0]["security_group_rules"][2000]["protocol"] = "udp"
     anew = Policy.model_validate(document)
-    assert changed == anew and anew == changed and changed != policy
+    assert changed == anew
+    assert anew == changed
+    assert changed != policy
     assert changed.model_dump() == anew.model_dump()
     assert changed.model_dump(exclude_defaults=True) == anew.model_dump(exclude_defaults=True)
     assert json.loads(changed.model_dump_json()) == json.loads(anew.model_dump_json())
     without = {"exclude": {"security_group_rules"}}
     assert group.model_dump(**without) == anew.group("g").model_dump(**without)
     copied = pickle.loads(pickle.dumps(group))
-    assert type(copied.security_group_rules) is tuple and copied == group
+    assert type(copied.security_group_rules) is tuple
+    assert copied == group
     again = SecurityGroup.model_validate({"id": "g", "security_group_rules": group.security_group_rules})
     assert again.security_group_rules == group.security_group_rules
