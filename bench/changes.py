@@ -42,20 +42,27 @@ def timed(work: Callable[[], Any]) -> tuple[float, Any]:
     return time.perf_counter() - began, made
 
 
-def one_rule(plane: Plane, ports: Iterator[int]) -> float:
-    """Seconds from a change as a document to its being in force, of one rule that is changed to other ports."""
-    began, changes = time.perf_counter(), 0
-    while (took := time.perf_counter() - began) < SECONDS or not changes:
-        plane.apply({"update_rule": {"id": "m7", "multiport": str(next(ports))}})
-        changes += 1
-    return took / changes
+def changes_of(rules: int) -> Iterator[dict[str, Any]]:
+    """Changes of one rule to other ports, of rules all over the policy, one after the other."""
+    ids = (f"m{n * 7919 % (rules - 2)}" for n in itertools.count())
+    for rule, port in zip(ids, itertools.cycle(range(10_000, 11_000)), strict=False):
+        yield {"update_rule": {"id": rule, "multiport": str(port)}}
+
+
+def one_rule(plane: Plane, changes: Iterator[dict[str, Any]]) -> float:
+    """Seconds from a change as a document to its being in force."""
+    began, made = time.perf_counter(), 0
+    while (took := time.perf_counter() - began) < SECONDS or not made:
+        plane.apply(next(changes))
+        made += 1
+    return took / made
 
 
 def in_force(loaded: Policy) -> tuple[float, float]:
     """Milliseconds of the first change of one rule, which makes what later ones go on from, and of a later one."""
-    plane, ports = Plane(loaded, seed=1), itertools.cycle(range(10_000, 11_000))
-    first, _ = timed(lambda: plane.apply({"update_rule": {"id": "m7", "multiport": str(next(ports))}}))
-    return first * 1e3, one_rule(plane, ports) * 1e3
+    plane, changes = Plane(loaded, seed=1), changes_of(loaded.n_rules - 2)
+    first, _ = timed(lambda: plane.apply(next(changes)))
+    return first * 1e3, one_rule(plane, changes) * 1e3
 
 
 def kept(policy: Policy) -> float:
@@ -93,7 +100,8 @@ def measure(run: Run, rules: Sequence[int] | None = None) -> list[Row]:
             file = policy(n)
             seconds, loaded = timed(lambda file=file: Policy.load(file))
             add("the document is read", "ms", n, seconds * 1e3)
-            seconds, compiled = timed(lambda loaded=loaded: Compiler(Names()).compile(loaded))
+            compiler = Compiler(Names())
+            seconds, compiled = timed(lambda compiler=compiler, loaded=loaded: compiler.compile(loaded))
             add("all rules are compiled", "ms", n, seconds * 1e3)
             table = compiled[0][0].table[lib.DP_INGRESS][0]
             add("compiled table", "bytes/rule", n, lib.dp_rule_table_size(table) / n)

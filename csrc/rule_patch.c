@@ -350,7 +350,8 @@ static int make_successors(struct patching *p, struct dp_rule_patch *patch)
     int error;
 
     for (uint32_t w = 0; w < words_of(c->n_rules); w++)
-        n += (uint32_t)__builtin_popcountll(p->wanted[w]);
+        for (uint64_t rest = p->wanted[w]; rest; rest &= rest - 1)
+            n++;
     if (n == 0)
         return 0;
     if (n > p->room)

@@ -102,8 +102,9 @@ class RuleChanges:
         end = bisect_right(self.added, place, among, key=_PLACE)
         while among < end and not is_behind(self.added[among].number):
             among += 1
-        before = min(low, self.added[among].before) if among < len(self.added) else low
-        return Spot(before, among)
+        # Positions that are removed are nobody's: it is between those that are added before and behind it.
+        before = max(low, self.added[among - 1].before) if among else low
+        return Spot(min(before, self.added[among].before) if among < len(self.added) else before, among)
 
     def _left(self, position: int, end: int) -> int:
         """The first position from one on that is not removed; `end` where none is before that."""
