@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from itertools import islice
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -112,7 +112,7 @@ class Writing:
         made.update(self.changed)
         return made
 
-    def _parts(self, section: str, owner: str, was: tuple[Any, ...], now: tuple[Any, ...]) -> list[Key]:
+    def _parts(self, section: str, owner: str, was: Sequence[Any], now: Sequence[Any]) -> list[Key]:
         """Looks at the parts of a section, or the rules of a group, that are others; keys of those that may be gone."""
         first, last, last_now = replaced_part(was, now)
         before = {_key(section, part): part for part in was[first:last]}
