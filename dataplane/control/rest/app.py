@@ -41,7 +41,15 @@ def application(service: Service, *, explanation: tuple[Question, Explain] | Non
     """The application without its gate, which knows who asks from the gate alone."""
     from dataplane import __version__
 
-    app = _Api(title="dataplane", version=__version__, description=_ABOUT, redoc_url=None, responses=errors.RESPONSES)
+    app = _Api(
+        title="dataplane",
+        version=__version__,
+        description=_ABOUT,
+        redoc_url=None,
+        # Nobody is sent to where his own header Host points to.
+        redirect_slashes=False,
+        responses=errors.RESPONSES,
+    )
     every = APIRouter(prefix="/v3/{project_id}", generate_unique_id_function=_name)
     for router in (
         security_groups.routes(service),

@@ -62,6 +62,8 @@ def test_the_document_of_the_api_is_for_everybody(unchanged: Served) -> None:
     ("method", "path", "body", "expected"),
     [
         ("GET", "/nothing", None, (404, "SYS.0404")),
+        ("GET", "/vpc/security-groups/", None, (404, "SYS.0404")),
+        ("DELETE", "/vpc/security-group-rules/web/", None, (404, "SYS.0404")),
         ("PATCH", "/vpc/security-groups", None, (405, "SYS.0405")),
         ("POST", "/vpc/security-groups", None, (400, "VPC.9901")),
         ("POST", "/vpc/security-groups", b"{", (400, "VPC.9901")),
