@@ -1,16 +1,14 @@
-"""Interfaces opened, made, watched and left as they were, in namespaces that the test makes."""
+"""Interfaces opened, made and left as they were, in namespaces that the test makes."""
 
 from __future__ import annotations
 
 import json
 import logging
 import os
-import select
 import socket
 import struct
 import subprocess
 import sys
-from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
 
@@ -19,57 +17,15 @@ from scapy.layers.inet import IP, UDP
 from scapy.layers.l2 import Ether
 from scapy.packet import raw
 
-from dataplane.live.interfaces import leftovers, links, locks, tap
+from dataplane.live.interfaces import leftovers, tap
 from dataplane.live.interfaces.ingress_drop import IngressDrop
-from dataplane.live.interfaces.ports import Port, PortError, Ports
+from dataplane.live.interfaces.ports import PortError, Ports
 from dataplane.policy import Policy
 
-from .network import Host, Network, needs_root_and, network, standing_in, until
+from .network import Host, Network, needs_root_and, standing_in
+from .port_scene import exists, frame, instance, policy, received
 
 pytestmark = needs_root_and("ip", "ethtool")
-
-INSTANCE = "{{id: {0}, addresses: [10.0.0.{1}], mac: '02:00:00:00:00:0{1}', interface: {0}{2}}}"
-
-
-def policy(*instances: str, uplinks: tuple[str, ...] = (), more: str = "") -> Policy:
-    links = ", ".join(f"{{interface: {name}}}" for name in uplinks)
-    return Policy.parse(f"instances: [{', '.join(instances)}]\nuplinks: [{links}]\n{more}")
-
-
-def instance(name: str, number: int = 1, more: str = "") -> str:
-    return INSTANCE.format(name, number, more and f", {more}")
-
-
-@pytest.fixture
-def hosts() -> Iterator[Network]:
-    with network() as made, standing_in(made.host("here")):
-        yield made
-
-
-@pytest.fixture
-def here(hosts: Network) -> Host:
-    return hosts.host("here")
-
-
-def exists(host: Host, name: str) -> bool:
-    return host.run("ip", "link", "show", name).returncode == 0
-
-
-def frame(source: int, destination: int = 0xFF, payload: bytes = b"hello") -> bytes:
-    """A frame of a made-up protocol behind an empty virtio-net header."""
-    mac = bytes([destination] * 6), bytes([2, 0, 0, 0, 0, source])
-    return bytes(tap.HEADER_BYTES) + mac[0] + mac[1] + b"\x88\xb5" + payload.ljust(46, b"\0")
-
-
-def received(fds: tuple[int, ...]) -> list[bytes]:
-    """All frames of the made-up protocol that come within half a second after the last."""
-    found = []
-    while ready := select.select(fds, [], [], 0.5)[0]:
-        for fd in ready:
-            data = os.read(fd, 70000)
-            if data[22:24] == b"\x88\xb5":
-                found.append(data)
-    return found
 
 
 def test_a_tap_is_made_and_goes_with_us(here: Host) -> None:
@@ -87,52 +43,6 @@ def test_a_tap_is_made_and_goes_with_us(here: Host) -> None:
     assert not os.get_blocking(port.fds[0])
     ports.close()
     assert not exists(here, "tap-a")
-
-
-def test_a_tap_in_another_namespace(hosts: Network, here: Host) -> None:
-    """With a queue for each worker, and an owner; a persistent one is there again the next time."""
-    guest = hosts.host("guest")
-    document = policy(instance("eth0", 1, f"tap: {{namespace: {guest.name}, persistent: true, owner: '1234'}}"))
-    for made in (True, False):
-        ports = Ports(2)
-        (port,) = ports.open(document)
-        assert (port.kind, port.made, len(set(port.fds))) == ("tap", made, 2)
-        assert port.is_attached
-        assert not exists(here, "eth0")
-        shown = guest.ip("-d", "link", "show", "eth0")
-        for word in ("persist on", "multi_queue", "numqueues 2", "user 1234", ",UP"):
-            assert word in shown
-        os.write(port.fds[1], frame(7))
-        ports.close()
-        assert "numqueues 0" in guest.ip("-d", "link", "show", "eth0")
-
-
-def test_a_tap_in_a_namespace_that_may_not_be_entered(hosts: Network, here: Host) -> None:
-    """Once it runs, the firewall has given that up: a TAP is made and moved then; one that exists is not taken."""
-    guest = hosts.host("guest")
-    program = (
-        "import sys; from dataplane.live.interfaces.ports import *; from dataplane.live.process import privileges\n"
-        "from dataplane.policy import Policy\n"
-        "privileges.keep_only(); ports = Ports(2); opened = ports.open(Policy.parse(sys.argv[1]))\n"
-        "print(opened[0].made, opened[0].is_attached, ports.refresh(), flush=True); sys.stdin.read()"
-    )
-    text = (
-        "instances: [{id: a, addresses: [10.0.0.1], mac: '02:00:00:00:00:09', interface: lo0,"
-        f" tap: {{namespace: {guest.name}, mtu: 1400}}}}]"
-    )
-    here.ip("link", "add", "lo0", "type", "bridge")
-    command = (sys.executable, "-c", program, text)
-    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
-        assert process.stdout
-        assert process.stdout.readline() == "True True Changes(added=(), removed=(), changed=(), warnings=())\n"
-        shown = guest.ip("-d", "link", "show", "lo0")
-        for word in ("mtu 1400", "02:00:00:00:00:09", "numqueues 2", ",UP"):
-            assert word in shown
-        taken = subprocess.run(command, capture_output=True, text=True, check=False, timeout=20)
-        assert "PortError: setting up interface lo0 failed: File exists" in taken.stderr
-        process.communicate("")
-    assert not exists(guest, "lo0")
-    assert [line.split()[1] for line in here.ip("-o", "link").splitlines()] == ["lo:", "lo0:"]
 
 
 def test_a_tap_that_nobody_holds_is_taken_as_it_is(here: Host) -> None:
@@ -385,94 +295,6 @@ def test_an_interface_that_is_down_is_set_up_meanwhile(hosts: Network, here: Hos
     assert ",UP" not in here.ip("link", "show", "v0")
 
 
-def test_a_policy_change(hosts: Network, here: Host) -> None:
-    """What came, went and stands for something else; a removed port is open until it is released."""
-    hosts.wire(here, "v0", hosts.host("outside"), "v1")
-    ports = Ports(1)
-    a, b, uplink = ports.open(policy(instance("tap-a", 1), instance("tap-b", 2)), uplinks=["v0"])
-    same = ports.update(policy(instance("tap-a", 1, "name: text"), instance("tap-b", 2)))
-    assert not same
-    changes = ports.update(policy(instance("tap-c", 3), instance("tap-a", 1, "port_security_enabled: false")))
-    assert [p.name for p in changes.added] == ["tap-c"]
-    assert changes.removed == (b,)
-    (changed,) = changes.changed
-    assert (changed.name, changed.fds) == ("tap-a", a.fds)
-    assert changed.instance is not None
-    assert not changed.instance.port_security_enabled
-    assert [p.name for p in ports.ports] == ["tap-c", "tap-a", "v0"]
-    assert ports.ports[2] == uplink
-    assert exists(here, "tap-b")
-    ports.release(b)
-    assert not exists(here, "tap-b")
-    ports.update(policy(instance("tap-a", 1, "tap: {mtu: 1400, persistent: true}")))
-    assert "mtu 1400" in here.ip("link", "show", "tap-a")
-    ports.close()
-    assert exists(here, "tap-a")
-    assert not exists(here, "tap-c")
-
-
-def test_a_change_that_fails_changes_nothing(here: Host) -> None:
-    ports = Ports(1)
-    opened = ports.open(policy(instance("tap-a", 1)))
-    with pytest.raises(PortError, match="interface none of an uplink does not exist"):
-        ports.update(policy(instance("tap-b", 2), uplinks=("none",)))
-    assert ports.ports == opened
-    assert opened[0].is_attached
-    assert not exists(here, "tap-b")
-    ports.close()
-
-
-def deleted(host: Host, port: Port, ports: Ports) -> None:
-    host.ip("link", "delete", port.name)
-    assert select.select([ports.watch_fd], [], [], 5)[0]
-
-
-def test_an_interface_deleted_under_way(hosts: Network, here: Host, caplog: pytest.LogCaptureFixture) -> None:
-    """A TAP of ours is made anew; anything else is attached to when it is back."""
-    outside = hosts.host("outside")
-    hosts.wire(here, "v0", outside, "v1")
-    ports = Ports(1)
-    mine, uplink = ports.open(policy(instance("tap-a"), uplinks=("v0",)))
-    ports.refresh()
-    assert not select.select([ports.watch_fd], [], [], 0)[0]
-
-    deleted(here, mine, ports)
-    changes = ports.refresh()
-    assert changes.removed == (mine,)
-    assert [(p.name, p.made) for p in changes.added] == [("tap-a", True)]
-    ports.release(mine)
-    assert exists(here, "tap-a")
-
-    deleted(here, uplink, ports)
-    changes = ports.refresh()
-    assert changes == type(changes)(removed=(uplink,))
-    assert ports.missing == ("v0",)
-    ports.release(uplink)
-    assert not ports.refresh()
-    # A change of the policy goes on without it.
-    assert not ports.update(policy(instance("tap-a"), uplinks=("v0",), more="region: r"))
-    hosts.wire(here, "v0", outside, "v1")
-    changes = ports.refresh()
-    assert [(p.name, p.kind) for p in changes.added] == [("v0", "packet")]
-    assert ports.missing == ()
-    assert [r.message for r in caplog.records if r.levelno == logging.WARNING] == [
-        "interface tap-a is gone: its port is closed until it is back",
-        "interface v0 is gone: its port is closed until it is back",
-    ]
-    ports.close()
-
-
-def test_a_tap_that_was_moved_is_not_gone(hosts: Network, here: Host) -> None:
-    ports = Ports(1)
-    (port,) = ports.open(policy(instance("tap-a")))
-    here.ip("link", "set", "tap-a", "netns", hosts.host("guest").name)
-    assert not ports.refresh()
-    assert port.is_attached
-    hosts.host("guest").ip("link", "delete", "tap-a")
-    assert ports.refresh().removed == (port,)
-    ports.close()
-
-
 @pytest.mark.parametrize(
     ("document", "uplinks", "message"),
     [
@@ -538,219 +360,6 @@ def test_the_owner_may_have_any_number(here: Host) -> None:
         ports.close()
 
 
-# ---- one firewall for an interface ----
-
-
-def test_an_interface_is_one_firewalls(hosts: Network, here: Host) -> None:
-    """Whatever it is; the other one is told before anything is touched, and by a dry run, too."""
-    guest = hosts.host("guest")
-    hosts.wire(here, "v0", hosts.host("outside"), "v1")
-    hosts.wire(here, "w0", hosts.host("outside"), "w1")
-    here.ip("tuntap", "add", "dev", "free", "mode", "tap")
-    mine, other = Ports(1), Ports(1)
-    moved = instance("eth0", 3, f"tap: {{namespace: {guest.name}}}")
-    mine.open(policy(instance("tap-a", 1), instance("free", 2), moved, uplinks=("v0",)))
-    message = f"interface {{}} is another firewall's, process {os.getpid()}: stop that one, or name another interface"
-    events = links.watch()
-    for name, document in (
-        ("tap-a", policy(instance("new", 1), instance("tap-a", 2), uplinks=("w0",))),
-        ("free", policy(instance("new", 1), instance("free", 2), uplinks=("w0",))),
-        ("eth0", policy(instance("new", 1), moved, uplinks=("w0",))),
-        ("v0", policy(instance("new", 1), uplinks=("w0", "v0"))),
-    ):
-        with pytest.raises(PortError, match=message.format(name)):
-            other.open(document)
-    assert not select.select([events], [], [], 0.2)[0]
-    events.close()
-    other.open(policy(instance("own"), uplinks=("w0",)))
-    for change in (other.update, other.rehearse):
-        with pytest.raises(PortError, match=message.format("tap-a")):
-            change(policy(instance("own"), instance("new", 2), instance("tap-a", 3), uplinks=("w0",)))
-    assert not exists(here, "new")
-    mine.close()
-    assert [p.name for p in other.update(policy(instance("own"), uplinks=("w0", "v0"))).added] == ["v0"]
-    other.close()
-
-
-def test_a_claim_goes_with_its_port(hosts: Network, here: Host) -> None:
-    """With one that a policy takes out, and with an interface that goes, also when it is back under its number."""
-    hosts.wire(here, "v0", hosts.host("outside"), "v1")
-    mine, other = Ports(1), Ports(1)
-    _, uplink = mine.open(policy(instance("tap-a"), uplinks=("v0",)))
-    index = json.loads(here.ip("-json", "link", "show", "v0"))[0]["ifindex"]
-    for port in mine.update(policy(instance("tap-a"))).removed:
-        mine.release(port)
-    other.open(policy(uplinks=("v0",)))
-    deleted(here, uplink, other)
-    hosts.wire(here, "v0", hosts.host("outside"), "v1", "index", str(index))
-    changes = other.refresh()
-    assert [p.name for p in (*changes.removed, *changes.added)] == ["v0", "v0"]
-    with pytest.raises(PortError, match="interface v0 is another firewall's"):
-        mine.update(policy(instance("tap-a"), uplinks=("v0",)))
-    other.close()
-    mine.close()
-
-
-def test_a_claim_ends_with_its_process(hosts: Network, here: Host) -> None:
-    """However that ends; and what it had switched off comes back at the end of the next one."""
-    outside = hosts.host("outside")
-    hosts.wire(here, "v0", outside, "v1")
-    here.ip("address", "add", "fd00::9/64", "dev", "v0", "nodad")
-    before = settings(here, "v0")
-    program = (
-        "import sys; from dataplane.live.interfaces.ports import *; from dataplane.policy import Policy\n"
-        "Ports(1).open(Policy.parse('uplinks: [{interface: v0}]')); print('open', flush=True); sys.stdin.read()"
-    )
-    for _ in range(2):
-        with subprocess.Popen(
-            (sys.executable, "-c", program), stdin=subprocess.PIPE, stdout=subprocess.PIPE
-        ) as process:
-            assert process.stdout
-            assert process.stdout.readline() == b"open\n"
-            process.kill()
-        assert "NOARP" in here.ip("link", "show", "v0")
-    ports = Ports(1)
-    ports.open(policy(uplinks=("v0",)))
-    ports.close()
-    assert settings(here, "v0") == before
-
-
-def test_what_a_killed_firewall_left_is_no_mans_if_set_up_anew(hosts: Network, here: Host) -> None:
-    """An interface that somebody has set up since, or another one under the same number, keeps what it has."""
-    outside = hosts.host("outside")
-    hosts.wire(here, "v0", outside, "v1")
-    index = socket.if_nametoindex("v0")
-    killed = locks.claim("v0", index)
-    shown = json.loads(here.ip("-json", "link", "show", "v0"))[0]
-    note = {"mac": shown["address"], "flags": 0x80, "lro": False, "ipv6": True, "addresses": [["fd00::7", 64]]}
-    for left in (note, {**note, "mac": "02:00:00:00:00:77"}, {**note, "addresses": [7]}, ["else"], None):
-        killed.note(left)
-        os.close(killed._fd)
-        ports = Ports(1)
-        ports.open(policy(uplinks=("v0",)))
-        ports.close()
-        assert ",UP" in here.ip("link", "show", "v0")
-        assert "NOARP" not in here.ip("link", "show", "v0")
-        assert "fd00::7" not in here.ip("address", "show", "v0")
-        killed = locks.claim("v0", index)
-    killed.release()
-
-
-def test_an_interface_by_another_name(hosts: Network, here: Host) -> None:
-    """One that is found by an alternative name is silenced like any other, and gets its settings back when renamed."""
-    hosts.wire(here, "v0", hosts.host("outside"), "v1")
-    here.ip("link", "property", "add", "dev", "v0", "altname", "outer")
-    here.ip("address", "add", "fd00::7/64", "dev", "v0", "nodad")
-    before = settings(here, "v0")
-    ports = Ports(1)
-    ports.open(policy(uplinks=("outer",)))
-    flags, off, _ = settings(here, "v0")
-    assert "NOARP" in flags
-    assert off.strip() == "1"
-    here.ip("link", "set", "v0", "down")
-    here.ip("link", "set", "v0", "name", "v7")
-    ports.close()
-    assert settings(here, "v7") == before
-
-
-def test_where_claims_cannot_be_noted(here: Host, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    (tmp_path / "file").touch()
-    monkeypatch.setattr(locks, "FOLDER", tmp_path / "file" / "interfaces")
-    with pytest.raises(PortError, match="interfaces that are in use cannot be noted there: Not a directory: give the"):
-        Ports(1).open(policy(instance("tap-a")))
-    assert not exists(here, "tap-a")
-
-
-def settings(host: Host, name: str) -> tuple[list[str], str, list[str]]:
-    """What a firewall changes of an interface: flags, whether IPv6 is off, addresses but for link-local ones."""
-    (shown,) = json.loads(host.ip("-json", "address", "show", "dev", name))
-    off = host.run("cat", f"/proc/sys/net/ipv6/conf/{name}/disable_ipv6").stdout
-    return (
-        sorted(shown["flags"]),
-        off,
-        sorted(f"{a['local']}/{a['prefixlen']}" for a in shown["addr_info"] if a["scope"] != "link"),
-    )
-
-
-WITHOUT_ENTRY = """
-import sys
-from dataplane.live.interfaces.ports import *
-from dataplane.live.process import privileges, seccomp
-from dataplane.policy import Policy
-ports = Ports(1)
-ports.open(Policy.parse(sys.argv[1]))
-privileges.keep_only()
-seccomp.install()
-for text in sys.argv[2:]:
-    foreseen = ports.rehearse(Policy.parse(text))
-    assert ports.update(Policy.parse(text)).warnings == foreseen
-    print(*foreseen, sep="\\n", flush=True)
-    sys.stdin.readline()
-ports.close()
-"""
-
-
-def test_an_interface_in_another_namespace_gets_its_settings_back(hosts: Network, here: Host) -> None:
-    """Also when that may not be entered any more."""
-    guest = hosts.host("guest")
-    hosts.wire(guest, "v0", hosts.host("outside"), "v1")
-    guest.ip("address", "add", "fd00::9/64", "dev", "v0", "nodad")
-    guest.ip("address", "add", "10.0.0.9/24", "dev", "v0")
-    before = settings(guest, "v0")
-    text = f"instances: [{{id: a, addresses: [10.0.0.9], interface: v0, tap: {{namespace: {guest.name}}}}}]"
-    command = (sys.executable, "-c", WITHOUT_ENTRY, text, text)
-    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
-        assert process.stdout
-        assert process.stdout.readline() == "\n"
-        assert "NOARP" in guest.ip("link", "show", "v0")
-        assert settings(guest, "v0") != before
-        process.communicate("\n", timeout=20)
-    assert process.returncode == 0
-    assert settings(guest, "v0") == before
-
-
-def test_a_tap_in_another_namespace_follows_the_policy(hosts: Network, here: Host) -> None:
-    """One that was made at the start in all, one that was made later in what needs no entry, and the rest is told."""
-    guest = hosts.host("guest")
-
-    def text(first: str, second: str = "", mac: int = 1) -> str:
-        one = f"{{id: a, addresses: [10.0.0.1], mac: '02:00:00:00:00:0{mac}', interface: t1, tap: {{{first}}}}}"
-        two = f", {{id: b, addresses: [10.0.0.2], interface: t2, tap: {{{second}}}}}" if second else ""
-        return f"instances: [{one}{two}]"
-
-    namespace = f"namespace: {guest.name}"
-    texts = (
-        text(namespace),
-        text(f"{namespace}, mtu: 1400, owner: '7007'", f"{namespace}, owner: '6006'", mac=8),
-        text(namespace, f"{namespace}, mtu: 1300, owner: '5005'"),
-    )
-    command = (sys.executable, "-c", WITHOUT_ENTRY, *texts)
-    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
-        assert process.stdout
-        assert process.stdin
-        assert process.stdout.readline() == "\n"
-        shown = guest.ip("-d", "link", "show", "t1")
-        assert all(word in shown for word in ("mtu 1400", "user 7007", "02:00:00:00:00:08")), shown
-        process.stdin.write("\n")
-        process.stdin.flush()
-        assert process.stdout.readline() == (
-            "TAP t1 keeps its owner: the kernel lets it have another one, but not none; restart dataplane\n"
-        )
-        assert process.stdout.readline() == (
-            "TAP t2 keeps its mtu and MAC: dataplane may not enter the network namespace"
-            f" {guest.name} any more; set them there (ip -n {guest.name} link set t2 mtu 1300), or restart dataplane\n"
-        )
-        for name, user in (("t1", 7007), ("t2", 5005)):
-            shown = guest.ip("-d", "link", "show", name)
-            assert f"user {user}" in shown
-            assert "mtu 1500" in shown
-        # One that was made from here is claimed as well.
-        with pytest.raises(PortError, match="interface t2 is another firewall's"):
-            Ports(1).open(Policy.parse(text(namespace, namespace).replace("t1", "t3")))
-        process.communicate("\n", timeout=20)
-    assert process.returncode == 0
-
-
 def test_without_the_device(here: Host, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setattr(tap, "_DEVICE", str(tmp_path / "tun"))
     with pytest.raises(PortError, match=r"needs .*/tun, which is missing: load the module \(modprobe tun\)"):
@@ -782,71 +391,3 @@ def test_a_hundred_instances(here: Host) -> None:
     assert len({fd for port in opened for fd in port.fds}) == 200
     ports.close()
     assert "t99" not in here.ip("link", "show")
-
-
-def test_a_namespace_made_anew_gets_its_tap_back(hosts: Network, here: Host, caplog: pytest.LogCaptureFixture) -> None:
-    """What holds the old one, such as the firewall's own sockets or a guest's process, keeps it and its TAP alive."""
-    caplog.set_level(logging.INFO)
-    guest = hosts.host("guest")
-    process = guest.start("sleep", "100")
-    ports = Ports(1)
-    (port,) = ports.open(policy(instance("eth0", 1, f"tap: {{namespace: {guest.name}}}")))
-    assert not ports.refresh()
-    subprocess.run(["ip", "netns", "delete", guest.name], check=True)
-    changes = ports.refresh()
-    assert (changes.removed, changes.added, ports.missing) == ((port,), (), ("eth0",))
-    assert "interface eth0 is gone" in caplog.text
-    assert f"there is no network namespace {guest.name}" in caplog.text
-    ports.release(port)
-    subprocess.run(["ip", "netns", "add", guest.name], check=True)
-    (back,) = ports.refresh().added
-    assert (back.name, back.made, ports.missing) == ("eth0", True, ())
-    assert "interface eth0 is back" in caplog.text
-    assert ",UP" in guest.ip("link", "show", "eth0")
-    assert not ports.refresh()
-    # Both at once, between two looks.
-    subprocess.run(["ip", "netns", "delete", guest.name], check=True)
-    subprocess.run(["ip", "netns", "add", guest.name], check=True)
-    changes = ports.refresh()
-    assert changes.removed == (back,)
-    assert [p.name for p in changes.added] == ["eth0"]
-    assert ",UP" in guest.ip("link", "show", "eth0")
-    ports.close()
-    guest.stop(process)
-
-
-def test_a_veth_whose_peers_namespace_went(hosts: Network, here: Host) -> None:
-    guest = hosts.host("guest")
-    hosts.wire(here, "a0", guest, "eth0")
-    ports = Ports(1)
-    (port,) = ports.open(policy(instance("a0")))
-    subprocess.run(["ip", "netns", "delete", guest.name], check=True)
-    until(lambda: not exists(here, "a0"), "the veth is gone")
-    assert ports.refresh().removed == (port,)
-    assert ports.missing == ("a0",) or [p.made for p in ports.ports] == [True]
-    ports.release(port)
-    subprocess.run(["ip", "netns", "add", guest.name], check=True)
-    hosts.wire(here, "a0", guest, "eth0")
-    assert [p.kind for p in ports.refresh().added] == ["packet"]
-    ports.close()
-
-
-def test_a_tap_whose_holder_ended(here: Host) -> None:
-    """As QEMU holds its TAP: it goes with it, and is served again when it starts anew."""
-    ports = Ports(1)
-    held = with_holder("qemu0")
-    here.ip("link", "set", "qemu0", "up")
-    (port,) = ports.open(policy(instance("qemu0")))
-    assert port.kind == "packet"
-    tap.close(held)
-    assert (ports.refresh().removed, ports.missing) == ((port,), ("qemu0",))
-    ports.release(port)
-    held = with_holder("qemu0")
-    assert [p.kind for p in ports.refresh().added] == ["packet"]
-    ports.close()
-    tap.close(held)
-
-
-def with_holder(name: str) -> list[int]:
-    """A TAP that a program holds."""
-    return tap.make(name, 1)
