@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from dataplane import conntrack
 from dataplane._core import ffi, lib
-from dataplane._core.errors import DataPlaneError, check
+from dataplane._core.errors import check
 from dataplane.compiler import Compiler
 from dataplane.connection_table import RECONSIDERED_AT_ONCE, Connections, Reconsidered
 from dataplane.frames import TWO_TIMES, frame_data, frame_time, in_range, nanoseconds
@@ -175,15 +175,15 @@ class Plane:
         return self._put_in_force(policy, cut, time_ns)
 
     def _put_in_force(self, policy: Policy, cut: conntrack.Disconnection, time_ns: int) -> Disconnected:
-        update = self._update(policy, cut, self._compiler)
-        ports = self._behind_ports(policy)
-        array = ffi.new("struct dp_port_update[]", ports)
-        update.c.ports, update.c.n_ports = array, len(ports)
-        update.c.time_ns = time_ns
         try:
+            update = self._update(policy, cut, self._compiler)
+            ports = self._behind_ports(policy)
+            array = ffi.new("struct dp_port_update[]", ports)
+            update.c.ports, update.c.n_ports = array, len(ports)
+            update.c.time_ns = time_ns
             check(self._swap(update.c), "putting the policy in force")
-        except DataPlaneError:
-            # What was compiled is not in force.
+        except BaseException:
+            # What was compiled, or a part of it, is not in force: the next change must not go on from it.
             self._compiler = Compiler(self.names)
             raise
         self._policy = policy

@@ -115,9 +115,10 @@ class Fields:
     def remote_numbers(self, named: Sequence[Remote], lookups: Lookups) -> list[int]:
         """The number of each rule's remote."""
         numbers, blobs = self._numbers, []
+        new: dict[Remote, int] = {}
         for remote in named:
-            if remote not in numbers:
-                numbers[remote] = len(numbers) - 1
+            if remote not in numbers and remote not in new:
+                new[remote] = len(self.remotes) // 2 + len(new)
                 if isinstance(remote, str):
                     address, _, bits = remote.partition("/")
                     blobs.append(socket.inet_pton(self._kind, address) + TAILS[self.family][bits])
@@ -129,14 +130,16 @@ class Fields:
             added = array("I", bytes(len(blobs) * 8))
             added[::2] = array("I", accumulate(counts[:-1], initial=first))
             added[1::2] = array("I", counts)
-            self.remotes += added
             self.prefixes += b"".join(blobs)
+            self.remotes += added
+            # At last: orders that share these go on where this one could not be made.
+            numbers.update(new)
         return list(map(numbers.__getitem__, named))
 
     def first_selectors(self, selected: Sequence[tuple[Selector, ...]]) -> list[int]:
         """Where each rule's selectors begin."""
         first = list(accumulate(map(len, selected), initial=len(self.selectors) // 2))
-        self.selectors.extend(chain.from_iterable(chain.from_iterable(selected)))
+        self.selectors += array("I", chain.from_iterable(chain.from_iterable(selected)))
         return first[:-1]
 
 

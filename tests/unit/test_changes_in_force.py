@@ -333,3 +333,49 @@ def test_where_an_instance_is_attached_is_no_change(firewall: DataPlane, old: st
     assert firewall.apply({"apply_policy": changed}, 1.0).total == 0
     assert firewall.policy == changed
     assert firewall.process(udp(OUT, A), 2.0).checks[0].reason == "connection"
+
+
+JOIN_D = {"add_instance": {"security_group": "sg-d", "instance": "c"}}
+A_PORT, C_PORT = (
+    {"add_rule": {"security_group": group, "rule": {"direction": "ingress", "protocol": "udp", "multiport": port}}}
+    for group, port in (("sg-a", "54"), ("sg-c", "55"))
+)
+
+
+@pytest.mark.parametrize("later", [A_PORT, C_PORT], ids=["of-others", "of-its-own"])
+def test_who_changed_groups_in_vain_is_judged_by_those_of_before(
+    firewall: DataPlane, monkeypatch: pytest.MonkeyPatch, later: dict[str, Any]
+) -> None:
+    """SPEC 5.6: also by the rules of a change that comes after one for whose tables there was no room."""
+    with monkeypatch.context() as context:
+        context.setattr("dataplane.compiler._table", _no_room)
+        with pytest.raises(MemoryError):
+            firewall.apply(JOIN_D, 1)
+    firewall.apply(later, 2)
+    told = [firewall.process(udp(OUT, to, port), 3).verdict for to, port in ((A, 53), (A, 54), (C, 55))]
+    assert told == ["allow", "allow" if later is A_PORT else "deny", "allow" if later is C_PORT else "deny"]
+    assert reasons(firewall, udp(C, OUT), 3) == ["rule"]
+
+
+def test_a_rehearsal_in_vain_leaves_the_tables_of_later_changes_right(
+    firewall: DataPlane, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """SPEC 5.6: what a policy that came to nothing named is no other's address."""
+    ninety_nine = {"direction": "ingress", "protocol": "udp", "multiport": "99"}
+    prefixes = [{"remote_ip_prefix": prefix} for prefix in ("203.0.113.0/24", "198.51.100.0/24")]
+    one, other = ({"add_rule": {"security_group": "sg-a", "rule": {**ninety_nine, **prefix}}} for prefix in prefixes)
+    # Two rules with other remotes at once, of which the second cannot be had.
+    named = {**ninety_nine, "remote_address_group_id": "list"}
+    both = firewall.changed(one, {"add_rule": {"security_group": "sg-a", "rule": named}})
+    with monkeypatch.context() as context:
+        context.setattr("dataplane.compiler.Compiler._addresses", _no_room)
+        with pytest.raises(MemoryError):
+            list(firewall.reconsider(both))
+    firewall.apply(other, 1)
+    firewall.apply(one, 2)
+    sources = ("203.0.113.1", "198.51.100.1", OUT)
+    assert [firewall.process(udp(source, A, 99), 3).verdict for source in sources] == ["allow", "allow", "deny"]
+
+
+def _no_room(*_: object) -> None:
+    raise MemoryError
