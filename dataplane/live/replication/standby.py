@@ -17,7 +17,7 @@ import ssl
 import struct
 import time
 from array import array
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 from dataplane._core import ffi, lib
 from dataplane._core.errors import DataPlaneError
@@ -47,8 +47,8 @@ log = logging.getLogger("dataplane")
 
 _RECORD = "struct dp_saved_connection"
 _AGE, _PROTOCOL, _TCP = ffi.offsetof(_RECORD, "age_ns"), ffi.offsetof(_RECORD, "protocol"), 6
-#: Where each side has come to, and how far it may send. That is moved on by several times what has passed since the
-#: connection was told before, within bounds: the most is 0.4 s at 10 Gbit/s.
+#: Where each side has come to, and how far it may send. That is moved on by several times the most that has passed of
+#: late from one time that the connection was told to the next, within bounds: the most is 0.4 s at 10 Gbit/s.
 _ENDS = struct.Struct("=II")
 _END, _EDGE = ffi.offsetof(_RECORD, "tcp_end"), ffi.offsetof(_RECORD, "tcp_max_end")
 _TIMES_WIDER, _LEAST_WIDER, _MOST_WIDER = 16, 1 << 20, 1 << 29
@@ -57,13 +57,22 @@ _VLANS, _ZONE, _PORTS = (ffi.offsetof(_RECORD, name) for name in ("vlans", "zone
 _MOTION_NS = round(LOOK_SECONDS * 1e9)
 
 
+class _Way(NamedTuple):
+    """Where a side is, and how far it goes from one look to the next."""
+
+    end: int
+    gone: int
+
+
 class _Motion:
     """How far TCP connections in motion have come, as they were told last; all of it in the control thread."""
 
     def __init__(self) -> None:
-        # Both ends of each connection, in the look that goes on and in the last one that told of any.
-        self._now: dict[bytes, tuple[int, int]] = {}
-        self._before: dict[bytes, tuple[int, int]] = {}
+        # Of both sides of each connection the end, and how far it has gone from one look to the next: what is less than
+        # before counts by halves, since who waits a moment goes on as before. In the look that goes on, and in the last
+        # one that told of any.
+        self._now: dict[bytes, tuple[_Way, _Way]] = {}
+        self._before: dict[bytes, tuple[_Way, _Way]] = {}
 
     def look_ends(self) -> None:
         """The other firewall has told all that it found in one look."""
@@ -80,16 +89,19 @@ class _Motion:
             ends, edges = _ENDS.unpack_from(records, first + _END), list(_ENDS.unpack_from(records, first + _EDGE))
             key = _key(records[first : first + RECORD])
             before = self._before.get(key)
-            self._now[key] = ends
-            for side in range(2):
-                wider = _MOST_WIDER if before is None else _wider(before[side], ends[side])
+            ways = tuple(_gone_on(before[side] if before else None, ends[side]) for side in range(2))
+            self._now[key] = ways[0], ways[1]
+            for side, (_, gone) in enumerate(ways):
+                wider = min(_MOST_WIDER, max(_LEAST_WIDER, _TIMES_WIDER * gone))
                 edges[side] = (edges[side] + wider) & 0xFFFFFFFF
             _ENDS.pack_into(records, first + _EDGE, *edges)
 
 
-def _wider(before: int, now: int) -> int:
-    """By how much a window is taken wider of which the end was here before, and is there now, in bytes."""
-    return min(_MOST_WIDER, max(_LEAST_WIDER, _TIMES_WIDER * ((now - before) & 0xFFFFFFFF)))
+def _gone_on(before: _Way | None, end: int) -> _Way:
+    """The way of a side that has come to an end, in bytes; of one that was not told before nobody knows how fast it is."""
+    if before is None:
+        return _Way(end, _MOST_WIDER // _TIMES_WIDER)
+    return _Way(end, max((end - before.end) & 0xFFFFFFFF, before.gone // 2))
 
 
 def _key(record: bytearray) -> bytes:
