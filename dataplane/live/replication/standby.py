@@ -98,7 +98,7 @@ class _Motion:
 
 
 def _gone_on(before: _Way | None, end: int) -> _Way:
-    """The way of a side that has come to an end, in bytes; of one that was not told before nobody knows how fast it is."""
+    """The way of a side that has come to an end, in bytes; how fast one goes that was not told before nobody knows."""
     if before is None:
         return _Way(end, _MOST_WIDER // _TIMES_WIDER)
     return _Way(end, max((end - before.end) & 0xFFFFFFFF, before.gone // 2))

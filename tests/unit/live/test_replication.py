@@ -223,8 +223,8 @@ def test_a_window_in_motion_is_wide_and_one_at_rest_is_kept(certificates: Path) 
 
             now = pair.active.now()
             assert told(0, now - 60 * SECOND) == [1100 + 2**29, 2**29 - 1]
-            # What goes slowly will not have gone far: 16 times what it went since it was told before, at least 1 MiB. But
-            # who only waits for a moment goes on as fast: each look counts half of what the one before did.
+            # What goes slowly will not have gone far: 16 times what it went since it was told before, at least 1 MiB.
+            # But who only waits for a moment goes on as fast: each look counts half of what the one before did.
             end = 2000
             for look in range(1, 12):
                 pair.taker._motion.look_ends()
