@@ -140,10 +140,11 @@ int dp_engine_new(const struct dp_conntrack_config *config, const uint64_t *seed
     e->conntrack.cutter = e;
     e->policy = calloc(1, sizeof *e->policy);
     e->denied = dp_denied_new();
+    e->cache = dp_flow_cache_new();
     e->owners = dp_owners_new();
     e->fragments = dp_fragments_new(answered, e, &e->conntrack.table.secret);
     e->resolved = dp_reserve(DP_RESOLVED_MAX * sizeof *e->resolved);
-    if (!e->policy || !e->denied || !e->owners || !e->fragments || !e->resolved) {
+    if (!e->policy || !e->denied || !e->cache || !e->owners || !e->fragments || !e->resolved) {
         dp_engine_free(e);
         return DP_E_MEMORY;
     }
@@ -160,6 +161,7 @@ void dp_engine_free(struct dp_engine *e)
     dp_conntrack_release(&e->conntrack);
     dp_denied_free(e->denied);
     dp_denied_free(e->denied_waiting);
+    dp_flow_cache_free(e->cache);
     dp_owners_free(e->owners);
     dp_fragments_free(e->fragments);
     dp_unreserve(e->resolved, DP_RESOLVED_MAX * sizeof *e->resolved);
@@ -298,6 +300,8 @@ struct dp_policy *dp_engine_swap(struct dp_engine *e, struct dp_policy_update *u
     ct->change++;
     set_zones(ct, old, policy);
     dp_conntrack_cut(ct, policy->cut, policy->n_zones);
+    if (policy->endpoints != old->endpoints)
+        dp_flow_cache_clear(e->cache);
     e->policy = policy;
     if (update->n_revocations || update->n_arrivals)
         dp_conntrack_cut_some(ct);

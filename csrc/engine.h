@@ -12,6 +12,7 @@
 #include "conntrack.h"
 #include "denied_flows.h"
 #include "endpoints.h"
+#include "flow_cache.h"
 #include "fragment.h"
 #include "owners.h"
 #include "port_bindings.h"
@@ -57,6 +58,7 @@ struct dp_engine {
     /* Whose owners and control traffic count: this one, or where several judge one replay, the first of them. */
     struct dp_engine *first;
     bool long_way; /* no packet takes the fast path: for tests, which hold the two against each other */
+    struct dp_flow_cache *cache;
     struct dp_owners *owners;
     struct dp_fragments *fragments;
     struct dp_flow_log *flow_log;   /* of a live worker that gathers flows; NULL: nobody does */

@@ -77,6 +77,32 @@ static inline ALWAYS_INLINE bool is_live(const struct dp_conntrack *ct, const st
            ct->now - e->last_ns < ct->config.timeout_ns[e->state];
 }
 
+/* Whether the entry that the flow cache had is of the packet's one connection, and that lives; the direction is put
+ * into `fast`. */
+static inline ALWAYS_INLINE bool is_cached_live(const struct dp_conntrack *ct, const struct dp_entry *e,
+                                                struct dp_fast *fast)
+{
+    const uint32_t leaving = dp_get32(fast->transport), entering = leaving << 16 | leaving >> 16;
+    const uint32_t ports = (uint32_t)e->local_port << 16 | e->remote_port;
+    uint32_t source = dp_raw32(fast->transport - 8), destination = dp_raw32(fast->transport - 4);
+    uint32_t enters = -(uint32_t)(e->local != source), differ = source ^ destination;
+    uint32_t local = source ^ (enters & differ), remote = local ^ differ;
+
+    fast->direction[0] = (uint8_t)(DP_EGRESS & ~enters);
+    return ((e->local ^ local) | (e->remote ^ remote) | (ports ^ leaving ^ (enters & (leaving ^ entering))) |
+            (uint8_t)((uint8_t)e->zone_protocol ^ fast->protocol) |
+            ((e->flags & (DP_ENTRY_ALONE | DP_ENTRY_CUT)) ^ DP_ENTRY_ALONE)) == 0 &&
+           e->state != DP_CONN_INVALID && e->change == ct->change &&
+           ct->now - e->last_ns < ct->config.timeout_ns[e->state];
+}
+
+/* Puts the connection of the one check into the flow cache. */
+static NEVER_INLINE void put_in_cache(struct dp_engine *engine, const struct dp_fast *fast)
+{
+    engine->conntrack.table.entries[fast->check[0].entry].flags |= DP_ENTRY_ALONE;
+    dp_flow_cache_fill(engine->cache, fast->hash, fast->check[0].entry);
+}
+
 /* Who sends what comes in `direction`: as a number, which chooses without a branch. */
 static inline ALWAYS_INLINE uint32_t side_of(const struct dp_entry *e, uint32_t direction)
 {
@@ -256,7 +282,7 @@ static inline ALWAYS_INLINE void answer(struct dp_engine *engine, const struct d
     const struct dp_conntrack *ct = &engine->conntrack;
     uint32_t rule = e->rule;
 
-    check->zone = fast->check[i].zone_protocol >> 8;
+    check->zone = e->zone_protocol >> 8;
     check->rule = rule;
     memcpy((uint8_t *)check + offsetof(struct dp_check, direction), &answers[fast->direction[i]][e->flags >> 1 & 1],
            sizeof(struct answer));
@@ -309,22 +335,34 @@ static NEVER_INLINE bool judge_two_or_none(struct dp_engine *engine, const struc
  * one that then goes the long way: setting it again changes nothing.
  */
 static inline ALWAYS_INLINE uint32_t judge(struct dp_engine *engine, const struct dp_frame *frames,
-                                           const struct dp_selection *some, const uint32_t from,
-                                           const struct dp_fast *fast, uint32_t set, struct dp_record *records)
+                                           const struct dp_selection *some, const uint32_t from, struct dp_fast *fast,
+                                           uint32_t set, struct dp_fast_asked asked, struct dp_record *records)
 {
     struct dp_conntrack *ct = &engine->conntrack;
     uint64_t packets = 0, bytes = 0;
     uint32_t k;
 
-    for (k = 0; set & 1; k++, fast++, set >>= 1) {
+    for (k = 0; set & 1; k++, fast++, set >>= 1, asked.about >>= 1, asked.known >>= 1) {
         const struct dp_frame *frame = &frames[k];
         struct dp_record *record = &records[k];
         struct dp_entry *e = &ct->table.entries[fast->check[0].entry];
+        bool live;
 
         if (some)
             engine->frames = some->number[from + k];
         dp_conntrack_advance(ct, some ? some->now_ns[from + k] : frame->time_ns);
-        if (fast->checks == 1 && is_live(ct, e, fast, 0)) {
+        if (asked.known & 1) {
+            live = is_cached_live(ct, e, fast);
+            if (!live) {
+                dp_flow_cache_forget(engine->cache, fast->hash);
+                break;
+            }
+        } else {
+            live = fast->checks == 1 && is_live(ct, e, fast, 0);
+            if (live && asked.about & 1)
+                put_in_cache(engine, fast);
+        }
+        if (live) {
             if (!keep(ct, e, fast))
                 break;
             record->verdict = DP_ALLOW;
@@ -353,15 +391,15 @@ static inline ALWAYS_INLINE uint32_t judge(struct dp_engine *engine, const struc
     return k;
 }
 
-uint32_t dp_fast_judge(struct dp_engine *engine, const struct dp_frame *frames, const struct dp_fast *fast,
-                       uint32_t set, struct dp_record *records)
+uint32_t dp_fast_judge(struct dp_engine *engine, const struct dp_frame *frames, struct dp_fast *fast, uint32_t set,
+                       struct dp_fast_asked asked, struct dp_record *records)
 {
-    return judge(engine, frames, NULL, 0, fast, set, records);
+    return judge(engine, frames, NULL, 0, fast, set, asked, records);
 }
 
 uint32_t dp_fast_judge_selected(struct dp_engine *engine, const struct dp_frame *frames,
-                                const struct dp_selection *some, uint32_t from, const struct dp_fast *fast,
-                                uint32_t set, struct dp_record *records)
+                                const struct dp_selection *some, uint32_t from, struct dp_fast *fast, uint32_t set,
+                                struct dp_fast_asked asked, struct dp_record *records)
 {
-    return judge(engine, frames, some, from, fast, set, records);
+    return judge(engine, frames, some, from, fast, set, asked, records);
 }

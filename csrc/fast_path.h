@@ -22,17 +22,17 @@
 #include "fast_read.h"
 #include "judge.h"
 
-/* Asks for the entries of the frames in `set`. */
+/* Asks for the entries of the frames in `set`, none of which the flow cache knew. */
 void dp_fast_fetch(const struct dp_engine *engine, struct dp_fast *fast, uint32_t set);
 /*
  * Judges and counts frames from the first one on, up to one that is not in `set` or has to go the long way. Returns how
  * many it has judged, whose records are written then.
  */
-uint32_t dp_fast_judge(struct dp_engine *engine, const struct dp_frame *frames, const struct dp_fast *fast,
-                       uint32_t set, struct dp_record *records);
+uint32_t dp_fast_judge(struct dp_engine *engine, const struct dp_frame *frames, struct dp_fast *fast, uint32_t set,
+                       struct dp_fast_asked asked, struct dp_record *records);
 /* The same of frames of a selection, whose first is `from`. */
 uint32_t dp_fast_judge_selected(struct dp_engine *engine, const struct dp_frame *frames,
-                                const struct dp_selection *some, uint32_t from, const struct dp_fast *fast,
-                                uint32_t set, struct dp_record *records);
+                                const struct dp_selection *some, uint32_t from, struct dp_fast *fast, uint32_t set,
+                                struct dp_fast_asked asked, struct dp_record *records);
 
 #endif

@@ -27,6 +27,14 @@ static NEVER_INLINE uint32_t echo_leaving(const uint8_t *p, uint8_t reply, uint8
     return p[0] == request || p[0] == reply ? (uint32_t)dp_get16(p + 4) << 16 | kind : 0;
 }
 
+/* Those of TCP and UDP. */
+static inline ALWAYS_INLINE struct ports ports_of(const uint8_t *transport)
+{
+    uint32_t leaving = dp_get32(transport);
+
+    return (struct ports){leaving, leaving ^ (leaving << 16 | leaving >> 16)};
+}
+
 /* The transport header at `p`, `length` bytes with its data, eight at least; of TCP, `data` of these are behind it. */
 static inline ALWAYS_INLINE bool read_transport(const uint8_t *p, uint32_t length, uint32_t family, uint8_t protocol,
                                                 struct ports *ports, uint32_t *data)
@@ -50,8 +58,7 @@ static inline ALWAYS_INLINE bool read_transport(const uint8_t *p, uint32_t lengt
         ports->turn = DP_KEY_QUERY_OUT;
         return ports->leaving != 0;
     }
-    ports->leaving = dp_get32(p);
-    ports->turn = ports->leaving ^ (ports->leaving << 16 | ports->leaving >> 16);
+    *ports = ports_of(p);
     return true;
 }
 
@@ -133,22 +140,22 @@ static inline ALWAYS_INLINE void put_check(const struct dp_flow_table *table, st
     check->hash = hash;
 }
 
-static inline ALWAYS_INLINE void read_addresses(const uint8_t *ip, uint32_t family, struct addresses *addresses)
+/* They stand right before the transport header. */
+static inline ALWAYS_INLINE void read_addresses(const uint8_t *transport, uint32_t family, struct addresses *addresses)
 {
     const uint32_t size = family == 4 ? 4 : 16;
-    const uint8_t *at = ip + (family == 4 ? 12 : 8);
 
-    memcpy(addresses->source, at, size);
-    memcpy(addresses->destination, at + size, size);
+    memcpy(addresses->source, transport - 2 * size, size);
+    memcpy(addresses->destination, transport - size, size);
 }
 
 /* The check of one end more, as of a packet between two instances. */
 static NEVER_INLINE void put_second(const struct dp_flow_table *table, struct ports ports, uint32_t zone,
-                                    const uint8_t *ip, struct dp_fast *fast)
+                                    struct dp_fast *fast)
 {
     struct addresses addresses;
 
-    read_addresses(ip, fast->family, &addresses);
+    read_addresses(fast->transport, fast->family, &addresses);
     fast->direction[1] = DP_INGRESS;
     put_check(table, ports, zone, UINT32_MAX, fast->family, fast->protocol, &addresses, &fast->check[1]);
 }
@@ -194,16 +201,50 @@ static NEVER_INLINE bool is_sound(const struct reading *reading, const struct dp
            (!reading->verify || dp_checksum_right(frame, &p));
 }
 
+/* Finds the zones of both ends and the key of each check; false where this is not the way for them. */
+static inline ALWAYS_INLINE bool read_ends(const struct reading *reading, const struct dp_place *place,
+                                           struct ports ports, const uint32_t family, uint32_t vlans,
+                                           struct dp_fast *fast)
+{
+    const uint32_t size = family == 4 ? 4 : 16;
+    const uint8_t *source = fast->transport - 2 * size;
+    struct addresses addresses;
+    uint32_t from, to, enters;
+
+    if (place) {
+        from = place->zone[DP_EGRESS];
+        to = place->zone[DP_INGRESS];
+    } else {
+        from = look_up(reading->endpoints, reading->single, family, source);
+        to = look_up(reading->endpoints, reading->single, family, source + size);
+        if ((int)dp_is_shared(from) | (int)dp_is_shared(to))
+            return false;
+    }
+    if (vlans && (dp_endpoints_overlaps(reading->endpoints, dp_endpoint_zone(from)) ||
+                  dp_endpoints_overlaps(reading->endpoints, dp_endpoint_zone(to))))
+        return false;
+    read_addresses(fast->transport, family, &addresses);
+    /* Of most packets one end is an instance's. */
+    enters = -(uint32_t)(from == DP_NO_ZONE);
+    fast->direction[0] = (uint8_t)(DP_EGRESS & ~enters);
+    fast->checks = (uint8_t)((from != DP_NO_ZONE) + (to != DP_NO_ZONE));
+    put_check(reading->table, ports, (from ^ (enters & (from ^ to))) & ~(uint32_t)DP_ENDPOINT_VIRTUAL, enters, family,
+              fast->protocol, &addresses, &fast->check[0]);
+    if (fast->checks == DP_DIRECTIONS)
+        put_second(reading->table, ports, to & ~(uint32_t)DP_ENDPOINT_VIRTUAL, fast);
+    return true;
+}
+
 /* Behind the link header; `captured` bytes from the IP header on, which hold it and eight bytes more. */
 static inline ALWAYS_INLINE bool read_ip(const struct reading *reading, const struct dp_frame *frame,
                                          const struct dp_place *place, const uint8_t *ip, uint32_t captured,
                                          const uint32_t family, uint32_t vlans, struct dp_fast *fast)
 {
     const uint32_t header = family == 4 ? IPV4 : IPV6, size = family == 4 ? 4 : 16;
-    struct addresses addresses;
+    const uint8_t *transport = ip + header;
     uint8_t protocol = family == 4 ? ip[9] : ip[6];
-    uint32_t length, from, to, enters;
     struct ports ports;
+    uint32_t length;
 
     if (family == 4) {
         length = dp_get16(ip + 2);
@@ -214,36 +255,15 @@ static inline ALWAYS_INLINE bool read_ip(const struct reading *reading, const st
         if (ip[0] >> 4 != 6 || length > captured)
             return false;
     }
-    read_addresses(ip, family, &addresses);
-    if (length < header + EIGHT || memcmp(addresses.source, addresses.destination, size) == 0 ||
-        !read_transport(ip + header, length - header, family, protocol, &ports, &fast->data) ||
+    if (length < header + EIGHT || memcmp(transport - 2 * size, transport - size, size) == 0 ||
+        !read_transport(transport, length - header, family, protocol, &ports, &fast->data) ||
         ((reading->verify || (place && place->guard)) && !is_sound(reading, frame, place, ip, family, protocol)))
         return false;
-    if (place) {
-        from = place->zone[DP_EGRESS];
-        to = place->zone[DP_INGRESS];
-    } else {
-        from = look_up(reading->endpoints, reading->single, family, ip + header - 2 * size);
-        to = look_up(reading->endpoints, reading->single, family, ip + header - size);
-        if ((int)dp_is_shared(from) | (int)dp_is_shared(to))
-            return false;
-    }
-    if (vlans && (dp_endpoints_overlaps(reading->endpoints, dp_endpoint_zone(from)) ||
-                  dp_endpoints_overlaps(reading->endpoints, dp_endpoint_zone(to))))
-        return false;
-    fast->transport = ip + header;
+    fast->transport = transport;
+    fast->vlans = vlans;
     fast->family = (uint8_t)family;
     fast->protocol = protocol;
-    fast->vlans = vlans;
-    /* Of most packets one end is an instance's. */
-    enters = -(uint32_t)(from == DP_NO_ZONE);
-    fast->direction[0] = (uint8_t)(DP_EGRESS & ~enters);
-    fast->checks = (uint8_t)((from != DP_NO_ZONE) + (to != DP_NO_ZONE));
-    put_check(reading->table, ports, (from ^ (enters & (from ^ to))) & ~(uint32_t)DP_ENDPOINT_VIRTUAL, enters, family,
-              protocol, &addresses, &fast->check[0]);
-    if (fast->checks == DP_DIRECTIONS)
-        put_second(reading->table, ports, to & ~(uint32_t)DP_ENDPOINT_VIRTUAL, ip, fast);
-    return true;
+    return read_ends(reading, place, ports, family, vlans, fast);
 }
 
 /* A frame that has tags, or no IPv4. */
@@ -277,6 +297,86 @@ static inline ALWAYS_INLINE bool read_frame(const struct reading *reading, const
     return read_ip(reading, frame, place, frame->data + ETHERNET, frame->captured - ETHERNET, 4, 0, fast);
 }
 
+/* Any other than dp_fast_read reads itself. */
+static NEVER_INLINE bool read_apart(const struct reading *reading, const struct dp_frame *frame, struct dp_fast *fast)
+{
+    return read_frame(reading, frame, NULL, fast);
+}
+
+/* ---- a burst, with the flow cache ---- */
+
+/*
+ * Whether a frame is what the flow cache may have: untagged IPv4 of TCP or UDP, all of it and as it should be; of TCP,
+ * `data` bytes are behind the header. No branch tells the two apart, as they come mixed.
+ */
+static inline ALWAYS_INLINE bool is_common(const struct dp_frame *frame, uint32_t *data)
+{
+    const uint8_t *ip = frame->data + ETHERNET, *transport = ip + IPV4;
+    uint32_t length, header, datagram, least, taken, tcp, dhcp;
+
+    if (frame->captured < ETHERNET + IPV4 + TCP || frame->link != DP_LINK_ETHERNET ||
+        dp_get16(ip - 2) != DP_ETHERTYPE_IPV4 || ip[0] != 0x45 || (ip[6] & 0x3f) || ip[7] ||
+        !(ip[9] < 32 && (1u << DP_PROTO_TCP | 1u << DP_PROTO_UDP) >> (ip[9] & 31) & 1))
+        return false;
+    length = dp_get16(ip + 2);
+    if (length > frame->captured - ETHERNET || length < IPV4 || dp_raw32(ip + 12) == dp_raw32(ip + 16))
+        return false;
+    length -= IPV4;
+    tcp = -(uint32_t)(ip[9] == DP_PROTO_TCP);
+    header = (uint32_t)(transport[12] & 0xf0) / 4;
+    datagram = dp_get16(transport + 4);
+    least = EIGHT ^ (tcp & (EIGHT ^ TCP));
+    taken = datagram ^ (tcp & (datagram ^ header));
+    dhcp = dp_is_dhcp_port(dp_get16(transport + 2)) & ~tcp;
+    *data = length - taken;
+    return ((uint32_t)(taken < least) | (uint32_t)(taken > length) | dhcp) == 0;
+}
+
+/* Reads a burst with the flow cache. */
+static uint32_t read_cached(const struct reading *reading, struct dp_flow_cache *cache, const struct dp_frame *frames,
+                            uint32_t n, struct dp_fast *fast, struct dp_fast_asked *asked)
+{
+    const struct dp_flow_table *const table = reading->table;
+    uint32_t set = 0, common = 0, known = 0, n_known = 0, n_other = 0, data;
+
+    for (uint32_t k = 0; k < n; k++) {
+        struct dp_fast *one = &fast[k];
+        const uint8_t *transport = frames[k].data + ETHERNET + IPV4;
+        uint32_t entry;
+        uint64_t hash;
+
+        if (!is_common(&frames[k], &data)) {
+            set |= (uint32_t)read_apart(reading, &frames[k], one) << k;
+            n_other++;
+            continue;
+        }
+        hash = dp_flow_cache_hash(&table->secret, dp_raw32(transport - 8), dp_raw32(transport - 4),
+                                  ports_of(transport).turn);
+        entry = dp_flow_cache_find(cache, hash);
+        __builtin_prefetch(&table->entries[entry], 1);
+        one->check[0].entry = entry;
+        one->hash = hash;
+        one->transport = transport;
+        one->data = data;
+        one->vlans = 0;
+        one->family = 4;
+        one->protocol = transport[9 - IPV4];
+        one->checks = 1;
+        common |= 1u << k;
+        known |= (uint32_t)(entry != 0) << k;
+        n_known += entry != 0;
+    }
+    dp_flow_cache_count(cache, n - n_other, n_known);
+    for (uint32_t rest = common & ~known; rest; rest &= rest - 1) {
+        uint32_t k = (uint32_t)__builtin_ctz(rest);
+
+        if (!read_ends(reading, NULL, ports_of(fast[k].transport), 4, 0, &fast[k]))
+            common &= ~(1u << k);
+    }
+    *asked = (struct dp_fast_asked){common, known};
+    return set | common;
+}
+
 /* Whether an acknowledgement leaves an established connection so, as it does in any policy. */
 static bool stay_established(const struct dp_conntrack_config *config)
 {
@@ -287,15 +387,18 @@ static bool stay_established(const struct dp_conntrack_config *config)
 }
 
 uint32_t dp_fast_read(const struct dp_engine *engine, const struct dp_frame *frames, const struct dp_place *places,
-                      uint32_t n, bool verify, struct dp_fast *fast)
+                      uint32_t n, bool verify, struct dp_fast *fast, struct dp_fast_asked *asked)
 {
     const struct dp_endpoints *endpoints = engine->policy->endpoints;
     struct reading reading = {.table = &engine->conntrack.table, .endpoints = endpoints, .verify = verify};
     uint32_t set = 0;
 
+    *asked = (struct dp_fast_asked){0, 0};
     if (!endpoints || engine->policy->balancers || engine->long_way || !stay_established(&engine->conntrack.config))
         return 0;
     reading.single = dp_endpoints_single(endpoints);
+    if (!places && !verify && !dp_flow_cache_rests(engine->cache))
+        return read_cached(&reading, engine->cache, frames, n, fast, asked);
     if (places)
         for (uint32_t k = 0; k < n; k++)
             set |= (uint32_t)read_frame(&reading, &frames[k], &places[k], &fast[k]) << k;

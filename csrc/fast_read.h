@@ -36,6 +36,7 @@ struct dp_fast {
     struct dp_fast_check check[DP_DIRECTIONS];
     const uint8_t *transport; /* its header, behind an IP header without options or extensions */
     uint64_t rearranged;      /* of the table, when its entries were asked for */
+    uint64_t hash;            /* for the flow cache, if that was asked */
     uint32_t data;            /* bytes behind the header of TCP */
     uint32_t vlans;
     uint8_t family;
@@ -47,12 +48,19 @@ struct dp_fast {
 };
 _Static_assert(sizeof(struct dp_fast) <= 128, "a packet on its short way is two cache lines");
 
+/* Frames of a burst, a bit each: those that the flow cache was asked about, and those that it had an entry for. Of
+ * these check[0] has the entry alone, and no direction. */
+struct dp_fast_asked {
+    uint32_t about;
+    uint32_t known;
+};
+
 /*
  * Reads up to DP_BURST frames; `places` may be NULL. With `verify`, checksums are to be verified. Bit k of what it
  * returns: the kth frame is one of these, and fast[k] is filled in.
  */
 uint32_t dp_fast_read(const struct dp_engine *engine, const struct dp_frame *frames, const struct dp_place *places,
-                      uint32_t n, bool verify, struct dp_fast *fast);
+                      uint32_t n, bool verify, struct dp_fast *fast, struct dp_fast_asked *asked);
 /* As dp_flow_of, of a frame on its short way. */
 void dp_fast_flow_of(const struct dp_fast *fast, struct dp_flow *flow);
 /* As dp_packet_parse, as far as a connection is found, judged by the rules and made by it. */

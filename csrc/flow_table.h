@@ -26,7 +26,8 @@ enum {
     DP_ENTRY_INBOUND = 0x02,
     DP_ENTRY_CUT = 0x04,       /* disconnected; last_ns is the time of the change that did it */
     DP_ENTRY_TENTATIVE = 0x08, /* in its zone's tentative list, else in the steady one */
-    DP_ENTRY_WIDE = 0x10       /* the addresses are in a pair: IPv6, and tagged IPv4 of networks that share addresses */
+    DP_ENTRY_WIDE = 0x10,      /* the addresses are in a pair: IPv6, and tagged IPv4 of networks that share addresses */
+    DP_ENTRY_ALONE = 0x20      /* its packets cross no other zone, as the flow cache has it (flow_cache.h) */
 };
 
 struct dp_entry {

@@ -335,7 +335,8 @@ static inline __attribute__((always_inline)) void process_burst(struct dp_engine
     bool verify = verifies(engine, places);
     struct dp_job jobs[DP_BURST];
     struct dp_fast fast[DP_BURST];
-    uint32_t set = dp_fast_read(engine, frames, places, n, verify, fast), taken = set;
+    struct dp_fast_asked asked;
+    uint32_t set = dp_fast_read(engine, frames, places, n, verify, fast, &asked), taken = set;
     const uint32_t all = UINT32_MAX >> (DP_BURST - n);
 
     for (uint32_t rest = all & ~set; rest; rest &= rest - 1) {
@@ -343,13 +344,15 @@ static inline __attribute__((always_inline)) void process_burst(struct dp_engine
 
         prepare(engine, &frames[k], places ? &places[k] : NULL, verify, &jobs[k]);
     }
-    dp_fast_fetch(engine, fast, set);
+    dp_fast_fetch(engine, fast, set & ~asked.known);
     for (uint32_t rest = all & ~set; rest; rest &= rest - 1)
         fetch(engine, &jobs[__builtin_ctz(rest)]);
     for (uint32_t k = 0; k < n; k++) {
         if (set >> k & 1) {
-            k += some ? dp_fast_judge_selected(engine, &frames[k], some, k, &fast[k], set >> k, &records[k])
-                      : dp_fast_judge(engine, &frames[k], &fast[k], set >> k, &records[k]);
+            const struct dp_fast_asked later = {asked.about >> k, asked.known >> k};
+
+            k += some ? dp_fast_judge_selected(engine, &frames[k], some, k, &fast[k], set >> k, later, &records[k])
+                      : dp_fast_judge(engine, &frames[k], &fast[k], set >> k, later, &records[k]);
             if (k == n)
                 break;
             if (set >> k & 1) {

@@ -252,14 +252,92 @@ static void test_frames_made_by_chance(void)
         for (uint32_t i = 0; i < n; i++)
             free((void *)frames[i].data);
         if (!chance(30)) {
-            w.config.verify_checksums = (uint8_t)chance(3);
-            two_ways_update(&w, holdings, n_holdings);
+            /* Without the first, its connections to others are theirs alone. */
+            uint32_t without = chance(2);
+
+            w.config.verify_checksums = (uint8_t)(chance(2) ? chance(3) : DP_VERIFY_NEVER);
+            two_ways_update(&w, holdings + without, n_holdings - without);
         }
     }
     CHECK(two_ways_deny_alike(&w));
     /* What it is about has come up: frames that can begin the fast path, and packets of known connections. */
     CHECK(w.taken > judged / 3);
+    CHECK(w.cached > judged / 200);
     CHECK(w.engine[0]->answers[DP_ALLOW][DP_REASON_CONNECTION][DP_STATE_ESTABLISHED].packets > judged / 10);
+    two_ways_free(&w);
+}
+
+/* ---- the flow cache ---- */
+
+enum { UDP_FRAME = 14 + 20 + 20 };
+
+/* UDP from one host to another, port 40000 to 53 or back. */
+static struct dp_frame udp(uint8_t *bytes, uint8_t from, uint8_t to, uint64_t now)
+{
+    static const uint8_t headers[] = {[12] = 8, 0, 0x45, [17] = UDP_FRAME - 14, [22] = 64, DP_PROTO_UDP};
+
+    memset(bytes, 0, UDP_FRAME);
+    memcpy(bytes, headers, sizeof headers);
+    memcpy(bytes + 26, hosts4[from], 4);
+    memcpy(bytes + 30, hosts4[to], 4);
+    put16(bytes + 34, from > to ? 40000 : 53);
+    put16(bytes + 36, from > to ? 53 : 40000);
+    put16(bytes + 38, UDP_FRAME - 34);
+    return (struct dp_frame){.time_ns = now, .data = bytes, .captured = UDP_FRAME, .length = UDP_FRAME};
+}
+
+/* Host 1 asks host 0 so many times, which answers each time. */
+static bool asks(struct two_ways *w, int times)
+{
+    uint8_t bytes[2][UDP_FRAME];
+    bool alike = true;
+
+    for (int i = 0; i < times; i++) {
+        const uint64_t now = w->engine[0]->conntrack.now + 1000;
+        const struct dp_frame frames[] = {udp(bytes[0], 1, 0, now), udp(bytes[1], 0, 1, now + 1000)};
+
+        alike = two_ways_judge(w, frames, NULL, 2, false) && two_ways_agree(w) && alike;
+    }
+    return alike;
+}
+
+/* What it knew of whose the addresses are, it forgets with the policy. */
+static void test_the_other_end_becomes_an_instance(void)
+{
+    struct two_ways w;
+    uint64_t cached;
+
+    two_ways_new(&w, holdings + 1, 1);
+    CHECK(asks(&w, 5));
+    cached = w.cached;
+    CHECK(cached >= 4);
+    two_ways_update(&w, holdings, 2);
+    CHECK(asks(&w, 5));
+    CHECK(w.cached == cached);
+    two_ways_update(&w, holdings + 1, 1);
+    CHECK(asks(&w, 5));
+    CHECK(w.cached >= cached + 4);
+    two_ways_free(&w);
+}
+
+/* An entry that is not marked is not taken for a packet's own, even if the cache leads to it. */
+static void test_a_connection_between_instances_is_not_taken_for_one_alone(void)
+{
+    uint8_t bytes[UDP_FRAME];
+    struct dp_fast_asked asked;
+    struct dp_fast fast;
+    struct dp_frame frame;
+    struct two_ways w;
+
+    two_ways_new(&w, holdings, 2);
+    CHECK(asks(&w, 2));
+    frame = udp(bytes, 1, 0, w.engine[0]->conntrack.now);
+    REQUIRE(dp_fast_read(w.engine[0], &frame, NULL, 1, false, &fast, &asked) == 1 && asked.about == 1);
+    for (uint32_t entry = 1; entry <= w.engine[0]->conntrack.table.high; entry++) {
+        dp_flow_cache_fill(w.engine[0]->cache, fast.hash, entry);
+        CHECK(asks(&w, 1));
+    }
+    CHECK(w.cached >= 2);
     two_ways_free(&w);
 }
 
@@ -381,6 +459,8 @@ int main(void)
     const char *directory = getenv("CAPTURES");
 
     RUN(test_frames_made_by_chance);
+    RUN(test_the_other_end_becomes_an_instance);
+    RUN(test_a_connection_between_instances_is_not_taken_for_one_alone);
     CHECK(test_captures("pcaps") > 0);
     test_captures(directory ? directory : "../shared/captures");
     return check_result("test_fast_path");

@@ -24,7 +24,8 @@ struct two_ways {
     struct dp_conntrack_config config;
     struct dp_rule_table *table[2];
     uint64_t seen[2]; /* a sum over what the observers of connections are told, and when */
-    uint64_t taken;   /* frames that could begin the fast path */
+    uint64_t taken;   /* frames that could begin the fast path, */
+    uint64_t cached;  /* and those of them that the flow cache had an entry for */
 };
 
 static inline void two_ways_observe(struct two_ways *w, int i, enum dp_connection_event event, uint32_t entry)
@@ -151,6 +152,19 @@ static inline void two_ways_free(struct two_ways *w)
     }
 }
 
+/* Whether entries are the same but for what the flow cache marks, which is the fast path's alone. */
+static inline bool two_ways_have_entries(const struct dp_flow_table *s, const struct dp_flow_table *t)
+{
+    for (uint32_t i = 0; i <= s->high; i++) {
+        struct dp_entry a = s->entries[i], b = t->entries[i];
+
+        a.flags &= (uint8_t)~DP_ENTRY_ALONE;
+        if (b.flags & DP_ENTRY_ALONE || memcmp(&a, &b, sizeof a) != 0)
+            return false;
+    }
+    return true;
+}
+
 /* Whether the engines have come to the same. */
 static inline bool two_ways_agree(const struct two_ways *w)
 {
@@ -165,8 +179,7 @@ static inline bool two_ways_agree(const struct two_ways *w)
            w->seen[0] == w->seen[1] && a->conntrack.now == b->conntrack.now &&
            a->n_rule_counters == b->n_rule_counters &&
            memcmp(a->rule_counters, b->rule_counters, a->n_rule_counters * sizeof *a->rule_counters) == 0 &&
-           s->high == t->high && s->free == t->free && s->pair_high == t->pair_high &&
-           memcmp(s->entries, t->entries, ((size_t)s->high + 1) * sizeof *s->entries) == 0 &&
+           s->high == t->high && s->free == t->free && s->pair_high == t->pair_high && two_ways_have_entries(s, t) &&
            memcmp(s->pairs, t->pairs, ((size_t)s->pair_high + 1) * sizeof *s->pairs) == 0;
 }
 
@@ -235,16 +248,20 @@ static inline bool two_ways_judge(struct two_ways *w, const struct dp_frame *fra
     static struct dp_flow flows[2][TWO_WAYS_FRAMES];
     struct dp_resolution resolution;
     struct dp_fast fast[DP_BURST];
+    struct dp_fast_asked asked;
     bool alike = true;
+
+    w->engine[0]->cache->rest = w->engine[0]->cache->last_rest = 0; /* it never rests here */
 
     for (uint32_t i = 0; i < n; i += DP_BURST) {
         uint32_t set =
             dp_fast_read(w->engine[0], frames + i, places ? places + i : NULL, n - i < DP_BURST ? n - i : DP_BURST,
-                         w->config.verify_checksums == DP_VERIFY_ALWAYS, fast);
+                         w->config.verify_checksums == DP_VERIFY_ALWAYS, fast, &asked);
 
         for (uint32_t k = 0; k < DP_BURST; k++)
             if (set >> k & 1) {
                 w->taken++;
+                w->cached += asked.known >> k & 1;
                 alike = alike && two_ways_read_alike(&fast[k], &frames[i + k]);
             }
     }

@@ -66,7 +66,7 @@ ARROWS: dict[str, set[str]] = {
     "remote_change": {"classifier", "flow_table"},
     "engine": {
         *("classifier", "conntrack_changes", "denied_flows", "endpoints"),
-        *("fragment", "owners", "port_bindings", "remote_change"),
+        *("flow_cache", "fragment", "owners", "port_bindings", "remote_change"),
     },
     "table_walk": {"admission", "engine", "prefix"},
     "flow_pool": {"dp_findings", "flow_key", "icmp"},
@@ -75,6 +75,7 @@ ARROWS: dict[str, set[str]] = {
     "reclaim": {"engine", "table_walk", "flow_log_live"},
     "history": {"dp_findings", "table_walk"},
     "community_id": {"dp_findings", "packet"},
+    "flow_cache": {"flow_key", "memory"},
     "shard": {"packet"},
     "plane": {"admission", "engine"},
     "plane_update": {"plane", "table_walk"},
