@@ -183,7 +183,9 @@ uint64_t dp_judging_waited(const struct dp_judging *judging)
 
 void dp_judging_count_openers(const struct dp_judging *judging, struct dp_record *records, uint32_t n)
 {
-    for (uint32_t i = 0; judging->before && i < n; i++)
+    bool noted = judging->plane->shard[0]->conntrack.openers != NULL;
+
+    for (uint32_t i = 0; noted && judging->before && i < n; i++)
         for (uint32_t k = 0; k < records[i].checks; k++) {
             uint64_t *by = &records[i].check[k].opened_by;
 

@@ -8,6 +8,8 @@
 /* Frames for other threads that are put down at once: what was just written in parts cannot be read as a whole at once.
  */
 enum { HANDED = 16 };
+/* Frames that are asked for at once, while as many before them are judged: they come from memory. */
+enum { FETCHED = 128 };
 
 struct handing {
     uint32_t n;
@@ -83,12 +85,32 @@ void dp_piece_lay(struct dp_piece *piece, const struct dp_frame *frames, const u
     piece->now = now;
 }
 
+static void fetch(const struct dp_selected *some, uint32_t n)
+{
+    for (uint32_t i = 0; i < n; i++) {
+        __builtin_prefetch(&some[i].frame);
+        __builtin_prefetch(&some[i].bytes);
+    }
+}
+
+static uint32_t at_most(uint32_t n)
+{
+    return n < FETCHED ? n : FETCHED;
+}
+
 void dp_piece_judge(struct dp_piece *piece, struct dp_engine *engine, uint32_t shard)
 {
     struct dp_piece_share *share = &piece->share[shard];
+    const struct dp_selected *some = &piece->frame[share->first];
+    struct dp_denied_frame *denied = &piece->was_denied[share->first];
 
-    share->denied = dp_engine_process_selected(engine, &piece->frame[share->first], share->n, piece->number,
-                                               piece->records, piece->flows, &piece->was_denied[share->first]);
+    fetch(some, at_most(share->n));
+    for (uint32_t i = 0, n; i < share->n; i += n) {
+        n = at_most(share->n - i);
+        fetch(some + i + n, at_most(share->n - i - n));
+        share->denied += dp_engine_process_selected(engine, some + i, n, piece->number, piece->records, piece->flows,
+                                                    denied + share->denied);
+    }
     engine->frames = piece->number + piece->n;
     dp_conntrack_advance(&engine->conntrack, piece->now);
     dp_fragments_expire(engine->fragments, piece->now);

@@ -11,7 +11,7 @@
 #include "capture_bytes.h"
 #include "one_instance.h"
 
-enum { FRAMES = 20000, SMALL = 46, LARGE = 1400, BATCH = 20000, SHARDS = 4, CAPTURES = 2 };
+enum { FRAMES = 20000, SMALL = 46, LARGE = 1400, BATCH = 20000, SHARDS = 4, CAPTURES = 2, DENIED = 64 };
 
 static struct dp_record records[2][FRAMES];
 static struct dp_flow flows[2][FRAMES];
@@ -92,7 +92,7 @@ static void write_files(int *fd)
 
 /* Replays them on so many shards, `batch` frames a call; how many there were. */
 static uint32_t replay_on(uint32_t shards, const int *fd, uint32_t batch, struct dp_record *to, struct dp_flow *flow,
-                          struct dp_counters *counters)
+                          struct dp_counters *counters, struct dp_denied *denied)
 {
     struct dp_conntrack_config config = settings_of(1 << 16, UINT64_C(30000000000));
     struct dp_capture *captures[CAPTURES];
@@ -117,6 +117,8 @@ static uint32_t replay_on(uint32_t shards, const int *fd, uint32_t batch, struct
     } while (got > 0);
     CHECK_EQUAL(got, 0);
     dp_plane_counters(plane, counters);
+    memset(denied, 0, DENIED * sizeof *denied);
+    CHECK(dp_plane_denied(plane, denied, DENIED) > 0);
     dp_replay_free(replay);
     for (uint32_t i = 0; i < CAPTURES; i++)
         dp_capture_free(captures[i]);
@@ -129,19 +131,21 @@ static uint32_t replay_on(uint32_t shards, const int *fd, uint32_t batch, struct
 static void several_threads_say_what_one_says(void)
 {
     static const uint32_t batches[] = {BATCH, 3000, 200};
+    static struct dp_denied denied[2][DENIED];
     struct dp_counters counters[2];
     int fd[CAPTURES];
 
     write_files(fd);
-    CHECK_EQUAL(replay_on(1, fd, BATCH, records[0], flows[0], &counters[0]), FRAMES);
+    CHECK_EQUAL(replay_on(1, fd, BATCH, records[0], flows[0], &counters[0], denied[0]), FRAMES);
     CHECK(counters[0].verdict[DP_ALLOW].packets > FRAMES / 2);
     CHECK(counters[0].verdict[DP_DENY].packets > FRAMES / 10);
     CHECK_EQUAL(counters[0].cause[DP_CAUSE_BAD_CHECKSUM].packets, 0);
     for (uint32_t i = 0; i < sizeof batches / sizeof batches[0]; i++) {
         memset(records[1], 0, sizeof records[1]);
-        CHECK_EQUAL(replay_on(SHARDS, fd, batches[i], records[1], flows[1], &counters[1]), FRAMES);
+        CHECK_EQUAL(replay_on(SHARDS, fd, batches[i], records[1], flows[1], &counters[1], denied[1]), FRAMES);
         CHECK(memcmp(records[0], records[1], sizeof records[0]) == 0);
         CHECK(memcmp(flows[0], flows[1], sizeof flows[0]) == 0);
+        CHECK(memcmp(denied[0], denied[1], sizeof denied[0]) == 0);
         CHECK(memcmp(counters[0].verdict, counters[1].verdict, sizeof counters[0].verdict) == 0);
         CHECK(memcmp(counters[0].cause, counters[1].cause, sizeof counters[0].cause) == 0);
     }
