@@ -9,9 +9,10 @@ from __future__ import annotations
 
 import socket
 from array import array
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
-from itertools import chain
+from itertools import chain, count
+from operator import attrgetter
 from typing import TYPE_CHECKING, Any
 
 from dataplane._core import ffi, lib
@@ -146,7 +147,12 @@ class Compiler:
         before = self._tables.get(names)
         groups = [policy.group(name) for name in names]
         sets = _sets(policy, groups)
-        lookups = Lookups(self.names.rule_numbers, partial(self._addresses, policy), partial(self._written, policy))
+        lookups = Lookups(
+            self.names.rule_numbers,
+            partial(self._addresses, policy),
+            partial(self._written, policy),
+            self._all_written,
+        )
         # What was known of sets that no rule names any more holds for those that are to name them again.
         known = sets if before is None else {**before.sets, **sets}
         kept: list[RuleOrder | None] = [None] * len(KINDS)
@@ -194,6 +200,17 @@ class Compiler:
         named = self.names.rules[number]
         assert named is not None
         return policy.rules_by_id.place(named[0])
+
+    def _all_written(self, group: SecurityGroup) -> Callable[[int], int]:
+        """The place of each rule of a group by its number."""
+        places: dict[str, int] = dict(zip(map(attrgetter("id"), group.security_group_rules), count(), strict=False))
+
+        def written(number: int) -> int:
+            named = self.names.rules[number]
+            assert named is not None
+            return places[named[0]]
+
+        return written
 
     def _addresses(self, policy: Policy, group: str | None, address_group: str | None, family: int) -> bytes:
         """The addresses that a group or an address group stands for now (SPEC 3.3), as `struct dp_prefix`."""

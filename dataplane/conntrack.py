@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from dataplane._core import ffi, lib
-from dataplane.policy.replaced import different
+from dataplane.policy.replaced import come, different, gone
 
 if TYPE_CHECKING:
     from dataplane.policy.document import AddressGroup, Conntrack, Instance, SecurityGroup
@@ -219,9 +219,9 @@ def _rules_differ(a: SecurityGroup, b: SecurityGroup) -> bool:
     rules, rules_now = a.security_group_rules, b.security_group_rules
     if a is b or rules is rules_now:
         return False
-    # What both begin and end with as the same objects is left aside: that is what one change leaves alone.
-    first, last, last_now = b.rules_replaced(a)
-    compared = _compared(rules[first:last], rules_now[first:last_now])
+    # What both have as the same objects is left aside: that is what a change leaves alone.
+    parts = b.rules_replaced(a)
+    compared = _compared(gone(rules, parts), come(rules_now, parts))
     # A rule that is named as one was that is gone may be one of those left out, which has got its name.
     return _compared(rules, rules_now) is not False if compared is None else compared
 
@@ -273,12 +273,12 @@ def _cover_the_same(a: AddressGroup | None, b: AddressGroup | None) -> bool:
 def _changed_groups(old: Policy, new: Policy) -> set[str]:
     """Groups with a rule added, modified or deleted, a used address group changed, or members come or gone."""
     changed: set[str] = set()
-    gone, come = different(old.security_groups, new.security_groups)
-    for group in come:
+    were, are = different(old.security_groups, new.security_groups)
+    for group in are:
         before = old.groups_by_id.get(group.id)
         if before is not None and _rules_differ(before, group):
             changed.add(group.id)
-    changed.update(group.id for group in gone if group.id not in new.groups_by_id)
+    changed.update(group.id for group in were if group.id not in new.groups_by_id)
     if address_groups := _changed_address_groups(old, new):
         for group in new.security_groups:
             if group.id in old.groups_by_id and not address_groups.isdisjoint(group.remote_address_groups):

@@ -100,8 +100,12 @@ class RuleChanges:
                 high = middle
         among = bisect_left(self.added, place, key=_PLACE)
         end = bisect_right(self.added, place, among, key=_PLACE)
-        while among < end and not is_behind(self.added[among].number):
-            among += 1
+        while among < end:
+            middle = (among + end) // 2
+            if is_behind(self.added[middle].number):
+                end = middle
+            else:
+                among = middle + 1
         # Positions that are removed are nobody's: it is between those that are added before and behind it.
         before = max(low, self.added[among - 1].before) if among else low
         return Spot(min(before, self.added[among].before) if among < len(self.added) else before, among)

@@ -25,6 +25,7 @@ from dataplane.rule_changes import COLUMNS, Added, OrderedRules, RuleChanges
 
 if TYPE_CHECKING:
     from dataplane.policy.document import SecurityGroup
+    from dataplane.policy.replaced import Replaced
     from dataplane.policy.rule import SecurityGroupRule
 
 _ANY = 0xFFFFFFFF  # DP_REMOTE_ANY in an unsigned array
@@ -36,6 +37,8 @@ _PART, _CHANGED_MIN = 8, 64
 #: An order has changes beside its arrays where these have so many rules, and as long as the changes are no more than so
 #: many: those of a few rules cost no more to make anew, with the table.
 _BASE_MIN, _BESIDE_MOST = 4096, 256
+#: Where so many rules come, those of the whole group are told where they are written.
+_LOOKED_UP_MOST = 32
 
 #: A rule's remote: its prefix as written, or else its security group and its address group.
 Remote = str | tuple[str | None, str | None]
@@ -59,12 +62,13 @@ TAILS = {
 class Lookups:
     """What is known of the policy that an order is made for: the numbers of rules by their names, and the addresses
     that a security group or an address group stands for now, as `struct dp_prefix` of a family, and the places of rules
-    in their groups, from 0, by their numbers.
+    in their groups, from 0, by their numbers: `written` of one, `all_written` of any in a group, for many of them.
     """
 
     numbers: Callable[[Sequence[tuple[str, str]]], list[int]]
     addresses: Callable[[str | None, str | None, int], bytes]
     written: Callable[[int], int]
+    all_written: Callable[[SecurityGroup], Callable[[int], int]]
 
     def number(self, rule: SecurityGroupRule, group: SecurityGroup) -> int:
         """The number of one rule."""
@@ -196,30 +200,30 @@ class RuleOrder:
         """The order where a group, the list's `number`th, has other rules than before; None where it is better made
         anew.
         """
-        first, last, last_now = group.rules_replaced(before)
-        if last + last_now - 2 * first > max(_CHANGED_MIN, len(self) // _PART):
+        parts, rules = group.rules_replaced(before), group.security_group_rules
+        others = sum(part.last - part.first + part.last_now - part.first_now for part in parts)
+        if others > max(_CHANGED_MIN, len(rules) // _PART):
             return None
-        removed = [rule for rule in before.security_group_rules[first:last] if _is(rule, kind)]
-        gone = self._gone + len(removed)
-        if gone > max(_CHANGED_MIN, len(self) // _PART):
-            return None
-        rules = group.security_group_rules
-        added = [index for index in range(first, last_now) if _is(rules[index], kind)]
-        if not removed and not added:
+        removed, added, stays = _changed(kind, number, before, group, parts)
+        if not removed and not added and not stays:
             return self
+        gone, most = self._gone + len(removed) + len(stays), max(_CHANGED_MIN, len(self) // _PART)
+        if gone > most or len(removed) + len(added) + 2 * len(stays) > most:
+            return None
         changes = RuleChanges(self.base, self.removed, self.added)
-        spot = None
         for rule in removed:
-            spot = changes.remove(_place(rule, number), lookups.number(rule, group))
-        # One that is changed is mostly tried where it was.
-        stays = len(removed) == len(added) == 1 and _place(removed[0], number) == _place(rules[added[0]], number)
-        stays = stays and last - first == last_now - first == 1
+            changes.remove(_place(rule, number), lookups.number(rule, group))
+        for rule, index in stays:
+            place = _place(rule, number)
+            spot = changes.remove(place, lookups.number(rule, group))
+            changes.insert(spot, place, self._columns(_row(rules[index], group.id, number), lookups))
+        written = lookups.all_written(group) if len(added) > _LOOKED_UP_MOST else lookups.written
+        at_end = parts[-1].last_now == len(rules)
         for index in added:
             place = _place(rules[index], number)
-            if spot is None or not stays:
-                # What has the same place stands as written.
-                is_behind = partial(_is_behind, lookups, index) if last_now < len(rules) else _is_never_behind
-                spot = changes.spot(place, is_behind)
+            # What has the same place stands as written.
+            last = at_end and index >= parts[-1].first_now
+            spot = changes.spot(place, _is_never_behind if last else partial(_is_behind, written, index))
             changes.insert(spot, place, self._columns(_row(rules[index], group.id, number), lookups))
         if len(self.base) < _BASE_MIN or len(changes.removed) + len(changes.added) > _BESIDE_MOST:
             return RuleOrder(self.fields, changes.merged(), gone)
@@ -243,9 +247,43 @@ class RuleOrder:
         return RuleOrder(self.fields, RuleChanges(self.base, self.removed, self.added).merged(), self._gone)
 
 
-def _is_behind(lookups: Lookups, index: int, number: int) -> bool:
+def _changed(
+    kind: Kind, number: int, before: SecurityGroup, group: SecurityGroup, parts: Iterable[Replaced]
+) -> tuple[list[SecurityGroupRule], list[int], list[tuple[SecurityGroupRule, int]]]:
+    """The rules of a kind that are gone; the places in the group of those that came; and the rules that are tried
+    where they were and yet are others, as most that are changed, with their places in the group.
+    """
+    gone: list[SecurityGroupRule] = []
+    come: list[int] = []
+    stays: list[tuple[SecurityGroupRule, int]] = []
+    rules = group.security_group_rules
+    for part in parts:
+        was, now = before.security_group_rules[part.first : part.last], range(part.first_now, part.last_now)
+        if len(was) == len(now):
+            for rule, index in zip(was, now, strict=True):
+                is_, will_be = _is(rule, kind), _is(rules[index], kind)
+                # With its own name none of the others is taken for it.
+                if (
+                    is_
+                    and will_be
+                    and rule.id == rules[index].id
+                    and _place(rule, number) == _place(rules[index], number)
+                ):
+                    stays.append((rule, index))
+                    continue
+                if is_:
+                    gone.append(rule)
+                if will_be:
+                    come.append(index)
+        else:
+            gone.extend(rule for rule in was if _is(rule, kind))
+            come.extend(index for index in now if _is(rules[index], kind))
+    return gone, come, stays
+
+
+def _is_behind(written: Callable[[int], int], index: int, number: int) -> bool:
     """Whether a rule of the same group is written behind a place."""
-    return lookups.written(number) > index
+    return written(number) > index
 
 
 def _is_never_behind(number: int) -> bool:

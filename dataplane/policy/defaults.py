@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Container, Mapping
+from operator import attrgetter
 
 from dataplane.policy.base import fields_of
 from dataplane.policy.document import DEFAULT_GROUP, Document, Instance, SecurityGroup
@@ -89,7 +90,9 @@ def with_kept_ids(before: Mapping[str, SecurityGroup], groups: tuple[SecurityGro
     them is, or else when all but names and descriptions is. What is new has an id by its place, as in any document.
     """
     rules = [rule for group in groups for rule in group.security_group_rules]
-    if all(not rule.has_generated_id for rule in rules):
+    ids = list(map(attrgetter("id"), rules))
+    # Without a step of Python a rule, of which there may be many.
+    if all(ids) and set(map(type, ids)) <= {str}:
         return groups
     taken = {rule.id for rule in rules if not rule.has_generated_id}
     kept = [_matched(before[g.id], g, taken) if g.id in before else {} for g in groups]

@@ -16,7 +16,7 @@ from pydantic import BeforeValidator, Field, SerializerFunctionWrapHandler, Wrap
 from dataplane.policy import fields
 from dataplane.policy.base import BAD, CheckedModel, Model, good, without_default
 from dataplane.policy.mistakes import Conflict, dotted, shown
-from dataplane.policy.replaced import replaced_part
+from dataplane.policy.replaced import Replaced, come, gone, replaced_parts
 from dataplane.policy.rule import PackedPrefix, SecurityGroupRule
 from dataplane.policy.rule_index import RuleIndex
 from dataplane.policy.rule_list import with_replaced
@@ -102,27 +102,32 @@ class SecurityGroup(Model):
         """
         was = self.security_group_rules
         changed = self.model_copy(update={"security_group_rules": with_replaced(was, first, last, rules)})
-        gone, known = was[first:last], self.__dict__
-        if "expiring_rules" in known and all(rule.expires_at is None for rule in (*gone, *rules)):
-            changed.__dict__["expiring_rules"] = self.expiring_rules
+        changed.__dict__["_made_from"] = ref(self), (Replaced(first, last, first, first + len(rules)),)
+        changed.keep_known(self)
+        return changed
+
+    def keep_known(self, before: "SecurityGroup") -> None:
+        """Takes over what is known of the rules that it shares with the group that it was made from."""
+        known, parts = before.__dict__, self.rules_replaced(before)
+        left, joined = gone(before.security_group_rules, parts), come(self.security_group_rules, parts)
+        if "expiring_rules" in known and all(rule.expires_at is None for rule in (*left, *joined)):
+            self.__dict__["expiring_rules"] = before.expiring_rules
         for name, count in _COUNTS.items():
             if name in known:
                 counted = Counter(known[name])
-                counted.subtract(count(gone))
-                counted.update(count(rules))
-                changed.__dict__[name] = +counted
-        changed.__dict__["_made_from"] = ref(self), (first, last, first + len(rules))
-        return changed
+                counted.subtract(count(left))
+                counted.update(count(joined))
+                self.__dict__[name] = +counted
 
-    def rules_replaced(self, before: "SecurityGroup") -> tuple[int, int, int]:
-        """(first, last, last_now): which rules stand where before.security_group_rules[first:last] did; all else are
-        the same objects.
-        """
-        made_from, part = self.__dict__.get("_made_from", (lambda: None, (0, 0, 0)))
-        found: tuple[int, int, int] = part
-        if made_from() is before:
-            return found
-        return replaced_part(before.security_group_rules, self.security_group_rules)
+    def rules_replaced(self, before: "SecurityGroup") -> tuple[Replaced, ...]:
+        """Which parts of the rules are others than before; all else are the same objects in the same order."""
+        made_from, parts = self.__dict__.get("_made_from", (lambda: None, ()))
+        if made_from() is not before:
+            parts = replaced_parts(before.security_group_rules, self.security_group_rules)
+            # Who puts a change in force asks several times for the same.
+            self.__dict__["_made_from"] = ref(before), parts
+        found: tuple[Replaced, ...] = parts
+        return found
 
 
 def _counted(rules: Iterable[SecurityGroupRule]) -> Counter[tuple[str, str]]:

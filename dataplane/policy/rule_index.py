@@ -1,18 +1,18 @@
 """The rules of a document by id, of which a change of one group's rules makes the next without looking at all others.
 
-An index is immutable. It stands on a dictionary of all rules, which those that follow one another share, and has beside
-it what is different from there; once that is much, the next index has a dictionary of its own.
+An index is immutable. It stands on the places of all rules, which those that follow one another share, and has beside
+them what is different from there; once that is much, the next index has places of its own.
 """
 
 from __future__ import annotations
 
+from bisect import bisect_right
 from collections.abc import ItemsView, Iterator, KeysView, Mapping, Sequence, ValuesView
-from itertools import chain, count, repeat
+from itertools import accumulate, chain, count, repeat
 from operator import attrgetter
 from typing import Any, Generic, Protocol, TypeVar
 
-from dataplane.policy.collection import no_collection
-from dataplane.policy.replaced import different
+from dataplane.policy.replaced import Replaced, different, gone
 from dataplane.policy.rule import SecurityGroupRule
 from dataplane.policy.rule_list import place_of
 
@@ -31,14 +31,38 @@ class Group(Protocol):
     def security_group_rules(self) -> Sequence[SecurityGroupRule]:
         """Its rules."""
 
-    def rules_replaced(self, before: Any) -> tuple[int, int, int]:
+    def rules_replaced(self, before: Any) -> tuple[Replaced, ...]:
         """Which rules are others than before."""
 
 
 G = TypeVar("G", bound=Group)
 
-#: An index differs from the dictionary under it by no more than so many rules, or than this part of all.
+#: An index differs from what is under it by no more than so many rules, or than this part of all.
 _DIFFERENT_MAX, _PART = 1024, 16
+
+
+class _Places(Generic[G]):
+    """Where each rule of some groups is, by id: its place among all of them, counted from 0.
+
+    Numbers and texts are nothing that Python looks for garbage in: with an object for each of very many rules that
+    would take longer than all else.
+    """
+
+    __slots__ = ("_ends", "_groups", "places")
+
+    def __init__(self, groups: tuple[G, ...]) -> None:
+        rules = [group.security_group_rules for group in groups]
+        self._groups = groups
+        self._ends = list(accumulate(map(len, rules)))
+        # Without a step of Python a rule.
+        self.places = dict(zip(map(attrgetter("id"), chain.from_iterable(rules)), count(), strict=False))
+
+    def __getitem__(self, rule_id: str) -> Indexed:
+        place = self.places[rule_id]
+        number = bisect_right(self._ends, place)
+        group = self._groups[number]
+        place -= self._ends[number - 1] if number else 0
+        return group.security_group_rules[place], group.id, place
 
 
 class RuleIndex(Mapping[str, tuple[G, SecurityGroupRule]], Generic[G]):
@@ -47,17 +71,10 @@ class RuleIndex(Mapping[str, tuple[G, SecurityGroupRule]], Generic[G]):
     __slots__ = ("_different", "_groups", "_known", "_size")
 
     def __init__(self, groups: tuple[G, ...]) -> None:
-        known: dict[str, Indexed] = {}
-        with no_collection():
-            for group in groups:
-                rules = group.security_group_rules
-                # Without a step of Python a rule, of which there may be many.
-                indexed = zip(rules, repeat(group.id), count(), strict=False)
-                known.update(zip(map(attrgetter("id"), rules), indexed, strict=False))
         self._groups: Mapping[str, G] = {group.id: group for group in groups}
-        self._known = known
+        self._known = _Places(groups)
         self._different: dict[str, Indexed | None] = {}
-        self._size = len(known)
+        self._size = len(self._known.places)
 
     def following(self, groups: Mapping[str, G]) -> RuleIndex[G] | None:
         """The index of other groups by id; None where so much is different that it is to be made anew."""
@@ -65,22 +82,24 @@ class RuleIndex(Mapping[str, tuple[G, SecurityGroupRule]], Generic[G]):
         touched: list[tuple[G | None, G | None]]
         touched = [(self._groups.get(group.id), group) for group in come_groups]
         touched += [(group, None) for group in gone_groups if group.id not in groups]
-        gone: list[SecurityGroupRule] = []
-        come: list[tuple[str, Indexed]] = []
+        left: list[SecurityGroupRule] = []
+        joined: list[tuple[str, Indexed]] = []
         room = max(_DIFFERENT_MAX, self._size // _PART)
         for before, now in touched:
             was = before.security_group_rules if before else ()
             rules = now.security_group_rules if now else ()
-            first, last, last_now = now.rules_replaced(before) if before and now else (0, len(was), len(rules))
-            if len(self._different) + len(gone) + len(come) + last - first + last_now - first > room:
+            parts = now.rules_replaced(before) if before and now else (Replaced(0, len(was), 0, len(rules)),)
+            others = sum(part.last - part.first + part.last_now - part.first_now for part in parts)
+            if len(self._different) + len(left) + len(joined) + others > room:
                 return None
-            gone.extend(was[first:last])
+            left.extend(gone(was, parts))
             if now:
-                come.extend((rules[place].id, (rules[place], now.id, place)) for place in range(first, last_now))
+                places = chain.from_iterable(range(part.first_now, part.last_now) for part in parts)
+                joined.extend((rules[place].id, (rules[place], now.id, place)) for place in places)
         other: RuleIndex[G] = RuleIndex.__new__(RuleIndex)
         other._groups, other._known = groups, self._known
-        other._different = self._different | {rule.id: None for rule in gone} | dict(come)
-        other._size = self._size - len(gone) + len(come)
+        other._different = self._different | {rule.id: None for rule in left} | dict(joined)
+        other._size = self._size - len(left) + len(joined)
         return other
 
     def place(self, rule_id: str) -> int:
@@ -104,7 +123,7 @@ class RuleIndex(Mapping[str, tuple[G, SecurityGroupRule]], Generic[G]):
     def __contains__(self, rule_id: object) -> bool:
         if rule_id in self._different:
             return self._different[rule_id] is not None
-        return rule_id in self._known
+        return rule_id in self._known.places
 
     def __len__(self) -> int:
         return self._size

@@ -1,8 +1,12 @@
 """What stays the same object from one policy to the next: who compares by identity sees what a change touched."""
 
-from collections.abc import Sequence
+import operator
+from collections.abc import Callable, Sequence
+from operator import attrgetter
 from typing import TypeVar
 
+from dataplane.policy import replaced
+from dataplane.policy.base import fields_of
 from dataplane.policy.defaults import with_kept_ids
 from dataplane.policy.document import AddressGroup, Instance, SecurityGroup
 from dataplane.policy.model import Policy
@@ -70,19 +74,17 @@ def rules_between(before: Policy, after: Policy) -> tuple[_Rules, _Rules]:
     left, joined = different(before.security_groups, after.security_groups)
     for was in left:
         now = after.groups_by_id.get(was.id)
-        first, last, _ = now.rules_replaced(was) if now else (0, len(was.security_group_rules), 0)
-        gone.update((rule.id, (was, rule)) for rule in was.security_group_rules[first:last])
+        rules = replaced.gone(was.security_group_rules, now.rules_replaced(was)) if now else was.security_group_rules
+        gone.update((rule.id, (was, rule)) for rule in rules)
     for now in joined:
         old = before.groups_by_id.get(now.id)
-        first, _, last = now.rules_replaced(old) if old else (0, 0, len(now.security_group_rules))
-        come.update((rule.id, (now, rule)) for rule in now.security_group_rules[first:last])
+        rules = replaced.come(now.security_group_rules, now.rules_replaced(old)) if old else now.security_group_rules
+        come.update((rule.id, (now, rule)) for rule in rules)
     return gone, come
 
 
 def adopted(policy: Policy, new: Policy) -> Policy:
     """Another policy, sharing with this one all that is equal; this one itself where everything is."""
-    if new == policy:
-        return policy
     groups = with_kept_ids(policy.groups_by_id, new.security_groups)
     balancers, conntrack = policy.load_balancers, policy.conntrack
     adopted = following(
@@ -104,16 +106,26 @@ def with_shared_rules(policy: Policy, group: SecurityGroup) -> SecurityGroup:
     before = policy.groups_by_id.get(group.id)
     if before is None:
         return group
-    rules = _shared(before.security_group_rules, group.security_group_rules)
-    return group.model_copy(update={"security_group_rules": rules})
+    rules = _shared(before.security_group_rules, group.security_group_rules, _VALUES)
+    shared = group.model_copy(update={"security_group_rules": rules})
+    shared.keep_known(before)
+    return shared
 
 
-def _shared(before: Sequence[T], now: Sequence[T]) -> Sequence[T]:
-    """`now` with what was in `before`, by id, and is equal as the same objects."""
-    known = {item.id: item for item in before}
-    return _kept(before, tuple(known[item.id] if known.get(item.id) == item else item for item in now))
+#: All that is in a rule: two that are equal have the same, which is told so without a step of Python for each.
+_VALUES = attrgetter(*fields_of(SecurityGroupRule))
+
+
+def _shared(before: Sequence[T], now: Sequence[T], values: Callable[[T], object] | None = None) -> Sequence[T]:
+    """`now` with what was in `before`, by id, and is equal as the same objects; `values` are those of an item."""
+    name = attrgetter("id")
+    known = dict(zip(map(name, before), before, strict=True))
+    # An item stands for itself where there was none with its id.
+    were = list(map(known.get, map(name, now), now))
+    equal = map(operator.eq, map(values, were), map(values, now)) if values else map(operator.eq, were, now)
+    return _kept(before, tuple([was if same else item for was, item, same in zip(were, now, equal, strict=True)]))
 
 
 def _kept(before: Sequence[T], now: Sequence[T]) -> Sequence[T]:
     """`before` where it holds the same objects as `now`."""
-    return before if len(before) == len(now) and all(a is b for a, b in zip(before, now, strict=True)) else now
+    return before if len(before) == len(now) and all(map(operator.is_, before, now)) else now
