@@ -166,6 +166,15 @@ class Plane:
             policy = apply(policy, parse_change(change, policy) if isinstance(change, Mapping) else change)
         return policy
 
+    def prepare(self) -> None:
+        """Makes what the next change goes on from, so that it need not: nothing else changes."""
+        from dataplane.policy.changes import prepare
+
+        policy = self._policy
+        prepare(policy)
+        # Whom a change of the largest group cuts off.
+        self.names.zones_of(max(policy.member_ids_by_group.values(), key=len, default=frozenset()))
+
     def replace(self, policy: Policy, *, time_ns: int = 0) -> Disconnected:
         """Puts another policy in force; the difference of the two is what changed."""
         if policy is self._policy:

@@ -213,31 +213,35 @@ class RuleOrder:
         changes = RuleChanges(self.base, self.removed, self.added)
         for rule in removed:
             changes.remove(_place(rule, number), lookups.number(rule, group))
+        come = [index for _, index in stays] + added
+        columns = dict(zip(come, self._columns([_row(rules[i], group.id, number) for i in come], lookups), strict=True))
         for rule, index in stays:
             place = _place(rule, number)
             spot = changes.remove(place, lookups.number(rule, group))
-            changes.insert(spot, place, self._columns(_row(rules[index], group.id, number), lookups))
+            changes.insert(spot, place, columns[index])
         written = lookups.all_written(group) if len(added) > _LOOKED_UP_MOST else lookups.written
-        at_end = parts[-1].last_now == len(rules)
+        # From here on there is none that was there before, and none that came already.
+        end = parts[-1].first_now if parts[-1].last_now == len(rules) else len(rules)
+        end = max(end, stays[-1][1]) if stays else end
         for index in added:
             place = _place(rules[index], number)
             # What has the same place stands as written.
-            last = at_end and index >= parts[-1].first_now
-            spot = changes.spot(place, _is_never_behind if last else partial(_is_behind, written, index))
-            changes.insert(spot, place, self._columns(_row(rules[index], group.id, number), lookups))
+            spot = changes.spot(place, _is_never_behind if index >= end else partial(_is_behind, written, index))
+            changes.insert(spot, place, columns[index])
         if len(self.base) < _BASE_MIN or len(changes.removed) + len(changes.added) > _BESIDE_MOST:
             return RuleOrder(self.fields, changes.merged(), gone)
         return RuleOrder(self.fields, self.base, gone, tuple(changes.removed), tuple(changes.added))
 
-    def _columns(self, row: WrittenRule, lookups: Lookups) -> tuple[int, ...]:
-        """A rule as `struct dp_rule`."""
-        _, names, selected, remote, allow = row
-        return (
-            lookups.numbers([names])[0],
-            self.fields.remote_numbers([remote], lookups)[0],
-            self.fields.first_selectors([selected])[0],
-            len(selected),
-            allow,
+    def _columns(self, rows: Sequence[WrittenRule], lookups: Lookups) -> Iterable[tuple[int, ...]]:
+        """Rules as `struct dp_rule` each."""
+        _, names, selected, remotes, allowed = zip(*rows, strict=True) if rows else ((),) * 5
+        return zip(
+            lookups.numbers(names),
+            self.fields.remote_numbers(remotes, lookups),
+            self.fields.first_selectors(selected),
+            map(len, selected),
+            allowed,
+            strict=True,
         )
 
     def merged(self) -> RuleOrder:

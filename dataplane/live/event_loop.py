@@ -136,6 +136,8 @@ class EventLoop:
             # All threads are there, and what they do from now on they do again and again.
             self._refuse_calls()
             self._tell_ready()
+            # In the thread of changes: one that comes meanwhile has it at once, and neither makes it twice.
+            self._begin(self._do(self._operations.prepare))
             await self._stopping.wait()
             notify(STOPPING=1)
             log.info("stopping")

@@ -277,6 +277,10 @@ class Operations:
         if self._shadow:
             self._shadow.keep_up()
 
+    def prepare(self) -> None:
+        """Makes what the next change goes on from; to be called when nobody waits for anything."""
+        self.firewall.prepare()
+
     def _there_is_a_shadow(self) -> Shadow:
         if self._shadow is None:
             raise ValueError("there is no shadow: `dataplane ctl shadow FILE` begins one")

@@ -19,7 +19,7 @@ from dataplane.policy.mistakes import Conflict, dotted, shown
 from dataplane.policy.replaced import Replaced, come, gone, replaced_parts
 from dataplane.policy.rule import PackedPrefix, SecurityGroupRule
 from dataplane.policy.rule_index import RuleIndex
-from dataplane.policy.rule_list import with_replaced
+from dataplane.policy.rule_list import in_parts, with_replaced
 
 #: The id of the security group that is made on the fly (SPEC 3.4).
 DEFAULT_GROUP = "default"
@@ -118,6 +118,12 @@ class SecurityGroup(Model):
                 counted.subtract(count(left))
                 counted.update(count(joined))
                 self.__dict__[name] = +counted
+
+    def work_out_counts(self) -> None:
+        """Works out now what is known of all rules together, and has very many in the form of which one is replaced."""
+        self.__dict__["security_group_rules"] = in_parts(self.security_group_rules)
+        for name in ("expiring_rules", *_COUNTS):
+            getattr(self, name)
 
     def rules_replaced(self, before: "SecurityGroup") -> tuple[Replaced, ...]:
         """Which parts of the rules are others than before; all else are the same objects in the same order."""
@@ -350,6 +356,16 @@ class Conntrack(Model):
 
 # ---- the whole ----
 
+_LOOKUPS = (
+    "groups_by_id",
+    "rules_by_id",
+    "address_groups_by_id",
+    "instances_by_id",
+    "load_balancers_by_id",
+    "members_by_group",
+    "member_ids_by_group",
+)
+
 
 class Document(CheckedModel):
     """A whole policy: who is protected, and by which rules."""
@@ -414,6 +430,13 @@ class Document(CheckedModel):
         return {
             group: frozenset([instance.id for instance in members]) for group, members in self.members_by_group.items()
         }
+
+    def work_out_lookups(self) -> None:
+        """Works out now what is asked when a rule, a group or an instance changes."""
+        for lookup in _LOOKUPS:
+            getattr(self, lookup)
+        for group in self.security_groups:
+            group.work_out_counts()
 
     @property
     def n_rules(self) -> int:

@@ -25,11 +25,17 @@ def with_replaced(
     rules: Sequence[SecurityGroupRule], first: int, last: int, others: Sequence[SecurityGroupRule]
 ) -> Sequence[SecurityGroupRule]:
     """Rules with others in the place of rules[first:last], where 0 <= first <= last <= len(rules)."""
-    if not isinstance(rules, RuleList):
-        if len(rules) <= _TUPLE_MOST:
-            return (*rules[:first], *others, *rules[last:])
-        rules = RuleList(_divided(tuple(rules)))
-    return rules.with_replaced(first, last, others)
+    rules = in_parts(rules)
+    if isinstance(rules, RuleList):
+        return rules.with_replaced(first, last, others)
+    return (*rules[:first], *others, *rules[last:])
+
+
+def in_parts(rules: Sequence[SecurityGroupRule]) -> Sequence[SecurityGroupRule]:
+    """The same rules as a list in parts where they are very many."""
+    if isinstance(rules, RuleList) or len(rules) <= _TUPLE_MOST:
+        return rules
+    return RuleList(_divided(tuple(rules)))
 
 
 def _divided(rules: _Part) -> tuple[_Part, ...]:

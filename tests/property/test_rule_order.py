@@ -6,6 +6,7 @@ that a policy keeps of the one before. Each is held against one that knows no po
 
 from __future__ import annotations
 
+from contextlib import suppress
 from itertools import count
 from random import Random
 from typing import Any
@@ -148,13 +149,25 @@ def _agree(kept: Compiler, policy: Policy) -> None:
     st.sampled_from([2, 64]),
     st.sampled_from([1, 1, 64]),
     st.sampled_from([2, 64]),
+    st.sampled_from([1, 1, 3, 6]),
+    st.sampled_from([0, 64]),
+    st.booleans(),
 )
 def test_a_changed_policy_is_compiled_as_if_anew(
-    rules: list[dict[str, Any]], changes: list[dict[str, Any]], rehearsed: bool, most: int, base: int, beside: int
+    rules: list[dict[str, Any]],
+    changes: list[dict[str, Any]],
+    rehearsed: bool,
+    most: int,
+    base: int,
+    beside: int,
+    together: int,
+    looked_up: int,
+    read_again: bool,
 ) -> None:
     """Tables, orders and lookups; also where a copy of the compiler has gone another way in between, and where much
     has changed since they were made anew; where tables of so few rules are patches too, and some changes are enough
-    to make them anew.
+    to make them anew; where several changes all over the groups are put in force together, and where they come as a
+    document that is read again.
     """
     with (
         patch("dataplane.rule_order._CHANGED_MIN", most),
@@ -163,19 +176,34 @@ def test_a_changed_policy_is_compiled_as_if_anew(
         patch("dataplane.policy.rule_index._DIFFERENT_MAX", most),
         patch("dataplane.policy.rule_list._TUPLE_MOST", base),
         patch("dataplane.policy.rule_list._PART", 3),
+        patch("dataplane.rule_order._LOOKED_UP_MOST", looked_up),
     ):
-        _agree_after_each(rules, changes, rehearsed)
+        batches = [changes[at : at + together] for at in range(0, len(changes), together)]
+        _agree_after_each(rules, batches, rehearsed, read_again)
 
 
-def _agree_after_each(rules: list[dict[str, Any]], changes: list[dict[str, Any]], rehearsed: bool) -> None:
+def _after(policy: Policy, changes: list[dict[str, Any]]) -> Policy:
+    """The policy with those changes made that it has nothing against."""
+    for change in changes:
+        with suppress(ChangeError):
+            policy = apply(policy, parse_change(change))
+    return policy
+
+
+def _agree_after_each(
+    rules: list[dict[str, Any]], batches: list[list[dict[str, Any]]], rehearsed: bool, read_again: bool
+) -> None:
     policy = Policy.model_validate(_document(rules))
     compiler = Compiler(Names())
     compiler.compile(policy)
     assert len(policy.rules_by_id) == len(rules)
-    for change in changes:
-        try:
-            changed = apply(policy, parse_change(change))
-        except ChangeError:
+    for changes in batches:
+        changed = _after(policy, changes)
+        if read_again:
+            read = Policy.model_validate(changed.model_dump(exclude_defaults=True))
+            changed = apply(policy, parse_change({"apply_policy": read}))
+            assert changed == read
+        if changed is policy:
             continue
         if rehearsed:
             other = compiler.copy()

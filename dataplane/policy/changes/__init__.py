@@ -18,7 +18,7 @@ from dataplane.policy.changes.instances import CreateInstance, DeleteInstance, U
 from dataplane.policy.changes.kind import Change
 from dataplane.policy.changes.load_balancers import CreateLoadBalancer, DeleteLoadBalancer, UpdateLoadBalancer
 from dataplane.policy.changes.policies import ApplyPolicy
-from dataplane.policy.changes.registry import KINDS, Item, apply, objections, parse_change
+from dataplane.policy.changes.registry import KINDS, Item, apply, objections, parse_change, prepare
 from dataplane.policy.changes.rules import AddRule, DeleteRule, FastAddRules, UpdateRule
 from dataplane.policy.mistakes import ChangeError
 
@@ -50,4 +50,5 @@ __all__ = [
     "apply",
     "objections",
     "parse_change",
+    "prepare",
 ]

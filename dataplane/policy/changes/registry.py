@@ -91,6 +91,12 @@ def parse_change(mapping: Mapping[str, Any], policy: Policy | None = None) -> Ch
     return change
 
 
+def prepare(policy: Policy) -> None:
+    """Has what changes are read with, and what a policy is asked when one is made, worked out now."""
+    Item.model_rebuild()
+    policy.work_out_lookups()
+
+
 def objections(policy: Policy, value: object) -> list[Conflict]:
     """What a policy has against what is good in a mapping that is no change."""
     found: list[Conflict] = []
