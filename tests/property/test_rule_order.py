@@ -290,3 +290,59 @@ def test_one_rule_after_the_other_of_a_large_group(
                 policy = apply(policy, parse_change(change))
                 compiler.compile(policy)
         _agree(compiler, policy)
+
+
+@settings(max_examples=200, deadline=None, phases=[Phase.reuse, Phase.generate])
+@given(st.integers(0, 2**32), st.integers(1, 8), st.integers(1, 3), st.sampled_from([0, 64]), st.sampled_from([4, 256]))
+def test_a_document_that_is_read_again(seed: int, edits: int, readings: int, looked_up: int, beside: int) -> None:
+    """Rules here and there are others, come, go, move, or swap their names; several documents one after the other."""
+    chance = Random(seed)
+    taken = count()
+
+    def rule() -> dict[str, Any]:
+        fields = {"direction": "ingress", "protocol": "tcp", "priority": chance.choice([1, 1, 2])}
+        remote = {"remote_ip_prefix": chance.choice(PREFIXES["IPv4"])}
+        return {**fields, **remote, "multiport": chance.choice(["22", "1-100"]), "id": f"r{next(taken)}"}
+
+    written = [rule() for _ in range(chance.choice([8, 40]))]
+    with (
+        patch("dataplane.rule_order._CHANGED_MIN", 1000),
+        patch("dataplane.rule_order._BASE_MIN", 1),
+        patch("dataplane.rule_order._BESIDE_MOST", beside),
+        patch("dataplane.rule_order._LOOKED_UP_MOST", looked_up),
+        patch("dataplane.policy.rule_list._TUPLE_MOST", chance.choice([1, 2048])),
+        patch("dataplane.policy.rule_list._PART", 8),
+    ):
+        policy = Policy.model_validate(_one_group(written))
+        compiler = Compiler(Names())
+        compiler.compile(policy)
+        for _ in range(readings):
+            for _ in range(edits):
+                # What stands at the end is told apart from all else.
+                a, b = (chance.randrange(max(0, len(written) - chance.choice([3, 99])), len(written)) for _ in "ab")
+                match chance.choice(["other", "other", "port", "come", "go", "move", "swap"]):
+                    case "other":
+                        written[a] = rule()
+                    case "port":
+                        written[a] = {**written[a], "multiport": chance.choice(["22", "80"])}
+                    case "come":
+                        written.insert(a, rule())
+                    case "go" if len(written) > 1:
+                        del written[a]
+                    case "move":
+                        written.insert(b, written.pop(a))
+                    case _:
+                        first, second = written[a]["id"], written[b]["id"]
+                        written[a], written[b] = {**written[a], "id": second}, {**written[b], "id": first}
+                        if a == b:
+                            written[a]["id"] = first
+            policy = apply(policy, parse_change({"apply_policy": Policy.model_validate(_one_group(written))}))
+            compiler.compile(policy)
+            _agree(compiler, policy)
+
+
+def _one_group(rules: list[dict[str, Any]]) -> dict[str, Any]:
+    return {
+        "security_groups": [{"id": "g", "security_group_rules": list(rules)}],
+        "instances": [{"id": "i", "addresses": ["172.16.0.1"], "security_groups": ["g"]}],
+    }
