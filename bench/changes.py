@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import itertools
+import json
 import os
 import statistics
 import tempfile
@@ -25,6 +26,7 @@ from dataplane.compiler import Compiler
 from dataplane.plane import Plane
 from dataplane.policy.changes import apply, parse_change
 from dataplane.policy.model import Policy
+from dataplane.policy.write import document
 from dataplane.store.sqlite import SqliteStore
 from dataplane.verdict import Names
 
@@ -33,6 +35,8 @@ RULES, QUICK = (100, 1000, 10_000, 100_000), (100, 10_000, 100_000)
 SECONDS = 0.3
 #: Changes that are kept one by one.
 CHANGES = 9
+#: So many rules all over a document are others when it is read again.
+SCATTERED, SCATTERED_QUICK = (1, 10, 100, 1000), (10, 1000)
 
 
 def timed(work: Callable[[], Any]) -> tuple[float, Any]:
@@ -65,6 +69,38 @@ def in_force(loaded: Policy) -> tuple[float, float]:
     return first * 1e3, one_rule(plane, changes) * 1e3
 
 
+def prepared(loaded: Policy) -> tuple[float, float]:
+    """Milliseconds that a live firewall takes for what changes go on from, and those of its first change then."""
+    plane, changes = Plane(loaded, seed=1), changes_of(loaded.n_rules - 2)
+    ahead, _ = timed(plane.prepare)
+    first, _ = timed(lambda: plane.apply(next(changes)))
+    return ahead * 1e3, first * 1e3
+
+
+def read_again(plane: Plane, scattered: int) -> Iterator[tuple[str, float]]:
+    """Milliseconds of each part of a reload of a document in which so many rules all over it are others."""
+    before = plane.policy
+    written = document(before)
+    rules = [rule for rule in written["security_groups"][0]["security_group_rules"] if "multiport" in rule]
+    for place in range(scattered):
+        rules[place * len(rules) // scattered]["multiport"] = str(20_000 + (place + scattered) % 10_000)
+    text = json.dumps(written)
+    seconds, read = timed(lambda: Policy.parse(text))
+    yield "read and checked", seconds * 1e3
+    seconds, policy = timed(lambda: plane.changed({"apply_policy": read}))
+    yield "compared", seconds * 1e3
+    seconds, _ = timed(lambda: plane.replace(policy))
+    yield "in force", seconds * 1e3
+
+
+def together(plane: Plane, scattered: int, changes: Iterator[dict[str, Any]]) -> tuple[float, float]:
+    """Milliseconds that so many changes of one rule take to be made, and to be in force, as one."""
+    batch = [next(changes) for _ in range(scattered)]
+    made, policy = timed(lambda: plane.changed(*batch))
+    seconds, _ = timed(lambda: plane.replace(policy))
+    return made * 1e3, seconds * 1e3
+
+
 def kept(policy: Policy) -> float:
     """Milliseconds from a policy that has another rule to its being on the disk; the median of several."""
     took = []
@@ -85,7 +121,7 @@ def _keep(store: SqliteStore, policy: Policy, now: float) -> None:
 
 
 def measure(run: Run, rules: Sequence[int] | None = None) -> list[Row]:
-    """Rows by rules: reading, compiling, a change of one rule in force, and the size of the table.
+    """Rows by rules: reading, compiling, a change of one rule in force, the size of the table, and many changes.
 
     All rules are in one group, and for the last two rows in groups of 100.
     """
@@ -108,15 +144,34 @@ def measure(run: Run, rules: Sequence[int] | None = None) -> list[Row]:
             first, later = in_force(loaded)
             add("the first change of one rule, until it is in force", "ms", n, first)
             add("one rule changes, until it is in force", "ms", n, later)
+            ahead, first = prepared(Policy.load(file))
+            add("what a live firewall makes before its first change", "ms", n, ahead)
+            add("the first change of one rule of a live firewall, until it is in force", "ms", n, first)
             loaded = Policy.load(policy_of_groups(n))
             _, later = in_force(loaded)
             add("one rule of groups of 100 changes, until it is in force", "ms", n, later)
             add("one rule of groups of 100 changes, until it is in a SQLite store", "ms", n, kept(loaded))
+    most = max(rules or (QUICK if run.quick else RULES))
     return [
         Row(work, "dataplane", unit, values, at=at, along="rules")
         for (work, unit), places in found.items()
         for at, values in places.items()
-    ]
+    ] + scattered(run, most)
+
+
+def scattered(run: Run, rules: int) -> list[Row]:
+    """Rows by how many rules of one group are others, all over it, at the same time."""
+    found: dict[tuple[str, int], list[float]] = {}
+    for _ in range(run.rounds):
+        plane, changes = Plane(Policy.load(policy(rules)), seed=1), changes_of(rules)
+        plane.prepare()
+        for n in (n for n in (SCATTERED_QUICK if run.quick else SCATTERED) if n <= rules // 2):
+            for work, took in read_again(plane, n):
+                found.setdefault((f"{rules:,} rules are read again, some are others: {work}", n), []).append(took)
+            made, force = together(plane, n, changes)
+            found.setdefault((f"changes of one rule of {rules:,}, as one: made", n), []).append(made)
+            found.setdefault((f"changes of one rule of {rules:,}, as one: in force", n), []).append(force)
+    return [Row(work, "dataplane", "ms", values, at=at, along="changes") for (work, at), values in found.items()]
 
 
 def main(

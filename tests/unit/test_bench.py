@@ -103,9 +103,12 @@ def test_programs_that_no_other_test_runs_still_compile(source: str) -> None:
 
 
 def test_changes_of_a_policy_are_timed() -> None:
-    """Curves of reading, compiling, the table's size, and a change of one rule: the first, later ones, and kept."""
+    """Curves of reading, compiling, the table's size, a change of one rule (the first, later ones, a live firewall's
+    first, and kept), and of many at once.
+    """
     rows = rows_of("changes", "changes.measure(run, [20])")
-    assert [row["unit"] for row in rows] == ["ms", "ms", "bytes/rule", "ms", "ms", "ms", "ms"]
+    assert [row["unit"] for row in rows] == ["ms", "ms", "bytes/rule", *["ms"] * 16]
+    assert [row["along"] for row in rows] == ["rules"] * 9 + ["changes"] * 10
 
 
 def test_the_page_has_a_plot_of_each_curve_and_a_table_of_the_rest(tmp_path: Path) -> None:
