@@ -38,7 +38,7 @@ static inline struct dp_conntrack_config settings(void)
     struct dp_conntrack_config config = {.max_entries = 1000};
 
     for (int s = 0; s < DP_CONN_STATES; s++)
-        config.timeout_ns[s] = 30000000000u;
+        config.timeout_ns[s] = 3600000000000u; /* an hour: time is the machine's */
     config.tentative[DP_CONN_OTHER_ONE_WAY] = 1;
     return config;
 }

@@ -76,7 +76,7 @@ static bool make(struct scene *s)
     memset(s, 0, sizeof *s);
     s->config.max_entries = ENTRIES;
     for (int state = 0; state < DP_CONN_STATES; state++)
-        s->config.timeout_ns[state] = 30000000000u;
+        s->config.timeout_ns[state] = 3600000000000u; /* an hour: time is the machine's */
     if (!CHECK_EQUAL(dp_firewall_new(&s->config, seed, WORKERS, &s->firewall), 0) ||
         !CHECK_EQUAL(dp_endpoints_new(&holding, 1, NULL, 0, NULL, 0, NULL, 0, &s->endpoints), 0) ||
         !CHECK_EQUAL(dp_rule_table_new(4, &rule, 1, NULL, 0, NULL, 0, &all, 1, &s->table), 0) ||

@@ -85,7 +85,7 @@ static bool make(struct net *n)
     memset(n, 0, sizeof *n);
     n->config.max_entries = 1000;
     for (int s = 0; s < DP_CONN_STATES; s++)
-        n->config.timeout_ns[s] = 30000000000u;
+        n->config.timeout_ns[s] = 3600000000000u; /* an hour: time is the machine's */
     n->config.tentative[DP_CONN_OTHER_ONE_WAY] = 1;
     for (int policy = 0; policy < 2; policy++) {
         struct dp_backend backend = {1, policy ? C : D};
