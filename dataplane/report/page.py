@@ -144,8 +144,7 @@ class Page:
     def html(self) -> bytes:
         """The file."""
         template = _environment().get_template("page.html")
-        # The library as it is installed, which is no text of a report's.
-        plotly = Markup(_plotly()) if any(s.charts for s in self.sections) else None  # nosec B704
+        plotly = _plotly() if any(s.charts for s in self.sections) else None
         text = template.render(page=self, plotly=plotly)
         return text.encode()
 
@@ -177,16 +176,19 @@ def cell_words(value: Any, kind: str) -> str:
 
 
 @cache
-def _plotly() -> str:
+def _plotly() -> Markup:
+    """The library as it is installed, which is no text of a report's."""
     from plotly.offline import get_plotlyjs
 
     # It is within a script of the page, which would end there.
-    return str(get_plotlyjs()).replace("</script", "<\\/script")
+    text = str(get_plotlyjs()).replace("</script", "<\\/script")
+    return Markup(text)  # nosec B704
 
 
 def _asset(name: str) -> Markup:
-    # A file of this package.
-    return Markup(files("dataplane.report").joinpath("templates", name).read_text(encoding="utf-8"))  # nosec B704
+    """A file of this package."""
+    text = files("dataplane.report").joinpath("templates", name).read_text(encoding="utf-8")
+    return Markup(text)  # nosec B704
 
 
 def _script_json(value: Any) -> Markup:
