@@ -23,12 +23,13 @@ class Unconfirmed:
     """A change that is taken back when the monotonic clock is at `until`, in seconds, and what was before it.
 
     `before` was in force, `loaded` was what had been loaded from the store at `loaded_at`, and `unsaved` changes had
-    been made to that in memory. `is_reload` where the change came from the store.
+    been made to that in memory. `is_reload` where the change came from the store. `made_at` is in seconds since 1970.
     """
 
     what: str
     asker: Asker
     generation: int
+    made_at: float
     until: float
     before: Policy
     loaded: Policy

@@ -214,7 +214,7 @@ class PolicyControl:
         except Exception as error:
             audit.refused(what, error, asker)
             raise
-        with self._store.keeping(self.operations.policy, time.time()):
+        with self._store.keeping(self.operations.policy, waiting.made_at):
             self._unconfirmed = None
         if waiting.is_reload:
             self.operations.hold_back(None)
@@ -308,27 +308,28 @@ class PolicyControl:
 
         `keep`: it is kept in the store, where that keeps changes.
         """
-        before = self.operations.policy
+        before, now = self.operations.policy, time.time()
         changed = policy is not before
         dry_run = request is not None and request.dry_run
         seconds = request.confirm if request and changed and not dry_run else None
         warnings = self._remember(before, isinstance(request, requests.Reload)) if seconds else []
         try:
-            effect = (
-                self.operations.rehearse(policy) if dry_run else self._put_in_force(policy, keep=keep and not seconds)
-            )
+            if dry_run:
+                effect = self.operations.rehearse(policy)
+            else:
+                effect = self._put_in_force(policy, now, keep=keep and not seconds)
         except Exception:
             if seconds and not self._held_back:
                 self.operations.hold_back(None)
             raise
         if changed and not dry_run:
             self.generation += 1
-            self.times.note(before, policy, time.time())
+            self.times.note(before, policy, now)
             audit.changed(before, policy, asker, generation=self.generation, disconnected=effect.disconnected)
             self._made.append(
                 {
                     "generation": self.generation,
-                    "time": time.time(),
+                    "time": now,
                     "by": asker.extra(),
                     "differences": audit.first_differences(before, policy, _TOLD_MAX),
                     "disconnected": effect.disconnected,
@@ -346,6 +347,7 @@ class PolicyControl:
                 what=what,
                 asker=asker,
                 generation=self.generation,
+                made_at=now,
                 until=time.monotonic() + seconds,
                 before=before,
                 loaded=self._loaded,
@@ -357,13 +359,16 @@ class PolicyControl:
             audit.done(f"it is taken back in {seconds:g} s unless it is confirmed: {what}", asker)
         return answer
 
-    def _put_in_force(self, policy: Policy, *, keep: bool) -> Effect:
-        """Puts a policy in force; if it is to be kept, and the store keeps changes, both are done or neither."""
+    def _put_in_force(self, policy: Policy, now: float, *, keep: bool) -> Effect:
+        """Puts a policy in force; if it is to be kept, and the store keeps changes, both are done or neither.
+
+        `now`, in seconds since 1970, is the time that is kept of what came and changed.
+        """
         if not keep:
             return self.operations.put_in_force(policy)
         before = self.operations.policy
         try:
-            with self._store.keeping(policy, time.time()):
+            with self._store.keeping(policy, now):
                 return self.operations.put_in_force(policy)
         except StoreError:
             if self.operations.policy is not before:

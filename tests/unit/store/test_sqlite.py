@@ -12,8 +12,9 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
+from itertools import count
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import pytest
 
@@ -361,6 +362,22 @@ def test_a_change_that_waits_is_kept_when_it_is_confirmed(
         control.confirm(requests.Confirm(command="confirm", revert=revert))
         assert ("new" in store.load().rules_by_id) is not revert
         assert document(store.load()) == document(firewall.policy)
+
+
+@pytest.mark.parametrize("confirm", [None, 3600.0])
+def test_the_time_that_is_told_is_the_one_that_is_kept(
+    store: SqliteStore, monkeypatch: pytest.MonkeyPatch, confirm: float | None
+) -> None:
+    """However long a change takes, or waits for its confirmation: after a restart it has come at the same time."""
+    ticks = count(1_000)
+    firewall, ports = filled(), cast("Any", NoPorts())
+    keep(store, firewall.policy)
+    control = PolicyControl(Operations(firewall, ports), store)
+    monkeypatch.setattr("time.time", lambda: float(next(ticks)))
+    control.change(requests.ChangePolicy(command="change", change=ADD, confirm=confirm))
+    if confirm:
+        control.confirm(requests.Confirm(command="confirm"))
+    assert control.times.of("rules", "new") == again(store).times["rules", "new"]
 
 
 def test_what_was_answered_outlives_a_kill(tmp_path: Path) -> None:
