@@ -266,8 +266,8 @@ def test_a_firewall_follows_its_store(tmp_path: Path, url: str, edited: Path, mo
     async def follow() -> None:
         task = asyncio.create_task(service.follow_store())
         assert (await asyncio.to_thread(policy, "apply", str(edited), "--store", url, "--yes")).returncode == 0
-        await until(lambda: "more" in firewall.policy.rules_by_id)
-        assert (service.generation, reloads.succeeded) == (2, 1)
+        await until(lambda: (service.generation, reloads.succeeded) == (2, 1))
+        assert "more" in firewall.policy.rules_by_id
         with closing(SqliteStore(tmp_path / "policy.db")) as other:
             other._database.execute("UPDATE head SET body = '{\"region\": 5}', revision = revision + 1")
         await until(lambda: reloads.failed)
@@ -275,7 +275,8 @@ def test_a_firewall_follows_its_store(tmp_path: Path, url: str, edited: Path, mo
         assert (service.generation, reloads.failed) == (2, 1)
         with closing(SqliteStore(tmp_path / "policy.db")) as other, other.keeping(Policy.parse(POLICY), 200.0):
             pass
-        await until(lambda: "more" not in firewall.policy.rules_by_id)
+        await until(lambda: (service.generation, reloads.succeeded) == (3, 2))
+        assert "more" not in firewall.policy.rules_by_id
         # What this process keeps is no news to it.
         await service.do(lambda: service.change(SEEN))
         await asyncio.sleep(0.1)
