@@ -17,7 +17,7 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
-enum { A, B, UPLINK, PORTS, QUIET_MS = 150, WAIT_MS = 5000 };
+enum { A, B, UPLINK, PORTS, QUIET_MS = 150, WAIT_MS = 60000 };
 
 struct net {
     struct dp_firewall *firewall;

@@ -15,7 +15,7 @@
 #include <sys/syscall.h>
 #include <unistd.h>
 
-enum { WORKERS = 2, REMOTES = 8, ENTRIES = 1000, QUIET_MS = 150, PATIENCE_MS = 10000 };
+enum { WORKERS = 2, REMOTES = 8, ENTRIES = 1000, QUIET_MS = 150, PATIENCE_MS = 60000 };
 
 struct scene {
     struct dp_firewall *firewall;

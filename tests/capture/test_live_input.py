@@ -77,7 +77,7 @@ def test_records_come_as_packets_come_and_a_signal_ends_the_reading(number: int,
             assert read_lines(process.stdout, 1) == [n]
         put(process.stdin, RECORDS[5][:20])
         process.send_signal(number)
-        out, error = process.communicate(timeout=20)
+        out, error = process.communicate(timeout=60)
     assert (process.returncode, out) == (status, b"")
     assert b"5 packets, " in error
     assert b"Traceback" not in error
@@ -96,7 +96,7 @@ def test_a_compressed_stream_is_judged_as_far_as_it_has_come(pack: str) -> None:
         put(process.stdin, packer.compress(b"".join(RECORDS[1:4])) + packer.flush(flush))
         assert read_lines(process.stdout, 3) == [2, 3, 4]
         put(process.stdin, packer.flush())
-        process.communicate(timeout=20)
+        process.communicate(timeout=60)
     assert process.returncode == 0
 
 
@@ -122,7 +122,7 @@ def test_a_fifo_and_a_socket_are_live_too(kind: str, tmp_path: Path) -> None:
             assert read_lines(process.stdout, 1) == [1]
             put(stream, RECORDS[1])
             assert read_lines(process.stdout, 1) == [2]
-        process.communicate(timeout=20)
+        process.communicate(timeout=60)
     assert process.returncode == 0
 
 
@@ -135,7 +135,7 @@ def test_a_file_is_followed_as_it_grows(tmp_path: Path) -> None:
         file.write(RECORDS[1][7:] + RECORDS[2][:30])
         assert read_lines(process.stdout, 1) == [2]
         process.send_signal(signal.SIGINT)
-        _, error = process.communicate(timeout=20)
+        _, error = process.communicate(timeout=60)
     assert process.returncode == 130
     assert b"cut short" not in error
 
@@ -156,7 +156,7 @@ def test_a_file_on_standard_input_is_followed_for_good(tmp_path: Path) -> None:
         file.write(RECORDS[1])
         assert read_lines(process.stdout, 1) == [2]
         process.send_signal(signal.SIGINT)
-        _, error = process.communicate(timeout=20)
+        _, error = process.communicate(timeout=60)
     assert process.returncode == 130
     assert b"another file" not in error
 
@@ -169,7 +169,7 @@ def test_what_is_in_its_place_only_at_the_end_is_told(tmp_path: Path) -> None:
         assert read_lines(process.stdout, 1) == [1]
         assert not out.exists()
         process.send_signal(signal.SIGINT)
-        _, error = process.communicate(timeout=20)
+        _, error = process.communicate(timeout=60)
     told = f"{out}: it is in its place when the reading ends: --annotate - writes as packets come\n"
     assert error.decode().startswith(told)
     assert out.exists()
@@ -186,7 +186,7 @@ def test_a_followed_file_that_is_taken_away_is_a_fault(action: str, words: str, 
             os.truncate(path, 10)
         else:
             path.rename(tmp_path / "old.pcap")
-        _, error = process.communicate(timeout=20)
+        _, error = process.communicate(timeout=60)
     assert process.returncode == 3
     assert words in error.decode()
     assert b"1 packet, " in error
@@ -203,7 +203,7 @@ def test_a_file_that_shrinks_while_it_is_read_is_a_fault(tmp_path: Path) -> None
             put(stream, HEADER)
             time.sleep(1)
             os.truncate(path, 1000)
-        _, error = process.communicate(timeout=20)
+        _, error = process.communicate(timeout=60)
     assert process.returncode == 3
     assert "long.pcap: at byte " in error.decode()
     assert "the file was cut short while it was read" in error.decode()
@@ -286,7 +286,7 @@ def test_a_directory_is_all_captures_in_it(tmp_path: Path) -> None:
     (folder / "g").symlink_to("nowhere")
     (folder / "deeper" / "h.pcap").write_bytes(HEADER + RECORDS[3])
     with replaying(folder, "--json", stdin=None) as process:
-        out, error = process.communicate(timeout=20)
+        out, error = process.communicate(timeout=60)
     *said, summary = error.decode().splitlines()
     assert process.returncode == 0
     assert [capture["name"] for capture in json.loads(summary)["captures"]] == [
@@ -305,12 +305,12 @@ def test_a_directory_without_captures_is_a_fault(tmp_path: Path) -> None:
     """SPEC 7, exit status 3; and no output destroys a capture of a directory."""
     (tmp_path / "empty").mkdir()
     with replaying(tmp_path / "empty", stdin=None) as process:
-        out, error = process.communicate(timeout=20)
+        out, error = process.communicate(timeout=60)
     assert (process.returncode, out) == (3, b"")
     assert error.decode() == f"{tmp_path / 'empty'}: there is no capture in this directory\n"
     (tmp_path / "empty" / "notes").write_bytes(b"none")
     with replaying(tmp_path / "empty", stdin=None) as process:
-        _, error = process.communicate(timeout=20)
+        _, error = process.communicate(timeout=60)
     assert error.decode().splitlines() == [
         f"{tmp_path / 'empty' / 'notes'}: it is no capture: passed over",
         f"{tmp_path / 'empty'}: there is no capture in this directory",
@@ -361,7 +361,7 @@ def test_a_pcapng_is_followed_as_it_grows(tmp_path: Path) -> None:
         file.write(NG_HEADER[13:] + blocks[2])
         assert read_lines(process.stdout, 1) == [3]
         process.send_signal(signal.SIGINT)
-        _, error = process.communicate(timeout=20)
+        _, error = process.communicate(timeout=60)
     assert process.returncode == 130
     assert b"cut short" not in error
     assert b"3 packets, " in error
@@ -379,7 +379,7 @@ def test_a_followed_pcapng_that_is_taken_away_is_a_fault(action: str, words: str
         else:
             path.rename(tmp_path / "old.pcapng")
             path.write_bytes(NG_HEADER)
-        _, error = process.communicate(timeout=20)
+        _, error = process.communicate(timeout=60)
     assert process.returncode == 3
     assert words in error.decode()
     assert b"1 packet, " in error

@@ -89,7 +89,7 @@ class Members:
         process = self._processes.pop(number)
         # A stopped one too.
         process.kill()
-        process.wait(10)
+        process.wait(60)
 
     def stop(self, number: int) -> None:
         """It says nothing any more, and its connections stay."""

@@ -80,7 +80,7 @@ def _sysctl(name: str, value: int) -> None:
 
 
 def _run(*command: str, script: str) -> None:
-    subprocess.run(command, input=script, check=True, text=True, timeout=30)
+    subprocess.run(command, input=script, check=True, text=True, timeout=60)
 
 
 def _tun(name: str) -> int:

@@ -106,7 +106,7 @@ def _ended(process: subprocess.Popen[bytes], how: int, seconds: float) -> int:
         return process.wait(seconds)
     except subprocess.TimeoutExpired:
         process.kill()
-        return process.wait(10)
+        return process.wait(60)
 
 
 class Network:

@@ -63,7 +63,7 @@ def test_traffic_meets_what_the_sdk_has_changed(running: Running, tmp_path: Path
         (ping,) = client.list_security_group_rules(ListSecurityGroupRulesRequest(id=["ping"])).security_group_rules
         assert ping.description == "seen"
         assert client.delete_security_group_rule(DeleteSecurityGroupRuleRequest(rule.id)).status_code == 204
-    assert not admitted.goes_on()
+    assert not admitted.goes_on(within=1)
     admitted.close()
     (told,) = [line for line in running.log.splitlines() if f"rule {rule.id} deleted" in line]
     assert "access_key=AK" in told

@@ -130,7 +130,7 @@ def listening(host: Host, address: str, port: int) -> socket.socket:
         return socket.create_server((address, port))
 
 
-def connected(host: Host, address: str, port: int, seconds: float = 5) -> socket.socket:
+def connected(host: Host, address: str, port: int, seconds: float = 60) -> socket.socket:
     with standing_in(host):
         return socket.create_connection((address, port), timeout=seconds)
 
@@ -142,11 +142,11 @@ class Conversation:
         with listening(server, address, port) as door:
             self.client = connected(client, address, port)
             self.server, _ = door.accept()
-        for end in (self.client, self.server):
-            end.settimeout(1)
 
-    def goes_on(self) -> bool:
-        """Whether words still come through, both ways."""
+    def goes_on(self, within: float = 60) -> bool:
+        """Whether words still come through, both ways, each within so many seconds."""
+        for end in (self.client, self.server):
+            end.settimeout(within)
         try:
             for sender, receiver in ((self.client, self.server), (self.server, self.client)):
                 sender.sendall(b"word")
@@ -181,7 +181,7 @@ def test_a_rule_that_is_added_cuts_inbound_and_leaves_outbound(running: Running,
     done = running.ctl(*add).stdout
     assert done.splitlines()[:3] == ["rule extra", "1 connection disconnected", "  a: 1"]
     assert "in memory only" in done
-    assert not inbound.goes_on()
+    assert not inbound.goes_on(within=1)
     assert outbound.goes_on()
     listed = running.ctl("conntrack", "list", "-p", "tcp", "--dport", "8080", "-s", OUTSIDE).stdout
     assert "[DISCONNECTED]" in listed
@@ -252,7 +252,7 @@ def test_reload_is_in_force_when_it_returns(running: Running, inbound: Conversat
     assert dry.splitlines() == ["1 connection would be disconnected", "  a: 1"]
     assert inbound.goes_on()
     assert running.ctl("reload").stdout.splitlines() == ["1 connection disconnected", "  a: 1"]
-    assert not inbound.goes_on()
+    assert not inbound.goes_on(within=1)
     assert running.ctl("reload").stdout == "Nothing changed.\n"
     Conversation(running.out, running.a, INSIDE, 8081).close()
     running.policy.write_text(POLICY)
@@ -305,7 +305,7 @@ def test_the_connection_table(running: Running, inbound: Conversation) -> None:
         assert running.ctl("conntrack", "flush").stdout == "1 connection has been deleted.\n"
         assert running.ctl("conntrack", "list").stdout == ""
         # Mid-stream segments of a connection that is not there are invalid.
-        assert not inbound.goes_on()
+        assert not inbound.goes_on(within=1)
         events.send_signal(signal.SIGINT)
         told = [json.loads(line) for line in events.communicate(timeout=60)[0].splitlines()]
     assert [(e["event"], e["connection"]["protocol"]) for e in told] == [
@@ -325,7 +325,7 @@ def test_events_tell_what_a_change_disconnects(running: Running, inbound: Conver
     assert line.startswith(" [UPDATE] tcp      6 ")
     assert f" src={OUTSIDE} dst={INSIDE} " in line
     assert " [ASSURED] [DISCONNECTED] mark=0 use=1 instance=a origin=inbound rule=web security_group=sg\n" in line
-    assert not inbound.goes_on()
+    assert not inbound.goes_on(within=1)
     assert outbound.goes_on()
     outbound.close()
 
@@ -390,7 +390,7 @@ def test_a_restart_keeps_connections(running: Running, workers: str) -> None:
     assert running.stop() == 0
     assert not running.control.exists()
     assert running.state.stat().st_mode & 0o777 == 0o600
-    assert not pairs[0].goes_on(), "nothing passes without the firewall"
+    assert not pairs[0].goes_on(within=1), "nothing passes without the firewall"
     running.start("--workers", workers)
     assert "restored=2" in running.log
     for pair in pairs:
@@ -405,7 +405,7 @@ def test_a_restart_under_another_policy_cuts_what_the_change_cuts(running: Runni
     running.policy.write_text(POLICY.replace('"8080"', '"8080,8081"'))
     running.start()
     assert "disconnected=1" in running.log
-    assert not inbound.goes_on()
+    assert not inbound.goes_on(within=1)
     until(outbound.goes_on, "the outbound connection goes on")
     outbound.close()
 
@@ -584,8 +584,8 @@ def test_a_client_that_reads_nothing_stalls_nobody(running: Running, inbound: Co
     with ControlClient(running.control) as stuck:
         blocks = stuck.capture()
         next(blocks)
-        inbound.client.settimeout(10)
-        inbound.server.settimeout(10)
+        inbound.client.settimeout(60)
+        inbound.server.settimeout(60)
         for _ in range(200):
             inbound.client.sendall(bytes(60_000))
             left = 60_000

@@ -5,23 +5,18 @@ from __future__ import annotations
 import signal
 import sys
 from collections.abc import Iterator
-from functools import partial
 from pathlib import Path
 
 import pytest
 
 from tests.support.etcd import Members, Place, needs_etcd
-from tests.system import network as networks
-from tests.system.network import Host, needs_root_and, network, standing_in
+from tests.system.network import Host, needs_root_and, network, standing_in, until
 from tests.system.test_control import INSIDE, POLICY, Conversation, Running, connected
 from tests.unit.store.test_sqlite import over
 
 pytestmark = [needs_root_and("ip"), needs_etcd]
 
 _MEMBERS = 3
-
-#: Two members' worth of waiting, and elections, on a machine that does much else.
-until = partial(networks.until, seconds=30)
 
 
 @pytest.fixture
@@ -77,7 +72,7 @@ def test_a_store_that_hosts_share(running: Running, tmp_path: Path) -> None:
         talk = Conversation(running.out, running.a, INSIDE, 8080)
         assert talk.goes_on()
         change(9000)
-        assert not talk.goes_on()
+        assert not talk.goes_on(within=1)
         talk.close()
         assert "cause=store" in running.log
         # What is kept by most members is kept, whichever is lost.

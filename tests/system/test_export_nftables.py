@@ -44,7 +44,7 @@ class LoadedRules(KernelFilter):
         # The exported rules alone decide, in a kernel with its own defaults; loaded twice, they replace themselves.
         Path("/proc/sys/net/netfilter/nf_conntrack_tcp_loose").write_text("1")
         for script in ("delete table inet security_group", self._ruleset, self._ruleset):
-            subprocess.run(["nft", "-f", "-"], input=script, check=True, text=True, timeout=30)
+            subprocess.run(["nft", "-f", "-"], input=script, check=True, text=True, timeout=60)
 
     def forwards(self, packet: bytes, from_inside: bool) -> bool:
         """Whether a packet that is written to one side comes out at either."""

@@ -80,7 +80,7 @@ def test_connections_follow_a_machine(both: tuple[Running, Running]) -> None:
     done = piped(first, second, "--instance", "a", "-p", "tcp")
     assert done.stdout == "2 of 2 connections have been taken.\n"
     # It is sent again, after pauses that became longer.
-    talks[0].client.settimeout(30)
+    talks[0].client.settimeout(60)
     assert talks[0].client.recv(100) == b"too early"
     assert all(talk.goes_on() for talk in talks)
     listed = second.ctl("conntrack", "list", "-p", "tcp").stdout

@@ -57,7 +57,7 @@ def test_a_tap_in_a_namespace_that_may_not_be_entered(hosts: Network, here: Host
         shown = guest.ip("-d", "link", "show", "lo0")
         for word in ("mtu 1400", "02:00:00:00:00:09", "numqueues 2", ",UP"):
             assert word in shown
-        taken = subprocess.run(command, capture_output=True, text=True, check=False, timeout=20)
+        taken = subprocess.run(command, capture_output=True, text=True, check=False, timeout=60)
         assert "PortError: setting up interface lo0 failed: File exists" in taken.stderr
         process.communicate("")
     assert not exists(guest, "lo0")
@@ -96,7 +96,7 @@ def test_an_interface_in_another_namespace_gets_its_settings_back(hosts: Network
         assert process.stdout.readline() == "\n"
         assert "NOARP" in guest.ip("link", "show", "v0")
         assert settings(guest, "v0") != before
-        process.communicate("\n", timeout=20)
+        process.communicate("\n", timeout=60)
     assert process.returncode == 0
     assert settings(guest, "v0") == before
 
@@ -139,7 +139,7 @@ def test_a_tap_in_another_namespace_follows_the_policy(hosts: Network, here: Hos
         # One that was made from here is claimed as well.
         with pytest.raises(PortError, match="interface t2 is another firewall's"):
             Ports(1).open(Policy.parse(text(namespace, namespace).replace("t1", "t3")))
-        process.communicate("\n", timeout=20)
+        process.communicate("\n", timeout=60)
     assert process.returncode == 0
 
 

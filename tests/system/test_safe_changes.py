@@ -61,7 +61,7 @@ def test_what_is_explained_is_what_then_happens(firewall: Running) -> None:
         connected(firewall.out, INSIDE, 9999, seconds=0.5)
     asked(firewall, "change", change={"delete_rule": {"id": "ping"}})
     assert explained(firewall, f"tcp {OUTSIDE}:{port} > {INSIDE}:8080 PA") == ("deny", "disconnected")
-    assert not talk.goes_on()
+    assert not talk.goes_on(within=1)
     talk.close()
 
 

@@ -161,7 +161,7 @@ class Start:
     def close(self) -> None:
         assert self._process.stdin
         self._process.stdin.close()
-        self._process.wait(20)
+        self._process.wait(60)
         self._log.close()
         if self._process.stdout:
             self._process.stdout.close()

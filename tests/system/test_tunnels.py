@@ -45,9 +45,9 @@ def carried(there: Host, to: str, here: Host, folder: Path) -> None:
     data.write_bytes(hashlib.shake_128(b"tunnel").digest(SIZE))
     got = folder / "got"
     server = here.serve(7000, "sh", "-c", f"nc -l -p 7000 >{got}")
-    done = there.run("sh", "-c", f"nc -N {to} 7000 <{data} || nc -q 0 {to} 7000 <{data}", timeout=20)
+    done = there.run("sh", "-c", f"nc -N {to} 7000 <{data} || nc -q 0 {to} 7000 <{data}", timeout=60)
     assert done.returncode == 0, done.stderr
-    server.wait(10)
+    server.wait(60)
     assert hashlib.sha256(got.read_bytes()).digest() == hashlib.sha256(data.read_bytes()).digest()
 
 

@@ -363,7 +363,7 @@ def test_ctrl_c(folder: Path) -> None:
     assert "dashboard: http://127.0.0.1:" in first
     assert command.returncode == 128 + signal.SIGINT
     assert errors == ""
-    until = time.monotonic() + 30
+    until = time.monotonic() + 60
     while (left := living(command.pid)) and time.monotonic() < until:
         time.sleep(0.05)
     assert not left

@@ -316,7 +316,7 @@ def test_what_a_failed_case_tells_is_coloured_and_wrapped_at_a_terminal(tmp_path
         with contextlib.suppress(OSError):
             while part := shown.read(4096):
                 told += part
-        assert done.wait(30) == 1
+        assert done.wait(60) == 1
     lines = told.decode().replace("\r", "").splitlines()
     assert lines[0].startswith("\x1b[31mfailed\x1b[0m ")
     plain = [re.sub(r"\x1b\[[0-9;]*m", "", line) for line in lines]

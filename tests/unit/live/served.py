@@ -79,11 +79,11 @@ def serving(folder: Path, firewall: Firewall) -> Iterator[Served]:
     thread = threading.Thread(target=loop.run_until_complete, args=[serve()])
     thread.start()
     try:
-        assert ready.wait(10)
+        assert ready.wait(60)
         yield Served(firewall, operations, service, folder / "control", policy, folder / "state")
     finally:
         loop.call_soon_threadsafe(stopping.set)
-        thread.join(10)
+        thread.join(60)
         control.shutdown()
         firewall.stop()
         loop.close()
@@ -107,11 +107,11 @@ def scraped(app: App) -> Iterator[int]:
     thread = threading.Thread(target=loop.run_until_complete, args=[serve()])
     thread.start()
     try:
-        assert ready.wait(10)
+        assert ready.wait(60)
         yield listening.getsockname()[1]
     finally:
         loop.call_soon_threadsafe(stopping.set)
-        thread.join(10)
+        thread.join(60)
         loop.close()
         listening.close()
         assert not thread.is_alive()

@@ -208,7 +208,7 @@ def test_long_lists_are_told_by_what_is_different() -> None:
 
 def listed(served: Served, *words: str) -> subprocess.CompletedProcess[str]:
     command = [sys.executable, "-m", "dataplane", "ctl", "--socket", str(served.socket), *words]
-    return subprocess.run(command, capture_output=True, text=True, cwd=ROOT, timeout=30, check=True)
+    return subprocess.run(command, capture_output=True, text=True, cwd=ROOT, timeout=60, check=True)
 
 
 def test_rules_and_groups_are_listed(served: Served) -> None:

@@ -57,7 +57,7 @@ def metrics_of(
     ):
 
         def once(query: str) -> Families:
-            with urlopen(f"http://127.0.0.1:{port}/metrics{query}", timeout=10) as answer:
+            with urlopen(f"http://127.0.0.1:{port}/metrics{query}", timeout=60) as answer:
                 return {family.name: family for family in text_string_to_metric_families(answer.read().decode())}
 
         yield once

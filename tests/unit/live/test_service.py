@@ -125,7 +125,7 @@ class Slow(Memory):
 
     def load(self) -> Policy:
         self.begun.release()
-        assert self.goes_on.acquire(timeout=20)
+        assert self.goes_on.acquire(timeout=60)
         return super().load()
 
 
@@ -143,7 +143,7 @@ def test_a_policy_that_is_being_read_keeps_nobody_waiting(service: Service, slow
 
     async def asked() -> None:
         reload = asyncio.create_task(service.answer(requests.Reload(command="reload")))
-        assert await asyncio.to_thread(slow.begun.acquire, timeout=20)
+        assert await asyncio.to_thread(slow.begun.acquire, timeout=60)
         change = asyncio.create_task(service.answer(requests.ChangePolicy(command="change", change=CHANGE)))
         for command in (requests.Status(command="status"), requests.Counters(command="counters")):
             assert await asyncio.wait_for(service.answer(command), 20)
@@ -166,7 +166,7 @@ def test_policies_are_read_one_at_a_time(service: Service, slow: Slow) -> None:
 
     async def asked() -> None:
         first = asyncio.create_task(service.answer(requests.Reload(command="reload")))
-        assert await asyncio.to_thread(slow.begun.acquire, timeout=20)
+        assert await asyncio.to_thread(slow.begun.acquire, timeout=60)
         first.cancel()
         others = [
             asyncio.create_task(service.answer(requests.Reload(command="reload", dry_run=True))),
@@ -176,7 +176,7 @@ def test_policies_are_read_one_at_a_time(service: Service, slow: Slow) -> None:
             assert await asyncio.wait_for(service.answer(requests.Status(command="status")), 20)
             assert not slow.begun.acquire(blocking=False)
             slow.goes_on.release()
-            assert await asyncio.to_thread(slow.begun.acquire, timeout=20)
+            assert await asyncio.to_thread(slow.begun.acquire, timeout=60)
         slow.goes_on.release()
         assert [answer["generation"] for answer in await asyncio.gather(*others)] == [1, 1]
         with pytest.raises(asyncio.CancelledError):

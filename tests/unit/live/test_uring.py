@@ -52,5 +52,5 @@ def test_it_is_not_used_where_nobody_wants_it() -> None:
 def test_a_system_that_refuses_it(error: int, said: str) -> None:
     """As a container's filter of system calls does, or an old kernel: workers do without, and say why."""
     script = REFUSED.format(error=error, policy=POLICY)
-    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=False, timeout=30)
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=False, timeout=60)
     assert done.stdout == f"(False, {said!r})\n", done.stderr

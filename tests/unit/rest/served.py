@@ -82,7 +82,7 @@ class Served:
             self.firewall.connections.flush()
             fill(self.firewall)
 
-        self.control.submit(work).result(20)
+        self.control.submit(work).result(60)
 
     def leave(self) -> None:
         """Closes the connections of all clients."""
@@ -91,16 +91,16 @@ class Served:
 
     def call(self, method: str, path: str, body: Any = None, project: str = "p1", **headers: str) -> Answer:
         """A request over the Unix socket; a body is JSON, or bytes as they are."""
-        connection = http.client.HTTPConnection("localhost", timeout=20)
+        connection = http.client.HTTPConnection("localhost", timeout=60)
         connection.sock = socket.socket(socket.AF_UNIX)
-        connection.sock.settimeout(20)
+        connection.sock.settimeout(60)
         connection.sock.connect(str(self.path))
         data = body if isinstance(body, bytes | None) else json.dumps(body).encode()
         return _answer(connection, method, f"/v3/{project}{path}", data, headers)
 
     def unsigned(self, method: str, path: str, body: bytes | None = None, **headers: str) -> Answer:
         """A request over TCP with these headers alone."""
-        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=20)
+        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=60)
         return _answer(connection, method, path, body, headers)
 
 
@@ -149,12 +149,12 @@ def serving(
     thread = threading.Thread(target=loop.run_until_complete, args=[serve()])
     thread.start()
     try:
-        assert ready.wait(20)
+        assert ready.wait(60)
         yield (served := Served(firewall, port, path, control))
         served.leave()
     finally:
         loop.call_soon_threadsafe(stopping.set)
-        thread.join(20)
+        thread.join(60)
         control.shutdown()
         firewall.stop()
         loop.close()

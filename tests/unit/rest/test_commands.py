@@ -52,7 +52,7 @@ def test_the_command_serves_until_it_is_told_to_stop(files: tuple[Path, Path], t
             client.get_http_client().close()
         finally:
             process.send_signal(signal.SIGTERM)
-            assert process.wait(20) == 0
+            assert process.wait(60) == 0
         assert json.loads(process.stderr.read().splitlines()[-1])["message"] == "stopped"
     assert not path.exists()
 
@@ -70,7 +70,7 @@ def test_the_command_does_not_start(files: tuple[Path, Path], change: object, wo
     policy, keys = files
     change(policy, keys)  # type: ignore[operator]
     command = [*COMMAND, str(policy), "--listen", "127.0.0.1:0", "--keys", str(keys)]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=30)
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60)
     assert done.returncode == 2
     assert words in done.stderr
     assert "Traceback" not in done.stderr

@@ -253,7 +253,7 @@ def test_who_does_not_read_his_answers_is_cut_off(tmp_path: Path, monkeypatch: p
     monkeypatch.setattr("dataplane.control.rest.connection.READING_SECONDS", 0.3)
     with serving(tmp_path, filled()) as served, socket.socket() as connection:
         connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
-        connection.settimeout(20)
+        connection.settimeout(60)
         connection.connect(("127.0.0.1", served.port))
         for _ in range(60):
             connection.sendall(b"GET /openapi.json HTTP/1.1\r\nHost: x\r\n\r\n")
@@ -315,7 +315,7 @@ def test_a_handshake_that_does_not_end_gives_way(tmp_path: Path, monkeypatch: py
         silent = [socket.create_connection(("127.0.0.1", served.port), 20) for _ in range(3)]
         assert _is_ended(silent[0])
         context = ssl.create_default_context(cafile=str(certificate))
-        connection = http.client.HTTPSConnection("127.0.0.1", served.port, timeout=20, context=context)
+        connection = http.client.HTTPSConnection("127.0.0.1", served.port, timeout=60, context=context)
         connection.request("GET", "/docs")
         assert connection.getresponse().status == 200
         for one in (connection, *silent):

@@ -71,7 +71,7 @@ def test_requests_made_from_the_document(schema: Any) -> None:
         )
         @given(case=operation.as_strategy())
         def try_it(case: Any) -> None:
-            case.call_and_validate(auth=Signed(), checks=CHECKS, timeout=20)
+            case.call_and_validate(auth=Signed(), checks=CHECKS, timeout=60)
 
         try_it()
 

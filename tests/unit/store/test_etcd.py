@@ -255,7 +255,7 @@ def test_changes_of_two_hosts_by_the_api_are_all_made(url: str, tmp_path: Path) 
         assert len(kept.rules_by_id) == len(Policy.parse(POLICY).rules_by_id) + 20
         for served, firewall in zip(seen, hosts, strict=True):
             # What was made last by the other one may be on its way.
-            for _ in range(200):
+            for _ in range(1200):
                 if document(firewall.policy) == document(kept):
                     break
                 threading.Event().wait(0.05)
@@ -305,7 +305,7 @@ def test_what_was_compacted_is_read_anew(etcd: Members, url: str) -> None:
                 env={"ETCDCTL_API": "3", "PATH": "/usr/bin:/bin"},
                 check=True,
                 capture_output=True,
-                timeout=30,
+                timeout=60,
             )
             arrived = threading.Event()
             late.follow(arrived.set)
@@ -322,7 +322,7 @@ def test_user_and_password_are_asked_for(tmp_path: Path) -> None:
                 env={"ETCDCTL_API": "3", "PATH": "/usr/bin:/bin"},
                 check=True,
                 capture_output=True,
-                timeout=30,
+                timeout=60,
             )
         with pytest.raises(StoreError, match="etcd refuses: etcdserver: user name is empty"):
             EtcdStore(parsed(etcd.url()))
@@ -350,7 +350,7 @@ def test_certificates_are_shown_and_asked_for(tmp_path: Path) -> None:
     request = ("openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes")
     names = ("-subj", "/CN=etcd", "-addext", "subjectAltName=IP:127.0.0.1", "-days", "2")
     cert, key = str(tmp_path / "cert.pem"), str(tmp_path / "key.pem")
-    subprocess.run([*request, *names, "-keyout", key, "-out", cert], check=True, capture_output=True, timeout=30)
+    subprocess.run([*request, *names, "-keyout", key, "-out", cert], check=True, capture_output=True, timeout=60)
     options = ("--cert-file", cert, "--key-file", key, "--client-cert-auth", "--trusted-ca-file", cert)
     query = f"ca={cert}&cert={cert}&key={key}"
     with members(tmp_path, 1, *options, scheme="https", url=query) as etcd:
@@ -396,7 +396,7 @@ def test_without_etcd_the_last_good_copy_is_in_force_and_changes_are_refused(tmp
             assert served.call("GET", "/dataplane/status").body["store"]["away_since"]
             etcd.start(0)
             etcd.await_leader()
-            for _ in range(200):
+            for _ in range(1200):
                 if not served.call("GET", "/dataplane/status").body["store"]["away_since"]:
                     break
                 threading.Event().wait(0.05)

@@ -46,7 +46,7 @@ def api_on_a_small_disk(folder: Path) -> Iterator[tuple[Path, Any]]:
         subprocess.Popen(["unshare", "--mount", "sh", "-c", words], stderr=log) as process,
     ):
         try:
-            until = time.monotonic() + 30
+            until = time.monotonic() + 60
             while "serving" not in (told := (folder / "log").read_text()):
                 assert process.poll() is None, told
                 assert time.monotonic() < until, told

@@ -152,7 +152,7 @@ def test_it_is_loaded_while_it_is_written(store: SqliteStore) -> None:
     with store.keeping(changed(policy, ADD), 200.0):
         reader = threading.Thread(target=lambda: found.append(store.load()))
         reader.start()
-        reader.join(20)
+        reader.join(60)
     assert [document(one) for one in found] == [document(policy)]
     assert "new" in store.load().rules_by_id
 
@@ -402,7 +402,7 @@ def test_what_was_answered_outlives_a_kill(tmp_path: Path) -> None:
                     told.append(served.call("GET", f"/vpc/security-group-rules/{name}").body["security_group_rule"])
             finally:
                 os.kill(process.pid, how)
-                process.wait(20)
+                process.wait(60)
     assert told[0] == told[1]
 
 
