@@ -311,11 +311,14 @@ static NEVER_INLINE bool read_apart(const struct reading *reading, const struct 
  */
 static inline ALWAYS_INLINE bool is_common(const struct dp_frame *frame, uint32_t *data)
 {
-    const uint8_t *ip = frame->data + ETHERNET, *transport = ip + IPV4;
     uint32_t length, header, datagram, least, taken, tcp, dhcp;
+    const uint8_t *ip, *transport;
 
-    if (frame->captured < ETHERNET + IPV4 + TCP || frame->link != DP_LINK_ETHERNET ||
-        dp_get16(ip - 2) != DP_ETHERTYPE_IPV4 || ip[0] != 0x45 || (ip[6] & 0x3f) || ip[7] ||
+    if (frame->captured < ETHERNET + IPV4 + TCP || frame->link != DP_LINK_ETHERNET)
+        return false;
+    ip = frame->data + ETHERNET;
+    transport = ip + IPV4;
+    if (dp_get16(ip - 2) != DP_ETHERTYPE_IPV4 || ip[0] != 0x45 || (ip[6] & 0x3f) || ip[7] ||
         !(ip[9] < 32 && (1u << DP_PROTO_TCP | 1u << DP_PROTO_UDP) >> (ip[9] & 31) & 1))
         return false;
     length = dp_get16(ip + 2);
@@ -341,7 +344,7 @@ static uint32_t read_cached(const struct reading *reading, struct dp_flow_cache 
 
     for (uint32_t k = 0; k < n; k++) {
         struct dp_fast *one = &fast[k];
-        const uint8_t *transport = frames[k].data + ETHERNET + IPV4;
+        const uint8_t *transport;
         uint32_t entry;
         uint64_t hash;
 
@@ -350,6 +353,7 @@ static uint32_t read_cached(const struct reading *reading, struct dp_flow_cache 
             n_other++;
             continue;
         }
+        transport = frames[k].data + ETHERNET + IPV4;
         hash = dp_flow_cache_hash(&table->secret, dp_raw32(transport - 8), dp_raw32(transport - 4),
                                   ports_of(transport).turn);
         entry = dp_flow_cache_find(cache, hash);

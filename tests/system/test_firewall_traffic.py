@@ -138,7 +138,10 @@ def test_path_mtu(site: Guarded) -> None:
 
 
 def test_super_packets_stay_whole(site: Guarded, tmp_path: Path) -> None:
-    """One TCP stream each way: most of what leaves a port is far longer than what its MTU lets onto a wire."""
+    """One TCP stream each way: most of what leaves a port is far longer than what its MTU lets onto a wire.
+
+    iperf3 ends while what it wrote last, some 12 MB, waits in sockets: so much that this is little of it.
+    """
     a, b = site.guest("a"), site.guest("b")
     a.serve(5201, "iperf3", "-s")
     for host, interface in ((b, "eth-b"), (site.world, "eth0")):
@@ -148,10 +151,10 @@ def test_super_packets_stay_whole(site: Guarded, tmp_path: Path) -> None:
                 *("tcpdump", "-i", interface, "-nn", "-s", "64", "-c", "1", "greater", "20000"), output=seen
             )
             before = traffic(site, "eth-a")
-            done = json.loads(host.run("iperf3", "-c", four(1), "-n", "100M", "-J", *way).stdout)
-            assert done["end"]["sum_received"]["bytes"] >= 95e6
+            done = json.loads(host.run("iperf3", "-c", four(1), "-n", "400M", "-J", *way).stdout)
+            assert done["end"]["sum_received"]["bytes"] >= 380e6
             packets, size = (now - then for now, then in zip(traffic(site, "eth-a"), before, strict=True))
-            assert size > 95e6
+            assert size > 380e6
             assert size / packets > 3000
             assert tcpdump.wait(60) == 0
 
