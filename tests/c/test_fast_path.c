@@ -192,6 +192,22 @@ static struct dp_place a_place(void)
     return place;
 }
 
+/* Puts another policy in force: the first is there every other time, others nearly always, in zones of their own or in
+ * those of others before. Without the first, its connections to others are theirs alone. */
+static void change_by_chance(struct two_ways *w)
+{
+    struct dp_holding some[sizeof holdings / sizeof *holdings];
+    uint32_t moved = chance(3) ? 0 : chance(TWO_WAYS_ZONES), n = 0;
+
+    for (uint32_t i = chance(2); i < sizeof holdings / sizeof *holdings; i++)
+        if (chance(12)) {
+            some[n] = holdings[i];
+            some[n++].zone = (holdings[i].zone + moved) % TWO_WAYS_ZONES;
+        }
+    w->config.verify_checksums = (uint8_t)(chance(2) ? chance(3) : DP_VERIFY_NEVER);
+    two_ways_update(w, some, n);
+}
+
 /* A frame in `bytes`, all zeros before; its length. */
 static uint32_t make(uint8_t *bytes)
 {
@@ -251,13 +267,8 @@ static void test_frames_made_by_chance(void)
         alike = CHECK(two_ways_judge(&w, frames, way < 2 ? places : NULL, n, way == 2)) && CHECK(two_ways_agree(&w));
         for (uint32_t i = 0; i < n; i++)
             free((void *)frames[i].data);
-        if (!chance(30)) {
-            /* Without the first, its connections to others are theirs alone. */
-            uint32_t without = chance(2);
-
-            w.config.verify_checksums = (uint8_t)(chance(2) ? chance(3) : DP_VERIFY_NEVER);
-            two_ways_update(&w, holdings + without, n_holdings - without);
-        }
+        if (!chance(30))
+            change_by_chance(&w);
     }
     CHECK(two_ways_deny_alike(&w));
     /* What it is about has come up: frames that can begin the fast path, and packets of known connections. */

@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 from dataplane._core import ffi, lib
 from dataplane.compiler import KINDS, Compiler, pack_address
 from dataplane.policy import ChangeError, Policy
-from dataplane.policy.changes import apply, parse_change
+from dataplane.policy.changes import apply, parse_change, prepare
 from dataplane.rule_order import PREFIX_SIZE, RuleOrder
 from dataplane.verdict import Names
 
@@ -152,6 +152,7 @@ def _agree(kept: Compiler, policy: Policy) -> None:
     st.sampled_from([1, 1, 3, 6]),
     st.sampled_from([0, 64]),
     st.booleans(),
+    st.booleans(),
 )
 def test_a_changed_policy_is_compiled_as_if_anew(
     rules: list[dict[str, Any]],
@@ -163,11 +164,12 @@ def test_a_changed_policy_is_compiled_as_if_anew(
     together: int,
     looked_up: int,
     read_again: bool,
+    prepared: bool,
 ) -> None:
     """Tables, orders and lookups; also where a copy of the compiler has gone another way in between, and where much
     has changed since they were made anew; where tables of so few rules are patches too, and some changes are enough
-    to make them anew; where several changes all over the groups are put in force together, and where they come as a
-    document that is read again.
+    to make them anew; where several changes all over the groups are put in force together, where they come as a
+    document that is read again, and where what they go on from was worked out before.
     """
     with (
         patch("dataplane.rule_order._CHANGED_MIN", most),
@@ -179,7 +181,7 @@ def test_a_changed_policy_is_compiled_as_if_anew(
         patch("dataplane.rule_order._LOOKED_UP_MOST", looked_up),
     ):
         batches = [changes[at : at + together] for at in range(0, len(changes), together)]
-        _agree_after_each(rules, batches, rehearsed, read_again)
+        _agree_after_each(rules, batches, rehearsed, read_again, prepared)
 
 
 def _after(policy: Policy, changes: list[dict[str, Any]]) -> Policy:
@@ -191,13 +193,15 @@ def _after(policy: Policy, changes: list[dict[str, Any]]) -> Policy:
 
 
 def _agree_after_each(
-    rules: list[dict[str, Any]], batches: list[list[dict[str, Any]]], rehearsed: bool, read_again: bool
+    rules: list[dict[str, Any]], batches: list[list[dict[str, Any]]], rehearsed: bool, read_again: bool, prepared: bool
 ) -> None:
     policy = Policy.model_validate(_document(rules))
     compiler = Compiler(Names())
     compiler.compile(policy)
     assert len(policy.rules_by_id) == len(rules)
     for changes in batches:
+        if prepared:
+            prepare(policy)
         changed = _after(policy, changes)
         if read_again:
             read = Policy.model_validate(changed.model_dump(exclude_defaults=True))
