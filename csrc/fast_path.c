@@ -149,54 +149,72 @@ static inline ALWAYS_INLINE bool is_flowing(const struct dp_entry *e, uint32_t s
 }
 
 /*
- * Moves the window by a segment that goes straight on, which most do: it is no older than what its side has sent last,
- * ends where the receiver has said there is room, acknowledges something that was sent lately, and offers no larger
- * window than before. The conditions of dp_tcp_is_inside follow from these, and dp_tcp_move comes to no more: no number
- * is 2^30 or more ahead, nor a window so large. False, and nothing has changed, for all others.
+ * Moves the window by an ordinary segment, which most are: it is no older than the receiver's window, ends where the
+ * receiver has said there is room, acknowledges something that was sent lately, and offers no larger window than
+ * before. The conditions of dp_tcp_is_inside follow from these, and dp_tcp_move comes to no more: no number is 2^30 or
+ * more from the one it is compared with, nor a window so large. False, and nothing has changed, for all others.
  */
 static inline ALWAYS_INLINE bool goes_on(struct dp_entry *e, uint32_t side, const struct dp_fast *fast)
 {
     const uint8_t *p = fast->transport;
     uint32_t peer = side ^ 1, ack = dp_get32(p + 8), end = dp_get32(p + 4) + fast->data, units = dp_get16(p + 14);
     uint32_t window = units << (e->tcp_scale_flags[side] & DP_TCP_SCALE_MASK);
-    uint32_t ahead = end - e->tcp_end[side], room = e->tcp_max_end[side] - end;
+    uint32_t newer = end - e->tcp_end[side] + dp_tcp_window(e, (enum dp_side)peer), room = e->tcp_max_end[side] - end;
     uint32_t unanswered = e->tcp_end[peer] - ack, offered = e->tcp_max_end[peer] - ack;
 
-    if ((p[13] & MEANT_FLAGS) != DP_TCP_FLAG_ACK || (ahead | room | offered) >> 30 ||
+    if ((p[13] & MEANT_FLAGS) != DP_TCP_FLAG_ACK || (newer | room | offered) >> 30 ||
         unanswered > DP_TCP_ACK_WINDOW_LEAST || units - 1 >= e->tcp_max_window[side])
         return false;
-    e->tcp_end[side] = end;
+    e->tcp_end[side] = dp_seq_later(e->tcp_end[side], end);
     e->tcp_max_ack[side] = dp_seq_later(e->tcp_max_ack[side], ack);
     e->tcp_max_end[peer] = dp_seq_later(e->tcp_max_end[peer], ack + window);
     return true;
 }
 
+/* Whether a segment is one of an established connection that says nothing of its beginning or end. */
+static inline ALWAYS_INLINE bool is_amidst(const struct dp_entry *e, uint32_t side, const struct dp_tcp_segment *s)
+{
+    return e->state == DP_CONN_TCP_ESTABLISHED && (s->flags & MEANT_FLAGS) == DP_TCP_FLAG_ACK &&
+           !(e->tcp_scale_flags[side ^ 1] & DP_TCP_SIDE_FIN) && e->tcp_max_window[side] != 0;
+}
+
+/* Whether such a segment is inside the window, as far as that is known. */
+static inline ALWAYS_INLINE bool is_inside(const struct dp_entry *e, uint32_t side, const struct dp_tcp_segment *s)
+{
+    return (e->tcp_scale_flags[side] & DP_TCP_SIDE_LIBERAL) ||
+           dp_tcp_is_inside(e, (enum dp_side)side, (enum dp_side)(side ^ 1), s->seq, s->ack, s->end);
+}
+
 /* Whether the packet leaves the connection of check `i` in its state. */
 static bool stays_so(const struct dp_entry *e, const struct dp_fast *fast, uint32_t i)
 {
-    const enum dp_side side = (enum dp_side)side_of(e, fast->direction[i]), peer = (enum dp_side)(side ^ 1);
+    uint32_t side = side_of(e, fast->direction[i]);
     struct dp_tcp_segment s;
 
     if (fast->protocol != DP_PROTO_TCP)
         return stays(e, side);
     dp_fast_segment_of(fast, &s);
-    return e->state == DP_CONN_TCP_ESTABLISHED && (s.flags & MEANT_FLAGS) == DP_TCP_FLAG_ACK &&
-           !(e->tcp_scale_flags[peer] & DP_TCP_SIDE_FIN) && e->tcp_max_window[side] != 0 &&
-           ((e->tcp_scale_flags[side] & DP_TCP_SIDE_LIBERAL) || dp_tcp_is_inside(e, side, peer, s.seq, s.ack, s.end));
+    return is_amidst(e, side, &s) && is_inside(e, side, &s);
+}
+
+/* Moves the window by such a segment. */
+static inline ALWAYS_INLINE void move(struct dp_entry *e, uint32_t side, const struct dp_tcp_segment *s)
+{
+    /* In units of its scale, as it stands in the segment. */
+    if (s->window > e->tcp_max_window[side])
+        e->tcp_max_window[side] = s->window;
+    dp_tcp_move(e, (enum dp_side)side, (enum dp_side)(side ^ 1), s->end, s->ack,
+                (uint32_t)s->window << dp_tcp_scale(e, (enum dp_side)side), true);
 }
 
 /* Keeps a connection that stays so. */
 static void keep_so(struct dp_conntrack *ct, struct dp_entry *e, const struct dp_fast *fast, uint32_t i)
 {
-    const enum dp_side side = (enum dp_side)side_of(e, fast->direction[i]), peer = (enum dp_side)(side ^ 1);
     struct dp_tcp_segment s;
 
     if (fast->protocol == DP_PROTO_TCP) {
         dp_fast_segment_of(fast, &s);
-        /* In units of its scale, as it stands in the segment. */
-        if (s.window > e->tcp_max_window[side])
-            e->tcp_max_window[side] = s.window;
-        dp_tcp_move(e, side, peer, s.end, s.ack, (uint32_t)s.window << dp_tcp_scale(e, side), true);
+        move(e, side_of(e, fast->direction[i]), &s);
     }
     e->last_ns = ct->now;
 }
@@ -214,12 +232,17 @@ static NEVER_INLINE bool keep_otherwise(struct dp_conntrack *ct, const struct dp
     enum dp_cause cause;
     uint8_t next;
 
-    if (stays_so(e, fast, 0)) {
-        keep_so(ct, e, fast, 0);
-        return true;
-    }
     if (fast->protocol == DP_PROTO_TCP) {
         dp_fast_segment_of(fast, &segment);
+        if (is_amidst(e, side, &segment)) {
+            if (is_inside(e, side, &segment)) {
+                move(e, side, &segment);
+                e->last_ns = ct->now;
+                return true;
+            }
+            if (dp_tcp_is_old(e, (enum dp_side)(side ^ 1), segment.ack, segment.end))
+                return true;
+        }
         if (ct->config.reopens[e->state] && (segment.flags & (DP_TCP_FLAG_SYN | DP_TCP_FLAG_ACK)) == DP_TCP_FLAG_SYN)
             return false;
     }

@@ -267,13 +267,6 @@ static bool may_agree(const struct dp_entry *e, const struct dp_tcp_segment *s)
     return !is_opening(e->state) && (s->flags & DP_TCP_FLAG_ACK) && !(s->flags & (DP_TCP_FLAG_SYN | DP_TCP_FLAG_RST));
 }
 
-/* Whether the receiver has acknowledged all of a segment, and could have been sent what it acknowledges. */
-static bool is_old(const struct dp_entry *e, enum dp_side receiver, const struct dp_tcp_segment *s)
-{
-    return (e->tcp_scale_flags[receiver] & DP_TCP_SIDE_ACKED) && !dp_seq_before(e->tcp_max_ack[receiver], s->end) &&
-           !dp_seq_before(dp_seq_later(e->tcp_end[receiver], e->tcp_max_end[receiver]), s->ack);
-}
-
 /* Puts the window where `s` of `sender` and a refused segment of the receiver, of this window, agree that they are. */
 static void take_place(struct dp_entry *e, enum dp_side sender, enum dp_side receiver, const struct dp_tcp_segment *s,
                        uint32_t receiver_window)
@@ -310,7 +303,7 @@ enum dp_tcp_outside dp_tcp_outside(const struct dp_conntrack_config *config, str
         return DP_TCP_UNCHANGED;
     if (!may_agree(e, s))
         return DP_TCP_REFUSED;
-    if (is_old(e, receiver, s))
+    if (dp_tcp_is_old(e, receiver, s->ack, s->end))
         return DP_TCP_UNCHANGED;
     kept = dp_resync_find(resync, table, entry);
     if (!kept || !dp_resync_agrees(kept, sender, s))

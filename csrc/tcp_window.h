@@ -63,6 +63,13 @@ static inline __attribute__((always_inline)) bool dp_tcp_is_inside(const struct 
            !dp_seq_before(ack, e->tcp_end[receiver] - back);
 }
 
+/* Whether the receiver has acknowledged all of a segment, and could have been sent what it acknowledges. */
+static inline bool dp_tcp_is_old(const struct dp_entry *e, enum dp_side receiver, uint32_t ack, uint32_t end)
+{
+    return (e->tcp_scale_flags[receiver] & DP_TCP_SIDE_ACKED) && !dp_seq_before(e->tcp_max_ack[receiver], end) &&
+           !dp_seq_before(dp_seq_later(e->tcp_end[receiver], e->tcp_max_end[receiver]), ack);
+}
+
 /* Moves the window on by a segment that is inside and ends at `end`, but for what raises the sender's own, which is
  * done before; `window` is in bytes, `acks` says that it has an acknowledgement. */
 static inline __attribute__((always_inline)) void dp_tcp_move(struct dp_entry *e, enum dp_side sender,
