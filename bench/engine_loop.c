@@ -4,7 +4,7 @@
  * A shared library of its own, so that nothing of the benchmark is in the extension; the engine's function is handed
  * in. A capture is pcap in microseconds, in this machine's byte order and of Ethernet, as workloads.c writes it.
  */
-#include "dp_api.h"
+#include "dp_plane.h"
 
 #include <fcntl.h>
 #include <stdbool.h>

@@ -4,7 +4,7 @@
  *
  * Frames are in the nearest cache when they are judged, as those of a burst are that was just received.
  */
-#include "dp_api.h"
+#include "dp_plane.h"
 #include "made_frame.h"
 
 #include <time.h>

@@ -34,7 +34,7 @@
 #ifndef DP_CLASSIFIER_H
 #define DP_CLASSIFIER_H
 
-#include "dp_api.h"
+#include "dp_tables.h"
 #include "trie.h"
 
 #ifdef __SSE2__

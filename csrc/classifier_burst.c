@@ -1,7 +1,7 @@
 /* classifier_burst.c: many questions for one table of classifier.h at once. */
 #include "classifier.h"
 
-_Static_assert(DP_LOOKUPS_MAX == 32 && (int)DP_TRIE_LOOKUPS_MAX == (int)DP_LOOKUPS_MAX, "dp_api.h names it");
+_Static_assert(DP_LOOKUPS_MAX == 32 && (int)DP_TRIE_LOOKUPS_MAX == (int)DP_LOOKUPS_MAX, "dp_tables.h names it");
 
 /*
  * Each round asks one class for every question that is still open, whose words the round before has asked memory for;

@@ -27,6 +27,7 @@
 #define DP_CONNTRACK_H
 
 #include "dp_connections.h"
+#include "dp_counters.h"
 #include "flow_table.h"
 #include "resync.h"
 #include "timer.h"

@@ -16,6 +16,7 @@
 #ifndef DP_DATAGRAM_TABLE_H
 #define DP_DATAGRAM_TABLE_H
 
+#include "dp_counters.h"
 #include "fair_share.h"
 #include "flow_key.h"
 

@@ -13,6 +13,7 @@
 #ifndef DP_DENIED_FLOWS_H
 #define DP_DENIED_FLOWS_H
 
+#include "dp_counters.h"
 #include "packet.h"
 
 enum { DP_DENIED_KEPT = 8192 };

@@ -5,7 +5,7 @@
 #ifndef DP_CAPTURES_H
 #define DP_CAPTURES_H
 
-#include "dp_api.h"
+#include "dp_plane.h"
 
 /* cffi: begin */
 

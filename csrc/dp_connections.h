@@ -7,7 +7,7 @@
 #ifndef DP_CONNECTIONS_H
 #define DP_CONNECTIONS_H
 
-#include "dp_api.h"
+#include "dp_plane.h"
 
 /* cffi: begin */
 

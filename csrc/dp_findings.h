@@ -8,6 +8,7 @@
 #define DP_FINDINGS_H
 
 #include "dp_connections.h"
+#include "dp_counters.h"
 
 /* cffi: begin */
 

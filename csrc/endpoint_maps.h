@@ -10,7 +10,7 @@
 #define DP_ENDPOINT_MAPS_H
 
 #include "bytes.h"
-#include "dp_api.h"
+#include "dp_tables.h"
 #include "packet.h"
 #include "trie.h"
 

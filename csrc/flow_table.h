@@ -17,6 +17,7 @@
 #ifndef DP_FLOW_TABLE_H
 #define DP_FLOW_TABLE_H
 
+#include "dp_plane.h"
 #include "flow_key.h"
 
 #include <string.h>

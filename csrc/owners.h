@@ -17,6 +17,7 @@
 #ifndef DP_OWNERS_H
 #define DP_OWNERS_H
 
+#include "dp_plane.h"
 #include "endpoints.h"
 
 enum { DP_OWNERS = 4096 };

@@ -1,4 +1,4 @@
-/* pipeline.h: frames judged at the places where they pass; dp_api.h has how they are judged by their addresses. */
+/* pipeline.h: frames judged at the places where they pass; dp_plane.h has how they are judged by their addresses. */
 #ifndef DP_PIPELINE_H
 #define DP_PIPELINE_H
 

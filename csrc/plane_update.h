@@ -1,4 +1,4 @@
-/* plane_update.h: what an update would do, for those who ask. An update itself is dp_plane_update() (dp_api.h,
+/* plane_update.h: what an update would do, for those who ask. An update itself is dp_plane_update() (dp_plane.h,
  * plane.h). */
 #ifndef DP_PLANE_UPDATE_H
 #define DP_PLANE_UPDATE_H

@@ -9,7 +9,7 @@
 #ifndef DP_PORT_BINDINGS_H
 #define DP_PORT_BINDINGS_H
 
-#include "dp_api.h"
+#include "dp_plane.h"
 
 #include <stdbool.h>
 

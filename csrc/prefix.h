@@ -1,8 +1,8 @@
-/* prefix.h: addresses and prefixes as dp_api.h has them, in 16 bytes: which covers which, and in what order. */
+/* prefix.h: addresses and prefixes as dp_tables.h has them, in 16 bytes: which covers which, and in what order. */
 #ifndef DP_PREFIX_H
 #define DP_PREFIX_H
 
-#include "dp_api.h"
+#include "dp_tables.h"
 
 #include <stdbool.h>
 #include <string.h>

@@ -14,7 +14,7 @@
 #define DP_TRIE_H
 
 #include "bytes.h"
-#include "dp_api.h"
+#include "dp_tables.h"
 
 #include <stdbool.h>
 

@@ -1,5 +1,5 @@
 /*
- * words.c: one table of words for each enumeration of dp_api.h.
+ * words.c: one table of words for each enumeration of enum dp_word_kind.
  *
  * Each table is indexed by the values of its enumeration and has exactly as many entries, so that a value added
  * without a word does not compile or shows as an empty word in the tests. The words of a packet's answer are those of

@@ -1,5 +1,5 @@
 /*
- * words.h: the words that people read for the enumerations of dp_api.h and dp_findings.h (SPEC 7).
+ * words.h: the words that people read for the enumerations of the dp_*.h (SPEC 7).
  *
  *   ownership  All words are constants of the program.
  */

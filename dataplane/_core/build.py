@@ -26,7 +26,10 @@ if TYPE_CHECKING:
 
 ROOT = Path(__file__).resolve().parents[2]
 # What Python sees of the C side; the first is what the others stand on.
-_NAMES = ("dp_api.h", "dp_connections.h", "dp_findings.h", "dp_live.h", "dp_captures.h", "dp_text.h")
+_NAMES = (
+    *("dp_api.h", "dp_tables.h", "dp_plane.h", "dp_counters.h", "dp_connections.h"),
+    *("dp_findings.h", "dp_live.h", "dp_captures.h", "dp_text.h"),
+)
 HEADERS = tuple(Path("csrc", name) for name in _NAMES)
 EXTENSION = "dataplane._core._dataplane"
 

@@ -1,4 +1,4 @@
-"""A rule's protocol and ports, or ICMP type and code, as ranges of one number (csrc/dp_api.h: `struct dp_selector`)."""
+"""A rule's protocol and ports, or ICMP type and code, as ranges of one number: `struct dp_selector` of dp_tables.h."""
 
 from __future__ import annotations
 

@@ -2,7 +2,7 @@
 #ifndef DP_TEST_SETTINGS_H
 #define DP_TEST_SETTINGS_H
 
-#include "dp_api.h"
+#include "dp_counters.h"
 
 /* A table of transitions in which everything goes on, so that packets made by chance meet many states. */
 static inline struct dp_conntrack_config settings_in_which_all_goes_on(void)

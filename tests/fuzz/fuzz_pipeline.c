@@ -6,7 +6,7 @@
  * from a buffer of exactly its size, so that a read beyond it is found. One instance holds every address.
  */
 #include "arena.h"
-#include "dp_api.h"
+#include "dp_counters.h"
 #include "io/remap.h"
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);

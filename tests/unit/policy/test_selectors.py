@@ -1,4 +1,4 @@
-"""The ranges over protocol and ports that rule tables are made from (`struct dp_selector` in csrc/dp_api.h)."""
+"""The ranges over protocol and ports that rule tables are made from (`struct dp_selector` in csrc/dp_tables.h)."""
 
 from __future__ import annotations
 
