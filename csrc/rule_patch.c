@@ -13,8 +13,8 @@
  * What is not worth it is told: where the walks or the small tables come to a part of what the table is made from.
  */
 #include "classifier.h"
-
 #include "prefix.h"
+#include "rule_subset.h"
 
 #include <stdlib.h>
 #include <string.h>
@@ -87,17 +87,6 @@ static struct region around(const struct dp_prefix *prefixes, uint32_t n)
 
     return bits ? (struct region){word_at(prefixes->address), word_at(prefixes->address + 8), bits}
                 : (struct region){0};
-}
-
-static bool is_sound(const struct dp_rule_changes *c, const struct dp_rule *rule)
-{
-    if (rule->first_selector > c->n_selectors || rule->selectors > c->n_selectors - rule->first_selector)
-        return false;
-    if (rule->remote == DP_REMOTE_ANY)
-        return true;
-    return rule->remote >= 0 && (uint32_t)rule->remote < c->n_remotes &&
-           c->remotes[rule->remote].first <= c->n_prefixes &&
-           c->remotes[rule->remote].count <= c->n_prefixes - c->remotes[rule->remote].first;
 }
 
 /* Whether the remote of a rule meets a region; that of a large set is remembered. */
@@ -192,7 +181,7 @@ static int want_successors(struct patching *p, uint32_t position)
     const struct dp_rule *removed = &c->rules[position];
     struct region region = {0};
 
-    if (!is_sound(c, removed))
+    if (!dp_rule_is_sound(c, removed))
         return DP_E_ARGUMENT;
     if (removed->remote != DP_REMOTE_ANY) {
         const struct dp_remote *remote = &c->remotes[removed->remote];
@@ -208,7 +197,7 @@ static int want_successors(struct patching *p, uint32_t position)
         if (p->work == 0)
             return DP_E_LIMIT;
         p->work--;
-        if (!is_sound(c, rule))
+        if (!dp_rule_is_sound(c, rule))
             return DP_E_ARGUMENT;
         if (!remote_meets(p, rule, &region) || !selectors_meet(c, removed, rule) || !sets_meet(p, removed, rule))
             continue;
@@ -245,108 +234,13 @@ static int find_successors(struct patching *p, const struct dp_rule_patch *befor
     return error;
 }
 
-/* ---- small tables ---- */
-
-static int by_value(const void *a, const void *b)
-{
-    int32_t x = *(const int32_t *)a, y = *(const int32_t *)b;
-
-    return (x > y) - (x < y);
-}
-
-/* Some rules, with the prefixes and selectors of these alone. */
-struct part {
-    struct dp_rule *rules;
-    int32_t *named; /* remotes among all, each once, in their order */
-    struct dp_remote *remotes;
-    struct dp_prefix *prefixes;
-    struct dp_selector *selectors;
-    uint32_t n_rules, n_remotes, n_prefixes, n_selectors;
-};
-
-static void release_part(struct part *part)
-{
-    free(part->rules);
-    free(part->named);
-    free(part->remotes);
-    free(part->prefixes);
-    free(part->selectors);
-}
-
-/* Which remotes the rules of a part name, and how much room all takes. */
-static int measure_part(struct patching *p, struct part *part)
-{
-    const struct dp_rule_changes *c = p->changes;
-    uint64_t prefixes = 0, selectors = 0;
-    uint32_t named = 0;
-
-    part->named = malloc(((size_t)part->n_rules + 1) * sizeof *part->named);
-    if (!part->named)
-        return DP_E_MEMORY;
-    for (uint32_t i = 0; i < part->n_rules; i++) {
-        if (!is_sound(c, &part->rules[i]))
-            return DP_E_ARGUMENT;
-        selectors += part->rules[i].selectors;
-        if (part->rules[i].remote != DP_REMOTE_ANY)
-            part->named[named++] = part->rules[i].remote;
-    }
-    qsort(part->named, named, sizeof *part->named, by_value);
-    for (uint32_t i = 0; i < named; i++)
-        if (part->n_remotes == 0 || part->named[part->n_remotes - 1] != part->named[i]) {
-            prefixes += c->remotes[part->named[i]].count;
-            part->named[part->n_remotes++] = part->named[i];
-        }
-    if (part->n_rules + prefixes + selectors > p->room)
-        return DP_E_LIMIT;
-    p->room -= part->n_rules + prefixes + selectors;
-    part->remotes = malloc(((size_t)part->n_remotes + 1) * sizeof *part->remotes);
-    part->prefixes = malloc((prefixes + 1) * sizeof *part->prefixes);
-    part->selectors = malloc((selectors + 1) * sizeof *part->selectors);
-    return part->remotes && part->prefixes && part->selectors ? 0 : DP_E_MEMORY;
-}
-
-/* From now on the rules refer to what is the part's own. */
-static void copy_part(const struct dp_rule_changes *c, struct part *part)
-{
-    for (uint32_t i = 0; i < part->n_remotes; i++) {
-        const struct dp_remote *remote = &c->remotes[part->named[i]];
-
-        part->remotes[i] = (struct dp_remote){part->n_prefixes, remote->count};
-        memcpy(part->prefixes + part->n_prefixes, c->prefixes + remote->first, remote->count * sizeof *part->prefixes);
-        part->n_prefixes += remote->count;
-    }
-    for (uint32_t i = 0; i < part->n_rules; i++) {
-        struct dp_rule *rule = &part->rules[i];
-
-        if (rule->remote != DP_REMOTE_ANY) {
-            const int32_t *at = bsearch(&rule->remote, part->named, part->n_remotes, sizeof *part->named, by_value);
-
-            rule->remote = (int32_t)(at - part->named);
-        }
-        for (uint32_t s = 0; s < rule->selectors; s++)
-            part->selectors[part->n_selectors + s] = c->selectors[rule->first_selector + s];
-        rule->first_selector = part->n_selectors;
-        part->n_selectors += rule->selectors;
-    }
-}
-
-/* The table of the rules in a part, which the caller has put there. */
-static int make_small(struct patching *p, struct part *part, struct dp_rule_table **table)
-{
-    int error = measure_part(p, part);
-
-    if (error)
-        return error;
-    copy_part(p->changes, part);
-    return dp_rule_table_new(p->family, part->rules, part->n_rules, part->remotes, part->n_remotes, part->prefixes,
-                             part->n_prefixes, part->selectors, part->n_selectors, table);
-}
+/* ---- the small tables ---- */
 
 static int make_successors(struct patching *p, struct dp_rule_patch *patch)
 {
     const struct dp_rule_changes *c = p->changes;
-    struct part part = {0};
-    uint32_t n = 0;
+    struct dp_rule *rules;
+    uint32_t n = 0, have = 0;
     int error;
 
     for (uint32_t w = 0; w < words_of(c->n_rules); w++)
@@ -356,45 +250,45 @@ static int make_successors(struct patching *p, struct dp_rule_patch *patch)
         return 0;
     if (n > p->room)
         return DP_E_LIMIT;
-    part.rules = malloc(n * sizeof *part.rules);
+    rules = malloc(n * sizeof *rules);
     patch->successor_at = malloc(n * sizeof *patch->successor_at);
-    if (!part.rules || !patch->successor_at) {
+    if (!rules || !patch->successor_at) {
         error = DP_E_MEMORY;
     } else {
         for (uint32_t w = 0; w < words_of(c->n_rules); w++)
             for (uint64_t rest = p->wanted[w]; rest; rest &= rest - 1) {
                 uint32_t position = w * 64 + (uint32_t)__builtin_ctzll(rest);
 
-                patch->successor_at[part.n_rules] = position;
-                part.rules[part.n_rules++] = c->rules[position];
+                patch->successor_at[have] = position;
+                rules[have++] = c->rules[position];
             }
-        error = make_small(p, &part, &patch->successor);
+        error = dp_rule_subset_table(c, p->family, rules, n, &p->room, &patch->successor);
     }
-    release_part(&part);
+    free(rules);
     return error;
 }
 
 static int make_added(struct patching *p, struct dp_rule_patch *patch)
 {
     const struct dp_rule_changes *c = p->changes;
-    struct part part = {.n_rules = c->n_added};
-    int error = 0;
+    struct dp_rule *rules;
+    int error;
 
     if (c->n_added == 0)
         return 0;
     for (uint32_t i = 0; i < c->n_added; i++)
         if (c->before[i] > c->n_rules || (i > 0 && c->before[i] < c->before[i - 1]))
             return DP_E_ARGUMENT;
-    part.rules = malloc(c->n_added * sizeof *part.rules);
+    rules = malloc(c->n_added * sizeof *rules);
     patch->before = malloc(c->n_added * sizeof *patch->before);
-    if (!part.rules || !patch->before) {
+    if (!rules || !patch->before) {
         error = DP_E_MEMORY;
     } else {
-        memcpy(part.rules, c->added, c->n_added * sizeof *part.rules);
+        memcpy(rules, c->added, c->n_added * sizeof *rules);
         memcpy(patch->before, c->before, c->n_added * sizeof *patch->before);
-        error = make_small(p, &part, &patch->added);
+        error = dp_rule_subset_table(c, p->family, rules, c->n_added, &p->room, &patch->added);
     }
-    release_part(&part);
+    free(rules);
     return error;
 }
 
