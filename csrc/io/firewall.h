@@ -1,5 +1,6 @@
 /*
- * firewall.h: the workers of a firewall, and how its control side (firewall.c, feed_reader.c) has them do something.
+ * firewall.h: the workers of a firewall, and how its control side (firewall.c, switch_ports.c, feed_reader.c) has them
+ * do something.
  *
  * Only the thread that called dp_live.h's functions is in here. A worker's own state is its alone: all that is read or
  * changed of it is read or changed by a COMMAND, which the worker carries out between two turns while the caller waits.
@@ -41,6 +42,12 @@ static inline void dp_call_all(struct dp_firewall *f, dp_command *command, void 
 {
     for (uint32_t i = 0; i < f->workers; i++)
         dp_worker_call(&f->worker[i], command, argument);
+}
+
+/* Whether this may stand behind a port. */
+static inline bool dp_is_port(const struct dp_port *port)
+{
+    return port->zone >= DP_ZONE_NONE && port->zone < DP_ZONES_MAX && port->kind <= DP_PORT_PACKET;
 }
 
 /* Makes the feed's descriptor readable. */

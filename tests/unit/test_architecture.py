@@ -134,6 +134,7 @@ ARROWS: dict[str, set[str]] = {
     "io/receive": {"shard", "io/forward", "io/offload", "io/worker"},
     "io/worker_loop": {"io/busy_poll", "io/receive", "io/worker"},
     "io/firewall": {"plane", "io/forward", "io/worker", "io/worker_loop"},
+    "io/switch_ports": {"io/firewall"},
     "io/feed_reader": {"io/firewall", "table_walk", "io/feed"},
     "io/flows": {"io/firewall", "io/feed", "table_walk"},
     "io/shadow_report": {"io/firewall", "table_walk"},
@@ -268,7 +269,7 @@ def test_io_knows_only_the_border_and_the_words() -> None:
     outside = {module: {name for name in below(module) if not name.startswith("io/")} for module in ARROWS}
     looks_in = {name for name, known in outside.items() if name.startswith("io/") and "endpoints" in known}
     workers = {"io/worker", "io/receive", "io/forward", "io/feed", "io/worker_loop", "io/firewall", "io/feed_reader"}
-    workers |= {"io/flows", "io/shadow", "io/shadow_report"}
+    workers |= {"io/flows", "io/shadow", "io/shadow_report", "io/switch_ports"}
     replay = {"io/frame_shard", "io/judges", "io/judging", "io/piece", "io/part", "io/replay_at_port", "io/replay"}
     assert looks_in == workers | replay | {"io/frame_path"}
     known = set[str]().union(*(outside[name] for name in ARROWS if name.startswith("io/") and name not in looks_in))
