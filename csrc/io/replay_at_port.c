@@ -2,213 +2,23 @@
 #include "replay_at_port.h"
 
 #include "../pipeline.h"
-#include "frame_path.h"
 
 #include <stdlib.h>
 
 enum {
     /* Where all are who are behind no port that the capture was taken at. */
     ELSEWHERE = DP_PORTS_MAX,
-    NO_PORT = DP_PORTS_MAX + 1,
     ETHERNET_HEADER = 14
-};
-
-/* From which side of an interface a capture was taken. */
-enum side { SIDE_UNKNOWN, SIDE_HOST, SIDE_INSTANCE };
-
-struct named {
-    char name[DP_INTERFACE_NAME + 1];
-    bool active;
-    bool seen; /* a frame was captured there */
-    struct dp_port port;
-};
-
-/* An interface of a capture: its port, as of a version of the ports, and the side that it was taken from. */
-struct known {
-    uint64_t version;
-    uint32_t port;
-    uint32_t side;
-};
-
-/* A fragment for everybody that waits for its datagram's answer. */
-struct waiting_frame {
-    uint64_t number;
-    uint32_t in;
-    struct dp_frame frame;
-    uint8_t *bytes; /* NULL: the slot is free */
-};
-
-struct dp_at_port {
-    struct named named[DP_PORTS_MAX];
-    uint32_t n; /* ports are below this number, but for those that are learned: these are from DP_PORTS_MAX down */
-    int32_t at;
-    uint64_t version;
-    bool bounded;
-    struct dp_bindings served;
-    struct dp_bindings alone; /* the instance at whose port the captures were taken */
-    struct dp_mac_table stations;
-    struct waiting_frame waiting[DP_WAITING_FRAMES_MAX];
-    uint32_t n_waiting;
-    struct known *known; /* by the interface's number */
-    uint32_t n_known;
 };
 
 /* A frame on its way, as far as it was looked at. */
 struct sight {
-    struct known *interface; /* NULL where the capture tells none */
+    struct dp_known_interface *interface; /* NULL where the capture tells none */
     const struct dp_frame *frame;
     struct dp_packet packet;
     uint32_t now_s;
     bool switched; /* Ethernet, with its whole header */
 };
-
-struct dp_at_port *dp_at_port_new(void)
-{
-    static const uint64_t seed[2] = {0}; /* runs repeat */
-    struct dp_hash_secret secret;
-    struct dp_at_port *ports = calloc(1, sizeof *ports);
-
-    if (ports) {
-        ports->at = -1;
-        dp_hash_secret_init(&secret, seed);
-        dp_mac_table_init(&ports->stations, secret.multiplier);
-    }
-    return ports;
-}
-
-void dp_at_port_free(struct dp_at_port *ports)
-{
-    if (!ports)
-        return;
-    for (uint32_t i = 0; i < DP_WAITING_FRAMES_MAX; i++)
-        free(ports->waiting[i].bytes);
-    free(ports->known);
-    free(ports);
-}
-
-static void drop_waiting(struct dp_at_port *ports, struct waiting_frame *waiting)
-{
-    free(waiting->bytes);
-    waiting->bytes = NULL;
-    ports->n_waiting--;
-}
-
-/* ---- the ports ---- */
-
-static void put(struct dp_at_port *ports, uint32_t number, const struct dp_named_port *to)
-{
-    struct named *named = &ports->named[number];
-
-    if (named->active && (!to->name || dp_port_forgets(&named->port, &to->port)))
-        dp_mac_table_forget(&ports->stations, number);
-    /* An answer of before is none for who is there now. */
-    for (uint32_t i = 0; i < DP_WAITING_FRAMES_MAX && named->port.zone != to->port.zone; i++)
-        if (ports->waiting[i].bytes && ports->waiting[i].in == number)
-            drop_waiting(ports, &ports->waiting[i]);
-    *named = (struct named){.active = to->name != NULL, .seen = to->name && named->seen, .port = to->port};
-    if (to->name)
-        strcpy(named->name, to->name);
-}
-
-int dp_at_port_set(struct dp_at_port *ports, const struct dp_named_port *named, uint32_t n, int32_t at)
-{
-    static const struct dp_named_port none = {0};
-
-    if (n > DP_PORTS_MAX || at >= (int32_t)n || (at >= 0 && !named[at].name))
-        return DP_E_ARGUMENT;
-    for (uint32_t i = 0; i < n; i++)
-        if (named[i].name && strlen(named[i].name) > DP_INTERFACE_NAME)
-            return DP_E_ARGUMENT;
-    for (uint32_t i = 0; i < n || i < ports->n; i++)
-        put(ports, i, i < n ? &named[i] : &none);
-    ports->n = n;
-    ports->at = at;
-    ports->version++;
-    memset(&ports->served, 0, sizeof ports->served);
-    memset(&ports->alone, 0, sizeof ports->alone);
-    for (uint32_t i = 0; i < n; i++) {
-        if (!ports->named[i].active)
-            continue;
-        dp_bindings_add(&ports->served, i, &ports->named[i].port);
-    }
-    if (at >= 0)
-        dp_bindings_add(&ports->alone, (uint32_t)at, &ports->named[at].port);
-    return 0;
-}
-
-static uint32_t port_by_name(const struct dp_at_port *ports, const char *name)
-{
-    for (uint32_t i = 0; i < DP_PORTS_MAX; i++)
-        if (ports->named[i].active && strcmp(ports->named[i].name, name) == 0)
-            return i;
-    return NO_PORT;
-}
-
-/* An uplink that the policy does not name has a port as soon as it is seen; NO_PORT where there are too many. */
-static uint32_t learn_uplink(struct dp_at_port *ports, const char *name)
-{
-    static const struct dp_port outside = {.zone = DP_ZONE_NONE};
-
-    for (uint32_t i = DP_PORTS_MAX; i-- > ports->n;)
-        if (!ports->named[i].active) {
-            put(ports, i, &(struct dp_named_port){name, outside});
-            return i;
-        }
-    return NO_PORT;
-}
-
-/* What is known of the interface with this number, from 1; NULL without memory. */
-static struct known *known_of(struct dp_at_port *ports, uint32_t number)
-{
-    if (number >= ports->n_known) {
-        uint32_t n = 2 * number + 2;
-        struct known *grown = realloc(ports->known, n * sizeof *grown);
-
-        if (!grown)
-            return NULL;
-        memset(grown + ports->n_known, 0, (n - ports->n_known) * sizeof *grown);
-        ports->known = grown;
-        ports->n_known = n;
-    }
-    return &ports->known[number];
-}
-
-/* Looks for the port whose name an interface bears; 0 or DP_E_MEMORY. */
-static int look_up(struct dp_at_port *ports, const struct dp_capture_interface *interface, uint32_t number)
-{
-    struct known *known = known_of(ports, number);
-
-    if (!known)
-        return DP_E_MEMORY;
-    if (known->version == ports->version)
-        return 0;
-    known->version = ports->version;
-    known->port = interface->name ? port_by_name(ports, interface->name) : NO_PORT;
-    if (known->port == NO_PORT && interface->uplink && interface->name)
-        known->port = learn_uplink(ports, interface->name);
-    return 0;
-}
-
-static uint32_t port_of(const struct dp_at_port *ports, uint32_t number)
-{
-    return number ? ports->known[number].port : NO_PORT;
-}
-
-/* The port of the load balancer with this MAC, or if it has none that is known, this address; else NULL. */
-static const struct dp_port *balancer_of(const struct dp_at_port *ports, const struct dp_endpoints *endpoints,
-                                         const uint8_t *mac, uint32_t family, const union dp_address *address)
-{
-    const struct dp_bound_mac *found = mac ? dp_bindings_find(&ports->served, mac) : NULL;
-    uint32_t balancer = found    ? found->balancer
-                        : family ? dp_endpoints_balancer_at_port(endpoints, family, address)
-                                 : 0;
-
-    for (uint32_t i = 0; balancer && i < ports->n; i++)
-        if (ports->named[i].active && ports->named[i].port.balancer == balancer &&
-            (found || !ports->named[i].port.has_mac))
-            return &ports->named[i].port;
-    return NULL;
-}
 
 /* ---- which way ---- */
 
@@ -291,25 +101,25 @@ static void look_from_where(const struct dp_at_port *ports, const struct dp_endp
         to = is_own(endpoints, port, p->family, &p->destination);
     }
     if (from != to)
-        sight->interface->side = from == received ? SIDE_HOST : SIDE_INSTANCE;
+        sight->interface->side = from == received ? DP_SIDE_HOST : DP_SIDE_INSTANCE;
 }
 
 /* Whether the instance sent a frame that was captured at its port. */
 static bool was_sent(const struct dp_at_port *ports, const struct dp_endpoints *endpoints, const struct sight *sight)
 {
-    struct known *interface = sight->interface;
+    struct dp_known_interface *interface = sight->interface;
     const struct dp_port *port = &ports->named[ports->at].port;
     const struct dp_packet *p = &sight->packet;
     uint32_t flags = sight->frame->flags;
 
     if (!interface || !(flags & (DP_FRAME_RECEIVED | DP_FRAME_SENT)))
         return is_from_instance(ports, endpoints, (uint32_t)ports->at, sight);
-    if (interface->side == SIDE_UNKNOWN && interface->port == (uint32_t)ports->at)
-        interface->side = SIDE_HOST;
-    if (interface->side == SIDE_UNKNOWN)
+    if (interface->side == DP_SIDE_UNKNOWN && interface->port == (uint32_t)ports->at)
+        interface->side = DP_SIDE_HOST;
+    if (interface->side == DP_SIDE_UNKNOWN)
         look_from_where(ports, endpoints, sight);
     return (port->has_mac && p->source_mac && memcmp(p->source_mac, port->mac, 6) == 0) ||
-           flags & (interface->side == SIDE_INSTANCE ? DP_FRAME_SENT : DP_FRAME_RECEIVED);
+           flags & (interface->side == DP_SIDE_INSTANCE ? DP_FRAME_SENT : DP_FRAME_RECEIVED);
 }
 
 /* ---- judging ---- */
@@ -322,7 +132,7 @@ static void flood(const struct dp_at_port *ports, struct dp_engine *engine, cons
 
     copy.time_ns = engine->conntrack.now;
     for (uint32_t out = 0; out < ports->n; out++) {
-        const struct named *to = &ports->named[out];
+        const struct dp_capture_port *to = &ports->named[out];
 
         if (out == in || !to->active || to->port.zone == DP_ZONE_NONE ||
             !dp_is_flooded_to(engine->policy->endpoints, frame, &to->port))
@@ -335,7 +145,7 @@ static void flood(const struct dp_at_port *ports, struct dp_engine *engine, cons
 static void wait_for_first(struct dp_at_port *ports, const struct dp_frame *frame, uint32_t in, uint64_t number)
 {
     for (uint32_t i = 0; i < DP_WAITING_FRAMES_MAX && ports->n_waiting < DP_WAITING_FRAMES_MAX; i++) {
-        struct waiting_frame *waiting = &ports->waiting[i];
+        struct dp_at_port_frame *waiting = &ports->waiting[i];
 
         if (waiting->bytes)
             continue;
@@ -355,13 +165,13 @@ static void wait_for_first(struct dp_at_port *ports, const struct dp_frame *fram
 void dp_at_port_resolved(struct dp_at_port *ports, struct dp_engine *engine, const struct dp_resolution *resolution)
 {
     for (uint32_t i = 0; i < DP_WAITING_FRAMES_MAX && ports->n_waiting; i++) {
-        struct waiting_frame *waiting = &ports->waiting[i];
+        struct dp_at_port_frame *waiting = &ports->waiting[i];
 
         if (!waiting->bytes || waiting->number != resolution->number)
             continue;
         if (resolution->record.verdict != DP_DENY && ports->named[waiting->in].active)
             flood(ports, engine, &waiting->frame, waiting->in);
-        drop_waiting(ports, waiting);
+        dp_at_port_drop_waiting(ports, waiting);
         return;
     }
 }
@@ -400,8 +210,8 @@ static void judge_there(struct dp_at_port *ports, struct dp_engine *engine, cons
     const struct dp_port *in, *out;
     struct dp_place place;
 
-    other = balancer_of(ports, endpoints, sent ? p->destination_mac : p->source_mac, p->family,
-                        sent ? &p->destination : &p->source);
+    other = dp_at_port_balancer(ports, endpoints, sent ? p->destination_mac : p->source_mac, p->family,
+                                sent ? &p->destination : &p->source);
     in = sent ? port : other ? other : &outside;
     out = sent ? other : port;
     if (sight->switched) {
@@ -423,7 +233,7 @@ static uint32_t sender_of(const struct dp_at_port *ports, const struct dp_endpoi
     uint32_t from = station_of(ports, sight);
 
     for (uint32_t i = 0; i < ports->n && from == DP_PORT_UNKNOWN; i++) {
-        const struct named *named = &ports->named[i];
+        const struct dp_capture_port *named = &ports->named[i];
 
         if (named->active && named->port.zone != DP_ZONE_NONE && !named->port.has_mac &&
             is_own(endpoints, &named->port, sight->packet.family, &sight->packet.source))
@@ -481,16 +291,16 @@ static bool is_switched(const struct dp_frame *frame)
 int dp_at_port_concerns(struct dp_at_port *ports, const struct dp_frame *frame,
                         const struct dp_capture_interface *interface, uint32_t number)
 {
-    int error = interface ? look_up(ports, interface, number) : 0;
+    int error = interface ? dp_at_port_look_up(ports, interface, number) : 0;
 
-    return error ? error : ports->at >= 0 || (port_of(ports, number) != NO_PORT && is_switched(frame));
+    return error ? error : ports->at >= 0 || (dp_at_port_of(ports, number) != DP_AT_NO_PORT && is_switched(frame));
 }
 
 void dp_at_port_judge(struct dp_at_port *ports, struct dp_engine *engine, const struct dp_frame *frame, uint32_t number,
                       struct dp_record *record, struct dp_flow *flow)
 {
     uint64_t now_ns = frame->time_ns > engine->conntrack.now ? frame->time_ns : engine->conntrack.now;
-    uint32_t port = port_of(ports, number);
+    uint32_t port = dp_at_port_of(ports, number);
     struct sight sight = {.interface = number ? &ports->known[number] : NULL,
                           .frame = frame,
                           .now_s = (uint32_t)(now_ns / 1000000000u),
@@ -508,7 +318,7 @@ void dp_at_port_judge(struct dp_at_port *ports, struct dp_engine *engine, const 
             pass_over(engine, frame, record, flow);
             judge_left(ports, engine, &sight, port);
         }
-    } else if ((port != NO_PORT && port != (uint32_t)ports->at) || frame->link == DP_LINKS ||
+    } else if ((port != DP_AT_NO_PORT && port != (uint32_t)ports->at) || frame->link == DP_LINKS ||
                (frame->link == DP_LINK_ETHERNET && !sight.switched)) {
         pass_over(engine, frame, record, flow);
     } else {

@@ -26,20 +26,12 @@
  * What is no Ethernet frame has no port in a switch: by name it is judged by its addresses. With `at`, what is of a
  * link type that is not supported, or has no whole Ethernet header, is passed over.
  *
- *   ownership  The struct owns all that it holds. Interfaces belong to their captures.
  *   errors     Without memory a fragment that waits is not flooded, as where the live worker has no room for it.
  */
 #ifndef DP_IO_REPLAY_AT_PORT_H
 #define DP_IO_REPLAY_AT_PORT_H
 
-#include "capture.h"
-
-struct dp_at_port;
-
-struct dp_at_port *dp_at_port_new(void);
-void dp_at_port_free(struct dp_at_port *ports);
-/* As dp_replay_set_ports. */
-int dp_at_port_set(struct dp_at_port *ports, const struct dp_named_port *named, uint32_t n, int32_t at);
+#include "capture_ports.h"
 
 /*
  * Whether a frame was seen at a port: 1 or 0, or DP_E_MEMORY. `interface` is the one that it was captured at and

@@ -108,7 +108,8 @@ ARROWS: dict[str, set[str]] = {
     "io/flow_text": {"io/line_text"},
     "io/mac_table": {"dp_live"},
     "io/frame_path": {"wire", "endpoints", "port_bindings", "io/mac_table"},
-    "io/replay_at_port": {"pipeline", "io/capture", "io/frame_path"},
+    "io/capture_ports": {"flow_key", "io/capture", "io/frame_path"},
+    "io/replay_at_port": {"pipeline", "io/capture_ports"},
     "io/remap": {"bytes", "checksum", "dp_captures", "packet", "trie"},
     "io/record_match": {"dp_text"},
     "io/frame_shard": {"bytes", "control_traffic", "link", "shard"},
@@ -271,6 +272,7 @@ def test_io_knows_only_the_border_and_the_words() -> None:
     workers = {"io/worker", "io/receive", "io/forward", "io/feed", "io/worker_loop", "io/firewall", "io/feed_reader"}
     workers |= {"io/flows", "io/shadow", "io/shadow_report", "io/switch_ports"}
     replay = {"io/frame_shard", "io/judges", "io/judging", "io/piece", "io/part", "io/replay_at_port", "io/replay"}
+    replay |= {"io/capture_ports"}
     assert looks_in == workers | replay | {"io/frame_path"}
     known = set[str]().union(*(outside[name] for name in ARROWS if name.startswith("io/") and name not in looks_in))
     assert known == {
