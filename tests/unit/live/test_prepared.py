@@ -3,12 +3,24 @@
 
 from __future__ import annotations
 
+import asyncio
+import os
+import signal
+from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
-from unittest.mock import patch
+
+import pytest
 
 from dataplane import DataPlane, Policy
+from dataplane.live import event_loop
+from dataplane.live.event_loop import EventLoop
 from dataplane.live.operations import Operations
+from dataplane.live.process import seccomp
+from dataplane.live.process.signals import Signals
+from dataplane.live.simulation import NoChanges
 from dataplane.policy.rule_list import RuleList
+from dataplane.store.file import PolicyFile
 
 from .scene import POLICY, filled
 from .served import NoPorts
@@ -16,18 +28,63 @@ from .served import NoPorts
 CHANGE = {"add_rule": {"security_group": "sg", "rule": {"id": "new", "direction": "ingress", "protocol": "udp"}}}
 
 
-def test_the_first_change_of_a_firewall_makes_no_index() -> None:
+def worked_out(policy: Policy) -> list[set[str]]:
+    """What is known of a policy and of its groups besides what the document says."""
+    return [set(part.__dict__) for part in (policy, *policy.security_groups)]
+
+
+def test_the_first_change_of_a_firewall_works_out_nothing_of_the_policy_before() -> None:
     ports: Any = NoPorts()
     firewall = filled()
     before = firewall.policy
-    group = before.security_groups[0].id
-    change = {"add_rule": {**CHANGE["add_rule"], "security_group": group}}
     Operations(firewall, ports).prepare()
     assert firewall.policy is before
     assert before == Policy.parse(POLICY)
-    with patch("dataplane.policy.rule_index.RuleIndex.__init__", side_effect=AssertionError("made at the change")):
-        firewall.apply(change)
+    known = worked_out(before)
+    firewall.apply(CHANGE)
     assert firewall.policy.rule("new").protocol == "udp"
+    assert worked_out(before) == known
+
+
+class WatchedPorts(NoPorts):
+    """No ports, which are looked after as if there were some."""
+
+    def __init__(self) -> None:
+        self.watch_fd = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
+
+    def refresh(self) -> NoChanges:
+        return NoChanges()
+
+
+@pytest.fixture
+def watched_ports() -> Iterator[Any]:
+    ports = WatchedPorts()
+    yield ports
+    os.close(ports.watch_fd)
+
+
+def test_a_firewall_prepares_itself_once_it_has_said_that_it_is_ready(
+    watched_ports: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "policy.yaml").write_text(POLICY)
+    operations = Operations(filled(), watched_ports)
+    done = []
+
+    def prepare() -> None:
+        done.append("prepared")
+        os.kill(os.getpid(), signal.SIGTERM)
+
+    async def served(signals: Signals) -> None:
+        loop = EventLoop(operations, watched_ports, PolicyFile(tmp_path / "policy.yaml"), signals, None)
+        await asyncio.wait_for(loop.run(None, None), 60)
+
+    monkeypatch.setattr(operations, "prepare", prepare)
+    monkeypatch.setattr(event_loop, "notify", lambda **said: done.extend(said))
+    # This process goes on afterwards.
+    monkeypatch.setattr(seccomp, "install", lambda: 0)
+    with Signals() as signals:
+        asyncio.run(served(signals))
+    assert done == ["READY", "STATUS", "prepared", "STOPPING"]
 
 
 def test_who_makes_no_change_does_not_pay_for_it() -> None:
