@@ -16,6 +16,7 @@ from dataplane._core import ffi, lib
 from dataplane._core.errors import check
 from dataplane.packet_words import PORTED
 from dataplane.policy.fields import PROTOCOL_NUMBERS
+from dataplane.terminal import host_port
 from dataplane.verdict import CONN_STATE_WORDS, ORIGIN_WORDS, Names
 
 PROTOCOLS = dict(sorted((PROTOCOL_NUMBERS | {"esp": 50, "ah": 51}).items(), key=lambda item: item[1]))
@@ -67,7 +68,7 @@ class Connection:
     icmp_type: int | None = None
 
     def __repr__(self) -> str:
-        local, remote = _end(self.local, self.local_port), _end(self.remote, self.remote_port)
+        local, remote = host_port(self.local, self.local_port), host_port(self.remote, self.remote_port)
         first, second = (remote, local) if self.origin == "inbound" else (local, remote)
         words = [self.instance, self.origin, self.protocol, f"{first} > {second}"]
         words += [f"id {self.icmp_id}"] if self.icmp_id is not None else []
@@ -77,12 +78,6 @@ class Connection:
 
     def _repr_html_(self) -> str:
         return _shown("Connection", [self])
-
-
-def _end(address: str, port: int | None) -> str:
-    if port is None:
-        return address
-    return f"[{address}]:{port}" if ":" in address else f"{address}:{port}"
 
 
 _COLUMNS = (
@@ -316,13 +311,6 @@ def _network(name: str, given: str) -> ipaddress.IPv4Network | ipaddress.IPv6Net
     if network.network_address != ipaddress.ip_interface(given).ip:
         raise ValueError(f"{name} {given!r} has host bits set: write {network}")
     return network
-
-
-def address_text(data: Any, family: int) -> str:
-    """An address of a C structure, 16 bytes of which IPv4 uses the first four, as text."""
-    if family == 4:
-        return socket.inet_ntop(socket.AF_INET, bytes(ffi.buffer(data, 4)))
-    return socket.inet_ntop(socket.AF_INET6, bytes(ffi.buffer(data, 16)))
 
 
 def flow_protocol(flow: Any) -> str:

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import socket
 from collections.abc import Iterator
 from struct import Struct
 from typing import Any, NamedTuple
 
 from dataplane._core import ffi, lib
-from dataplane.policy.fields import PROTOCOL_NAMES, PROTOCOL_NUMBERS
+from dataplane.policy.fields import PROTOCOL_NAMES, PROTOCOL_NUMBERS, address_text
 from dataplane.verdict import CONN_STATE_WORDS, FLOW_END_WORDS, ORIGIN_WORDS, REASON_WORDS, VERDICT_WORDS, Names
 
 _WITHOUT_PORTS = (PROTOCOL_NUMBERS["icmp"], PROTOCOL_NUMBERS["icmpv6"])
@@ -126,4 +125,4 @@ def _shadow(names: Names, packets: int, verdict: int, reason: int, rule: int, ch
 
 
 def _address(family: int, address: bytes) -> str | None:
-    return socket.inet_ntop(socket.AF_INET if family == 4 else socket.AF_INET6, address) if family else None
+    return address_text(address) if family else None

@@ -2,28 +2,20 @@
 
 from __future__ import annotations
 
-import socket
 from typing import Any
 
 from dataplane.policy import icmp
-from dataplane.policy.fields import PROTOCOL_NUMBERS, PROTOCOLS_WITH_PORTS
+from dataplane.policy.fields import PROTOCOL_NUMBERS, PROTOCOLS_WITH_PORTS, address_text
+from dataplane.terminal import host_port
 
 PROTOCOLS = PROTOCOL_NUMBERS | {"igmp": 2, "esp": 50, "ah": 51}
 NAMES = {number: name for name, number in PROTOCOLS.items()}
 PORTED = frozenset(PROTOCOL_NUMBERS[name] for name in PROTOCOLS_WITH_PORTS)
 
 
-def address_words(address: bytes) -> str:
-    """4 or 16 bytes as an address."""
-    return socket.inet_ntop(socket.AF_INET if len(address) == 4 else socket.AF_INET6, address)
-
-
-def end_words(address: bytes, port: int | None) -> str:
-    """One side of a packet; `port` is None where the protocol has none."""
-    text = address_words(address)
-    if port is None:
-        return text
-    return f"[{text}]:{port}" if len(address) == 16 else f"{text}:{port}"
+def address_in(field: Any, family: int) -> str:
+    """An address of a C structure as text: 16 bytes, of which IPv4 uses the first four."""
+    return address_text(bytes(field)[: 4 if family == 4 else 16])
 
 
 def icmp_words(protocol: str, kind: int, code: int) -> str:
@@ -39,15 +31,19 @@ def has_ports(flow: Any) -> bool:
     return bool(flow.transport) and flow.protocol in PORTED
 
 
+def ends_words(flow: Any) -> str:
+    """Both sides of a `struct dp_flow` of IP or ARP."""
+    ports = (flow.source_port, flow.destination_port) if has_ports(flow) else (None, None)
+    source, destination = address_in(flow.source, flow.family), address_in(flow.destination, flow.family)
+    return f"{host_port(source, ports[0])} > {host_port(destination, ports[1])}"
+
+
 def flow_words(flow: Any) -> str:
     """A `struct dp_flow` of a packet of IP or ARP in the same notation, without FLAGS; ``no IP`` for all else."""
-    size = {4: 4, 6: 16}.get(flow.family)
-    if size is None:
+    if not flow.family:
         return "no IP"
-    source, destination = bytes(flow.source)[:size], bytes(flow.destination)[:size]
     if flow.arp:
-        return f"arp {address_words(source)} > {address_words(destination)}"
+        return f"arp {ends_words(flow)}"
     name = NAMES.get(flow.protocol, str(flow.protocol))
-    ports = (flow.source_port, flow.destination_port) if has_ports(flow) else (None, None)
-    text = f"{name} {end_words(source, ports[0])} > {end_words(destination, ports[1])}"
+    text = f"{name} {ends_words(flow)}"
     return f"{text} {icmp_words(name, flow.icmp_type, flow.icmp_code)}" if flow.icmp else text

@@ -51,6 +51,13 @@ def printable(text: str) -> str:
     return "".join(c if c.isprintable() else c.encode("unicode_escape").decode("ascii") for c in text)
 
 
+def host_port(host: str, port: int | None) -> str:
+    """A host, or an address, with its port: IPv6 in brackets (RFC 5952, 6). Without a port it stands alone."""
+    if port is None:
+        return host
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+
+
 def printable_lines(text: str) -> str:
     """The same for text of several lines, whose line feeds are its own."""
     if text.isprintable() or text.replace("\n", "").isprintable():

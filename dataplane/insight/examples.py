@@ -7,7 +7,8 @@ from dataclasses import replace
 from ipaddress import IPv4Address, IPv6Address
 
 from dataplane.insight.packet_sets import COMMON_REMOTES, COMMON_SELECTORS, Box
-from dataplane.insight.packet_text import PORTED, TCP, Packet
+from dataplane.insight.packet_text import TCP, Packet
+from dataplane.packet_words import PORTED
 from dataplane.policy.fields import packed_address
 
 #: Who stands for an instance where none has an address of the family.

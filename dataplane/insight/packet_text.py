@@ -16,15 +16,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import NoReturn
 
-from dataplane.packet_words import NAMES as NAMES
-from dataplane.packet_words import PORTED as PORTED
-from dataplane.packet_words import PROTOCOLS as PROTOCOLS
-from dataplane.packet_words import address_words as address_words
-from dataplane.packet_words import end_words
-from dataplane.packet_words import icmp_words as icmp_words
+from dataplane.packet_words import NAMES, PORTED, PROTOCOLS, icmp_words
 from dataplane.policy import icmp
-from dataplane.policy.fields import PORT_MAX
+from dataplane.policy.fields import PORT_MAX, address_text
 from dataplane.policy.mistakes import alternatives, nearest, shown
+from dataplane.terminal import host_port
 
 TCP, UDP, ICMP, ICMPV6 = (PROTOCOLS[name] for name in ("tcp", "udp", "icmp", "icmpv6"))
 #: Headers that stand before the transport header of IPv6, by number: no protocol of a packet.
@@ -77,7 +73,7 @@ class Packet:
         return " ".join(words)
 
     def _end(self, address: bytes, port: int) -> str:
-        return end_words(address, port if self.protocol in PORTED else None)
+        return host_port(address_text(address), port if self.protocol in PORTED else None)
 
     @property
     def is_icmp(self) -> bool:

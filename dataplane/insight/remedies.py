@@ -12,11 +12,11 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from dataplane import conntrack
-from dataplane.insight.packet_text import PORTED, address_words
 from dataplane.insight.rules_tried import GroupTried, Question, RuleTried
+from dataplane.packet_words import PORTED
 from dataplane.policy import icmp
 from dataplane.policy.changes import apply, parse_change
-from dataplane.policy.fields import PROTOCOL_NAMES, packed_address, packed_prefix
+from dataplane.policy.fields import PROTOCOL_NAMES, address_text, packed_address, packed_prefix
 from dataplane.policy.mistakes import ChangeError, PolicyError
 from dataplane.policy.schedule import TimedChange
 
@@ -156,7 +156,7 @@ def _exact(question: Question, action: str) -> dict[str, Any]:
         names = {number: name for name, number in reversed(icmp.type_names(question.icmp).items())}
         rule["icmp_type"] = names.get(question.kind[0], question.kind[0])
         rule["icmp_code"] = question.kind[1]
-    rule["remote_ip_prefix"] = f"{address_words(question.remote)}/{8 * len(question.remote)}"
+    rule["remote_ip_prefix"] = f"{address_text(question.remote)}/{8 * len(question.remote)}"
     rule["action"] = action
     return rule
 
@@ -210,7 +210,7 @@ def _fitting(
 ) -> Iterator[_Candidate]:
     """What makes a rule match a packet that only this field of it misses."""
     members = _members(policy, group)
-    remote = address_words(question.remote)
+    remote = address_text(question.remote)
     change: dict[str, Any]
     if field == "enabled":
         yield _Candidate(_size(policy, group, rule), {"update_rule": {"id": rule.id, "enabled": True}})

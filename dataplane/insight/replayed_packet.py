@@ -16,8 +16,8 @@ from typing import Any, NamedTuple
 from dataplane import conntrack
 from dataplane._core import ffi, lib
 from dataplane._core.errors import check as raise_on_error
-from dataplane.connection_table import address_text, connection_of
-from dataplane.packet_words import flow_words
+from dataplane.connection_table import connection_of
+from dataplane.packet_words import address_in, flow_words
 from dataplane.plane import Plane
 from dataplane.policy.model import Policy
 from dataplane.policy.schedule import TimedChange
@@ -357,7 +357,7 @@ class _History:
             rule=named.rule,
             security_group=named.security_group,
             protocol=last.protocol,
-            remote=address_text(last.remote, last.family),
+            remote=address_in(last.remote, last.family),
             port=named.local_port if inbound else named.remote_port,
             icmp_type=named.icmp_type,
             history=tuple(told),

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Self
 
 from dataplane._core import ffi, lib
 from dataplane.compiler import DIRECTIONS, Compiler
-from dataplane.insight.packet_text import PORTED
+from dataplane.packet_words import PORTED
 from dataplane.policy import icmp
 from dataplane.policy.document import Instance, SecurityGroup
 from dataplane.policy.rule import SecurityGroupRule

@@ -15,9 +15,11 @@ from typing import TYPE_CHECKING, Any
 from dataplane import conntrack
 from dataplane._core import lib
 from dataplane.insight.explain import Explanation, as_capture, explain
-from dataplane.insight.packet_text import ACK, PORTED, SYN, TCP, address_words, parse_packet
+from dataplane.insight.packet_text import ACK, SYN, TCP, parse_packet
 from dataplane.insight.replayed_packet import ConnectionHistory, Event, Key, Replayed, WatchedPlane
 from dataplane.live import state
+from dataplane.packet_words import PORTED
+from dataplane.policy.fields import address_text
 from dataplane.verdict import ORIGIN_WORDS
 
 if TYPE_CHECKING:
@@ -94,8 +96,8 @@ def question(packet: Packet) -> dict[str, Any]:
     ported = packet.protocol in PORTED
     return {
         "protocol": packet.protocol,
-        "source": address_words(packet.source),
-        "destination": address_words(packet.destination),
+        "source": address_text(packet.source),
+        "destination": address_text(packet.destination),
         "source_port": packet.source_port or None if ported else None,
         "destination_port": packet.destination_port or None if ported else None,
     }

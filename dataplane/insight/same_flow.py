@@ -8,8 +8,9 @@ from typing import Any
 
 from dataplane._core import ffi, lib
 from dataplane._core.errors import check as raise_on_error
-from dataplane.insight.packet_text import ICMP, ICMPV6, PORTED
+from dataplane.insight.packet_text import ICMP, ICMPV6
 from dataplane.insight.replayed_packet import ConnectionHistory, Judged, Replayed
+from dataplane.packet_words import PORTED
 from dataplane.verdict import Check, check_of
 
 #: What is said of a packet that looks as if a connection should be there.

@@ -6,7 +6,8 @@ from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
 from dataplane.conntrack import NANOSECONDS
-from dataplane.insight.packet_text import NAMES, address_words, icmp_words
+from dataplane.packet_words import NAMES, icmp_words
+from dataplane.policy.fields import address_text
 
 if TYPE_CHECKING:
     from dataplane.insight.explain import Explanation
@@ -86,7 +87,7 @@ def _misfit(field: str, question: Question) -> str:
             return "it is no ICMP message"
         return f"the message is {icmp_words(question.icmp, *question.kind)}"
     side = "source" if question.direction == "ingress" else "destination"
-    return f"the {side} is {address_words(question.remote)}"
+    return f"the {side} is {address_text(question.remote)}"
 
 
 def near_misses(check: ExplainedCheck, most: int = 3) -> list[str]:

@@ -11,6 +11,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from dataplane.connection_table import PROTOCOLS
+from dataplane.terminal import host_port
 
 #: The type of an ICMP query's reply, by that of its request.
 _REPLIES = {8: 0, 13: 14, 15: 16, 17: 18, 128: 129}
@@ -80,7 +81,8 @@ def drop_line(drop: Mapping[str, Any]) -> str:
     if drop["protocol"] is None:
         words.append("not-ip")
     else:
-        words += [drop["protocol"], _end(drop, "source"), ">", _end(drop, "destination")]
+        source = host_port(drop["source"], drop["source_port"])
+        words += [drop["protocol"], source, ">", host_port(drop["destination"], drop["destination_port"])]
         if drop["icmp_id"] is not None:
             words.append(f"id={drop['icmp_id']}")
     words.append(drop["reason"] or "-")
@@ -92,13 +94,6 @@ def drop_line(drop: Mapping[str, Any]) -> str:
     if drop.get("suppressed"):
         words.append(f"(and {drop['suppressed']:,} more before it that were not shown)")
     return " ".join(words)
-
-
-def _end(drop: Mapping[str, Any], side: str) -> str:
-    address, port = drop[side], drop[f"{side}_port"]
-    if port is None:
-        return str(address)
-    return f"[{address}]:{port}" if ":" in address else f"{address}:{port}"
 
 
 def _clock(seconds: float) -> str:

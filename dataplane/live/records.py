@@ -7,9 +7,10 @@ from dataclasses import astuple
 from typing import TYPE_CHECKING, Any
 
 from dataplane._core import lib
-from dataplane.connection_table import PROTOCOLS, address_text, flow_protocol
+from dataplane.connection_table import PROTOCOLS, flow_protocol
 from dataplane.counters import record
-from dataplane.packet_words import has_ports
+from dataplane.packet_words import address_in, has_ports
+from dataplane.terminal import host_port
 from dataplane.verdict import CAUSE_WORDS, DIRECTION_WORDS, REASON_WORDS, VERDICT_WORDS
 
 if TYPE_CHECKING:
@@ -97,7 +98,7 @@ def _different_flow(connection: Connection, new: Rule) -> DifferentFlow:
     here = connection.local, connection.local_port
     there = connection.remote, connection.remote_port
     source, destination = (there, here) if connection.origin == "inbound" else (here, there)
-    text = f"{connection.protocol} {_end(*source)} > {_end(*destination)}"
+    text = f"{connection.protocol} {host_port(*source)} > {host_port(*destination)}"
     if connection.icmp_id is not None:
         text = f"{text} {connection.icmp_type} id {connection.icmp_id}"
     reason = "rule" if new else "no-rule-matched"
@@ -110,12 +111,6 @@ def _different_flow(connection: Connection, new: Rule) -> DifferentFlow:
     }
 
 
-def _end(address: str, port: int | None) -> str:
-    if port is None:
-        return address
-    return f"[{address}]:{port}" if ":" in address else f"{address}:{port}"
-
-
 def flow_record(flow: Any) -> dict[str, Any]:
     """A `struct dp_flow`; all are null where the packet was neither IP nor ARP."""
     if not flow.family:
@@ -124,9 +119,9 @@ def flow_record(flow: Any) -> dict[str, Any]:
     ported = has_ports(flow)
     return {
         "protocol": flow_protocol(flow),
-        "source": address_text(flow.source, flow.family),
+        "source": address_in(flow.source, flow.family),
         "source_port": flow.source_port if ported else None,
-        "destination": address_text(flow.destination, flow.family),
+        "destination": address_in(flow.destination, flow.family),
         "destination_port": flow.destination_port if ported else None,
         "icmp_id": (flow.source_port or None) if is_icmp else None,
     }

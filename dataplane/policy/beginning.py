@@ -10,6 +10,7 @@ from typing import Any
 from dataplane.policy import fields
 from dataplane.policy.services import BOTH, DATABASES, SERVICES, Preset, preset_rules
 from dataplane.policy.write import as_yaml
+from dataplane.terminal import host_port
 
 _ADMINS, _CLIENTS = "admins", "clients"
 #: Addresses of the documents: RFC 5737, RFC 3849 and RFC 4193 leave them to examples and to private networks.
@@ -140,7 +141,7 @@ class _Plan:
         for e in BOTH:
             yield f"{_flow('tcp', second[e], first[e], _CLOSED)} S => allow"
             yield f"{_flow('tcp', first[e], self._anybody(e), 443)} S => allow"
-            answer = f"tcp {_end(self._anybody(e), 443)} > {_end(first[e], 40000)} SA"
+            answer = f"tcp {host_port(self._anybody(e), 443)} > {host_port(first[e], 40000)} SA"
             yield f"{answer} => allow state=established"
 
 
@@ -191,11 +192,7 @@ def _packets(rules: Iterable[dict[str, Any]], source: Any, verdict: str) -> Iter
 
 
 def _flow(protocol: str, source: str, destination: str, port: int) -> str:
-    return f"{protocol} {_end(source, 40000)} > {_end(destination, port)}"
-
-
-def _end(address: str, port: int) -> str:
-    return f"[{address}]:{port}" if ":" in address else f"{address}:{port}"
+    return f"{protocol} {host_port(source, 40000)} > {host_port(destination, port)}"
 
 
 def _cases_text(tests: dict[str, Any]) -> str:

@@ -25,7 +25,6 @@ the rest is compared with the check that decided: the one that denied, else the 
 
 from __future__ import annotations
 
-import socket
 import sys
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -40,7 +39,7 @@ from rich.text import Text
 from dataplane._core import ffi, lib
 from dataplane._core.errors import check as raise_on_error
 from dataplane.connection_table import flow_protocol
-from dataplane.packet_words import has_ports
+from dataplane.packet_words import ends_words
 from dataplane.policy import fields
 from dataplane.policy.base import CheckedModel
 from dataplane.policy.mistakes import Conflict, Location, PolicyError, alternatives, shown, unknown
@@ -446,20 +445,10 @@ def _failure_text(failure: Failure, room: int) -> Text:
 
 def _flow_text(flow: Any) -> str:
     """A `struct dp_flow` in words."""
-    if flow.family not in (4, 6):
+    if not flow.family:
         return "no IP"
-    kind, size = (socket.AF_INET, 4) if flow.family == 4 else (socket.AF_INET6, 16)
     name = flow_protocol(flow)
-    if name.isdecimal():
-        name = f"protocol {name}"
-    ported = has_ports(flow)
-    ends = []
-    for address, port in ((flow.source, flow.source_port), (flow.destination, flow.destination_port)):
-        text = socket.inet_ntop(kind, bytes(ffi.buffer(address, size)))
-        if ported:
-            text = f"[{text}]:{port}" if flow.family == 6 else f"{text}:{port}"
-        ends.append(text)
-    return f"{name} {ends[0]} > {ends[1]}"
+    return f"{'protocol ' * name.isdecimal()}{name} {ends_words(flow)}"
 
 
 def _packets(n: int) -> str:

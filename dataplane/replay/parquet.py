@@ -7,14 +7,13 @@ a size that readers are good at, however few come at a time.
 
 from __future__ import annotations
 
-import socket
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 from dataplane._core import ffi
 from dataplane.flow import FIELDS, FlowRecord, flow_records
 from dataplane.installation import how_to_install
-from dataplane.policy.fields import PROTOCOL_NAMES, PROTOCOL_NUMBERS
+from dataplane.policy.fields import PROTOCOL_NAMES, PROTOCOL_NUMBERS, address_text
 from dataplane.replay.columns import COLUMNS
 from dataplane.verdict import (
     CAUSE_WORDS,
@@ -277,10 +276,7 @@ def _addresses(addresses: Any, families: Any) -> Any:
     words: dict[tuple[bytes, int], int] = {}
     keys = zip(addresses.tolist(), families.tolist(), strict=True)
     indices = np.array([words.setdefault(key, len(words)) for key in keys], dtype=np.int32)
-    texts = [
-        socket.inet_ntop(socket.AF_INET, address[:4]) if family == 4 else socket.inet_ntop(socket.AF_INET6, address)
-        for address, family in words
-    ]
+    texts = [address_text(address[:4] if family == 4 else address) for address, family in words]
     return _words(indices, texts, families == 0)
 
 

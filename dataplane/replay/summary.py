@@ -5,7 +5,6 @@ The counters of a plane run on for as long as it lives: a replay's figures are w
 
 from __future__ import annotations
 
-import socket
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import chain, islice, repeat
@@ -15,7 +14,7 @@ from dataplane import notebook
 from dataplane._core import ffi, lib
 from dataplane.connection_table import flow_protocol
 from dataplane.counters import record
-from dataplane.packet_words import has_ports
+from dataplane.packet_words import address_in, has_ports
 from dataplane.plane import Plane
 from dataplane.policy import times
 from dataplane.replay.captures import CaptureStatus
@@ -432,16 +431,14 @@ def _key(denied: Any) -> tuple[int, int, int, int, bytes]:
 
 def _denied(plane: Plane, denied: Any) -> DeniedFlow:
     flow = denied.flow
-    size = {4: 4, 6: 16}.get(flow.family)
-    kind = socket.AF_INET if size == 4 else socket.AF_INET6
     return DeniedFlow(
         instance=plane.names.instances[denied.zone],
         direction=DIRECTION_WORDS[denied.direction],
         reason=REASON_WORDS[denied.reason],
         cause=CAUSE_WORDS[denied.cause] if denied.cause else None,
-        protocol=flow_protocol(flow) if size else None,
-        source=socket.inet_ntop(kind, bytes(ffi.buffer(flow.source, size))) if size else None,
-        destination=socket.inet_ntop(kind, bytes(ffi.buffer(flow.destination, size))) if size else None,
+        protocol=flow_protocol(flow) if flow.family else None,
+        source=address_in(flow.source, flow.family) if flow.family else None,
+        destination=address_in(flow.destination, flow.family) if flow.family else None,
         destination_port=flow.destination_port if has_ports(flow) else None,
         packets=denied.count.packets,
         bytes=denied.count.bytes,

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import socket
 from typing import Any, NamedTuple
 
 from dataplane._core import ffi, lib
 from dataplane._core.errors import check
+from dataplane.packet_words import address_in
 
 _TOP = 5
 
@@ -35,9 +35,4 @@ class BusiestAddresses:
         """The busiest first."""
         found = ffi.new("struct dp_busy_address[]", _TOP)
         n = lib.dp_busiest_largest(self._handle, found, _TOP)
-        return [BusyAddress(_text(busy), busy.packets, busy.overcount) for busy in found[0:n]]
-
-
-def _text(busy: Any) -> str:
-    kind, size = (socket.AF_INET, 4) if busy.family == 4 else (socket.AF_INET6, 16)
-    return socket.inet_ntop(kind, bytes(ffi.buffer(busy.address, size)))
+        return [BusyAddress(address_in(busy.address, busy.family), busy.packets, busy.overcount) for busy in found[0:n]]

@@ -11,7 +11,7 @@ from dataplane.replay.summary import AppliedChange
 from dataplane.report import stories
 from dataplane.report.flow_tally import SHOWN, FlowTally
 from dataplane.report.page import Column, SearchedTable, Section, bytes_words, fitting
-from dataplane.terminal import counted
+from dataplane.terminal import counted, host_port
 
 #: Changes that are named where any of several may have cut a connection.
 _NAMED = 12
@@ -95,16 +95,10 @@ def _flow_table(
 
 def flow_words(flow: FlowRecord) -> str:
     """A flow as packets are written (SPEC 8), from who began it."""
-    local, remote = _end(flow.local, flow.local_port), _end(flow.remote, flow.remote_port)
+    local, remote = host_port(flow.local or "?", flow.local_port), host_port(flow.remote or "?", flow.remote_port)
     source, destination = (remote, local) if flow.origin == "inbound" else (local, remote)
     icmp = "" if flow.icmp_type is None else f" {flow.icmp_type}/{flow.icmp_code}"
     return f"{'no IP' if flow.protocol is None else flow.protocol} {source} > {destination}{icmp}"
-
-
-def _end(address: str | None, port: int | None) -> str:
-    if port is None:
-        return address or "?"
-    return f"[{address}]:{port}" if address and ":" in address else f"{address}:{port}"
 
 
 def _story(flow: FlowRecord, first_ns: int, changes: Sequence[AppliedChange]) -> Iterator[str]:

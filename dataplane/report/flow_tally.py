@@ -11,7 +11,7 @@ import numpy as np
 
 from dataplane._core import ffi, lib
 from dataplane.flow import FlowRecord, flow_records
-from dataplane.packet_words import address_words
+from dataplane.policy.fields import address_text
 from dataplane.replay.arrays import FLOW_RECORD
 from dataplane.report.timeline import Buckets, Timeline
 from dataplane.verdict import FLOW_END_WORDS, REASON_WORDS, Names
@@ -249,4 +249,4 @@ def _most(item: tuple[str, list[int]]) -> tuple[int, str]:
 
 
 def _address(family: int, address: bytes) -> str:
-    return address_words(address[:4] if family == 4 else address) if family else "no address"
+    return address_text(address[:4] if family == 4 else address) if family else "no address"

@@ -16,8 +16,8 @@ from textual.widgets import Input, Static
 
 from dataplane.live.client import RefusedError
 from dataplane.screen.panes import LOOKS, Answering, Pane, Rows, cell, rate
-from dataplane.screen.requests import FAILURES, LISTED, End, Told, end_words, ends, next_packet
-from dataplane.terminal import counted, printable
+from dataplane.screen.requests import FAILURES, LISTED, End, Told, ends, next_packet
+from dataplane.terminal import counted, host_port, printable
 
 #: So many rows are shown.
 SHOWN = 500
@@ -248,7 +248,7 @@ def _key(connection: Mapping[str, Any]) -> Hashable:
 
 
 def _cells(connection: Mapping[str, Any]) -> tuple[Text, ...]:
-    source, destination = map(end_words, ends(connection))
+    source, destination = (host_port(*end) for end in ends(connection))
     cut = connection["disconnected"]
     return (
         cell(source),
@@ -268,7 +268,7 @@ def _has(connection: Mapping[str, Any], words: list[str]) -> bool:
 
 
 def _words(connection: Mapping[str, Any]) -> str:
-    source, destination = map(end_words, ends(connection))
+    source, destination = (host_port(*end) for end in ends(connection))
     number = f" id {connection['icmp_id']}" if connection["icmp_id"] is not None else ""
     return printable(f"{connection['protocol']} {source} > {destination}{number}")
 

@@ -14,7 +14,7 @@ from textual.widgets import RichLog, Static
 
 from dataplane.live.client import ControlClient, RefusedError, UnreachableError
 from dataplane.screen.panes import Pane, Rows, cell, number
-from dataplane.terminal import printable
+from dataplane.terminal import host_port, printable
 
 #: So many are taken a second, and so many lines kept.
 RATE, KEPT = 50.0, 1000
@@ -112,9 +112,5 @@ def flow_words(flow: dict[str, Any]) -> str:
     """A flow of the control socket as packets are written."""
     if flow["protocol"] is None:
         return "no IP"
-    ends = []
-    for side in ("source", "destination"):
-        address, port = flow[side], flow[f"{side}_port"]
-        text = f"[{address}]" if port and ":" in address else address
-        ends.append(f"{text}:{port}" if port else text)
-    return f"{flow['protocol']} {' > '.join(ends)}"
+    source, destination = (host_port(flow[side], flow[f"{side}_port"] or None) for side in ("source", "destination"))
+    return f"{flow['protocol']} {source} > {destination}"

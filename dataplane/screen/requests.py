@@ -11,6 +11,7 @@ from itertools import islice
 from typing import Any
 
 from dataplane.live.client import ControlClient, RefusedError, UnreachableError
+from dataplane.terminal import host_port
 
 #: So many connections are taken from a firewall at a time.
 LISTED = 5000
@@ -120,17 +121,9 @@ def ends(connection: Mapping[str, Any]) -> tuple[End, End]:
     return (there, here) if connection["origin"] == "inbound" else (here, there)
 
 
-def end_words(end: End) -> str:
-    """An address with its port."""
-    address, port = end
-    if port is None:
-        return address
-    return f"[{address}]:{port}" if ":" in address else f"{address}:{port}"
-
-
 def packet_of(connection: Mapping[str, Any]) -> str:
     """The next packet of a connection from who began it, as packets are written (SPEC 8)."""
-    source, destination = map(end_words, ends(connection))
+    source, destination = (host_port(*end) for end in ends(connection))
     text = f"{connection['protocol']} {source} > {destination}"
     if connection["icmp_id"] is not None:
         return f"{text} {connection['icmp_type']} id {connection['icmp_id']}"

@@ -11,7 +11,7 @@ from hypothesis import given, settings
 
 from dataplane import Policy
 from dataplane.insight.diff import diff
-from dataplane.insight.packet_text import PORTED, PROTOCOLS
+from dataplane.packet_words import PORTED, PROTOCOLS
 
 from .story import Story
 from .strategies import stories

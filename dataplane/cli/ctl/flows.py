@@ -13,6 +13,7 @@ import typer
 from dataplane.cli.ctl import conntrack
 from dataplane.cli.ctl.request import CountOption, Output, OutputOption, stream
 from dataplane.cli.output import json_text, say
+from dataplane.terminal import host_port
 
 _END, _WIDTH, _RULE = 12, 36, 9
 
@@ -101,8 +102,7 @@ def _row(end: str, flow: str, packets_in: str, packets_out: str, denied: str, ru
 def flow_lines(flow: Mapping[str, Any]) -> list[str]:
     """A flow: how it ended, who with whom, the side that began first, packets, and the rule."""
     here = flow["instance"] + (f":{flow['local_port']}" if flow["local_port"] is not None else "")
-    address, port = flow["remote"] or "?", flow["remote_port"]
-    there = address if port is None else f"[{address}]:{port}" if ":" in address else f"{address}:{port}"
+    there = host_port(flow["remote"] or "?", flow["remote_port"])
     first, second = (there, here) if flow["origin"] == "inbound" else (here, there)
     return _row(
         flow["end"] or "denied",

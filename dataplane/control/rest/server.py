@@ -24,6 +24,7 @@ from dataplane.control.rest.connection import Connection, Unreadable, full_answe
 from dataplane.control.rest.gate import HEAD_BYTES, App
 from dataplane.control.tls import TlsError, Validity, own_certificate, validity
 from dataplane.control.unix import ControlError, control_socket
+from dataplane.terminal import host_port
 
 _STOP_SECONDS = 2
 
@@ -181,7 +182,7 @@ def _name(listening: socket.socket) -> str:
     where: Any = listening.getsockname()
     if listening.family == socket.AF_UNIX:
         return str(where)
-    return f"[{where[0]}]:{where[1]}" if listening.family == socket.AF_INET6 else f"{where[0]}:{where[1]}"
+    return host_port(*where[:2])
 
 
 class _Server(uvicorn.Server):

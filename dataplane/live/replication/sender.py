@@ -32,6 +32,7 @@ from dataplane.live.replication.messages import (
     read_message,
 )
 from dataplane.live.state import RECORD
+from dataplane.terminal import host_port
 
 if TYPE_CHECKING:
     from dataplane.live.firewall import Firewall
@@ -81,8 +82,7 @@ class Sender:
     @property
     def name(self) -> str:
         """The peer."""
-        host, port = self._place
-        return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+        return host_port(*self._place)
 
     @property
     def lag(self) -> float | None:

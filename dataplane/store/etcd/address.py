@@ -9,7 +9,7 @@ from pathlib import Path
 from urllib.parse import parse_qsl, unquote, urlencode
 
 from dataplane.store import StoreError
-from dataplane.terminal import printable
+from dataplane.terminal import host_port, printable
 
 SCHEME = "etcd://"
 _PORT = 2379
@@ -42,7 +42,7 @@ class Address:
     @property
     def name(self) -> str:
         """The address as people are told it: without how it is spoken to."""
-        members = ",".join(f"[{host}]:{port}" if ":" in host else f"{host}:{port}" for host, port in self.members)
+        members = ",".join(host_port(host, port) for host, port in self.members)
         query = f"?{urlencode({'host': self.host})}" if self.host else ""
         return printable(f"{SCHEME}{members}/{self.prefix.rstrip('/')}{query}")
 
