@@ -218,7 +218,7 @@ def _ports(operations: Operations) -> Iterator[Metric]:
         for drop, word in DROP_WORDS.items():
             drops.add_metric([port.name, word], counters.drop[drop])
         segmented.add([port.name], counters.segmented)
-        up.add_metric([port.name], int(operations.trouble(number, port) is None))
+        up.add_metric([port.name], int(operations.port_health.trouble(number, port) is None))
         failures.add_metric([port.name], counters.failures)
     for name in operations.missing_interfaces:
         up.add_metric([name], 0)

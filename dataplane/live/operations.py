@@ -7,7 +7,6 @@ has happened (SPEC 5.1, 5.6).
 
 from __future__ import annotations
 
-import logging
 import os
 import time
 from collections import Counter
@@ -23,6 +22,7 @@ from dataplane.live.capture import Capture
 from dataplane.live.feed import ConnectionEvents, Drops, Feed, Subscription
 from dataplane.live.flows import FollowedFlows
 from dataplane.live.moving import Arrival
+from dataplane.live.port_health import PortHealth
 from dataplane.live.records import counters_record, difference_record, disconnected_record, row_record
 from dataplane.live.rule_uses import RuleUses
 from dataplane.live.shadow import Shadow
@@ -42,8 +42,6 @@ if TYPE_CHECKING:
 
 
 _LISTED_AT_ONCE = 512
-
-NO_CARRIER = "no carrier (nobody holds the TAP, or its other end is down)"
 
 
 class Operations:
@@ -73,9 +71,7 @@ class Operations:
         self._ports = ports
         self._state_path = state_path
         self._started = time.time()
-        # Of each port, by its descriptors: the errno with which it fails, and how many times it began to.
-        self._failures: dict[tuple[int, ...], tuple[int, int]] = {}
-        self._without_carrier: dict[tuple[int, ...], str] = {}
+        self.port_health = PortHealth(firewall, ports)
 
     # ---- the policy ----
 
@@ -127,8 +123,7 @@ class Operations:
         """Takes out ports whose interface is gone, and serves those whose interface is back."""
         self._follow(self._ports.refresh())
         self._serve_tunnels()
-        self._tell_failures()
-        self._tell_carriers()
+        self.port_health.look()
 
     def _serve_tunnels(self) -> None:
         """Has super-packets of tunnels leave whole, where the kernel can, by ports that such have left in pieces."""
@@ -157,37 +152,6 @@ class Operations:
             for rule, group, use in self.uses
             if then_ns is None or use.is_unused_since(then_ns)
         ]
-
-    def _tell_failures(self) -> None:
-        """Logs each port that began to fail since this was looked at last, and each that is well again."""
-        now = {}
-        for number, port in self.firewall.ports.items():
-            counters = self.firewall.port_counters(number)
-            failing, failures = self._failures.get(port.fds, (0, 0))
-            now[port.fds] = (counters.error, counters.failures)
-            if counters.failures != failures and not failing:
-                why = os.strerror(counters.error) if counters.error else "for a moment"
-                self._ports.say(logging.WARNING, port.name, f"fails ({why}): it is tried again until it works")
-            if not counters.error and (failing or counters.failures != failures):
-                self._ports.say(logging.INFO, port.name, "works again")
-        self._failures = now
-
-    def _tell_carriers(self) -> None:
-        """Logs each port whose other end nobody holds any more since this was looked at last, and each that is held."""
-        now = {port.fds: port.name for port in self.firewall.ports.values() if not port.has_carrier}
-        open_ports = {port.fds for port in self.firewall.ports.values()}
-        for fds in now.keys() - self._without_carrier.keys():
-            self._ports.say(logging.WARNING, now[fds], f"has {NO_CARRIER}: it is served as soon as there is one")
-        for fds in self._without_carrier.keys() - now.keys() & open_ports:
-            self._ports.say(logging.INFO, self._without_carrier[fds], "has a carrier again")
-        self._without_carrier = now
-
-    def trouble(self, number: int, port: Port) -> str | None:
-        """Why a port does not work now, None when it does."""
-        error = self.firewall.port_counters(number).error
-        if error:
-            return os.strerror(error)
-        return NO_CARRIER if port.fds in self._without_carrier else None
 
     @property
     def missing_interfaces(self) -> tuple[str, ...]:
@@ -410,7 +374,7 @@ class Operations:
             "instance": port.instance.id if port.instance else None,
             "load_balancer": port.balancer.id if port.balancer else None,
             "made": port.made,
-            "error": self.trouble(number, port),
+            "error": self.port_health.trouble(number, port),
         }
 
     def counters(self) -> dict[str, Any]:
