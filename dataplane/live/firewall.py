@@ -21,7 +21,7 @@ from dataplane.port_bindings import describe_port
 from dataplane.update import Disconnected
 
 if TYPE_CHECKING:
-    from dataplane.live.interfaces.ports import Port
+    from dataplane.live.interfaces.port import Port
     from dataplane.policy.model import Policy
 
 WORKERS_MAX = lib.DP_WORKERS_MAX

@@ -35,7 +35,8 @@ if TYPE_CHECKING:
     from dataplane.flow import FlowRecord
     from dataplane.live.firewall import Firewall
     from dataplane.live.flows import Flows
-    from dataplane.live.interfaces.ports import Changes, Port, Ports
+    from dataplane.live.interfaces.port import Changes, Port
+    from dataplane.live.interfaces.ports import Ports
     from dataplane.live.replication.sender import Sender
     from dataplane.live.replication.standby import Standby
     from dataplane.policy import Policy

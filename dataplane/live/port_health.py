@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from dataplane.live.firewall import Firewall
-    from dataplane.live.interfaces.ports import Port, Ports
+    from dataplane.live.interfaces.port import Port
+    from dataplane.live.interfaces.ports import Ports
 
 _NO_CARRIER = "no carrier (nobody holds the TAP, or its other end is down)"
 

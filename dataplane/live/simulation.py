@@ -29,7 +29,7 @@ from dataplane.store.place import opened
 if TYPE_CHECKING:
     from dataplane.control.rest.extensions import Explain, Question
     from dataplane.control.rest.server import ApiOptions
-    from dataplane.live.interfaces.ports import Port
+    from dataplane.live.interfaces.port import Port
     from dataplane.store import Store
 
 log = logging.getLogger("dataplane")

@@ -23,7 +23,7 @@ from dataplane import Policy, Verdict
 from dataplane.live.capture import Capture
 from dataplane.live.feed import Feed
 from dataplane.live.firewall import Firewall
-from dataplane.live.interfaces.ports import Port
+from dataplane.live.interfaces.port import Port
 from dataplane.plane import Plane
 from dataplane.replay import Captures, Replay
 from dataplane.verdict import verdict_of

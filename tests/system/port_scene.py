@@ -7,7 +7,8 @@ import os
 import select
 
 from dataplane.live.interfaces import tap
-from dataplane.live.interfaces.ports import Port, Ports
+from dataplane.live.interfaces.port import Port
+from dataplane.live.interfaces.ports import Ports
 from dataplane.policy import Policy
 
 from .network import Host

@@ -22,59 +22,20 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Literal
 
 from dataplane.live.bounded_log import BoundedLog
-from dataplane.live.interfaces import links, locks, packet_socket, tap, tunnel_tap
+from dataplane.live.interfaces import links, locks, made_tap, packet_socket, tap, tunnel_tap
 from dataplane.live.interfaces.ioctl import Access
 from dataplane.live.interfaces.links import Link, PortError
 from dataplane.live.interfaces.locks import Claim
+from dataplane.live.interfaces.port import Changes, Port
 from dataplane.live.interfaces.required import Required, not_there, required_by, shared_with_host, user_number
 from dataplane.live.interfaces.settings import DAMAGED, Silence, is_damaged
 
 if TYPE_CHECKING:
     from dataplane.policy import Policy
-    from dataplane.policy.document import Instance, LoadBalancer
 
-__all__ = ["Changes", "Port", "PortError", "Ports"]
+__all__ = ["PortError", "Ports"]
 
 log = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True, slots=True)
-class Port:
-    """An interface in use; without instance and balancer it is an uplink. `fds` are one for each worker."""
-
-    name: str
-    kind: Literal["tap", "packet"]
-    fds: tuple[int, ...]
-    made: bool
-    instance: Instance | None = None
-    balancer: LoadBalancer | None = None
-    namespace: str | None = None
-
-    @property
-    def is_attached(self) -> bool:
-        """Whether the interface still exists."""
-        return tap.is_attached(self.fds[0]) if self.kind == "tap" else packet_socket.is_attached(self.fds[0])
-
-    @property
-    def has_carrier(self) -> bool:
-        """Whether anybody is at its other end; that of a TAP that we hold is the host's, which is always there."""
-        return self.kind == "tap" or packet_socket.has_carrier(self.fds[0])
-
-
-@dataclass(frozen=True, slots=True)
-class Changes:
-    """What became of the ports. `changed` are those that stand for something else now, as they are from now on.
-
-    `warnings` are sentences about what the policy says and no interface got.
-    """
-
-    added: tuple[Port, ...] = ()
-    removed: tuple[Port, ...] = ()
-    changed: tuple[Port, ...] = ()
-    warnings: tuple[str, ...] = ()
-
-    def __bool__(self) -> bool:
-        return bool(self.added or self.removed or self.changed)
 
 
 @dataclass(slots=True)
@@ -97,6 +58,11 @@ class _Open:
     def is_astray(self) -> bool:
         """Whether its namespace has lost its name, or another one has it: what holds the old one keeps it alive."""
         return self.home is not None and links.identity(self.port.namespace) != self.home
+
+    def refit(self, want: Required, *, dry_run: bool = False) -> Iterator[str]:
+        """Gives a TAP made here what a changed policy says of it, unless `dry_run`; says what it cannot be given."""
+        index = self.claim.index if self.claim else None
+        return made_tap.refit(self.port, self.wanted, want, self.access, index, dry_run=dry_run)
 
 
 class Ports:
@@ -185,7 +151,7 @@ class Ports:
         changed = []
         for each in self._open.values():
             if each.wanted.name not in new:
-                warnings += _refit(each, wanted[each.wanted.name])
+                warnings += each.refit(wanted[each.wanted.name])
                 if self._adopt(each, wanted[each.wanted.name]):
                     changed.append(each)
         for text in warnings:
@@ -204,7 +170,7 @@ class Ports:
         warnings: list[str] = []
         for name, want in required_by(policy, self._uplinks).items():
             if not self._is_new(want):
-                warnings += _refit(self._open[name], want, dry_run=True)
+                warnings += self._open[name].refit(want, dry_run=True)
             elif name not in self._lost:
                 _look_for(want)
         return tuple(warnings)
@@ -369,7 +335,7 @@ class Ports:
         name = f"dp-{os.getpid()}" if elsewhere else want.name
         made = _Open(_port(want, "tap", tap.make(name, self._workers), made=True), want)
         try:
-            index = _dress(made.port, want, on_its_way=name if elsewhere else None)
+            index = made_tap.dress(made.port, want, on_its_way=name if elsewhere else None)
             if index is not None:
                 made.claim = locks.claim(want.name, index, want.namespace)
             if not elsewhere:
@@ -423,59 +389,3 @@ def _look_for(want: Required) -> None:
         if links.inside(want.namespace, lambda: links.find(want.name)) is None and want.instance is None:
             raise not_there(want)
     _release(_claimed(want))
-
-
-def _dress(port: Port, want: Required, *, on_its_way: str | None = None) -> int | None:
-    """Gives a TAP made by us what the policy says of it; one that has another name yet goes where it belongs.
-
-    Returns its index, or None where that is not known.
-    """
-    try:
-        _give(port, want)
-    except OSError as error:
-        raise links.refusal(f"setting up TAP {port.name}", error) from None
-    mac = want.instance.mac if want.instance else None
-    if on_its_way:
-        return links.configure(on_its_way, mac=mac, mtu=want.mtu, rename=port.name, namespace=port.namespace)
-    return links.configure(port.name, mac=mac, mtu=want.mtu)
-
-
-def _give(port: Port, want: Required) -> None:
-    """What a descriptor of a TAP is enough for."""
-    if want.tap and want.tap.owner:
-        tap.give(port.fds[0], user_number(want.tap.owner))
-    tap.keep(port.fds[0], bool(want.tap and want.tap.persistent))
-
-
-def _refit(which: _Open, want: Required, *, dry_run: bool = False) -> Iterator[str]:
-    """Gives a TAP made by us what a changed policy says of it, unless `dry_run`; says what it cannot be given."""
-    port, before = which.port, which.wanted
-    mac = want.instance.mac if want.instance else None
-    has_new_mac = mac is not None and mac != (before.instance.mac if before.instance else None)
-    if not port.made or (want.tap == before.tap and not has_new_mac):
-        return
-    if before.tap and before.tap.owner and not (want.tap and want.tap.owner):
-        yield f"TAP {port.name} keeps its owner: the kernel lets it have another one, but not none; restart dataplane"
-    try:
-        if want.tap and want.tap.owner:
-            user_number(want.tap.owner)
-        if not dry_run:
-            _give(port, want)
-        if want.mtu == before.mtu and not has_new_mac:
-            return
-        if which.access is None:
-            yield (
-                f"TAP {port.name} keeps its mtu and MAC: dataplane may not enter the network namespace"
-                f" {port.namespace} any more; set them there (ip -n {port.namespace} link set {port.name} mtu"
-                f" {want.mtu}), or restart dataplane"
-            )
-        elif which.claim is None or which.access.index(port.name) != which.claim.index:
-            yield f"TAP {port.name} keeps its mtu and MAC: it has another name, or is in another network namespace"
-        elif not dry_run:
-            which.access.set_mtu(port.name, want.mtu)
-            if mac is not None and has_new_mac:
-                which.access.set_mac(port.name, mac)
-    except OSError as error:
-        yield f"{links.refusal(f'setting up TAP {port.name}', error)}: it keeps its settings"
-    except PortError as error:
-        yield f"{error}: TAP {port.name} keeps its settings"

@@ -14,7 +14,7 @@ from scapy.layers.l2 import Ether
 
 from dataplane._core import lib
 from dataplane.live.firewall import Firewall
-from dataplane.live.interfaces.ports import Port
+from dataplane.live.interfaces.port import Port
 from dataplane.policy import Policy
 
 _VNET_HEADER = bytes(10)
