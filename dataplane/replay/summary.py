@@ -12,26 +12,17 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from dataplane import notebook
 from dataplane._core import ffi, lib
-from dataplane.connection_table import flow_protocol
 from dataplane.counters import record
-from dataplane.packet_words import address_in, has_ports
 from dataplane.plane import Plane
 from dataplane.policy import times
 from dataplane.replay.captures import CaptureStatus
+from dataplane.replay.denied_flows import DeniedFlow, Traffic, denied_before, denied_flows
 from dataplane.replay.top_talkers import BusyAddress
 from dataplane.terminal import counted
 from dataplane.update import Disconnected
-from dataplane.verdict import CAUSE_WORDS, DIRECTION_WORDS, REASON_WORDS
 
 if TYPE_CHECKING:
     from dataplane.policy.schedule import TimedChange
-
-
-class Traffic(NamedTuple):
-    """Packets and their bytes on the wire."""
-
-    packets: int
-    bytes: int
 
 
 class ReasonCount(NamedTuple):
@@ -51,31 +42,6 @@ class RuleCount(NamedTuple):
     hits: int
     packets: int
     bytes: int
-
-
-class DeniedFlow(NamedTuple):
-    """Denied packets of one flow, source ports taken together; the true count is at least packets - overcount.
-
-    `consequences` are what came of it, and not among `packets`: packets of both directions, `invalid` because they
-    belong to no connection.
-    """
-
-    instance: str
-    direction: str
-    reason: str
-    cause: str | None
-    protocol: str | None
-    source: str | None
-    destination: str | None
-    destination_port: int | None
-    packets: int
-    bytes: int
-    overcount: int
-    consequences: Traffic
-
-    def to_dict(self) -> dict[str, Any]:
-        """The flow as JSON values."""
-        return {**self._asdict(), "consequences": self.consequences._asdict()}
 
 
 class AppliedChange(NamedTuple):
@@ -261,12 +227,7 @@ class Baseline:
             groups = plane.policy.security_groups
             in_force = {(rule.id, group.id) for group in groups for rule in group.security_group_rules}
             self.gone = set(plane.names.rules) - in_force
-        denied = plane.denied(_ALL_DENIED) if self.counters.verdict[lib.DP_DENY].packets else ()
-        self.denied = {_key(flow): flow for flow in denied}
-
-
-#: More than a plane keeps.
-_ALL_DENIED = 1 << 14
+        self.denied = denied_before(plane) if self.counters.verdict[lib.DP_DENY].packets else {}
 
 
 def summarise(
@@ -302,7 +263,7 @@ def summarise(
         shadow=told["shadow"],
         counted_rules=counted,
         idle_rules=idle,
-        denied_flows=_denied_flows(plane, before, top),
+        denied_flows=denied_flows(plane, before.denied, top),
         changes=changes,
         busiest_addresses=busiest,
         advice=[*(() if reasons else _untouched(verdicts, busiest)), *_advice(plane, told)],
@@ -394,54 +355,3 @@ def _rule_figures(plane: Plane) -> list[int]:
 
 
 assert ffi.sizeof("struct dp_rule_counter") == 3 * ffi.sizeof("uint64_t")
-
-
-def _denied_flows(plane: Plane, before: Baseline, top: int) -> list[DeniedFlow]:
-    if not before.denied:
-        return [_denied(plane, denied) for denied in plane.denied(top)]
-    found = []
-    for denied in plane.denied(_ALL_DENIED):
-        was = before.denied.get(_key(denied))
-        if was is not None and was.overcount == denied.overcount:
-            # The same counter, still counting.
-            for counter in ("count", "consequences"):
-                gained, then = getattr(denied, counter), getattr(was, counter)
-                gained.packets -= then.packets
-                gained.bytes -= then.bytes
-            denied.overcount = 0
-        elif was is not None:
-            # It lost its counter to another flow and took one over again: what it had for certain is not of now.
-            certain = was.count.packets - was.overcount
-            denied.count.packets -= certain
-            denied.overcount -= certain
-        if denied.count.packets or denied.consequences.packets:
-            found.append(denied)
-    found.sort(key=lambda denied: (denied.cause in _UNCONNECTED, -denied.count.packets - denied.consequences.packets))
-    return [_denied(plane, denied) for denied in found[:top]]
-
-
-#: Causes for which a packet is denied because others were, and listed last where these were not seen.
-_UNCONNECTED = (lib.DP_CAUSE_TCP_NO_CONNECTION, lib.DP_CAUSE_ICMP_UNSOLICITED)
-
-
-def _key(denied: Any) -> tuple[int, int, int, int, bytes]:
-    flow = bytes(ffi.buffer(ffi.addressof(denied, "flow")))
-    return denied.zone, denied.direction, denied.reason, denied.cause, flow
-
-
-def _denied(plane: Plane, denied: Any) -> DeniedFlow:
-    flow = denied.flow
-    return DeniedFlow(
-        instance=plane.names.instances[denied.zone],
-        direction=DIRECTION_WORDS[denied.direction],
-        reason=REASON_WORDS[denied.reason],
-        cause=CAUSE_WORDS[denied.cause] if denied.cause else None,
-        protocol=flow_protocol(flow) if flow.family else None,
-        source=address_in(flow.source, flow.family) if flow.family else None,
-        destination=address_in(flow.destination, flow.family) if flow.family else None,
-        destination_port=flow.destination_port if has_ports(flow) else None,
-        packets=denied.count.packets,
-        bytes=denied.count.bytes,
-        overcount=denied.overcount,
-        consequences=Traffic(denied.consequences.packets, denied.consequences.bytes),
-    )

@@ -11,7 +11,7 @@ import pytest
 from dataplane import DataPlane, Policy
 from dataplane.cli.summary import print_summary
 from dataplane.replay import Summary
-from dataplane.replay.summary import DeniedFlow, Traffic
+from dataplane.replay.denied_flows import DeniedFlow, Traffic
 from tests.property.frames import ethernet, packet, query, tcp
 
 POLICY = """
