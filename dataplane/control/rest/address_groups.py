@@ -21,9 +21,16 @@ from dataplane.control.rest.changing import (
     change,
     timestamp,
 )
+from dataplane.control.rest.fields import (
+    Description,
+    Id,
+    Name,
+    TagBody,
+    enterprise_project,
+    in_enterprise_project,
+    tags_of,
+)
 from dataplane.control.rest.pages import Limit, Marker, PageInfo, Sorted, Words, any_of
-from dataplane.control.rest.rules import Description, Id
-from dataplane.control.rest.security_groups import ENTERPRISE_PROJECT, Name, TagBody
 from dataplane.policy.changes.address_groups import DeleteAddressGroup
 from dataplane.policy.fields import SetEntry
 
@@ -183,8 +190,8 @@ def address_group_info(service: Service, caller: Caller, group: AddressGroup) ->
         "updated_at": timestamp(times.updated),
         "tenant_id": project,
         "project_id": project,
-        "enterprise_project_id": group.enterprise_project_id or ENTERPRISE_PROJECT,
-        "tags": [{"key": tag.key, "value": tag.value} for tag in group.tags],
+        "enterprise_project_id": enterprise_project(group),
+        "tags": tags_of(group),
         "status": "NORMAL",
         "status_message": "",
     }
@@ -222,8 +229,7 @@ def routes(service: Service) -> APIRouter:
     ) -> Response:
         """Address groups: repeated keys mean any of them, different keys all of them."""
         ids, names, descriptions = any_of(id), any_of(name), any_of(description)
-        every = enterprise_project_id in (None, "all_granted_eps")
-        projects = any_of(None if every else [enterprise_project_id])
+        in_project = in_enterprise_project(enterprise_project_id)
         versions = any_of(None if ip_version is None else [ip_version])
 
         def fits(group: AddressGroup) -> bool:
@@ -233,7 +239,7 @@ def routes(service: Service) -> APIRouter:
                 and names(group.name or group.id)
                 and versions(group.ip_version)
                 and descriptions(group.description or "")
-                and projects(group.enterprise_project_id or ENTERPRISE_PROJECT)
+                and in_project(group)
             )
 
         found, info = listed.page(service.operations.policy, fits, limit, marker)
@@ -354,12 +360,11 @@ def routes(service: Service) -> APIRouter:
         found = [
             {
                 "id": group.id,
-                "enterprise_project_id": group.enterprise_project_id or ENTERPRISE_PROJECT,
+                "enterprise_project_id": enterprise_project(group),
                 "dependency": users.get(group.id, []),
             }
             for group in sorted(caller.of(policy.address_groups), key=lambda group: group.id)
-            if id in (None, group.id)
-            and enterprise_project_id in (None, group.enterprise_project_id or ENTERPRISE_PROJECT)
+            if id in (None, group.id) and enterprise_project_id in (None, enterprise_project(group))
         ]
         info = {"previous_marker": found[0]["id"] if found else None, "current_count": len(found)}
         return JSONResponse({"address_groups": found, "request_id": caller.request_id, "page_info": info})

@@ -11,8 +11,8 @@ from pydantic import BaseModel, Field
 from dataplane.control.rest import errors
 from dataplane.control.rest.caller import Caller, OfCaller
 from dataplane.control.rest.changing import DRY_RUN_RESPONSE, Body, Changes, DryRunBody, JsonRoute, change, timestamp
+from dataplane.control.rest.fields import Id
 from dataplane.control.rest.pages import Limit, Marker, PageInfo, Sorted, Words, any_of
-from dataplane.control.rest.rules import Id
 from dataplane.policy.fields import VirtualAddress, pair_prefix
 
 if TYPE_CHECKING:

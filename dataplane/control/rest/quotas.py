@@ -8,7 +8,7 @@ from pydantic import BaseModel
 
 from dataplane.control.rest.address_groups import ADDRESS_GROUPS_MAX, CAPACITY
 from dataplane.control.rest.caller import OfCaller
-from dataplane.control.rest.rules import RULES_MAX
+from dataplane.control.rest.new_rules import RULES_MAX
 from dataplane.control.rest.security_groups import GROUPS_MAX
 from dataplane.policy.limits import GROUPS_PER_INSTANCE, INSTANCES_PER_GROUP, QUOTA
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
 from ipaddress import ip_network
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 from uuid import uuid4
@@ -11,7 +10,6 @@ from fastapi import APIRouter
 from fastapi.responses import JSONResponse, Response
 from pydantic import AfterValidator, BaseModel, BeforeValidator, Field
 
-from dataplane.control.rest import errors
 from dataplane.control.rest.caller import Caller, OfCaller
 from dataplane.control.rest.changing import (
     DRY_RUN_RESPONSE,
@@ -23,10 +21,9 @@ from dataplane.control.rest.changing import (
     change,
     timestamp,
 )
+from dataplane.control.rest.fields import Description, Id
+from dataplane.control.rest.new_rules import Duplicates, parsed, planned, refuse_too_many, see_remotes, there_already
 from dataplane.control.rest.pages import Limit, Marker, Numbers, PageInfo, Sorted, Words, any_of
-from dataplane.policy import limits
-from dataplane.policy.changes import parse_change
-from dataplane.policy.changes.rules import AddRule
 from dataplane.policy.consistency import References
 from dataplane.policy.fields import PROTOCOL_NAMES, PROTOCOL_NUMBERS
 
@@ -36,8 +33,6 @@ if TYPE_CHECKING:
     from dataplane.policy.document import SecurityGroup
     from dataplane.policy.rule import SecurityGroupRule
 
-#: Rules of the whole policy.
-RULES_MAX = 100_000
 BATCH_MAX = 1000
 #: Protocols that the API has names for; others are numbers.
 _NAMED = ("tcp", "udp", "icmp", "icmpv6")
@@ -50,21 +45,13 @@ def _ethertype(text: str) -> str:
     return known
 
 
-def _no_tags(text: str) -> str:
-    if "<" in text or ">" in text:
-        raise ValueError("it must not have < or >")
-    return text
-
-
 def _port_text(value: object) -> object:
     return str(value) if isinstance(value, int) and not isinstance(value, bool) else value
 
 
-Description = Annotated[str, Field(max_length=255), AfterValidator(_no_tags)]
 Ethertype = Annotated[str, AfterValidator(_ethertype), Field(json_schema_extra={"enum": ["IPv4", "IPv6"]})]
 #: A single port may be a number; it is read back as text.
 Multiport = Annotated[str, BeforeValidator(_port_text), Field(max_length=255)]
-Id = Annotated[str, Field(min_length=1, max_length=255)]
 
 
 class RuleFields(Body):
@@ -223,65 +210,6 @@ def _prefix_as_read_back(word: str) -> str:
         return word
 
 
-# ---- new rules against those that there are ----
-
-
-def planned(policy: Policy, caller: Caller, group_id: str, fields: RuleFields, rule_id: str) -> dict[str, Any]:
-    """The change that adds a rule. Raises ApiError where its group or its remote is not there."""
-    caller.group(policy, group_id)
-    values = fields.values()
-    _see_remotes(policy, caller, values)
-    return {"add_rule": {"security_group": group_id, "rule": {"id": rule_id, **values}}}
-
-
-def _see_remotes(policy: Policy, caller: Caller, values: Mapping[str, Any]) -> None:
-    if name := values.get("remote_group_id"):
-        caller.group(policy, name)
-    if name := values.get("remote_address_group_id"):
-        caller.address_group(policy, name)
-
-
-def parsed(
-    policy: Policy, references: References, group: SecurityGroup, planned: Mapping[str, Any]
-) -> SecurityGroupRule:
-    """The rule of a planned change. Raises ChangeError, or ApiError where it does not fit its remote."""
-    added = parse_change(planned, policy)
-    assert isinstance(added, AddRule)
-    for conflict in references.of_rule(added.rule, group):
-        raise errors.bad_value(conflict.message)
-    return added.rule
-
-
-def refuse_too_many(policy: Policy, group: SecurityGroup, rules: Iterable[SecurityGroupRule]) -> None:
-    """Raises ApiError where a group with more rules would have more than it may have (SPEC 6)."""
-    new = list(rules)
-    if len(policy.rules_by_id) + len(new) > RULES_MAX:
-        raise errors.quota(f"The quota of {RULES_MAX:,} rules is used up.")
-    changed = group.model_copy(update={"security_group_rules": (*group.security_group_rules, *new)})
-    for conflict in limits.quota_conflicts(changed):
-        raise errors.quota(conflict.message)
-
-
-class Duplicates:
-    """The rules of a group by what they do, to find one that does the same."""
-
-    def __init__(self, group: SecurityGroup) -> None:
-        self._known = {rule.effect: rule.id for rule in group.security_group_rules}
-
-    def find(self, rule: SecurityGroupRule) -> str | None:
-        """The id of a rule that does the same; where there is none, this one is known from now on."""
-        found = self._known.setdefault(rule.effect, rule.id)
-        return found if found != rule.id else None
-
-
-def there_already(rule_id: str) -> errors.ApiError:
-    """The refusal of a rule that does what another one does."""
-    return errors.in_use(f"Security group rule already exists. Rule id is {rule_id}.")
-
-
-# ---- requests ----
-
-
 def routes(service: Service) -> APIRouter:
     """The requests about rules."""
     router = APIRouter(tags=["security group rules"], route_class=JsonRoute)
@@ -345,7 +273,7 @@ def routes(service: Service) -> APIRouter:
         rule_id, fields = str(uuid4()), body.security_group_rule
 
         def plan(policy: Policy) -> Changes:
-            made = planned(policy, caller, fields.security_group_id, fields, rule_id)
+            made = planned(policy, caller, fields.security_group_id, fields.values(), rule_id)
             group = caller.group(policy, fields.security_group_id)
             rule = parsed(policy, References.to(policy), group, made)
             if found := Duplicates(group).find(rule):
@@ -376,7 +304,7 @@ def routes(service: Service) -> APIRouter:
         def plan(policy: Policy) -> Changes:
             group, rule = caller.rule(policy, security_group_rule_id)
             values = body.security_group_rule.changes()
-            _see_remotes(policy, caller, values)
+            see_remotes(policy, caller, values)
             update = {"update_rule": {"id": rule.id, **values}}
             _, updated = service.operations.changed(update).rules_by_id[rule.id]
             others = tuple(other for other in group.security_group_rules if other.id != rule.id)
@@ -428,7 +356,7 @@ def routes(service: Service) -> APIRouter:
             group = caller.group(policy, security_group_id)
             references, there, rules, changes = References.to(policy), Duplicates(group), [], []
             for fields in body.security_group_rules:
-                made = planned(policy, caller, group.id, fields, str(uuid4()))
+                made = planned(policy, caller, group.id, fields.values(), str(uuid4()))
                 rule = parsed(policy, references, group, made)
                 if found := there.find(rule):
                     if not body.ignore_duplicate:

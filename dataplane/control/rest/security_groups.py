@@ -7,7 +7,7 @@ from uuid import uuid4
 
 from fastapi import APIRouter
 from fastapi.responses import JSONResponse, Response
-from pydantic import AfterValidator, BaseModel, Field
+from pydantic import BaseModel, Field
 
 from dataplane.control.rest import errors
 from dataplane.control.rest.caller import Caller, OfCaller
@@ -21,8 +21,17 @@ from dataplane.control.rest.changing import (
     change,
     timestamp,
 )
+from dataplane.control.rest.fields import (
+    Description,
+    Id,
+    Name,
+    TagBody,
+    enterprise_project,
+    in_enterprise_project,
+    tags_of,
+)
 from dataplane.control.rest.pages import Limit, Marker, PageInfo, Sorted, Words, any_of
-from dataplane.control.rest.rules import Description, Id, RuleInfo, rule_info
+from dataplane.control.rest.rules import RuleInfo, rule_info
 from dataplane.policy.changes.groups import DeleteGroup
 from dataplane.policy.document import DEFAULT_GROUP
 
@@ -32,24 +41,6 @@ if TYPE_CHECKING:
     from dataplane.policy.document import SecurityGroup
 
 GROUPS_MAX = 10_000
-#: The enterprise project of what is given none.
-ENTERPRISE_PROJECT = "0"
-
-
-def _name(text: str) -> str:
-    if not all(c.isalnum() or c in "_-." for c in text):
-        raise ValueError("letters, digits and _-. are allowed")
-    return text
-
-
-Name = Annotated[str, Field(min_length=1, max_length=64), AfterValidator(_name)]
-
-
-class TagBody(Body):
-    """A tag."""
-
-    key: Annotated[str, Field(min_length=1, max_length=128)]
-    value: Annotated[str, Field(max_length=255)] = ""
 
 
 class NewGroup(Body):
@@ -130,8 +121,8 @@ def group_head(service: Service, caller: Caller, group: SecurityGroup) -> dict[s
         "project_id": group.project_id or caller.project,
         "created_at": timestamp(times.created),
         "updated_at": timestamp(times.updated),
-        "enterprise_project_id": group.enterprise_project_id or ENTERPRISE_PROJECT,
-        "tags": [{"key": tag.key, "value": tag.value} for tag in group.tags],
+        "enterprise_project_id": enterprise_project(group),
+        "tags": tags_of(group),
     }
 
 
@@ -187,8 +178,7 @@ def routes(service: Service) -> APIRouter:
     ) -> Response:
         """Security groups, without their rules: repeated keys mean any of them, different keys all of them."""
         ids, names, descriptions = any_of(id), any_of(name), any_of(description)
-        every = enterprise_project_id in (None, "all_granted_eps")
-        projects = any_of(None if every else [enterprise_project_id])
+        in_project = in_enterprise_project(enterprise_project_id)
 
         def fits(group: SecurityGroup) -> bool:
             return (
@@ -196,7 +186,7 @@ def routes(service: Service) -> APIRouter:
                 and ids(group.id)
                 and names(group.name or group.id)
                 and descriptions(group.description or "")
-                and projects(group.enterprise_project_id or ENTERPRISE_PROJECT)
+                and in_project(group)
             )
 
         found, info = listed.page(service.operations.policy, fits, limit, marker)
