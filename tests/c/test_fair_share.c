@@ -1,4 +1,4 @@
-/* test_shares.c: who gives way: the side, destination and source with the most, and of theirs the oldest. */
+/* test_fair_share.c: who gives way: the side, destination and source with the most, and of theirs the oldest. */
 #include "check.h"
 #include "fair_share.h"
 

@@ -1,5 +1,5 @@
 /*
- * test_retired.c: what an engine keeps of changes is bounded by what it keeps of connections, and numbers that no
+ * test_reclaim.c: what an engine keeps of changes is bounded by what it keeps of connections, and numbers that no
  * policy has are given up as reclaim.h promises.
  */
 #include "check.h"
