@@ -10,6 +10,7 @@ import json
 import time
 from collections import deque
 from collections.abc import Callable
+from contextlib import nullcontext
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
@@ -20,7 +21,7 @@ from dataplane.control.times import Times
 from dataplane.policy import Policy, PolicyError, expiry
 from dataplane.policy.expiry import without_expired
 from dataplane.policy.structural_sharing import rules_between
-from dataplane.store import SharedStore, StoreChangedError, StoreError
+from dataplane.store import SharedStore, StoreChangedError
 
 if TYPE_CHECKING:
     from dataplane.control.answers import Applied, Changed, Confirmed, Different, Disconnected, Made, Reloaded
@@ -230,7 +231,8 @@ class PolicyControl:
 
     def _revert(self, waiting: Unconfirmed, asker: Asker, why: str) -> Confirmed:
         """Puts the policy of before in force again, as one change, and all that was known of it."""
-        answer = self._change_to(without_expired(waiting.before, time.time_ns()), asker)
+        # What waited was not kept: a store that is full, away, or changed by others meanwhile hinders no way back.
+        answer = self._change_to(without_expired(waiting.before, time.time_ns()), asker, keep=False)
         self._unconfirmed = None
         self._unsaved, self._loaded, self.reloads.loaded_at = waiting.unsaved, waiting.loaded, waiting.loaded_at
         # What is in the store is not in force; a restart must not bring it back.
@@ -255,8 +257,8 @@ class PolicyControl:
         ended = expiry.expired(before, now_ns)
         if not ended:
             return None
-        # Of hosts that share a store each ends it here by itself: the next change takes it out of the store.
-        answer = self._change_to(without_expired(before, now_ns), EXPIRY, keep=not self.shared)
+        # It ends whatever becomes of the store, out of which the next change takes it.
+        answer = self._change_to(without_expired(before, now_ns), EXPIRY, keep=False)
         self._loaded = without_expired(self._loaded, now_ns)
         for sentence in expiry.warnings(before, now_ns):
             audit.done(sentence, EXPIRY, generation=self.generation)
@@ -364,16 +366,8 @@ class PolicyControl:
 
         `now`, in seconds since 1970, is the time that is kept of what came and changed.
         """
-        if not keep:
+        with self._store.keeping(policy, now) if keep else nullcontext():
             return self.operations.put_in_force(policy)
-        before = self.operations.policy
-        try:
-            with self._store.keeping(policy, now):
-                return self.operations.put_in_force(policy)
-        except StoreError:
-            if self.operations.policy is not before:
-                self.operations.put_in_force(before)
-            raise
 
     def _remember(self, before: Policy, is_reload: bool) -> list[str]:
         """Has a restart begin with the policy before; in sentences why it would not.

@@ -40,7 +40,7 @@ from dataplane.control.audit import NOBODY, STORE, Asker
 from dataplane.control.canary import Canary
 from dataplane.control.following import Following, Readers
 from dataplane.control.operations import Operations
-from dataplane.control.policy_control import PolicyControl, Reading
+from dataplane.control.policy_control import PolicyControl, Reading, WaitingError
 from dataplane.policy import Policy, PolicyError, expiry
 from dataplane.policy.mistakes import UnfitError
 from dataplane.policy.write import document
@@ -340,7 +340,22 @@ class Service(PolicyControl):
             # What cannot be put in force is tried once; the log says why it is not.
             tried = found
             with contextlib.suppress(PolicyError, ValueError, *self._failures):
-                await self._reloaded(requests.Reload(command="reload"), STORE)
+                try:
+                    await self._reloaded(requests.Reload(command="reload"), STORE)
+                except WaitingError:
+                    if await self._no_longer_waiting():
+                        tried = None
+
+    async def _no_longer_waiting(self) -> bool:
+        """Returns when no change waits for its confirmation; whether what is kept in the store is to be looked at then.
+
+        Not where it is what a reload has put in force for a while, and was taken back.
+        """
+        while waiting := self._unconfirmed:
+            await asyncio.sleep(_LOOK_SECONDS)
+            if waiting.is_reload:
+                return False
+        return True
 
     async def shadow(self, request: requests.Shadow, asker: Asker = NOBODY) -> dict[str, Any]:
         """Begins a shadow, in place of the one that there is, or ends it. Raises PolicyError; nothing changes then."""

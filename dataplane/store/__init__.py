@@ -49,7 +49,8 @@ class Store(Protocol):
     def keeping(self, policy: Policy, now: float) -> AbstractContextManager[None]:
         """Keeps a policy if what is done within succeeds, as a whole or not at all. `now` is in seconds since 1970.
 
-        Raises StoreError at the begin, and at the end where that fails. Nothing is kept where changes are not.
+        It is kept at the begin, and taken back where what is done within fails. Raises StoreError at the begin where
+        it cannot be kept, and at the end where it cannot be taken back. Nothing is kept where changes are not.
         """
 
     def close(self) -> None:

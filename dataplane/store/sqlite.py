@@ -11,7 +11,7 @@ import contextlib
 import json
 import os
 import sqlite3
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import closing, contextmanager
 from pathlib import Path
 
@@ -126,30 +126,40 @@ class SqliteStore:
 
     @contextmanager
     def keeping(self, policy: Policy, now: float) -> Iterator[None]:
-        """Keeps a policy if what is done within succeeds: one transaction. Raises StoreError.
+        """Keeps a policy in one transaction, and the one before again where what is done within fails.
 
-        Where another process has written since, only the policy that is there now can be kept.
+        It is kept first: what finds no room on the disk was never in force, and so disconnects nobody. Where another
+        process has written since, only the policy that is there now can be kept. Raises StoreError.
         """
         self._expect_file()
-        with self._told():
-            self._database.execute("BEGIN IMMEDIATE")
+        with self._transaction():
+            made, rows, revision = self._write(policy, now)
         try:
-            with self._told():
-                made, rows, revision = self._write(policy, now)
             yield
-            with self._told():
-                self._database.execute("COMMIT")
-        except BaseException:
-            # Where the disk fails SQLite may have done it by itself, or find that it cannot.
-            with contextlib.suppress(sqlite3.Error):
-                if self._database.in_transaction:
-                    self._database.execute("ROLLBACK")
+        except BaseException as error:
+            if rows is self._rows:
+                self._take_back(made, error)
             raise
         for key in made.gone:
             del rows[key]
         rows.update(made.changed)
         self._head, self._rows, self._revision = made.head, rows, revision
         self._known, self._loaded = policy, None
+
+    @contextmanager
+    def _transaction(self) -> Iterator[None]:
+        """What is written within is on the disk, as a whole, when it ends, or nothing is. Raises StoreError."""
+        with self._told():
+            self._database.execute("BEGIN IMMEDIATE")
+            try:
+                yield
+                self._database.execute("COMMIT")
+            except BaseException:
+                # Where the disk fails SQLite may have done it by itself, or find that it cannot.
+                with contextlib.suppress(sqlite3.Error):
+                    if self._database.in_transaction:
+                        self._database.execute("ROLLBACK")
+                raise
 
     def _nothing(self) -> StoreError:
         return StoreError(
@@ -233,13 +243,35 @@ class SqliteStore:
         known = loaded[1] if loaded and loaded[0] == self._rows else self._known
         made = Writing(policy, self._rows, known, now)
         revision = self._revision + 1
-        self._database.execute("INSERT OR REPLACE INTO head VALUES (0, ?, ?)", (revision, made.head))
-        self._database.executemany("DELETE FROM item WHERE section = ? AND id = ?", made.gone)
+        self._put(revision, made.head, made.gone, made.changed)
+        return made, self._rows, revision
+
+    def _put(self, revision: int, head: str, gone: Iterable[Key], changed: Mapping[Key, Row]) -> None:
+        self._database.execute("INSERT OR REPLACE INTO head VALUES (0, ?, ?)", (revision, head))
+        self._database.executemany("DELETE FROM item WHERE section = ? AND id = ?", gone)
         self._database.executemany(
             "INSERT OR REPLACE INTO item VALUES (?, ?, ?, ?, ?, ?, ?)",
-            [(*key, *row) for key, row in made.changed.items()],
+            [(*key, *row) for key, row in changed.items()],
         )
-        return made, self._rows, revision
+
+    def _take_back(self, made: Writing, why: BaseException) -> None:
+        """Has the rows as they were before some were written; what another process has written by now stays."""
+        revision = self._revision + 1
+        touched = {*made.gone, *made.changed}
+        before = {key: self._rows[key] for key in touched if key in self._rows}
+        try:
+            with self._transaction():
+                if self._database.execute("SELECT revision FROM head").fetchone() != (revision,):
+                    return
+                # A number that was another policy's for a moment is never that of a second one.
+                self._put(revision + 1, self._head or "", touched - before.keys(), before)
+                if self._head is None:
+                    self._database.execute("DELETE FROM head")
+        except StoreError as error:
+            raise StoreError(
+                f"{why}; but it is kept, and will be tried again, since that cannot be undone: {error}"
+            ) from why
+        self._revision = 0 if self._head is None else revision + 1
 
     def _as_it_is(self, policy: Policy, now: float) -> tuple[Writing, dict[Key, Row], int]:
         """A policy that another process has written. Raises StoreError for another one."""

@@ -16,7 +16,7 @@ from typer.testing import CliRunner
 
 from dataplane import Policy
 from dataplane.cli import app
-from dataplane.control.requests import ChangePolicy
+from dataplane.control.requests import ChangePolicy, Confirm, Reload
 from dataplane.live.client import ControlClient, RefusedError
 from dataplane.live.operations import Operations
 from dataplane.policy.write import document
@@ -287,6 +287,54 @@ def test_a_firewall_follows_its_store(tmp_path: Path, url: str, edited: Path, mo
         firewall.start()
         asyncio.run(follow())
         assert same(POLICY.replace("id: web,", "id: web, description: seen,"), kept(url))
+    finally:
+        control.shutdown()
+        firewall.stop()
+        store.close()
+
+
+def test_what_another_process_keeps_waits_for_a_confirmation(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of a change that is in force for a while; it is in force then, unless it is what was taken back."""
+    monkeypatch.setattr("dataplane.control.service._LOOK_SECONDS", 0.01)
+    ports: Any = NoPorts()
+    firewall, control, store = filled(), ThreadPoolExecutor(1), SqliteStore(tmp_path / "policy.db")
+    with store.keeping(firewall.policy, 100.0):
+        pass
+    service = Service(Operations(firewall, ports), store, control)
+    taken_back = Confirm(command="confirm", revert=True)
+
+    async def until(condition: Any) -> None:
+        async with asyncio.timeout(10):
+            while not condition():
+                await asyncio.sleep(0.01)
+
+    def keep_elsewhere(text: str) -> None:
+        with closing(SqliteStore(tmp_path / "policy.db")) as other, other.keeping(Policy.parse(text), 200.0):
+            pass
+
+    async def follow() -> None:
+        task = asyncio.create_task(service.follow_store())
+        await service.do(lambda: service.change(SEEN.model_copy(update={"confirm": 3600.0})))
+        keep_elsewhere(POLICY.replace("id: self,", "id: theirs,"))
+        await until(lambda: service.reloads.failed)
+        await service.do(lambda: service.confirm(taken_back))
+        await until(lambda: "theirs" in firewall.policy.rules_by_id)
+        assert service.reloads.failed == 1
+        task.cancel()
+        keep_elsewhere(POLICY)
+        await service.answer(Reload(command="reload", confirm=3600.0))
+        # What waits, and is taken back, is what is kept.
+        task = asyncio.create_task(service.follow_store())
+        await until(lambda: service.reloads.failed == 2)
+        await service.do(lambda: service.confirm(taken_back))
+        generation = service.generation
+        await asyncio.sleep(0.1)
+        assert (service.generation, "theirs" in firewall.policy.rules_by_id) == (generation, True)
+        task.cancel()
+
+    try:
+        firewall.start()
+        asyncio.run(follow())
     finally:
         control.shutdown()
         firewall.stop()

@@ -10,8 +10,8 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator
-from contextlib import closing, contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import closing
 from itertools import count
 from pathlib import Path
 from typing import Any, cast
@@ -42,6 +42,13 @@ def store(tmp_path: Path) -> Iterator[SqliteStore]:
 def keep(store: SqliteStore, policy: Any, now: float = 100.0) -> None:
     with store.keeping(policy, now):
         pass
+
+
+def fail_to_keep(store: SqliteStore, policy: Any, meanwhile: Callable[[], object] = lambda: None) -> None:
+    """Keeps a policy that cannot be put in force."""
+    with store.keeping(policy, 200.0):
+        meanwhile()
+        raise ZeroDivisionError
 
 
 def changed(policy: Any, *changes: dict[str, Any]) -> Any:
@@ -145,7 +152,7 @@ def test_another_process_has_written(store: SqliteStore) -> None:
 
 
 def test_it_is_loaded_while_it_is_written(store: SqliteStore) -> None:
-    """From another thread: one of the two policies, whole."""
+    """From another thread: the new policy, whole, from when it is kept; it is put in force then."""
     policy = Policy.parse(POLICY)
     keep(store, policy)
     found: list[Any] = []
@@ -153,8 +160,49 @@ def test_it_is_loaded_while_it_is_written(store: SqliteStore) -> None:
         reader = threading.Thread(target=lambda: found.append(store.load()))
         reader.start()
         reader.join(60)
-    assert [document(one) for one in found] == [document(policy)]
+    assert [document(one) for one in found] == [document(changed(policy, ADD))]
     assert "new" in store.load().rules_by_id
+
+
+def test_what_is_taken_back_is_as_it_was(store: SqliteStore) -> None:
+    """With its times, and so that another process that read it meanwhile finds out."""
+    policy = Policy.parse(POLICY)
+    keep(store, policy)
+    times = store.times
+    replaced = changed(policy, ADD, {"delete_rule": {"id": "in6"}}, {"update_rule": {"id": "web", "multiport": "81"}})
+    seen: list[SqliteStore] = []
+    with pytest.raises(ZeroDivisionError):
+        fail_to_keep(store, replaced, lambda: seen.append(again(store)))
+    with closing(seen[0]) as other:
+        assert other.kept_elsewhere()
+        assert document(other.load()) == document(policy)
+    with closing(again(store)) as later:
+        assert later.times == store.times == times
+
+
+def test_what_another_process_writes_before_it_is_taken_back_stays(store: SqliteStore) -> None:
+    policy = Policy.parse(POLICY)
+    keep(store, policy)
+    theirs = changed(policy, {"delete_rule": {"id": "in6"}})
+
+    def keep_theirs() -> None:
+        with closing(again(store)) as other:
+            keep(other, theirs)
+
+    with pytest.raises(ZeroDivisionError):
+        fail_to_keep(store, changed(policy, ADD), keep_theirs)
+    assert document(store.load()) == document(theirs)
+    assert store.kept_elsewhere()
+
+
+def test_an_empty_one_is_empty_again(store: SqliteStore) -> None:
+    with pytest.raises(ZeroDivisionError):
+        fail_to_keep(store, Policy.parse(POLICY))
+    assert store.is_empty
+    with closing(again(store)) as other:
+        assert other.is_empty
+    keep(store, Policy.parse(POLICY))
+    assert document(store.load()) == document(Policy.parse(POLICY))
 
 
 @pytest.mark.parametrize("url", ["policy.db", "sqlite://policy.db", "sqlite:///", "mysql://a/b"])
@@ -322,26 +370,98 @@ def test_all_of_it_is_in_one_file_when_it_is_closed(tmp_path: Path) -> None:
     assert [path.name for path in tmp_path.iterdir()] == ["policy.db"]
 
 
-class FullAtTheEnd(SqliteStore):
-    """A store whose transactions cannot be ended."""
+class Full:
+    """A database whose transactions cannot be ended while its disk is full."""
 
-    @contextmanager
-    def keeping(self, policy: Any, now: float) -> Iterator[None]:
-        yield
-        raise StoreError("the disk is full")
+    def __init__(self, store: SqliteStore) -> None:
+        self._within, self.is_full = store._database, True
+        store._database = cast("Any", self)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._within, name)
+
+    def execute(self, sql: str, *arguments: Any) -> Any:
+        """As the database does."""
+        if sql == "COMMIT" and self.is_full:
+            raise sqlite3.OperationalError("database or disk is full")
+        return self._within.execute(sql, *arguments)
 
 
-def test_a_change_that_is_in_force_and_cannot_be_kept_is_taken_back(tmp_path: Path) -> None:
+def controlled(store: SqliteStore, firewall: Any) -> PolicyControl:
+    """The control of a firewall whose policy is kept there."""
+    ports: Any = NoPorts()
+    keep(store, firewall.policy)
+    return PolicyControl(Operations(firewall, ports), store)
+
+
+def test_a_change_that_cannot_be_kept_disconnects_nobody(store: SqliteStore) -> None:
+    """SPEC 5.6: it is refused, and nothing happens, for no packet and for no connection."""
     firewall = filled()
-    rule = {"security_group_rule": {"security_group_id": "sg", "direction": "ingress", "protocol": "udp"}}
+    control = controlled(store, firewall)
+    before, connections = firewall.policy, list(firewall.connections)
+    disk = Full(store)
+    with pytest.raises(StoreError, match="full"):
+        control.change(requests.ChangePolicy(command="change", change=ADD))
+    assert firewall.policy is before
+    assert list(firewall.connections) == connections
+    assert not any(connection.disconnected for connection in connections)
+    disk.is_full = False
+    assert control.change(requests.ChangePolicy(command="change", change=ADD))["changed"]
+    assert "new" in store.load().rules_by_id
+
+
+def test_what_cannot_be_put_in_force_nor_taken_back_is_told(
+    store: SqliteStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is kept as if another process had: it is put in force as soon as that is possible."""
+    control = controlled(store, filled())
+
+    def fail(policy: Any) -> None:
+        Full(store)
+        raise OSError("no interface")
+
+    monkeypatch.setattr(control.operations, "put_in_force", fail)
+    with pytest.raises(StoreError, match=r"no interface; but it is kept, .* cannot be undone: .* full"):
+        control.change(requests.ChangePolicy(command="change", change=ADD))
+    assert "new" in store.load().rules_by_id
+    assert store.kept_elsewhere()
+
+
+@pytest.mark.parametrize("hindered_by", ["a full disk", "another process"])
+def test_a_change_that_waits_is_taken_back_whatever_the_store_is_like(store: SqliteStore, hindered_by: str) -> None:
+    """It was not kept, so the way back needs nothing of the store."""
+    firewall = filled()
+    control = controlled(store, firewall)
     before = document(firewall.policy)
-    with (
-        closing(FullAtTheEnd(tmp_path / "policy.db")) as store,
-        serving(tmp_path, firewall, keys=None, store=store) as served,
-    ):
-        answer = served.call("POST", "/vpc/security-group-rules", rule)
-        assert (answer.status, answer.body["error_msg"]) == (500, "the disk is full")
-        assert document(firewall.policy) == before
+    control.change(requests.ChangePolicy(command="change", change=ADD, confirm=3600))
+    if hindered_by == "a full disk":
+        Full(store)
+    else:
+        with closing(again(store)) as other:
+            keep(other, changed(other.load(), {"delete_rule": {"id": "in6"}}))
+    with pytest.raises(StoreError):
+        control.confirm(requests.Confirm(command="confirm"))
+    assert "new" in firewall.policy.rules_by_id
+    control.confirm(requests.Confirm(command="confirm", revert=True))
+    assert document(firewall.policy) == before
+
+
+def test_a_rule_ends_though_the_disk_is_full(store: SqliteStore, monkeypatch: pytest.MonkeyPatch) -> None:
+    """And takes a change that waits for its confirmation into the store no sooner than that."""
+    firewall = filled()
+    control = controlled(store, firewall)
+    ends = {"id": "ends", "direction": "ingress", "protocol": "gre", "expires_at": "2100-01-01T00:00:00Z"}
+    control.change(requests.ChangePolicy(command="change", change={"add_rule": {"security_group": "sg", "rule": ends}}))
+    control.change(requests.ChangePolicy(command="change", change=ADD, confirm=3600))
+    disk = Full(store)
+    monkeypatch.setattr("time.time_ns", lambda: 4_102_444_800 * 10**9)
+    assert control.expire()
+    assert {"ends", "new"} & firewall.policy.rules_by_id.keys() == {"new"}
+    assert control.expire() is None
+    disk.is_full = False
+    assert "new" not in store.load().rules_by_id
+    control.confirm(requests.Confirm(command="confirm"))
+    assert {"ends", "new"} & store.load().rules_by_id.keys() == {"new"}
 
 
 def test_a_change_that_waits_is_kept_when_it_is_confirmed(
