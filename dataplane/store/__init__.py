@@ -15,7 +15,11 @@ class StoreError(Exception):
 
 
 class StoreAwayError(StoreError):
-    """What keeps the policy does not answer: later it may."""
+    """What keeps the policy does not answer: later it may. `is_done` is False, or None where it may be done or not."""
+
+    def __init__(self, message: str, *, is_done: bool | None = False) -> None:
+        super().__init__(message)
+        self.is_done = is_done
 
 
 class StoreChangedError(StoreError):

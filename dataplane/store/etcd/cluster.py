@@ -37,6 +37,10 @@ _IDLE, _EACH, _PROBES = 2, 1, 3
 _API = "/v3"
 #: What is no text is kept apart from it, and can be asked for again.
 _BYTES = "surrogateescape"
+#: Why a member is not asked at all; one that does not answer for another reason may have done what it was asked.
+_NOT_ASKED = frozenset(
+    {"connection refused", "no route to host", "its name is not known", "its certificate is not one of the ca"}
+)
 #: gRPC's codes of an answer that says that this member, or the cluster, cannot work now.
 _UNAVAILABLE = (1, 4, 14)
 _UNAUTHENTICATED = 16
@@ -185,7 +189,7 @@ class Cluster:
 
     def _attempted(self, path: str, request: dict[str, Any], *, stream: bool = False) -> Any:
         """The first answer of a member. Raises StoreAwayError where none answers in time."""
-        until, reason = time.monotonic() + _ALL_SECONDS, ""
+        until, reason, is_asked = time.monotonic() + _ALL_SECONDS, "", False
         for attempt in range(2 * len(self._clients)):
             if attempt and time.monotonic() > until:
                 break
@@ -196,6 +200,7 @@ class Cluster:
                 return self._asked(client, path, request, stream=stream)
             except (ConnectionFailedError, ConnectionTimeoutError, InternalServerError, RequestException) as error:
                 reason = _reason(error)
+                is_asked |= reason not in _NOT_ASKED
             except Etcd3Exception as error:
                 code, reason = _told(error.detail_text)
                 if code == _UNAUTHENTICATED and self._address.user and self._signed_in:
@@ -205,8 +210,12 @@ class Cluster:
                     raise CompactedError from None
                 if code not in _UNAVAILABLE:
                     raise StoreError(f"{self._address.name}: etcd refuses: {reason}") from None
+                is_asked = True
             self.leave_member()
-        raise StoreAwayError(f"{self._address.name}: etcd does not answer: {reason} (do its members run there?)")
+        raise StoreAwayError(
+            f"{self._address.name}: etcd does not answer: {reason} (do its members run there?)",
+            is_done=None if is_asked else False,
+        )
 
     def _asked(self, client: Etcd3Client, path: str, request: dict[str, Any], *, stream: bool) -> Any:
         if not stream:

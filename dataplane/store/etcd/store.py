@@ -143,7 +143,8 @@ class EtcdStore:
             try:
                 kept = written(self._cluster, self._address.prefix, seen, made, now, self._address.label)
             except StoreAwayError as error:
-                raise StoreAwayError(_refused(str(error))) from None
+                told = (_refused if error.is_done is False else _unknown)(str(error))
+                raise StoreAwayError(told, is_done=error.is_done) from None
         try:
             yield
         except BaseException:
@@ -429,6 +430,13 @@ class EtcdStore:
             if failed:
                 log.info("%s: the copy of the policy is written again", self._address.copy)
             done, failed = version.head.number, ""
+
+
+def _unknown(why: str) -> str:
+    return (
+        f"{why}: it is not known whether the change is kept: the policy in force stays meanwhile; look at it when it"
+        " answers, before you ask again"
+    )
 
 
 def _refused(why: str) -> str:

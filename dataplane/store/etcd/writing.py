@@ -9,7 +9,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
-from dataplane.store import StoreChangedError, StoreError
+from dataplane.store import StoreAwayError, StoreChangedError, StoreError
 from dataplane.store.etcd.cluster import delete, get, is_there, put, written_at
 from dataplane.store.etcd.version import FORM, Head, Version, epoch_prefix, key_of, row_text
 
@@ -47,7 +47,11 @@ def next_head(seen: Version, made: Writing, now: float, by: str) -> Head:
 
 
 def _new_epoch(cluster: Cluster, prefix: str, seen: Version, made: Writing, head: Head) -> Version:
-    staged = stage(cluster, prefix, seen, made, head)
+    try:
+        staged = stage(cluster, prefix, seen, made, head)
+    except StoreAwayError as error:
+        # Whatever of it is written, nobody looks at.
+        raise StoreAwayError(str(error)) from None
     try:
         return put_in_place(cluster, prefix, staged)
     except BaseException:

@@ -403,6 +403,24 @@ def test_without_etcd_the_last_good_copy_is_in_force_and_changes_are_refused(tmp
             assert served.call("POST", "/vpc/security-group-rules", RULE).status == 201
 
 
+@needs_etcd
+def test_a_change_that_etcd_may_have_made_is_not_called_refused(tmp_path: Path) -> None:
+    """A member that hangs has it already, and may make it when it goes on."""
+    with members(tmp_path, 1) as etcd, closing(EtcdStore(parsed(etcd.url()))) as store:
+        keep(store, Policy.parse(POLICY))
+        etcd.stop(0)
+        try:
+            with pytest.raises(StoreAwayError, match="it is not known whether the change is kept") as told:
+                keep(store, changed(Policy.parse(POLICY), ADD))
+        finally:
+            etcd.go_on(0)
+        assert told.value.is_done is None
+        etcd.kill(0)
+        with pytest.raises(StoreAwayError, match="the change is refused") as told:
+            keep(store, changed(Policy.parse(POLICY), {"delete_rule": {"id": "in6"}}))
+        assert told.value.is_done is False
+
+
 def test_without_etcd_and_without_a_copy_nothing_starts(tmp_path: Path) -> None:
     """The status is that of what may be otherwise later, so that a service manager tries again."""
     (tmp_path / "policy.yaml").write_text(POLICY)
