@@ -274,7 +274,8 @@ class Replayed:
             summary = self.run(packet, self.policy, self.changes, prepare=prepare)[3]
             # Those that rules have made by their end are among them.
             made = [applied.change for applied in summary.changes]
-            told = {key: noted[0].told(number, packet, made) for number, key in enumerate(keys)}
+            # A fragment that waited got the answer of its first, which may have opened the connection behind it.
+            told = {key: noted[0].told(n, max(packet, key.opened_by), made) for n, key in enumerate(keys)}
         return tuple(told[key] if key else None for key in wanted)
 
 

@@ -188,6 +188,19 @@ def test_later_fragments_are_explained_by_their_first(tmp_path: Path) -> None:
 # ---- connections ----
 
 
+def test_a_fragment_that_waited_belongs_to_the_connection_of_its_first(tmp_path: Path) -> None:
+    """SPEC 4.6, 8.3: the record names the packet that opened it, and so does the explanation."""
+    body = bytes(IP(src=PEER, dst=A) / TCP(sport=4000, dport=22, flags="S") / bytes(44))[20:]
+    late = at(0, IP(src=PEER, dst=A, id=7, proto=6, frag=5) / body[40:])
+    first = at(1, IP(src=PEER, dst=A, id=7, proto=6, flags="MF", frag=0) / body[:40])
+    scene = Scene(tmp_path, [late, first])
+    for number in (1, 2):
+        (check,) = scene.explain(number).to_dict()["checks"]
+        assert check["connection"] is not None
+        assert check["connection"]["opened_by"] == 2
+        assert [event["event"] for event in check["connection"]["history"]] == ["opened"]
+
+
 def test_history_of_a_connection_that_was_cut(tmp_path: Path) -> None:
     """SPEC 8.3, 5.2, 5.3: opened, established, cut by which change, held until when."""
     change = {"update_rule": {"id": "B01", "multiport": "81"}}
