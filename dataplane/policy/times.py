@@ -11,10 +11,12 @@ from typing import Annotated, NoReturn, Self
 from pydantic import PlainSerializer, PlainValidator, WithJsonSchema
 from pydantic_core import PydanticCustomError
 
-from dataplane.policy.fields import SECONDS_MAX, UNFIT
+from dataplane.policy.fields import UNFIT
 
 _EXAMPLE = "2026-01-31T12:00:00Z"
 _NANOSECONDS = 1_000_000_000
+#: Seconds after the first packet: no capture lasts longer, as its times are nanoseconds since 1970 in 63 bits.
+LATEST = ((1 << 63) - 1) // _NANOSECONDS
 #: RFC 3339, 5.6, with the space that it allows for readability.
 _MOMENT = re.compile(
     r"(\d{4}-\d\d-\d\d)[Tt ](\d\d:\d\d):(\d\d)(?:\.(\d+))?(?:[Zz]|([+-])([01]\d|2[0-3]):([0-5]\d))", re.ASCII
@@ -83,8 +85,8 @@ def _instant(value: object) -> Moment:
 def _time(value: object) -> float:
     if isinstance(value, int | float) and not isinstance(value, bool):
         # NaN is in no range.
-        if not 0 <= value <= SECONDS_MAX:
-            _unfit(f"is out of range: 0..{SECONDS_MAX}")
+        if not 0 <= value <= LATEST:
+            _unfit(f"is out of range: 0..{LATEST}")
         return float(value)
     if isinstance(value, str):
         with suppress(ValueError):
@@ -105,7 +107,7 @@ Time = Annotated[
     WithJsonSchema(
         {
             "anyOf": [
-                {"type": "number", "minimum": 0, "maximum": SECONDS_MAX},
+                {"type": "number", "minimum": 0, "maximum": LATEST},
                 {"type": "string", "format": "date-time"},
             ],
             "examples": [10.5, _EXAMPLE],

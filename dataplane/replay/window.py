@@ -10,7 +10,6 @@ from pydantic_core import PydanticCustomError
 
 from dataplane._core import ffi
 from dataplane.policy import fields, times
-from dataplane.policy.fields import SECONDS_MAX
 
 _SECONDS = re.compile(r"[0-9]+(?:\.[0-9]+)?", re.ASCII)
 _END = (1 << 64) - 1
@@ -51,9 +50,9 @@ def _time(text: str, written: str) -> float | None:
         return None
     if _SECONDS.fullmatch(written):
         seconds = float(written)
-        if seconds <= SECONDS_MAX:
+        if seconds <= times.LATEST:
             return seconds
-        raise WindowError(f"{text}: {written} is out of range: up to {SECONDS_MAX} seconds are allowed")
+        raise WindowError(f"{text}: {written} is out of range: up to {times.LATEST} seconds are allowed")
     try:
         return times.Moment(written)
     except ValueError:
