@@ -11,13 +11,13 @@ from typing import TYPE_CHECKING, Any, TextIO
 
 from rich.text import Text
 
-from dataplane.cli.inputs import EXIT_CAPTURE, mistakes_refused
+from dataplane.cli.inputs import EXIT_CAPTURE
 from dataplane.cli.joined import JOINED, NAME, CaptureOutputs
 from dataplane.cli.output import reader_may_leave, refuse, say
 from dataplane.cli.replayed import Asked, replayed
 from dataplane.cli.row import Row
 from dataplane.cli.summary import VERDICT_COLOURS, figure, titled_table
-from dataplane.outputs import OutputError, check_outputs
+from dataplane.outputs import check_outputs
 from dataplane.replay import CaptureError
 from dataplane.terminal import console, print_table
 
@@ -44,9 +44,12 @@ def replay_each(
     workers: Workers | None = None,
     cut_above: float,
 ) -> int:
-    """Replays each capture by itself, prints a row for each and their total, and returns the exit status (SPEC 7)."""
+    """Replays each capture by itself, prints a row for each and their total, and returns the exit status (SPEC 7).
+
+    Raises OutputError for a file that cannot be written.
+    """
     named = {capture: _names(asked.outputs, capture) for capture in captures}
-    with mistakes_refused(OutputError), ExitStack() as stack:
+    with ExitStack() as stack:
         listed = {
             (f"--{option} of {capture}" if _is_own(asked.outputs[option]) else f"--{option}"): name
             for capture, outputs in named.items()

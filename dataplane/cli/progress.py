@@ -1,4 +1,7 @@
-"""A progress bar over captures, on standard error where that is a terminal."""
+"""A progress bar over captures, on standard error where that is a terminal.
+
+It is drawn from the first tenth of a second on: what is refused before stands on a line of its own.
+"""
 
 from __future__ import annotations
 
@@ -21,7 +24,7 @@ class CorpusProgress:
     def __init__(self, stack: ExitStack, captures: Sequence[str]) -> None:
         """Shows it until the end of the stack's context."""
         self._done = 0
-        self._next = 0.0
+        self._next = time.monotonic() + _EVERY
         self._update: Callable[[int], None] | None = None
         #: Takes the bar away, and standard output back from it; to be called before what is for people is printed.
         self.end: Callable[[], object] = lambda: None
@@ -29,20 +32,27 @@ class CorpusProgress:
             return
         from rich.progress import BarColumn, DownloadColumn, Progress, TimeRemainingColumn, TransferSpeedColumn
 
-        bar = stack.enter_context(
-            Progress(
-                "replaying",
-                BarColumn(),
-                DownloadColumn(),
-                TransferSpeedColumn(),
-                TimeRemainingColumn(),
-                console=console(sys.stderr),
-                transient=True,
-            )
+        bar = Progress(
+            "replaying",
+            BarColumn(),
+            DownloadColumn(),
+            TransferSpeedColumn(),
+            TimeRemainingColumn(),
+            console=console(sys.stderr),
+            transient=True,
         )
         task = bar.add_task("", total=_size(captures))
-        self._update = lambda done: bar.update(task, completed=done)
-        self.end = bar.stop
+
+        def update(done: int) -> None:
+            bar.start()
+            bar.update(task, completed=done)
+
+        def end() -> None:
+            if bar.live.is_started:
+                bar.stop()
+
+        stack.callback(end)
+        self._update, self.end = update, end
 
     def of(self, opened: Captures) -> Callable[[], None] | None:
         """What is called after each batch of some of the captures; those of before are done."""

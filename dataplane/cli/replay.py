@@ -171,43 +171,43 @@ def replay(
     if signal.getsignal(signal.SIGINT) is not signal.SIG_IGN:
         signal.signal(signal.SIGINT, signal.SIG_DFL)
     interrupt = Interrupt()
-    with ExitStack() as stack:
-        with mistakes_refused(OutputError):
-            loaded = Policy.load(policy)
-            schedule = _load_changes(changes, loaded) if changes else []
-            policies = [loaded, *_later(loaded, schedule)] if expect or jobs else [loaded]
-            expectations = _load_expectations(expect, policies) if expect else None
-            captures = captures_of(captures, say_aside)
-            read: list[str | Path] = [policy, *captures, *(path for path in (changes, expect) if path)]
-            read += _named_policies(schedule) if schedule else []
-            asked = Asked(
-                policy=loaded,
-                changes=schedule,
-                at=at,
-                outputs=outputs,
-                named=str(policy),
-                explained_by=lambda captures: explain_command(policy, captures, changes, at, time, mapped),
-                flow_format=flow_format.value if flow_format else None,
-                jobs=jobs_for(jobs, policies, at=at, flows=flows is not None or report is not None),
-                follow=follow,
-                top=top,
-                chosen=_chosen(filters or ()),
-                part=part_of(time, mapped),
-            )
-            if not each:
-                check_outputs({f"--{option}": name for option, name in outputs.items()}, read, force=force)
-            if follow:
-                _tell_what_comes_at_the_end(outputs)
-            bar = CorpusProgress(stack, captures)
-            # Only who asks for a cluster, or for each capture by itself, waits until it is loaded.
-            workers = _workers(stack, on, captures, interrupt) if on else None
-            if workers and not each:
-                from dataplane.cli.cluster.merged import replayed_there
+    # The bar is gone before a mistake is told.
+    with mistakes_refused(OutputError), ExitStack() as stack:
+        loaded = Policy.load(policy)
+        schedule = _load_changes(changes, loaded) if changes else []
+        policies = [loaded, *_later(loaded, schedule)] if expect or jobs else [loaded]
+        expectations = _load_expectations(expect, policies) if expect else None
+        captures = captures_of(captures, say_aside)
+        read: list[str | Path] = [policy, *captures, *(path for path in (changes, expect) if path)]
+        read += _named_policies(schedule) if schedule else []
+        asked = Asked(
+            policy=loaded,
+            changes=schedule,
+            at=at,
+            outputs=outputs,
+            named=str(policy),
+            explained_by=lambda captures: explain_command(policy, captures, changes, at, time, mapped),
+            flow_format=flow_format.value if flow_format else None,
+            jobs=jobs_for(jobs, policies, at=at, flows=flows is not None or report is not None),
+            follow=follow,
+            top=top,
+            chosen=_chosen(filters or ()),
+            part=part_of(time, mapped),
+        )
+        if not each:
+            check_outputs({f"--{option}": name for option, name in outputs.items()}, read, force=force)
+        if follow:
+            _tell_what_comes_at_the_end(outputs)
+        bar = CorpusProgress(stack, captures)
+        # Only who asks for a cluster, or for each capture by itself, waits until it is loaded.
+        workers = _workers(stack, on, captures, interrupt) if on else None
+        if workers and not each:
+            from dataplane.cli.cluster.merged import replayed_there
 
-                summary, failures = replayed_there(workers, asked, captures, expectations, interrupt, cut)
-            elif not each:
-                summary = replayed(asked, captures, expectations, interrupt, bar.of)
-                failures = expectations.finish() if expectations else []
+            summary, failures = replayed_there(workers, asked, captures, expectations, interrupt, cut)
+        elif not each:
+            summary = replayed(asked, captures, expectations, interrupt, bar.of)
+            failures = expectations.finish() if expectations else []
         if each:
             from dataplane.cli.corpus import replay_each
 

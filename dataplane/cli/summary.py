@@ -33,7 +33,7 @@ def print_summary(summary: Summary, stream: TextIO, *, top: int) -> None:
     _print_changes(console, summary)
     _print_speed(console, summary)
     for sentence in summary.advice:
-        console.print(Text(sentence, "yellow"), soft_wrap=True)
+        console.print(Text(sentence, "yellow"))
 
 
 def titled_table(title: str, *columns: tuple[str, str]) -> Table:
@@ -104,7 +104,6 @@ def _print_connections(console: Console, summary: Summary) -> None:
             console.print(
                 f"Full table, {word}: {figure(flood.dropped_early)} dropped early, {figure(flood.refused)} refused "
                 f"({figure(flood.refused_over_share)} beyond the instance's share)",
-                soft_wrap=True,
             )
     fragments = summary.fragments
     if fragments.datagrams_evicted or fragments.evicted or fragments.expired or fragments.refused:
@@ -112,7 +111,6 @@ def _print_connections(console: Console, summary: Summary) -> None:
             f"Fragments: {figure(fragments.datagrams_evicted)} datagrams gave way to others; of fragments that waited, "
             f"{figure(fragments.evicted)} were denied with them, {figure(fragments.expired)} after 30 s, "
             f"{figure(fragments.refused)} for want of room",
-            soft_wrap=True,
         )
     console.print()
 
@@ -136,7 +134,7 @@ def _print_rules(console: Console, summary: Summary, top: int) -> None:
     never = [rule for rule, _ in summary.never_hit]
     if never:
         more = f" and {figure(len(never) - top)} more" if len(never) > top else ""
-        console.print(f"Never hit ({figure(len(never))}): {', '.join(never[:top])}{more}\n", soft_wrap=True)
+        console.print(f"Never hit ({figure(len(never))}): {', '.join(never[:top])}{more}\n")
 
 
 def _print_denied(console: Console, summary: Summary) -> None:
@@ -165,18 +163,15 @@ def _print_speed(console: Console, summary: Summary) -> None:
         f"{counted(summary.packets, 'packet')}, {counted(summary.bytes, 'byte')} from {counted(captures, 'capture')} "
         f"in {summary.elapsed:.3f} s: "
         f"{summary.packets_per_second / 1e6:.2f} million packets/s",
-        soft_wrap=True,
     )
     for capture in summary.captures:
         for link in capture.strange_links:
             console.print(
                 f"{capture.name}: {figure(link.packets)} packet{'' if link.packets == 1 else 's'} "
                 f"of link type {link.link_type} ({link.name or 'unknown'}), which is not supported: bypass",
-                soft_wrap=True,
             )
     if summary.time_backwards:
         console.print(
             f"{counted(summary.time_backwards, 'packet')} came with a time before an earlier packet's, judged at "
             "the latest time seen",
-            soft_wrap=True,
         )

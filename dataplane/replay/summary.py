@@ -283,7 +283,7 @@ def _untouched(verdicts: dict[str, Traffic], busiest: Sequence[BusyAddress]) -> 
     addresses = f"the busiest addresses of the captures are {most}" if most else "no packet has an IP address of a host"
     yield (
         f"No packet is from or to an instance of the policy, so nothing was checked: {addresses}. Compare the "
-        "addresses of the policy's instances."
+        "addresses of the policy's instances; --map OLD=NEW judges an address of the captures as one of theirs."
     )
 
 

@@ -364,6 +364,7 @@ def shown(*words: str, columns: int) -> str:
     "words",
     [
         ("replay", "examples/figure-1/policy.yaml", "pcaps/figure-1.pcap", "pcaps/figure-2.pcap", "--each"),
+        ("replay", "examples/icmp-30s/policy.yaml", "pcaps/figure-2.pcap"),
         ("check", "examples/figure-5/policy.yaml"),
         ("check", "examples/figure-2/policy.yaml", "--lint"),
         ("new", "--preset", "list"),
@@ -382,6 +383,14 @@ def test_lines_end_where_the_terminal_does(words: tuple[str, ...]) -> None:
     assert len(wide) <= len(lines)
     if "--lint" in words:
         assert max(map(len, wide)) > 80
+
+
+@pytest.mark.parametrize("options", [(), ("--each", "--verdicts", "one-for-all.jsonl")])
+def test_a_refusal_stands_on_a_line_of_its_own(options: tuple[str, ...]) -> None:
+    """No bar before it, which nothing has moved yet."""
+    told = shown("replay", "examples/figure-1/policy.yaml", "is-not-there.pcap", *options, columns=200)
+    name = "one-for-all.jsonl" if options else "is-not-there.pcap"
+    assert told.startswith(f"{name}: "), told
 
 
 REPLAY = ("replay", "examples/figure-1/policy.yaml", "pcaps/figure-1.pcap")
