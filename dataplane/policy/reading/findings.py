@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import types
 from collections.abc import Mapping
 from typing import Annotated, Any, Literal, Union, get_args, get_origin
@@ -63,6 +64,8 @@ def sentence(error: Mapping[str, Any], top: type, whole: str, written: str | Non
         return f"{name} {shown(found)} is too long: up to {error['ctx']['max_length']} characters are allowed"
     if isinstance(found, dict | list | tuple):
         return f"{name} is {shown(found)}: write {allowed}"
+    if allowed == "a mapping":
+        allowed += _mapping_of(found, model_at(top, location))
     said = shown(found) if written is None or len(written) > SHOWN_LENGTH else printable(written)
     return f"{name} {said} is not allowed: write {allowed}{_quotes(found, allowed, written)}"
 
@@ -151,6 +154,13 @@ def _words(annotation: Any, metadata: list[Any]) -> str:
     if annotation is float:
         return "a number of seconds"
     return "text" if annotation is str else "a mapping"
+
+
+def _mapping_of(found: object, model: type | None) -> str:
+    """Where a word stands in place of a mapping that needs one key only, the mapping."""
+    needed = [name for name, field in fields_of(model).items() if field.is_required()] if model else []
+    is_word = isinstance(found, str) and re.fullmatch(r"[\w.-]+", found) is not None
+    return f": {{{needed[0]}: {found}}}" if is_word and len(needed) == 1 else ""
 
 
 def _range(metadata: list[Any]) -> str:

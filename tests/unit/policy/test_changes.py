@@ -489,7 +489,7 @@ def test_no_reason_hides_another(policy: Policy, change: dict[str, Any], reasons
             {"delete_rule": {"id": "a"}, "update_rule": {"id": "b"}},
             "delete_rule is one change too many: update_rule is given already",
         ),
-        ({"delete_rule": "A01"}, 'delete_rule "A01" is not allowed: write a mapping'),
+        ({"delete_rule": "A01"}, 'delete_rule "A01" is not allowed: write a mapping: {id: A01}'),
         ({"delete_rule": {"id": "A01"}, "at": 5}, 'key "at" is not known: allowed are add_rule, update_rule'),
         ({"drop_rule": {"id": "A01"}}, 'key "drop_rule" is not known: write delete_rule; no change is given'),
         ({"apply_policy": {"region": "a"}}, "apply_policy is a mapping: write text"),

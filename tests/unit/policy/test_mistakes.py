@@ -310,7 +310,7 @@ def test_uplinks(finds: Finds) -> None:
         'interface "eth 2" is no interface name: 1 to 15 bytes without / : % and space are allowed',
         'interface "" is no interface name: 1 to 15 bytes without / : % and space are allowed',
         "interface is missing: write text",
-        'uplinks[7] "eth3" is not allowed: write a mapping',
+        'uplinks[7] "eth3" is not allowed: write a mapping: {interface: eth3}',
         'key "mtu" is not known: allowed are interface',
     )
 
