@@ -140,7 +140,7 @@ def apply(
     with _asked(context, socket) as client:
         # Where somebody has changed the policy meanwhile, this is refused, and nothing is lost.
         done = client.upload("apply", data, expected_generation=told["generation"], **given)
-    show(done, output, _print_done)
+    show(done, output, lambda answer: _print_done(answer, context.obj.command))
 
 
 @contextmanager
@@ -244,7 +244,7 @@ def print_rehearsed(answer: Mapping[str, Any]) -> None:
     if "disconnected" in answer:
         from dataplane.cli.ctl.text import print_cut
 
-        print_cut(answer["disconnected"], "would be disconnected")
+        print_cut(answer["disconnected"], "would be disconnected", answer.get("on_change"))
     elif cut := answer["instances_cut"]:
         shown = ", ".join(cut[:20]) + (f" and {len(cut) - 20:,} more" if len(cut) > 20 else "")
         say(f"A firewall that runs on it would disconnect all inbound connections of {shown}")
@@ -260,10 +260,10 @@ def _print_differences(told: Sequence[str], total: int) -> None:
         say(f"  and {total - len(told):,} more")
 
 
-def _print_done(answer: Mapping[str, Any]) -> None:
-    """What came of it, behind what was told before."""
+def _print_done(answer: Mapping[str, Any], command: Sequence[str]) -> None:
+    """What came of it, behind what was told before; `command` is before each command to the same firewall."""
     from dataplane.cli.ctl.text import print_change
 
     if answer["changed"]:
-        # Warnings are told already.
-        print_change({**answer, "warnings": []})
+        # Warnings, and what becomes of connections, are told already.
+        print_change({**answer, "warnings": [], "on_change": None}, command=command)

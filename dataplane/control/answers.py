@@ -22,13 +22,15 @@ class Changed(TypedDict):
 
     `generation` is that of the policy in force afterwards; `warnings` are sentences about what the policy says of
     interfaces and they did not, or would not, get. `new_rules` are ids; `unsaved_changes` are those that the next
-    reload from `policy_file` takes back; `waiting` is there where it must be confirmed.
+    reload from `policy_file` takes back; `waiting` is there where it must be confirmed. `on_change` is what becomes of
+    what is cut (SPEC 5.7).
     """
 
     changed: bool
     dry_run: bool
     generation: int
     disconnected: Disconnected
+    on_change: Literal["hold", "reevaluate"]
     warnings: list[str]
     new_rules: NotRequired[list[str]]
     unsaved_changes: NotRequired[int]

@@ -342,6 +342,7 @@ class PolicyControl:
             "dry_run": dry_run,
             "generation": self.generation,
             "disconnected": effect.disconnected,
+            "on_change": policy.conntrack.on_change,
             "warnings": [*effect.warnings, *warnings],
         }
         if seconds:

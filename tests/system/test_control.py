@@ -197,7 +197,7 @@ def test_changes_in_memory_are_told_and_can_be_kept(running: Running, inbound: C
     assert f"This change is in memory only, not in {running.policy}: a reload or a restart takes it back" in change
     change = running.ctl("clone", "sg", "copy").stdout
     assert "This change and 1 change before it are in memory only" in change
-    assert "not in this file: 2 changes since then; a reload or a restart takes them back; `dataplane ctl policy" in (
+    assert "not in this file: 2 changes since then; a reload or a restart takes them back; `dataplane ctl --socket" in (
         running.ctl("status").stdout
     )
     reopened = Conversation(running.out, running.a, INSIDE, 8080)

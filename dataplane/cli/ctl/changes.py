@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import inspect
 import textwrap
+from functools import partial
 from types import UnionType
 from typing import Annotated, Any, Literal, Union, get_args, get_origin
 
@@ -72,7 +73,7 @@ def _change(
     seconds = confirm_seconds(confirm)
     with connected(context) as client:
         answer = client.call("change", change=change, dry_run=dry_run, expected_generation=expected, confirm=seconds)
-        show(answer, output, print_change)
+        show(answer, output, partial(print_change, command=context.obj.command))
 
 
 # ---- FIELD=VALUE ----

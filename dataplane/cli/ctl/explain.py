@@ -47,7 +47,7 @@ def explain(
     from dataplane.cli.explanation import print_explanation
     from dataplane.insight.packet_text import PacketTextError, parse_packet
     from dataplane.insight.running_firewall import explained, question
-    from dataplane.live import CONTROL_SOCKET, state
+    from dataplane.live import state
 
     with mistakes_refused(PacketTextError):
         written = parse_packet(" ".join(packet))
@@ -64,9 +64,7 @@ def explain(
         if as_json or output is Output.json:
             typer.echo(json.dumps(found.to_dict(), indent=2))
         else:
-            socket = context.obj.socket
-            running = ["dataplane", "ctl", *(["--socket", socket] if socket != CONTROL_SOCKET else [])]
-            print_explanation(found, str(written), sys.stdout, running=running)
+            print_explanation(found, str(written), sys.stdout, running=context.obj.command)
         entries, limit = table["connections"], table["connections_limit"]
         opens = any(check.check.state == "new" and check.check.verdict == "allow" for check in found.checks)
         if opens and entries >= limit:

@@ -113,6 +113,13 @@ class Target:
 
     socket: str
 
+    @property
+    def command(self) -> list[str]:
+        """The words before a command to the same firewall."""
+        from dataplane.live import CONTROL_SOCKET
+
+        return ["dataplane", "ctl", *(["--socket", self.socket] if self.socket != CONTROL_SOCKET else [])]
+
 
 def confirm_seconds(text: str | None) -> float | None:
     """The time of --confirm in seconds. Raises typer.BadParameter."""

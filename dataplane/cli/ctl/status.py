@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import shlex
 import signal
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Annotated, BinaryIO, NoReturn
 
@@ -48,7 +50,7 @@ def status(context: typer.Context, output: OutputOption = Output.text) -> None:
     from dataplane.cli.ctl.text import print_status
 
     with connected(context) as client:
-        show(client.call("status"), output, print_status)
+        show(client.call("status"), output, partial(print_status, command=context.obj.command))
 
 
 def reload(
@@ -88,7 +90,7 @@ def reload(
     seconds = confirm_seconds(confirm)
     with connected(context) as client:
         answer = client.call("reload", dry_run=dry_run, expected_generation=expected, confirm=seconds)
-        show(answer, output, print_change)
+        show(answer, output, partial(print_change, command=context.obj.command))
 
 
 def confirm(
@@ -158,7 +160,8 @@ def policy(
     if file == "-":
         return
     if its_own:
-        say(f"{file} is the policy in force: dataplane ctl reload makes the firewall know it, and cuts nothing")
+        reload = shlex.join([*context.obj.command, "reload"])
+        say(f"{file} is the policy in force: {reload} makes the firewall know it, and cuts nothing")
     else:
         not_it = f"it is not the firewall's policy file ({kept_in}): a reload does not read it"
         say(f"{file} has the policy in force; {not_it}")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import sys
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime, timedelta
@@ -13,6 +14,15 @@ from dataplane.terminal import columns as terminal_columns
 from dataplane.terminal import console, counted, most_of, print_table, printable
 
 _FLOWS_SHOWN = 20
+#: The words before a command to the firewall that is asked unless another one is named.
+_CTL = ("dataplane", "ctl")
+#: What becomes of connections that a change cuts, by the policy's `on_change`.
+_AFTER = {
+    "hold": "What is disconnected stays so until its timeout, whatever the new rules allow; with conntrack.on_change:"
+    " reevaluate in the policy they decide.",
+    "reevaluate": "What is disconnected goes on where the new rules allow the next packet of who opened it"
+    " (conntrack.on_change: reevaluate).",
+}
 #: Columns that a table of rules with a column for each field takes.
 _RULES_WIDTH = 120
 
@@ -44,8 +54,9 @@ def _print_store(store: Mapping[str, Any]) -> None:
         say(f"  {store['error']}")
 
 
-def print_status(status: Mapping[str, Any]) -> None:
-    """The firewall at a glance."""
+def print_status(status: Mapping[str, Any], *, command: Sequence[str] = _CTL) -> None:
+    """The firewall at a glance; `command` is before each command to the same firewall."""
+    ctl = shlex.join(command)
     uptime = timedelta(seconds=round(status["uptime"]))
     loaded = _moment(status["loaded"])
     unsaved = status["unsaved_changes"]
@@ -56,9 +67,9 @@ def print_status(status: Mapping[str, Any]) -> None:
     )
     say(f"policy {status['policy']}, generation {status['generation']}, loaded {loaded}")
     if unsaved:
-        say(f"  not in this file: {counted(unsaved, 'change')} since then; {_kept(status['policy'], unsaved)}")
+        say(f"  not in this file: {counted(unsaved, 'change')} since then; {_kept(status['policy'], unsaved, ctl)}")
     if status.get("held_back"):
-        say("  this file is not in force: its last reload was not confirmed; dataplane ctl reload puts it in force")
+        say(f"  this file is not in force: its last reload was not confirmed; {ctl} reload puts it in force")
     if store := status.get("store"):
         _print_store(store)
     if waiting := status.get("waiting"):
@@ -76,7 +87,7 @@ def print_status(status: Mapping[str, Any]) -> None:
         say(_replication(replication))
     refused, reason = status["refused_system_calls"], status["unfiltered_because"]
     if status.get("shadow"):
-        say(f"beside it judges {status['shadow']['policy']}: `dataplane ctl shadow report` says what it would change")
+        say(f"beside it judges {status['shadow']['policy']}: `{ctl} shadow report` says what it would change")
     say(f"{refused} system calls refused to it" if refused else f"system calls are not filtered: {reason}")
     table(
         "Ports",
@@ -110,14 +121,15 @@ def _replication(side: Mapping[str, Any]) -> str:
     return f"the standby {side['peer']} is {side['lag']:.1f} s behind{lost}"
 
 
-def _kept(file: str, unsaved: int) -> str:
+def _kept(file: str, unsaved: int, ctl: str) -> str:
     """What becomes of changes that are in memory only."""
     them = "it" if unsaved == 1 else "them"
-    return f"a reload or a restart takes {them} back; `dataplane ctl policy {file}` keeps {them}"
+    return f"a reload or a restart takes {them} back; `{ctl} policy {shlex.quote(file)}` keeps {them}"
 
 
-def print_change(answer: Mapping[str, Any]) -> None:
-    """What a change, or a reload, did or would do."""
+def print_change(answer: Mapping[str, Any], *, command: Sequence[str] = _CTL) -> None:
+    """What a change, or a reload, did or would do; `command` is before each command to the same firewall."""
+    ctl = shlex.join(command)
     cut, dry = answer["disconnected"], answer["dry_run"]
     if taken_back := answer.get("taken_back"):
         are = "would be" if dry else "is" if taken_back == 1 else "are"
@@ -129,25 +141,27 @@ def print_change(answer: Mapping[str, Any]) -> None:
     if not answer["changed"]:
         say("Nothing changes." if dry else "Nothing changed.")
         return
-    print_cut(cut, "would be disconnected" if dry else "disconnected")
+    print_cut(cut, "would be disconnected" if dry else "disconnected", answer.get("on_change"))
     if waiting := answer.get("waiting"):
-        say(f"It is taken back {_until(waiting)}, unless it is confirmed: dataplane ctl confirm")
+        say(f"It is taken back {_until(waiting)}, unless it is confirmed: {ctl} confirm")
     if not dry and "policy_file" in answer:
         unsaved, file = answer["unsaved_changes"], answer["policy_file"]
         if not unsaved:
             say(f"It is kept in {file}{' once it is confirmed' if waiting else ''}.")
             return
         what = "This change is" if unsaved == 1 else f"This change and {counted(unsaved - 1, 'change')} before it are"
-        say(f"{what} in memory only, not in {file}: {_kept(file, unsaved)}.")
+        say(f"{what} in memory only, not in {file}: {_kept(file, unsaved, ctl)}.")
 
 
-def print_cut(cut: Mapping[str, Any], verb: str) -> None:
-    """How many connections were, or would be, disconnected."""
+def print_cut(cut: Mapping[str, Any], verb: str, on_change: str | None = None) -> None:
+    """How many connections were, or would be, disconnected, and what becomes of them (SPEC 5.3, 5.7)."""
     say(f"{counted(cut['total'], 'connection')} {verb}")
     for instance, number in most_of(cut["by_instance"]):
         say(f"  {instance}: {number:,}")
     if cut["revoked"]:
         say(f"  by a changed remote group: {cut['revoked']:,}")
+    if cut["total"] and on_change:
+        say(_AFTER[on_change])
 
 
 def _until(waiting: Mapping[str, Any]) -> str:

@@ -185,7 +185,9 @@ def test_what_changes_nothing_waits_for_nothing(served: Served) -> None:
 def test_the_commands(served: Served, tmp_path: Path) -> None:
     """`--confirm` of changes and of `reload`, `confirm`, and what `status` says."""
     lines = ctl(served, "rule", "delete", "out", "--confirm", "5m").stdout.decode().splitlines()
-    assert lines[2].startswith("It is taken back in 300 s, at ")
+    assert lines[3].startswith("It is taken back in 300 s, at ")
+    # As it is typed: of another socket, this one would confirm nothing.
+    assert lines[3].endswith(f"unless it is confirmed: dataplane ctl --socket {served.socket} confirm")
     text = ctl(served, "status").stdout.decode()
     assert 'change {"delete_rule": {"id": "out"}} (by uid 0, pid ' in text
     done = ctl(served, "reload")

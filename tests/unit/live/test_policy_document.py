@@ -85,15 +85,27 @@ def test_the_difference_and_what_it_cuts_come_first(served: Served, edited: Path
     assert lines[1].startswith("  rule web of security group sg updated: direction ingress")
     assert "multiport 80,81" in lines[1]
     assert lines[2].startswith("  rule more added to security group sg: direction ingress")
-    assert lines[3:] == ["2 connections would be disconnected", "  a: 2"]
+    assert lines[3:5] == ["2 connections would be disconnected", "  a: 2"]
+    (held,) = lines[5:]
+    assert held.startswith("What is disconnected stays so until its timeout, whatever the new rules allow")
     assert served.firewall.policy is before
     done = policy("apply", str(edited), "--socket", str(served.socket), "--yes")
     assert done.returncode == 0
-    assert done.stdout.splitlines()[:5] == lines
-    assert done.stdout.splitlines()[5:7] == ["2 connections disconnected", "  a: 2"]
+    assert done.stdout.splitlines()[:6] == lines
+    assert done.stdout.splitlines()[6:8] == ["2 connections disconnected", "  a: 2"]
     assert "in memory only" in done.stdout
     assert document(served.firewall.policy) == document(Policy.parse(EDITED))
     assert served.service.generation == 2
+
+
+def test_where_the_new_rules_decide_that_is_said(served: Served, edited: Path) -> None:
+    """SPEC 5.7: `on_change` is that of the policy which comes into force."""
+    edited.write_text(f"{EDITED}\nconntrack: {{on_change: reevaluate}}\n")
+    told = policy("apply", str(edited), "--socket", str(served.socket), "--dry-run").stdout
+    assert told.splitlines()[-1] == (
+        "What is disconnected goes on where the new rules allow the next packet of who opened it (conntrack.on_change:"
+        " reevaluate)."
+    )
 
 
 def test_programs_are_told_the_same(served: Served, edited: Path) -> None:
@@ -163,7 +175,7 @@ def test_what_was_changed_in_between_is_not_lost(served: Served, edited: Path, m
 
 def test_a_document_that_is_confirmed_by_nobody_is_taken_back(served: Served, edited: Path) -> None:
     done = policy("apply", str(edited), "--socket", str(served.socket), "--yes", "--confirm", "60")
-    assert "unless it is confirmed: dataplane ctl confirm" in done.stdout
+    assert f"unless it is confirmed: dataplane ctl --socket {served.socket} confirm\n" in done.stdout
     served.call("confirm", revert=True)
     assert document(served.firewall.policy) == document(Policy.parse(POLICY))
 

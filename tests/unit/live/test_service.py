@@ -84,6 +84,7 @@ def test_a_change_says_what_it_did(service: Service) -> None:
         "dry_run": False,
         "generation": 2,
         "disconnected": {"total": 0, "by_instance": {}, "revoked": 0},
+        "on_change": "hold",
         "warnings": [],
         "new_rules": ["g/1"],
         "unsaved_changes": 1,
