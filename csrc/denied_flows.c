@@ -102,17 +102,25 @@ static struct dp_denied *first_packets(struct dp_denied_flows *denied, uint32_t 
     return found;
 }
 
+/* The flow that a flow's packets answer. */
+static struct dp_flow flow_answered(const struct dp_flow *flow, uint16_t source_port)
+{
+    struct dp_flow answered = *flow;
+
+    memcpy(answered.source, flow->destination, sizeof answered.source);
+    memcpy(answered.destination, flow->source, sizeof answered.destination);
+    answered.destination_port = source_port;
+    return answered;
+}
+
 /* The counter of what a packet without a connection is a consequence of; NULL if there is none. */
 static struct dp_denied *cause_of(struct dp_denied_flows *denied, const struct dp_denied *key, uint16_t source_port)
 {
     struct dp_denied *cause = first_packets(denied, key->zone, key->direction, &key->flow);
-    struct dp_flow answered = key->flow;
+    struct dp_flow answered = flow_answered(&key->flow, source_port);
 
     if (cause)
         return cause;
-    memcpy(answered.source, key->flow.destination, sizeof answered.source);
-    memcpy(answered.destination, key->flow.source, sizeof answered.destination);
-    answered.destination_port = source_port;
     return first_packets(denied, key->zone, key->direction == DP_INGRESS ? DP_EGRESS : DP_INGRESS, &answered);
 }
 
@@ -120,6 +128,13 @@ static void add(struct dp_counter *counter, uint32_t length)
 {
     counter->packets++;
     counter->bytes += length;
+}
+
+/* Of a connection that a change has cut; an ICMP error about it is none of its packets. */
+static bool is_answer_of_disconnected(const struct dp_flow *flow, const struct dp_check *check)
+{
+    return check->reason == DP_REASON_DISCONNECTED && check->origin == DP_INBOUND && check->direction == DP_EGRESS &&
+           flow->transport && dp_has_ports(flow->protocol);
 }
 
 bool dp_denied_count(struct dp_denied_flows *denied, const struct dp_packet *packet, const struct dp_check *check,
@@ -142,6 +157,10 @@ bool dp_denied_count_flow(struct dp_denied_flows *denied, const struct dp_flow *
     key.flow.source_port = 0;
     key.flow.icmp = key.flow.icmp_type = key.flow.icmp_code = 0;
     key.flow.vlans = 0;
+    if (is_answer_of_disconnected(flow, check)) {
+        key.flow = flow_answered(&key.flow, flow->source_port);
+        key.direction = DP_INGRESS;
+    }
     if (unconnected(key.cause) && flow->transport) {
         /* An ICMP query's identifier is no port. */
         struct dp_denied *cause = cause_of(denied, &key, flow->protocol == DP_PROTO_TCP ? flow->source_port : 0);

@@ -9,6 +9,9 @@
  * CONSEQUENCES. A packet that is invalid because it belongs to no connection is counted with the flow whose first
  * packets were denied, where one has a counter: the flow from the same host to the same service, or, for an answer, the
  * one that it answers. Without one it is a flow of its own.
+ *
+ * DISCONNECTED. Both directions of a connection that was cut are counted with the flow of who opened it: the ports of
+ * clients would be as many flows.
  */
 #ifndef DP_DENIED_FLOWS_H
 #define DP_DENIED_FLOWS_H

@@ -82,6 +82,19 @@ def test_causes_come_before_what_has_none_that_was_seen(tmp_path: Path) -> None:
     assert replayed(tmp_path, MIDDLE + LOGIN, top=1).denied_flows == summary.denied_flows[:1]
 
 
+def test_both_ways_of_what_was_cut_are_one_flow(tmp_path: Path) -> None:
+    """SPEC 5.2: not one for each port of a client; and connections that a client has to the same port are one."""
+    firewall = DataPlane(Policy.parse(POLICY), seed=1)
+    ports = (43000, 43001, 43002)
+    replayed(tmp_path, [segment(CLIENT, SERVER, (port, 80), SYN) for port in ports], firewall)
+    firewall.apply({"update_rule": {"id": "web", "priority": 2}})
+    answers = [segment(SERVER, CLIENT, (80, port), SYN | ACK) for port in ports]
+    summary = replayed(tmp_path, [*answers, segment(CLIENT, SERVER, (43000, 80), ACK)], firewall)
+    (flow,) = summary.denied_flows
+    assert told(flow) == ("ingress", "disconnected", None, 80, 4, 0)
+    assert (flow.source, flow.destination) == (CLIENT, SERVER)
+
+
 def test_the_order_is_by_all_packets_of_a_cause(tmp_path: Path) -> None:
     """A flow's consequences weigh as much as its first packets."""
     others = [segment(OTHER, SERVER, (42000 + n, 23), SYN) for n in range(5)]
