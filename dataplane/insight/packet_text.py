@@ -134,7 +134,8 @@ class _Reader:
 
     def _next(self, needed: str) -> tuple[str, int]:
         if self._at == len(self._words):
-            self._fail(self._end, f"the text ends where {needed} should follow: write {_FORM}, as {EXAMPLE!r}")
+            form = f"write {_FORM}, in quotes, as {EXAMPLE!r}"
+            self._fail(self._end, f"the text ends where {needed} should follow: {form}")
         self._at += 1
         return self._words[self._at - 1]
 

@@ -6,6 +6,7 @@ looks at, and all else what must hold of them.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -95,6 +96,9 @@ def _read(text: str) -> Expectation:
         raise FilterError(f"{text}: nothing is chosen: write it as verdict: deny, port: 22")
     if "count" in value:
         raise FilterError(f"{text}: count is for expectations: a filter has none")
+    for key in value:
+        if value[key] is None and (meant := re.fullmatch(r"(\w+)\s*[=:]+\s*(\S+)", str(key))):
+            raise FilterError(f"{text}: {key} is one word: write {meant[1]}: {meant[2]}")
     try:
         return _Filter.model_validate(value)
     except ValidationError as error:

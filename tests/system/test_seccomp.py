@@ -50,7 +50,7 @@ def test_the_filter_is_in_force_and_everything_works(tmp_path: Path) -> None:
         net.address("a", 1)
         status = net.ask("status")
         assert status["refused_system_calls"] > 50
-        assert "system calls refused to it" in net.ctl("status")
+        assert "system calls are forbidden to it" in net.ctl("status")
         filters = seccomp_of(Path("/proc/self"))[1] + 1
         threads = threads_of(status["pid"])
         assert len(threads) >= 4  # the event loop, control, two workers

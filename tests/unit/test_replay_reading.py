@@ -328,7 +328,9 @@ def test_a_packet_is_chosen_by_any_of_several_filters_and_in_every_form(tmp_path
     ("text", "told"),
     [
         ("", ": nothing is chosen: write it as verdict: deny, port: 22"),
-        ("verdict=deny", 'verdict=deny: key "verdict=deny" is not known'),
+        ("verdict=deny", "verdict=deny: verdict=deny is one word: write verdict: deny"),
+        ("verdict: deny, port:22", "verdict: deny, port:22: port:22 is one word: write port: 22"),
+        ("everything", 'everything: key "everything" is not known'),
         ("verdict: dney", "verdict: dney: verdict"),
         ("verdict: deny, count: 3", "verdict: deny, count: 3: count is for expectations: a filter has none"),
         ("{", "{: the YAML cannot be read"),

@@ -88,7 +88,7 @@ def print_status(status: Mapping[str, Any], *, command: Sequence[str] = _CTL) ->
     refused, reason = status["refused_system_calls"], status["unfiltered_because"]
     if status.get("shadow"):
         say(f"beside it judges {status['shadow']['policy']}: `{ctl} shadow report` says what it would change")
-    say(f"{refused} system calls refused to it" if refused else f"system calls are not filtered: {reason}")
+    say(f"{refused} system calls are forbidden to it" if refused else f"system calls are not filtered: {reason}")
     table(
         "Ports",
         ("port", "kind", "behind it", "state"),
@@ -232,7 +232,9 @@ def print_counters(counters: Mapping[str, Any]) -> None:
         ("state", "packets", "bytes"),
         [(word, c["packets"], c["bytes"]) for word, c in counters.get("states", {}).items()],
     )
-    table("Connections", ("what", "number"), list(counters["connections"].items()))
+    # `limit` is `max_entries` too.
+    connections = [item for item in counters["connections"].items() if item[0] != "limit"]
+    table("Connections", ("what", "number"), [(name.replace("_", " "), number) for name, number in connections])
     floods = {word: found for word, found in counters.get("floods", {}).items() if any(found.values())}
     told = list(dict.fromkeys(name for found in floods.values() for name in found))
     table(

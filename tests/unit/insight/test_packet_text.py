@@ -95,6 +95,8 @@ def test_control_traffic_and_errors_are_well_formed(text: str, reason: str, caus
 @pytest.mark.parametrize(
     ("text", "message"),
     [
+        # What a shell leaves of a packet without quotes, of which it has made a redirection.
+        ("tcp 1.1.1.1:1", "in quotes, as 'tcp "),
         ("", "column 1: the text ends where a protocol should follow"),
         ("tcpp 1.1.1.1:1 > 2.2.2.2:2", 'column 1: protocol "tcpp" is not known: .* did you mean tcp'),
         ("tcp 1.1.1.300:1 > 2.2.2.2:2", 'column 5: "1.1.1.300" is no address: write the source as'),
