@@ -1,4 +1,4 @@
-"""How what is missing gets installed, in the words of messages."""
+"""How what is missing gets installed, and where the documents are, in the words of messages."""
 
 from __future__ import annotations
 
@@ -6,12 +6,15 @@ import json
 import shlex
 import sys
 from importlib import metadata
+from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
 #: The distribution. Package and command are called `dataplane`, which on PyPI is somebody else's project.
 DISTRIBUTION = "dataplane-firewall"
 
 
+#: The source's folder, where the package is in one.
+_ABOVE = Path(__file__).parents[1]
 #: Where the Debian package looks for what people add to it.
 _BESIDE_DEBIANS = "/usr/local/lib/dataplane"
 
@@ -22,6 +25,16 @@ def how_to_install(extra: str) -> str:
     if needed := _of_the_debian_package(extra):
         return f"{pip} --target {_BESIDE_DEBIANS} {shlex.join(needed)}"
     return f"{pip} {shlex.quote(f'{_source()}[{extra}]')}"
+
+
+def document(name: str) -> str:
+    """Where people find one of the documents: in docs/ of the source, or where a wheel or Debian's package put it."""
+    if not (_ABOVE / "docs" / name).is_file():
+        for prefix in (Path(sys.prefix), Path("/usr")):
+            for file in (prefix / "share/doc/dataplane" / name, prefix / "share/doc/dataplane" / f"{name}.gz"):
+                if file.is_file():
+                    return str(file)
+    return f"docs/{name}"
 
 
 def _of_the_debian_package(extra: str) -> list[str]:

@@ -6,6 +6,7 @@ from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
 from dataplane.conntrack import NANOSECONDS
+from dataplane.installation import document
 from dataplane.packet_words import NAMES, icmp_words
 from dataplane.policy.fields import address_text
 
@@ -200,7 +201,7 @@ def reason_words(check: ExplainedCheck) -> str:
 def page_of(explanation: Explanation) -> str | None:
     """The section of the documents that says what to do about a denied packet; None for what was not denied."""
     denied = next((check.check for check in explanation.checks if check.check.verdict == "deny"), None)
-    return f"docs/dropped.md#{denied.cause or denied.reason}" if denied else None
+    return f"{document('dropped.md')}#{denied.cause or denied.reason}" if denied else None
 
 
 def headline(explanation: Explanation) -> str:

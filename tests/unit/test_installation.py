@@ -47,6 +47,21 @@ def test_where_it_was_installed_from(
     assert command.endswith(source)
 
 
+@pytest.mark.parametrize("name", ["dropped.md", "dropped.md.gz"])
+def test_documents_are_named_where_they_were_installed(
+    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Debian's tools compress large ones; a source folder has them in docs/, and so says who has none."""
+    assert installation.document("dropped.md") == "docs/dropped.md"
+    monkeypatch.setattr(installation, "_ABOVE", tmp_path)
+    monkeypatch.setattr(sys, "prefix", str(tmp_path))
+    assert installation.document("is-not-there.md") == "docs/is-not-there.md"
+    installed = tmp_path / "share/doc/dataplane" / name
+    installed.parent.mkdir(parents=True)
+    installed.touch()
+    assert installation.document("dropped.md") == str(installed)
+
+
 def test_the_debian_package_takes_more_into_a_folder_beside_it(monkeypatch: pytest.MonkeyPatch) -> None:
     """Debian's Python takes no packages besides Debian's; its INSTALLER says that it is this one (PEP 627)."""
 
