@@ -138,7 +138,8 @@ def test_a_policy_that_is_written_elsewhere_is_read_by_no_reload(served: Served,
     )
     done = ctl(served, "policy", str(served.policy))
     assert done.stdout.decode() == (
-        f"{served.policy} is the policy in force: dataplane ctl reload makes the firewall know it, and cuts nothing\n"
+        f"{served.policy} is the policy in force: dataplane ctl --socket {served.socket} reload makes the firewall"
+        " know it, and cuts nothing\n"
     )
 
 
