@@ -21,6 +21,7 @@ from rich.cells import cell_len
 from rich.table import Table
 from rich.text import Text
 
+from dataplane.cli.ctl import policy_tables
 from dataplane.cli.ctl import text as ctl_text
 from dataplane.cli.ctl.text import print_counters, print_stations, print_status
 from dataplane.cli.denied_flows import COLUMNS
@@ -280,9 +281,9 @@ def test_a_list_of_rules_can_be_read(
     }
     rule |= {"multiport": "80,443", "remote_ip_prefix": "172.16.0.0/24", "action": "allow", "priority": 7}
     rule |= {"enabled": False, "last_hit": 0.0}
-    monkeypatch.setattr(ctl_text, "terminal_columns", lambda: width)
+    monkeypatch.setattr(policy_tables, "terminal_columns", lambda: width)
     monkeypatch.setattr(ctl_text, "console", lambda stream: console(stream, width=width))
-    ctl_text.print_rules([rule])
+    policy_tables.print_rules([rule])
     told = capsys.readouterr().out
     words = "A01 web-servers allow (disabled) ingress IPv4 tcp 80,443 172.16.0.0/24 7 1970-01-01"
     assert set(words.split()) <= {word.removesuffix(",") for word in told.split()}

@@ -39,9 +39,9 @@ from dataplane.policy.reading.source import read
 _HELP = {
     "rule": "List rules, and change them in memory: the policy file stays as it is.",
     "group": "List security groups, and change them and who is in them, in memory.",
-    "address-group": "Change address groups, in memory.",
-    "instance": "Change instances, in memory.",
-    "balancer": "Change load balancers, in memory.",
+    "address-group": "List address groups, and change them in memory.",
+    "instance": "List instances, and change them in memory.",
+    "balancer": "List load balancers, and change them in memory.",
     "clone": None,
 }
 #: What a field that is given by its place is called where that is not its name.
@@ -58,6 +58,9 @@ apps = {
 }
 apps["rule"].command("list")(policy_lists.rules)
 apps["group"].command("list")(policy_lists.groups)
+apps["instance"].command("list")(policy_lists.instances)
+apps["address-group"].command("list")(policy_lists.address_groups)
+apps["balancer"].command("list")(policy_lists.balancers)
 
 
 def _change(

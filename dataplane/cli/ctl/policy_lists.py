@@ -1,4 +1,4 @@
-"""`dataplane ctl rule list` and `group list`: parts of the policy in force as tables."""
+"""`dataplane ctl rule list`, `group list` and their like: parts of the policy in force as tables."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ def rules(
       dataplane ctl rule list --group web
       dataplane ctl rule list --direction ingress --action deny -o json
     """
-    from dataplane.cli.ctl.text import print_rules
+    from dataplane.cli.ctl.policy_tables import print_rules
 
     with connected(context) as client:
         policy = client.call("policy")
@@ -84,7 +84,7 @@ def groups(context: typer.Context, instance: InstanceOption = None, output: Outp
       dataplane ctl group list
       dataplane ctl group list --instance web-1 -o json
     """
-    from dataplane.cli.ctl.text import print_groups
+    from dataplane.cli.ctl.policy_tables import print_groups
 
     with connected(context) as client:
         policy = client.call("policy")
@@ -100,6 +100,96 @@ def groups(context: typer.Context, instance: InstanceOption = None, output: Outp
         if chosen is None or group["id"] in chosen
     ]
     show(found, output, print_groups)
+
+
+def instances(
+    context: typer.Context,
+    group: Annotated[str | None, typer.Option("--group", help="Only those in this security group.")] = None,
+    output: OutputOption = Output.text,
+) -> None:
+    """List the instances in force: addresses, security groups in the order tried, and interface.
+
+    \b
+    Examples:
+      dataplane ctl instance list
+      dataplane ctl instance list --group web -o json
+    """
+    from dataplane.cli.ctl.policy_tables import print_instances
+
+    with connected(context) as client:
+        policy = client.call("policy")
+    _require("--group", "security group", group, policy.get("security_groups", ()))
+    found = [
+        {
+            "id": instance["id"],
+            "name": instance.get("name"),
+            "addresses": instance["addresses"],
+            "allowed_address_pairs": instance.get("allowed_address_pairs", []),
+            "mac": instance.get("mac"),
+            "security_groups": instance["security_groups"],
+            "interface": instance.get("interface"),
+        }
+        for instance in policy.get("instances", ())
+        if group is None or group in instance["security_groups"]
+    ]
+    show(found, output, print_instances)
+
+
+def address_groups(context: typer.Context, output: OutputOption = Output.text) -> None:
+    """List the address groups in force, with their addresses and the rules that name them.
+
+    \b
+    Examples:
+      dataplane ctl address-group list
+      dataplane ctl address-group list -o json
+    """
+    from dataplane.cli.ctl.policy_tables import print_address_groups
+
+    with connected(context) as client:
+        policy = client.call("policy")
+    named = [
+        (rule.get("remote_address_group_id"), rule["id"])
+        for group in policy.get("security_groups", ())
+        for rule in group.get("security_group_rules", ())
+    ]
+    found = [
+        {
+            "id": group["id"],
+            "name": group.get("name"),
+            "ip_version": group["ip_version"],
+            "ip_set": group["ip_set"],
+            "rules": [rule for remote, rule in named if remote == group["id"]],
+        }
+        for group in policy.get("address_groups", ())
+    ]
+    show(found, output, print_address_groups)
+
+
+def balancers(context: typer.Context, output: OutputOption = Output.text) -> None:
+    """List the load balancers in force, with the instances behind them.
+
+    \b
+    Examples:
+      dataplane ctl balancer list
+      dataplane ctl balancer list -o json
+    """
+    from dataplane.cli.ctl.policy_tables import print_balancers
+
+    with connected(context) as client:
+        policy = client.call("policy")
+    found = [
+        {
+            "id": balancer["id"],
+            "name": balancer.get("name"),
+            "addresses": balancer.get("addresses", []),
+            "mac": balancer.get("mac"),
+            "interface": balancer.get("interface"),
+            "backends": balancer.get("backends", []),
+            "transfer_client_ip": balancer.get("transfer_client_ip", False),
+        }
+        for balancer in policy.get("load_balancers", ())
+    ]
+    show(found, output, print_balancers)
 
 
 def uses(
@@ -118,7 +208,7 @@ def uses(
       dataplane ctl rules --unused 30d
       dataplane ctl rules --json
     """
-    from dataplane.cli.ctl.text import print_uses
+    from dataplane.cli.ctl.policy_tables import print_uses
     from dataplane.cli.durations import seconds
 
     chosen = None if unused is None else seconds(unused)

@@ -10,7 +10,6 @@ from typing import Any
 
 from dataplane.cli import denied_flows
 from dataplane.cli.output import say
-from dataplane.terminal import columns as terminal_columns
 from dataplane.terminal import console, counted, most_of, print_table, printable
 
 _FLOWS_SHOWN = 20
@@ -23,8 +22,6 @@ _AFTER = {
     "reevaluate": "What is disconnected goes on where the new rules allow the next packet of who opened it"
     " (conntrack.on_change: reevaluate).",
 }
-#: Columns that a table of rules with a column for each field takes.
-_RULES_WIDTH = 120
 
 
 def table(title: str, columns: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
@@ -48,7 +45,7 @@ def _print_store(store: Mapping[str, Any]) -> None:
     """How far this host is in the store that it shares with others."""
     behind = store["newest"] - store["change"]
     newer = f"; {counted(behind, 'newer change')} there" if behind else ""
-    since = f", away since {_moment(store['away_since'])}" if store["away_since"] else ""
+    since = f", away since {moment(store['away_since'])}" if store["away_since"] else ""
     say(f"  change {store['change']} of the store is in force{newer}{since}")
     if store["error"]:
         say(f"  {store['error']}")
@@ -58,7 +55,7 @@ def print_status(status: Mapping[str, Any], *, command: Sequence[str] = _CTL) ->
     """The firewall at a glance; `command` is before each command to the same firewall."""
     ctl = shlex.join(command)
     uptime = timedelta(seconds=round(status["uptime"]))
-    loaded = _moment(status["loaded"])
+    loaded = moment(status["loaded"])
     unsaved = status["unsaved_changes"]
     refused = f" ({status['io_uring_error']})" if status["io_uring_error"] else ""
     say(
@@ -165,7 +162,7 @@ def print_cut(cut: Mapping[str, Any], verb: str, on_change: str | None = None) -
 
 
 def _until(waiting: Mapping[str, Any]) -> str:
-    return f"in {waiting['seconds_left']:.0f} s, at {_moment(waiting['until'])}"
+    return f"in {waiting['seconds_left']:.0f} s, at {moment(waiting['until'])}"
 
 
 def print_confirmation(answer: Mapping[str, Any]) -> None:
@@ -278,97 +275,6 @@ def print_stations(stations: Sequence[Mapping[str, Any]]) -> None:
     )
 
 
-def print_rules(rules: Sequence[Mapping[str, Any]]) -> None:
-    """Rules of the policy in force; where there is no room for a column of each field, the rule is a sentence."""
-    if terminal_columns() < _RULES_WIDTH:
-        told = ((rule["id"], rule["security_group"], _rule(rule), _hit(rule["last_hit"])) for rule in rules)
-        table("Rules", ("rule", "security group", "what it does", "last hit"), told)
-        return
-    table(
-        "Rules",
-        (
-            "rule",
-            "security group",
-            "direction",
-            "ethertype",
-            "protocol",
-            "ports",
-            "remote",
-            "action",
-            "priority",
-            "last hit",
-        ),
-        [
-            (
-                rule["id"],
-                rule["security_group"],
-                rule["direction"],
-                rule["ethertype"],
-                _protocol(rule),
-                rule["multiport"] or "all",
-                _remote(rule),
-                _action(rule),
-                rule["priority"],
-                _hit(rule["last_hit"]),
-            )
-            for rule in rules
-        ],
-    )
-
-
-def print_uses(rules: Sequence[Mapping[str, Any]]) -> None:
-    """Rules with the times of their use."""
-    table(
-        "Rules",
-        ("rule", "security group", "last hit", "there since"),
-        [
-            (
-                rule["rule"] + ("" if rule["enabled"] else " (disabled)"),
-                rule["security_group"],
-                _hit(rule["last_hit"]),
-                _moment(rule["since"]),
-            )
-            for rule in rules
-        ],
-    )
-
-
-def _hit(seconds: float | None) -> str:
-    return "never" if seconds is None else _moment(seconds)
-
-
-def _moment(seconds: float) -> str:
+def moment(seconds: float) -> str:
+    """A time in seconds since 1970, as the clock here shows it."""
     return datetime.fromtimestamp(seconds).isoformat(sep=" ", timespec="seconds")
-
-
-def _action(rule: Mapping[str, Any]) -> str:
-    until = f" (until {ends})" if (ends := rule.get("expires_at")) else ""
-    return f"{rule['action']}{'' if rule['enabled'] else ' (disabled)'}{until}"
-
-
-def _remote(rule: Mapping[str, Any]) -> str:
-    return rule["remote_ip_prefix"] or rule["remote_group_id"] or rule["remote_address_group_id"] or "any"
-
-
-def _rule(rule: Mapping[str, Any]) -> str:
-    ports = f" {rule['multiport']}" if rule["multiport"] else ""
-    side = "from" if rule["direction"] == "ingress" else "to"
-    what = f"{rule['direction']} {rule['ethertype']} {_protocol(rule)}{ports} {side} {_remote(rule)}"
-    return f"{_action(rule)} {what}, priority {rule['priority']}"
-
-
-def _protocol(rule: Mapping[str, Any]) -> str:
-    if rule["protocol"] is None:
-        return "all"
-    words = [str(rule["protocol"])]
-    words += [f"{name[5:]} {rule[name]}" for name in ("icmp_type", "icmp_code") if rule.get(name) is not None]
-    return " ".join(words)
-
-
-def print_groups(groups: Sequence[Mapping[str, Any]]) -> None:
-    """Security groups of the policy in force."""
-    table(
-        "Security groups",
-        ("security group", "name", "rules", "instances"),
-        [(g["id"], g["name"] or "-", g["rules"], ", ".join(g["instances"]) or "-") for g in groups],
-    )

@@ -211,6 +211,9 @@ def listed(served: Served, *words: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(command, capture_output=True, text=True, cwd=ROOT, timeout=60, check=True)
 
 
+NAMING = {"id": "naming", "direction": "ingress"}
+
+
 def test_rules_and_groups_are_listed(served: Served) -> None:
     """`ctl rule list` and `ctl group list`, with their filters."""
     lines = listed(served, "rule", "list").stdout.splitlines()
@@ -230,6 +233,26 @@ def test_rules_and_groups_are_listed(served: Served) -> None:
     assert json.loads(listed(served, "group", "list", "--instance", "b", "-o", "json").stdout) == [
         {"id": "other", "name": None, "rules": 1, "instances": ["b"]}
     ]
+
+
+def test_instances_address_groups_and_balancers_are_listed(served: Served) -> None:
+    """`ctl instance list`, `address-group list` and `balancer list`: what their other commands change."""
+    served.change(
+        {"create_address_group": {"id": "many", "ip_version": 4, "ip_set": [f"192.0.2.{n}" for n in range(9)]}}
+    )
+    served.change({"add_rule": {"security_group": "other", "rule": {**NAMING, "remote_address_group_id": "many"}}})
+    served.change({"create_load_balancer": {"id": "elb", "addresses": ["10.0.9.9"], "backends": ["a"]}})
+    (b,) = json.loads(listed(served, "instance", "list", "--group", "other", "-o", "json").stdout)
+    assert (b["id"], b["security_groups"]) == ("b", ["other"])
+    told = listed(served, "instance", "list").stdout
+    assert all(address in told for address in b["addresses"])
+    assert len(told.splitlines()) == 3 + len(served.firewall.policy.instances)
+    (group,) = (g for g in json.loads(listed(served, "address-group", "list", "--json").stdout) if g["id"] == "many")
+    assert (len(group["ip_set"]), group["rules"]) == (9, ["naming"])
+    assert "192.0.2.7 and 1 more  naming" in listed(served, "address-group", "list").stdout
+    (elb,) = json.loads(listed(served, "balancer", "list", "--json").stdout)
+    assert (elb["backends"], elb["transfer_client_ip"]) == (["a"], False)
+    assert listed(served, "balancer", "list").stdout.splitlines()[3].split() == ["elb", "-", "10.0.9.9", "a", "false"]
 
 
 #: What somebody gives as a name, so that the log says what has not happened.
