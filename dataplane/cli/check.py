@@ -94,8 +94,14 @@ def check(
         raise typer.Exit(EXIT_INVALID)
 
 
+_NO_UPLINK = (
+    "no uplink is named, so instances reach each other only: write uplinks: [{interface: eth0}] in the policy, or give"
+    " --uplink eth0, where an interface leads outside"
+)
+
+
 def _look(policy: Policy, uplinks: list[str]) -> tuple[list[str], list[str]]:
-    """What this host lacks for `dataplane run`, and what that would warn of."""
+    """What this host lacks for `dataplane run`, and what there is to be warned of."""
     try:
         import pyroute2  # noqa: F401  (what reads interfaces, and reads them only once it is asked to)
 
@@ -105,7 +111,8 @@ def _look(policy: Policy, uplinks: list[str]) -> tuple[list[str], list[str]]:
 
         return [f"{error.name} is not installed: {how_to_install('live')} brings what run needs"], []
     found = readiness.look_at_host(policy, uplinks)
-    return found.missing, found.warnings
+    leads_outside = uplinks or policy.uplinks or any(balancer.interface for balancer in policy.load_balancers)
+    return found.missing, found.warnings if leads_outside else [*found.warnings, _NO_UPLINK]
 
 
 def _print_missing(missing: list[str], *, err: bool = False) -> None:

@@ -163,3 +163,11 @@ def test_the_command(checked: Callable[..., tuple[int, str, str]]) -> None:
 @pytest.mark.skipif(os.geteuid() != 0 or not Path("/dev/net/tun").exists(), reason="needs root and TAPs")
 def test_a_host_that_has_it_all(checked: Callable[..., tuple[int, str, str]]) -> None:
     assert checked(policy(), "--live")[::2] == (0, "")
+
+
+def test_a_firewall_that_leads_nowhere_outside(checked: Callable[..., tuple[int, str, str]]) -> None:
+    """It is allowed, and seldom meant."""
+    for document, options in ((policy(), ("--uplink", "lo")), (policy(uplinks="{interface: lo}"), ())):
+        assert "no uplink is named" not in checked(document, "--live", *options)[1]
+    assert "warning: no uplink is named, so instances reach each other only" in checked(policy(), "--live")[1]
+    assert "uplink" not in checked(policy())[1]
