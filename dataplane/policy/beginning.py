@@ -41,6 +41,8 @@ def beginning(preset: Preset, *, policy_file: str, source: str | None = None) ->
     plan = _Plan(preset, prefix)
     document = plan.document()
     head = f"# {preset.title[:1].upper()}{preset.title[1:]}. Addresses and names are examples: write your own.\n"
+    head += "# Live traffic needs the interface of each instance (interface: tap-a), and one that leads outside\n"
+    head += "# (uplinks: [{interface: eth0}]).\n"
     told = f"# What {policy_file} does, packet by packet: dataplane test runs it.\n"
     tests = {"policy": policy_file, "cases": list(plan.cases(document))}
     return Beginning(document, head + as_yaml(document), told + _cases_text(tests))
