@@ -28,7 +28,7 @@ class Row(NamedTuple):
 def rows(flows: Iterable[Mapping[str, Any]]) -> Iterator[Row]:
     """Rows of denied flows, which are as `--json` has them."""
     for flow in flows:
-        cause = f" ({flow['cause']})" if flow["cause"] else ""
+        cause = f", {flow['cause']}" if flow["cause"] else ""
         reason = flow["reason"] + cause
         about = bool(flow["overcount"])
         yield Row(flow["instance"], flow["direction"], _flow(flow), reason, flow["packets"], flow["bytes"], about)

@@ -147,7 +147,7 @@ def test_the_table_folds_them(tmp_path: Path) -> None:
     assert rows == [
         f"server ingress tcp {CLIENT} > {SERVER} port 22 no-rule-matched 2 108",
         "and without a connection because of it invalid 4 221",
-        f"server ingress tcp {OTHER} > {SERVER} port 80 invalid (tcp-no-connection) 9 495",
+        f"server ingress tcp {OTHER} > {SERVER} port 80 invalid, tcp-no-connection 9 495",
     ]
 
 
@@ -167,3 +167,21 @@ def test_the_advice_is_about_what_no_denial_explains(tmp_path: Path) -> None:
     assert replayed(tmp_path, LOGIN).advice == []
     (advice,) = replayed(tmp_path, MIDDLE + LOGIN).advice
     assert advice.startswith("9 TCP packets belong to no connection")
+
+
+class _Terminal(io.StringIO):
+    def isatty(self) -> bool:
+        return True
+
+
+def test_no_word_is_cut_at_80_columns(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The longest cause, and an address of IPv4 as long as it gets."""
+    monkeypatch.setenv("COLUMNS", "80")
+    monkeypatch.setenv("NO_COLOR", "1")
+    away = "203.113.213.199"
+    frames = [segment(away, SERVER, (41000, 54321), PUSH, b"x" * 1200) for _ in range(9)]
+    out = _Terminal()
+    print_summary(replayed(tmp_path, frames), out, top=10)
+    table = out.getvalue().partition("Flows denied most")[2]
+    assert {"ingress", "tcp-no-connection", away, SERVER, "54321"} <= set(table.split())
+    assert max(map(len, table.splitlines())) <= 80

@@ -249,7 +249,7 @@ def test_a_table_of_ctl_is_as_wide_as_the_terminal(
 def test_a_table_cuts_no_word_while_a_text_can_be_folded(title: str) -> None:
     """At 80 columns; ids have no bound, and give way where words and numbers do not."""
     rows = [
-        ("web-1", "ingress", "tcp 173.192.82.194 > 10.0.0.1 port 55181", "invalid (tcp-no-connection)", "10", "600"),
+        ("web-1", "ingress", "tcp 173.192.82.194 > 10.0.0.1 port 55181", "invalid, tcp-no-connection", "10", "600"),
         ("x" * 40, "egress", "icmp 10.0.0.1 > 8.8.8.8", "no-rule-matched", "1,234", "67,890"),
     ]
     for width, lines in ((80, None), (300, len(rows))):
@@ -365,6 +365,7 @@ def shown(*words: str, columns: int) -> str:
     "words",
     [
         ("replay", "examples/figure-1/policy.yaml", "pcaps/figure-1.pcap", "pcaps/figure-2.pcap", "--each"),
+        ("replay", "examples/figure-1/policy.yaml", "pcaps/figure-1.pcap"),
         ("replay", "examples/icmp-30s/policy.yaml", "pcaps/figure-2.pcap"),
         ("check", "examples/figure-5/policy.yaml"),
         ("check", "examples/figure-2/policy.yaml", "--lint"),
