@@ -110,7 +110,9 @@ def test_times_reach_as_far_as_captures_do(tmp_path: Path) -> None:
     """SPEC 7: a capture whose first frame has no clock yet goes on decades later, and so do its changes."""
     from dataplane.policy.schedule import load_changes
 
-    path = pcap(tmp_path / "c.pcap", [syn(4000 + n) for n in range(3)], [-START, 1_226_048_710 - START, 4_294_967_295 - START])
+    path = pcap(
+        tmp_path / "c.pcap", [syn(4000 + n) for n in range(3)], [-START, 1_226_048_710 - START, 4_294_967_295 - START]
+    )
     (tmp_path / "changes.yaml").write_text("- {at: 4294967295, delete_rule: {id: ssh}}\n")
     changes = load_changes(tmp_path / "changes.yaml")
     assert [r["verdict"] for r in records(path, changes=changes)] == ["allow", "allow", "deny"]
