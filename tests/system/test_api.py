@@ -17,7 +17,7 @@ from huaweicloudsdkvpc.v3 import (
 from huaweicloudsdkvpc.v3.vpc_client import VpcClient
 
 from tests.system.network import needs_root_and, network, standing_in, until
-from tests.system.test_control import INSIDE, Conversation, Running
+from tests.system.running import INSIDE, Conversation, Running
 
 pytestmark = needs_root_and("ip", "ping")
 

@@ -11,7 +11,7 @@ import pytest
 
 from tests.support.etcd import Members, Place, needs_etcd
 from tests.system.network import Host, needs_root_and, network, standing_in, until
-from tests.system.test_control import INSIDE, POLICY, Conversation, Running, connected
+from tests.system.running import INSIDE, POLICY, Conversation, Running, connected
 from tests.unit.store.test_sqlite import over
 
 pytestmark = [needs_root_and("ip"), needs_etcd]

@@ -12,7 +12,7 @@ import pytest
 
 from dataplane.flow import FIELDS
 from tests.system.network import needs_root_and, network, until
-from tests.system.test_control import INSIDE, OUTSIDE, POLICY, Running
+from tests.system.running import INSIDE, OUTSIDE, POLICY, Running
 
 pytestmark = needs_root_and("ip", "ping", "curl")
 

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from tests.system.network import needs_root_and, network, until
-from tests.system.test_control import INSIDE, OUTSIDE, POLICY, ROOT, Conversation, Running
+from tests.system.running import INSIDE, OUTSIDE, POLICY, ROOT, Conversation, Running
 
 pytestmark = needs_root_and("ip", "bash")
 

@@ -13,7 +13,7 @@ import pytest
 from dataplane.live.client import ControlClient
 
 from .network import needs_root_and, network
-from .test_control import INSIDE, OUTSIDE, POLICY, Conversation, Running, connected
+from .running import INSIDE, OUTSIDE, POLICY, Conversation, Running, connected
 
 pytestmark = needs_root_and("ip")
 

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from tests.system.network import needs_root_and, network
-from tests.system.test_control import INSIDE, OUTSIDE, POLICY, Running
+from tests.system.running import INSIDE, OUTSIDE, POLICY, Running
 
 pytestmark = needs_root_and("ip", "ping")
 

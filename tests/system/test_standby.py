@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from tests.system.network import Host, needs_root_and, network, run, until
-from tests.system.test_control import INSIDE, OUTSIDE, Running
+from tests.system.running import INSIDE, OUTSIDE, Running
 
 pytestmark = needs_root_and("ip", "iperf3", "ssh", "sshd", "ssh-keygen", "openssl")
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import json
 import socket
 import threading
 from collections.abc import Iterator
@@ -53,6 +54,16 @@ class Served:
     def change(self, change: dict[str, Any], **arguments: Any) -> Any:
         """One change."""
         return self.call("change", change=change, **arguments)
+
+
+def raw(served: Served, *lines: bytes) -> list[dict[str, Any]]:
+    """The answers to lines that are sent as they are."""
+    with socket.socket(socket.AF_UNIX) as client:
+        client.settimeout(60)
+        client.connect(str(served.socket))
+        client.sendall(b"".join(lines))
+        client.shutdown(socket.SHUT_WR)
+        return [json.loads(line) for line in client.makefile("rb")]
 
 
 @contextlib.contextmanager
