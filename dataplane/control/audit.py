@@ -77,9 +77,7 @@ EXPIRY = Asker(cause="expires_at")
 STORE = Asker(cause="store")
 
 
-def changed(
-    before: Policy, after: Policy, asker: Asker, *, generation: int, disconnected: Mapping[str, Any], warnings: int = 0
-) -> None:
+def changed(before: Policy, after: Policy, asker: Asker, *, generation: int, disconnected: Mapping[str, Any]) -> None:
     """Logs every difference, and then that the policy is in force and what that disconnected."""
     told = 0
     for told, words in enumerate(differences(before, after), 1):

@@ -176,7 +176,7 @@ class _Learning:
 
     def _document(self, rules: dict[str, list[dict[str, Any]]], groups: list[dict[str, Any]], *, loose: bool) -> Any:
         """The document with one group for each instance, which has its rules."""
-        values = {name: value for name, value in self._base.items() if name in ("region",)}
+        values = {"region": self._base["region"]} if "region" in self._base else {}
         ids = {instance: f"learned-{instance}"[:255] for instance in rules}
         values["security_groups"] = [
             {"id": ids[instance], "security_group_rules": found} for instance, found in rules.items()

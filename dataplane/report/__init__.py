@@ -10,11 +10,8 @@ from __future__ import annotations
 from dataplane.installation import how_to_install
 
 try:
-    import jinja2
-    import numpy
-    import plotly
+    import jinja2  # noqa: F401
+    import numpy  # noqa: F401
+    import plotly  # noqa: F401
 except ModuleNotFoundError as missing:
     raise ModuleNotFoundError(f"--report needs {missing.name}: {how_to_install('report')} brings it") from None
-
-#: What a page is made with.
-MADE_WITH = (jinja2.__name__, numpy.__name__, plotly.__name__)

@@ -10,22 +10,12 @@ from typing import Any
 
 from dataplane import DataPlane, Policy, Verdict
 from tests.property.frames import packed
+from tests.property.policy_model import TIMEOUTS
 from tests.support.differences import DIFFERENCES
 from tests.support.segment import INSIDE, INSIDE6
 from tests.system.kernel_filter import KernelFilter
 
 ROUTER, ROUTER6 = "198.51.100.1", "2001:db8:1::1"
-
-TIMEOUTS = {
-    "tcp_established": 600,
-    "tcp_fin_wait": 30,
-    "tcp_close_wait": 30,
-    "tcp_half_open": 30,
-    "tcp_close": 10,
-    "icmp": 30,
-    "other_bidirectional": 180,
-    "other_unidirectional": 30,
-}
 
 
 @dataclass(frozen=True)
