@@ -30,7 +30,7 @@ _Static_assert((int)DP_PACKED_BYTES - (int)DP_BURST_BYTES >= (int)DP_PORT_BIG_RO
 
 /* ---- who a frame belongs to ---- */
 
-/* Gives the frame to its worker if that is another one; a full inbox drops it, as a full queue does. */
+/* Gives the frame to its worker if that is another one; a full inbox drops it, as a full queue does (inbox.h). */
 static bool hand_over(struct dp_worker *w, uint32_t port, uint8_t *header, uint32_t length)
 {
     struct handed handed = {.port = port, .length = length, .generation = w->port[port].generation};
@@ -43,7 +43,7 @@ static bool hand_over(struct dp_worker *w, uint32_t port, uint8_t *header, uint3
     owner = dp_shard_of_packet(w->workers, &packet, w->number);
     if (owner == w->number)
         return false;
-    if (dp_ring_put(&w->all[owner].inbox[w->number], &handed, sizeof handed, header, DP_VNET_HEADER + length))
+    if (dp_inbox_put(&w->all[owner].inbox[w->number], port, &handed, sizeof handed, header, DP_VNET_HEADER + length))
         w->handed[owner] = true;
     else
         w->port_counters[port].drop[DP_DROP_FULL]++;
@@ -188,18 +188,19 @@ void dp_receive(struct dp_worker *w, uint32_t number)
 void dp_receive_handed(struct dp_worker *w)
 {
     for (uint32_t from = 0; from < w->workers; from++) {
-        struct dp_ring *inbox = &w->inbox[from];
+        struct dp_inbox *inbox = &w->inbox[from];
         uint8_t *at = w->arena;
         uint32_t size;
 
         if (from == w->number)
             continue;
         w->n = 0;
-        while (w->n < DP_BURST && (size = dp_ring_next(inbox)) != 0 && size <= w->arena + DP_PACKED_BYTES - at) {
+        while (w->n < DP_BURST && (size = dp_ring_next(&inbox->ring)) != 0 && size <= w->arena + DP_PACKED_BYTES - at) {
             struct handed handed;
 
-            dp_ring_take(inbox, at, size);
+            dp_ring_take(&inbox->ring, at, size);
             memcpy(&handed, at, sizeof handed);
+            dp_inbox_count(inbox, handed.port, size);
             if (w->port[handed.port].active && w->port[handed.port].generation == handed.generation) {
                 w->passing[w->n] = (struct dp_passing){.header = at + sizeof handed, .in = handed.port};
                 w->frame[w->n++].length = handed.length;
@@ -207,7 +208,7 @@ void dp_receive_handed(struct dp_worker *w)
             }
         }
         forward(w);
-        if (dp_ring_next(inbox))
+        if (dp_ring_next(&inbox->ring))
             dp_worker_wake(w);
     }
 }

@@ -45,7 +45,7 @@ bool dp_ring_put(struct dp_ring *ring, void *head, uint32_t head_size, const voi
 {
     uint64_t put = atomic_load_explicit(&ring->put, memory_order_relaxed);
     uint64_t used = put - atomic_load_explicit(&ring->taken, memory_order_acquire);
-    uint32_t size = (head_size + tail_size + 7) & ~7u;
+    uint32_t size = dp_ring_item_size(head_size, tail_size);
 
     if (size > ring->size - used)
         return false;

@@ -26,6 +26,12 @@ struct dp_ring {
 int dp_ring_init(struct dp_ring *ring, uint64_t size);
 void dp_ring_release(struct dp_ring *ring);
 
+/* How long an item is that has so much in it. */
+static inline uint32_t dp_ring_item_size(uint32_t head_size, uint32_t tail_size)
+{
+    return (head_size + tail_size + 7) & ~7u;
+}
+
 /* Puts head and tail as one item, filled up to a multiple of 8; head's first word is set. False when it is full. */
 bool dp_ring_put(struct dp_ring *ring, void *head, uint32_t head_size, const void *tail, uint32_t tail_size);
 /* The size of the next item, 0 when there is none. */

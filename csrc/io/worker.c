@@ -235,7 +235,7 @@ int dp_worker_init(struct dp_worker *w, uint32_t number, uint32_t workers, struc
         return DP_E_MEMORY;
     dp_populate(w->arena, DP_ARENA_BYTES);
     for (uint32_t from = 0; from < workers; from++)
-        if (from != number && dp_ring_init(&w->inbox[from], INBOX_BYTES) < 0)
+        if (from != number && dp_inbox_init(&w->inbox[from], INBOX_BYTES) < 0)
             return DP_E_MEMORY;
     return 0;
 }
@@ -244,7 +244,7 @@ void dp_worker_release(struct dp_worker *w)
 {
     dp_worker_stop(w);
     for (uint32_t from = 0; from < w->workers; from++)
-        dp_ring_release(&w->inbox[from]);
+        dp_inbox_release(&w->inbox[from]);
     dp_ring_release(&w->feed);
     dp_ring_release(&w->flows);
     if (w->engine)

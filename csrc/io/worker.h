@@ -7,8 +7,8 @@
  *
  * WHO MAY DO WHAT. Once it runs, a worker is its thread's. What others may rely on:
  *
- *   1. Nobody but its thread reads or writes a worker, but for the rings, which have two ends (ring.h), the wake-up
- *      (dp_worker_wake), and `watched` and `watched_port`, which the control thread sets.
+ *   1. Nobody but its thread reads or writes a worker, but for rings, which have two ends (ring.h, inbox.h), the
+ * wake-up (dp_worker_wake), and `watched` and `watched_port`, which the control thread sets.
  *   2. A COMMAND of the control thread (dp_worker_call) is carried out between two bursts, and whoever called waits for
  *      its end: it may read and change all of the worker, and what it points to need not outlive the call.
  *   3. No frame of a burst meets half of a command: all are judged by one policy, with what it has behind the ports.
@@ -28,8 +28,8 @@
 
 #include "../flow_log_live.h"
 #include "frame_path.h"
+#include "inbox.h"
 #include "port.h"
-#include "ring.h"
 #include "shadow.h"
 
 #include <pthread.h>
@@ -105,8 +105,8 @@ struct dp_worker {
     sem_t done;
     uint64_t now_ns;
     uint64_t advanced_ns;
-    uint64_t bytes;                       /* received since the last wait */
-    struct dp_ring inbox[DP_WORKERS_MAX]; /* frames from each other worker */
+    uint64_t bytes;                        /* received since the last wait */
+    struct dp_inbox inbox[DP_WORKERS_MAX]; /* frames from each other worker */
     bool handed[DP_WORKERS_MAX];
     struct dp_ring feed;
     bool fed;
