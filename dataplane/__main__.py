@@ -19,6 +19,13 @@ def main() -> None:
         from dataplane.cli import main as run
 
         run()
+    except MemoryError:
+        print(
+            "there is not enough memory: give the process more (ulimit -v, or MemoryMax in the unit), or it less to do"
+            " (a smaller policy, fewer captures at once, a smaller max_entries)",
+            file=sys.stderr,
+        )
+        sys.exit(1)
     except AttributeError as error:
         # So cffi says that the library lacks what the Python part calls.
         if "cffi library" not in str(error):

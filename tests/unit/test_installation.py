@@ -121,6 +121,22 @@ def test_ctrl_c_while_the_modules_are_loaded_ends_it_in_silence() -> None:
     assert (done.returncode, done.stdout, done.stderr) == (-signal.SIGINT, "", "")
 
 
+def test_memory_that_is_not_there_is_told_in_a_sentence() -> None:
+    """As under `ulimit -v`, or in a container: what to do about it, and no traceback."""
+    program = """
+from dataplane.policy import Policy
+def load(_):
+    raise MemoryError
+Policy.load = load
+from dataplane.__main__ import main
+main()
+"""
+    words = ["run", str(ROOT / "examples/figure-1/policy.yaml")]
+    done = subprocess.run([sys.executable, "-c", program, *words], capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout, done.stderr.count("\n")) == (1, "", 1)
+    assert done.stderr.startswith("there is not enough memory: give the process more (ulimit -v, or MemoryMax")
+
+
 def test_a_c_part_of_another_version_is_told_in_a_sentence() -> None:
     """As after an update of a checkout that is not built anew; cffi's own words say what is missing."""
     program = """
