@@ -26,6 +26,8 @@ def read(value: Any, draft: Draft) -> None:
         for permissions, direction in _DIRECTIONS.items():
             for permission, place in draft.each(group.get(permissions), f"{key}: {permissions}"):
                 add_permission(draft, key, direction, permission, place)
+    if value.get("NextToken"):
+        draft.leave_out_pages("NextToken", "SecurityGroups")
 
 
 def add_permission(draft: Draft, group: str, direction: str, permission: Any, place: str) -> None:

@@ -57,6 +57,10 @@ class Draft:
         if sentence not in self.left_out:
             self.left_out.append(sentence)
 
+    def leave_out_pages(self, place: str, kind: str) -> None:
+        """Lists that the document is one page of several and ends before the last."""
+        self.leave_out(place, f"it is a page of several: the {kind} behind it are not in the document")
+
     def add_group(self, group: object, name: object = None, description: object = None) -> str:
         """A security group, which may be told of several times; its id."""
         known = self._groups.setdefault(str(group), {"id": str(group)})

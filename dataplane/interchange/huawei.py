@@ -26,16 +26,21 @@ def read(value: Any, draft: Draft) -> None:
     """Takes an answer, or a list of answers. Raises FormatError."""
     answers = value if isinstance(value, list) else [value]
     found = False
+    goes_on = dict[str, bool]()
     for answer in answers:
         if not isinstance(answer, dict):
             continue
         for single, many in _KINDS.items():
+            if many in answer:
+                goes_on[many] = bool((answer.get("page_info") or {}).get("next_marker"))
             for item, _ in draft.each(answer.get(many), many):
                 found = True
                 _ADD[many](draft, item)
             if single in answer:
                 draft.place, found = single, True
                 _ADD[many](draft, answer[single])
+    for many in (many for many, more in goes_on.items() if more):
+        draft.leave_out_pages("page_info", many)
     if not found and not any(isinstance(a, dict) and any(many in a for many in _KINDS.values()) for a in answers):
         raise FormatError(f"none of {', '.join(_KINDS.values())} is in it: it takes answers of the VPC v3 API")
 

@@ -21,6 +21,10 @@ _ONE_CODE = {"icmp": (0, 8, 13, 14, 15, 16, 17, 18), "icmpv6": (2, 128, 129)}
 
 def read(value: Any, draft: Draft) -> None:
     """Takes the rules of a list, and groups with their rules. Raises FormatError."""
+    for kind in ("security_groups", "security_group_rules"):
+        links = value.get(f"{kind}_links") if isinstance(value, dict) else None
+        if any(link.get("rel") == "next" for link in links or ()):
+            draft.leave_out_pages(f"{kind}_links", kind)
     if isinstance(value, dict) and isinstance(value.get("security_groups"), list):
         for group, _ in draft.each(value["security_groups"], "security_groups"):
             _add_group(draft, group)

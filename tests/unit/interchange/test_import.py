@@ -216,6 +216,45 @@ def test_a_permission_without_sources_is_listed() -> None:
     assert sentence.startswith("g: IpPermissions[0]: it has none of IpRanges, ")
 
 
+_HUAWEI_PAGE = {"security_groups": [{"id": "g"}], "page_info": {"next_marker": "g", "current_count": 1}}
+_HUAWEI_END = {"security_groups": [{"id": "h"}], "page_info": {"previous_marker": "h", "current_count": 1}}
+_NEXT, _PREVIOUS = ({"rel": rel, "href": "https://cloud.example/"} for rel in ("next", "previous"))
+
+
+@pytest.mark.parametrize(
+    ("of", "value", "place"),
+    [
+        ("aws", {"SecurityGroups": [{"GroupId": "g"}], "NextToken": "eyJ"}, "NextToken"),
+        ("huawei", _HUAWEI_PAGE, "page_info"),
+        ("huawei", [{"ports": [], "page_info": {}}, _HUAWEI_PAGE, {"address_groups": []}], "page_info"),
+        (
+            "openstack",
+            {"security_groups": [{"id": "g", "rules": []}], "security_groups_links": [_PREVIOUS, _NEXT]},
+            "security_groups_links",
+        ),
+        ("openstack", {"security_group_rules": [], "security_group_rules_links": [_NEXT]}, "security_group_rules_links"),
+    ],
+)
+def test_a_page_of_several_is_listed(of: str, value: object, place: str) -> None:
+    """SPEC 8.8: groups of later pages are not dropped in silence."""
+    _, left_out = read(of, value)
+    (sentence,) = left_out
+    assert sentence.startswith(f"{place}: it is a page of several: the ")
+
+
+@pytest.mark.parametrize(
+    ("of", "value"),
+    [
+        ("aws", {"SecurityGroups": [{"GroupId": "g"}], "NextToken": None}),
+        ("huawei", [_HUAWEI_PAGE, _HUAWEI_END]),
+        ("openstack", {"security_groups": [{"id": "g", "rules": []}], "security_groups_links": [_PREVIOUS]}),
+    ],
+)
+def test_the_last_page_ends_the_document(of: str, value: object) -> None:
+    _, left_out = read(of, value)
+    assert not left_out
+
+
 @pytest.mark.parametrize("of", ["huawei", "openstack"])
 def test_a_family_that_is_none_is_listed(of: str) -> None:
     """It was taken for IPv4."""
