@@ -38,6 +38,7 @@ from dataplane.policy import fields
 from dataplane.policy.base import CheckedModel
 from dataplane.policy.mistakes import Conflict, Location, Mistake, PolicyError, shown
 from dataplane.policy.model import Policy
+from dataplane.policy.reading.file_kinds import policy_told
 from dataplane.policy.reading.load import diagnose, in_order
 from dataplane.policy.reading.source import Source, read, read_file
 from dataplane.policy.schedule import TimedChange, load_changes, read_changes
@@ -189,6 +190,8 @@ def cases_of_file(path: Path) -> Iterator[Case | BrokenCase]:
 def _suite(source: Source) -> WrittenSuite:
     if not isinstance(source.value, dict):
         raise PolicyError([source.mistake((), f"the document is {shown(source.value)}: a mapping is needed")])
+    if told := policy_told(source.value):
+        raise PolicyError([source.mistake((), told)])
     try:
         suite = WrittenSuite.model_validate(source.value)
     except ValidationError as error:

@@ -16,6 +16,7 @@ _FOREIGN = (
     ("huawei", "an answer of the VPC API", {"request_id", "page_info"}),
 )
 _OPENSTACK = {"IP Protocol", "IP Range", "Port Range"}
+_OF_POLICIES = {"security_groups", "instances"}
 _OF_EXPECTATIONS = {"verdict", "packet", "reason", "count"}
 
 
@@ -44,14 +45,23 @@ def configuration_told(data: str | bytes, name: str) -> str | None:
 
 
 def foreign_told(value: Any) -> str | None:
-    """That a document is one of those that `dataplane import` takes."""
+    """That a document is one of those that other commands take: `dataplane import` mostly."""
     if isinstance(value, dict):
         for name, what, keys in _FOREIGN:
             if not keys.isdisjoint(value):
                 return f"this is {what}, and no policy yet: {_IMPORT} {name}"
+        if "cases" in value and value.keys().isdisjoint(_OF_POLICIES):
+            return "these are cases of a policy, where the policy itself is needed: dataplane test takes them"
     if isinstance(value, list) and _items_with(value, _OPENSTACK):
         return f"this is a list of OpenStack, and no policy yet: {_IMPORT} openstack"
     return None
+
+
+def policy_told(value: dict[str, Any]) -> str | None:
+    """That a document where cases are needed is a policy."""
+    if value.keys().isdisjoint(_OF_POLICIES):
+        return None
+    return "this is a policy, where cases are needed: name it in a file of cases, as policy: FILE (dataplane new)"
 
 
 def expectations_told(value: list[Any]) -> str | None:

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from dataplane.insight.cases import BrokenCase, cases_of_file
 from dataplane.policy import Policy, PolicyError
 from dataplane.policy.instances import load_instances
 from dataplane.policy.reading.file_kinds import capture_told
@@ -81,3 +82,16 @@ def test_changes_and_expectations_are_told_apart(tmp_path: Path) -> None:
     path.write_text("- {at: 1, verdict: allow}\n")
     with pytest.raises(PolicyError, match="verdict"):
         load_changes(path)
+
+
+def test_a_policy_and_its_cases_are_told_apart(tmp_path: Path) -> None:
+    """SPEC 8.6: each where the other is needed; a policy within a file of cases is neither."""
+    path = tmp_path / "policy.yaml"
+    path.write_text("security_groups: []\ninstances: []\n")
+    (broken,) = cases_of_file(path)
+    assert isinstance(broken, BrokenCase)
+    assert broken.why.startswith(f"{path}:1:1: this is a policy, where cases are needed: name it")
+    assert told(b"policy: policy.yaml\ncases: []\n") == (
+        "these are cases of a policy, where the policy itself is needed: dataplane test takes them"
+    )
+    assert "dataplane test" not in told(b"security_groups: []\ncases: []\n")
