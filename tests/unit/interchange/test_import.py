@@ -232,7 +232,11 @@ _NEXT, _PREVIOUS = ({"rel": rel, "href": "https://cloud.example/"} for rel in ("
             {"security_groups": [{"id": "g", "rules": []}], "security_groups_links": [_PREVIOUS, _NEXT]},
             "security_groups_links",
         ),
-        ("openstack", {"security_group_rules": [], "security_group_rules_links": [_NEXT]}, "security_group_rules_links"),
+        (
+            "openstack",
+            {"security_group_rules": [], "security_group_rules_links": [_NEXT]},
+            "security_group_rules_links",
+        ),
     ],
 )
 def test_a_page_of_several_is_listed(of: str, value: object, place: str) -> None:
