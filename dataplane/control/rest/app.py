@@ -8,11 +8,12 @@ from typing import TYPE_CHECKING, Any, cast
 from fastapi import APIRouter, FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import Response
+from fastapi_offline import FastAPIOffline
 from starlette.exceptions import HTTPException
 
 from dataplane.control.rest import address_groups, errors, extensions, ports, quotas, rules, security_groups
 from dataplane.control.rest.errors import ApiError
-from dataplane.control.rest.gate import App, Gate, failure
+from dataplane.control.rest.gate import STATIC, App, Gate, failure
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -41,11 +42,13 @@ def application(service: Service, *, explanation: tuple[Question, Explain] | Non
     """The application without its gate, which knows who asks from the gate alone."""
     from dataplane import __version__
 
-    app = _Api(
+    # Its page loads nothing from the Internet: hosts may have none, and nobody else's script belongs there.
+    app = FastAPIOffline(
         title="dataplane",
         version=__version__,
         description=_ABOUT,
         redoc_url=None,
+        static_url=STATIC,
         # Nobody is sent to where his own header Host points to.
         redirect_slashes=False,
         responses=errors.RESPONSES,
@@ -71,23 +74,17 @@ def application(service: Service, *, explanation: tuple[Question, Explain] | Non
     app.add_exception_handler(Exception, _failed)
     # FastAPI builds the schemas of its routes when they are first asked for, behind the process's own filters of
     # warnings: not while requests are answered, in whichever thread.
-    app.openapi()
+    _say_what_is_answered(app.openapi())
     return app
 
 
-class _Api(FastAPI):
-    """An application whose document says what is answered to values that are not allowed."""
-
-    def openapi(self) -> dict[str, Any]:
-        """The document of the API."""
-        made = super().openapi()
-        for path in made["paths"].values():
-            for operation in path.values():
-                # FastAPI's own answer, in whose place the cloud's is given.
-                operation["responses"].pop("422", None)
-        for name in ("HTTPValidationError", "ValidationError"):
-            made["components"]["schemas"].pop(name, None)
-        return made
+def _say_what_is_answered(document: dict[str, Any]) -> None:
+    """Takes FastAPI's own answer to values that are not allowed out of the API's document: the cloud's is given."""
+    for path in document["paths"].values():
+        for operation in path.values():
+            operation["responses"].pop("422", None)
+    for name in ("HTTPValidationError", "ValidationError"):
+        document["components"]["schemas"].pop(name, None)
 
 
 def _name(route: APIRoute) -> str:

@@ -45,7 +45,9 @@ STRANGERS_RATE, STRANGERS_BURST = 20.0, 200.0
 PEER = "peer"
 #: Whether a request is of nobody who is known, so far: its connection gives way to others.
 STRANGER = "stranger"
-#: What anybody may read: it says nothing of the policy.
+#: Where the scripts and styles of the page `/docs` are.
+STATIC = "/docs/static"
+#: What anybody may read: it says nothing of the policy. Also what is in `STATIC`.
 PUBLIC = ("/openapi.json", "/docs")
 
 
@@ -96,7 +98,8 @@ class Gate:
 
     async def _let_in(self, scope: Scope, body: bytes, request_id: str) -> None:
         """Finds out who makes a request, and lets him wait for his turn. Raises ApiError."""
-        if scope["method"] == "GET" and scope["path"] in PUBLIC:
+        path = scope["path"]
+        if scope["method"] == "GET" and (path in PUBLIC or path.startswith(f"{STATIC}/")):
             await self._hold_back(scope)
             return
         try:

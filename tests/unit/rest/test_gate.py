@@ -7,6 +7,7 @@ import http.client
 import json
 import logging
 import os
+import re
 import socket
 import ssl
 import subprocess
@@ -56,6 +57,20 @@ def test_the_document_of_the_api_is_for_everybody(unchanged: Served) -> None:
     page = unchanged.unsigned("GET", "/docs")
     assert page.status == 200
     assert b"openapi.json" in page.body
+
+
+def test_the_page_of_the_api_loads_nothing_from_elsewhere(unchanged: Served) -> None:
+    page = unchanged.unsigned("GET", "/docs").body.decode()
+    loaded = re.findall(r"(?:src|href)=\"([^\"]+)\"", page)
+    assert len(loaded) == 3
+    assert "//" not in "".join(loaded)
+    for place in loaded:
+        answer = unchanged.unsigned("GET", place)
+        assert answer.status == 200
+        assert len(answer.body) > 1000 or place.endswith(".png")
+    assert unchanged.unsigned("GET", "/docs/static/../../../../etc/passwd").status in (401, 404)
+    assert unchanged.unsigned("GET", "/docs/static/%2e%2e/core.py").status == 404
+    assert unchanged.unsigned("PUT", loaded[0]).status == 401
 
 
 @pytest.mark.parametrize(
