@@ -19,6 +19,7 @@
 
 #include "../dp_captures.h"
 #include "byte_queue.h"
+#include "capture_clock.h"
 #include "source.h"
 
 #include <stdbool.h>
@@ -34,7 +35,6 @@ enum {
     DP_PREFETCH_AHEAD = 4096,
     DP_CACHE_LINE = 64
 };
-#define DP_TIME_MAX ((uint64_t)INT64_MAX)
 
 /*
  * Reads what is at hand into the queue and moves source.at behind it. Returns how many bytes it needs at hand to go
@@ -66,12 +66,9 @@ struct dp_capture_interface {
     uint32_t number; /* the merge's: the one that it has in records, from 1 */
 };
 
-/* An interface of a pcapng section; `link` is DP_LINKS when its link type is not supported. The clock: see pcapng.c. */
+/* An interface of a pcapng section; `link` is DP_LINKS when its link type is not supported. */
 struct dp_pcapng_interface {
-    uint64_t multiplier;
-    uint64_t divisor;
-    int64_t offset_s;
-    uint32_t shift;
+    struct dp_capture_clock clock;
     uint32_t link;
     uint32_t link_type;
     uint32_t snap_length;

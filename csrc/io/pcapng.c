@@ -7,26 +7,17 @@
  * secrets, journal entries, custom blocks and whatever is yet to come. Options are read where they change what a
  * packet is: in section headers and interface descriptions, where they are checked too, and the flags of packets.
  *
- * Clock: an interface counts units of 10^-r or 2^-r seconds since 1970 plus an offset in seconds. In nanoseconds a
- * count is (count * multiplier >> shift) / divisor, taken in 128 bits: 10^-r with r <= 9 multiplies by 10^(9-r), with
- * r > 9 divides by 10^(r-9), and 2^-r multiplies by 10^9 and shifts by r. Only one of shift and divisor is ever used.
- * Counts are unsigned, but some writers let them run below zero: one that would lie beyond DP_TIME_MAX and is negative
- * when read as signed is taken to be negative, before 1970. A simple packet block has no time: it gets that of the
- * packet before it.
+ * Times: capture_clock.h. A simple packet block has none: it gets that of the packet before it.
  *
  * Guarantees
  *   1. A block is looked at only when all of it is there, its length is a multiple of 4 within BLOCK_MAX, and both of
  *      its lengths agree; no read leaves the block.
  *   2. Packets of an interface whose link type is not supported are delivered with link DP_LINKS, and counted.
- *   3. No value of resolution, offset or count overflows, divides by zero or shifts too far: times saturate.
  */
 #include "pcapng.h"
 
 #include <inttypes.h>
 #include <stdlib.h>
-
-__extension__ typedef unsigned __int128 wide;
-__extension__ typedef __int128 wide_signed;
 
 enum {
     BLOCK_SECTION = 0x0a0d0d0a,
@@ -62,7 +53,6 @@ enum {
     FLAG_CHECKSUM_VALID = 1 << 10
 };
 #define BYTE_ORDER_MAGIC UINT32_C(0x1a2b3c4d)
-#define NS_PER_S UINT64_C(1000000000)
 
 /* A block that stands whole at `at`. */
 struct block {
@@ -108,47 +98,6 @@ static int next_option(struct dp_capture *capture, const struct block *block, co
 static bool begins_with(const struct option *option, const char *word)
 {
     return option->length >= strlen(word) && memcmp(option->value, word, strlen(word)) == 0;
-}
-
-static void set_resolution(struct dp_pcapng_interface *interface, uint8_t value)
-{
-    uint32_t exponent = value & 0x7f;
-    interface->multiplier = 1;
-    interface->divisor = 1;
-    interface->shift = 0;
-    if (value & 0x80) {
-        interface->multiplier = NS_PER_S;
-        interface->shift = exponent;
-        return;
-    }
-    for (; exponent < 9; exponent++)
-        interface->multiplier *= 10;
-    for (; exponent > 9; exponent--) {
-        /* Beyond 10^-28 not even the largest count makes a nanosecond. */
-        if (interface->divisor > UINT64_MAX / 10) {
-            interface->multiplier = 0;
-            interface->divisor = 1;
-            return;
-        }
-        interface->divisor *= 10;
-    }
-}
-
-static wide_signed scale(const struct dp_pcapng_interface *interface, uint64_t count)
-{
-    wide scaled = (wide)count * interface->multiplier >> interface->shift;
-    return (wide_signed)(interface->divisor > 1 ? (uint64_t)scaled / interface->divisor : scaled);
-}
-
-static uint64_t packet_time(const struct dp_pcapng_interface *interface, uint64_t count)
-{
-    wide_signed time = scale(interface, count);
-    if (time > (wide_signed)DP_TIME_MAX && count > INT64_MAX)
-        time = -scale(interface, 0 - count);
-    time += (wide_signed)interface->offset_s * (wide_signed)NS_PER_S;
-    if (time < 0)
-        return 0;
-    return time > (wide_signed)DP_TIME_MAX ? DP_TIME_MAX : (uint64_t)time;
 }
 
 static void read_section(struct dp_capture *capture, const struct block *block)
@@ -245,7 +194,7 @@ static void read_interface(struct dp_capture *capture, const struct block *block
     struct dp_pcapng_interface interface = {.link_type = dp_load_u16(block->at + 8, block->swapped),
                                             .snap_length = dp_load_u32(block->at + 12, block->swapped)};
     interface.link = dp_link_of(interface.link_type);
-    set_resolution(&interface, 6);
+    dp_clock_set_resolution(&interface.clock, 6);
 
     struct option name = {0};
     bool uplink = false;
@@ -260,11 +209,11 @@ static void read_interface(struct dp_capture *capture, const struct block *block
             return;
         }
         if (option.code == OPTION_TSRESOL) {
-            set_resolution(&interface, option.value[0]);
+            dp_clock_set_resolution(&interface.clock, option.value[0]);
         } else if (option.code == OPTION_TSOFFSET) {
             uint64_t offset;
             memcpy(&offset, option.value, sizeof offset);
-            interface.offset_s = (int64_t)(block->swapped ? __builtin_bswap64(offset) : offset);
+            interface.clock.offset_s = (int64_t)(block->swapped ? __builtin_bswap64(offset) : offset);
         } else if (option.code == OPTION_NAME) {
             name = option;
         } else if (option.code == OPTION_DESCRIPTION) {
@@ -358,7 +307,7 @@ static void read_packet(struct dp_capture *capture, const struct block *block)
     if (!interface)
         return;
     uint64_t count = (uint64_t)dp_load_u32(at + 12, swapped) << 32 | dp_load_u32(at + 16, swapped);
-    capture->pcapng.last_time_ns = packet_time(interface, count);
+    capture->pcapng.last_time_ns = dp_clock_ns(&interface->clock, count);
     add_packet(capture, block, interface, MIN_PACKET - 4, dp_load_u32(at + 20, swapped), dp_load_u32(at + 24, swapped),
                true);
 }
