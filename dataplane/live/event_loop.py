@@ -137,7 +137,7 @@ class EventLoop:
             self._refuse_calls()
             self._tell_ready()
             # In the thread of changes: one that comes meanwhile has it at once, and neither makes it twice.
-            self._begin(self._do(self._operations.prepare))
+            self._begin(self._prepare())
             await self._stopping.wait()
             notify(STOPPING=1)
             log.info("stopping")
@@ -220,6 +220,12 @@ class EventLoop:
                 "refused_system_calls": self._operations.refused_calls,
             },
         )
+
+    async def _prepare(self) -> None:
+        try:
+            await self._do(self._operations.prepare)
+        except MemoryError:
+            log.warning("no memory for what the next change needs: that change takes longer")
 
     async def _reload(self) -> None:
         """SIGHUP: as `ctl reload`; what is wrong goes to the log, and the old policy stays."""

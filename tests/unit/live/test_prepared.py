@@ -64,8 +64,9 @@ def watched_ports() -> Iterator[Any]:
 
 
 def test_a_firewall_prepares_itself_once_it_has_said_that_it_is_ready(
-    watched_ports: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    watched_ports: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
+    """And goes on where that cannot be done, with a sentence in the log."""
     (tmp_path / "policy.yaml").write_text(POLICY)
     operations = Operations(filled(), watched_ports)
     done = []
@@ -73,6 +74,7 @@ def test_a_firewall_prepares_itself_once_it_has_said_that_it_is_ready(
     def prepare() -> None:
         done.append("prepared")
         os.kill(os.getpid(), signal.SIGTERM)
+        raise MemoryError
 
     async def served(signals: Signals) -> None:
         loop = EventLoop(operations, watched_ports, PolicyFile(tmp_path / "policy.yaml"), signals, None)
@@ -85,6 +87,9 @@ def test_a_firewall_prepares_itself_once_it_has_said_that_it_is_ready(
     with Signals() as signals:
         asyncio.run(served(signals))
     assert done == ["READY", "STATUS", "prepared", "STOPPING"]
+    said = [(record.levelname, record.getMessage(), record.exc_info) for record in caplog.records]
+    assert ("WARNING", "no memory for what the next change needs: that change takes longer", None) in said
+    assert all(level != "ERROR" for level, _, _ in said)
 
 
 def test_who_makes_no_change_does_not_pay_for_it() -> None:
