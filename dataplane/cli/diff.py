@@ -82,18 +82,19 @@ def diff(
         with mistakes_refused(OutputError):
             output = None
             paths = captures_of(captures, say_aside)
+            before, after = _loaded(old, new)
+            schedule = []
+            read: list[str | Path] = [old, new, *paths]
+            if changes:
+                from dataplane.policy.schedule import load_changes, named_policies
+
+                schedule = load_changes(changes, before)
+                read += [changes, *named_policies(schedule)]
             if report:
                 # Whatever it needs is missed before the captures are read.
                 import dataplane.report.compared  # noqa: F401
 
-                read: list[str | Path] = [old, new, *paths, *([changes] if changes else [])]
                 output = ReportFile(stack, report, read, force=force)
-            before, after = _loaded(old, new)
-            schedule = []
-            if changes:
-                from dataplane.policy.schedule import load_changes
-
-                schedule = load_changes(changes, before)
             asked = AskedDifference(
                 old=before,
                 new=after,

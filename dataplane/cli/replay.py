@@ -179,7 +179,10 @@ def replay(
         expectations = _load_expectations(expect, policies) if expect else None
         captures = captures_of(captures, say_aside)
         read: list[str | Path] = [policy, *captures, *(path for path in (changes, expect) if path)]
-        read += _named_policies(schedule) if schedule else []
+        if schedule:
+            from dataplane.policy.schedule import named_policies
+
+            read += named_policies(schedule)
         asked = Asked(
             policy=loaded,
             changes=schedule,
@@ -258,14 +261,6 @@ def _load_changes(path: Path, policy: Policy) -> list[TimedChange]:
     from dataplane.policy.schedule import load_changes
 
     return load_changes(path, policy)
-
-
-def _named_policies(schedule: list[TimedChange]) -> list[str]:
-    """The policy documents that a schedule puts in force."""
-    from dataplane.policy.changes import ApplyPolicy
-
-    changes = (timed.change for timed in schedule)
-    return [change.name for change in changes if isinstance(change, ApplyPolicy) and change.name]
 
 
 def _later(policy: Policy, schedule: list[TimedChange]) -> list[Policy]:

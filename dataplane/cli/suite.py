@@ -76,13 +76,14 @@ def run_cases(
 
 
 def _check_paths(paths: Sequence[str], outputs: Mapping[str, str | None], *, force: bool) -> None:
+    from dataplane.insight.case_files import files_of_cases
     from dataplane.outputs import OutputError, check_outputs, check_writable
 
     for path in paths:
         if not Path(path).exists():
             refuse(f"{path}: there is no such file or folder: name files *.test.yaml, or folders of them")
     try:
-        check_outputs(outputs, paths, force=force)
+        check_outputs(outputs, files_of_cases(paths) if any(outputs.values()) else paths, force=force)
         for path in filter(None, outputs.values()):
             check_writable(path)
     except OutputError as error:

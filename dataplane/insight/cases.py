@@ -125,7 +125,7 @@ def find_cases(paths: Iterable[str | Path]) -> Iterator[Case | BrokenCase]:
             for name in files:
                 found = True
                 yield from cases_of_file(Path(folder, name))
-            if {_POLICY, _EXPECT} <= set(names) and (case := _case_of_folder(Path(folder), given=bool(files))):
+            if is_case_folder(names) and (case := _case_of_folder(Path(folder), given=bool(files))):
                 found = True
                 yield case
         if not found:
@@ -135,6 +135,11 @@ def find_cases(paths: Iterable[str | Path]) -> Iterator[Case | BrokenCase]:
 
 
 # ---- folders ----
+
+
+def is_case_folder(names: Iterable[str]) -> bool:
+    """Whether a folder with files of these names may be a case."""
+    return {_POLICY, _EXPECT} <= set(names)
 
 
 def _case_of_folder(folder: Path, *, given: bool) -> Case | BrokenCase | None:

@@ -16,7 +16,7 @@ from typing import Any
 from pydantic import Field, ValidationError
 
 from dataplane.policy import times
-from dataplane.policy.changes import Change, Item, apply, objections
+from dataplane.policy.changes import ApplyPolicy, Change, Item, apply, objections
 from dataplane.policy.mistakes import ChangeError, Conflict, Location, Mistake, PolicyError, shown
 from dataplane.policy.model import Policy
 from dataplane.policy.reading.file_kinds import expectations_told
@@ -124,6 +124,12 @@ _MIXED = "at is written in two ways: let all changes of a file have seconds sinc
 def _located(source: Source, place: Location, conflict: Conflict) -> Mistake:
     found = conflict.within(place)
     return source.mistake(found.location, found.message, at_key=found.at_key)
+
+
+def named_policies(schedule: Iterable[TimedChange]) -> list[str]:
+    """The files of the policies that a schedule puts in force."""
+    changes = (timed.change for timed in schedule)
+    return [change.name for change in changes if isinstance(change, ApplyPolicy) and change.name]
 
 
 # ---- trying ----

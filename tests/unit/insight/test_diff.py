@@ -227,3 +227,16 @@ def test_exit_statuses_of_faults(folder: Path) -> None:
     status, _, said = run("old.yaml", "new.yaml", "none.pcap", folder=folder)
     assert status == 3
     assert "none.pcap" in said
+
+
+def test_a_page_takes_the_place_of_nothing_that_is_read(folder: Path) -> None:
+    """With --force too: policies that the changes put in force are read as well."""
+    (folder / "changes.yaml").write_text("[{at: 1, apply_policy: next.yaml}]")
+    (folder / "next.yaml").write_text(NEW)
+    for name in ("old.yaml", "new.yaml", "capture.pcap", "changes.yaml", "next.yaml"):
+        before = (folder / name).read_bytes()
+        files = ("old.yaml", "new.yaml", "capture.pcap", "--changes", "changes.yaml")
+        status, out, told = run(*files, "--report", name, "--force", folder=folder)
+        assert (status, out) == (2, "")
+        assert told.endswith(f"{name}: --report would overwrite {name}, which is read: name another file\n")
+        assert (folder / name).read_bytes() == before

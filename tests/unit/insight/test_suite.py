@@ -6,6 +6,7 @@ import json
 import subprocess
 import sys
 import xml.etree.ElementTree as ElementTree
+from itertools import cycle
 from pathlib import Path
 
 import pytest
@@ -123,6 +124,30 @@ def test_a_report_destroys_nothing_that_is_read(folder: Path) -> None:
     assert (folder / "ssh.test.yaml").read_text() == CASES
     assert run(folder, "ssh.test.yaml", "--junit", "policy.yaml").returncode == 2
     assert (folder / "policy.yaml").read_text() == POLICY
+
+
+@pytest.mark.parametrize("path", ["all.test.yaml", ".", "folder"])
+def test_a_report_takes_the_place_of_nothing_that_a_case_names(folder: Path, path: str) -> None:
+    """With --force too, as for replay: policies, captures, changes, expectations, and policies that changes name."""
+    case = folder / "folder"
+    case.mkdir()
+    (case / "policy.yaml").write_text(POLICY)
+    (case / "expect.yaml").write_text("[{packet: 1, verdict: allow}]")
+    (case / "packets.txt").write_text("tcp 172.16.0.9:1 > 172.16.1.5:22 S")
+    (case / "next.yaml").write_text(POLICY)
+    (case / "changes.yaml").write_text("[{at: 1, apply_policy: next.yaml}]")
+    (folder / "all.test.yaml").write_text(
+        "policy: folder/policy.yaml\nexpect: folder/expect.yaml\nchanges: folder/changes.yaml\n"
+        "cases: [{packets: folder/packets.txt}, {capture: [folder/packets.txt]}, {policy: [broken]}]\n"
+    )
+    (folder / "link").symlink_to(case / "policy.yaml")
+    names = ("policy.yaml", "expect.yaml", "packets.txt", "next.yaml", "changes.yaml", "../link")
+    for name, option in zip(names, cycle(("--junit", "--report"))):
+        before = (case / name).read_text()
+        done = run(folder, path, option, f"folder/{name}", "--force")
+        assert (done.returncode, done.stdout) == (2, "")
+        assert "which is read: name another file" in done.stderr
+        assert (case / name).read_text() == before
 
 
 @pytest.mark.parametrize("option", ["--junit", "--report"])
