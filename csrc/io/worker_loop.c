@@ -2,7 +2,7 @@
  * worker_loop.c: the thread of a worker: waiting, commands, ports' turns.
  *
  * FAIRNESS. Each port that has something gives one burst before the next port's turn; a port with more is asked again
- * in the next round. Commands and other workers' frames come up once a round.
+ * in the next round. Other workers' frames come up once a round, a command behind the turn in which it comes.
  */
 #include "worker_loop.h"
 
@@ -106,11 +106,14 @@ static void *run(void *argument)
         w->counters.wakeups++;
         w->now_ns = dp_firewall_now();
         w->bytes = 0;
-        for (int i = 0; i < n; i++) {
+        for (int i = 0; i < n && !w->stopping; i++) {
             if (event[i].data.u32 == DP_WORKER_WAKE)
                 obey(w);
             else if (w->port[event[i].data.u32].polled)
                 dp_receive(w, event[i].data.u32);
+            /* Where many send to everybody, a round of all ports takes longer than a command may wait. */
+            if (atomic_load_explicit(&w->command, memory_order_relaxed))
+                obey(w);
         }
         end_round(w);
     }

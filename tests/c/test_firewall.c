@@ -4,6 +4,7 @@
 #include "io/busy_poll.h"
 
 #include <fcntl.h>
+#include <sys/epoll.h>
 #include <sys/inotify.h>
 
 static void test_forwarding(void)
@@ -48,6 +49,40 @@ static void test_forwarding(void)
     CHECK_EQUAL(write(n.ours[A][0], "too short", 9), 9);
     NOTHING(&n, UPLINK);
     CHECK_EQUAL(dropped(&n, A, DP_DROP_DAMAGED), 1);
+    unmake(&n);
+}
+
+static void count_served(struct dp_worker *w, void *served)
+{
+    for (uint32_t port = 0; port < PORTS; port++)
+        *(uint32_t *)served += w->port_counters[port].received.packets != 0;
+}
+
+/* Where many ports have much for everybody, a round of all of them would be too long for a change to wait. */
+static void test_a_command_waits_for_one_port_at_most(void)
+{
+    struct epoll_event event;
+    uint32_t served = 0;
+    struct dp_worker *w;
+    struct net n;
+
+    make(&n, 1);
+    w = &n.firewall->worker[0];
+    dp_firewall_stop(n.firewall);
+    /* The kernel forgets that it was woken up before, so that its ports are what is told first. */
+    CHECK_EQUAL(epoll_wait(w->epoll, &event, 1, 0), 0);
+    for (int port = 0; port < PORTS; port++) {
+        struct bytes f = udp(everybody, port, port + 1, 255, 53, 0);
+
+        put(&n, port, 0, &f);
+    }
+    w->argument = &served;
+    atomic_store(&w->command, count_served);
+    dp_worker_wake(w);
+    CHECK_EQUAL(dp_firewall_start(n.firewall), 0);
+    while (sem_wait(&w->done) < 0 && errno == EINTR)
+        ;
+    CHECK(served <= 1);
     unmake(&n);
 }
 
@@ -374,6 +409,7 @@ static void test_a_ring_that_fails(void)
 static void test_all(void)
 {
     RUN(test_forwarding);
+    RUN(test_a_command_waits_for_one_port_at_most);
     RUN(test_the_table_is_there_from_the_start);
     RUN(test_rings_know_the_arena);
     RUN(test_bursts_are_counted_by_size);
