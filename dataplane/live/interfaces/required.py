@@ -18,6 +18,9 @@ if TYPE_CHECKING:
 #: Numbers of users: those of more bits are nobody's, and the highest stands for nobody.
 _USERS = (1 << 32) - 1
 
+#: The most that one firewall serves (DP_PORTS_MAX in csrc/dp_plane.h).
+PORTS_MAX = 1024
+
 
 class UnfitPortError(PortError, UnfitError):
     """The policy does not say which interface is whose, whatever interfaces there are."""
@@ -63,7 +66,7 @@ class Required:
 
 
 def required_by(policy: Policy, uplinks: Iterable[str]) -> dict[str, Required]:
-    """The interfaces of a policy by name. Raises PortError when an instance has none, or an uplink is taken."""
+    """The interfaces of a policy by name. Raises PortError when one has none or is taken, or they are too many."""
     without = [instance.id for instance in policy.instances if instance.interface is None]
     if without:
         more = f" and {len(without) - 3} more" if len(without) > 3 else ""
@@ -83,6 +86,11 @@ def required_by(policy: Policy, uplinks: Iterable[str]) -> dict[str, Required]:
                 " another interface for one of them"
             )
         wanted.setdefault(name, Required(name))
+    if len(wanted) > PORTS_MAX:
+        raise UnfitPortError(
+            f"the policy names {len(wanted):,} interfaces, and one firewall serves {PORTS_MAX:,} at most: leave"
+            " instances to a second one"
+        )
     return wanted
 
 
