@@ -76,8 +76,8 @@ class Mapping(NamedTuple):
     @classmethod
     def read(cls, text: str) -> Mapping:
         """Reads ``OLD=NEW``. Raises WindowError."""
-        before, equals, after = text.partition("=")
-        if not equals:
+        before, after = text.partition("=")[::2]
+        if not before.strip() or not after.strip():
             raise WindowError(f"{text}: write OLD=NEW, two addresses or two prefixes of one length")
         made = cls(_prefix(text, before), _prefix(text, after))
         if fields.family(made.before) != fields.family(made.after):

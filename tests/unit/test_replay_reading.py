@@ -232,6 +232,8 @@ def test_mapping_reads_nothing_outside_of_a_frame(tmp_path: Path) -> None:
     ("texts", "told"),
     [
         (["10.0.0.1"], "10.0.0.1: write OLD=NEW, two addresses or two prefixes of one length"),
+        (["10.0.0.1="], "10.0.0.1=: write OLD=NEW, two addresses or two prefixes of one length"),
+        (["= 10.0.0.1"], "= 10.0.0.1: write OLD=NEW, two addresses or two prefixes of one length"),
         (["10.0.0.0/8=10.0.0.0/9"], "10.0.0.0/8=10.0.0.0/9: the prefixes have 8 and 9 bits"),
         (["10.0.0.1=::1"], "10.0.0.1=::1: one is IPv4 and the other IPv6"),
         (["10.0.0.1/8=11.0.0.0/8"], '10.0.0.1/8=11.0.0.0/8: 10.0.0.1/8 has host bits set: write "10.0.0.0/8"'),
