@@ -1,5 +1,5 @@
 /* frame_bytes.h: numbers in network order, and the checksum of IP, UDP and TCP (RFC 1071), for frames that benchmarks
- * make. */
+ * and tests make. */
 #ifndef DP_BENCH_FRAME_BYTES_H
 #define DP_BENCH_FRAME_BYTES_H
 

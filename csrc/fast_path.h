@@ -10,7 +10,7 @@
  * have first, and pipeline.c takes that.
  *
  * GUARANTEE. Records, flows, counters and entries come out as by the long way, to the byte (tests/c/test_fast_path.c,
- * tests/fuzz/fuzz_fast_path.c hold both against each other).
+ * tests/c/test_fast_path_connections.c, tests/fuzz/fuzz_fast_path.c hold both against each other).
  *
  * BURSTS. dp_fast_read reads all frames of a burst and asks for the index slots of their connections, dp_fast_fetch
  * takes the entries' numbers there and asks for the entries, dp_fast_judge judges in order. By then an entry may have
