@@ -10,6 +10,9 @@ if TYPE_CHECKING:
     from dataplane.policy.model import Policy
     from dataplane.verdict import Names
 
+#: The most ports of one firewall.
+PORTS_MAX: int = lib.DP_PORTS_MAX
+
 
 def describe_port(policy: Policy, names: Names, *, instance: str | None = None, balancer: str | None = None) -> Any:
     """A `struct dp_port` for an instance or a load balancer by id, closed where the policy does not have it.

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from dataplane.live.interfaces.links import PortError
 from dataplane.policy.mistakes import UnfitError
+from dataplane.port_bindings import PORTS_MAX
 
 if TYPE_CHECKING:
     from dataplane.live.interfaces.links import Link
@@ -17,9 +18,6 @@ if TYPE_CHECKING:
 
 #: Numbers of users: those of more bits are nobody's, and the highest stands for nobody.
 _USERS = (1 << 32) - 1
-
-#: The most that one firewall serves (DP_PORTS_MAX in csrc/dp_plane.h).
-PORTS_MAX = 1024
 
 
 class UnfitPortError(PortError, UnfitError):

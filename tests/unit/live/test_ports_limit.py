@@ -5,10 +5,10 @@ from __future__ import annotations
 import pytest
 
 from dataplane import Policy
-from dataplane._core import lib
 from dataplane.live.interfaces.links import PortError
 from dataplane.live.interfaces.ports import Ports
-from dataplane.live.interfaces.required import PORTS_MAX, required_by
+from dataplane.live.interfaces.required import required_by
+from dataplane.port_bindings import PORTS_MAX
 
 
 def policy(instances: int) -> Policy:
@@ -17,7 +17,7 @@ def policy(instances: int) -> Policy:
 
 
 def test_too_many_interfaces_are_refused_as_a_whole() -> None:
-    assert PORTS_MAX == lib.DP_PORTS_MAX
+    assert PORTS_MAX == 1024
     assert len(required_by(policy(PORTS_MAX - 1), ["up"])) == PORTS_MAX
     words = "the policy names 1,025 interfaces, and one firewall serves 1,024 at most"
     ports = Ports(1)
