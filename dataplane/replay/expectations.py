@@ -448,7 +448,7 @@ def _flow_text(flow: Any) -> str:
     if not flow.family:
         return "no IP"
     name = flow_protocol(flow)
-    return f"{'protocol ' * name.isdecimal()}{name} {ends_words(flow)}"
+    return f"{f'protocol {name}' if name.isdecimal() else name} {ends_words(flow)}"
 
 
 def _packets(n: int) -> str:
