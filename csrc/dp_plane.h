@@ -90,6 +90,9 @@ int dp_plane_new(const struct dp_conntrack_config *config, const uint64_t *seed,
 void dp_plane_free(struct dp_plane *plane);
 /* Shard `number`, which is the plane's; NULL where there is none. */
 struct dp_engine *dp_plane_shard(struct dp_plane *plane, uint32_t number);
+/* For a plane that no workers drive yet. Takes the memory now that `most` connections of all shards, and the denied
+ * flows, come to need: whoever touches a page first waits while the kernel fills it with zeros. 0 or DP_E_MEMORY. */
+int dp_plane_populate(struct dp_plane *plane, uint32_t most);
 /* Shares out anew what is not used of the connection table, whose bound holds for all shards together. To be called
  * every now and then where there are several. */
 void dp_plane_balance(struct dp_plane *plane);

@@ -125,6 +125,15 @@ void dp_plane_advance(struct dp_plane *p, uint64_t time_ns)
         dp_engine_advance(p->shard[i], time_ns);
 }
 
+int dp_plane_populate(struct dp_plane *p, uint32_t most)
+{
+    int error = 0;
+
+    for (uint32_t i = 0; i < p->shards && !error; i++)
+        error = dp_engine_populate(p->shard[i], most / p->shards);
+    return error;
+}
+
 /* ---- the bound of the table ---- */
 
 struct balance_work {

@@ -137,6 +137,15 @@ class Plane:
         while lib.dp_engine_resolved(self.handle, resolution, 1):
             yield resolution.number, resolution.record
 
+    def populate(self, connections: int | None = None) -> None:
+        """Takes the memory for so many connections now, as a live firewall does: no packet waits for it later.
+
+        `connections` are as many as the policy's ``max_entries`` if left out, and never more. Raises OutOfMemoryError.
+        """
+        most = self._policy.conntrack.max_entries
+        wanted = most if connections is None else min(connections, most)
+        check(lib.dp_plane_populate(self.plane, wanted), "taking the connection table's memory")
+
     def advance(self, time_ns: int) -> None:
         """Lets time pass without a packet."""
         lib.dp_plane_advance(self.plane, in_range(time_ns))

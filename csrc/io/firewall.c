@@ -12,6 +12,9 @@
 #include <sys/eventfd.h>
 #include <unistd.h>
 
+/* Connections, at most, that have their memory from the start: 400 MB. */
+enum { POPULATED = 1 << 22 };
+
 /* ---- the plane's driver ---- */
 
 struct shard_command {
@@ -186,6 +189,9 @@ int dp_firewall_new(const struct dp_conntrack_config *config, const uint64_t *se
     for (uint32_t i = 0; i < workers; i++)
         f->worker[i].epoll = f->worker[i].wake = -1;
     error = dp_plane_new(config, seed, workers, &f->plane);
+    /* A flood of new connections, of all things, must not have every packet wait for memory. */
+    if (!error)
+        error = dp_plane_populate(f->plane, POPULATED);
     for (uint32_t i = 0; i < workers && !error; i++)
         error = dp_worker_init(&f->worker[i], i, workers, f->worker, &f->stations, f->feed_wake,
                                dp_plane_shard(f->plane, i));

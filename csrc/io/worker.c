@@ -206,7 +206,6 @@ int dp_worker_init(struct dp_worker *w, uint32_t number, uint32_t workers, struc
                    struct dp_mac_table *stations, int feed_wake, struct dp_engine *engine)
 {
     struct epoll_event event = {.events = EPOLLIN, .data.u32 = DP_WORKER_WAKE};
-    int error;
 
     w->number = number;
     w->workers = workers;
@@ -221,10 +220,6 @@ int dp_worker_init(struct dp_worker *w, uint32_t number, uint32_t workers, struc
     w->wake = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
     if (w->epoll < 0 || w->wake < 0 || epoll_ctl(w->epoll, EPOLL_CTL_ADD, w->wake, &event) < 0)
         return DP_E_IO;
-    /* A flood of new connections, of all things, must not have every packet wait for memory. */
-    error = dp_engine_populate(w->engine, DP_POPULATED / workers);
-    if (error < 0)
-        return error;
     dp_fragments_bound(w->engine->fragments, DP_WAITING_FRAMES_MAX);
     w->now_ns = w->advanced_ns = dp_firewall_now();
     dp_engine_advance(w->engine, w->now_ns);

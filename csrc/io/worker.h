@@ -47,9 +47,6 @@ enum { DP_BURST_BYTES = 64 * 1024, DP_PACKED_BYTES = DP_BURST_BYTES + 520 * 1024
  */
 enum { DP_SLOT_BYTES = 66 * 1024 + 64, DP_ARENA_BYTES = 2 * 1024 * 1024 };
 
-/* Entries of all workers' tables, at most, that have their memory from the start: 400 MB. */
-enum { DP_POPULATED = 1 << 22 };
-
 struct dp_worker;
 typedef void dp_command(struct dp_worker *worker, void *argument);
 
