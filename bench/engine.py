@@ -58,9 +58,7 @@ def shard(plane: Plane) -> Any:
     return loop_ffi.cast("void *", int(ffi.cast("uintptr_t", plane.handle)))
 
 
-def engine_passes(
-    loop: Any, policy: Policy, file: Path, batch: int, passes: int, *, populated: bool = False
-) -> Passes:
+def engine_passes(loop: Any, policy: Policy, file: Path, batch: int, passes: int, *, populated: bool = False) -> Passes:
     """A fresh engine over the capture; one that is `populated` has its memory before the clock begins."""
     frames = loop.capture_open(str(file).encode())
     if frames == loop_ffi.NULL:

@@ -1,15 +1,15 @@
 /* admission.c: admission.h in code: what a flood is called, shares, whose entry goes. */
 #include "admission.h"
 
-static uint32_t largest_zone(const struct dp_conntrack *ct, uint32_t more_than, bool tentative)
+static uint32_t largest_zone(const struct dp_conntrack *ct, uint32_t more_than, enum dp_queue queue)
 {
     uint32_t found = ct->n_zones;
 
-    if (tentative && ct->victim < ct->n_zones && ct->zones[ct->victim].entries > more_than &&
-        ct->zones[ct->victim].queue[1].first)
+    if (queue == DP_QUEUE_TENTATIVE && ct->victim < ct->n_zones && ct->zones[ct->victim].entries > more_than &&
+        dp_zone_queues_first(&ct->queues, ct->victim, DP_QUEUE_TENTATIVE))
         return ct->victim;
     for (uint32_t z = 0; z < ct->n_zones; z++)
-        if (ct->zones[z].entries > more_than && ct->zones[z].queue[tentative].first) {
+        if (ct->zones[z].entries > more_than && dp_zone_queues_first(&ct->queues, z, queue)) {
             more_than = ct->zones[z].entries;
             found = z;
         }
@@ -31,17 +31,22 @@ static enum dp_flood flood_of(uint8_t protocol, uint8_t state)
     }
 }
 
-static bool drop_oldest(struct dp_conntrack *ct, uint32_t zone, bool tentative)
+static bool drop_oldest(struct dp_conntrack *ct, uint32_t zone, enum dp_queue queue)
 {
-    const struct dp_entry *e;
+    uint32_t oldest = zone < ct->n_zones ? dp_zone_queues_first(&ct->queues, zone, queue) : 0;
+    const struct dp_entry *e = &ct->table.entries[oldest];
 
-    if (zone >= ct->n_zones || !ct->zones[zone].queue[tentative].first)
+    if (!oldest)
         return false;
-    e = &ct->table.entries[ct->zones[zone].queue[tentative].first];
     ct->flood[flood_of((uint8_t)e->zone_protocol, e->state)].dropped_early++;
     ct->early_drops++;
-    dp_conntrack_remove(ct, ct->zones[zone].queue[tentative].first);
+    dp_conntrack_remove(ct, oldest);
     return true;
+}
+
+static bool drop_oldest_of_largest(struct dp_conntrack *ct, uint32_t more_than, enum dp_queue queue)
+{
+    return drop_oldest(ct, largest_zone(ct, more_than, queue), queue);
 }
 
 static uint32_t fair_share(const struct dp_conntrack *ct)
@@ -59,24 +64,26 @@ bool dp_admission_make_room(struct dp_conntrack *ct, uint32_t zone)
     if (ct->table.count < ct->limit)
         return true;
     ct->wanted++;
+    dp_zone_queues_settle(&ct->queues);
     own = ct->zones[zone].entries;
-    if (own >= share && drop_oldest(ct, zone, true))
+    if (own >= share && drop_oldest(ct, zone, DP_QUEUE_TENTATIVE))
         return true;
     most = own > share ? own : share;
-    ct->victim = largest_zone(ct, most, true);
-    if (drop_oldest(ct, ct->victim, true))
+    ct->victim = largest_zone(ct, most, DP_QUEUE_TENTATIVE);
+    if (drop_oldest(ct, ct->victim, DP_QUEUE_TENTATIVE))
         return true;
     if (own >= share)
         return false;
-    return drop_oldest(ct, largest_zone(ct, 0, true), true) || drop_oldest(ct, largest_zone(ct, share, false), false);
+    return drop_oldest_of_largest(ct, 0, DP_QUEUE_TENTATIVE) || drop_oldest_of_largest(ct, share, DP_QUEUE_STEADY);
 }
 
 uint32_t dp_admission_give_way(struct dp_conntrack *ct, uint32_t n)
 {
     uint32_t given = 0;
 
-    while (given < n && (drop_oldest(ct, largest_zone(ct, 0, true), true) ||
-                         drop_oldest(ct, largest_zone(ct, fair_share(ct), false), false)))
+    dp_zone_queues_settle(&ct->queues);
+    while (given < n && (drop_oldest_of_largest(ct, 0, DP_QUEUE_TENTATIVE) ||
+                         drop_oldest_of_largest(ct, fair_share(ct), DP_QUEUE_STEADY)))
         given++;
     return given;
 }

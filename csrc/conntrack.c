@@ -1,6 +1,6 @@
 /*
- * conntrack.c: conntrack.h in code, in this order: queues of a zone; what changes mean for one entry; expiry; finding,
- * inserting, keeping; the whole and its memory.
+ * conntrack.c: conntrack.h in code, in this order: what changes mean for one entry; expiry; finding, inserting,
+ * keeping; the whole and its memory.
  *
  * INVARIANT of `attached`: as of the last change that the zone has met, it counts the inbound entries of a zone that
  * are neither flagged DP_ENTRY_CUT nor older (`change`) than the zone's last cut.
@@ -16,39 +16,18 @@ static inline uint32_t zone_of(const struct dp_entry *e)
     return e->zone_protocol >> 8;
 }
 
-/* ---- queues ---- */
-
-static void enqueue(struct dp_conntrack *ct, uint32_t index)
+static inline enum dp_queue queue_of(const struct dp_entry *e)
 {
-    struct dp_entry *e = &ct->table.entries[index];
-    struct dp_queue *q = &ct->zones[zone_of(e)].queue[ct->config.tentative[e->state] != 0];
-
-    if (ct->config.tentative[e->state])
-        e->flags |= DP_ENTRY_TENTATIVE;
-    else
-        e->flags &= (uint8_t)~DP_ENTRY_TENTATIVE;
-    ct->links[index] = (struct dp_zone_link){0, q->last};
-    if (q->last)
-        ct->links[q->last].next = index;
-    else
-        q->first = index;
-    q->last = index;
+    return e->flags & DP_ENTRY_TENTATIVE ? DP_QUEUE_TENTATIVE : DP_QUEUE_STEADY;
 }
 
-static void dequeue(struct dp_conntrack *ct, uint32_t index)
+/* Notes in an entry which queue it comes to. */
+static inline enum dp_queue queue_for_state(const struct dp_conntrack *ct, struct dp_entry *e)
 {
-    const struct dp_entry *e = &ct->table.entries[index];
-    struct dp_queue *q = &ct->zones[zone_of(e)].queue[(e->flags & DP_ENTRY_TENTATIVE) != 0];
-    struct dp_zone_link link = ct->links[index];
+    bool tentative = ct->config.tentative[e->state] != 0;
 
-    if (link.prev)
-        ct->links[link.prev].next = link.next;
-    else
-        q->first = link.next;
-    if (link.next)
-        ct->links[link.next].prev = link.prev;
-    else
-        q->last = link.prev;
+    e->flags = (uint8_t)((e->flags & ~DP_ENTRY_TENTATIVE) | (tentative ? DP_ENTRY_TENTATIVE : 0));
+    return queue_of(e);
 }
 
 /* ---- what changes mean for a zone, and for one entry ---- */
@@ -163,7 +142,7 @@ static void forget(struct dp_conntrack *ct, uint32_t index)
     if ((e->flags & (DP_ENTRY_INBOUND | DP_ENTRY_CUT)) == DP_ENTRY_INBOUND)
         zone->attached--;
     zone->entries--;
-    dequeue(ct, index);
+    dp_zone_queues_take(&ct->queues, zone_of(e), queue_of(e), index);
     dp_flow_table_remove(&ct->table, index);
 }
 
@@ -252,7 +231,7 @@ uint32_t dp_conntrack_insert(struct dp_conntrack *ct, const struct dp_flow_key *
         e->flags |= DP_ENTRY_INBOUND;
         ct->zones[zone].attached++;
     }
-    enqueue(ct, index);
+    dp_zone_queues_put(&ct->queues, zone, queue_for_state(ct, e), index);
     arm(ct, index);
     ct->opened++;
     if (ct->observe)
@@ -263,14 +242,13 @@ uint32_t dp_conntrack_insert(struct dp_conntrack *ct, const struct dp_flow_key *
 static void change_state(struct dp_conntrack *ct, uint32_t index, uint8_t state)
 {
     struct dp_entry *e = &ct->table.entries[index];
+    enum dp_queue was = queue_of(e), to;
     uint8_t old = e->state;
 
-    if (ct->config.tentative[old] != ct->config.tentative[state]) {
-        dequeue(ct, index);
-        e->state = state;
-        enqueue(ct, index);
-    }
     e->state = state;
+    to = queue_for_state(ct, e);
+    if (to != was)
+        dp_zone_queues_move(&ct->queues, zone_of(e), to, index);
     if (ct->config.timeout_ns[state] < ct->config.timeout_ns[old]) {
         dp_timer_disarm(&ct->wheel, index);
         arm(ct, index);
@@ -333,8 +311,8 @@ int dp_conntrack_init(struct dp_conntrack *ct, const struct dp_conntrack_config 
     ct->limit = config->max_entries;
     if (dp_flow_table_init(&ct->table, config->max_entries, seed) < 0)
         return DP_E_MEMORY;
-    ct->links = dp_reserve_huge(((size_t)config->max_entries + 1) * sizeof *ct->links);
-    if (!ct->links || dp_timer_init(&ct->wheel, config->max_entries + 1, 0) < 0 || dp_resync_init(&ct->resync) < 0) {
+    if (dp_zone_queues_init(&ct->queues, config->max_entries + 1) < 0 ||
+        dp_timer_init(&ct->wheel, config->max_entries + 1, 0) < 0 || dp_resync_init(&ct->resync) < 0) {
         dp_conntrack_release(ct);
         return DP_E_MEMORY;
     }
@@ -348,7 +326,7 @@ void dp_conntrack_release(struct dp_conntrack *ct)
     free(ct->zones);
     dp_resync_release(&ct->resync);
     dp_timer_release(&ct->wheel, ct->table.room + 1);
-    dp_unreserve(ct->links, ((size_t)ct->table.room + 1) * sizeof *ct->links);
+    dp_zone_queues_release(&ct->queues, ct->table.room + 1);
     if (ct->openers)
         dp_unreserve(ct->openers, ((size_t)ct->openers_room + 1) * sizeof *ct->openers);
     dp_flow_table_release(&ct->table);
@@ -360,20 +338,8 @@ int dp_conntrack_populate(struct dp_conntrack *ct, uint32_t most)
 
     if (error < 0)
         return error;
-    dp_populate(ct->links, ((size_t)ct->table.populated + 1) * sizeof *ct->links);
+    dp_zone_queues_populate(&ct->queues, ct->table.populated + 1);
     dp_timer_populate(&ct->wheel, ct->table.populated + 1);
-    return 0;
-}
-
-/* Gives links another length; making them shorter does not fail. */
-static int resize_links(struct dp_conntrack *ct, uint32_t old_room, uint32_t room)
-{
-    void *links =
-        dp_reserve_again(ct->links, ((size_t)old_room + 1) * sizeof *ct->links, ((size_t)room + 1) * sizeof *ct->links);
-
-    if (!links)
-        return DP_E_MEMORY;
-    ct->links = links;
     return 0;
 }
 
@@ -410,18 +376,18 @@ int dp_conntrack_reserve_entries(struct dp_conntrack *ct, uint32_t n)
         return DP_E_ARGUMENT;
     if (n <= room)
         return 0;
-    if (resize_openers(ct, n) < 0 || resize_links(ct, room, n) < 0)
+    if (resize_openers(ct, n) < 0 || dp_zone_queues_resize(&ct->queues, room + 1, n + 1) < 0)
         return DP_E_MEMORY;
     if (dp_timer_resize(&ct->wheel, room + 1, n + 1) < 0)
-        goto back_links;
+        goto back_queues;
     if (dp_flow_table_resize(&ct->table, n) < 0)
         goto back_timers;
     return 0;
 
 back_timers:
     dp_timer_resize(&ct->wheel, n + 1, room + 1);
-back_links:
-    resize_links(ct, n, room);
+back_queues:
+    dp_zone_queues_resize(&ct->queues, n + 1, room + 1);
     return DP_E_MEMORY;
 }
 

@@ -31,6 +31,7 @@
 #include "flow_table.h"
 #include "resync.h"
 #include "timer.h"
+#include "zone_queues.h"
 
 enum dp_conn_status { DP_CONN_NONE, DP_CONN_LIVE, DP_CONN_DISCONNECTED };
 
@@ -42,11 +43,6 @@ struct dp_cut {
 /* Cuts of a zone for which no memory is needed. */
 enum { DP_CUTS_AT_HAND = 2 };
 
-struct dp_queue {
-    uint32_t first;
-    uint32_t last;
-};
-
 /* What control_traffic.c keeps of an instance's control traffic (SPEC 4.8); [0] is IPv4, [1] IPv6. */
 struct dp_zone_control {
     uint64_t sent_ns;           /* when all that it has sent is paid for: in the future by no more than the burst */
@@ -56,7 +52,6 @@ struct dp_zone_control {
 
 /* What is kept for an instance's zone. */
 struct dp_zone {
-    struct dp_queue queue[2]; /* steady, tentative */
     uint32_t entries;
     uint32_t attached; /* inbound entries that no change has cut, as of change `met` */
     uint32_t met;      /* number of the last change that the zone has met */
@@ -77,11 +72,6 @@ static inline struct dp_cut *dp_zone_log(struct dp_zone *zone)
     return zone->cuts ? zone->cuts : zone->few_cuts;
 }
 
-struct dp_zone_link {
-    uint32_t next;
-    uint32_t prev;
-};
-
 /*
  * Told of an entry that was made, changed its state, was found disconnected (or kept after all), or is about to go; it
  * must not touch the table. One that goes to make room is counted in early_drops already.
@@ -101,7 +91,7 @@ struct dp_conntrack {
     struct dp_flow_table table;
     struct dp_resync resync;
     struct dp_timer_wheel wheel;
-    struct dp_zone_link *links;
+    struct dp_zone_queues queues;
     uint64_t *openers; /* by entry: the frame that opened it, from 1; NULL unless asked for */
     uint32_t openers_room;
     struct dp_conntrack_config config;

@@ -12,8 +12,10 @@ int dp_conntrack_reserve_zones(struct dp_conntrack *ct, uint32_t n)
     zones = realloc(ct->zones, n * sizeof *zones);
     if (!zones)
         return DP_E_MEMORY;
-    memset(zones + ct->n_zones, 0, (n - ct->n_zones) * sizeof *zones);
     ct->zones = zones;
+    if (dp_zone_queues_reserve(&ct->queues, ct->n_zones, n) < 0)
+        return DP_E_MEMORY;
+    memset(zones + ct->n_zones, 0, (n - ct->n_zones) * sizeof *zones);
     ct->n_zones = n;
     return 0;
 }
@@ -31,8 +33,11 @@ static uint64_t longest_timeout(const struct dp_conntrack *ct)
 /* Has all entries of a zone meet its cuts, of which none is needed afterwards. */
 static void empty_log(struct dp_conntrack *ct, struct dp_zone *zone)
 {
-    for (int q = 0; q < 2; q++)
-        for (uint32_t i = zone->queue[q].first; i; i = ct->links[i].next)
+    uint32_t z = (uint32_t)(zone - ct->zones);
+
+    dp_zone_queues_settle(&ct->queues);
+    for (int q = 0; q < DP_QUEUES; q++)
+        for (uint32_t i = dp_zone_queues_first(&ct->queues, z, q); i; i = dp_zone_queues_next(&ct->queues, i))
             dp_conntrack_status(ct, i);
     zone->n_cuts = 0;
 }
@@ -120,13 +125,15 @@ void dp_conntrack_set_present(struct dp_conntrack *ct, uint32_t z, bool present)
 bool dp_conntrack_empty_some(struct dp_conntrack *ct, uint32_t z, uint32_t *removals)
 {
     struct dp_zone *zone = &ct->zones[z];
+    uint32_t first;
 
-    for (int q = 0; q < 2; q++)
-        while (zone->queue[q].first) {
+    dp_zone_queues_settle(&ct->queues);
+    for (int q = 0; q < DP_QUEUES; q++)
+        while ((first = dp_zone_queues_first(&ct->queues, z, q))) {
             if (*removals == 0)
                 return false;
             --*removals;
-            dp_conntrack_remove(ct, zone->queue[q].first);
+            dp_conntrack_remove(ct, first);
         }
     free(zone->cuts);
     zone->cuts = NULL;

@@ -377,7 +377,7 @@ void dp_engine_counters(const struct dp_engine *e, struct dp_counters *counters)
     counters->table_bytes =
         dp_flow_table_bytes(&ct->table) +
         (uint64_t)dp_flow_table_touched(&ct->table) *
-            (sizeof(struct dp_timer_link) + sizeof(struct dp_zone_link) + (ct->openers ? sizeof *ct->openers : 0));
+            (sizeof(struct dp_timer_link) + sizeof(struct dp_queue_link) + (ct->openers ? sizeof *ct->openers : 0));
 }
 
 void dp_engine_add_rule_counters(const struct dp_engine *e, struct dp_rule_counter *counters, uint32_t first,

@@ -353,18 +353,6 @@ static NEVER_INLINE bool judge_two_or_none(struct dp_engine *engine, const struc
     return true;
 }
 
-/* How many packets ahead the place in its zone's queue is asked for of a connection that may leave its state. */
-enum { LINKS_AHEAD = 6 };
-
-static inline ALWAYS_INLINE void fetch_link(const struct dp_conntrack *ct, const struct dp_fast *fast)
-{
-    uint32_t entry = fast->check[0].entry;
-    bool may_leave = ct->table.entries[entry].flags & DP_ENTRY_TENTATIVE;
-
-    /* No branch: nobody can tell. */
-    __builtin_prefetch(&ct->links[-(uint32_t)may_leave & entry], 1);
-}
-
 /*
  * Judges frames of a selection, or without one for their own. The clock is set by each packet, also by
  * one that then goes the long way: setting it again changes nothing.
@@ -383,8 +371,6 @@ static inline ALWAYS_INLINE uint32_t judge(struct dp_engine *engine, const struc
         struct dp_entry *e = &ct->table.entries[fast->check[0].entry];
         bool live;
 
-        if (set >> LINKS_AHEAD & 1)
-            fetch_link(ct, fast + LINKS_AHEAD);
         if (some)
             engine->frames = some->number[from + k];
         dp_conntrack_advance(ct, some ? some->now_ns[from + k] : frame->time_ns);

@@ -366,6 +366,7 @@ static inline __attribute__((always_inline)) void process_burst(struct dp_engine
         }
         process_long(engine, &frames[k], some ? NULL : engine->first->denied, &jobs[k], &records[k]);
     }
+    dp_zone_queues_settle(&engine->conntrack.queues);
     dp_fragments_expire(engine->fragments, engine->conntrack.now);
     for (uint32_t k = 0; flows && k < n; k++)
         if (taken >> k & 1)

@@ -48,9 +48,10 @@ def test_a_workload_is_the_same_each_time_and_all_of_it_passes(mode: str, tmp_pa
 
 
 def test_the_engine_is_timed_beside_the_floor() -> None:
-    """First and later passes apart, in batches of both sizes."""
+    """First and later passes apart, in batches of both sizes, and with the memory of the table made before."""
     rows = rows_of("engine", "engine.measure(run, ['mixed'], packets=2000, peers=False)")
-    programs = ["floor: plain table", "dataplane, batches of 32", "dataplane, batches of 256"]
+    batches = [f"dataplane, batches of {n}{how}" for n in (32, 256) for how in ("", ", its memory made before")]
+    programs = ["floor: plain table", *batches]
     assert [(r["work"], r["program"]) for r in rows] == [
         (f"mixed, {passes}", program) for passes in ("first pass", "later passes") for program in programs
     ]

@@ -120,3 +120,20 @@ def test_verdicts_do_not_depend_on_the_seed() -> None:
         frames = [udp(port % 70 + 1, host=port % 2 + 1, back=port % 5 == 0) for port in range(500)]
         answers.append([reason(firewall, frame, n / 10) for n, frame in enumerate(frames)])
     assert answers[0] == answers[1] == answers[2]
+
+
+def test_memory_for_connections_is_taken_beforehand() -> None:
+    """For no more than there may be (SPEC 4.9); what is in the table stays, and later packets take no more memory."""
+    firewall = DataPlane(policy(1, 2000))
+    assert reason(firewall, udp(1), 0) == "rule"
+    before = firewall.counters().table_bytes
+    firewall.populate(500)
+    some = firewall.counters().table_bytes
+    firewall.populate(10**9)
+    taken = firewall.counters().table_bytes
+    assert before + 499 * 84 <= some < taken
+    assert some + 1500 * 84 <= taken < 2000 * 150
+    assert reason(firewall, udp(1), 1) == "connection"
+    assert {reason(firewall, udp(port), 1) for port in range(2, 2001)} == {"rule"}
+    assert firewall.counters().table_bytes == taken
+    assert firewall.counters().entries == 2000
