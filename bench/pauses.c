@@ -7,7 +7,7 @@
  * controls, wants of its shard: as a live worker does (csrc/io/worker.h), through the same driver (csrc/plane.h). For
  * each action it prints a line of tab-separated fields: its name, how long it took, the longest piece of work that it
  * had done between two batches (processor time), and the longest time between the ends of two batches, all in
- * microseconds; "nothing" is the loop left to itself.
+ * microseconds, and how many such times were longer than 100 of them; "nothing" is the loop left to itself.
  *
  * The time between two batches is what the thread needed, page faults and all, and what it waited for; but not what the
  * kernel gave to another program on its processor: where the thread did not sleep it is its processor time.
@@ -29,7 +29,7 @@
 #include <sys/resource.h>
 #include <time.h>
 
-enum { SERVERS = 4096, BATCH = 32, AT_ONCE = 4096, IDLE_MS = 300 };
+enum { SERVERS = 4096, BATCH = 32, AT_ONCE = 4096, IDLE_S = 2, LONG_GAP_NS = 100000 };
 #define SECOND 1000000000ull
 
 static const struct made_clients clients = {100u << 24, 29};
@@ -44,6 +44,7 @@ struct loop {
     _Atomic bool stops;
     _Atomic uint64_t longest_work;
     _Atomic uint64_t longest_gap;
+    _Atomic uint64_t long_gaps;
     uint64_t random;
 };
 
@@ -170,6 +171,8 @@ static void *run_loop(void *argument)
         gap = ended.sleeps == before.sleeps ? ended.worked - before.worked : ended.now - before.now;
         if (gap > loop->longest_gap)
             loop->longest_gap = gap;
+        if (gap > LONG_GAP_NS)
+            loop->long_gaps++;
         before = ended;
     }
     return NULL;
@@ -191,7 +194,7 @@ static const struct dp_connection_filter any = {.zone = -1, .origin = -1, .proto
 
 static void nothing(struct scene *s)
 {
-    struct timespec pause = {0, IDLE_MS * 1000000};
+    struct timespec pause = {IDLE_S, 0};
 
     (void)s;
     nanosleep(&pause, NULL);
@@ -307,6 +310,12 @@ static void retire(struct scene *s)
     free(zones);
 }
 
+/* What was measured so far. */
+static void forget(struct loop *loop)
+{
+    loop->longest_work = loop->longest_gap = loop->long_gaps = 0;
+}
+
 static void flush(struct scene *s)
 {
     dp_plane_flush(s->plane, &any);
@@ -315,7 +324,7 @@ static void flush(struct scene *s)
 static void restore(struct scene *s)
 {
     flush(s);
-    s->loop.longest_work = s->loop.longest_gap = 0;
+    forget(&s->loop);
     need(dp_plane_restore(s->plane, s->saved, s->n_saved, 0, DP_RESTORE_MISSING, NULL) > 0, "restoring");
 }
 
@@ -341,11 +350,11 @@ static void measure(struct scene *s, const struct action *action)
 {
     uint64_t began = monotonic(), took;
 
-    s->loop.longest_work = s->loop.longest_gap = 0;
+    forget(&s->loop);
     action->done(s);
     took = monotonic() - began;
-    printf("%s\t%.1f\t%.1f\t%.1f\n", action->name, (double)took / 1e3, (double)s->loop.longest_work / 1e3,
-           (double)s->loop.longest_gap / 1e3);
+    printf("%s\t%.1f\t%.1f\t%.1f\t%" PRIu64 "\n", action->name, (double)took / 1e3, (double)s->loop.longest_work / 1e3,
+           (double)s->loop.longest_gap / 1e3, s->loop.long_gaps);
     fflush(stdout);
 }
 

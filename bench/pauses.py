@@ -8,6 +8,7 @@ One thread judges batches, the other one controls, each on a processor of its ow
 from __future__ import annotations
 
 import os
+import statistics
 import subprocess
 import sys
 from typing import Annotated
@@ -29,7 +30,9 @@ def program() -> str:
 
 
 def measure(run: Run, connections: int = CONNECTIONS, rules: int = RULES) -> list[Row]:
-    """Three rows an action: the longest work between two batches, the longest gap, and how long the action took."""
+    """Four rows an action: the longest work between two batches, the longest gap, how many gaps were over 100 µs, and how
+    long the action took. How many such gaps the machine alone makes in that time is said beside.
+    """
     control = min(os.sched_getaffinity(0))
     command = [program(), str(connections), str(rules), str(run.cpu), str(control)]
     found: dict[str, list[list[float]]] = {}
@@ -49,6 +52,13 @@ def measure(run: Run, connections: int = CONNECTIONS, rules: int = RULES) -> lis
         for action, rounds in found.items():
             if (place, action) != (1, "nothing"):
                 rows.append(Row(what, action, "µs", [values[place] for values in rounds]))
+    idle = sum(gaps for *_, gaps in found["nothing"]) / sum(took for took, *_ in found["nothing"])
+    for action, rounds in found.items():
+        expected = idle * statistics.median(took for took, *_ in rounds)
+        note = "" if action == "nothing" else f"{expected:.1f} by the machine alone"
+        rows.append(
+            Row("times over 100 µs between two batches", action, "times", [row[-1] for row in rounds], note=note)
+        )
     return rows
 
 

@@ -192,6 +192,20 @@ void dp_conntrack_remove(struct dp_conntrack *ct, uint32_t index)
     forget(ct, index);
 }
 
+void dp_conntrack_remove_many(struct dp_conntrack *ct, const uint32_t *entries, uint32_t n)
+{
+    dp_zone_queues_settle(&ct->queues);
+    for (uint32_t i = 0; i < n; i++) {
+        dp_flow_table_prefetch_slot(&ct->table, ct->table.hashes[entries[i]]);
+        dp_zone_queues_prefetch(&ct->queues, entries[i]);
+        dp_timer_prefetch(&ct->wheel, entries[i]);
+    }
+    for (uint32_t i = 0; i < n; i++)
+        dp_flow_table_prefetch_cluster(&ct->table, ct->table.hashes[entries[i]]);
+    for (uint32_t i = 0; i < n; i++)
+        dp_conntrack_remove(ct, entries[i]);
+}
+
 /* ---- finding, inserting, keeping ---- */
 
 enum dp_conn_status dp_conntrack_find(struct dp_conntrack *ct, const struct dp_flow_key *key, uint32_t hash,

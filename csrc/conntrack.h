@@ -152,6 +152,8 @@ void dp_conntrack_keep(struct dp_conntrack *ct, uint32_t entry, uint8_t state);
 /* A disconnected connection is kept after all, under `rule` (SPEC 5.7, reevaluate). */
 void dp_conntrack_reattach(struct dp_conntrack *ct, uint32_t entry, uint32_t rule);
 void dp_conntrack_remove(struct dp_conntrack *ct, uint32_t entry);
+/* The same for many, none of them twice, which waits for what all of them touch at once. */
+void dp_conntrack_remove_many(struct dp_conntrack *ct, const uint32_t *entries, uint32_t n);
 /* An entry just admitted has had its last packet `age_ns` ago, or, if `cut`, was disconnected then (a restart). */
 void dp_conntrack_age(struct dp_conntrack *ct, uint32_t entry, uint64_t age_ns, bool cut);
 

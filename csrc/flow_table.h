@@ -162,6 +162,13 @@ static inline void dp_flow_table_prefetch_slot(const struct dp_flow_table *table
     __builtin_prefetch(&table->slots[hash & table->slot_mask]);
 }
 
+/* Asks for the hashes of what may move into the place of an entry of this hash, when it is taken out. */
+static inline void dp_flow_table_prefetch_cluster(const struct dp_flow_table *table, uint32_t hash)
+{
+    for (uint32_t at = hash & table->slot_mask; table->slots[at]; at = (at + 1) & table->slot_mask)
+        __builtin_prefetch(&table->hashes[table->slots[at] & table->entry_mask]);
+}
+
 /* The entry that the first slot of a fitting tag names, which is nearly always the one with the key; 0 for none. `end`
  * is that slot, or the free one where there is none. */
 static inline uint32_t dp_flow_table_first(const struct dp_flow_table *table, uint32_t hash, uint32_t *end)

@@ -90,7 +90,7 @@ static void flush_some(struct dp_engine *shard, void *argument)
 {
     struct walk_work *c = argument;
 
-    c->count += dp_connections_flush_some(shard, c->filter, &c->cursor, DP_REMOVALS);
+    c->count += dp_connections_flush_some(shard, c->filter, &c->cursor, DP_VISITS, DP_REMOVALS);
 }
 
 /* Walks on from *cursor until n are there or all shards have been asked. */

@@ -110,17 +110,16 @@ uint64_t dp_connections_count_some(struct dp_engine *e, const struct dp_connecti
 }
 
 uint64_t dp_connections_flush_some(struct dp_engine *e, const struct dp_connection_filter *filter, uint64_t *cursor,
-                                   uint64_t visits)
+                                   uint64_t visits, uint32_t removals)
 {
+    uint32_t most = removals < DP_FLUSHED_AT_ONCE ? removals : DP_FLUSHED_AT_ONCE;
+    uint32_t found[DP_FLUSHED_AT_ONCE], n = 0;
     struct dp_connection c;
-    uint64_t count = 0;
-    uint32_t index;
 
-    while ((index = next_connection(e, filter, cursor, &visits, &c)) != 0) {
-        dp_conntrack_remove(&e->conntrack, index);
-        count++;
-    }
-    return count;
+    while (n < most && (found[n] = next_connection(e, filter, cursor, &visits, &c)) != 0)
+        n++;
+    dp_conntrack_remove_many(&e->conntrack, found, n);
+    return n;
 }
 
 void dp_connections_settle_some(struct dp_engine *e, uint64_t *cursor, uint64_t visits)

@@ -20,8 +20,10 @@ uint32_t dp_connections_some(struct dp_engine *engine, const struct dp_connectio
                              uint64_t visits, struct dp_connection *connections, uint32_t n);
 uint64_t dp_connections_count_some(struct dp_engine *engine, const struct dp_connection_filter *filter,
                                    uint64_t *cursor, uint64_t visits, uint64_t *by_state);
+/* Takes no more than `removals` out, nor than DP_FLUSHED_AT_ONCE. */
+enum { DP_FLUSHED_AT_ONCE = 32 };
 uint64_t dp_connections_flush_some(struct dp_engine *engine, const struct dp_connection_filter *filter,
-                                   uint64_t *cursor, uint64_t visits);
+                                   uint64_t *cursor, uint64_t visits, uint32_t removals);
 
 /* Looks at the changes that entries have not met yet, so that what these cut is counted. */
 void dp_connections_settle_some(struct dp_engine *engine, uint64_t *cursor, uint64_t visits);

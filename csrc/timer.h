@@ -54,6 +54,15 @@ void dp_timer_advance(struct dp_timer_wheel *wheel, uint64_t now_ns, dp_timer_du
 /* As dp_timer_advance, and asks about all other timers too whose deadline may have come by `now_ns`. */
 void dp_timer_reap(struct dp_timer_wheel *wheel, uint64_t now_ns, dp_timer_due *due, void *owner);
 
+/* Asks for what stands beside an entry's timer. */
+static inline void dp_timer_prefetch(const struct dp_timer_wheel *wheel, uint32_t index)
+{
+    const struct dp_timer_link *link = &wheel->links[index];
+
+    __builtin_prefetch(&wheel->links[link->prev & DP_TIMER_FIRST ? 0 : link->prev], 1);
+    __builtin_prefetch(&wheel->links[link->next], 1);
+}
+
 static inline bool dp_timer_is_due(const struct dp_timer_wheel *wheel, uint64_t now_ns)
 {
     return now_ns >> DP_TIMER_SHIFT > wheel->now;

@@ -43,8 +43,7 @@ static void fetch(const struct dp_zone_queues *q)
         const struct dp_queue_move *move = &q->move[i];
 
         __builtin_prefetch(&q->links[q->zone[move->zone][move->to].last], 1);
-        __builtin_prefetch(&q->links[q->links[move->entry].prev], 1);
-        __builtin_prefetch(&q->links[q->links[move->entry].next], 1);
+        dp_zone_queues_prefetch(q, move->entry);
     }
 }
 

@@ -83,6 +83,13 @@ static inline void dp_zone_queues_move(struct dp_zone_queues *queues, uint32_t z
 /* Takes an entry out of its queue. */
 void dp_zone_queues_take(struct dp_zone_queues *queues, uint32_t zone, enum dp_queue from, uint32_t entry);
 
+/* Asks for what stands beside an entry. */
+static inline void dp_zone_queues_prefetch(const struct dp_zone_queues *queues, uint32_t entry)
+{
+    __builtin_prefetch(&queues->links[queues->links[entry].prev], 1);
+    __builtin_prefetch(&queues->links[queues->links[entry].next], 1);
+}
+
 /* For settled queues: the first entry of one, and the one behind an entry; 0 for none. */
 static inline uint32_t dp_zone_queues_first(const struct dp_zone_queues *queues, uint32_t zone, enum dp_queue queue)
 {

@@ -152,6 +152,7 @@ static void test_an_emptied_log_has_been_met_by_all(void)
 struct between_works {
     struct dp_engine *engine;
     uint32_t most;
+    uint32_t works;
 };
 
 static void run_and_count(void *owner, uint32_t number, dp_shard_work *work, void *argument)
@@ -164,6 +165,7 @@ static void run_and_count(void *owner, uint32_t number, dp_shard_work *work, voi
     after = b->engine->conntrack.table.count;
     if (before > after && before - after > b->most)
         b->most = before - after;
+    b->works++;
 }
 
 static uint64_t first_nanosecond(void)
@@ -229,10 +231,43 @@ static void test_a_rule_is_in_use_while_a_connection_is_under_it(void)
     unmake(&s);
 }
 
+/* Nor do they where all are flushed; and where few of many are, one step passes by many of the others. */
+static void test_connections_are_flushed_in_steps(void)
+{
+    struct between_works between = {0};
+    struct dp_plane_driver driver = {.owner = &between, .run = run_and_count, .now = first_nanosecond};
+    struct dp_connection_filter filter = {.zone = -1, .origin = -1, .protocol = -1, .disconnected = -1};
+    struct scene s;
+
+    if (!make(&s))
+        return;
+    change(&s, 0, true);
+    for (uint16_t port = 1; port <= 900; port++)
+        CHECK(restored(&s, 1, 1, port, port % 2 ? DP_INBOUND : DP_OUTBOUND));
+    between.engine = s.engine;
+    dp_plane_drive(s.plane, &driver);
+    filter.remote_port = 450;
+    CHECK_EQUAL(dp_plane_flush(s.plane, &filter), 1);
+    CHECK(between.works <= 900 / DP_VISITS + 2);
+    filter.remote_port = 0;
+    filter.origin = DP_INBOUND;
+    CHECK_EQUAL(dp_plane_flush(s.plane, &filter), 450);
+    CHECK_EQUAL(count(&s, -1), 449);
+    filter.origin = -1;
+    CHECK_EQUAL(dp_plane_flush(s.plane, &filter), 449);
+    CHECK_EQUAL(count(&s, -1), 0);
+    CHECK_EQUAL(between.most, DP_REMOVALS);
+    dp_plane_drive(s.plane, NULL);
+    for (uint16_t port = 1; port <= 900; port++)
+        CHECK(restored(&s, 1, 1, port, DP_INBOUND));
+    unmake(&s);
+}
+
 int main(void)
 {
     RUN(test_a_hundred_thousand_changes_leave_memory_as_it_was);
     RUN(test_an_emptied_log_has_been_met_by_all);
+    RUN(test_connections_are_flushed_in_steps);
     RUN(test_connections_of_an_instance_that_goes_are_taken_out_in_steps);
     RUN(test_a_rule_is_in_use_while_a_connection_is_under_it);
     return check_result("test_retired");
