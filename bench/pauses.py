@@ -30,8 +30,9 @@ def program() -> str:
 
 
 def measure(run: Run, connections: int = CONNECTIONS, rules: int = RULES) -> list[Row]:
-    """Four rows an action: the longest work between two batches, the longest gap, how many gaps were over 100 µs, and how
-    long the action took. How many such gaps the machine alone makes in that time is said beside.
+    """Four rows an action: the longest work between two batches, the longest gap, how long it took, gaps over 100 µs.
+
+    Beside the last stands how many the machine alone makes in that time.
     """
     control = min(os.sched_getaffinity(0))
     command = [program(), str(connections), str(rules), str(run.cpu), str(control)]

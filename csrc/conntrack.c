@@ -165,7 +165,7 @@ static uint64_t due(void *owner, uint32_t index)
 
 void dp_conntrack_run_timers(struct dp_conntrack *ct)
 {
-    dp_timer_advance(&ct->wheel, ct->now, due, ct);
+    dp_timer_advance(&ct->wheel, ct->now, due, ct, ct->pace ? ct->pace : UINT32_MAX);
 }
 
 void dp_conntrack_reap(struct dp_conntrack *ct)

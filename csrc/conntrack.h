@@ -102,6 +102,7 @@ struct dp_conntrack {
     const uint8_t *cutting; /* by zone, `n_cutting` of them: 1 where the last change cuts all; NULL once all know */
     uint32_t n_cutting;
     uint64_t cutting_ns; /* when that was */
+    uint32_t pace;       /* timers that may come up at once; 0: all */
     uint64_t reap_from;  /* no entry left in the wheel can be dead before */
     uint64_t opened;
     uint64_t expired;
@@ -128,7 +129,7 @@ int dp_conntrack_reserve_entries(struct dp_conntrack *ct, uint32_t n);
 /* Puts new settings in force, for whose max_entries there is room; the limit is theirs. */
 void dp_conntrack_configure(struct dp_conntrack *ct, const struct dp_conntrack_config *config);
 
-/* Lets timers come up that are due by now. */
+/* Lets timers come up that are due by now, `pace` of them at most. */
 void dp_conntrack_run_timers(struct dp_conntrack *ct);
 
 /* Sets the time, if it is later than now, and lets timers come up. */
@@ -139,6 +140,12 @@ static inline void dp_conntrack_advance(struct dp_conntrack *ct, uint64_t time_n
     ct->now = time_ns;
     if (dp_timer_is_due(&ct->wheel, time_ns))
         dp_conntrack_run_timers(ct);
+}
+
+/* Whether timers are due that have not come up: those behind the pace. */
+static inline bool dp_conntrack_is_behind(const struct dp_conntrack *ct)
+{
+    return dp_timer_is_due(&ct->wheel, ct->now);
 }
 
 /* The entry of `key`; a dead one is taken out first. DISCONNECTED: a change cut it, and its time is not over yet. */

@@ -221,7 +221,8 @@ void dp_engine_give_up(struct dp_engine *engine, uint64_t number);
  */
 int dp_engine_note_openers(struct dp_engine *engine);
 
-/* Lets time pass: expired entries are taken out. Time never runs backwards (SPEC 4.3). */
+/* Lets time pass: expired entries are taken out, of a plane that is driven some at a time. Time never runs backwards
+ * (SPEC 4.3). */
 void dp_engine_advance(struct dp_engine *engine, uint64_t time_ns);
 
 /* cffi: end */

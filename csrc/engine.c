@@ -316,7 +316,8 @@ int dp_engine_note_openers(struct dp_engine *e)
 void dp_engine_advance(struct dp_engine *e, uint64_t time_ns)
 {
     dp_conntrack_advance(&e->conntrack, time_ns);
-    dp_conntrack_reap(&e->conntrack);
+    if (!e->conntrack.pace)
+        dp_conntrack_reap(&e->conntrack);
     dp_fragments_expire(e->fragments, e->conntrack.now);
 }
 

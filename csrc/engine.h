@@ -90,6 +90,14 @@ int dp_engine_new(const struct dp_conntrack_config *config, const uint64_t *seed
 void dp_engine_free(struct dp_engine *engine);
 /* Takes the memory now that `most` connections and the denied flows come to need; 0 or DP_E_MEMORY. */
 int dp_engine_populate(struct dp_engine *engine, uint32_t most);
+/* Lets timers come up that are due, as many as may at once. Whether some are left. */
+static inline bool dp_engine_catch_up(struct dp_engine *engine)
+{
+    if (!dp_conntrack_is_behind(&engine->conntrack))
+        return false;
+    dp_conntrack_run_timers(&engine->conntrack);
+    return dp_conntrack_is_behind(&engine->conntrack);
+}
 void dp_engine_counters(const struct dp_engine *engine, struct dp_counters *counters);
 /* Adds those of the rules numbered `first` .. `end` - 1 to counters[0] and on. */
 void dp_engine_add_rule_counters(const struct dp_engine *engine, struct dp_rule_counter *counters, uint32_t first,

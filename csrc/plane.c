@@ -56,6 +56,8 @@ struct dp_engine *dp_plane_shard(struct dp_plane *p, uint32_t number)
 void dp_plane_drive(struct dp_plane *p, const struct dp_plane_driver *driver)
 {
     p->driver = driver;
+    for (uint32_t i = 0; i < p->shards; i++)
+        p->shard[i]->conntrack.pace = driver ? DP_TIMERS : 0;
 }
 
 void dp_plane_run(struct dp_plane *p, uint32_t number, dp_shard_work *work, void *argument)

@@ -33,6 +33,8 @@
 
 /* What one step looks at: entries, or fewer that it takes out or puts back; zones that are to be cut; rules. */
 enum { DP_VISITS = 512, DP_REMOVALS = 24, DP_CUTS = 32, DP_RULES = 8192 };
+/* Timers that may come up between two bursts: more than the packets of one can arm, which is two each. */
+enum { DP_TIMERS = 96 };
 
 typedef void dp_shard_work(struct dp_engine *shard, void *argument);
 
@@ -54,7 +56,8 @@ struct dp_plane {
     struct dp_engine *shard[DP_SHARDS_MAX];
 };
 
-/* From now on the shards are run by a driver, which must outlive the plane. */
+/* From now on the shards are run by a driver, which must outlive the plane; timers come up at a pace then, for which
+ * the driver calls dp_engine_catch_up. No packets may run on the shards meanwhile. */
 void dp_plane_drive(struct dp_plane *plane, const struct dp_plane_driver *driver);
 /* Frames that all shards have judged; how many fragments of them wait, or are answered and not told yet; one that is,
  * true if there is any; and what waits up to a number is refused. For planes whose shards count together: those of one

@@ -202,8 +202,10 @@ static void count_attached(struct dp_engine *shard, void *argument)
     struct rehearse_work *c = argument;
     uint64_t end = c->cursor + DP_VISITS < c->update->n_cut ? c->cursor + DP_VISITS : c->update->n_cut;
 
-    if (c->cursor == 0)
+    if (c->cursor == 0) {
         dp_plane_advance_shard(c->plane, shard);
+        dp_conntrack_reap(&shard->conntrack);
+    }
     for (; c->cursor < end; c->cursor++)
         c->update->disconnected[c->cursor] += dp_connections_attached(shard, c->update->cut[c->cursor]);
 }

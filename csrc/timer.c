@@ -17,6 +17,7 @@ int dp_timer_init(struct dp_timer_wheel *wheel, uint32_t room, uint64_t now_ns)
         wheel->head[i] = 0;
     wheel->now = now_ns >> DP_TIMER_SHIFT;
     wheel->armed = 0;
+    wheel->behind = false;
     wheel->links = dp_reserve_huge((size_t)room * sizeof *wheel->links);
     return wheel->links ? 0 : DP_E_MEMORY;
 }
@@ -106,7 +107,7 @@ static void empty(struct dp_timer_wheel *wheel, uint32_t slot, dp_timer_due *due
     ask_each(wheel, first, due, owner);
 }
 
-/* Empties what stands at tick `tick`: its slot of level 0, and where a turn begins there those of the levels above. */
+/* Takes what stands at tick `tick` out at once: some of it may come back there. */
 static void empty_tick(struct dp_timer_wheel *wheel, uint64_t tick, dp_timer_due *due, void *owner)
 {
     for (uint32_t level = DP_TIMER_LEVELS - 1; level > 0; level--)
@@ -143,24 +144,61 @@ static void jump(struct dp_timer_wheel *wheel, uint64_t tick, dp_timer_due *due,
     ask_each(wheel, first, due, owner);
 }
 
-void dp_timer_advance(struct dp_timer_wheel *wheel, uint64_t now_ns, dp_timer_due *due, void *owner)
+/* Asks about the timers of a slot one by one; false when that were too many. */
+static bool empty_some(struct dp_timer_wheel *wheel, uint32_t slot, dp_timer_due *due, void *owner, uint32_t *most)
+{
+    uint32_t index;
+
+    while ((index = wheel->head[slot]) != 0) {
+        uint64_t deadline;
+
+        if (*most == 0)
+            return false;
+        --*most;
+        dp_timer_disarm(wheel, index);
+        deadline = due(owner, index);
+        if (deadline)
+            dp_timer_arm(wheel, index, deadline);
+    }
+    return true;
+}
+
+/* Empties what stands at the tick: its slot of level 0, and before it, where a turn begins there, those of the levels
+ * above. No timer comes into one of them meanwhile, as all deadlines are later. */
+static bool empty_tick_some(struct dp_timer_wheel *wheel, dp_timer_due *due, void *owner, uint32_t *most)
+{
+    for (uint32_t level = DP_TIMER_LEVELS; level-- > 0;)
+        if ((wheel->now & ((1ull << (LEVEL_BITS * level)) - 1)) == 0 &&
+            !empty_some(wheel, level * DP_TIMER_SLOTS + (uint32_t)(wheel->now >> (LEVEL_BITS * level) & SLOT_MASK), due,
+                        owner, most))
+            return false;
+    return true;
+}
+
+void dp_timer_advance(struct dp_timer_wheel *wheel, uint64_t now_ns, dp_timer_due *due, void *owner, uint32_t most)
 {
     uint64_t target = now_ns >> DP_TIMER_SHIFT;
 
-    if (target > wheel->now && target - wheel->now > 1ull << (2 * LEVEL_BITS))
+    if (target > wheel->now && target - wheel->now > 1ull << (2 * LEVEL_BITS)) {
         jump(wheel, target, due, owner);
-    while (wheel->now < target) {
+        wheel->behind = false;
+    }
+    while (wheel->behind || wheel->now < target) {
         if (wheel->armed == 0) {
-            wheel->now = target;
+            wheel->now = target > wheel->now ? target : wheel->now;
+            wheel->behind = false;
             return;
         }
-        wheel->now++;
-        empty_tick(wheel, wheel->now, due, owner);
+        if (!wheel->behind)
+            wheel->now++;
+        wheel->behind = !empty_tick_some(wheel, due, owner, &most);
+        if (wheel->behind)
+            return;
     }
 }
 
 void dp_timer_reap(struct dp_timer_wheel *wheel, uint64_t now_ns, dp_timer_due *due, void *owner)
 {
-    dp_timer_advance(wheel, now_ns, due, owner);
+    dp_timer_advance(wheel, now_ns, due, owner, UINT32_MAX);
     empty_tick(wheel, wheel->now + 1, due, owner);
 }

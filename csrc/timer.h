@@ -11,6 +11,9 @@
  * must know whether an entry lives asks the entry, not the wheel, and who must know that no dead entry is left calls
  * dp_timer_reap.
  *
+ * PACE. Very many timers may come up in one tick, as 30 s behind a flood. Who cannot wait for all of them has some
+ * asked about at a time; the others come up as much later.
+ *
  * OWNERSHIP. The wheel owns the links, one pair an index, in memory that is reserved for `room` indices and touched
  * only as far as indices are used. Index 0 is no entry.
  */
@@ -32,8 +35,9 @@ struct dp_timer_link {
 
 struct dp_timer_wheel {
     struct dp_timer_link *links;
-    uint64_t now; /* the tick up to which, and with which, all slots have been emptied */
+    uint64_t now; /* the tick up to which all slots have been emptied, and with which unless `behind` */
     uint32_t armed;
+    bool behind;
     uint32_t head[DP_TIMER_LEVELS * DP_TIMER_SLOTS];
 };
 
@@ -49,9 +53,10 @@ void dp_timer_release(struct dp_timer_wheel *wheel, uint32_t room);
 
 void dp_timer_arm(struct dp_timer_wheel *wheel, uint32_t index, uint64_t deadline_ns);
 void dp_timer_disarm(struct dp_timer_wheel *wheel, uint32_t index);
-/* Moves on to `now_ns`, asking about each timer that comes up on the way. */
-void dp_timer_advance(struct dp_timer_wheel *wheel, uint64_t now_ns, dp_timer_due *due, void *owner);
-/* As dp_timer_advance, and asks about all other timers too whose deadline may have come by `now_ns`. */
+/* Moves on to `now_ns`, asking about each timer that comes up on the way, but about no more than `most`, unless the
+ * time has jumped by more than an hour. */
+void dp_timer_advance(struct dp_timer_wheel *wheel, uint64_t now_ns, dp_timer_due *due, void *owner, uint32_t most);
+/* Asks about all timers whose deadline may have come by `now_ns`. */
 void dp_timer_reap(struct dp_timer_wheel *wheel, uint64_t now_ns, dp_timer_due *due, void *owner);
 
 /* Asks for what stands beside an entry's timer. */
@@ -65,7 +70,7 @@ static inline void dp_timer_prefetch(const struct dp_timer_wheel *wheel, uint32_
 
 static inline bool dp_timer_is_due(const struct dp_timer_wheel *wheel, uint64_t now_ns)
 {
-    return now_ns >> DP_TIMER_SHIFT > wheel->now;
+    return now_ns >> DP_TIMER_SHIFT > wheel->now || wheel->behind;
 }
 
 #endif

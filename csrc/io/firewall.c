@@ -138,9 +138,9 @@ int dp_firewall_begin_shadow(struct dp_firewall *f, struct dp_plane *plane, uint
     }
     dp_firewall_end_shadow(f);
     f->shadow_plane = plane;
-    dp_call_all(f, begin_shadow, shadow);
     f->shadow_driver = (struct dp_plane_driver){.owner = f, .run = run_on_shadow, .now = dp_firewall_now};
     dp_plane_drive(plane, &f->shadow_driver);
+    dp_call_all(f, begin_shadow, shadow);
     for (uint32_t i = 0; i < f->workers; i++) {
         c.cursor = 0;
         for (uint32_t step = 0; c.cursor != DP_CURSOR_END; step++) {

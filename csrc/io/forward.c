@@ -266,4 +266,5 @@ void dp_forward_burst(struct dp_worker *w)
     if (w->shadow.engine)
         dp_shadow_judge(&w->shadow, w->engine, w->frame, w->place, w->record, w->flow, w->n);
     dp_forward_resolved(w);
+    dp_worker_catch_up(w);
 }

@@ -161,6 +161,13 @@ void dp_worker_wake(const struct dp_worker *worker);
  * at most; a failure to receive (`off_poll`) keeps it out of the wait until then.
  */
 void dp_worker_failed(struct dp_worker *worker, uint32_t number, int error, bool off_poll);
+/* Lets timers of connections come up between two bursts; whether some are left. */
+static inline bool dp_worker_catch_up(struct dp_worker *worker)
+{
+    bool shadow = worker->shadow.engine && dp_engine_catch_up(worker->shadow.engine);
+
+    return dp_engine_catch_up(worker->engine) || shadow;
+}
 /* A frame came from it, or went to it. */
 void dp_worker_is_well(struct dp_worker *worker, uint32_t number);
 /* The wait is for this port, too; false, with errno, when the system cannot. */

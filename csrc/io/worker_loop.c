@@ -97,11 +97,12 @@ static void *run(void *argument)
     struct dp_worker *w = argument;
     struct dp_wait wait = {.busy_poll_ns = w->busy_poll_ns};
     struct epoll_event event[EVENTS];
+    bool behind = false;
 
     w->bytes = 0;
     dp_worker_open_uring(w);
     while (!w->stopping) {
-        int n = dp_wait(&wait, w->epoll, event, EVENTS, IDLE_MS, w->bytes, &w->counters);
+        int n = dp_wait(&wait, w->epoll, event, EVENTS, behind ? 0 : IDLE_MS, w->bytes, &w->counters);
 
         w->counters.wakeups++;
         w->now_ns = dp_firewall_now();
@@ -116,6 +117,7 @@ static void *run(void *argument)
                 obey(w);
         }
         end_round(w);
+        behind = dp_worker_catch_up(w);
     }
     dp_uring_close(&w->uring);
     return NULL;

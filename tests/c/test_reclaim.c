@@ -263,11 +263,40 @@ static void test_connections_are_flushed_in_steps(void)
     unmake(&s);
 }
 
+/* Live, packets do not wait for all connections that expire in one tick; none of these is there for anybody. */
+static void test_connections_expire_at_a_pace(void)
+{
+    struct between_works between = {0};
+    struct dp_plane_driver driver = {.owner = &between, .run = run_and_count, .now = first_nanosecond};
+    struct dp_conntrack *ct;
+    struct scene s;
+
+    if (!make(&s))
+        return;
+    ct = &s.engine->conntrack;
+    between.engine = s.engine;
+    change(&s, 0, true);
+    for (uint16_t port = 1; port <= 900; port++)
+        CHECK(restored(&s, 1, 1, port, DP_INBOUND));
+    dp_plane_drive(s.plane, &driver);
+    dp_engine_advance(s.engine, ct->now + 700000000000u);
+    CHECK_EQUAL(ct->table.count, 900 - DP_TIMERS);
+    CHECK_EQUAL(count(&s, -1), 0);
+    CHECK(dp_engine_catch_up(s.engine));
+    CHECK_EQUAL(ct->table.count, 900 - 2 * DP_TIMERS);
+    while (dp_engine_catch_up(s.engine))
+        ;
+    CHECK_EQUAL(ct->table.count, 0);
+    dp_plane_drive(s.plane, NULL);
+    unmake(&s);
+}
+
 int main(void)
 {
     RUN(test_a_hundred_thousand_changes_leave_memory_as_it_was);
     RUN(test_an_emptied_log_has_been_met_by_all);
     RUN(test_connections_are_flushed_in_steps);
+    RUN(test_connections_expire_at_a_pace);
     RUN(test_connections_of_an_instance_that_goes_are_taken_out_in_steps);
     RUN(test_a_rule_is_in_use_while_a_connection_is_under_it);
     return check_result("test_retired");

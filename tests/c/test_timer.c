@@ -11,6 +11,7 @@ enum { ENTRIES = 500, STEPS = 20000 };
 
 struct owner {
     uint64_t now;
+    uint32_t asked;
     uint64_t deadline[ENTRIES + 1]; /* 0: not armed */
     uint64_t early;
 };
@@ -29,6 +30,7 @@ static uint64_t due(void *data, uint32_t index)
 {
     struct owner *o = data;
 
+    o->asked++;
     if (!o->deadline[index])
         o->early++;
     if (o->deadline[index] > o->now)
@@ -71,7 +73,7 @@ static void test_against_an_array(void)
             o.deadline[index] = 0;
         }
         o.now += random_step();
-        dp_timer_advance(&wheel, o.now, due, &o);
+        dp_timer_advance(&wheel, o.now, due, &o, UINT32_MAX);
         for (int i = 1; i <= ENTRIES; i++)
             if (o.deadline[i] && !CHECK(o.deadline[i] + late > o.now))
                 return;
@@ -86,6 +88,55 @@ static void test_against_an_array(void)
     dp_timer_release(&wheel, ENTRIES + 1);
 }
 
+/* No more are asked about at once than may be; time goes on and timers are set meanwhile; at last all have come up. */
+static void test_at_a_pace(void)
+{
+    static struct owner o;
+    struct dp_timer_wheel wheel;
+    uint32_t behind = 0;
+
+    o.now = 1700000000000000000u;
+    if (!CHECK_EQUAL(dp_timer_init(&wheel, ENTRIES + 1, o.now), 0))
+        return;
+    for (int step = 0; step < STEPS; step++) {
+        uint32_t index = 1 + (uint32_t)below(ENTRIES), most = (uint32_t)below(8);
+
+        if (!o.deadline[index]) {
+            o.deadline[index] = o.now + 1 + below(step % 3 ? 2000000000u : 900000000000u);
+            dp_timer_arm(&wheel, index, o.deadline[index]);
+        } else if (below(2)) {
+            o.deadline[index] += below(50000000000u);
+        } else {
+            dp_timer_disarm(&wheel, index);
+            o.deadline[index] = 0;
+        }
+        if (below(3) == 0)
+            o.now += below(200) ? below(100000000u) : below(2000000000000u);
+        o.asked = 0;
+        dp_timer_advance(&wheel, o.now, due, &o, most);
+        if (!CHECK(o.asked <= most))
+            return;
+        if (!dp_timer_is_due(&wheel, o.now)) {
+            for (int i = 1; i <= ENTRIES; i++)
+                if (o.deadline[i] && !CHECK(o.deadline[i] + (2ull << DP_TIMER_SHIFT) > o.now))
+                    return;
+        } else if (!CHECK_EQUAL(o.asked, most)) {
+            return;
+        } else {
+            behind++;
+        }
+        if (step % 5000 == 4999) {
+            dp_timer_reap(&wheel, o.now, due, &o);
+            for (int i = 1; i <= ENTRIES; i++)
+                if (o.deadline[i] && !CHECK(o.deadline[i] > o.now))
+                    return;
+        }
+    }
+    CHECK_EQUAL(o.early, 0);
+    CHECK(behind > STEPS / 100);
+    dp_timer_release(&wheel, ENTRIES + 1);
+}
+
 static void test_a_gap_of_years(void)
 {
     static struct owner o;
@@ -97,7 +148,7 @@ static void test_a_gap_of_years(void)
         dp_timer_arm(&wheel, i, o.deadline[i]);
     }
     o.now = UINT64_MAX;
-    dp_timer_advance(&wheel, o.now, due, &o);
+    dp_timer_advance(&wheel, o.now, due, &o, UINT32_MAX);
     CHECK_EQUAL(wheel.armed, 0);
     dp_timer_release(&wheel, ENTRIES + 1);
 }
@@ -105,6 +156,7 @@ static void test_a_gap_of_years(void)
 int main(void)
 {
     RUN(test_against_an_array);
+    RUN(test_at_a_pace);
     RUN(test_a_gap_of_years);
     return check_result("test_timer");
 }
