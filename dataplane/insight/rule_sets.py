@@ -44,12 +44,13 @@ class NumberedRule:
 class Membership:
     """An ordered list of groups, with the instances that have it and are alike in what passes without rules.
 
-    A group without instances has one of its own, so that it is looked at by itself.
+    A group without instances has one of its own, so that it is looked at by itself: as if such came that may do all.
     """
 
     groups: tuple[str, ...]
     instances: tuple[Instance, ...]
     balancers: tuple[str, ...]
+    dhcp_server: bool
 
 
 class Tables:
@@ -69,14 +70,16 @@ class Tables:
     @cached_property
     def memberships(self) -> tuple[Membership, ...]:
         """All ordered lists of groups, those of instances in the order of the document, then groups without any."""
-        alike: dict[tuple[tuple[str, ...], tuple[str, ...]], list[Instance]] = {}
+        alike: dict[tuple[tuple[str, ...], tuple[str, ...], bool], list[Instance]] = {}
         passing = self._passing()
         for instance in self.policy.instances:
-            key = instance.security_groups, tuple(passing.get(instance.id, ()))
+            key = instance.security_groups, tuple(passing.get(instance.id, ())), instance.dhcp_server
             alike.setdefault(key, []).append(instance)
-        found = [Membership(groups, tuple(members), passed) for (groups, passed), members in alike.items()]
+        found = [
+            Membership(groups, tuple(members), passed, serves) for (groups, passed, serves), members in alike.items()
+        ]
         empty = (group.id for group in self.policy.security_groups if not self.policy.members(group.id))
-        return (*found, *(Membership((group,), (), ()) for group in empty))
+        return (*found, *(Membership((group,), (), (), True) for group in empty))
 
     def _passing(self) -> dict[str, list[str]]:
         """By instance, the addresses of load balancers whose packets pass without rules (SPEC 3.5).
@@ -112,9 +115,9 @@ class Tables:
 
     def before_rules(self, membership: Membership, table: Table) -> Iterator[Match]:
         """What rules never decide about."""
-        _, ethertype = table
+        direction, ethertype = table
         everywhere = ((0, (1 << BITS[ethertype]) - 1),)
-        yield match(NEVER_JUDGED, everywhere, never_judged(ethertype))
+        yield match(NEVER_JUDGED, everywhere, never_judged(direction, ethertype, membership.dhcp_server))
         addresses = [a for a in membership.balancers if (":" in a) == (ethertype == "IPv6")]
         if addresses:
             yield match(BALANCERS, merged(map(_only, addresses)), ((0, SELECTOR_MAX),))

@@ -28,8 +28,8 @@ from dataplane.verdict import Names
 
 from .policy_strategies import documents
 
-#: An ordered list of groups, and the balancers' addresses that pass without rules.
-Context = tuple[tuple[str, ...], frozenset[str]]
+#: An ordered list of groups, the balancers' addresses that pass without rules, and whether DHCP may be answered there.
+Context = tuple[tuple[str, ...], frozenset[str], bool]
 Table = tuple[str, str]
 #: A remote, packed, and a selector.
 Point = tuple[bytes, int]
@@ -44,6 +44,8 @@ PROFILE = PROFILES[os.environ.get("DATAPLANE_PROPERTIES", "quick")]
 TABLES = [(direction, ethertype) for direction, _ in DIRECTIONS for ethertype, _ in FAMILIES]
 QUERIES = {"IPv4": {8, 13, 15, 17}, "IPv6": {128}}
 EXTENSION_HEADERS = {0, 43, 44, 51, 60, 135}
+#: UDP to the port of DHCPv6's clients.
+DHCPV6 = 17 << 16 | 546
 
 
 class Reference:
@@ -79,9 +81,9 @@ def contexts(policy: Policy) -> set[Context]:
             if balancer.transfer_client_ip and not balancer.interface and instance.id in balancer.backends
             for address in balancer.addresses
         ]
-        found.add((tuple(instance.security_groups), frozenset(passing)))
+        found.add((tuple(instance.security_groups), frozenset(passing), instance.dhcp_server))
     alone = {(group.id,) for group in policy.security_groups if not policy.members(group.id)}
-    return found | {(groups, frozenset()) for groups in alone}
+    return found | {(groups, frozenset(), True) for groups in alone}
 
 
 def points(policy: Policy, ethertype: str) -> list[Point]:
@@ -109,17 +111,18 @@ def points(policy: Policy, ethertype: str) -> list[Point]:
     protocol = 1 if size == 4 else 58
     for kind in QUERIES[ethertype]:
         selectors |= {protocol << 16 | kind << 8, protocol << 16 | (kind + 1) << 8}
+    selectors |= {DHCPV6, DHCPV6 + 1}
     for number in EXTENSION_HEADERS | {protocol, protocol + 1}:
         selectors |= {number << 16, (number + 1) << 16}
     remotes = [a.to_bytes(size, "big") for a in sorted(addresses) if a < 1 << 8 * size]
     return [(remote, selector) for remote in remotes for selector in sorted(selectors) if selector < 1 << 24]
 
 
-def judged(point: Point, passing: frozenset[str]) -> bool:
+def judged(point: Point, table: Table, passing: frozenset[str], serves: bool) -> bool:
     """Whether rules decide about such a packet at all (SPEC 3.5, 4.5, 4.7, 4.8)."""
     protocol, kind = point[1] >> 16, point[1] >> 8 & 0xFF
     ethertype = "IPv4" if len(point[0]) == 4 else "IPv6"
-    if str(ip_address(point[0])) in passing:
+    if str(ip_address(point[0])) in passing or (table == ("egress", "IPv6") and point[1] == DHCPV6 and not serves):
         return False
     if protocol == (1 if ethertype == "IPv4" else 58):
         return kind in QUERIES[ethertype]
@@ -146,8 +149,8 @@ def places(policy: Policy, rule: str) -> list[tuple[tuple[str, ...], Table, list
     table = found.direction, found.ethertype
     everywhere = points(policy, found.ethertype)
     return [
-        (groups, table, [point for point in everywhere if judged(point, passing)])
-        for groups, passing in contexts(policy)
+        (groups, table, [point for point in everywhere if judged(point, table, passing, serves)])
+        for groups, passing, serves in contexts(policy)
         if group.id in groups
     ]
 
@@ -186,14 +189,14 @@ def unreachable(policy: Policy) -> set[str]:
     found = set()
     for group in policy.security_groups:
         open_to = closed = 0
-        for groups, passing in contexts(policy):
+        for groups, passing, serves in contexts(policy):
             for table in TABLES if group.id in groups else ():
                 here = points(policy, table[1])
                 if not any(whole.first((group.id,), table, point) for point in here):
                     continue
                 before = groups[: groups.index(group.id)]
                 taken = bool(before) and all(
-                    whole.first(before, table, point) for point in here if judged(point, passing)
+                    whole.first(before, table, point) for point in here if judged(point, table, passing, serves)
                 )
                 closed, open_to = closed + taken, open_to + (not taken)
         if closed and not open_to:

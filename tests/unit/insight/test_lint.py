@@ -195,40 +195,58 @@ def test_a_rule_about_what_no_rule_decides_about_is_redundant(rule: str, etherty
     assert (found.rule, found.because, found.example) == ("r", (), None)
 
 
-def _judged_by_rules(protocol: int, kind: int, ethertype: str) -> bool:
-    """Whether the engine asks the rules about a first packet."""
-    source, destination = ("198.51.100.1", "192.168.0.10") if ethertype == "IPv4" else ("2001:db8::1", "2001:db8::a")
-    ports = (40000, 80)
+def _judged_by_rules(direction: str, ethertype: str, protocol: int, low: int, dhcp_server: bool) -> bool:
+    """Whether the engine asks the rules about a first packet, to a port or of a type of ICMP."""
+    here, there = ("192.168.0.10", "198.51.100.1") if ethertype == "IPv4" else ("2001:db8::a", "2001:db8::1")
+    source, destination = (there, here) if direction == "ingress" else (here, there)
     if protocol == 6:
-        body = tcp(source, destination, ports, 2, 1, 0)
+        body = tcp(source, destination, (40000, low), 2, 1, 0)
     elif protocol in (17, 33, 132, 136):
-        body = datagram(source, destination, protocol, ports)
+        body = datagram(source, destination, protocol, (40000, low))
     elif protocol == (1 if ethertype == "IPv4" else 58):
-        body = icmp(source, destination, kind, 0, bytes(4) + b"\0\1" * 20)
+        body = icmp(source, destination, low >> 8, 0, bytes(4) + b"\0\1" * 20)
     else:
         body = bytes(40)
     frame = ethernet("02:00:00:00:00:09", "02:00:00:00:00:05", packet(source, destination, protocol, body))
     of = policy(
-        "id: a, direction: ingress\n id: b, direction: ingress, ethertype: IPv6",
-        'instances: [{id: a, addresses: [192.168.0.10, "2001:db8::a"], security_groups: [g]}]',
+        f"id: a, direction: {direction}\n id: b, direction: {direction}, ethertype: IPv6",
+        'instances: [{id: a, addresses: [192.168.0.10, "2001:db8::a"], security_groups: [g],'
+        f" dhcp_server: {str(dhcp_server).lower()}}}]",
     )
     (check,) = DataPlane(of).process(frame, time=1.0).checks
     return check.reason == "rule"
 
 
+@pytest.mark.parametrize("dhcp_server", [False, True])
 @pytest.mark.parametrize("ethertype", ["IPv4", "IPv6"])
-def test_what_rules_never_decide_about_is_what_the_engine_never_asks_them(ethertype: str) -> None:
-    """Every protocol, and every type of the family's ICMP."""
+@pytest.mark.parametrize("direction", ["ingress", "egress"])
+def test_what_rules_never_decide_about_is_what_the_engine_never_asks_them(
+    direction: str, ethertype: str, dhcp_server: bool
+) -> None:
+    """Every protocol, every type of the family's ICMP, and the ports of DHCP (SPEC 4.5, 4.7, 4.8)."""
     own = 1 if ethertype == "IPv4" else 58
-    asked = {(protocol, 0) for protocol in range(256) if protocol != own}
-    asked |= {(own, kind) for kind in range(256)}
+    asked = {(protocol, 80) for protocol in range(256) if protocol != own}
+    asked |= {(own, kind << 8) for kind in range(256)}
+    asked |= {(17, port) for port in (67, 68, 545, 546, 547)}
     wrong = set()
-    for protocol, kind in asked:
-        selector = protocol << 16 | (kind << 8 if protocol == own else 0)
-        never = any(low <= selector <= high for low, high in never_judged(ethertype))
-        if never == _judged_by_rules(protocol, kind, ethertype):
-            wrong.add((protocol, kind))
+    for protocol, low in asked:
+        selector = protocol << 16 | low
+        never = any(first <= selector <= last for first, last in never_judged(direction, ethertype, dhcp_server))
+        if never == _judged_by_rules(direction, ethertype, protocol, low, dhcp_server):
+            wrong.add((protocol, low))
     assert wrong == set()
+
+
+def test_a_rule_about_answers_of_dhcpv6_decides_at_servers_only() -> None:
+    """SPEC 4.8: what others send to a client's port is invalid, so that no rule decides about it."""
+    rules = """
+        id: client, direction: egress, ethertype: IPv6, protocol: udp, multiport: "546"
+        id: no, direction: egress, ethertype: IPv6, protocol: udp, multiport: "546", action: deny, priority: 2
+    """
+    own = 'instances: [{id: a, addresses: ["2001:db8::a"], security_groups: [g]'
+    assert said(policy(rules, f"{own}}}]")) == {("redundant", "client", ()), ("redundant", "no", ())}
+    assert said(policy(rules, f"{own}, dhcp_server: true}}]")) == {("shadowed", "no", ("client",))}
+    assert ("shadowed", "no", ("client",)) in said(policy(rules, "instances: []"))
 
 
 def test_a_load_balancers_packets_pass_without_rules() -> None:
