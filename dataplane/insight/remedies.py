@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import takewhile
 from typing import TYPE_CHECKING, Any
 
 from dataplane import conntrack
@@ -194,6 +195,7 @@ def _allowing(policy: Policy, check: ExplainedCheck) -> Iterator[_Candidate]:
                 yield from _fitting(policy, group.id, tried.rule, tried.mismatch[0], question)
     if decider:
         yield _disable(policy, decider[0], decider[1].rule)
+        yield from _narrowed(policy, decider[0], decider[1].rule, question)
 
 
 def _keeping(policy: Policy, check: ExplainedCheck) -> Iterator[_Candidate]:
@@ -255,13 +257,23 @@ def _denying(policy: Policy, check: ExplainedCheck) -> Iterator[_Candidate]:
         # A connection tells the type of the query that opened it, not the code.
         exact.pop("icmp_code", None)
     yield _add(policy, group, exact)
-    if rule is None:
-        return
-    yield _disable(policy, group, rule)
-    ports = rule.multiport.split(",") if rule.multiport else []
-    if str(question.port) in ports and len(ports) > 1:
-        rest = ",".join(port for port in ports if port != str(question.port))
-        change: dict[str, Any] = {"update_rule": {"id": rule.id, "multiport": rest}}
+    # Fewer instances may be in a group that is tried before.
+    yield from (_add(policy, earlier, exact) for earlier in takewhile(group.__ne__, _groups_of(policy, check)))
+    if rule is not None:
+        yield _disable(policy, group, rule)
+        yield from _narrowed(policy, group, rule, question)
+
+
+def _groups_of(policy: Policy, check: ExplainedCheck) -> tuple[str, ...]:
+    """The groups of the instance that a check is of, in the order tried."""
+    return policy.instance(check.check.instance).security_groups
+
+
+def _narrowed(policy: Policy, group: str, rule: SecurityGroupRule, question: Question) -> Iterator[_Candidate]:
+    """What takes a packet out of what a rule matches, with little else."""
+    change: dict[str, Any]
+    if rule.multiport and question.port and (rest := _without_port(rule.multiport, question.port)):
+        change = {"update_rule": {"id": rule.id, "multiport": rest}}
         yield _Candidate(_members(policy, group) * _addresses(policy, rule), change)
     if rule.remote_address_group_id is not None:
         entries = policy.address_group(rule.remote_address_group_id).ip_set
@@ -269,6 +281,20 @@ def _denying(policy: Policy, check: ExplainedCheck) -> Iterator[_Candidate]:
         if len(rest_of) < len(entries):
             change = {"update_address_group": {"id": rule.remote_address_group_id, "ip_set": rest_of}}
             yield _Candidate(_used(policy, "remote_address_group_id", rule.remote_address_group_id), change)
+
+
+def _without_port(multiport: str, port: int) -> str:
+    """Ports and ranges without one; empty where nothing is left."""
+    rest = list[str]()
+    for part in multiport.split(","):
+        first, _, last = part.partition("-")
+        low, high = int(first), int(last or first)
+        if low <= port <= high:
+            sides = ((low, port - 1), (port + 1, high))
+            rest += [str(a) if a == b else f"{a}-{b}" for a, b in sides if a <= b]
+        else:
+            rest.append(part)
+    return ",".join(rest)
 
 
 def _is_address(entry: str, address: bytes) -> bool:

@@ -376,6 +376,47 @@ def test_a_deny_rule_that_nothing_goes_before(tmp_path: Path) -> None:
     assert [remedy["change"] for remedy in remedies] == [{"update_rule": {"id": "A05", "enabled": False}}]
 
 
+@pytest.mark.parametrize(
+    ("rule", "remedies"),
+    [
+        ('multiport: "80,443"', [{"update_rule": {"id": "no", "multiport": "443"}}]),
+        ('multiport: "79-81,443"', [{"update_rule": {"id": "no", "multiport": "79,81,443"}}]),
+        ('multiport: "80"', []),
+        ("remote_address_group_id: bad", [{"update_address_group": {"id": "bad", "ip_set": ["10.8.0.0/24"]}}]),
+    ],
+)
+def test_a_deny_rule_is_narrowed_before_it_is_disabled(rule: str, remedies: list[dict[str, Any]]) -> None:
+    """SPEC 8.3, `the narrowest first`: where no new rule can go before it, it loses the port or the address."""
+    policy = f"""
+security_groups:
+  - id: g
+    security_group_rules:
+      - {{id: "no", direction: ingress, protocol: tcp, action: deny, {rule}}}
+      - {{id: all, direction: ingress, priority: 2}}
+address_groups: [{{id: bad, ip_version: 4, ip_set: [10.9.0.1, 10.8.0.0/24]}}]
+instances: [{{id: a, addresses: [{A}], security_groups: [g]}}]
+"""
+    answer = explained(f"tcp 10.9.0.1:4000 > {A}:80", policy)
+    disabled = {"update_rule": {"id": "no", "enabled": False}}
+    assert answer["remedies"] == [{"change": change, "verdict": "allow"} for change in [*remedies, disabled]]
+
+
+def test_what_denies_a_packet_goes_into_the_group_of_the_fewest_instances() -> None:
+    """SPEC 8.3, `the narrowest first`: a group that is tried before that of the rule may be one instance's own."""
+    policy = f"""
+security_groups:
+  - {{id: own}}
+  - {{id: common, security_group_rules: [{{id: web, direction: ingress, protocol: tcp, multiport: "80"}}]}}
+instances:
+  - {{id: a, addresses: [{A}], security_groups: [own, common]}}
+  - {{id: b, addresses: [{PEER}], security_groups: [common]}}
+"""
+    answer = explained(f"tcp {STRANGER}:4000 > {A}:80", policy)
+    added = [remedy["change"]["add_rule"] for remedy in answer["remedies"][:2]]
+    assert [add["security_group"] for add in added] == ["own", "common"]
+    assert {add["rule"]["action"] for add in added} == {"deny"}
+
+
 def test_no_single_change_where_both_sides_deny() -> None:
     """SPEC 1, 8.3: what is denied on its way out would be denied on its way in too, which is said."""
     policy = POLICY.replace("{id: C-out, direction: egress}", "{id: C-out, direction: egress, protocol: gre}")
