@@ -77,7 +77,6 @@ class Compiler:
         self._zones = array("Q")
         self._endpoints: Any = None
         self._endpoints_from: tuple[object, ...] = ()
-        self.rebuilt = 0
 
     def copy(self) -> Compiler:
         """Another that goes on from here, with names of its own; this one and its names stay as they are."""
@@ -88,11 +87,10 @@ class Compiler:
         return other
 
     def compile(self, policy: Policy) -> tuple[Any, Any]:
-        """The policy as (array of `struct dp_zone_tables`, endpoints); `rebuilt` counts the tables made anew.
+        """The policy as (array of `struct dp_zone_tables`, endpoints).
 
         The array points to tables that this compiler owns, until it compiles the next policy.
         """
-        self.rebuilt = 0
         before = self._policy
         if before is None or before.instances is not policy.instances:
             self._list_instances(policy)
@@ -186,7 +184,6 @@ class Compiler:
         """The table of an order, and the order that it is of: one with changes gets a patch on the table before, if
         that has the same base, and is made plain where that is not worth it.
         """
-        self.rebuilt += 1
         handle = None
         if not order.plain and before and order.base is before.orders[place].base:
             handle = _patched_table(before.handles[place], order)

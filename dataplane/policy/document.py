@@ -468,7 +468,3 @@ class Document(CheckedModel):
     def ids_of_members(self, group_id: str) -> frozenset[str]:
         """The ids of `members`; the same object from one policy to the next while no instance changes."""
         return self.member_ids_by_group.get(group_id, frozenset())
-
-    def region_of(self, group: SecurityGroup) -> str:
-        """The region that a group is of (SPEC 2)."""
-        return group.region or self.region
