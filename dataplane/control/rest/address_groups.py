@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 from uuid import uuid4
 
 from fastapi import APIRouter
-from fastapi.responses import JSONResponse, Response
+from fastapi.responses import Response
 from pydantic import BaseModel, Field, TypeAdapter, ValidationError
 
 from dataplane.control.rest import errors
@@ -244,7 +244,7 @@ def routes(service: Service) -> APIRouter:
 
         found, info = listed.page(service.operations.policy, fits, limit, marker)
         groups = [address_group_info(service, caller, group) for group in found]
-        return JSONResponse({"address_groups": groups, "request_id": caller.request_id, "page_info": info})
+        return caller.answer({"address_groups": groups, "page_info": info})
 
     @router.post(path, status_code=201, response_model=OneAddressGroup, responses=DRY_RUN_RESPONSE)
     async def create_address_group(caller: OfCaller, body: CreateAddressGroup) -> Response:
@@ -274,8 +274,7 @@ def routes(service: Service) -> APIRouter:
     @router.get(f"{path}/{{address_group_id}}", response_model=OneAddressGroup)
     def show_address_group(caller: OfCaller, address_group_id: str) -> Response:
         """An address group."""
-        found = told(caller, address_group_id, service.operations.policy)
-        return JSONResponse({**found, "request_id": caller.request_id})
+        return caller.answer(told(caller, address_group_id, service.operations.policy))
 
     @router.put(f"{path}/{{address_group_id}}", response_model=OneAddressGroup, responses=DRY_RUN_RESPONSE)
     async def update_address_group(caller: OfCaller, address_group_id: str, body: UpdateAddressGroup) -> Response:
@@ -316,7 +315,6 @@ def routes(service: Service) -> APIRouter:
             service,
             caller,
             plan,
-            lambda policy: None,
             what=f"deletion of address group {address_group_id}",
             dry_run=dry_run,
         )
@@ -339,7 +337,6 @@ def routes(service: Service) -> APIRouter:
             service,
             caller,
             plan,
-            lambda policy: None,
             what=f"forced deletion of address group {address_group_id}",
             dry_run=dry_run,
         )
@@ -367,6 +364,6 @@ def routes(service: Service) -> APIRouter:
             if id in (None, group.id) and enterprise_project_id in (None, enterprise_project(group))
         ]
         info = {"previous_marker": found[0]["id"] if found else None, "current_count": len(found)}
-        return JSONResponse({"address_groups": found, "request_id": caller.request_id, "page_info": info})
+        return caller.answer({"address_groups": found, "page_info": info})
 
     return router

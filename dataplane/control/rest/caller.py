@@ -6,6 +6,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 
 from fastapi import Depends, Path, Request
+from fastapi.responses import JSONResponse
 
 from dataplane.control.keys import ANY_PROJECT
 from dataplane.control.rest.errors import NOT_ALLOWED, ApiError, bad_value, not_found
@@ -13,7 +14,7 @@ from dataplane.control.signature import READING
 from dataplane.terminal import counted
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Iterable, Iterator, Mapping
 
     from dataplane.control.audit import Asker
     from dataplane.policy import Policy
@@ -47,6 +48,10 @@ class Caller:
     project: str
     sees_all: bool
     request_id: str
+
+    def answer(self, told: Mapping[str, Any], status: int = 200) -> JSONResponse:
+        """An answer to his request, with its number."""
+        return JSONResponse({**told, "request_id": self.request_id}, status)
 
     def sees(self, item: Any) -> bool:
         """Whether a group, an address group or an instance is his."""

@@ -8,7 +8,7 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 
 from fastapi import Depends, Request
-from fastapi.responses import JSONResponse, Response
+from fastapi.responses import Response
 from fastapi.routing import APIRoute
 from pydantic import BaseModel, ConfigDict
 
@@ -102,15 +102,15 @@ async def change(
     service: Service,
     caller: Caller,
     plan: Callable[[Policy], Changes],
-    answer: Callable[[Policy], Mapping[str, Any] | None],
+    answer: Callable[[Policy], Mapping[str, Any]] | None = None,
     *,
     what: str,
     dry_run: bool = False,
     status: int = 200,
 ) -> Response:
-    """Makes the changes that are planned for the policy in force, as one; the answer is told of the one afterwards.
+    """Makes the changes that are planned for the policy in force, as one; the `answer` is told of the one afterwards.
 
-    `what` is the request in a few words for the log. Raises ApiError.
+    Without an `answer` nothing is said of it. `what` is the request in a few words for the log. Raises ApiError.
     """
 
     def work() -> tuple[Changed | None, Mapping[str, Any] | None]:
@@ -124,7 +124,7 @@ async def change(
         if changes:
             request = requests.ChangePolicy(command="change", change=changes, dry_run=dry_run)
             made = service.change(request, caller.asker)
-        return made, None if dry_run else answer(service.operations.policy)
+        return made, answer(service.operations.policy) if answer and not dry_run else None
 
     try:
         made, told = await (service.do(work) if dry_run else service.changed(work))
@@ -134,7 +134,7 @@ async def change(
         return would_be_done(made, caller, service.operations.policy)
     if told is None:
         return Response(status_code=204)
-    return JSONResponse({**told, "request_id": caller.request_id}, status)
+    return caller.answer(told, status)
 
 
 def would_be_done(made: Changed | None, caller: Caller, policy: Policy) -> Response:
@@ -145,10 +145,9 @@ def would_be_done(made: Changed | None, caller: Caller, policy: Policy) -> Respo
     body = {
         "error_code": DRY_RUN,
         "error_msg": "The request is valid: nothing was changed, because it is a dry run.",
-        "request_id": caller.request_id,
         "disconnected": {**cut, "by_instance": by_instance},
     }
-    return JSONResponse(body, 202)
+    return caller.answer(body, 202)
 
 
 def timestamp(seconds: float) -> str:

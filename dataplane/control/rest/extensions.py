@@ -11,7 +11,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Annotated, Any
 
 from fastapi import APIRouter, Query
-from fastapi.responses import JSONResponse, Response
+from fastapi.responses import Response
 from pydantic import BaseModel, Field
 
 from dataplane.control import requests
@@ -83,7 +83,7 @@ def routes(service: Service, explanation: tuple[Question, Explain] | None) -> AP
             told = await service.answer(request, caller.asker)
         except Exception as error:
             raise as_api_error(service, error) from error
-        return JSONResponse({**told, "request_id": caller.request_id})
+        return caller.answer(told)
 
     @router.post("/explain", response_model=Answer)
     async def explain(caller: OfWholeCaller, body: PacketBody) -> Response:
@@ -99,7 +99,7 @@ def routes(service: Service, explanation: tuple[Question, Explain] | None) -> AP
             told = await asyncio.to_thread(explained, body.packet, body.at, state)
         except Exception as error:
             raise as_api_error(service, error) from error
-        return JSONResponse({**told, "generation": known["generation"], "request_id": caller.request_id})
+        return caller.answer({**told, "generation": known["generation"]})
 
     @router.post("/what-if", response_model=Answer)
     async def what_if(caller: OfWholeCaller, body: WhatIf) -> Response:
@@ -152,12 +152,12 @@ def _instances(router: APIRouter, service: Service) -> None:
     def list_instances(caller: OfWholeCaller) -> Response:
         """The instances of the policy."""
         found = [_written(instance) for instance in service.operations.policy.instances]
-        return JSONResponse({"instances": found, "request_id": caller.request_id})
+        return caller.answer({"instances": found})
 
     @router.get("/instances/{instance_id}", response_model=Answer)
     def show_instance(caller: OfWholeCaller, instance_id: str) -> Response:
         """An instance."""
-        return JSONResponse({**told(instance_id, service.operations.policy), "request_id": caller.request_id})
+        return caller.answer(told(instance_id, service.operations.policy))
 
     @router.post("/instances", status_code=201, response_model=Answer)
     async def create_instance(caller: OfWholeCaller, body: InstanceBody) -> Response:
@@ -207,9 +207,7 @@ def _instances(router: APIRouter, service: Service) -> None:
                 raise errors.in_use(f"Instance {instance_id} in use: it is a backend of {', '.join(balancers)}.")
             return [{"delete_instance": {"id": instance_id}}]
 
-        return await change(
-            service, caller, plan, lambda policy: None, what=f"deletion of instance {instance_id}", dry_run=dry_run
-        )
+        return await change(service, caller, plan, what=f"deletion of instance {instance_id}", dry_run=dry_run)
 
 
 def _written(instance: Instance) -> dict[str, Any]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Annotated, Any
 
 from fastapi import APIRouter
-from fastapi.responses import JSONResponse, Response
+from fastapi.responses import Response
 from pydantic import BaseModel, Field
 
 from dataplane.control.rest import errors
@@ -200,13 +200,12 @@ def routes(service: Service) -> APIRouter:
 
         found, info = listed.page(service.operations.policy, fits, limit, marker)
         ports = [port_info(service, caller, port) for port in found]
-        return JSONResponse({"ports": ports, "request_id": caller.request_id, "page_info": info})
+        return caller.answer({"ports": ports, "page_info": info})
 
     @router.get("/ports/{port_id}", response_model=OnePort)
     def show_port(caller: OfCaller, port_id: str) -> Response:
         """A port."""
-        found = told(caller, port_id, service.operations.policy)
-        return JSONResponse({**found, "request_id": caller.request_id})
+        return caller.answer(told(caller, port_id, service.operations.policy))
 
     @router.put("/ports/{port_id}/insert-security-groups", response_model=OnePort, responses=DRY_RUN_RESPONSE)
     async def add_security_groups(caller: OfCaller, port_id: str, body: InsertGroups) -> Response:

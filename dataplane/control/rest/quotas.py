@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from fastapi import APIRouter
-from fastapi.responses import JSONResponse, Response
+from fastapi.responses import Response
 from pydantic import BaseModel
 
 from dataplane.control.rest.address_groups import ADDRESS_GROUPS_MAX, CAPACITY
@@ -43,6 +43,6 @@ def routes() -> APIRouter:
     @router.get("/vpc/quotas", response_model=Quotas)
     def show_quota(caller: OfCaller) -> Response:
         """How much there may be."""
-        return JSONResponse({"quota": Quota().model_dump(), "request_id": caller.request_id})
+        return caller.answer({"quota": Quota().model_dump()})
 
     return router

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 from uuid import uuid4
 
 from fastapi import APIRouter
-from fastapi.responses import JSONResponse, Response
+from fastapi.responses import Response
 from pydantic import AfterValidator, BaseModel, BeforeValidator, Field
 
 from dataplane.control.rest.caller import Caller, OfCaller
@@ -265,7 +265,7 @@ def routes(service: Service) -> APIRouter:
 
         found, info = listed.page(policy, fits, limit, marker)
         rules = [rule_info(service, caller, group, rule) for group, rule in found]
-        return JSONResponse({"security_group_rules": rules, "request_id": caller.request_id, "page_info": info})
+        return caller.answer({"security_group_rules": rules, "page_info": info})
 
     @router.post(path, status_code=201, response_model=OneRule, responses=DRY_RUN_RESPONSE)
     async def create_security_group_rule(caller: OfCaller, body: CreateRule) -> Response:
@@ -294,8 +294,7 @@ def routes(service: Service) -> APIRouter:
     @router.get(f"{path}/{{security_group_rule_id}}", response_model=OneRule)
     def show_security_group_rule(caller: OfCaller, security_group_rule_id: str) -> Response:
         """A rule."""
-        found = told(caller, security_group_rule_id, service.operations.policy)
-        return JSONResponse({**found, "request_id": caller.request_id})
+        return caller.answer(told(caller, security_group_rule_id, service.operations.policy))
 
     @router.put(f"{path}/{{security_group_rule_id}}", response_model=OneRule, responses=DRY_RUN_RESPONSE)
     async def update_security_group_rule(caller: OfCaller, security_group_rule_id: str, body: UpdateRule) -> Response:
@@ -335,7 +334,6 @@ def routes(service: Service) -> APIRouter:
             service,
             caller,
             plan,
-            lambda policy: None,
             what=f"deletion of rule {security_group_rule_id}",
             dry_run=dry_run,
         )

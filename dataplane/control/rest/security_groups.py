@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 from uuid import uuid4
 
 from fastapi import APIRouter
-from fastapi.responses import JSONResponse, Response
+from fastapi.responses import Response
 from pydantic import BaseModel, Field
 
 from dataplane.control.rest import errors
@@ -191,7 +191,7 @@ def routes(service: Service) -> APIRouter:
 
         found, info = listed.page(service.operations.policy, fits, limit, marker)
         groups = [group_head(service, caller, group) for group in found]
-        return JSONResponse({"security_groups": groups, "request_id": caller.request_id, "page_info": info})
+        return caller.answer({"security_groups": groups, "page_info": info})
 
     @router.post(path, status_code=201, response_model=OneGroup, responses=DRY_RUN_RESPONSE)
     async def create_security_group(caller: OfCaller, body: CreateGroup) -> Response:
@@ -218,8 +218,7 @@ def routes(service: Service) -> APIRouter:
     @router.get(f"{path}/{{security_group_id}}", response_model=OneGroup)
     def show_security_group(caller: OfCaller, security_group_id: str) -> Response:
         """A security group with its rules."""
-        found = told(caller, security_group_id, service.operations.policy)
-        return JSONResponse({**found, "request_id": caller.request_id})
+        return caller.answer(told(caller, security_group_id, service.operations.policy))
 
     @router.put(f"{path}/{{security_group_id}}", response_model=OneGroup, responses=DRY_RUN_RESPONSE)
     async def update_security_group(caller: OfCaller, security_group_id: str, body: UpdateGroup) -> Response:
@@ -260,7 +259,6 @@ def routes(service: Service) -> APIRouter:
             service,
             caller,
             plan,
-            lambda policy: None,
             what=f"deletion of security group {security_group_id}",
             dry_run=dry_run,
         )
