@@ -4,14 +4,12 @@ from __future__ import annotations
 
 import sys
 from contextlib import nullcontext
-from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
 from dataplane.atomic import remedy, replacing
-from dataplane.cli.completion import ids
 from dataplane.cli.ctl.request import (
     Commands,
     CountOption,
@@ -23,6 +21,7 @@ from dataplane.cli.ctl.request import (
     spare,
     stream,
 )
+from dataplane.cli.ctl.selection import Chosen, choosing
 from dataplane.cli.output import refuse, say
 from dataplane.outputs import CAPTURE, OTHER, POLICY, STATE, STATE_MAGIC
 from dataplane.terminal import counted
@@ -39,67 +38,11 @@ _REFUSED = {
 app = Commands(help="The connection table, as conntrack-tools show the kernel's.", no_args_is_help=True)
 
 
-class Origin(StrEnum):
-    """Who opened a connection."""
-
-    inbound = "inbound"
-    outbound = "outbound"
-
-
-Protocol = Annotated[str | None, typer.Option("-p", "--proto", help="Protocol, by name or number.")]
-Source = Annotated[str | None, typer.Option("-s", "--src", help="Source of the first packet: an address or CIDR.")]
-Destination = Annotated[
-    str | None, typer.Option("-d", "--dst", help="Destination of the first packet: an address or CIDR.")
-]
-SourcePort = Annotated[
-    int | None, typer.Option("--sport", min=1, max=65535, help="Source port of the first packet; needs -p.")
-]
-DestinationPort = Annotated[
-    int | None, typer.Option("--dport", min=1, max=65535, help="Destination port of the first packet; needs -p.")
-]
-State = Annotated[str | None, typer.Option("--state", help="State: ESTABLISHED, SYN_SENT, UNREPLIED...")]
-InstanceOption = Annotated[
-    str | None,
-    typer.Option("--instance", help="The connections of this instance.", autocompletion=ids("instances_by_id")),
-]
-OriginOption = Annotated[Origin | None, typer.Option("--origin", help="inbound or outbound, seen from the instance.")]
-
-
-def selection(
-    protocol: str | None,
-    source: str | None,
-    destination: str | None,
-    source_port: int | None,
-    destination_port: int | None,
-    state: str | None,
-    instance: str | None,
-    origin: Origin | None,
-) -> dict[str, Any]:
-    """The filters that are given, as a request has them."""
-    given = {
-        "protocol": protocol,
-        "source": source,
-        "destination": destination,
-        "source_port": source_port,
-        "destination_port": destination_port,
-        "state": state,
-        "instance": instance,
-        "origin": origin.value if origin else None,
-    }
-    return {name: value for name, value in given.items() if value is not None}
-
-
 @app.command("list")
+@choosing
 def list_(
     context: typer.Context,
-    protocol: Protocol = None,
-    source: Source = None,
-    destination: Destination = None,
-    source_port: SourcePort = None,
-    destination_port: DestinationPort = None,
-    state: State = None,
-    instance: InstanceOption = None,
-    origin: OriginOption = None,
+    chosen: Chosen,
     output: OutputOption = Output.text,
 ) -> None:
     """List connections, one a line.
@@ -111,22 +54,15 @@ def list_(
     """
     from dataplane.live.conntrack_format import connection_line
 
-    chosen = selection(protocol, source, destination, source_port, destination_port, state, instance, origin)
     shown = stream(context, output, connection_line, None, command="conntrack", action="list", selection=chosen)
     say(f"{counted(shown, 'connection')} {_have(shown)} been shown.", err=True)
 
 
 @app.command()
+@choosing
 def count(
     context: typer.Context,
-    protocol: Protocol = None,
-    source: Source = None,
-    destination: Destination = None,
-    source_port: SourcePort = None,
-    destination_port: DestinationPort = None,
-    state: State = None,
-    instance: InstanceOption = None,
-    origin: OriginOption = None,
+    chosen: Chosen,
     output: OutputOption = Output.text,
 ) -> None:
     """Count connections.
@@ -136,23 +72,16 @@ def count(
       dataplane ctl conntrack count
       dataplane ctl conntrack count -p udp -o json
     """
-    chosen = selection(protocol, source, destination, source_port, destination_port, state, instance, origin)
     with connected(context) as client:
         answer = client.call("conntrack", action="count", selection=chosen)
     show(answer, output, lambda counted: say(str(counted["count"])))
 
 
 @app.command()
+@choosing
 def delete(
     context: typer.Context,
-    protocol: Protocol = None,
-    source: Source = None,
-    destination: Destination = None,
-    source_port: SourcePort = None,
-    destination_port: DestinationPort = None,
-    state: State = None,
-    instance: InstanceOption = None,
-    origin: OriginOption = None,
+    chosen: Chosen,
     output: OutputOption = Output.text,
 ) -> None:
     """Take the chosen connections out of the table: their next packets are new, and judged by the rules.
@@ -162,7 +91,6 @@ def delete(
       dataplane ctl conntrack delete -s 192.0.2.9
       dataplane ctl conntrack delete --instance web-1 -p tcp --dport 22
     """
-    chosen = selection(protocol, source, destination, source_port, destination_port, state, instance, origin)
     with connected(context) as client:
         answer = client.call("conntrack", action="delete", selection=chosen)
     show(answer, output, _print_deleted)
@@ -183,17 +111,11 @@ def flush(context: typer.Context, output: OutputOption = Output.text) -> None:
 
 
 @app.command("export")
+@choosing
 def export(
     context: typer.Context,
+    chosen: Chosen,
     file: Annotated[str, typer.Argument(help="The file to write; - is standard output, for a pipe.")] = "-",
-    protocol: Protocol = None,
-    source: Source = None,
-    destination: Destination = None,
-    source_port: SourcePort = None,
-    destination_port: DestinationPort = None,
-    state: State = None,
-    instance: InstanceOption = None,
-    origin: OriginOption = None,
     force: ForceOption = False,
 ) -> None:
     """Give out connections with all that tracking knows of them, for the import of another firewall.
@@ -209,7 +131,6 @@ def export(
     if file == "-" and sys.stdout.isatty():
         refuse("connections are no text: name a file, or pipe them into dataplane ctl conntrack import")
     spare(file, force=force, kinds=(CAPTURE, POLICY, STATE, OTHER))
-    chosen = selection(protocol, source, destination, source_port, destination_port, state, instance, origin)
     with connected(context) as client:
         data = client.download("conntrack", action="export", selection=chosen)
     try:

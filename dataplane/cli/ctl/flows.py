@@ -10,8 +10,8 @@ from typing import Annotated, Any
 
 import typer
 
-from dataplane.cli.ctl import conntrack
 from dataplane.cli.ctl.request import CountOption, Output, OutputOption, stream
+from dataplane.cli.ctl.selection import Chosen, choosing
 from dataplane.cli.output import json_text, say
 from dataplane.terminal import host_port
 
@@ -25,16 +25,10 @@ class Verdict(StrEnum):
     deny = "deny"
 
 
+@choosing
 def flows(
     context: typer.Context,
-    protocol: conntrack.Protocol = None,
-    source: conntrack.Source = None,
-    destination: conntrack.Destination = None,
-    source_port: conntrack.SourcePort = None,
-    destination_port: conntrack.DestinationPort = None,
-    state: conntrack.State = None,
-    instance: conntrack.InstanceOption = None,
-    origin: conntrack.OriginOption = None,
+    chosen: Chosen,
     verdict: Annotated[
         Verdict | None, typer.Option("--verdict", help="allow: connections; deny: flows that never became one.")
     ] = None,
@@ -58,7 +52,6 @@ def flows(
     if as_json and as_csv:
         say("--json and --csv are two forms: give one of them", err=True)
         raise typer.Exit(2)
-    chosen = conntrack.selection(protocol, source, destination, source_port, destination_port, state, instance, origin)
     line: Callable[[Any], str | list[str]]
     if as_csv:
         from dataplane.flow import FIELDS
