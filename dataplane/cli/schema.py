@@ -54,6 +54,6 @@ def _described(of: Format) -> dict[str, Any]:
         from dataplane.insight.cases import WrittenSuite
 
         return WrittenSuite.model_json_schema()
-    from dataplane.replay.expectations import Expectation
+    from dataplane.replay.expectation import Expectation
 
     return TypeAdapter(list[Expectation]).json_schema()

@@ -43,7 +43,8 @@ from dataplane.policy.reading.load import diagnose, in_order
 from dataplane.policy.reading.source import Source, read, read_file
 from dataplane.policy.schedule import TimedChange, load_changes, read_changes
 from dataplane.replay import CaptureError
-from dataplane.replay.expectations import EXPECTABLE, Expectation, Expectations, read_expectations
+from dataplane.replay.expectation import EXPECTABLE, Expectation, read_expectations
+from dataplane.replay.expectations import Expectations
 from dataplane.replay.folder import captures_of
 
 FILES = "*.test.yaml"

@@ -17,7 +17,7 @@ from dataplane._core.errors import check
 from dataplane.policy.mistakes import PolicyError
 from dataplane.policy.reading.load import diagnose
 from dataplane.policy.reading.source import read
-from dataplane.replay.expectations import Expectation
+from dataplane.replay.expectation import Expectation
 from dataplane.verdict import DIRECTION_WORDS, ORIGIN_WORDS, REASON_WORDS, STATE_WORDS, VERDICT_WORDS, Names
 
 if TYPE_CHECKING:

@@ -16,7 +16,9 @@ from typing import Any
 
 import atheris
 
-with atheris.instrument_imports(include=["dataplane.policy", "dataplane.replay.expectations", "yaml"]):
+with atheris.instrument_imports(
+    include=["dataplane.policy", "dataplane.replay.expectation", "dataplane.replay.expectations", "yaml"]
+):
     from dataplane.policy import Policy, PolicyError
     from dataplane.policy.schedule import load_changes
     from dataplane.replay.expectations import Expectations

@@ -14,7 +14,8 @@ from rich.console import Console
 from dataplane._core import ffi, lib
 from dataplane.policy import Policy, PolicyError
 from dataplane.policy.changes import apply, parse_change
-from dataplane.replay.expectations import Expectation, Expectations, Failure
+from dataplane.replay.expectation import Expectation
+from dataplane.replay.expectations import Expectations, Failure
 from dataplane.verdict import DIRECTION_WORDS, ORIGIN_WORDS, REASON_WORDS, STATE_WORDS, VERDICT_WORDS, Names
 
 TCP, UDP, ICMP = 6, 17, 1

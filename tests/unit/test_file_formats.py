@@ -15,7 +15,8 @@ from dataplane.cli import app
 from dataplane.policy import Policy
 from dataplane.policy.changes import KINDS, Change
 from dataplane.policy.schedule import load_changes, scheduled
-from dataplane.replay.expectations import EXPECTABLE, Expectations
+from dataplane.replay.expectation import EXPECTABLE
+from dataplane.replay.expectations import Expectations
 
 ROOT = Path(__file__).parents[2]
 PAGE = (ROOT / "docs/files.md").read_text()

@@ -14,7 +14,12 @@ OTHERS = (
     *("fastapi", "jinja2", "plotly", "prometheus_client", "pyarrow", "pyroute2", "textual", "uvicorn"),
     *("dataplane.control", "dataplane.insight", "dataplane.interchange", "dataplane.live", "dataplane.report"),
     *("dataplane.screen", "dataplane.store", "dataplane.policy.changes", "dataplane.policy.schedule"),
-    *("dataplane.replay.expectations", "dataplane.replay.flows", "dataplane.replay.verdicts"),
+    *(
+        "dataplane.replay.expectation",
+        "dataplane.replay.expectations",
+        "dataplane.replay.flows",
+        "dataplane.replay.verdicts",
+    ),
     *("dataplane.cli.check", "dataplane.cli.ctl", "dataplane.cli.diff", "dataplane.cli.explain", "dataplane.cli.top"),
 )
 
