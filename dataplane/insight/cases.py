@@ -22,7 +22,6 @@ A folder with ``policy.yaml`` and ``expect.yaml`` is a case too: with the captur
 from __future__ import annotations
 
 import os
-import re
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -32,8 +31,8 @@ from typing import Annotated, Any
 
 from pydantic import Field, ValidationError, WithJsonSchema
 
-from dataplane.insight.conversations import Conversations
-from dataplane.insight.packet_text import Packet, PacketTextError, parse_packet
+from dataplane.insight.packet_lines import Line, packets_of
+from dataplane.insight.packet_text import Packet
 from dataplane.policy import fields
 from dataplane.policy.base import CheckedModel
 from dataplane.policy.mistakes import Conflict, Location, Mistake, PolicyError, shown
@@ -43,18 +42,12 @@ from dataplane.policy.reading.load import diagnose, in_order
 from dataplane.policy.reading.source import Source, read, read_file
 from dataplane.policy.schedule import TimedChange, load_changes, read_changes
 from dataplane.replay import CaptureError
-from dataplane.replay.expectation import EXPECTABLE, Expectation, read_expectations
+from dataplane.replay.expectation import Expectation, read_expectations
 from dataplane.replay.expectations import Expectations
 from dataplane.replay.folder import captures_of
 
 FILES = "*.test.yaml"
 _POLICY, _EXPECT, _CHANGES, _PACKETS = "policy.yaml", "expect.yaml", "changes.yaml", "packets.txt"
-_NANOSECONDS = 1_000_000_000
-#: Between two packets whose lines say no time.
-_STEP_NS = 1_000_000
-#: A time before a packet: the packet's own first word may be a number too, and then an address and ">" follow.
-_TIME = re.compile(r"\s*(\d+(?:\.\d+)?)\s+(?=[^\s>]+\s+[^\s>]+\s*>)")
-_COMMENT = re.compile(r"(?:^|\s)#.*")
 
 
 def _or_file(kind: str, **also: Any) -> WithJsonSchema:
@@ -149,7 +142,7 @@ def _case_of_folder(folder: Path, *, given: bool) -> Case | BrokenCase | None:
         captures: list[str] = []
         if (folder / _PACKETS).is_file():
             data, name = read_file(folder / _PACKETS)
-            packets, times, expected = _packets(_Line.of_text(data.decode(errors="replace"), name))
+            packets, times, expected = packets_of(Line.of_text(data.decode(errors="replace"), name))
         else:
             packets, times, expected = [], [], []
             captures = captures_of([folder])
@@ -273,7 +266,7 @@ def _case(name: str, reader: _Reader, written: WrittenCase) -> Case:
     with gathering():
         policy = _policy(reader, *reader.part(written, "policy"))
     with gathering():
-        packets, times, expected = _traffic(reader, written)
+        packets, times, expected = _packets(reader, *reader.part(written, "packets"))
         captures = _captures(reader, *reader.part(written, "capture"))
         if bool(captures) == bool(packets):
             raise reader.fail(reader.location, "what is replayed? Write either packets or a capture")
@@ -313,6 +306,24 @@ def _policy(reader: _Reader, value: Any, where: Location) -> Policy:
         ) from None
 
 
+def _packets(
+    reader: _Reader, value: Any, where: Location
+) -> tuple[list[Packet], list[int], list[tuple[str, Expectation]]]:
+    if value is None:
+        return [], [], []
+    texts = value.splitlines() if isinstance(value, str) else value
+    if not isinstance(texts, list) or not all(isinstance(text, str) for text in texts):
+        raise reader.fail(where, "packets are lines of text: [TIME] PROTOCOL SRC[:PORT] > DST[:PORT] [FLAGS|TYPE]")
+    lines = []
+    for number, text in enumerate(texts):
+        at = reader.source.mistake(where if isinstance(value, str) else (*where, number), "")
+        if isinstance(value, str) and "\n" in value and at.line:
+            # The lines of a block stand below the key that it belongs to.
+            at = replace(at, line=at.line + 1 + number, column=1)
+        lines.append(Line(text, at))
+    return packets_of(lines)
+
+
 def _captures(reader: _Reader, value: Any, where: Location) -> list[str]:
     names = [value] if isinstance(value, str) else value or []
     if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
@@ -325,97 +336,3 @@ def _expectations(reader: _Reader, value: Any, where: Location) -> Sequence[tupl
         with reader.naming(where):
             return Expectations.load(reader.path(value)).items
     return read_expectations(reader.source, where, value) if value is not None else []
-
-
-# ---- packets ----
-
-
-@dataclass(frozen=True)
-class _Line:
-    """A line of packets, what it stands as in messages, and the place of its mistakes."""
-
-    text: str
-    place: str
-    at: Mistake
-
-    def mistake(self, message: str) -> Mistake:
-        """What is wrong with the line."""
-        return replace(self.at, message=message)
-
-    @classmethod
-    def of_text(cls, text: str, name: str) -> Iterator[_Line]:
-        """The lines of a file."""
-        for number, line in enumerate(text.splitlines(), 1):
-            yield cls(line, f"{name}:{number}", Mistake(name, number, 1, "", ""))
-
-
-def _traffic(reader: _Reader, written: WrittenCase) -> tuple[list[Packet], list[int], list[tuple[str, Expectation]]]:
-    value, where = reader.part(written, "packets")
-    source = reader.source
-    if value is None:
-        return [], [], []
-    texts = value.splitlines() if isinstance(value, str) else value
-    if not isinstance(texts, list) or not all(isinstance(text, str) for text in texts):
-        raise reader.fail(where, "packets are lines of text: [TIME] PROTOCOL SRC[:PORT] > DST[:PORT] [FLAGS|TYPE]")
-    lines = []
-    for number, text in enumerate(texts):
-        at = source.mistake(where if isinstance(value, str) else (*where, number), "")
-        if isinstance(value, str) and "\n" in value and at.line:
-            # The lines of a block stand below the key that it belongs to.
-            at = replace(at, line=at.line + 1 + number, column=1)
-        lines.append(_Line(text, f"{at.file}:{at.line}", at))
-    return _packets(lines)
-
-
-def _packets(
-    lines: Iterable[_Line],
-) -> tuple[list[Packet], list[int], list[tuple[str, Expectation]]]:
-    packets: list[Packet] = []
-    times: list[int] = []
-    conversations = Conversations()
-    expected: list[tuple[str, Expectation]] = []
-    mistakes: list[Mistake] = []
-    for line in lines:
-        text, arrow, outcome = _COMMENT.sub("", line.text).partition("=>")
-        if not text.strip() and not arrow:
-            continue
-        try:
-            time, packet = _timed(text, times)
-            packets.append(conversations.numbered(packet))
-            times.append(time)
-            if arrow:
-                expected.append((line.place, _expected(outcome, len(packets))))
-        except (PacketTextError, ValueError) as error:
-            mistakes.append(line.mistake(f"{line.text.strip()}: {error}"))
-    if mistakes:
-        raise PolicyError(mistakes)
-    return packets, times, expected
-
-
-def _timed(text: str, times: Sequence[int]) -> tuple[int, Packet]:
-    time = times[-1] + _STEP_NS if times else 0
-    if match := _TIME.match(text):
-        time = round(float(match[1]) * _NANOSECONDS)
-        text = text[match.end() :]
-    if times and time < times[-1]:
-        raise ValueError("its time is before that of the packet before it: write packets in order of time")
-    return time, parse_packet(text)
-
-
-def _expected(text: str, packet: int) -> Expectation:
-    """What stands behind ``=>``: a verdict, and fields of an expectation."""
-    words = text.split()
-    values: dict[str, Any] = {"packet": packet}
-    for number, word in enumerate(words):
-        key, equals, value = word.partition("=")
-        if not equals:
-            key, value = ("verdict" if number == 0 else "", word)
-        if key not in (*EXPECTABLE, "direction", "instance"):
-            raise ValueError(
-                f"{shown(word)} is not allowed behind =>: write VERDICT, then FIELD=VALUE such as rule=A01"
-            )
-        values[key] = None if value == "null" else value
-    try:
-        return Expectation.model_validate(values)
-    except ValidationError as error:
-        raise ValueError("; ".join(c.message for c in diagnose(Expectation, values, error))) from None
