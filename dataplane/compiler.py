@@ -17,8 +17,8 @@ from typing import TYPE_CHECKING, Any
 
 from dataplane._core import ffi, lib
 from dataplane._core.errors import check
+from dataplane.policy.addresses import VirtualAddress, packed_prefix
 from dataplane.policy.collection import no_collection
-from dataplane.policy.fields import VirtualAddress, packed_prefix
 from dataplane.policy.replaced import different
 from dataplane.rule_order import PREFIX_SIZE, TAILS, Fields, Kind, Lookups, RuleOrder, written_rules
 

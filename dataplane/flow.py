@@ -7,7 +7,8 @@ from struct import Struct
 from typing import Any, NamedTuple
 
 from dataplane._core import ffi, lib
-from dataplane.policy.fields import PROTOCOL_NAMES, PROTOCOL_NUMBERS, address_text
+from dataplane.policy.addresses import address_text
+from dataplane.policy.fields import PROTOCOL_NAMES, PROTOCOL_NUMBERS
 from dataplane.verdict import CONN_STATE_WORDS, FLOW_END_WORDS, ORIGIN_WORDS, REASON_WORDS, VERDICT_WORDS, Names
 
 _WITHOUT_PORTS = (PROTOCOL_NUMBERS["icmp"], PROTOCOL_NUMBERS["icmpv6"])

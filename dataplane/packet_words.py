@@ -5,7 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 from dataplane.policy import icmp
-from dataplane.policy.fields import PROTOCOL_NUMBERS, PROTOCOLS_WITH_PORTS, address_text
+from dataplane.policy.addresses import address_text
+from dataplane.policy.fields import PROTOCOL_NUMBERS, PROTOCOLS_WITH_PORTS
 from dataplane.terminal import host_port
 
 PROTOCOLS = PROTOCOL_NUMBERS | {"igmp": 2, "esp": 50, "ah": 51}

@@ -9,7 +9,7 @@ from ipaddress import IPv4Address, IPv6Address
 from dataplane.insight.packet_sets import COMMON_REMOTES, COMMON_SELECTORS, Box
 from dataplane.insight.packet_text import TCP, Packet
 from dataplane.packet_words import PORTED
-from dataplane.policy.fields import packed_address
+from dataplane.policy.addresses import packed_address
 
 #: Who stands for an instance where none has an address of the family.
 _LOCAL = {"IPv4": "192.0.2.1", "IPv6": "2001:db8:ffff::1"}

@@ -18,7 +18,8 @@ from typing import NoReturn
 
 from dataplane.packet_words import NAMES, PORTED, PROTOCOLS, icmp_words
 from dataplane.policy import icmp
-from dataplane.policy.fields import PORT_MAX, address_text
+from dataplane.policy.addresses import address_text
+from dataplane.policy.fields import PORT_MAX
 from dataplane.policy.mistakes import alternatives, nearest, shown
 from dataplane.terminal import host_port
 

@@ -16,8 +16,9 @@ from dataplane import conntrack
 from dataplane.insight.rules_tried import GroupTried, Question, RuleTried
 from dataplane.packet_words import PORTED
 from dataplane.policy import icmp
+from dataplane.policy.addresses import address_text, packed_address, packed_prefix
 from dataplane.policy.changes import apply, parse_change
-from dataplane.policy.fields import PROTOCOL_NAMES, address_text, packed_address, packed_prefix
+from dataplane.policy.fields import PROTOCOL_NAMES
 from dataplane.policy.mistakes import ChangeError, PolicyError
 from dataplane.policy.schedule import TimedChange
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from dataplane.insight.packet_sets import SELECTOR_MAX, Interval, Intervals, Match, match, merged
 from dataplane.insight.unjudged import never_judged
-from dataplane.policy.fields import packed_address
+from dataplane.policy.addresses import packed_address
 from dataplane.policy.rule import SecurityGroupRule
 
 if TYPE_CHECKING:

@@ -19,7 +19,7 @@ from dataplane.insight.packet_text import ACK, SYN, TCP, parse_packet
 from dataplane.insight.replayed_packet import ConnectionHistory, Event, Key, Replayed, WatchedPlane
 from dataplane.live import state
 from dataplane.packet_words import PORTED
-from dataplane.policy.fields import address_text
+from dataplane.policy.addresses import address_text
 from dataplane.verdict import ORIGIN_WORDS
 
 if TYPE_CHECKING:

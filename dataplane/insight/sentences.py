@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from dataplane.conntrack import NANOSECONDS
 from dataplane.installation import document
 from dataplane.packet_words import NAMES, icmp_words
-from dataplane.policy.fields import address_text
+from dataplane.policy.addresses import address_text
 
 if TYPE_CHECKING:
     from dataplane.insight.explain import Explanation

@@ -13,8 +13,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Sequence
 from ipaddress import ip_network
 
+from dataplane.policy.addresses import pair_prefix
 from dataplane.policy.document import Instance, LoadBalancer
-from dataplane.policy.fields import pair_prefix
 from dataplane.policy.model import Policy
 from dataplane.policy.rule import SecurityGroupRule
 

@@ -8,6 +8,7 @@ from ipaddress import ip_address, ip_network
 from typing import Any
 
 from dataplane.policy import fields
+from dataplane.policy.addresses import address_text, checked_prefix, family, packed_prefix
 from dataplane.policy.services import BOTH, DATABASES, SERVICES, Preset, preset_rules
 from dataplane.policy.write import as_yaml
 from dataplane.terminal import host_port
@@ -50,7 +51,7 @@ def beginning(preset: Preset, *, policy_file: str, source: str | None = None) ->
 
 def _network(source: str) -> str:
     try:
-        return fields.checked_prefix(source)
+        return checked_prefix(source)
     except ValueError as error:
         raise ValueError(f"cannot be for {source}, which {getattr(error, 'message_template', error)}") from None
 
@@ -73,7 +74,7 @@ class _Plan:
 
     def _stranger(self, ethertype: str) -> str | None:
         """An address outside of the source; None where the source is all addresses."""
-        within = [self.source] if self.source and f"IPv{fields.family(self.source)}" == ethertype else []
+        within = [self.source] if self.source and f"IPv{family(self.source)}" == ethertype else []
         networks = [ip_network(network) for network in within]
         outside = (one for one in _STRANGERS[ethertype] if not any(ip_address(one) in network for network in networks))
         return next(outside, None)
@@ -84,7 +85,7 @@ class _Plan:
 
     def _remote(self) -> tuple[dict[str, str] | None, tuple[str, ...]]:
         if self.source is not None:
-            return {"remote_ip_prefix": self.source}, (f"IPv{fields.family(self.source)}",)
+            return {"remote_ip_prefix": self.source}, (f"IPv{family(self.source)}",)
         if not self.preset.named:
             return None, BOTH
         if self._for_clients:
@@ -169,10 +170,10 @@ def _remotes(rule: dict[str, Any]) -> bool:
 
 def _host(network: str) -> str:
     """An address in a network: the ninth, or the last where there are fewer."""
-    packed, bits = fields.packed_prefix(network)
+    packed, bits = packed_prefix(network)
     room = (1 << (len(packed) * 8 - bits)) - 1
     number = int.from_bytes(packed, "big") + min(9, room)
-    return fields.address_text(number.to_bytes(len(packed), "big"))
+    return address_text(number.to_bytes(len(packed), "big"))
 
 
 def _ethertype(rule: dict[str, Any]) -> str:

@@ -11,6 +11,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, TypeVar
 
 from dataplane.policy import limits
+from dataplane.policy.addresses import VirtualAddress, pair_prefix
 from dataplane.policy.base import BAD, good
 from dataplane.policy.document import (
     DEFAULT_GROUP,
@@ -20,7 +21,6 @@ from dataplane.policy.document import (
     LoadBalancer,
     SecurityGroup,
 )
-from dataplane.policy.fields import VirtualAddress, pair_prefix
 from dataplane.policy.mistakes import Conflict, Location, dotted, shown, unknown
 from dataplane.policy.rule import SecurityGroupRule
 

@@ -14,6 +14,7 @@ from weakref import ref
 from pydantic import BeforeValidator, Field, SerializerFunctionWrapHandler, WrapSerializer
 
 from dataplane.policy import fields
+from dataplane.policy.addresses import family, packed_address, packed_prefix, packed_range, pair_prefix
 from dataplane.policy.base import BAD, CheckedModel, Model, good, without_default
 from dataplane.policy.mistakes import Conflict, dotted, shown
 from dataplane.policy.replaced import Replaced, come, gone, replaced_parts
@@ -179,11 +180,11 @@ class AddressGroup(CheckedModel):
         if self.ip_version is BAD:
             return
         for index, entry in good(self.ip_set):
-            if fields.family(entry) != self.ip_version:
+            if family(entry) != self.ip_version:
                 place = ("ip_set", index)
                 yield Conflict(
                     place,
-                    f"{dotted(place)} {shown(entry)} is IPv{fields.family(entry)} and ip_version is {self.ip_version}",
+                    f"{dotted(place)} {shown(entry)} is IPv{family(entry)} and ip_version is {self.ip_version}",
                 )
 
     @cached_property
@@ -194,14 +195,14 @@ class AddressGroup(CheckedModel):
             if "-" in entry:
                 packed.extend(_summarised(entry))
             else:
-                packed.append(fields.packed_prefix(entry))
+                packed.append(packed_prefix(entry))
         return tuple(packed)
 
 
 def _summarised(entry: str) -> Iterable[PackedPrefix]:
     from ipaddress import ip_address, summarize_address_range
 
-    first, last = map(ip_address, fields.packed_range(entry))
+    first, last = map(ip_address, packed_range(entry))
     for network in summarize_address_range(first, last):
         yield network.network_address.packed, network.prefixlen
 
@@ -274,12 +275,12 @@ class Instance(CheckedModel):
     @cached_property
     def packed_addresses(self) -> tuple[bytes, ...]:
         """`addresses` as 4 or 16 bytes in network order."""
-        return tuple(map(fields.packed_address, self.addresses))
+        return tuple(map(packed_address, self.addresses))
 
     @cached_property
     def packed_address_pairs(self) -> tuple[PackedPrefix, ...]:
         """`allowed_address_pairs` as (packed address, bits)."""
-        return tuple(fields.packed_prefix(fields.pair_prefix(pair)) for pair in self.allowed_address_pairs)
+        return tuple(packed_prefix(pair_prefix(pair)) for pair in self.allowed_address_pairs)
 
 
 class LoadBalancer(CheckedModel):

@@ -11,6 +11,7 @@ from pydantic.dataclasses import dataclass
 from pydantic_core import CoreSchema, SchemaSerializer, SchemaValidator
 
 from dataplane.policy import fields, icmp
+from dataplane.policy.addresses import family, packed_prefix
 from dataplane.policy.base import BAD, fields_of, refuse_any, without_default
 from dataplane.policy.mistakes import Conflict, alternatives, shown
 from dataplane.policy.selectors import Selector, selectors
@@ -164,7 +165,7 @@ class SecurityGroupRule:
     @property
     def remote_prefix(self) -> PackedPrefix | None:
         """`remote_ip_prefix` as (4 or 16 bytes in network order, bits)."""
-        return None if self.remote_ip_prefix is None else fields.packed_prefix(self.remote_ip_prefix)
+        return None if self.remote_ip_prefix is None else packed_prefix(self.remote_ip_prefix)
 
 
 def _conflicts(rule: SecurityGroupRule) -> list[Conflict]:
@@ -180,7 +181,7 @@ def _conflicts(rule: SecurityGroupRule) -> list[Conflict]:
     elif protocol == "icmpv6" and ethertype == "IPv4":
         found.append(Conflict(("protocol",), 'protocol icmpv6 belongs to IPv6: write icmp, or "ethertype: IPv6"'))
     if prefix is not None and (":" in prefix) != (ethertype == "IPv6") and BAD not in (prefix, ethertype):
-        version = fields.family(prefix)
+        version = family(prefix)
         text = f"remote_ip_prefix {shown(prefix)} is IPv{version} and the ethertype of the rule is {ethertype}"
         found.append(Conflict(("remote_ip_prefix",), text))
     remotes = (prefix is not None) + (rule.remote_group_id is not None) + (rule.remote_address_group_id is not None)

@@ -18,6 +18,7 @@ from pydantic_core import PydanticCustomError
 
 from dataplane.policy import fields
 from dataplane.policy.mistakes import nearest, shown
+from dataplane.policy.value_mistakes import UNFIT, unfit
 
 #: What services are for.
 LOGIN, WEB, DATABASES, MAIL, NAMES = "Remote login and ping", "Web services", "Databases", "Files and mail", "Names"
@@ -120,13 +121,13 @@ def service(word: str) -> Service:
 
 def _checked(value: object) -> str:
     if type(value) is not str:
-        raise PydanticCustomError(fields.UNFIT, 'is not text: write a service such as ssh, or "tcp/8080"')
+        unfit('is not text: write a service such as ssh, or "tcp/8080"')
     try:
         return service(value).name
     except PydanticCustomError:
         raise
     except ValueError as error:
-        raise PydanticCustomError(fields.UNFIT, str(error)) from None
+        raise PydanticCustomError(UNFIT, str(error)) from None
 
 
 #: A field of a document that names a service.

@@ -6,12 +6,11 @@ import calendar
 import re
 from contextlib import suppress
 from datetime import datetime
-from typing import Annotated, NoReturn, Self
+from typing import Annotated, Self
 
 from pydantic import PlainSerializer, PlainValidator, WithJsonSchema
-from pydantic_core import PydanticCustomError
 
-from dataplane.policy.fields import UNFIT
+from dataplane.policy.value_mistakes import unfit
 
 _EXAMPLE = "2026-01-31T12:00:00Z"
 _NANOSECONDS = 1_000_000_000
@@ -79,26 +78,22 @@ def _instant(value: object) -> Moment:
         with suppress(ValueError):
             return Moment(value)
     what = "is empty" if value is None else "is not allowed"
-    _unfit(f"{what}: write an RFC 3339 time such as {_EXAMPLE}")
+    unfit(f"{what}: write an RFC 3339 time such as {_EXAMPLE}")
 
 
 def _time(value: object) -> float:
     if isinstance(value, int | float) and not isinstance(value, bool):
         # NaN is in no range.
         if not 0 <= value <= LATEST:
-            _unfit(f"is out of range: 0..{LATEST}")
+            unfit(f"is out of range: 0..{LATEST}")
         return float(value)
     if isinstance(value, str):
         with suppress(ValueError):
             return Moment(value)
         if value.strip().lstrip("-").replace(".", "", 1).isdecimal():
-            _unfit("is not allowed: write a number of seconds without quotes")
+            unfit("is not allowed: write a number of seconds without quotes")
     what = "is empty" if value is None else "is not allowed"
-    _unfit(f"{what}: write seconds since the first packet, or an RFC 3339 time such as {_EXAMPLE}")
-
-
-def _unfit(message: str) -> NoReturn:
-    raise PydanticCustomError(UNFIT, message)
+    unfit(f"{what}: write seconds since the first packet, or an RFC 3339 time such as {_EXAMPLE}")
 
 
 Time = Annotated[

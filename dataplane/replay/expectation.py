@@ -31,15 +31,16 @@ from functools import cached_property
 from typing import Annotated, Any
 
 from pydantic import AfterValidator, BeforeValidator, Field, ValidationError, WithJsonSchema
-from pydantic_core import PydanticCustomError
 
 from dataplane._core import ffi
 from dataplane.policy import fields
+from dataplane.policy.addresses import family, packed_prefix
 from dataplane.policy.base import CheckedModel
 from dataplane.policy.mistakes import Conflict, Location, PolicyError, alternatives, shown
 from dataplane.policy.reading.file_kinds import changes_told
 from dataplane.policy.reading.load import diagnose, in_order
 from dataplane.policy.reading.source import Source
+from dataplane.policy.value_mistakes import unfit
 from dataplane.verdict import (
     DIRECTION_WORDS,
     ORIGIN_WORDS,
@@ -64,11 +65,6 @@ class Difference:
     found: str | None
 
 
-def _unfit(message: str) -> PydanticCustomError:
-    """A finding whose message goes on after the name and the value of the field."""
-    return PydanticCustomError(fields.UNFIT, message)
-
-
 def _packet_range(value: Any) -> tuple[int, int]:
     """A packet number or a range as its two ends, both included."""
     if isinstance(value, tuple):
@@ -76,16 +72,16 @@ def _packet_range(value: Any) -> tuple[int, int]:
     text = str(value) if type(value) in (int, str) else ""
     first, dash, last = text.partition("-")
     if not (first.isascii() and first.isdecimal()) or (dash and not (last.isascii() and last.isdecimal())):
-        raise _unfit("is not allowed: write packet numbers, which count from 1, or ranges such as 3-7")
+        unfit("is not allowed: write packet numbers, which count from 1, or ranges such as 3-7")
     if max(len(first), len(last)) > len(str(COUNT_MAX)) or not 1 <= int(first) <= int(last or first):
-        raise _unfit("is out of range: packets count from 1, and a range has its smaller end first")
+        unfit("is out of range: packets count from 1, and a range has its smaller end first")
     return int(first), int(last or first)
 
 
 def _packet_list(value: Any) -> Any:
     """A single number or range as a list of one; a list as it is."""
     if value == []:
-        raise _unfit("is empty: leave the key out to select packets by other means")
+        unfit("is empty: leave the key out to select packets by other means")
     return value if isinstance(value, list) else (_packet_range(value),)
 
 
@@ -102,7 +98,7 @@ def _joined(ranges: tuple[tuple[int, int], ...]) -> tuple[tuple[int, int], ...]:
 
 def _given(value: Any) -> Any:
     if value is None:
-        raise _unfit("is empty")
+        unfit("is empty")
     return value
 
 
@@ -111,7 +107,7 @@ def _one_of(words: Sequence[str], *, or_none: bool) -> tuple[BeforeValidator, Wi
 
     def check(value: Any) -> Any:
         if value not in words and not (value is None and or_none):
-            raise _unfit(f"is not allowed: write {alternatives([*words, 'null'] if or_none else words)}")
+            unfit(f"is not allowed: write {alternatives([*words, 'null'] if or_none else words)}")
         return value
 
     return BeforeValidator(check), WithJsonSchema({"enum": [*words, None] if or_none else [*words]})
@@ -189,8 +185,8 @@ class Expectation(CheckedModel):
         chosen.port = -1 if self.port is None else self.port
         chosen.protocol = -1 if protocol is None else protocol
         if self.address is not None:
-            address, chosen.address.bits = fields.packed_prefix(self.address)
-            chosen.family = fields.family(self.address)
+            address, chosen.address.bits = packed_prefix(self.address)
+            chosen.family = family(self.address)
             ffi.memmove(chosen.address.address, address, len(address))
         return chosen
 

@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING, Any
 from dataplane._core import ffi
 from dataplane.flow import FIELDS, FlowRecord, flow_records
 from dataplane.installation import how_to_install
-from dataplane.policy.fields import PROTOCOL_NAMES, PROTOCOL_NUMBERS, address_text
+from dataplane.policy.addresses import address_text
+from dataplane.policy.fields import PROTOCOL_NAMES, PROTOCOL_NUMBERS
 from dataplane.replay.columns import COLUMNS
 from dataplane.verdict import (
     CAUSE_WORDS,

@@ -9,7 +9,8 @@ from typing import Any, NamedTuple
 from pydantic_core import PydanticCustomError
 
 from dataplane._core import ffi
-from dataplane.policy import fields, times
+from dataplane.policy import times
+from dataplane.policy.addresses import checked_prefix, family, packed_prefix
 
 _SECONDS = re.compile(r"[0-9]+(?:\.[0-9]+)?", re.ASCII)
 _END = (1 << 64) - 1
@@ -80,9 +81,9 @@ class Mapping(NamedTuple):
         if not before.strip() or not after.strip():
             raise WindowError(f"{text}: write OLD=NEW, two addresses or two prefixes of one length")
         made = cls(_prefix(text, before), _prefix(text, after))
-        if fields.family(made.before) != fields.family(made.after):
+        if family(made.before) != family(made.after):
             raise WindowError(f"{text}: one is IPv4 and the other IPv6: both must be of one family")
-        (_, bits), (_, others) = map(fields.packed_prefix, (made.before, made.after))
+        (_, bits), (_, others) = map(packed_prefix, (made.before, made.after))
         if bits != others:
             raise WindowError(f"{text}: the prefixes have {bits} and {others} bits: both must be of one length")
         return made
@@ -90,7 +91,7 @@ class Mapping(NamedTuple):
 
 def _prefix(text: str, written: str) -> str:
     try:
-        return fields.checked_prefix(written.strip())
+        return checked_prefix(written.strip())
     except PydanticCustomError as error:
         raise WindowError(f"{text}: {written.strip()} {error.message_template}") from None
 
@@ -114,7 +115,7 @@ def read_mappings(texts: Iterable[str]) -> list[Mapping]:
         if mapping.before in made and made[mapping.before] != mapping:
             raise WindowError(f"{text}: {mapping.before} is mapped to {made[mapping.before].after} already")
         made[mapping.before] = mapping
-    return sorted(made.values(), key=lambda mapping: fields.packed_prefix(mapping.before)[1])
+    return sorted(made.values(), key=lambda mapping: packed_prefix(mapping.before)[1])
 
 
 def c_mappings(mappings: Iterable[Mapping]) -> Any:
@@ -122,8 +123,8 @@ def c_mappings(mappings: Iterable[Mapping]) -> Any:
     listed = list(mappings)
     array = ffi.new("struct dp_mapping[]", len(listed))
     for c, mapping in zip(array, listed, strict=True):
-        (before, c.bits), (after, _) = map(fields.packed_prefix, (mapping.before, mapping.after))
-        c.family = fields.family(mapping.before)
+        (before, c.bits), (after, _) = map(packed_prefix, (mapping.before, mapping.after))
+        c.family = family(mapping.before)
         ffi.memmove(c.before, before, len(before))
         ffi.memmove(c.after, after, len(after))
     return array

@@ -11,7 +11,7 @@ import numpy as np
 
 from dataplane._core import ffi, lib
 from dataplane.flow import FlowRecord, flow_records
-from dataplane.policy.fields import address_text
+from dataplane.policy.addresses import address_text
 from dataplane.replay.arrays import FLOW_RECORD
 from dataplane.report.timeline import Buckets, Timeline
 from dataplane.verdict import FLOW_END_WORDS, REASON_WORDS, Names

@@ -13,7 +13,7 @@ from dataplane.control.rest.caller import Caller, OfCaller
 from dataplane.control.rest.changing import DRY_RUN_RESPONSE, Body, Changes, DryRunBody, JsonRoute, change, timestamp
 from dataplane.control.rest.fields import Id
 from dataplane.control.rest.pages import Limit, Marker, PageInfo, Sorted, Words, any_of
-from dataplane.policy.fields import VirtualAddress, pair_prefix
+from dataplane.policy.addresses import VirtualAddress, pair_prefix
 
 if TYPE_CHECKING:
     from dataplane.control.service import Service

@@ -6,6 +6,7 @@ from typing import Annotated
 from pydantic import Field
 
 from dataplane.policy import fields, limits
+from dataplane.policy.addresses import family
 from dataplane.policy.base import BAD
 from dataplane.policy.changes.kind import GROUPS, Change, Reference, Update, replaced, updating
 from dataplane.policy.consistency import References
@@ -98,8 +99,8 @@ class FastAddRules(Change):
             text = f"{' and '.join(given)} are given together: one of them is needed"
             yield Conflict((given[-1],), text, at_key=True)
         prefix, ethertype = self.remote_ip_prefix, self.ethertype
-        if isinstance(prefix, str) and ethertype in BOTH and ethertype != f"IPv{fields.family(prefix)}":
-            text = f"remote_ip_prefix {shown(prefix)} is IPv{fields.family(prefix)} and the ethertype is {ethertype}"
+        if isinstance(prefix, str) and ethertype in BOTH and ethertype != f"IPv{family(prefix)}":
+            text = f"remote_ip_prefix {shown(prefix)} is IPv{family(prefix)} and the ethertype is {ethertype}"
             yield Conflict(("remote_ip_prefix",), text)
 
     def _rules(self, policy: Policy) -> list[SecurityGroupRule]:
@@ -112,7 +113,7 @@ class FastAddRules(Change):
         if self.ethertype:
             return (self.ethertype,)
         if self.remote_ip_prefix:
-            return (f"IPv{fields.family(self.remote_ip_prefix)}",)
+            return (f"IPv{family(self.remote_ip_prefix)}",)
         found = policy.address_groups_by_id.get(self.remote_address_group_id or "")
         if found:
             return (f"IPv{found.ip_version}",)

@@ -11,9 +11,9 @@ from annotated_types import Ge, Gt, Le
 from pydantic.fields import FieldInfo
 
 from dataplane.policy.base import fields_of
-from dataplane.policy.fields import UNFIT
 from dataplane.policy.mistakes import SHOWN_LENGTH, Location, alternatives, dotted, nearest, shown
 from dataplane.policy.reading import foreign_names
+from dataplane.policy.value_mistakes import UNFIT
 from dataplane.terminal import printable
 
 #: What pydantic says of a key that a model, or a dataclass, does not have.

@@ -12,8 +12,8 @@ import pytest
 from pydantic import ValidationError
 
 from dataplane.policy import Policy
+from dataplane.policy.addresses import VirtualAddress
 from dataplane.policy.document import Conntrack, Tap, Timeouts
-from dataplane.policy.fields import VirtualAddress
 from dataplane.policy.rule import SecurityGroupRule
 from dataplane.policy.write import as_yaml, document
 
