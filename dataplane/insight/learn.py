@@ -22,6 +22,7 @@ from typing import Any
 from dataplane.flow import FlowRecord, flow_records
 from dataplane.insight.learned_rules import Cell, Evidence, Need, learned_rules
 from dataplane.plane import Plane
+from dataplane.policy.fields import PROTOCOLS_WITH_PORTS
 from dataplane.policy.model import Policy
 from dataplane.policy.write import document
 from dataplane.replay import Captures, Replay, Summary
@@ -278,9 +279,7 @@ def _sentences(
             f"TCP connections that were seen from their middle on: {len(mid_stream):,}: the policy has tcp_loose: true"
             " for them, and who is seen first stands for who opened them"
         )
-    portless = sum(
-        flow.protocol in ("tcp", "udp", "sctp", "dccp", "udplite") and _need(flow).cell is None for flow in answered
-    )
+    portless = sum(flow.protocol in PROTOCOLS_WITH_PORTS and _need(flow).cell is None for flow in answered)
     if portless:
         yield f"connections to port 0, which no rule can name: {portless:,}: their rules have all ports"
     foreign = sum(map(_is_foreign_icmp, answered))

@@ -13,11 +13,12 @@ from collections import defaultdict
 from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from ipaddress import IPv4Network, IPv6Network, collapse_addresses, ip_network
+from itertools import product
 from typing import Any, NamedTuple, TypeVar
 
+from dataplane.policy.fields import MULTIPORT_MAX
 from dataplane.policy.limits import QUOTA
 
-_PORTS_PER_RULE = 20
 #: Of an instance's id in those that are made of it.
 _LONGEST_LABEL = 200
 
@@ -69,35 +70,26 @@ def learned_rules(needs: Mapping[Need, Evidence], instances: Iterable[str]) -> L
     for number, instance in enumerate(instances, 1):
         made = rules[instance] = []
         label = instance if len(instance) <= _LONGEST_LABEL else f"instance-{number}"
-        for direction in ("ingress", "egress"):
-            for ethertype in ("IPv4", "IPv6"):
-                drafts = [
-                    draft
-                    for protocol, found in sorted(
-                        _grouped(tables.get((instance, direction, ethertype), ()), lambda need: need.protocol).items(),
-                        key=lambda item: str(item[0]),
+        for direction, ethertype in product(("ingress", "egress"), ("IPv4", "IPv6")):
+            drafts = _drafts(tables.get((instance, direction, ethertype), ()))
+            if spread := _keep_within_quota(drafts):
+                notes.append(
+                    f"{instance}, {direction} {ethertype}: {spread} rules with address groups or inconsecutive ports"
+                    f" are written out as rules with one prefix and one range of ports: up to {QUOTA} are allowed"
+                )
+            for draft in drafts:
+                for values, cells, networks in draft.rules(groups, label):
+                    evidence = _evidence(needs, (instance, direction, ethertype, draft.protocol), cells, networks)
+                    made.append(
+                        {
+                            "id": f"{label}-{direction}-{ethertype.lower()}-{len(made) + 1}",
+                            "description": _description(evidence),
+                            "direction": direction,
+                            "ethertype": ethertype,
+                            **({} if draft.protocol is None else {"protocol": draft.protocol}),
+                            **values,
+                        }
                     )
-                    for draft in _drafts(protocol, found)
-                ]
-                if spread := _keep_within_quota(drafts):
-                    notes.append(
-                        f"{instance}, {direction} {ethertype}: {spread} rules with address groups or inconsecutive"
-                        f" ports are written out as rules with one prefix and one range of ports: up to {QUOTA} are"
-                        " allowed"
-                    )
-                for draft in drafts:
-                    for values, cells, networks in draft.rules(groups, label):
-                        evidence = _evidence(needs, (instance, direction, ethertype, draft.protocol), cells, networks)
-                        made.append(
-                            {
-                                "id": f"{label}-{direction}-{ethertype.lower()}-{len(made) + 1}",
-                                "description": _description(evidence),
-                                "direction": direction,
-                                "ethertype": ethertype,
-                                **({} if draft.protocol is None else {"protocol": draft.protocol}),
-                                **values,
-                            }
-                        )
     return LearnedRules(rules, groups.made, notes)
 
 
@@ -159,7 +151,7 @@ class _Draft:
         """How many of its rules use quota."""
         if self.spread:
             return 0
-        chunks = [self.ranges[i : i + _PORTS_PER_RULE] for i in range(0, len(self.ranges), _PORTS_PER_RULE)]
+        chunks = [self.ranges[i : i + MULTIPORT_MAX] for i in range(0, len(self.ranges), MULTIPORT_MAX)]
         return sum(len(self.networks) > 1 or len(chunk) > 1 for chunk in chunks)
 
     @property
@@ -171,7 +163,7 @@ class _Draft:
         self, groups: _AddressGroups, instance: str
     ) -> Iterator[tuple[dict[str, Any], list[Cell], list[Network]]]:
         """The fields of each rule for the other side, with what it is for."""
-        step = 1 if self.spread else _PORTS_PER_RULE
+        step = 1 if self.spread else MULTIPORT_MAX
         for networks in [[one] for one in self.networks] if self.spread else [self.networks]:
             remote = (
                 {"remote_ip_prefix": str(networks[0])}
@@ -184,7 +176,14 @@ class _Draft:
                 yield {**_selector(chunk), **remote}, cells, networks
 
 
-def _drafts(protocol: str | int | None, needs: list[Need]) -> list[_Draft]:
+def _drafts(needs: Iterable[Need]) -> list[_Draft]:
+    """The drafts for the needs of one instance in one direction and family, protocol by protocol."""
+    by_protocol = _grouped(needs, lambda need: need.protocol)
+    in_order = sorted(by_protocol.items(), key=lambda item: str(item[0]))
+    return [draft for protocol, found in in_order for draft in _drafts_of(protocol, found)]
+
+
+def _drafts_of(protocol: str | int | None, needs: list[Need]) -> list[_Draft]:
     """Disjoint drafts for the needs of one protocol in one direction, the fewer of the two ways to join them."""
     by_remote: dict[str, set[Cell]] = defaultdict(set)
     by_cell: dict[Cell, set[str]] = defaultdict(set)
@@ -196,7 +195,7 @@ def _drafts(protocol: str | int | None, needs: list[Need]) -> list[_Draft]:
     ways = [_by_cells(protocol, by_cell, one_by_one=one_by_one)]
     if not one_by_one:
         ways.append(_by_remotes(protocol, by_remote))
-    return min(ways, key=lambda drafts: sum(-(-len(draft.ranges) // _PORTS_PER_RULE) for draft in drafts))
+    return min(ways, key=lambda drafts: sum(-(-len(draft.ranges) // MULTIPORT_MAX) for draft in drafts))
 
 
 def _by_cells(protocol: str | int | None, by_cell: dict[Cell, set[str]], *, one_by_one: bool) -> list[_Draft]:

@@ -13,13 +13,13 @@ from typing import Any
 
 from pydantic import ValidationError
 
+from dataplane.conntrack import NANOSECONDS
 from dataplane.insight.conversations import Conversations
 from dataplane.insight.packet_text import Packet, PacketTextError, parse_packet
 from dataplane.policy.mistakes import Mistake, PolicyError, shown
 from dataplane.policy.reading.load import diagnose
 from dataplane.replay.expectation import EXPECTABLE, Expectation
 
-_NANOSECONDS = 1_000_000_000
 #: Between two packets whose lines say no time.
 _STEP_NS = 1_000_000
 #: A time before a packet: the packet's own first word may be a number too, and then an address and ">" follow.
@@ -77,7 +77,7 @@ def packets_of(lines: Iterable[Line]) -> tuple[list[Packet], list[int], list[tup
 def _timed(text: str, times: Sequence[int]) -> tuple[int, Packet]:
     time = times[-1] + _STEP_NS if times else 0
     if match := _TIME.match(text):
-        time = round(float(match[1]) * _NANOSECONDS)
+        time = round(float(match[1]) * NANOSECONDS)
         text = text[match.end() :]
     if times and time < times[-1]:
         raise ValueError("its time is before that of the packet before it: write packets in order of time")
