@@ -14,7 +14,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from dataplane.insight.explained import ExplainedCheck
-from dataplane.insight.packet_text import Packet, as_capture_bytes
+from dataplane.insight.packet_bytes import as_capture_bytes
+from dataplane.insight.packet_text import Packet
 from dataplane.insight.remedies import Remedy, remedies
 from dataplane.insight.replayed_packet import Judged, Replayed
 from dataplane.insight.rules_tried import Question, groups_tried

@@ -13,7 +13,8 @@ import pytest
 
 from dataplane import ChangeError, Policy
 from dataplane.insight.diff import Difference, diff
-from dataplane.insight.packet_text import as_capture_bytes, parse_packet
+from dataplane.insight.packet_bytes import as_capture_bytes, ip_packet
+from dataplane.insight.packet_text import parse_packet
 from dataplane.policy.changes import parse_change
 from dataplane.policy.schedule import TimedChange
 from dataplane.replay.window import Part, Window, read_mappings
@@ -144,7 +145,7 @@ def test_a_change_that_fits_one_policy_only_is_refused(tmp_path: Path) -> None:
 def test_fragments_that_only_one_policy_waits_for(tmp_path: Path) -> None:
     """SPEC 4.6: records that one engine holds back are compared with those of the other all the same."""
     later = struct.pack("!BBHHHBBH", 0x45, 0, 28, 7, 1, 64, 17, 0) + bytes([10, 0, 0, 1, 192, 168, 0, 10]) + bytes(8)
-    ssh, tls = (parse_packet(text[0]).ip() for text in (SSH, TLS))
+    ssh, tls = (ip_packet(parse_packet(text[0])) for text in (SSH, TLS))
     frames = [(0, ssh)] * 3000 + [(0, later)] + [(0, tls)] * 1000 + [(1, tls)] * 2000
     data = b"".join(struct.pack("<IIII", at, 0, len(frame), len(frame)) + frame for at, frame in frames)
     path = tmp_path / "fragment.pcap"
@@ -159,7 +160,7 @@ def test_fragments_that_only_one_policy_waits_for(tmp_path: Path) -> None:
 def test_more_flows_than_are_kept(tmp_path: Path) -> None:
     """What is kept of flows is bounded; what is not is counted."""
     packets = 200_000
-    body = parse_packet("gre 10.0.0.1 > 192.168.0.10").ip()
+    body = ip_packet(parse_packet("gre 10.0.0.1 > 192.168.0.10"))
     path = tmp_path / "many.pcap"
     head = struct.pack("<IIII", 0, 0, len(body), len(body)) + body[:12]
     data = b"".join(head + struct.pack("!I", 0x0A000000 + n) + body[16:] for n in range(packets))

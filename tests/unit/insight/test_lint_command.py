@@ -12,6 +12,7 @@ from pydantic_sarif.model import StaticAnalysisResultsFormatSarifVersion210JsonS
 from dataplane import DataPlane
 from dataplane.insight.exposure import PORTS
 from dataplane.insight.lint import KINDS, lint
+from dataplane.insight.packet_bytes import ip_packet
 from dataplane.insight.packet_text import parse_packet
 from dataplane.policy import Policy
 from tests.unit.policy.test_command import ROOT, run
@@ -99,7 +100,7 @@ def test_examples_are_what_the_engine_says_of_them(policy: Path) -> None:
     shown = [(f.kind, f.rule, f.example) for f in lint(loaded) if f.example]
     assert len(shown) == 5
     for kind, rule, example in shown:
-        checks = DataPlane(loaded).process(parse_packet(example.packet).ip(), time=1.0, link="raw").checks
+        checks = DataPlane(loaded).process(ip_packet(parse_packet(example.packet)), time=1.0, link="raw").checks
         assert [check.rule for check in checks] == [rule if kind == "redundant" else example.rule], example
 
 

@@ -7,6 +7,7 @@ from scapy.layers.inet import ICMP, IP, TCP, UDP
 from scapy.layers.inet6 import ICMPv6EchoRequest, IPv6
 
 from dataplane import DataPlane, Policy, Verdict
+from dataplane.insight.packet_bytes import ip_packet
 from dataplane.insight.packet_text import PacketTextError, parse_packet
 
 OPEN = """
@@ -23,24 +24,24 @@ conntrack: {verify_checksums: true}
 
 
 def judged(text: str) -> Verdict:
-    return DataPlane(Policy.parse(OPEN), seed=0).process(parse_packet(text).ip(), time=0, link="raw")
+    return DataPlane(Policy.parse(OPEN), seed=0).process(ip_packet(parse_packet(text)), time=0, link="raw")
 
 
 def test_the_examples_of_the_specification() -> None:
     """SPEC 8: `PROTOCOL SRC[:PORT] > DST[:PORT] [FLAGS|TYPE[/CODE]]`."""
-    tcp = IP(parse_packet("tcp 10.0.0.5:4000 > 192.168.0.10:22 S").ip())
+    tcp = IP(ip_packet(parse_packet("tcp 10.0.0.5:4000 > 192.168.0.10:22 S")))
     assert (tcp.src, tcp.dst, tcp[TCP].sport, tcp[TCP].dport) == ("10.0.0.5", "192.168.0.10", 4000, 22)
     assert tcp[TCP].flags == "S"
-    icmp = IP(parse_packet("icmp 10.0.0.5 > 192.168.0.10 echo-request id 7").ip())
+    icmp = IP(ip_packet(parse_packet("icmp 10.0.0.5 > 192.168.0.10 echo-request id 7")))
     assert (icmp[ICMP].type, icmp[ICMP].code, icmp[ICMP].id) == (8, 0, 7)
-    udp = IPv6(parse_packet("udp [2001:db8::1]:53 > [2001:db8::2]:4000").ip())
+    udp = IPv6(ip_packet(parse_packet("udp [2001:db8::1]:53 > [2001:db8::2]:4000")))
     assert (udp.src, udp.dst, udp[UDP].sport, udp[UDP].dport) == ("2001:db8::1", "2001:db8::2", 53, 4000)
 
 
 def test_what_is_left_out() -> None:
     """Without FLAGS a SYN, without TYPE an echo-request."""
-    assert IP(parse_packet("tcp 10.0.0.5:1 > 10.0.0.6:2").ip())[TCP].flags == "S"
-    assert ICMPv6EchoRequest in IPv6(parse_packet("icmpv6 ::1 > ::2").ip())
+    assert IP(ip_packet(parse_packet("tcp 10.0.0.5:1 > 10.0.0.6:2")))[TCP].flags == "S"
+    assert ICMPv6EchoRequest in IPv6(ip_packet(parse_packet("icmpv6 ::1 > ::2")))
 
 
 @pytest.mark.parametrize(

@@ -14,6 +14,7 @@ from dataplane import DataPlane, Policy
 from dataplane._core import ffi
 from dataplane.cli.typed import typed
 from dataplane.insight.explain import Explanation, as_capture, explain
+from dataplane.insight.packet_bytes import ip_packet
 from dataplane.insight.packet_text import parse_packet
 from dataplane.insight.running_firewall import AtRunning, in_place
 from dataplane.live import state
@@ -107,7 +108,7 @@ def test_what_is_explained_is_what_happens(text: str, on_change: str, change: di
     found = asked(plane, text)
     assert facts(plane) == before
     packet = in_place(parse_packet(text), state.taken(plane))  # type: ignore[arg-type]
-    verdict = plane.process(packet.ip(), time_ns=4 * SECOND, link="raw")
+    verdict = plane.process(ip_packet(packet), time_ns=4 * SECOND, link="raw")
     told = [(c.check.instance, c.check.direction, c.check.verdict, c.check.state, c.check.reason) for c in found.checks]
     assert told == [(c.instance, c.direction, c.verdict, c.state, c.reason) for c in verdict.checks]
     assert [c.check.rule for c in found.checks] == [c.rule for c in verdict.checks]
