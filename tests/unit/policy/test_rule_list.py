@@ -55,6 +55,19 @@ def test_a_list_of_rules_is_as_a_tuple(n: int, steps: list[tuple[int, int, int]]
                     parts[beyond]
 
 
+@pytest.mark.parametrize("at", [0, 0.5, 1])
+def test_parts_stay_neither_long_nor_many(at: float) -> None:
+    """Wherever rules are added, one at a time: what one more costs depends on both."""
+    with patch("dataplane.policy.rule_list._PART", 4):
+        listed = RuleList((rules(0, 1),))
+        for number in range(1, 200):
+            place = round(at * len(listed))
+            listed = listed.with_replaced(place, place, rules(number, 1))
+        assert len(listed) == 200
+        assert max(map(len, listed._parts)) <= 8
+        assert len(listed._parts) <= 100
+
+
 def test_who_is_not_there_has_no_place() -> None:
     there, other = rules(0, 9), rules(0, 1)[0]
     for listed in (there, RuleList((there[:4], there[4:]))):
