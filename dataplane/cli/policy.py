@@ -191,7 +191,7 @@ def rehearsed(
     before: Policy, given: Policy, name: str, store: str, now: float, *, dry_run: bool = False
 ) -> tuple[Policy, dict[str, Any]]:
     """The policy that a store is to keep, and what `print_rehearsed` tells. `now` is in seconds since 1970."""
-    from dataplane.control.audit import some_differences
+    from dataplane.control.differences import some_differences
     from dataplane.policy import expiry
     from dataplane.policy.changes import ApplyPolicy, apply
 

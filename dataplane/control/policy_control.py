@@ -9,7 +9,6 @@ from __future__ import annotations
 import json
 import time
 from collections import deque
-from collections.abc import Callable
 from contextlib import nullcontext
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
@@ -17,8 +16,9 @@ from typing import TYPE_CHECKING
 from dataplane.control import audit, requests
 from dataplane.control.audit import EXPIRY, NOBODY, STORE, Asker
 from dataplane.control.confirmation import Unconfirmed
+from dataplane.control.differences import different, first_differences, some_differences
 from dataplane.control.times import Times
-from dataplane.policy import Policy, PolicyError, expiry
+from dataplane.policy import Policy, expiry
 from dataplane.policy.expiry import without_expired
 from dataplane.policy.structural_sharing import rules_between
 from dataplane.store import SharedStore, StoreChangedError
@@ -26,6 +26,7 @@ from dataplane.store import SharedStore, StoreChangedError
 if TYPE_CHECKING:
     from dataplane.control.answers import Applied, Changed, Confirmed, Different, Disconnected, Made, Reloaded
     from dataplane.control.operations import Effect, Operations
+    from dataplane.control.reading import Reading
     from dataplane.store import Store, Version
 
 #: So many changes are remembered, and of each so many differences.
@@ -49,14 +50,6 @@ class Reloads:
     failed: int = 0
     seconds: float = 0.0
     loaded_at: float = field(default_factory=time.time)
-
-
-@dataclass(frozen=True, slots=True)
-class Reading:
-    """A policy that has been read, or could not be: `policy` returns it or raises why. `started` by perf_counter."""
-
-    policy: Callable[[], Policy]
-    started: float
 
 
 class PolicyControl:
@@ -90,9 +83,7 @@ class PolicyControl:
         except Exception as error:
             if not request.dry_run:
                 self.reloads.failed += 1
-                reasons = error.mistakes if isinstance(error, PolicyError) else [error]
-                for reason in reasons[: audit.SHOWN_MAX]:
-                    audit.refused(f"reload of {name}, the policy before stays in force", str(reason), asker)
+                audit.refused_policy(f"reload of {name}, the policy before stays in force", error, asker)
             raise
         if not request.dry_run:
             self.reloads.succeeded += 1
@@ -135,8 +126,8 @@ class PolicyControl:
         if not self._unsaved:
             return 0
         now = self.operations.policy
-        made = audit.different(self._loaded, now)
-        lacking = made & audit.different(now, policy)
+        made = different(self._loaded, now)
+        lacking = made & different(now, policy)
         return self._unsaved if lacking == made and made else min(self._unsaved, len(lacking))
 
     def change(self, request: requests.ChangePolicy, asker: Asker = NOBODY) -> Changed:
@@ -179,12 +170,11 @@ class PolicyControl:
             raise
         except Exception as error:
             if not request.dry_run:
-                for reason in (error.mistakes if isinstance(error, PolicyError) else [error])[: audit.SHOWN_MAX]:
-                    audit.refused(what, str(reason), asker)
+                audit.refused_policy(what, error, asker)
             raise
         self._count(answer, what, asker)
         answer["warnings"] += expiry.warnings(given, now_ns)
-        told, total = audit.some_differences(before, policy, audit.SHOWN_MAX)
+        told, total = some_differences(before, policy, audit.SHOWN_MAX)
         return {
             **answer,
             "differences": told,
@@ -333,7 +323,7 @@ class PolicyControl:
                     "generation": self.generation,
                     "time": now,
                     "by": asker.extra(),
-                    "differences": audit.first_differences(before, policy, _TOLD_MAX),
+                    "differences": first_differences(before, policy, _TOLD_MAX),
                     "disconnected": effect.disconnected,
                 }
             )

@@ -17,10 +17,9 @@ import base64
 import contextlib
 import json
 import logging
-import threading
 import time
 from collections.abc import AsyncGenerator, Callable
-from concurrent.futures import Executor, Future
+from concurrent.futures import Executor
 from contextlib import AbstractAsyncContextManager, AbstractContextManager, nullcontext
 from dataclasses import asdict
 from functools import partial
@@ -40,7 +39,8 @@ from dataplane.control.audit import NOBODY, STORE, Asker
 from dataplane.control.canary import Canary
 from dataplane.control.following import Following, Readers
 from dataplane.control.operations import Operations
-from dataplane.control.policy_control import PolicyControl, Reading, WaitingError
+from dataplane.control.policy_control import PolicyControl, WaitingError
+from dataplane.control.reading import PolicyReader
 from dataplane.policy import Policy, PolicyError, expiry
 from dataplane.policy.mistakes import UnfitError
 from dataplane.policy.write import document
@@ -84,7 +84,7 @@ class Service(PolicyControl):
         self._control = control
         self._failures = failures
         self._reverting: asyncio.Task[None] | None = None
-        self._in_order, self._one_reading = asyncio.Lock(), asyncio.Lock()
+        self._in_order, self._reader = asyncio.Lock(), PolicyReader()
         self._readers = Readers(operations, self.do, self._control, failures)
 
     async def do(self, function: Callable[..., T], *arguments: Any) -> T:
@@ -119,7 +119,9 @@ class Service(PolicyControl):
             case requests.Confirm():
                 return await self.watched(lambda: self.confirm(request, asker))
             case requests.Difference():
-                reading = await self._read(partial(_parsed, request.policy, "policy.json") if request.policy else None)
+                reading = await self._reader.read(
+                    partial(_parsed, request.policy, "policy.json") if request.policy else self._store.load
+                )
                 return await self.do(lambda: self.difference(request, reading))
             case requests.ChangePolicy(dry_run=True):
                 return await self.do(lambda: self.change(request, asker))
@@ -157,10 +159,10 @@ class Service(PolicyControl):
             return await self._imported(data, asker)
         load = partial(Policy.parse, data, request.name)
         if request.dry_run:
-            reading = await self._read(load)
+            reading = await self._reader.read(load)
             return await self.do(lambda: self.apply(request, reading, asker))
         async with self._in_order:
-            reading = await self._read(load)
+            reading = await self._reader.read(load)
             return await self._upon_others(lambda: self.apply(request, reading, asker))
 
     def refusal(self, error: Exception) -> Refusal:
@@ -193,30 +195,13 @@ class Service(PolicyControl):
 
     # ---- the policy ----
 
-    async def _read(self, load: Callable[[], Policy] | None = None) -> Reading:
-        """Reads the policy in the store, or what is given, once what is being read has been.
-
-        Nobody waits for the thread at the end: a disk may never answer.
-        """
-        started = time.perf_counter()
-        found: asyncio.Future[Callable[[], Policy]] = asyncio.get_running_loop().create_future()
-        await self._one_reading.acquire()
-        try:
-            threading.Thread(target=_tell, args=(load or self._store.load, found), name="reading", daemon=True).start()
-        except RuntimeError:
-            self._one_reading.release()
-            raise
-        # Who asked may be gone before it ends.
-        found.add_done_callback(lambda _: self._one_reading.release())
-        return Reading(await asyncio.shield(found), started)
-
     async def _reloaded(self, request: requests.Reload, asker: Asker) -> Any:
         if request.dry_run:
-            reading = await self._read()
+            reading = await self._reader.read(self._store.load)
             return await self.do(lambda: self.reload(request, reading, asker))
         with self._reloading():
             async with self._in_order:
-                reading = await self._read()
+                reading = await self._reader.read(self._store.load)
                 return await self.watched(lambda: self.reload(request, reading, asker))
 
     async def changed(self, work: Callable[[], T]) -> T:
@@ -273,7 +258,7 @@ class Service(PolicyControl):
     async def _catch_up(self) -> None:
         """Puts in force what has arrived, if anything has."""
         if self.shared and (version := self.shared.arrived):
-            reading = await self._read(version.policy)
+            reading = await self._reader.read(version.policy)
             await self.watched(lambda: self.follow(reading, version))
 
     async def _await_change(self) -> None:
@@ -441,18 +426,6 @@ class Service(PolicyControl):
     def following(self, request: Streaming) -> AbstractAsyncContextManager[Following]:
         """What a request wants to be told of, from now on. Raises ValueError."""
         return self._readers.following(request)
-
-
-def _tell(load: Callable[[], Policy], found: asyncio.Future[Callable[[], Policy]]) -> None:
-    """Gives a future of another thread's loop what returns a policy, or raises why there is none."""
-    read: Future[Policy] = Future()
-    try:
-        read.set_result(load())
-    except Exception as error:
-        read.set_exception(error)
-    # The loop may have ended meanwhile.
-    with contextlib.suppress(RuntimeError):
-        found.get_loop().call_soon_threadsafe(found.set_result, read.result)
 
 
 def _parsed(policy: dict[str, Any], name: str) -> Policy:

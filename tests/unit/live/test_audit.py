@@ -17,6 +17,7 @@ import pytest
 from dataplane import Policy
 from dataplane.control import audit, requests
 from dataplane.control.audit import Asker
+from dataplane.control.differences import differences
 from dataplane.live.client import RefusedError
 from dataplane.live.process.log import JsonFormatter, TextFormatter
 from dataplane.live.process.signals import Signals
@@ -194,14 +195,14 @@ def test_long_lists_are_told_by_what_is_different() -> None:
         return Policy.model_validate({"address_groups": [{"id": "g", "ip_version": 4, "ip_set": entries}]})
 
     many = [f"10.0.{n >> 8}.{n & 255}" for n in range(5000)]
-    (told,) = audit.differences(policy(many), policy(["10.9.9.9", *many[1:]]))
+    (told,) = differences(policy(many), policy(["10.9.9.9", *many[1:]]))
     assert told == "address group g changed: ip_set of 5,000 without [10.0.0.0] and with [10.9.9.9]"
-    (told,) = audit.differences(policy(many), policy(many[:60] + many[:59:-1]))
+    (told,) = differences(policy(many), policy(many[:60] + many[:59:-1]))
     assert told == "address group g changed: ip_set of 5,000 in another order"
-    (told,) = audit.differences(policy(many), policy([]))
+    (told,) = differences(policy(many), policy([]))
     assert told.startswith("address group g changed: ip_set of 5,000 without [10.0.0.0, ")
     assert told.endswith(" and 4,900 more] and with none")
-    (told,) = audit.differences(Policy(), policy(many))
+    (told,) = differences(Policy(), policy(many))
     assert told.startswith("address group g added: ip_version 4, ip_set [10.0.0.0, ")
     assert told.endswith(" and 4,900 more]")
 

@@ -268,7 +268,8 @@ def test_changes_of_two_hosts_by_the_api_are_all_made(url: str, tmp_path: Path) 
 def test_a_change_of_another_host_ends_one_that_waits_for_its_confirmation(url: str, tmp_path: Path) -> None:
     """There is one order for all: what is not in the store gives way."""
     from dataplane.control import requests
-    from dataplane.control.policy_control import PolicyControl, Reading
+    from dataplane.control.policy_control import PolicyControl
+    from dataplane.control.reading import Reading
     from dataplane.live.operations import Operations
     from dataplane.live.simulation import NoPorts
 
