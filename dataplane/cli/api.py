@@ -45,13 +45,14 @@ def api(
       dataplane api policy.yaml --listen 127.0.0.1:8774 --keys keys.yaml
       dataplane api policy.yaml --listen ./api.sock --store sqlite:///tmp/api.db
     """
-    from dataplane.live import simulation
-    from dataplane.live.process import log
-
     if log_format not in ("text", "json"):
         say(f"--log-format {log_format}: text or json is needed", err=True)
         raise typer.Exit(2)
+    # Before what it serves is imported, which needs the same packages.
     options = api_options(listen, keys, tls_cert, tls_key, group, option="--listen")
+    from dataplane.live import simulation
+    from dataplane.live.process import log
+
     log.set_up("json" if log_format == "json" else "text")
     try:
         simulation.serve(policy.absolute(), options, api_explanation(), store)

@@ -46,9 +46,9 @@ def status(store: StoreOption, output: OutputOption = Output.text) -> None:
       dataplane fleet status --store etcd://10.0.0.1,10.0.0.2,10.0.0.3/cloud
       dataplane fleet status --store etcd://10.0.0.1/cloud --json | jq .hosts
     """
-    from dataplane.store.etcd.fleet import fleet
-
     with _asked(store) as (cluster, prefix):
+        from dataplane.store.etcd.fleet import fleet
+
         found = fleet(cluster, prefix)
     now = time.time()
     hosts = [
@@ -194,9 +194,9 @@ def forget(
       dataplane fleet forget h7 --store etcd://10.0.0.1,10.0.0.2,10.0.0.3/cloud
       dataplane fleet forget h7 --store 'etcd://10.0.0.1/cloud?ca=/etc/ssl/ca.pem'
     """
-    from dataplane.store.etcd import fleet
-
     with _asked(store) as (cluster, prefix):
+        from dataplane.store.etcd import fleet
+
         fleet.forget(cluster, prefix, host)
     show({"host": host}, output, lambda answer: say(f"Host {answer['host']} is forgotten."))
 

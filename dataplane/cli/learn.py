@@ -78,7 +78,7 @@ def learn(
             check_writable(file)
         learned = learned_from(policy, paths, part=part)
         written = OutputFile(file) if file else None
-    except (PolicyError, OutputError) as error:
+    except (PolicyError, OutputError, ModuleNotFoundError) as error:
         refuse(str(error))
     except CaptureError as error:
         refuse(str(error), EXIT_CAPTURE)

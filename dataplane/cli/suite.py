@@ -189,7 +189,7 @@ def _junit_library() -> None:
     try:
         import junitparser  # noqa: F401
     except ModuleNotFoundError:
-        refuse(f"--junit needs junitparser: {how_to_install('test')}")
+        refuse(f"--junit needs junitparser: {how_to_install('test')} brings it")
 
 
 def _write_junit(results: Iterable[Result], path: str) -> None:
@@ -246,7 +246,7 @@ def _watch_library() -> None:
     try:
         import watchfiles  # noqa: F401
     except ModuleNotFoundError:
-        refuse(f"--watch needs watchfiles: {how_to_install('test')}")
+        refuse(f"--watch needs watchfiles: {how_to_install('test')} brings it")
 
 
 def _changes(paths: Sequence[str], reports: Sequence[str | None]) -> Iterable[object]:

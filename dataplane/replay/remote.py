@@ -142,8 +142,10 @@ def _in_words(url: str) -> Iterator[None]:
     except DamagedError:
         raise
     except ImportError as error:
+        # fsspec names no module where it asks for the file system of a scheme.
+        missing = f"{error.name} is not installed" if error.name else str(error)
         raise ModuleNotFoundError(
-            f"{url}: {error}: {how_to_install('remote')} brings what S3 and HTTP need", name=error.name
+            f"{url}: {missing}: {how_to_install('remote')} brings what S3 and HTTP need", name=error.name
         ) from None
     except FileNotFoundError as error:
         # A web server may have said more, or not be there.

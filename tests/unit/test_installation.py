@@ -156,3 +156,28 @@ main()
         "dataplane's C part is of another version than the rest: build it anew by 'make install'"
     )
     assert done.stderr.count("\n") == 1
+
+
+STORE = ["--store", "etcd://127.0.0.1:1/x"]
+CASES = "examples/figure-1"
+
+
+@pytest.mark.parametrize(
+    ("missing", "extra", "command"),
+    [
+        ("uvicorn", "api", ["api", f"{CASES}/policy.yaml", "--listen", "127.0.0.1:9"]),
+        ("etcd3gw", "etcd", ["fleet", "status", *STORE]),
+        ("etcd3gw", "etcd", ["fleet", "forget", "h7", *STORE]),
+        ("etcd3gw", "etcd", ["policy", "export", *STORE]),
+        ("junitparser", "test", ["test", CASES, "--junit", "-"]),
+        ("watchfiles", "test", ["test", CASES, "--watch"]),
+    ],
+)
+def test_an_extra_that_is_missing_is_a_sentence(missing: str, extra: str, command: list[str]) -> None:
+    hidden = f"import sys; sys.modules[{missing!r}] = None; sys.argv = {['dataplane', *command]}"
+    script = f"{hidden}; from dataplane.cli import main; main()"
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=False, cwd=ROOT)
+    assert done.returncode == 2
+    [told] = done.stderr.splitlines()
+    assert missing in told
+    assert f"{installation.how_to_install(extra)} brings " in told

@@ -208,10 +208,15 @@ def test_what_does_not_grow(web: str) -> None:
         Captures([f"{web}/figure-1.pcap"], follow=True)
 
 
-def test_without_the_extra(folder: Path) -> None:
-    (folder / "hidden").mkdir()
+@pytest.mark.parametrize(
+    "command",
+    [("replay", POLICY, "s3://corpus/a.pcap"), ("learn", "s3://corpus/a.pcap", "--instances", POLICY)],
+    ids=["replay", "learn"],
+)
+def test_without_the_extra(folder: Path, command: tuple[str, ...]) -> None:
+    (folder / "hidden").mkdir(exist_ok=True)
     (folder / "hidden/fsspec.py").write_text("raise ModuleNotFoundError(\"No module named 'fsspec'\", name='fsspec')\n")
-    done = run(folder, "replay", POLICY, "s3://corpus/a.pcap", PYTHONPATH=f"{folder}/hidden:{ROOT}")
+    done = run(folder, *command, PYTHONPATH=f"{folder}/hidden:{ROOT}")
     assert done.returncode == 2
-    assert done.stderr.startswith("s3://corpus/a.pcap: No module named 'fsspec': ")
+    assert done.stderr.startswith("s3://corpus/a.pcap: fsspec is not installed: ")
     assert "[remote]' brings what S3 and HTTP need" in done.stderr
