@@ -52,8 +52,10 @@ def foreign_told(value: Any) -> str | None:
                 return f"this is {what}, and no policy yet: {_IMPORT} {name}"
         if "cases" in value and value.keys().isdisjoint(_OF_POLICIES):
             return "these are cases of a policy, where the policy itself is needed: dataplane test takes them"
-    if isinstance(value, list) and _items_with(value, _OPENSTACK):
-        return f"this is a list of OpenStack, and no policy yet: {_IMPORT} openstack"
+    if isinstance(value, list):
+        if _items_with(value, _OPENSTACK):
+            return f"this is a list of OpenStack, and no policy yet: {_IMPORT} openstack"
+        return changes_told(value, "a policy is") or expectations_told(value, "a policy is")
     return None
 
 
@@ -64,17 +66,17 @@ def policy_told(value: dict[str, Any]) -> str | None:
     return "this is a policy, where cases are needed: name it in a file of cases, as policy: FILE (dataplane new)"
 
 
-def expectations_told(value: list[Any]) -> str | None:
-    """That a list where changes are needed holds expectations."""
+def expectations_told(value: list[Any], needed: str = "changes are") -> str | None:
+    """That a list where something else is needed holds expectations."""
     if _items_with(value, _OF_EXPECTATIONS) and not _items_with(value, {"at"}):
-        return "these are expectations, where changes are needed: --expect takes them"
+        return f"these are expectations, where {needed} needed: --expect takes them"
     return None
 
 
-def changes_told(value: list[Any]) -> str | None:
-    """That a list where expectations are needed holds changes."""
+def changes_told(value: list[Any], needed: str = "expectations are") -> str | None:
+    """That a list where something else is needed holds changes."""
     if _items_with(value, {"at"}) and not _items_with(value, _OF_EXPECTATIONS):
-        return "these are changes, where expectations are needed: --changes takes them"
+        return f"these are changes, where {needed} needed: --changes takes them"
     return None
 
 

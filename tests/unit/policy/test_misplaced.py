@@ -84,6 +84,17 @@ def test_changes_and_expectations_are_told_apart(tmp_path: Path) -> None:
         load_changes(path)
 
 
+def test_a_policy_and_lists_beside_it_are_told_apart() -> None:
+    """SPEC 2, 7: a list of another kind where the policy is needed; any other list is a list."""
+    assert told(b"- {at: 0, delete_rule: {id: A01}}\n") == (
+        "these are changes, where a policy is needed: --changes takes them"
+    )
+    assert told(b"- {packet: 1, verdict: allow}\n") == (
+        "these are expectations, where a policy is needed: --expect takes them"
+    )
+    assert told(b"- {id: A01}\n") == "the document is a list: write a mapping"
+
+
 def test_a_policy_and_its_cases_are_told_apart(tmp_path: Path) -> None:
     """SPEC 8.6: each where the other is needed; a policy within a file of cases is neither."""
     path = tmp_path / "policy.yaml"
