@@ -38,8 +38,8 @@ StoreOption = Annotated[
 def status(store: StoreOption, output: OutputOption = Output.text) -> None:
     """Each host with the change that is in force there, how far it is behind, where it is, and what is wrong.
 
-    The exit status is 0 when the newest change is in force on all hosts, 1 when one is behind, gone or has an error, 2
-    when the store cannot be asked.
+    The exit status is 0 when the newest change is in force on all hosts, 1 when one is behind, ahead, gone or has an
+    error, or etcd takes nothing that hosts say, and 2 when the store cannot be asked.
 
     \b
     Examples:
@@ -67,9 +67,15 @@ def status(store: StoreOption, output: OutputOption = Output.text) -> None:
         for host in found.hosts
     ]
     newest = found.newest
-    answer = {"change": newest.number, "changed_at": newest.at, "changed_by": newest.by, "hosts": hosts}
+    answer = {
+        "change": newest.number,
+        "changed_at": newest.at,
+        "changed_by": newest.by,
+        "error": found.error,
+        "hosts": hosts,
+    }
     show(answer, output, _print_status)
-    if any(host["state"] != "up to date" or host["error"] for host in hosts):
+    if found.error or any(host["state"] != "up to date" or host["error"] for host in hosts):
         raise typer.Exit(EXIT_BEHIND)
 
 
@@ -204,7 +210,10 @@ def forget(
 def _state(host: Any, newest: int) -> str:
     if not host.is_there:
         return "gone"
-    return "up to date" if host.change >= newest else "behind"
+    if host.change > newest:
+        # etcd was set back to a copy of before, and the host has not seen that yet, or cannot put it in force.
+        return "ahead"
+    return "up to date" if host.change == newest else "behind"
 
 
 def _print_status(answer: Any) -> None:
@@ -216,6 +225,8 @@ def _print_status(answer: Any) -> None:
         f"change {answer['change']} is the newest; {counted(len(hosts), 'host')}"
         + (f", {late} of them not up to date" if late else ", all of them up to date" if hosts else "")
     )
+    if answer["error"]:
+        say(answer["error"])
     table(
         "Hosts",
         ("host", "address", "state", "change", "lag", "error"),

@@ -44,7 +44,7 @@ def table(title: str, columns: Sequence[str], rows: Iterable[Sequence[object]]) 
 def _print_store(store: Mapping[str, Any]) -> None:
     """How far this host is in the store that it shares with others."""
     behind = store["newest"] - store["change"]
-    newer = f"; {counted(behind, 'newer change')} there" if behind else ""
+    newer = f"; {counted(behind, 'newer change')} there" if behind > 0 else ""
     since = f", away since {moment(store['away_since'])}" if store["away_since"] else ""
     say(f"  change {store['change']} of the store is in force{newer}{since}")
     if store["error"]:

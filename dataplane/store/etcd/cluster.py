@@ -41,6 +41,12 @@ _BYTES = "surrogateescape"
 _NOT_ASKED = frozenset(
     {"connection refused", "no route to host", "its name is not known", "its certificate is not one of the ca"}
 )
+#: What etcd says when its database is as large as it may be, and what helps.
+_FULL = "database space exceeded"
+_MAKE_ROOM = (
+    "make room there (etcdctl compact, etcdctl defrag), or let it grow (--quota-backend-bytes), and then etcdctl alarm"
+    " disarm"
+)
 #: gRPC's codes of an answer that says that this member, or the cluster, cannot work now.
 _UNAVAILABLE = (1, 4, 14)
 _UNAUTHENTICATED = 16
@@ -48,6 +54,10 @@ _UNAUTHENTICATED = 16
 
 class CompactedError(Exception):
     """The revision that was asked for is not kept any more."""
+
+
+class StoreFullError(StoreError):
+    """What is kept can be read, and nothing new is kept: one sentence that says what to do."""
 
 
 class Item(NamedTuple):
@@ -167,6 +177,13 @@ class Cluster:
         """Ends a lease, and all keys that hang on it. Raises StoreError."""
         self._ask("lease/revoke", {"ID": lease})
 
+    def why_it_takes_nothing(self) -> str | None:
+        """Why nothing can be written now, in a sentence; None where it can. Raises StoreError."""
+        alarms = self._ask("maintenance/alarm", {"action": "GET"}).get("alarms", ())
+        if any(alarm.get("alarm") == "NOSPACE" for alarm in alarms):
+            return f"{self._address.name}: etcd has no room, and takes nothing that is new: {_MAKE_ROOM}"
+        return None
+
     def leave_member(self) -> None:
         """Asks another member from now on."""
         self._clients.append(self._clients.pop(0))
@@ -208,6 +225,8 @@ class Cluster:
                     continue
                 if "compacted" in reason:
                     raise CompactedError from None
+                if _FULL in reason:
+                    raise StoreFullError(f"{self._address.name}: etcd has no room: {_MAKE_ROOM}") from None
                 if code not in _UNAVAILABLE:
                     raise StoreError(f"{self._address.name}: etcd refuses: {reason}") from None
                 is_asked = True

@@ -214,24 +214,25 @@ class HostState:
 
 @dataclass(frozen=True, slots=True)
 class Fleet:
-    """All hosts, by name, and the newest change."""
+    """All hosts, by name, and the newest change. `error`: why what the hosts say may be old."""
 
     newest: Head
     hosts: list[HostState]
+    error: str | None = None
 
 
 def fleet(cluster: Cluster, prefix: str) -> Fleet:
     """The hosts as they are now. Raises StoreError."""
-    current = cluster.range(f"{prefix}current").items
-    newest = Head()
-    if current:
-        heads = cluster.range(f"{epoch_prefix(prefix, epoch_of(current[0]))}head").items
-        newest = Head.of(heads[0].key, heads[0].value, heads[0].revision) if heads else newest
     known, there = (dict(_all(cluster, f"{prefix}{place}/")) for place in ("known", "hosts"))
-    return Fleet(
-        newest,
-        [_host(name, there.get(name), report) for name, report in sorted((known | there).items())],
-    )
+    hosts = [_host(name, there.get(name), report) for name, report in sorted((known | there).items())]
+    # After the hosts: a change that is made meanwhile is in force on none that was read before it.
+    return Fleet(_newest(cluster, prefix), hosts, cluster.why_it_takes_nothing())
+
+
+def _newest(cluster: Cluster, prefix: str) -> Head:
+    current = cluster.range(f"{prefix}current").items
+    heads = cluster.range(f"{epoch_prefix(prefix, epoch_of(current[0]))}head").items if current else []
+    return Head.of(heads[0].key, heads[0].value, heads[0].revision) if heads else Head()
 
 
 def _all(cluster: Cluster, place: str) -> list[tuple[str, dict[str, Any]]]:

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 from dataplane import __version__
 from dataplane.store import StoreAwayError, StoreChangedError, StoreError, StorePartError
 from dataplane.store.etcd import canary, copy
-from dataplane.store.etcd.cluster import Cluster, CompactedError, found, get, written_at
+from dataplane.store.etcd.cluster import Cluster, CompactedError, StoreFullError, found, get, written_at
 from dataplane.store.etcd.fleet import Reports
 from dataplane.store.etcd.session import Session
 from dataplane.store.etcd.version import Version, epoch_prefix, read
@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from dataplane.store.etcd.address import Address
     from dataplane.store.etcd.canary import Canary
     from dataplane.store.etcd.cluster import Item, Watch
+    from dataplane.store.etcd.version import Head
     from dataplane.store.etcd.writing import Staged
 
 log = logging.getLogger("dataplane")
@@ -56,6 +57,8 @@ class EtcdStore:
         self._canary: Canary | None = None
         self._judged: dict[str, Any] | None = None
         self._unreadable = ""
+        # Why nothing that this host says is written; empty where it is.
+        self._unheard = ""
         # The policy of a version's rows, as it was kept or loaded here.
         self._known: tuple[Version, Policy] | None = None
         self._cluster = Cluster(address)
@@ -105,7 +108,7 @@ class EtcdStore:
         just_read, self._is_just_read = self._is_just_read, False
         if not just_read:
             with contextlib.closing(Cluster(self._address)) as cluster:
-                self._arrive(self._read(cluster))
+                self._read_anew(cluster)
         version = self._last
         policy = version.policy()
         self._known = version, policy
@@ -121,7 +124,7 @@ class EtcdStore:
 
     def claim_name(self) -> None:
         """Is the one host of its name, as far as etcd answers, before it follows. Raises NameTakenError, StoreError."""
-        with contextlib.suppress(StoreAwayError):
+        with contextlib.suppress(StoreAwayError, StoreFullError):
             self._reports.claim(self._report())
 
     @contextmanager
@@ -205,8 +208,8 @@ class EtcdStore:
     @property
     def arrived(self) -> Version | None:
         """What was kept last, as far as it is known, while it is not in force here."""
-        last = self._last
-        return last if last.revision > self._in_force.revision and last.head != self._in_force.head else None
+        with self._arriving:
+            return None if self._last.head == self._in_force.head else self._last
 
     def taken(self, version: Version) -> None:
         """What had arrived is in force."""
@@ -218,10 +221,11 @@ class EtcdStore:
         self._to_report.set()
 
     def _set_in_force(self, version: Version) -> None:
-        if version.head.number != self._in_force.head.number:
-            self._in_force_at = time.time()
-        self._in_force, self._error = version, None
-        self._arrive(version)
+        with self._arriving:
+            if version.head != self._in_force.head:
+                self._in_force_at = time.time()
+            self._in_force, self._error = version, None
+            self._arrive(version)
         # It is reported with the next look, so that many hosts do not ask at once while the change is on its way.
         self._to_copy.set()
 
@@ -245,7 +249,7 @@ class EtcdStore:
             "changed_at": self._in_force.head.at,
             "newest": self._last.head.number,
             "away_since": away and away[0],
-            "error": self._error or self._reports.taken or (away and away[1]),
+            "error": self._error or self._reports.taken or self._unheard or (away and away[1]),
         }
 
     def follow(self, notify: Callable[[], None]) -> None:
@@ -287,7 +291,8 @@ class EtcdStore:
             while not self._ending.is_set():
                 try:
                     if anew:
-                        self._tell(self._read(cluster))
+                        self._read_anew(cluster)
+                        self._notify_of_arrived()
                     self._is_stale = False
                     anew = self._watched(cluster) or self._is_stale
                     pause = _FIRST_PAUSE
@@ -329,7 +334,8 @@ class EtcdStore:
                 brought = last.brought_on(self._address.prefix, events.items, events.revision)
                 if brought is None:
                     return True
-                self._tell(brought)
+                self._arrive(brought)
+                self._notify_of_arrived()
         except StoreAwayError:
             # Another member may answer.
             cluster.leave_member()
@@ -345,7 +351,7 @@ class EtcdStore:
         while not self._ending.is_set():
             last = self._last
             try:
-                reports.say(self._report())
+                self._say()
                 is_newest = self._is_newest(last)
             except StoreError:
                 is_newest, before = False, last
@@ -358,6 +364,19 @@ class EtcdStore:
             self._to_report.clear()
         with contextlib.suppress(StoreError):
             reports.end()
+
+    def _say(self) -> None:
+        """Tells the fleet; where etcd takes nothing, the log says so. Raises StoreAwayError."""
+        try:
+            self._reports.say(self._report())
+            self._unheard = ""
+        except StoreAwayError:
+            raise
+        except StoreError as error:
+            why = f"the fleet is not told how this host is: {error}"
+            if why != self._unheard:
+                log.warning("%s", why)
+            self._unheard = why
 
     def _report(self) -> dict[str, Any]:
         """What the fleet is told of this host."""
@@ -399,8 +418,23 @@ class EtcdStore:
                 log.warning("%s: no other policy is tried by this host", error)
             self._unreadable = found
 
-    def _tell(self, version: Version) -> None:
-        self._arrive(version)
+    def _read_anew(self, cluster: Cluster) -> None:
+        """What is kept has arrived; where the members were set back to a copy of before, that is what is kept."""
+        before = self._last
+        found = self._read(cluster)
+        # What was known before it was asked for is of no later revision, unless its history is another one.
+        is_set_back = found.revision < before.revision
+        if is_set_back:
+            log.warning(
+                "%s: etcd was set back, as to a copy of before: change %d is kept there, and change %d was known here",
+                *(self.name, found.head.number, before.head.number),
+            )
+        with self._arriving:
+            if is_set_back:
+                self._last = found
+            self._arrive(found)
+
+    def _notify_of_arrived(self) -> None:
         if self.arrived is not None:
             self._notify()
 
@@ -413,12 +447,13 @@ class EtcdStore:
     def _copy(self) -> None:
         """Writes the last good copy whenever another policy is in force."""
         assert self._address.copy
-        done, failed = -1, ""
+        done: Head | None = None
+        failed = ""
         while not self._ending.is_set():
             self._to_copy.wait(_COPY_PAUSE if failed else None)
             self._to_copy.clear()
             version = self._in_force
-            if version.head.number == done or version.is_empty:
+            if version.head == done or version.is_empty:
                 continue
             try:
                 copy.write(self._address.copy, version)
@@ -429,7 +464,7 @@ class EtcdStore:
                 continue
             if failed:
                 log.info("%s: the copy of the policy is written again", self._address.copy)
-            done, failed = version.head.number, ""
+            done, failed = version.head, ""
 
 
 def _unknown(why: str) -> str:

@@ -28,7 +28,8 @@ _PAGE, _READINGS = 200, 5
 class Head:
     """What is kept once: `number` of the change that was made last, when, by whom, and the document but its rows.
 
-    `token` is that change's alone. `revision` is etcd's; 0 where nothing is kept yet.
+    `token` is that change's alone, `upon` that of the one before; None where that is not told. `revision` is etcd's; 0
+    where nothing is kept yet.
     """
 
     number: int = 0
@@ -37,6 +38,7 @@ class Head:
     token: str = ""
     document: str = "{}"
     revision: int = 0
+    upon: str | None = None
 
     def text(self) -> str:
         """As it is kept."""
@@ -47,6 +49,7 @@ class Head:
                 "at": self.at,
                 "by": self.by,
                 "token": self.token,
+                "upon": self.upon,
                 "document": self.document,
             }
         )
@@ -58,7 +61,9 @@ class Head:
             body = kept.mapping(found)
             kept.expect_form(place, body["form"], FORM)
             by, token, document = (kept.text(body[name]) for name in ("by", "token", "document"))
-            return cls(kept.integer(body["number"]), kept.number(body["at"]), by, token, document, revision)
+            upon = body.get("upon")
+            upon = None if upon is None else kept.text(upon)
+            return cls(kept.integer(body["number"]), kept.number(body["at"]), by, token, document, revision, upon)
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,7 +108,10 @@ class Version:
             if name == "head":
                 if value is None:
                     return None
-                head = Head.of(key, value, revision)
+                known, head = head.token, Head.of(key, value, revision)
+                if head.upon not in (None, known):
+                    # etcd was set back, and changes came upon what is not known here.
+                    return None
             elif (row := row_key(name)) is None:
                 continue
             elif value is None:

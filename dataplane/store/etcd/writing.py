@@ -43,7 +43,7 @@ def written(cluster: Cluster, prefix: str, seen: Version, made: Writing, now: fl
 
 def next_head(seen: Version, made: Writing, now: float, by: str) -> Head:
     """The head of the change behind a version."""
-    return Head(seen.head.number + 1, now, by, secrets.token_hex(8), made.head)
+    return Head(seen.head.number + 1, now, by, secrets.token_hex(8), made.head, upon=seen.head.token)
 
 
 def _new_epoch(cluster: Cluster, prefix: str, seen: Version, made: Writing, head: Head) -> Version:

@@ -1,0 +1,89 @@
+"""etcd whose database is as large as it may be: nothing new is kept, and what is wrong is told with what to do."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import subprocess
+import time
+from collections.abc import Callable
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner
+
+from dataplane import Policy
+from dataplane.cli import app
+from dataplane.store import StoreError
+from dataplane.store.etcd.address import parsed
+from dataplane.store.etcd.cluster import Cluster, put
+from dataplane.store.etcd.store import EtcdStore
+from tests.support.etcd import Members, members, needs_etcd
+
+from .test_etcd import ADD, POLICY, changed, keep
+
+_MOST = 3_000_000
+
+
+def fill(etcd: Members) -> None:
+    with closing(Cluster(parsed(etcd.url()))) as cluster, contextlib.suppress(StoreError):
+        for number in range(2 * _MOST // 500_000):
+            cluster.transaction([], [put(f"else/{number}", "x" * 500_000)])
+
+
+def status(etcd: Members, expected: int) -> dict[str, object]:
+    done = CliRunner().invoke(app, ["fleet", "status", "--store", etcd.url(), "--json"])
+    assert done.exit_code == expected, done.stdout
+    return dict(json.loads(done.stdout))
+
+
+@needs_etcd
+def test_hosts_go_on_and_what_they_cannot_say_is_told(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What is kept is not read again and again meanwhile, and a host that begins has it."""
+    with (
+        members(tmp_path, 1, "--quota-backend-bytes", str(_MOST)) as etcd,
+        closing(EtcdStore(parsed(etcd.url(name="h")))) as store,
+    ):
+        keep(store, Policy.parse(POLICY))
+        store.follow(lambda: None)
+        assert status(etcd, 0)["error"] is None
+        fill(etcd)
+        told = status(etcd, 1)["error"]
+        assert isinstance(told, str)
+        assert "etcd has no room, and takes nothing that is new: make room there (etcdctl compact" in told
+        with pytest.raises(StoreError, match="etcd has no room: make room there"):
+            keep(store, changed(Policy.parse(POLICY), ADD))
+        read: list[object] = []
+        monkeypatch.setattr(store, "_read", read.append)
+        # It has something new to say, and nobody hears it.
+        store._reports._said = ""
+        store._to_report.set()
+        _until(lambda: "the fleet is not told how this host is" in caplog.text)
+        time.sleep(3)
+        assert not read
+        assert "no room" in str(store.state()["error"])
+        with closing(EtcdStore(parsed(etcd.url(name="late")))) as late:
+            late.claim_name()
+            assert late.load().rules_by_id
+        endpoint = f"--endpoints={etcd.endpoint(0)}"
+        for words in (["del", "--prefix", "else/"], ["compact", revision(etcd)], ["defrag"], ["alarm", "disarm"]):
+            subprocess.run(["etcdctl", endpoint, *words], check=True, capture_output=True, timeout=60)
+        _until(lambda: store.state()["error"] is None)
+        keep(store, changed(Policy.parse(POLICY), ADD))
+        _until(lambda: CliRunner().invoke(app, ["fleet", "status", "--store", etcd.url()]).exit_code == 0)
+
+
+def revision(etcd: Members) -> str:
+    with closing(Cluster(parsed(etcd.url()))) as cluster:
+        return str(cluster.range("x").revision)
+
+
+def _until(condition: Callable[[], object]) -> None:
+    for _ in range(300):
+        if condition():
+            return
+        time.sleep(0.1)
+    pytest.fail("it does not come true")
