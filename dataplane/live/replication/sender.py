@@ -40,7 +40,7 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("dataplane")
 
-#: Between two looks at the table, at least; and what part of the time looking may take.
+#: Between two looks at the table, at least; and what part of the control thread's time looking may take.
 LOOK_SECONDS = 0.2
 _LOOK_SHARE = 0.05
 #: Between two signs of life, at most.
@@ -74,10 +74,11 @@ class Sender:
         self.connected = False
         self.updates = self.deletions = self.lost = self.resyncs = 0
         self.beats = 0
-        # How long the look that goes on has taken so far.
-        self._looking = 0.0
-        # When each of them was sent that has not come back.
+        # What the look that goes on has taken so far of the control thread's time, and when it began.
+        self._looking = self._look_began = 0.0
+        # Of each that has not come back, when the look began that it ends; and of the last one that has.
         self._beats: dict[int, float] = {}
+        self._told_at = 0.0
 
     @property
     def name(self) -> str:
@@ -86,12 +87,8 @@ class Sender:
 
     @property
     def lag(self) -> float | None:
-        """How many seconds the standby is behind; None while there is none."""
-        if not self.connected:
-            return None
-        now = time.monotonic()
-        # The event loop adds and takes away meanwhile.
-        return now - min(list(self._beats.values()), default=now)
+        """How many seconds ago it was what the standby knows of; None while there is none."""
+        return time.monotonic() - self._told_at if self.connected else None
 
     def record(self) -> dict[str, Any]:
         """How it stands, as JSON values."""
@@ -155,6 +152,7 @@ class Sender:
 
     async def _replicate(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self._beats.clear()
+        self._told_at = time.monotonic()
         self.connected = True
         self.resyncs += 1
         log.info("connections are replicated", extra={"standby": self.name})
@@ -176,12 +174,12 @@ class Sender:
             number = message.head.get("number")
             if message.kind != Kind.BEAT or type(number) is not int:
                 raise MessageError("the standby answers what was not asked")
-            self._beats.pop(number, None)
+            self._told_at = self._beats.pop(number, self._told_at)
 
     async def _send_all(self, writer: asyncio.StreamWriter) -> None:
         before = last = 0
         while True:
-            self._looking = 0.0
+            self._looking, self._look_began = 0.0, time.monotonic()
             since, before, last = before, last, self._firewall.now()
             for message in await self._looked(self._deletions):
                 await _send(writer, message)
@@ -197,15 +195,14 @@ class Sender:
             await asyncio.sleep(left)
 
     async def _looked(self, look: Callable[..., Any], *arguments: Any) -> Any:
-        """What looking brings; how long it takes is counted."""
-        started = time.monotonic()
-        found = await self._do(look, *arguments)
-        self._looking += time.monotonic() - started
+        """What looking brings; what it takes is counted."""
+        found, seconds = await self._do(_timed, look, *arguments)
+        self._looking += seconds
         return found
 
     async def _beat(self, writer: asyncio.StreamWriter) -> None:
         self.beats += 1
-        self._beats[self.beats] = time.monotonic()
+        self._beats[self.beats] = self._look_began
         await _send(writer, Message(Kind.BEAT, {"number": self.beats}))
 
     def _deletions(self) -> list[Message]:
@@ -224,6 +221,16 @@ class Sender:
                 some = records[first : first + RECORDS_MAX * RECORD]
                 self.updates += len(some) // RECORD
                 yield Message.with_batch(Kind.UPDATE, Batch.of(some, self._firewall.names), self._firewall.now())
+
+
+def _timed(look: Callable[..., Any], *arguments: Any) -> tuple[Any, float]:
+    """What looking brings, and the seconds that this thread worked for it: not those that others took meanwhile.
+
+    The standby would be told the later the busier the machine is.
+    """
+    started = time.thread_time()
+    found = look(*arguments)
+    return found, time.thread_time() - started
 
 
 async def _send(writer: asyncio.StreamWriter, message: Message) -> None:

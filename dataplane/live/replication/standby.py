@@ -53,8 +53,30 @@ _ENDS = struct.Struct("=II")
 _END, _EDGE = ffi.offsetof(_RECORD, "tcp_end"), ffi.offsetof(_RECORD, "tcp_max_end")
 _TIMES_WIDER, _LEAST_WIDER, _MOST_WIDER = 16, 1 << 20, 1 << 29
 _VLANS, _ZONE, _PORTS = (ffi.offsetof(_RECORD, name) for name in ("vlans", "zone", "local_port"))
+#: The shortest way of a message is that of the last one or two of these: clocks drift apart, and one stands still while
+#: its machine does.
+_WAYS_NS = 60 * 10**9
 #: The last packet of a connection in motion is not longer ago, as it is told.
 _MOTION_NS = round(LOOK_SECONDS * 1e9)
+
+
+class _Delay:
+    """How much longer a message has been on its way than others of late, by two clocks of which nobody sets either."""
+
+    def __init__(self) -> None:
+        self._began_ns: int | None = None
+        self._shortest: int | None = None
+        self._before: int | None = None
+
+    def of(self, sent_ns: int, now_ns: int) -> int:
+        """That of one that has come now."""
+        way = now_ns - sent_ns
+        age = _WAYS_NS if self._began_ns is None else now_ns - self._began_ns
+        if age >= _WAYS_NS:
+            self._before = self._shortest if age < 2 * _WAYS_NS else None
+            self._began_ns, self._shortest = now_ns, None
+        self._shortest = way if self._shortest is None else min(self._shortest, way)
+        return way - (self._shortest if self._before is None else min(self._shortest, self._before))
 
 
 class _Way(NamedTuple):
@@ -131,8 +153,7 @@ class Standby:
         self._tasks: set[asyncio.Task[None]] = set()
         self._heard: float | None = None
         self._is_ending = False
-        # The difference of the two clocks, with the shortest way of a message.
-        self._shortest_ns: int | None = None
+        self._delay = _Delay()
         self._motion = _Motion()
         self.peer_name: str | None = None
         self.deletions = self.resyncs = 0
@@ -228,7 +249,7 @@ class Standby:
         self._said.say(logging.WARNING, "active", f"{name} does not replicate to here any more: {reason}")
 
     async def _take(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        self._shortest_ns = None
+        self._delay = _Delay()
         while True:
             message = await read_message(reader)
             self._heard = time.monotonic()
@@ -252,9 +273,8 @@ class Standby:
         self._outcomes[lib.DP_RESTORED_NO_INSTANCE] += (len(batch.records) - len(known)) // RECORD
         self._motion.widen_windows(known)
         records = numbered(known, batch.instances, batch.rules, self._firewall.names)
-        way_ns = self._firewall.now() - at_ns
-        self._shortest_ns = way_ns if self._shortest_ns is None else min(self._shortest_ns, way_ns)
-        self._firewall.restore([records], way_ns - self._shortest_ns, self._outcomes, newer=True)
+        passed_ns = self._delay.of(at_ns, self._firewall.now())
+        self._firewall.restore([records], passed_ns, self._outcomes, newer=True)
 
     def delete(self, batch: Batch) -> None:
         """Forgets connections; in the control thread."""

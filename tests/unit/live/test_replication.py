@@ -9,6 +9,7 @@ import socket
 import ssl
 import struct
 import subprocess
+import time
 from collections.abc import AsyncIterator, Callable, Coroutine
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -269,6 +270,57 @@ def test_what_a_connection_has_met_here_last_is_not_undone(certificates: Path) -
             (kept,) = pair.standby.connections.filter(remote="198.51.100.7")
             assert kept.state == "FIN_WAIT"
             assert pair.taker.received["there-already"] >= 1
+
+    asyncio.run(story())
+
+
+def test_clocks_that_drift_apart_make_no_connection_older(certificates: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """SPEC 4.2: by 43 s in ten days, or as much at once when the other machine stood still, and a ping lives for 30."""
+
+    async def story() -> None:
+        async with replicating(certificates, policy=POLICY) as pair:
+            await pair.look()
+            real, later = Firewall.now, 0
+            monkeypatch.setattr(pair.standby, "now", lambda: real() + later, raising=False)
+            ping = {"protocol": 1, "origin": lib.DP_OUTBOUND, "state": lib.DP_CONN_ICMP_TWO_WAY}
+            ages = []
+            for look in range(40):
+                # Ten seconds of here, of which the other clock lacks more and more.
+                later += 10 * SECOND
+                lacking = look * SECOND + (20 * SECOND if look > 20 else 0)
+                record = saved(pair.active, "a", "10.0.0.1", "192.0.2.9", local_port=99, remote_port=8 | 0x8000, **ping)
+                pair.taker.update(Batch.of(record, pair.active.names), real() + later - lacking)
+                pings = pair.standby.connections.filter(instance="a", protocol="icmp")
+                ages.append(max((30 - (c.expires_ns - real()) / SECOND for c in pings if c.icmp_id == 99), default=30))
+                pings.flush()
+            assert max(ages[:20]) < 13
+            assert max(ages[-6:]) < 13
+
+    asyncio.run(story())
+
+
+def test_a_busy_machine_makes_looks_no_rarer(certificates: Path) -> None:
+    """What waits for a processor takes none: else the standby would know the less the more there is to know."""
+
+    async def story() -> None:
+        async with replicating(certificates) as pair:
+            do = pair.sender._do
+
+            async def late(work: Callable[..., Any], *arguments: Any) -> Any:
+                def waits() -> Any:
+                    time.sleep(0.3)
+                    return work(*arguments)
+
+                return await do(waits)
+
+            pair.sender._do = late
+            await pair.look()
+            before, began = pair.sender.beats, time.monotonic()
+            await pair.until(lambda: pair.sender.beats >= before + 3, "it looks too seldom")
+            assert time.monotonic() - began < 3 * (LOOK_SECONDS + 4 * 0.3) + 2
+            # What is told is as old as the look that found it.
+            assert pair.sender.lag is not None
+            assert pair.sender.lag >= 2 * 0.3
 
     asyncio.run(story())
 
