@@ -120,8 +120,8 @@ enum dp_restored {
     DP_RESTORED_OUTCOMES
 };
 /* What is done about a connection that is in already: it stays; or it is updated, unless its last packet is later than
- * that of this one, by more than DP_SAME_TIME_NS. */
-enum dp_restore { DP_RESTORE_MISSING, DP_RESTORE_NEWER };
+ * that of this one, by more than DP_SAME_TIME_NS, or, in the third case, a change here has cut it and none there. */
+enum dp_restore { DP_RESTORE_MISSING, DP_RESTORE_NEWER, DP_RESTORE_NEWER_UNLESS_CUT };
 enum { DP_SAME_TIME_NS = 50000000 };
 /* Connections that pass (all for NULL) from *cursor on (0 to begin), at most n; 0 at the end. */
 int dp_plane_save(struct dp_plane *plane, const struct dp_connection_filter *filter, uint64_t *cursor,

@@ -293,6 +293,7 @@ enum dp_restored dp_connections_restore(struct dp_engine *engine, const struct d
     struct dp_conntrack *ct = &engine->conntrack;
     uint64_t age = s->age_ns > UINT64_MAX - passed_ns ? UINT64_MAX : s->age_ns + passed_ns;
     bool cut_now = s->disconnected >= DP_CUT_NOW && s->origin == DP_INBOUND;
+    bool is_update = how == DP_RESTORE_NEWER || how == DP_RESTORE_NEWER_UNLESS_CUT;
     struct dp_flow_key key;
     uint32_t hash, index;
 
@@ -308,10 +309,11 @@ enum dp_restored dp_connections_restore(struct dp_engine *engine, const struct d
     if (index) {
         const struct dp_entry *e = &ct->table.entries[index];
 
-        if (how == DP_RESTORE_MISSING || (how == DP_RESTORE_NEWER && ct->now - e->last_ns + DP_SAME_TIME_NS < age))
+        if (how == DP_RESTORE_MISSING || (is_update && ct->now - e->last_ns + DP_SAME_TIME_NS < age))
             return DP_RESTORED_THERE;
-        if (how == DP_RESTORE_NEWER &&
-            (e->flags & DP_ENTRY_INBOUND) == (s->origin == DP_INBOUND ? DP_ENTRY_INBOUND : 0)) {
+        if (how == DP_RESTORE_NEWER_UNLESS_CUT && (e->flags & DP_ENTRY_CUT) && !s->disconnected)
+            return DP_RESTORED_THERE;
+        if (is_update && (e->flags & DP_ENTRY_INBOUND) == (s->origin == DP_INBOUND ? DP_ENTRY_INBOUND : 0)) {
             update(ct, index, s, age);
             return DP_RESTORED_UPDATED;
         }

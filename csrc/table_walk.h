@@ -45,7 +45,7 @@ uint32_t dp_connections_save_some(struct dp_engine *engine, const struct dp_conn
                                   uint64_t visits, struct dp_saved_connection *saved, uint32_t n);
 /* Puts one connection back, as it was `passed_ns` ago; `how` as dp_plane_restore has it, or DP_RESTORE_ANEW: what is in
  * goes, and it comes as one that was not. */
-enum { DP_RESTORE_ANEW = DP_RESTORE_NEWER + 1 };
+enum { DP_RESTORE_ANEW = DP_RESTORE_NEWER_UNLESS_CUT + 1 };
 enum dp_restored dp_connections_restore(struct dp_engine *engine, const struct dp_saved_connection *saved,
                                         uint64_t passed_ns, int how);
 /* Takes the connection with this one's key out of the table; whether it was in. */

@@ -288,14 +288,22 @@ class Plane:
     # ---- connections saved and restored ----
 
     def restore(
-        self, batches: Iterable[bytes], passed_ns: int, outcomes: Any = ffi.NULL, *, newer: bool = False
+        self,
+        batches: Iterable[bytes],
+        passed_ns: int,
+        outcomes: Any = ffi.NULL,
+        *,
+        newer: bool = False,
+        unless_cut: bool = False,
     ) -> int:
         """Puts saved connections back as they were `passed_ns` ago; returns how many were taken, or updated.
 
-        What is in already stays, or with `newer` is updated where this is not older. `outcomes`
+        What is in already stays, or with `newer` is updated where this is not older; with `unless_cut` what a change of
+        this policy has cut stays so. `outcomes`
         (``uint64_t[DP_RESTORED_OUTCOMES]``) counts what became of them.
         """
-        how = lib.DP_RESTORE_NEWER if newer else lib.DP_RESTORE_MISSING
+        update = lib.DP_RESTORE_NEWER_UNLESS_CUT if unless_cut else lib.DP_RESTORE_NEWER
+        how = update if newer else lib.DP_RESTORE_MISSING
         taken = 0
         for batch in batches:
             array = ffi.from_buffer("struct dp_saved_connection[]", batch)

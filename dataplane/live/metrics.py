@@ -63,6 +63,7 @@ _GAUGES: dict[str, tuple[str, tuple[str, ...]]] = {
         ("port",),
     ),
     "replication_connected": ("1 while connections are replicated, by this firewall's role.", ("role",)),
+    "replication_same_policy": ("1 where the other firewall has the same policy in force, else 0.", ("role",)),
     "replication_lag_seconds": ("How far a standby is behind, or since when it has heard nothing.", ("role",)),
     "certificate_not_after_timestamp_seconds": ("Until when a certificate that is shown holds, by use.", ("use",)),
     "connections": ("Live connections, by instance and state.", ("instance", "state")),
@@ -291,15 +292,18 @@ def _replication(operations: Operations) -> Iterator[Metric]:
     """Without values where there is no standby."""
     side = operations.replication
     connected, lag, told = (_family(f"replication_{name}") for name in ("connected", "lag_seconds", "connections"))
+    same_policy = _family("replication_same_policy")
     deletions, resyncs, lost = (_family(f"replication_{name}") for name in ("deletions", "resyncs", "lost"))
     if side:
         connected.add_metric([side.role], int(side.connected))
         if (seconds := side.lag) is not None:
             lag.add_metric([side.role], seconds)
+        if side.same_policy is not None:
+            same_policy.add_metric([side.role], int(side.same_policy))
         for word, number in ({"sent": side.updates} if side.role == "active" else side.received).items():
             told.add_metric([word], number)
         deletions.add_metric([], side.deletions)
         resyncs.add_metric([], side.resyncs)
         if side.role == "active":
             lost.add_metric([], side.lost)
-    yield from (connected, lag, told, deletions, resyncs, lost)
+    yield from (connected, lag, same_policy, told, deletions, resyncs, lost)

@@ -104,6 +104,7 @@ def print_status(status: Mapping[str, Any], *, command: Sequence[str] = _CTL) ->
 
 def _replication(side: Mapping[str, Any]) -> str:
     """How a standby stands, or this firewall as one."""
+    other = "; it has another policy: load the same in both" if side.get("same_policy") is False else ""
     if side["role"] == "standby":
         held = sum(side["received"].get(word, 0) for word in ("taken", "updated"))
         heard = (
@@ -111,11 +112,11 @@ def _replication(side: Mapping[str, Any]) -> str:
             if side["connected"]
             else "and nobody replicates to here"
         )
-        return f"standby {heard}; {held:,} tellings of connections taken"
+        return f"standby {heard}; {held:,} tellings of connections taken{other}"
     if not side["connected"]:
         return f"the standby {side['peer']} cannot be reached: it is tried again"
     lost = f"; {side['lost']:,} deletions lost" if side["lost"] else ""
-    return f"the standby {side['peer']} is {side['lag']:.1f} s behind{lost}"
+    return f"the standby {side['peer']} is {side['lag']:.1f} s behind{lost}{other}"
 
 
 def _kept(file: str, unsaved: int, ctl: str) -> str:

@@ -2,7 +2,8 @@
 
 A message is a kind, the lengths of its two parts (big-endian), a head of JSON, and records, `struct
 dp_saved_connection` as the state file has them. Zones and rule numbers are those of the sender; the head says what they
-are called. Both sides begin with HELLO; the sender's BEATs are sent back to it.
+are called. Both sides begin with HELLO; the sender's BEATs are sent back to it. UPDATEs and BEATs tell the digest of
+the policy in force where they are from.
 """
 
 from __future__ import annotations
@@ -80,10 +81,21 @@ class Message:
         return _FRAME.pack(self.kind, len(head), len(self.records)) + head + self.records
 
     @classmethod
-    def with_batch(cls, kind: Kind, batch: Batch, at_ns: int = 0) -> Message:
-        """A message about some connections, as they were at a time of the sender's clock."""
+    def with_batch(cls, kind: Kind, batch: Batch, at_ns: int = 0, policy: str | None = None) -> Message:
+        """A message about some connections, as they were at a time of the sender's clock under a policy."""
         named = {"instances": list(batch.instances.items()), "rules": list(batch.rules.items())}
-        return cls(kind, {"at": at_ns, **named}, batch.records)
+        return cls(kind, {"at": at_ns, "policy": policy, **named}, batch.records)
+
+    @classmethod
+    def beat(cls, number: Any, policy: str | None) -> Message:
+        """A sign of life."""
+        return cls(Kind.BEAT, {"number": number, "policy": policy})
+
+    @property
+    def policy(self) -> str | None:
+        """The digest of the policy where it is from; None where that is not told."""
+        told = self.head.get("policy")
+        return told if isinstance(told, str) else None
 
     @property
     def at_ns(self) -> int:

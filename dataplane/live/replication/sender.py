@@ -31,6 +31,7 @@ from dataplane.live.replication.messages import (
     hello,
     read_message,
 )
+from dataplane.live.replication.policies import Policies
 from dataplane.live.state import RECORD
 from dataplane.terminal import host_port
 
@@ -69,6 +70,9 @@ class Sender:
         self._deleted: deque[Batch] = deque()
         self._n_deleted = 0
         self._said = BoundedLog(log)
+        self._policies = Policies(firewall, f"the standby {self.name}")
+        # Whether the two policies were others for a while, and whether all is to be told again since then.
+        self._differed = self._all_again = False
         #: Whether the standby must begin afresh, because deletions were lost.
         self._afresh = False
         self.connected = False
@@ -90,6 +94,11 @@ class Sender:
         """How many seconds ago it was what the standby knows of; None while there is none."""
         return time.monotonic() - self._told_at if self.connected else None
 
+    @property
+    def same_policy(self) -> bool | None:
+        """Whether the standby has the policy in force here; None where that is not known."""
+        return self._policies.are_same if self.connected else None
+
     def record(self) -> dict[str, Any]:
         """How it stands, as JSON values."""
         return {
@@ -97,6 +106,7 @@ class Sender:
             "peer": self.name,
             "connected": self.connected,
             "lag": self.lag,
+            "same_policy": self.same_policy,
             "updates": self.updates,
             "deletions": self.deletions,
             "lost": self.lost,
@@ -152,6 +162,8 @@ class Sender:
 
     async def _replicate(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self._beats.clear()
+        self._policies.forget()
+        self._differed = self._all_again = False
         self._told_at = time.monotonic()
         self.connected = True
         self.resyncs += 1
@@ -175,12 +187,24 @@ class Sender:
             if message.kind != Kind.BEAT or type(number) is not int:
                 raise MessageError("the standby answers what was not asked")
             self._told_at = self._beats.pop(number, self._told_at)
+            self._hear_of_policy(message)
+
+    def _hear_of_policy(self, message: Message) -> None:
+        """What the standby's policy is; where it is this one's again, connections that it has cut are told anew."""
+        same = self._policies.hear(message.policy)
+        if same is False:
+            self._differed = True
+        elif same and self._differed:
+            self._differed, self._all_again = False, True
 
     async def _send_all(self, writer: asyncio.StreamWriter) -> None:
         before = last = 0
         while True:
             self._looking, self._look_began = 0.0, time.monotonic()
             since, before, last = before, last, self._firewall.now()
+            if self._all_again:
+                since, self._all_again = 0, False
+            await self._policies.work_out()
             for message in await self._looked(self._deletions):
                 await _send(writer, message)
             walk = self._updates(since)
@@ -203,7 +227,7 @@ class Sender:
     async def _beat(self, writer: asyncio.StreamWriter) -> None:
         self.beats += 1
         self._beats[self.beats] = self._look_began
-        await _send(writer, Message(Kind.BEAT, {"number": self.beats}))
+        await _send(writer, Message.beat(self.beats, self._policies.digest))
 
     def _deletions(self) -> list[Message]:
         """What is to be told of deletions."""
@@ -220,7 +244,8 @@ class Sender:
             for first in range(0, len(records), RECORDS_MAX * RECORD):
                 some = records[first : first + RECORDS_MAX * RECORD]
                 self.updates += len(some) // RECORD
-                yield Message.with_batch(Kind.UPDATE, Batch.of(some, self._firewall.names), self._firewall.now())
+                named = Batch.of(some, self._firewall.names)
+                yield Message.with_batch(Kind.UPDATE, named, self._firewall.now(), self._policies.digest)
 
 
 def _timed(look: Callable[..., Any], *arguments: Any) -> tuple[Any, float]:

@@ -30,11 +30,13 @@ from dataplane.live.replication.messages import (
     SILENCE_SECONDS,
     Batch,
     Kind,
+    Message,
     MessageError,
     expect_hello,
     hello,
     read_message,
 )
+from dataplane.live.replication.policies import Policies
 from dataplane.live.replication.sender import LOOK_SECONDS
 from dataplane.live.state import RECORD, numbered
 from dataplane.verdict import RESTORED_WORDS
@@ -154,6 +156,7 @@ class Standby:
         self._heard: float | None = None
         self._is_ending = False
         self._delay = _Delay()
+        self._policies = Policies(firewall, "the firewall that replicates to here")
         self._motion = _Motion()
         self.peer_name: str | None = None
         self.deletions = self.resyncs = 0
@@ -170,6 +173,11 @@ class Standby:
         return None if self._heard is None or not self.connected else time.monotonic() - self._heard
 
     @property
+    def same_policy(self) -> bool | None:
+        """Whether the other firewall has the policy in force here; None where that is not known."""
+        return self._policies.are_same if self.connected else None
+
+    @property
     def received(self) -> dict[str, int]:
         """What has become of the connections that it was told of."""
         return dict(zip(RESTORED_WORDS, map(int, self._outcomes), strict=True))
@@ -181,6 +189,7 @@ class Standby:
             "peer": self.peer_name,
             "connected": self.connected,
             "lag": self.lag,
+            "same_policy": self.same_policy,
             "received": self.received,
             "deletions": self.deletions,
             "resyncs": self.resyncs,
@@ -250,31 +259,38 @@ class Standby:
 
     async def _take(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self._delay = _Delay()
+        self._policies.forget()
         while True:
             message = await read_message(reader)
             self._heard = time.monotonic()
+            await self._policies.work_out()
             match message.kind:
                 case Kind.UPDATE:
-                    await self._do(self.update, message.batch(), message.at_ns)
+                    await self._do(self.update, message.batch(), message.at_ns, message.policy)
                 case Kind.DELETE:
                     await self._do(self.delete, message.batch())
                 case Kind.AFRESH:
                     await self._do(self._firewall.connections.flush)
                 case Kind.BEAT:
                     await self._do(self._motion.look_ends)
-                    writer.write(message.encoded())
+                    self._policies.hear(message.policy)
+                    writer.write(Message.beat(message.head.get("number"), self._policies.digest).encoded())
                     await writer.drain()
                 case Kind.HELLO:
                     raise MessageError("it is greeted twice")
 
-    def update(self, batch: Batch, at_ns: int) -> None:
-        """Takes connections as they were at a time of the sender's clock; in the control thread."""
+    def update(self, batch: Batch, at_ns: int, policy: str | None = None) -> None:
+        """Takes connections as they were at a time of the sender's clock, under a policy; in the control thread.
+
+        What a change here has cut is not alive again because the other firewall has not made that change (SPEC 5.3).
+        """
         known = self._known(batch)
         self._outcomes[lib.DP_RESTORED_NO_INSTANCE] += (len(batch.records) - len(known)) // RECORD
         self._motion.widen_windows(known)
         records = numbered(known, batch.instances, batch.rules, self._firewall.names)
         passed_ns = self._delay.of(at_ns, self._firewall.now())
-        self._firewall.restore([records], passed_ns, self._outcomes, newer=True)
+        is_another = policy is not None and policy != self._policies.digest
+        self._firewall.restore([records], passed_ns, self._outcomes, newer=True, unless_cut=is_another)
 
     def delete(self, batch: Batch) -> None:
         """Forgets connections; in the control thread."""

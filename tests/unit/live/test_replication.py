@@ -32,6 +32,7 @@ from dataplane.live.firewall import Firewall
 from dataplane.live.operations import Operations
 from dataplane.live.replication import Replication, ReplicationError, ReplicationOptions
 from dataplane.live.replication.messages import Batch, Kind, Message, MessageError, hello, read_message
+from dataplane.live.replication.policies import Policies, _digest
 from dataplane.live.replication.sender import LOOK_SECONDS, Sender
 from dataplane.live.replication.standby import Standby
 
@@ -177,6 +178,7 @@ def test_the_standby_knows_what_the_other_knows(certificates: Path) -> None:
                 "peer": pair.sender.name,
                 "connected": True,
                 "lag": 0,
+                "same_policy": False,
                 "updates": pair.sender.updates,
                 "deletions": 2,
                 "lost": 0,
@@ -202,6 +204,70 @@ def test_a_disconnected_connection_is_so_there(certificates: Path) -> None:
             assert sum(c.disconnected for c in pair.standby.connections) == 2
 
     asyncio.run(story())
+
+
+def test_what_the_standby_has_cut_stays_cut_while_the_other_has_not(certificates: Path) -> None:
+    """SPEC 5.3: it takes over under the policy that it has. Where both have the same, it is told all once more."""
+    change: dict[str, Any] = {"update_rule": {"id": "web", "multiport": "80-81"}}
+
+    async def story() -> None:
+        async with replicating(certificates, policy=POLICY) as pair:
+            web = pair.standby.connections.filter(instance="a", remote="192.0.2.9", protocol="tcp", disconnected=False)
+            await pair.look()
+            await pair.until(lambda: pair.sender.same_policy and pair.taker.same_policy, "both have the same policy")
+            pair.standby.apply(change)
+            moved = saved(pair.active, "a", "10.0.0.1", "192.0.2.9", state=lib.DP_CONN_TCP_FIN_WAIT_INITIATOR)
+            pair.active.restore([moved], 0, newer=True)
+            await pair.until(lambda: pair.sender.same_policy is False and pair.taker.same_policy is False, "others")
+            await pair.look()
+            assert not len(web)
+            assert pair.taker.received["there-already"]
+            # The other way round: what came under the new policy is cut by the change there, and goes on here.
+            pair.active.connections.flush()
+            pair.active.apply(change)
+            await pair.until(lambda: pair.sender.same_policy and pair.taker.same_policy, "both have the same policy")
+            pair.active.apply({"update_rule": {"id": "web", "multiport": "80-82"}})
+            pair.active.restore([saved(pair.active, "a", "10.0.0.1", "192.0.2.9")], 0)
+            await pair.until(lambda: pair.sender.same_policy is False, "others")
+            for _ in range(2):
+                await pair.look()
+            # It is at rest, and is not told again by itself.
+            pair.standby.apply({"update_rule": {"id": "web", "multiport": "80-82"}})
+            await pair.until(lambda: pair.sender.same_policy and pair.taker.same_policy, "both have the same policy")
+            for _ in range(2):
+                await pair.look()
+            assert len(web) == 1
+
+    asyncio.run(story())
+
+
+def test_policies_that_differ_are_told_once(certificates: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """In the log when it lasts, and that it is over."""
+    firewall = Firewall(Policy.parse(POLICY), seed=1)
+    policies = Policies(firewall, "the standby h:1")
+
+    async def story() -> None:
+        caplog.set_level("INFO")
+        await policies.work_out()
+        assert policies.digest
+        assert [policies.hear(None), policies.hear(5), policies.hear(policies.digest)] == [None, None, True]
+        assert policies.hear("other") is False
+        assert not caplog.records
+        policies._differ_since = time.monotonic() - 60
+        assert policies.hear("other") is policies.hear("other") is False
+        assert caplog.text.count("the standby h:1 has another policy than this firewall: load the same in both") == 1
+        assert policies.hear(policies.digest)
+        assert "the standby h:1 has the same policy as this firewall" in caplog.text
+        firewall.apply({"update_group": {"id": "sg", "name": "another name"}})
+        assert policies.digest is None
+
+    asyncio.run(story())
+
+
+def test_interfaces_make_no_other_policy() -> None:
+    """The two hosts may call them otherwise."""
+    here, there = (Policy.parse(POLICY.replace("{id: a,", f"{{id: a, interface: {name},")) for name in ("eth1", "ens3"))
+    assert _digest(here) == _digest(there) != _digest(Policy.parse(TURNED))
 
 
 def test_a_window_in_motion_is_wide_and_one_at_rest_is_kept(certificates: Path) -> None:
@@ -566,7 +632,9 @@ def test_metrics_have_both_sides() -> None:
         """How one of the two stands."""
 
         def __init__(self, role: str) -> None:
-            super().__init__(role=role, connected=True, lag=0.5, updates=9, received={"taken": 4, "updated": 3})
+            super().__init__(
+                role=role, connected=True, lag=0.5, same_policy=True, updates=9, received={"taken": 4, "updated": 3}
+            )
             self.deletions, self.resyncs, self.lost = 5, 2, 1
 
     def values(side: Any) -> dict[tuple[str, ...], float]:
@@ -579,12 +647,14 @@ def test_metrics_have_both_sides() -> None:
     assert values(Side("active")) == same | {
         ("connected", "active"): 1,
         ("lag_seconds", "active"): 0.5,
+        ("same_policy", "active"): 1,
         ("connections_total", "sent"): 9,
         ("lost_total",): 1,
     }
     assert values(Side("standby")) == same | {
         ("connected", "standby"): 1,
         ("lag_seconds", "standby"): 0.5,
+        ("same_policy", "standby"): 1,
         ("connections_total", "taken"): 4,
         ("connections_total", "updated"): 3,
     }
