@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import ssl
+import stat
 import time
 from dataclasses import dataclass
 from pathlib import Path
@@ -68,6 +69,8 @@ def own_certificate(
         # OpenSSL would ask at the terminal.
         raise TlsError(f"{where}: the private key has a passphrase: take it away (openssl pkey), and close the file")
     try:
+        if (private_key or certificate).stat().st_mode & stat.S_IROTH:
+            log.warning("%s: everybody on this host can read the private key: close the file (chmod o-r)", where)
         context.load_cert_chain(certificate, private_key)
     except (OSError, ValueError):
         raise TlsError(

@@ -43,6 +43,7 @@ def made(folder: Path, name: str, begins: float = -1, ends: float = 1) -> Path:
     )
     form = serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
     path = folder / f"{name}.pem"
+    path.touch(0o600)
     path.write_bytes(
         certificate.public_bytes(serialization.Encoding.PEM)
         + key.private_bytes(serialization.Encoding.PEM, form[0], form[1])
@@ -75,6 +76,21 @@ def test_a_certificate_that_does_not_hold_is_warned_of_and_served(
         assert "refuses it" in words
     days = {"good": 1, "expired": -2, "early": 3}[name]
     assert servers.certificate.ends == pytest.approx(time.time() + days * DAY, abs=60)
+
+
+@pytest.mark.parametrize(("mode", "is_told"), [(0o600, False), (0o640, False), (0o644, True)])
+def test_a_key_that_everybody_can_read_is_warned_of(
+    files: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture, *, mode: int, is_told: bool
+) -> None:
+    """In a file of its own, or behind the certificate."""
+    one = tmp_path / "one.pem"
+    one.write_bytes((files / "good.pem").read_bytes())
+    one.chmod(mode)
+    for key, option in ((None, "--replication-cert"), (one, "--replication-key")):
+        caplog.clear()
+        ReplicationOptions("192.0.2.1:1", None, files / "good.pem" if key else one, key, files / "good.pem").context()
+        told = f"{option} {one}: everybody on this host can read the private key: close the file"
+        assert (told in caplog.text) is is_told
 
 
 def test_of_a_chain_the_first_end_counts(files: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:

@@ -48,6 +48,11 @@ def refusal(doing: str, error: OSError) -> PortError:
         return PortError(f"{doing} is not permitted: run dataplane as root, or with the capability CAP_NET_ADMIN")
     if error.errno in (errno.EMFILE, errno.ENFILE):
         return PortError(f"{doing} needs more open files than the system allows: raise the limit (ulimit -n)")
+    if error.errno == errno.EROFS:
+        return PortError(
+            f"{doing} failed: /proc/sys cannot be written, as in a container that may not: let it (docker run"
+            " --security-opt systempaths=unconfined, or --privileged)"
+        )
     return PortError(f"{doing} failed: {error.strerror or error}")
 
 

@@ -246,7 +246,9 @@ def _whose(path: Path) -> str:
 
 
 def _unusable(error: OSError) -> PortError:
+    remedy = "give the folder to the user that dataplane runs as"
+    if error.errno == errno.EROFS:
+        remedy = f"mount something there that can be written (mount -t tmpfs none {FOLDER.parent})"
     return PortError(
-        f"{FOLDER}: the interfaces that are in use cannot be noted there: {error.strerror or error}: give the folder to"
-        " the user that dataplane runs as"
+        f"{FOLDER}: the interfaces that are in use cannot be noted there: {error.strerror or error}: {remedy}"
     )
