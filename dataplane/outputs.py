@@ -28,6 +28,8 @@ CAPTURE_MAGIC = (
 )
 #: And compressed ones.
 COMPRESSED_MAGIC = (b"\x1f\x8b", b"\x28\xb5\x2f\xfd", b"\xfd7zX", b"BZh", b"\x04\x22\x4d\x18")
+#: Names of files as programs that compress write them, and read them.
+_COMPRESSED = (".gz", ".zst", ".xz", ".bz2", ".lz4")
 _POLICY = re.compile(
     rb"""(?:^|[{,])\s*["']?(?:security_groups|address_groups|instances|load_balancers)["']?\s*:""", re.M
 )
@@ -96,7 +98,8 @@ def check_outputs(
     stdout: bool = True,
     spare: Iterable[str] = (CAPTURE, POLICY, STATE),
 ) -> None:
-    """Raises OutputError where an output is an input or another output, or, without `force`, of a kind in `spare`.
+    """Raises OutputError where an output is an input or another output, or, without `force`, of a kind in `spare`; also
+    for the name of a compressed file, which nothing here writes.
 
     `outputs` are paths by the option that names them; ``-`` is standard output, which is also looked at where `stdout`
     says that something is printed there. ``-`` among `inputs` is standard input.
@@ -115,6 +118,10 @@ def check_outputs(
         if URL.match(path):
             raise OutputError(
                 f"{path}: {option} takes a file of this machine, no URL: name one, and copy it there then"
+            )
+        if path.endswith(_COMPRESSED):
+            raise OutputError(
+                f"{path}: {option} is written uncompressed: name it without {Path(path).suffix}, and compress it then"
             )
         key = _identity(1) if path == "-" else _identity(path) or ("new", os.path.realpath(path))
         if key is None:

@@ -220,6 +220,8 @@ class Captures:
         check(lib.dp_replay_new(self._handles, len(self._handles), out), "merging the captures")
         self.handle = ffi.gc(out[0], lib.dp_replay_free)
         self._window = part.window
+        #: Time of the first packet in nanoseconds, where the window leaves all of them out.
+        self.left_out_from: int | None = None
         if part.mappings:
             mapped = c_mappings(part.mappings)
             check(lib.dp_replay_map(self.handle, mapped, len(mapped)), "mapping addresses")
@@ -296,7 +298,9 @@ class Captures:
             return first
         lib.dp_replay_between(self.handle, *self._window.bounds(first))
         self._window = None
-        return self.next_time()
+        begin = self.next_time()
+        self.left_out_from = first if begin is None else None
+        return begin
 
     def next_time(self) -> int | None:
         """Time of the next packet in nanoseconds, None at the end."""

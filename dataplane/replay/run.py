@@ -131,6 +131,7 @@ class Replay:
             elapsed=elapsed,
             top=top,
             busiest=busiest,
+            left_out_from=self._captures.left_out_from,
         )
 
     def _batch(self, arrays: Any, records: Sequence[Any], flows: Any, seen: Any, until: int) -> int:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from itertools import chain, islice, repeat
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -239,8 +240,12 @@ def summarise(
     elapsed: float,
     top: int,
     busiest: Sequence[BusyAddress] = (),
+    left_out_from: int | None = None,
 ) -> Summary:
-    """What the plane has counted since `before`, at the end of a replay of `elapsed` seconds."""
+    """What the plane has counted since `before`, at the end of a replay of `elapsed` seconds.
+
+    `left_out_from` is the time of the captures' first packet, in nanoseconds, where a window leaves out all of them.
+    """
     counted, idle = _rules(plane, before)
     told = record(plane.counters(), before.counters)
     verdicts = _traffics(told["verdicts"])
@@ -266,7 +271,20 @@ def summarise(
         denied_flows=denied_flows(plane, before.denied, top),
         changes=changes,
         busiest_addresses=busiest,
-        advice=[*(() if reasons else _untouched(verdicts, busiest)), *_advice(plane, told)],
+        advice=[
+            *(() if left_out_from is None else [_left_out(left_out_from)]),
+            *(() if reasons else _untouched(verdicts, busiest)),
+            *_advice(plane, told),
+        ],
+    )
+
+
+def _left_out(first_ns: int) -> str:
+    """What a replay says of which no packet is in the time that was asked for."""
+    first = datetime.fromtimestamp(first_ns // 1_000_000_000, UTC).isoformat().replace("+00:00", "Z")
+    return (
+        f"No packet is within --time. The captures begin at {first}: seconds count from there, and other times are "
+        "written like that one."
     )
 
 

@@ -142,3 +142,11 @@ def test_a_url_is_no_file_to_write(url: str) -> None:
     ):
         check_outputs({"--flows": None, "--verdicts": url}, ["a.pcap"])
     check_outputs({"--verdicts": f"./{url}"}, ["a.pcap"])
+
+
+@pytest.mark.parametrize("name", ["a.csv.gz", "a.jsonl.zst", "a.pcapng.xz"])
+def test_no_output_bears_the_name_of_a_compressed_file(name: str) -> None:
+    """SPEC 7: records go by the file's ending, and what opens such a file would find text in it."""
+    with pytest.raises(OutputError, match=f"{name}: --verdicts is written uncompressed: name it without"):
+        check_outputs({"--verdicts": name}, ["a.pcap"])
+    check_outputs({"--verdicts": name.rpartition(".")[0]}, ["a.pcap.gz"])
