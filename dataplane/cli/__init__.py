@@ -13,6 +13,7 @@ import typer
 
 from dataplane.cli import completion, output
 from dataplane.cli.command_list import ListedCommands
+from dataplane.cli.option_order import option_first
 from dataplane.terminal import Color, set_color
 
 
@@ -131,18 +132,6 @@ def dataplane(
     set_color(color)
 
 
-def _color_first(words: list[str]) -> list[str]:
-    """The words of the command line with --color, which belongs to no command, before the command."""
-    end = words.index("--") if "--" in words else len(words)
-    for at, word in enumerate(words[:end]):
-        if word == "--color" and at + 1 == len(words):
-            return [word]
-        if word == "--color" or word.startswith("--color="):
-            taken = slice(at, at + (2 if word == "--color" else 1))
-            return [*words[taken], *words[: taken.start], *words[taken.stop :]]
-    return words
-
-
 def main() -> None:
     """Runs the command line; ends the process with its exit status."""
     if completion.is_wanted():
@@ -151,7 +140,7 @@ def main() -> None:
     output.guard()
     try:
         try:
-            app(_color_first(sys.argv[1:]), prog_name="dataplane")
+            app(option_first("--color", sys.argv[1:]), prog_name="dataplane")
         finally:
             output.flush()
     except output.LostError as lost:

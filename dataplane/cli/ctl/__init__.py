@@ -10,6 +10,7 @@ from dataplane.cli.command_list import ListedCommands
 from dataplane.cli.ctl import conntrack, flows, policy_lists, shadow, status
 from dataplane.cli.ctl.explain import explain
 from dataplane.cli.ctl.request import Commands, Target
+from dataplane.cli.option_order import option_first
 from dataplane.live import CONTROL_SOCKET
 
 
@@ -17,6 +18,10 @@ class _Commands(ListedCommands):
     """The commands, of which those that make changes load the models of a policy: only when one is called, or shown."""
 
     changes = ("rule", "group", "address-group", "instance", "balancer", "clone")
+
+    def parse_args(self, ctx: Any, args: list[str]) -> Any:
+        # Which firewall is asked is mostly thought of last.
+        return super().parse_args(ctx, option_first("--socket", args))
 
     def list_commands(self, ctx: Any) -> list[str]:
         return [*super().list_commands(ctx), *self.changes]
@@ -43,7 +48,9 @@ app = Commands(
 @app.callback()
 def ctl(
     context: typer.Context,
-    socket: Annotated[str, typer.Option(help="The control socket of the firewall.")] = CONTROL_SOCKET,
+    socket: Annotated[
+        str, typer.Option(help="The control socket of the firewall; anywhere on the line.")
+    ] = CONTROL_SOCKET,
 ) -> None:
     """Ask a running firewall, and change it."""
     context.obj = Target(socket)

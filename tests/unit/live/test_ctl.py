@@ -33,6 +33,28 @@ def ctl(served: Served, *words: str, stdout: int = subprocess.PIPE) -> subproces
     return subprocess.run(command, stdout=stdout, stderr=subprocess.PIPE, cwd=ROOT, check=False, timeout=60)
 
 
+@pytest.mark.parametrize(
+    "words",
+    [
+        ("status", "--socket", "SOCKET"),
+        ("--socket=SOCKET", "status"),
+        ("rule", "add", "sg", "direction=egress", "--dry-run", "--socket=SOCKET"),
+    ],
+)
+def test_the_socket_may_stand_anywhere(served: Served, words: tuple[str, ...]) -> None:
+    given = [word.replace("SOCKET", str(served.socket)) for word in words]
+    command = [sys.executable, "-m", "dataplane", "ctl", *given]
+    done = subprocess.run(command, capture_output=True, text=True, cwd=ROOT, check=False, timeout=60)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout
+
+
+def test_a_socket_without_its_place_is_told() -> None:
+    done = CliRunner().invoke(app, ["ctl", "status", "--socket"])
+    assert done.exit_code == 2
+    assert "Option '--socket' requires an argument." in done.output
+
+
 def test_a_capture_whose_reader_goes_away_is_no_error(served: Served) -> None:
     reader, writer = os.pipe()
     os.close(reader)
