@@ -273,7 +273,7 @@ def summarise(
         busiest_addresses=busiest,
         advice=[
             *(() if left_out_from is None else [_left_out(left_out_from)]),
-            *(() if reasons else _untouched(verdicts, busiest)),
+            *(() if reasons else _untouched(plane, verdicts, busiest)),
             *_advice(plane, told),
         ],
     )
@@ -292,13 +292,19 @@ def _left_out(first_ns: int) -> str:
 _MANY, _SHARE = 3, 0.05
 
 
-def _untouched(verdicts: dict[str, Traffic], busiest: Sequence[BusyAddress]) -> Iterator[str]:
+def _untouched(plane: Plane, verdicts: dict[str, Traffic], busiest: Sequence[BusyAddress]) -> Iterator[str]:
     """What a replay says of which no packet touched an instance."""
     packets = verdicts["bypass"].packets
     if not packets or packets != sum(traffic.packets for traffic in verdicts.values()):
         return
     most = ", ".join(f"{busy.address} ({'at most ' * bool(busy.overcount)}{busy.packets:,})" for busy in busiest)
     addresses = f"the busiest addresses of the captures are {most}" if most else "no packet has an IP address of a host"
+    if not plane.policy.instances:
+        yield (
+            f"The policy has no instances, so nothing was checked: {addresses}. Write one for each that it is to "
+            "guard, as in instances: [{id: web-1, addresses: [192.0.2.1], security_groups: [web]}]."
+        )
+        return
     yield (
         f"No packet is from or to an instance of the policy, so nothing was checked: {addresses}. Compare the "
         "addresses of the policy's instances; --map OLD=NEW judges an address of the captures as one of theirs."

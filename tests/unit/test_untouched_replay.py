@@ -56,6 +56,16 @@ def test_the_busiest_addresses_are_named(tmp_path: Path) -> None:
     assert f"{A} (5), {B} (4), 2001:db8::1 (1)" in sentence
 
 
+def test_a_policy_without_instances_is_told_so(tmp_path: Path) -> None:
+    """SPEC 7: as one is that was imported; no addresses are there to compare, or to map to."""
+    summary = DataPlane(Policy.parse("instances: []"), seed=1).replay(write(tmp_path / "a.pcap", [frame(A, B)]))
+    (sentence,) = summary.advice
+    assert sentence.startswith(
+        f"The policy has no instances, so nothing was checked: the busiest addresses of the captures are {A}"
+    )
+    assert "Write one for each that" in sentence
+
+
 @pytest.mark.parametrize("at", [0, 1, 5000, 9999])
 def test_one_packet_of_an_instance_is_enough(at: int, tmp_path: Path) -> None:
     frames = [frame(A, B)] * 10_000
