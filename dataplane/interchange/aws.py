@@ -13,6 +13,7 @@ from dataplane.interchange.words import ports_or_type, protocol
 
 Remote = tuple[str, dict[str, Any], Any]
 _REMOTES = ("IpRanges", "Ipv6Ranges", "UserIdGroupPairs", "PrefixListIds")
+_WITH_PORTS = ("tcp", "udp", "icmp", "icmpv6")
 _DIRECTIONS = {"IpPermissions": "ingress", "IpPermissionsEgress": "egress"}
 
 
@@ -39,8 +40,10 @@ def add_permission(draft: Draft, group: str, direction: str, permission: Any, pl
         of = protocol(permission.get("IpProtocol"), "IPv4")
         if "remote_group_id" in remote and of == ("icmp" if ethertype == "IPv6" else "icmpv6"):
             continue  # a group has addresses of both families, and ICMP is of one
+        # Of other protocols, and of all at once, AWS takes every port, whatever range it keeps.
+        bounds = (permission.get("FromPort"), permission.get("ToPort")) if of in _WITH_PORTS else (None, None)
         try:
-            selected = ports_or_type(of, permission.get("FromPort"), permission.get("ToPort"))
+            selected = ports_or_type(of, *bounds)
         except ValueError as error:
             draft.leave_out(place, str(error))
             return

@@ -8,7 +8,7 @@ from __future__ import annotations
 from typing import Any
 
 from dataplane.interchange.draft import Draft, FormatError
-from dataplane.interchange.words import family, protocol
+from dataplane.interchange.words import family, ports_or_type, protocol
 
 _KINDS = {
     "security_group": "security_groups",
@@ -52,15 +52,19 @@ def _add_group(draft: Draft, group: Any) -> None:
 
 
 def add_rule(draft: Draft, rule: Any) -> None:
-    """A rule with the API's fields."""
+    """A rule with the API's fields; those of its versions before 3 have port_range_min and port_range_max."""
     ethertype = family(rule.get("ethertype"))
+    of = protocol(rule.get("protocol"), ethertype)
+    place = f"{rule['security_group_id']}: rule {rule.get('id')}"
     values = {key: rule.get(key) for key in _RULE}
-    values |= {
-        "direction": str(rule.get("direction")).lower(),
-        "ethertype": ethertype,
-        "protocol": protocol(rule.get("protocol"), ethertype),
-    }
-    draft.add_rule(rule["security_group_id"], values, f"{rule['security_group_id']}: rule {rule.get('id')}")
+    if not values["multiport"]:
+        try:
+            values |= ports_or_type(of, rule.get("port_range_min"), rule.get("port_range_max"))
+        except ValueError as error:
+            draft.leave_out(place, str(error))
+            return
+    values |= {"direction": str(rule.get("direction")).lower(), "ethertype": ethertype, "protocol": of}
+    draft.add_rule(rule["security_group_id"], values, place)
 
 
 def _add_address_group(draft: Draft, group: Any) -> None:

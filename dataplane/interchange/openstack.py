@@ -25,20 +25,23 @@ def read(value: Any, draft: Draft) -> None:
         links = value.get(f"{kind}_links") if isinstance(value, dict) else None
         if any(link.get("rel") == "next" for link in links or ()):
             draft.leave_out_pages(f"{kind}_links", kind)
-    if isinstance(value, dict) and isinstance(value.get("security_groups"), list):
-        for group, _ in draft.each(value["security_groups"], "security_groups"):
+    groups = value.get("security_groups") if isinstance(value, dict) else None
+    rules = value.get("security_group_rules") if isinstance(value, dict) else value
+    if isinstance(groups, list) or isinstance(rules, list):
+        for group, _ in draft.each(groups, "security_groups"):
             _add_group(draft, group)
-    elif isinstance(value, dict) and isinstance(value.get("security_group", value).get("rules"), list):
-        _add_group(draft, value.get("security_group", value))
-    elif isinstance(rules := value.get("security_group_rules") if isinstance(value, dict) else value, list):
         for number, (rule, _) in enumerate(draft.each(rules, "security_group_rules")):
             _add(draft, rule, number)
+    elif isinstance(value, dict) and (single := value.get("security_group", value)) and "id" in single:
+        _add_group(draft, single)
     else:
         raise FormatError("no rules are in it: it takes what `openstack security group rule list -f json` prints")
 
 
 def _add_group(draft: Draft, group: Any) -> None:
     key = draft.add_group(group["id"], group.get("name"), group.get("description"))
+    if group.get("stateful") is False:
+        draft.leave_out(key, "it is stateless, and security groups of a policy track connections")
     for rule, _ in draft.each(group.get("security_group_rules") or group.get("rules"), f"{key}: rules"):
         add_rule(draft, key, rule, f"{key}: rule {rule.get('id')}")
 

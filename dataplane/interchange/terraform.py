@@ -10,11 +10,14 @@ import re
 from collections.abc import Callable, Iterator
 from typing import Any
 
-from dataplane.interchange import aws, huawei, openstack
+from dataplane.interchange import aws, huawei
 from dataplane.interchange.draft import Draft, FormatError
 
 #: Resource types that filter packets or name addresses for filters: those that nothing below takes are listed.
-_FILTERS = re.compile(r"security_?group|secgroup|firewall|acl(?:_|$)|prefix_list|address_group|address_set|fwaas")
+_FILTERS = re.compile(
+    r"security_?group|secgroup|firewall|_c?fw_|fwaas|acl(?:_|$)|security_(?:list|policy|rule)|network_policy"
+    r"|prefix_list|address_group|address_set"
+)
 _PREFIX_LIST = "aws_ec2_managed_prefix_list"
 _OURS = re.compile(
     r"(?P<provider>[a-z0-9]+)_(?P<kind>networking_secgroup|networking_secgroup_rule|networking_address_group"
@@ -73,14 +76,11 @@ def _secgroup(draft: Draft, group: Any, place: str) -> None:
 
 
 def _secgroup_rule(draft: Draft, rule: Any, place: str) -> None:
-    ports = rule.get("ports") or None
-    values = {**rule, "multiport": ports, "priority": rule.get("priority") or None}
-    if not ports and (rule.get("port_range_min") or rule.get("port_range_max")):
-        # 0 is how the provider keeps a bound that was not given.
-        bounds = {key: rule.get(key) or None for key in ("port_range_min", "port_range_max")}
-        openstack.add_rule(draft, rule["security_group_id"], {**rule, **bounds}, place)
-    else:
-        huawei.add_rule(draft, {**values, "remote_ip_prefix": rule.get("remote_ip_prefix") or None})
+    draft.place = place
+    # 0 and "" are how the providers keep what was not given.
+    bounds = {key: rule.get(key) or None for key in ("port_range_min", "port_range_max")}
+    values = {"multiport": rule.get("ports"), "priority": rule.get("priority") or None}
+    huawei.add_rule(draft, {**rule, **bounds, **values})
 
 
 def _address_group(draft: Draft, group: Any, place: str) -> None:

@@ -310,3 +310,98 @@ def test_text_that_is_no_json_is_refused() -> None:
         imported(Format.aws, b"SecurityGroups:")
     with pytest.raises(FormatError, match=r"\Ait is no JSON \(byte 2 is no UTF-8\): "):
         imported(Format.aws, b'{"\xff": 1}')
+
+
+# ---- what would open more, or less, than its document ----
+
+OLD_BOUNDS = [
+    ({"protocol": "tcp", "port_range_min": 22, "port_range_max": 22}, {"multiport": "22"}),
+    ({"protocol": "udp", "port_range_min": 5, "port_range_max": 9}, {"multiport": "5-9"}),
+    ({"protocol": "icmp", "port_range_min": 8, "port_range_max": 0}, {"icmp_type": 8, "icmp_code": 0}),
+    ({"protocol": "tcp", "port_range_min": None, "port_range_max": None}, {}),
+]
+
+
+@pytest.mark.parametrize(("written", "selected"), OLD_BOUNDS)
+def test_bounds_of_older_apis_of_huawei_cloud_are_kept(written: dict[str, Any], selected: dict[str, Any]) -> None:
+    """SPEC 8.8: answers of versions 1 and 2 have two numbers, without which a rule would open every port."""
+    rule = {"id": "r", "security_group_id": "g", "direction": "ingress", "ethertype": "IPv4", **written}
+    policy, left_out = read("huawei", {"security_groups": [{"id": "g"}], "security_group_rules": [rule]})
+    assert rules(policy, "g") == [{"direction": "ingress", "protocol": written["protocol"], **selected}]
+    assert left_out == []
+
+
+def test_ports_of_older_apis_that_no_rule_can_name_are_listed() -> None:
+    rule = {"id": "r", "security_group_id": "g", "direction": "ingress", "port_range_min": 1, "port_range_max": 9}
+    policy, left_out = read("huawei", {"security_groups": [{"id": "g"}], "security_group_rules": [rule]})
+    assert rules(policy, "g") == []
+    assert left_out == ["g: rule r: ports 1-9 of all protocols"]
+
+
+def test_a_terraform_rule_with_bounds_keeps_its_action_and_priority() -> None:
+    """SPEC 8.8: a rule that denies is none that allows, whichever way the state has its ports."""
+    group = {"id": "g", "name": "g", "rules": []}
+    values = {"action": "deny", "priority": 5, "ports": "", "port_range_min": 22, "port_range_max": 23}
+    rule = {"id": "r", "security_group_id": "g", "direction": "ingress", "ethertype": "IPv4", "protocol": "tcp"}
+    resources = [
+        {"type": "huaweicloud_networking_secgroup", "name": "g", "instances": [{"attributes": group}]},
+        {
+            "type": "huaweicloud_networking_secgroup_rule",
+            "name": "r",
+            "instances": [{"attributes": {**rule, **values}}],
+        },
+    ]
+    policy, left_out = read("terraform", {"version": 4, "resources": resources})
+    denied = {"direction": "ingress", "protocol": "tcp", "multiport": "22-23", "action": "deny", "priority": 5}
+    assert (rules(policy, "g"), left_out) == ([denied], [])
+
+
+@pytest.mark.parametrize(
+    "kind",
+    [
+        *("openstack_fw_rule_v2", "openstack_fw_policy_v1", "openstack_fw_group_v2", "openstack_compute_secgroup_v2"),
+        *("huaweicloud_cfw_protection_rule", "huaweicloud_network_acl_rule", "oci_core_security_list"),
+        *("google_compute_firewall", "kubernetes_network_policy", "nsxt_policy_security_policy"),
+    ],
+)
+def test_other_filters_of_a_terraform_state_are_listed(kind: str) -> None:
+    """SPEC 8.8."""
+    resource = {"type": kind, "name": "x", "instances": [{"attributes": {"id": "1"}}]}
+    _, left_out = read("terraform", {"version": 4, "resources": [resource]})
+    assert left_out == [f"{kind}.x: resources of the type {kind} cannot be expressed"]
+
+
+@pytest.mark.parametrize(("written", "meant"), [("132", "sctp"), ("50", 50), ("-1", None)])
+def test_ports_count_in_aws_for_its_named_protocols_alone(written: str, meant: object) -> None:
+    """The EC2 API: another protocol number, and -1, allow all ports, whatever range is given with them."""
+    permission = {"IpProtocol": written, "FromPort": 80, "ToPort": 90, "IpRanges": [{"CidrIp": "10.0.0.0/8"}]}
+    policy, left_out = read("aws", {"SecurityGroups": [{"GroupId": "sg-1", "IpPermissions": [permission]}]})
+    named = {} if meant is None else {"protocol": meant}
+    assert rules(policy, "sg-1") == [{"direction": "ingress", "remote_ip_prefix": "10.0.0.0/8", **named}]
+    assert left_out == []
+
+
+NEUTRON_RULE = {"id": "r", "security_group_id": "g", "direction": "ingress", "ethertype": "IPv4", "protocol": "tcp"}
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        {"security_groups": [{"id": "g", "name": "n"}], "security_group_rules": [NEUTRON_RULE]},
+        {"security_group": {"id": "g", "name": "n", "security_group_rules": [NEUTRON_RULE]}},
+        {"id": "g", "name": "n", "rules": [NEUTRON_RULE]},
+    ],
+)
+def test_openstack_groups_and_rules_in_every_place(value: dict[str, Any]) -> None:
+    """SPEC 8.8: rules beside a list of groups, and those of a group that the networking API shows."""
+    policy, left_out = read("openstack", value)
+    assert policy.group("g").name == "n"
+    assert (rules(policy, "g"), left_out) == ([{"direction": "ingress", "protocol": "tcp"}], [])
+
+
+def test_a_stateless_group_of_openstack_is_listed() -> None:
+    """SPEC 8.8: answers to what it lets out need rules of their own there, which a policy cannot say."""
+    _, left_out = read(
+        "openstack", {"security_groups": [{"id": "g", "stateful": False}, {"id": "h", "stateful": True}]}
+    )
+    assert left_out == ["g: it is stateless, and security groups of a policy track connections"]
