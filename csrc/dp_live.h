@@ -81,7 +81,16 @@ struct dp_port_counters {
     int32_t error;     /* errno with which the port fails now, 0 for none; each worker tries again */
     uint32_t unused;
 };
-int dp_firewall_port_counters(struct dp_firewall *firewall, uint32_t number, struct dp_port_counters *counters);
+/* Of n ports from number `first` on, 0 where a number has no port. */
+int dp_firewall_port_counters(struct dp_firewall *firewall, uint32_t first, uint32_t n,
+                              struct dp_port_counters *counters);
+/* Of all ports below number n, what of it tells which ones fail. */
+struct dp_port_failures {
+    uint64_t failures;
+    int32_t error;
+    uint32_t unused;
+};
+int dp_firewall_port_failures(struct dp_firewall *firewall, struct dp_port_failures *failures, uint32_t n);
 
 /* Kinds of items of the feed (below). */
 enum dp_feed { DP_FEED_DENIED = 1, DP_FEED_CONNECTIONS = 2, DP_FEED_FRAMES = 4 };

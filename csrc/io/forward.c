@@ -123,7 +123,7 @@ static uint32_t slot_of(const struct dp_worker *w, uint64_t number)
 /* The ingress checks of a frame for everybody, and sending it where they allow. */
 static void flood(struct dp_worker *w, uint8_t *header, const struct dp_frame *frame, uint32_t in)
 {
-    bool sent = false;
+    uint32_t reached = 0;
 
     for (uint32_t out = 0; out < w->n_ports; out++) {
         const struct dp_worker_port *to = &w->port[out];
@@ -135,7 +135,7 @@ static void flood(struct dp_worker *w, uint8_t *header, const struct dp_frame *f
         if (out == in || !to->active || !dp_is_flooded_to(w->engine->policy->endpoints, frame, &to->port))
             continue;
         dp_place_flood(&place, &w->served, &w->port[in].port, in, &to->port);
-        sent = true;
+        reached++;
         dp_engine_process_at(w->engine, frame, &place, 1, &record, &flow);
         count_checks(w, &record, in, out);
         if (w->watch & DP_FEED_DENIED)
@@ -149,7 +149,9 @@ static void flood(struct dp_worker *w, uint8_t *header, const struct dp_frame *f
         else if (record.verdict == DP_WAITING)
             wait_for_first(w, header, frame->length, in, out, number);
     }
-    if (!sent)
+    w->port[in].owes += reached;
+    w->reached += reached;
+    if (!reached)
         w->port_counters[in].drop[DP_DROP_NO_DESTINATION]++;
 }
 

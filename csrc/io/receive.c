@@ -24,16 +24,20 @@ struct handed {
     uint32_t port;
     uint32_t length;
     uint32_t generation; /* of the port */
+    uint32_t times;      /* what it counts as (inbox.h) */
 };
 _Static_assert((int)DP_PACKED_BYTES - (int)DP_BURST_BYTES >= (int)DP_PORT_BIG_ROOM + (int)sizeof(struct handed),
                "so has one that was handed over");
 
 /* ---- who a frame belongs to ---- */
 
+/* In the first byte of the MAC that a frame is for. */
+enum { FOR_MANY = 1 };
+
 /* Gives the frame to its worker if that is another one; a full inbox drops it, as a full queue does (inbox.h). */
 static bool hand_over(struct dp_worker *w, uint32_t port, uint8_t *header, uint32_t length)
 {
-    struct handed handed = {.port = port, .length = length, .generation = w->port[port].generation};
+    struct handed handed = {.port = port, .length = length, .generation = w->port[port].generation, .times = 1};
     struct dp_frame frame = {
         .data = header + DP_VNET_HEADER, .captured = length, .length = length, .link = DP_LINK_ETHERNET};
     struct dp_packet packet;
@@ -43,7 +47,13 @@ static bool hand_over(struct dp_worker *w, uint32_t port, uint8_t *header, uint3
     owner = dp_shard_of_packet(w->workers, &packet, w->number);
     if (owner == w->number)
         return false;
-    if (dp_inbox_put(&w->all[owner].inbox[w->number], port, &handed, sizeof handed, header, DP_VNET_HEADER + length))
+    /* The other worker cannot pass over the port of a frame that takes it long; so that it has no more of them. */
+    if (header[DP_VNET_HEADER] & FOR_MANY) {
+        handed.times += w->n_ports / DP_BURST;
+        w->port[port].owes += w->n_ports;
+    }
+    if (dp_inbox_put(&w->all[owner].inbox[w->number], port, handed.times, &handed, sizeof handed, header,
+                     DP_VNET_HEADER + length))
         w->handed[owner] = true;
     else
         w->port_counters[port].drop[DP_DROP_FULL]++;
@@ -171,17 +181,33 @@ static uint32_t fill_at_once(struct dp_worker *w, uint32_t number, uint32_t most
     return have;
 }
 
-/* A port's turn: what it has, up to a burst of small frames, super-packets on the way one by one. */
+/* How many frames come next, of whom the last ones went to so many ports each. */
+static uint32_t at_most(uint32_t reach)
+{
+    uint32_t n = DP_REACH / (reach + 1);
+
+    return n == 0 ? 1 : n < DP_BURST ? n : DP_BURST;
+}
+
+/*
+ * A port's turn: what it has, up to a burst of small frames, super-packets on the way one by one. It is over, too, when
+ * frames for everybody have gone to so many ports, as far as the last ones tell how many the next go to.
+ */
 void dp_receive(struct dp_worker *w, uint32_t number)
 {
+    struct dp_worker_port *p = &w->port[number];
     bool more = true;
 
-    for (uint32_t left = DP_BURST; more && left > 0;) {
-        bool at_once = w->port[number].port.kind == DP_PORT_TAP && dp_uring_is_open(&w->uring);
+    for (uint32_t left = DP_BURST; more && left > 0 && p->owes < DP_REACH;) {
+        bool at_once = p->port.kind == DP_PORT_TAP && dp_uring_is_open(&w->uring);
+        uint32_t before = p->owes, most = at_most(p->reach), have;
 
-        left -= (at_once ? fill_at_once : fill)(w, number, left, &more);
+        have = (at_once ? fill_at_once : fill)(w, number, left < most ? left : most, &more);
+        left -= have;
         w->port_counters[number].bursts += w->n != 0;
         forward(w);
+        if (have)
+            p->reach = (p->owes - before) / have;
     }
 }
 
@@ -189,25 +215,31 @@ void dp_receive_handed(struct dp_worker *w)
 {
     for (uint32_t from = 0; from < w->workers; from++) {
         struct dp_inbox *inbox = &w->inbox[from];
+        uint32_t most = at_most(w->handed_reach[from]), size;
+        uint64_t before = w->reached;
         uint8_t *at = w->arena;
-        uint32_t size;
 
         if (from == w->number)
             continue;
         w->n = 0;
-        while (w->n < DP_BURST && (size = dp_ring_next(&inbox->ring)) != 0 && size <= w->arena + DP_PACKED_BYTES - at) {
+        while (w->n < most && (size = dp_ring_next(&inbox->ring)) != 0 && size <= w->arena + DP_PACKED_BYTES - at) {
             struct handed handed;
 
             dp_ring_take(&inbox->ring, at, size);
             memcpy(&handed, at, sizeof handed);
-            dp_inbox_count(inbox, handed.port, size);
+            dp_inbox_count(inbox, handed.port, handed.times, size);
             if (w->port[handed.port].active && w->port[handed.port].generation == handed.generation) {
                 w->passing[w->n] = (struct dp_passing){.header = at + sizeof handed, .in = handed.port};
                 w->frame[w->n++].length = handed.length;
                 at += size;
             }
         }
-        forward(w);
+        if (w->n) {
+            uint32_t have = w->n;
+
+            forward(w);
+            w->handed_reach[from] = (uint32_t)((w->reached - before) / have);
+        }
         if (dp_ring_next(&inbox->ring))
             dp_worker_wake(w);
     }

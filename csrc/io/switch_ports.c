@@ -123,31 +123,74 @@ void dp_firewall_want_tunnels(struct dp_firewall *f, uint8_t *wants)
 
 /* ---- counters ---- */
 
+/* So many ports are read by one command: each waits for a port's turn, and frames wait for each. */
+enum { PORTS_AT_ONCE = 128 };
+
 struct port_counters_command {
-    uint32_t number;
-    struct dp_port_counters *counters;
+    uint32_t begin;
+    uint32_t end;
+    struct dp_port_counters *counters; /* of port `begin` */
 };
 
 static void add_port_counters(struct dp_worker *w, void *argument)
 {
     const struct port_counters_command *c = argument;
-    struct dp_port_counters *one = &w->port_counters[c->number];
 
-    one->drop[DP_DROP_MISSED] += dp_port_missed(w->port[c->number].fd, w->port[c->number].port.kind);
-    for (size_t k = 0; k < offsetof(struct dp_port_counters, error) / sizeof(uint64_t); k++)
-        ((uint64_t *)c->counters)[k] += ((const uint64_t *)one)[k];
-    if (one->error)
-        c->counters->error = one->error;
+    for (uint32_t number = c->begin; number < c->end; number++) {
+        struct dp_port_counters *one = &w->port_counters[number], *sum = &c->counters[number - c->begin];
+
+        if (!w->port[number].used)
+            continue;
+        one->drop[DP_DROP_MISSED] += dp_port_missed(w->port[number].fd, w->port[number].port.kind);
+        for (size_t k = 0; k < offsetof(struct dp_port_counters, error) / sizeof(uint64_t); k++)
+            ((uint64_t *)sum)[k] += ((const uint64_t *)one)[k];
+        if (one->error)
+            sum->error = one->error;
+    }
 }
 
-int dp_firewall_port_counters(struct dp_firewall *f, uint32_t number, struct dp_port_counters *counters)
+int dp_firewall_port_counters(struct dp_firewall *f, uint32_t first, uint32_t n, struct dp_port_counters *counters)
 {
-    struct port_counters_command c = {number, counters};
-
-    if (number >= DP_PORTS_MAX || !f->used[number])
+    if (first > DP_PORTS_MAX || n > DP_PORTS_MAX - first)
         return DP_E_ARGUMENT;
-    memset(counters, 0, sizeof *counters);
-    dp_call_all(f, add_port_counters, &c);
+    memset(counters, 0, n * sizeof *counters);
+    for (uint32_t have = 0; have < n; have += PORTS_AT_ONCE) {
+        uint32_t more = n - have < PORTS_AT_ONCE ? n - have : PORTS_AT_ONCE;
+        struct port_counters_command c = {first + have, first + have + more, counters + have};
+
+        dp_call_all(f, add_port_counters, &c);
+    }
+    return 0;
+}
+
+struct failures_command {
+    struct dp_port_failures *failures;
+    uint32_t n;
+};
+
+static void add_failures(struct dp_worker *w, void *argument)
+{
+    const struct failures_command *c = argument;
+
+    for (uint32_t number = 0; number < c->n && number < w->n_ports; number++) {
+        const struct dp_port_counters *one = &w->port_counters[number];
+
+        if (!w->port[number].used)
+            continue;
+        c->failures[number].failures += one->failures;
+        if (one->error)
+            c->failures[number].error = one->error;
+    }
+}
+
+int dp_firewall_port_failures(struct dp_firewall *f, struct dp_port_failures *failures, uint32_t n)
+{
+    struct failures_command c = {failures, n};
+
+    if (n > DP_PORTS_MAX)
+        return DP_E_ARGUMENT;
+    memset(failures, 0, n * sizeof *failures);
+    dp_call_all(f, add_failures, &c);
     return 0;
 }
 _Static_assert(offsetof(struct dp_port_counters, error) % sizeof(uint64_t) == 0,

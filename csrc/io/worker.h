@@ -37,6 +37,8 @@
 
 /* A burst is asked for at twice, at most. */
 enum { DP_SLOTS = 31, DP_BURST = 2 * DP_SLOTS };
+/* A turn ends behind the frame for everybody with which they have gone to so many ports. */
+enum { DP_REACH = 1024 };
 enum { DP_WAITING_SLOTS = DP_WAITING_FRAMES_MAX + DP_BURST };
 /* A burst ends behind the frame that fills it up: a super-packet is sent while it is in the nearest cache. */
 enum { DP_BURST_BYTES = 64 * 1024, DP_PACKED_BYTES = DP_BURST_BYTES + 520 * 1024 };
@@ -57,6 +59,8 @@ struct dp_worker_port {
     int tunnel;          /* dp_firewall_set_tunnel; -1: none */
     uint32_t batch;      /* frames to be asked for at once; 0 at first */
     uint32_t generation; /* one more for each port of this number */
+    uint32_t owes;       /* ports that its frames for everybody went to, and its turns have not paid for yet */
+    uint32_t reach;      /* how many a frame of its last burst went to so, on average */
     bool used;           /* it has a descriptor */
     bool active;         /* and is not closed */
     bool polled;
@@ -105,6 +109,8 @@ struct dp_worker {
     uint64_t bytes;                        /* received since the last wait */
     struct dp_inbox inbox[DP_WORKERS_MAX]; /* frames from each other worker */
     bool handed[DP_WORKERS_MAX];
+    uint32_t handed_reach[DP_WORKERS_MAX]; /* as `reach` of a port */
+    uint64_t reached;                      /* ports that frames for everybody went to */
     struct dp_ring feed;
     bool fed;
     struct dp_shadow shadow;  /* its engine is NULL where there is none */

@@ -2,7 +2,9 @@
  * worker_loop.c: the thread of a worker: waiting, commands, ports' turns.
  *
  * FAIRNESS. Each port that has something gives one burst before the next port's turn; a port with more is asked again
- * in the next round. Other workers' frames come up once a round, a command behind the turn in which it comes.
+ * in the next round. A frame for everybody takes as long as it has receivers: its port gives up so many turns as would
+ * have moved as many frames, while others wait for theirs. Other workers' frames come up once a round, a command
+ * behind the turn in which it comes.
  */
 #include "worker_loop.h"
 
@@ -92,6 +94,17 @@ static void end_round(struct dp_worker *w)
     }
 }
 
+/* `ready` ports and other things wait for this worker, this one among them. */
+static bool has_turn(struct dp_worker_port *p, int ready)
+{
+    if (ready == 1)
+        p->owes = 0;
+    if (p->owes < DP_BURST)
+        return true;
+    p->owes -= DP_BURST;
+    return false;
+}
+
 static void *run(void *argument)
 {
     struct dp_worker *w = argument;
@@ -110,7 +123,7 @@ static void *run(void *argument)
         for (int i = 0; i < n && !w->stopping; i++) {
             if (event[i].data.u32 == DP_WORKER_WAKE)
                 obey(w);
-            else if (w->port[event[i].data.u32].polled)
+            else if (w->port[event[i].data.u32].polled && has_turn(&w->port[event[i].data.u32], n))
                 dp_receive(w, event[i].data.u32);
             /* Where many send to everybody, a round of all ports takes longer than a command may wait. */
             if (atomic_load_explicit(&w->command, memory_order_relaxed))

@@ -226,11 +226,19 @@ class Firewall(Plane):
         counters.flow_records_lost[lib.DP_FLOW_LOST_NOT_WRITTEN] += unwritten
         return counters
 
-    def port_counters(self, number: int) -> Any:
-        """Counters of one port (`struct dp_port_counters`)."""
-        counters = ffi.new("struct dp_port_counters *")
-        check(lib.dp_firewall_port_counters(self.handle, number, counters), "reading a port's counters")
+    def port_counters(self) -> Any:
+        """Counters of all ports (`struct dp_port_counters`), by number."""
+        n = max(self._ports, default=-1) + 1
+        counters = ffi.new("struct dp_port_counters[]", n)
+        check(lib.dp_firewall_port_counters(self.handle, 0, n, counters), "reading the ports' counters")
         return counters
+
+    def port_failures(self) -> Any:
+        """Of the same all that tells which ports fail (`struct dp_port_failures`)."""
+        n = max(self._ports, default=-1) + 1
+        failures = ffi.new("struct dp_port_failures[]", n)
+        check(lib.dp_firewall_port_failures(self.handle, failures, n), "asking which ports fail")
+        return failures
 
     def worker_counters(self, worker: int) -> Any:
         """Counters of one worker (`struct dp_worker_counters`)."""

@@ -209,8 +209,9 @@ def _ports(operations: Operations) -> Iterator[Metric]:
     received, sent, checked = _Traffic("received"), _Traffic("sent"), _Traffic("port")
     segmented = _Traffic("segmented")
     drops, up, failures = _family("drops"), _family("port_up"), _family("port_failures")
+    all_counters, troubles = firewall.port_counters(), operations.port_health.troubles()
     for number, port in firewall.ports.items():
-        counters = firewall.port_counters(number)
+        counters = all_counters[number]
         received.add([port.name], counters.received)
         sent.add([port.name], counters.sent)
         for d, direction in enumerate(DIRECTION_WORDS):
@@ -219,7 +220,7 @@ def _ports(operations: Operations) -> Iterator[Metric]:
         for drop, word in DROP_WORDS.items():
             drops.add_metric([port.name, word], counters.drop[drop])
         segmented.add([port.name], counters.segmented)
-        up.add_metric([port.name], int(operations.port_health.trouble(number, port) is None))
+        up.add_metric([port.name], int(number not in troubles))
         failures.add_metric([port.name], counters.failures)
     for name in operations.missing_interfaces:
         up.add_metric([name], 0)

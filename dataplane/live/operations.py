@@ -343,6 +343,7 @@ class Operations:
 
         policy, counters = self.firewall.policy, self.firewall.counters()
         io_uring, io_uring_error = self.firewall.io_uring()
+        troubles = self.port_health.troubles()
         return {
             "version": __version__,
             "pid": os.getpid(),
@@ -362,20 +363,10 @@ class Operations:
             "connections_limit": counters.max_entries,
             "table_bytes": counters.table_bytes,
             "early_drops": counters.early_drops,
-            "ports": [self._port_record(number, port) for number, port in self.firewall.ports.items()],
+            "ports": [_port_record(port, troubles.get(number)) for number, port in self.firewall.ports.items()],
             "missing_interfaces": list(self.missing_interfaces),
             "replication": self.replication.record() if self.replication else None,
             "shadow": {"policy": self._shadow.name, "began": self._shadow.began} if self._shadow else None,
-        }
-
-    def _port_record(self, number: int, port: Port) -> dict[str, Any]:
-        return {
-            "port": port.name,
-            "kind": port.kind,
-            "instance": port.instance.id if port.instance else None,
-            "load_balancer": port.balancer.id if port.balancer else None,
-            "made": port.made,
-            "error": self.port_health.trouble(number, port),
         }
 
     def counters(self) -> dict[str, Any]:
@@ -388,3 +379,14 @@ class Operations:
             {"mac": s.mac, "port": s.port, "vlan": s.vlan, "fixed": s.fixed, "age": s.age}
             for s in self.firewall.stations()
         ]
+
+
+def _port_record(port: Port, trouble: str | None) -> dict[str, Any]:
+    return {
+        "port": port.name,
+        "kind": port.kind,
+        "instance": port.instance.id if port.instance else None,
+        "load_balancer": port.balancer.id if port.balancer else None,
+        "made": port.made,
+        "error": trouble,
+    }

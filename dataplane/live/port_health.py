@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from dataplane.live.firewall import Firewall
-    from dataplane.live.interfaces.port import Port
     from dataplane.live.interfaces.ports import Ports
 
 _NO_CARRIER = "no carrier (nobody holds the TAP, or its other end is down)"
@@ -31,15 +30,15 @@ class PortHealth:
 
     def _tell_failures(self) -> None:
         """Logs each port that began to fail since this was looked at last, and each that is well again."""
-        now = {}
+        now, found = {}, self._firewall.port_failures()
         for number, port in self._firewall.ports.items():
-            counters = self._firewall.port_counters(number)
+            error, failed = found[number].error, found[number].failures
             failing, failures = self._failures.get(port.fds, (0, 0))
-            now[port.fds] = (counters.error, counters.failures)
-            if counters.failures != failures and not failing:
-                why = os.strerror(counters.error) if counters.error else "for a moment"
+            now[port.fds] = (error, failed)
+            if failed != failures and not failing:
+                why = os.strerror(error) if error else "for a moment"
                 self._ports.say(logging.WARNING, port.name, f"fails ({why}): it is tried again until it works")
-            if not counters.error and (failing or counters.failures != failures):
+            if not error and (failing or failed != failures):
                 self._ports.say(logging.INFO, port.name, "works again")
         self._failures = now
 
@@ -53,9 +52,12 @@ class PortHealth:
             self._ports.say(logging.INFO, self._without_carrier[fds], "has a carrier again")
         self._without_carrier = now
 
-    def trouble(self, number: int, port: Port) -> str | None:
-        """Why a port does not work now, None when it does."""
-        error = self._firewall.port_counters(number).error
-        if error:
-            return os.strerror(error)
-        return _NO_CARRIER if port.fds in self._without_carrier else None
+    def troubles(self) -> dict[int, str]:
+        """Why ports do not work now, by number; those that work are not there."""
+        found, troubles = self._firewall.port_failures(), {}
+        for number, port in self._firewall.ports.items():
+            if found[number].error:
+                troubles[number] = os.strerror(found[number].error)
+            elif port.fds in self._without_carrier:
+                troubles[number] = _NO_CARRIER
+        return troubles

@@ -149,7 +149,7 @@ def counters_record(firewall: Firewall) -> dict[str, Any]:
         "checks": checks,
         # Their names of before.
         "connections": {"live": connections["entries"], "limit": connections["max_entries"], **connections},
-        "ports": [_port(firewall, number) for number in firewall.ports],
+        "ports": _ports(firewall),
         "rules": list(_rules(firewall)),
         "denied_flows": [
             {
@@ -173,10 +173,14 @@ def _traffic(counter: Any) -> dict[str, int]:
     return {"packets": counter.packets, "bytes": counter.bytes}
 
 
-def _port(firewall: Firewall, number: int) -> dict[str, Any]:
-    counters = firewall.port_counters(number)
+def _ports(firewall: Firewall) -> list[dict[str, Any]]:
+    counters = firewall.port_counters()
+    return [_port(port.name, counters[number]) for number, port in firewall.ports.items()]
+
+
+def _port(name: str, counters: Any) -> dict[str, Any]:
     return {
-        "port": firewall.ports[number].name,
+        "port": name,
         "received": _traffic(counters.received),
         "sent": _traffic(counters.sent),
         "segmented": _traffic(counters.segmented),

@@ -188,7 +188,7 @@ static inline uint64_t dropped(const struct net *n, uint32_t port, enum dp_port_
 {
     struct dp_port_counters c;
 
-    dp_firewall_port_counters(n->firewall, port, &c);
+    dp_firewall_port_counters(n->firewall, port, 1, &c);
     return c.drop[why];
 }
 

@@ -86,6 +86,78 @@ static void test_a_command_waits_for_one_port_at_most(void)
     unmake(&n);
 }
 
+/* How many frames of the second port come by the uplink between the first port's frame number `nth` and the next one.
+ */
+static uint32_t between(const struct net *n, uint32_t nth)
+{
+    struct pollfd readable = {.fd = n->ours[UPLINK][0], .events = POLLIN};
+    uint32_t firsts = 0, seconds = 0;
+    struct bytes f;
+
+    while (firsts <= nth && poll(&readable, 1, WAIT_MS) == 1 && read(readable.fd, f.byte, sizeof f.byte) > 0) {
+        bool first = f.byte[DP_VNET_HEADER + 11] == macs[A][5];
+
+        firsts += first;
+        seconds += !first && firsts == nth;
+    }
+    return seconds;
+}
+
+/* What a port sends to everybody takes as many turns from it as it has receivers, while another port waits for its. */
+static void test_who_sends_to_everybody_pays_with_turns(void)
+{
+    struct epoll_event event;
+    struct dp_worker *w;
+    struct bytes f;
+    struct net n;
+
+    make(&n, 1);
+    w = &n.firewall->worker[0];
+    f = udp(everybody, UPLINK, 9, 255, 53, 0);
+    put(&n, UPLINK, 0, &f);
+    COMES(&n, A, &f);
+    COMES(&n, B, &f);
+    dp_firewall_stop(n.firewall);
+    CHECK_EQUAL(epoll_wait(w->epoll, &event, 1, 0), 0);
+    for (int i = 0; i < DP_BURST + 1; i++) {
+        f = udp(everybody, A, 1, 255, 53, 0);
+        put(&n, A, 0, &f);
+    }
+    for (int i = 0; i < 2 * DP_BURST; i++) {
+        f = udp(macs[UPLINK], B, 2, 9, 53, 0);
+        put(&n, B, 0, &f);
+    }
+    CHECK_EQUAL(dp_firewall_start(n.firewall), 0);
+    /* B and the uplink: as if it had sent twice as many. */
+    CHECK_EQUAL(between(&n, DP_BURST), 2 * DP_BURST);
+    unmake(&n);
+}
+
+/* A command waits for a port's turn: that is as short as one frame where a frame goes to a thousand ports. */
+static void test_a_turn_is_short_where_many_are_reached(void)
+{
+    struct epoll_event event;
+    struct dp_worker *w;
+    struct bytes f;
+    struct net n;
+
+    make(&n, 1);
+    w = &n.firewall->worker[0];
+    dp_firewall_stop(n.firewall);
+    CHECK_EQUAL(epoll_wait(w->epoll, &event, 1, 0), 0);
+    w->port[A].reach = DP_REACH;
+    for (int i = 0; i < 2; i++) {
+        f = udp(everybody, A, 1, 255, 53, 0);
+        put(&n, A, 0, &f);
+    }
+    CHECK_EQUAL(dp_firewall_start(n.firewall), 0);
+    for (int i = 0; i < 2; i++)
+        COMES(&n, B, &f);
+    dp_firewall_stop(n.firewall);
+    CHECK_EQUAL(w->counters.bursts[0], 2);
+    unmake(&n);
+}
+
 /* Whatever comes finds its memory there: none is touched or allocated for a packet. */
 static void test_the_table_is_there_from_the_start(void)
 {
@@ -410,6 +482,8 @@ static void test_all(void)
 {
     RUN(test_forwarding);
     RUN(test_a_command_waits_for_one_port_at_most);
+    RUN(test_who_sends_to_everybody_pays_with_turns);
+    RUN(test_a_turn_is_short_where_many_are_reached);
     RUN(test_the_table_is_there_from_the_start);
     RUN(test_rings_know_the_arena);
     RUN(test_bursts_are_counted_by_size);

@@ -53,7 +53,7 @@ static void taken(const struct net *n, int port, uint64_t frames)
     struct dp_port_counters c = {.received.packets = 0};
 
     for (int i = 0; i < WAIT_MS && c.received.packets < frames; i++) {
-        dp_firewall_port_counters(n->firewall, (uint32_t)port, &c);
+        dp_firewall_port_counters(n->firewall, (uint32_t)port, 1, &c);
         if (c.received.packets < frames)
             poll(NULL, 0, 1);
     }
@@ -102,7 +102,7 @@ static void test_places_to_wait_are_shared_by_port(void)
     CHECK_EQUAL(counters.fragments_waiting, DP_WAITING_FRAMES_MAX - 1);
     CHECK_EQUAL(counters.cause[DP_CAUSE_FRAGMENT_LIMIT].packets, DP_WAITING_FRAMES_MAX + 1);
     CHECK_EQUAL(counters.fragments_evicted, DP_WAITING_FRAMES_MAX + 1);
-    dp_firewall_port_counters(n.firewall, A, &c);
+    dp_firewall_port_counters(n.firewall, A, 1, &c);
     CHECK_EQUAL(c.check[DP_EGRESS][DP_DENY][DP_REASON_INVALID].packets, DP_WAITING_FRAMES_MAX + 1);
     CHECK_EQUAL(dropped(&n, A, DP_DROP_FRAGMENT), 0);
     /* The oldest: the others still get their first. */

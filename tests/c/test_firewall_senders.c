@@ -13,7 +13,7 @@ static void test_other_senders_are_refused(void)
     f = udp(macs[UPLINK], A, 2, 9, 53, 0);
     put(&n, A, 0, &f);
     NOTHING(&n, UPLINK);
-    dp_firewall_port_counters(n.firewall, A, &c);
+    dp_firewall_port_counters(n.firewall, A, 1, &c);
     CHECK_EQUAL(c.check[DP_EGRESS][DP_DENY][DP_REASON_INVALID].packets, 1);
     /* No IP at all. */
     f = udp(macs[UPLINK], A, 1, 9, 53, 0);
@@ -21,7 +21,7 @@ static void test_other_senders_are_refused(void)
     f.byte[DP_VNET_HEADER + 13] = 0xcc;
     put(&n, A, 0, &f);
     NOTHING(&n, UPLINK);
-    dp_firewall_port_counters(n.firewall, A, &c);
+    dp_firewall_port_counters(n.firewall, A, 1, &c);
     CHECK_EQUAL(c.check[DP_EGRESS][DP_DENY][DP_REASON_NO_RULE_MATCHED].packets, 1);
     unmake(&n);
 }
@@ -30,7 +30,7 @@ static uint64_t invalid(const struct net *n, uint32_t port, enum dp_direction di
 {
     struct dp_port_counters c;
 
-    dp_firewall_port_counters(n->firewall, port, &c);
+    dp_firewall_port_counters(n->firewall, port, 1, &c);
     return c.check[direction][DP_DENY][DP_REASON_INVALID].packets;
 }
 
@@ -120,7 +120,7 @@ static uint64_t answered(const struct net *n, uint32_t port, enum dp_direction d
 {
     struct dp_port_counters c;
 
-    dp_firewall_port_counters(n->firewall, port, &c);
+    dp_firewall_port_counters(n->firewall, port, 1, &c);
     return c.check[direction][verdict][reason].packets;
 }
 

@@ -9,14 +9,20 @@ enum { SIZE = 1024 * 1024, SMALL = 64, ITEM = DP_INBOX_LEAST, LONG = 16 * 1024, 
 struct item {
     uint32_t size;
     uint32_t port;
+    uint32_t times;
 };
+
+static bool put_as(struct dp_inbox *inbox, uint32_t port, uint32_t times, uint32_t length)
+{
+    static const uint8_t tail[LONG];
+    struct item item = {0, port, times};
+
+    return dp_inbox_put(inbox, port, times, &item, sizeof item, tail, length - (uint32_t)sizeof item);
+}
 
 static bool put_long(struct dp_inbox *inbox, uint32_t port, uint32_t length)
 {
-    static const uint8_t tail[LONG];
-    struct item item = {0, port};
-
-    return dp_inbox_put(inbox, port, &item, sizeof item, tail, length - (uint32_t)sizeof item);
+    return put_as(inbox, port, 1, length);
 }
 
 static bool put(struct dp_inbox *inbox, uint32_t port)
@@ -35,7 +41,7 @@ static uint32_t take(struct dp_inbox *inbox)
         return 0;
     dp_ring_take(&inbox->ring, bytes, size);
     memcpy(&item, bytes, sizeof item);
-    dp_inbox_count(inbox, item.port, item.size);
+    dp_inbox_count(inbox, item.port, item.times, item.size);
     return item.port;
 }
 
@@ -118,11 +124,31 @@ static void test_long_ones(void)
     dp_inbox_release(&inbox);
 }
 
+/* What takes as long as several counts as several, until it is taken. */
+static void test_ones_that_take_long(void)
+{
+    struct dp_inbox inbox;
+    int n = 0;
+
+    if (!CHECK_EQUAL(dp_inbox_init(&inbox, SIZE), 0))
+        return;
+    while (put_as(&inbox, FLOODS, 16, SMALL))
+        n++;
+    CHECK_EQUAL(n, SIZE / ITEM / 2 / 16);
+    CHECK(put(&inbox, QUIET));
+    for (int i = 0; i <= n; i++)
+        take(&inbox);
+    CHECK_EQUAL(dp_ring_next(&inbox.ring), 0);
+    CHECK_EQUAL(put_all(&inbox, FLOODS), SIZE / ITEM / 2);
+    dp_inbox_release(&inbox);
+}
+
 int main(void)
 {
     RUN(test_one_port_leaves_room_for_others);
     RUN(test_a_flood_that_goes_on);
     RUN(test_what_is_taken_is_given_back);
     RUN(test_long_ones);
+    RUN(test_ones_that_take_long);
     return check_result("test_inbox");
 }

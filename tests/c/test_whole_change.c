@@ -169,7 +169,7 @@ static uint64_t checks(const struct net *n, uint32_t port, enum dp_direction dir
     struct dp_port_counters c;
     uint64_t sum = 0;
 
-    CHECK_EQUAL(dp_firewall_port_counters(n->firewall, port, &c), 0);
+    CHECK_EQUAL(dp_firewall_port_counters(n->firewall, port, 1, &c), 0);
     for (int r = 0; r < DP_REASONS; r++)
         sum += c.check[direction][verdict][r].packets;
     return sum;
@@ -193,7 +193,7 @@ static void test_no_frame_sees_half_of_a_change(void)
     CHECK_EQUAL(checks(&n, B, DP_INGRESS, DP_DENY), 0);
     CHECK(checks(&n, A, DP_INGRESS, DP_ALLOW) > 0);
     CHECK_EQUAL(checks(&n, A, DP_EGRESS, DP_ALLOW), 0);
-    CHECK_EQUAL(dp_firewall_port_counters(n.firewall, A, &c), 0);
+    CHECK_EQUAL(dp_firewall_port_counters(n.firewall, A, 1, &c), 0);
     CHECK(c.check[DP_EGRESS][DP_DENY][DP_REASON_NO_RULE_MATCHED].packets > 0);
     CHECK(c.check[DP_EGRESS][DP_DENY][DP_REASON_INVALID].packets > 0);
     unmake(&n);
