@@ -21,7 +21,7 @@ from dataplane.control.times import Times
 from dataplane.policy import Policy, expiry
 from dataplane.policy.expiry import without_expired
 from dataplane.policy.structural_sharing import rules_between
-from dataplane.store import SharedStore, StoreChangedError
+from dataplane.store import SharedStore, StoreBusyError, StoreChangedError
 
 if TYPE_CHECKING:
     from dataplane.control.answers import Applied, Changed, Confirmed, Different, Disconnected, Made, Reloaded
@@ -80,6 +80,8 @@ class PolicyControl:
             policy = self.operations.changed({"apply_policy": without_expired(reading.policy(), time.time_ns())})
             taken_back = self._taken_back(policy)
             answer = self._change_to(policy, asker, request, f"reload of {name}")
+        except StoreBusyError:
+            raise
         except Exception as error:
             if not request.dry_run:
                 self.reloads.failed += 1
@@ -143,8 +145,8 @@ class PolicyControl:
             for sentence in expiry.warnings(policy, time.time_ns()):
                 raise ValueError(f"{sentence}; give it a time that is to come, or none")
             answer = self._change_to(policy, asker, request, f"change {told}")
-        except StoreChangedError:
-            # It is made again upon what others have made.
+        except (StoreChangedError, StoreBusyError):
+            # It is made again, upon what others have made.
             raise
         except Exception as error:
             if not dry_run:
@@ -166,7 +168,7 @@ class PolicyControl:
             given = reading.policy()
             policy = self.operations.changed({"apply_policy": without_expired(given, now_ns)})
             answer = self._change_to(policy, asker, request, what)
-        except StoreChangedError:
+        except (StoreChangedError, StoreBusyError):
             raise
         except Exception as error:
             if not request.dry_run:

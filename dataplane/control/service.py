@@ -44,7 +44,7 @@ from dataplane.control.reading import PolicyReader
 from dataplane.policy import Policy, PolicyError, expiry
 from dataplane.policy.mistakes import UnfitError
 from dataplane.policy.write import document
-from dataplane.store import StoreChangedError, StoreError
+from dataplane.store import StoreBusyError, StoreChangedError, StoreError
 
 if TYPE_CHECKING:
     from dataplane.control.requests import Request, Streaming, Upload
@@ -57,6 +57,8 @@ T = TypeVar("T")
 _LOOK_SECONDS = 1.0
 #: So long a change is tried again upon what others have made of the policy meanwhile.
 _TRYING_SECONDS = 10.0
+#: So long one waits for another program that holds the store, and between two looks whether it does still.
+_BUSY_SECONDS, _BUSY_PAUSE_SECONDS = 5.0, 0.1
 #: After so many seconds what could not be put in force is tried again.
 _AGAIN_SECONDS = 2.0
 
@@ -270,10 +272,22 @@ class Service(PolicyControl):
     async def watched(self, work: Callable[[], T]) -> T:
         """Does something in the control thread; what waits for a confirmation afterwards is taken back in time."""
         try:
-            return await self.do(work)
+            return await self._when_free(work)
         finally:
             if self._unconfirmed and self._reverting is None:
                 self._reverting = asyncio.create_task(self._revert_in_time())
+
+    async def _when_free(self, work: Callable[[], T]) -> T:
+        """Does something in the control thread, again where another program holds the store: others go on meanwhile."""
+        until = time.monotonic() + _BUSY_SECONDS
+        while True:
+            try:
+                return await self.do(work)
+            except StoreBusyError as error:
+                if time.monotonic() > until:
+                    audit.refused("a change", error, NOBODY)
+                    raise
+            await asyncio.sleep(_BUSY_PAUSE_SECONDS)
 
     async def _revert_in_time(self) -> None:
         try:

@@ -26,6 +26,10 @@ class StoreChangedError(StoreError):
     """Somebody else has changed the policy that is kept, and it is not in force here yet."""
 
 
+class StoreBusyError(StoreError):
+    """Another program holds what keeps the policy, at this moment."""
+
+
 class StorePartError(StoreError):
     """What is kept here is a part of the policy: it is changed elsewhere."""
 

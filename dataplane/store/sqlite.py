@@ -17,7 +17,7 @@ from pathlib import Path
 
 from dataplane.atomic import remedy
 from dataplane.policy import Policy
-from dataplane.store import StoreError, kept
+from dataplane.store import StoreBusyError, StoreError, kept
 from dataplane.store.rows import Key, Row, Writing, document_of, row_from
 from dataplane.terminal import printable
 
@@ -32,7 +32,9 @@ MIGRATIONS = (
     ),
 )
 _SCHEME = "sqlite://"
-_BUSY_SECONDS = 5.0
+#: Another process may hold it so long: when it is opened or loaded; and when a change is kept, which is tried again by
+#: who asks for it, so that packets, timers and other questions do not wait for it.
+_BUSY_SECONDS, _BUSY_SECONDS_IN_CHANGE = 5.0, 0.05
 #: What to do about SQLite's codes.
 _REMEDIES = {
     sqlite3.SQLITE_FULL: "make room there, and do it again",
@@ -43,6 +45,7 @@ _REMEDIES = {
     sqlite3.SQLITE_CORRUPT: "put a copy of before there, or name another file",
     sqlite3.SQLITE_BUSY: "another process writes there: do it again when it has ended",
 }
+_BUSY = {sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED}
 _KIND = "the database has at"
 #: What helps where it is damaged, or somebody else has written into it.
 _REMEDY = "put it right, or move the file away, so that a new one is filled with the policy file"
@@ -79,10 +82,14 @@ class SqliteStore:
             self._database.execute("PRAGMA journal_mode = WAL")
             self._database.execute("PRAGMA synchronous = FULL")
             self._migrate()
+            self._wait_for_others(_BUSY_SECONDS_IN_CHANGE)
             self._head, self._rows, self._revision = self._read(self._database)
 
     def _connected(self) -> sqlite3.Connection:
         return sqlite3.connect(self._path, timeout=_BUSY_SECONDS, isolation_level=None, check_same_thread=False)
+
+    def _wait_for_others(self, seconds: float) -> None:
+        self._database.execute(f"PRAGMA busy_timeout = {round(seconds * 1000)}")
 
     @property
     def name(self) -> str:
@@ -189,7 +196,8 @@ class SqliteStore:
         except sqlite3.Error as error:
             code = getattr(error, "sqlite_errorcode", 0) & 0xFF
             words = f"{error}: {_REMEDIES[code]}" if code in _REMEDIES else str(error)
-            raise StoreError(f"{self.name}: the policy cannot be kept there: {words}") from None
+            kind = StoreBusyError if code in _BUSY else StoreError
+            raise kind(f"{self.name}: the policy cannot be kept there: {words}") from None
 
     def _expect_ours(self) -> None:
         """Raises StoreError for the database of another program, before anything is written to it."""
@@ -259,6 +267,8 @@ class SqliteStore:
         revision = self._revision + 1
         touched = {*made.gone, *made.changed}
         before = {key: self._rows[key] for key in touched if key in self._rows}
+        # Nobody tries this again.
+        self._wait_for_others(_BUSY_SECONDS)
         try:
             with self._transaction():
                 if self._database.execute("SELECT revision FROM head").fetchone() != (revision,):
@@ -271,6 +281,8 @@ class SqliteStore:
             raise StoreError(
                 f"{why}; but it is kept, and will be tried again, since that cannot be undone: {error}"
             ) from why
+        finally:
+            self._wait_for_others(_BUSY_SECONDS_IN_CHANGE)
         self._revision = 0 if self._head is None else revision + 1
 
     def _as_it_is(self, policy: Policy, now: float) -> tuple[Writing, dict[Key, Row], int]:
