@@ -175,8 +175,10 @@ static bool starts_side(const struct dp_entry *e, enum dp_side sender, enum dp_t
         return false;
     if (e->tcp_max_window[sender] == 0)
         return true;
+    /* One repeated without its data (RFC 7413, 4.2.2) takes nothing back: its first copy may be what is answered. */
     if (event == DP_TCP_SYN)
-        return e->state == DP_CONN_TCP_SYN_SENT && sender == DP_INITIATOR && s->end != e->tcp_end[sender];
+        return e->state == DP_CONN_TCP_SYN_SENT && sender == DP_INITIATOR && s->end != e->tcp_end[sender] &&
+               (s->seq + 1 != e->tcp_max_ack[sender] || dp_seq_before(e->tcp_end[sender], s->end));
     return is_opening(e->state) && sender == DP_RESPONDER && s->seq + 1 != e->tcp_max_ack[sender] &&
            !dp_seq_before(s->end, e->tcp_end[sender]);
 }

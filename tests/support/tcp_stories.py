@@ -119,6 +119,17 @@ TCP_STORIES: dict[str, list[Row]] = {
     "data in the SYN that the server does not take": [
         row(NEW, "I", "S", 100), SYN_ACK, row(OK, "I", "P.", 100, 1, 1), row(OK, "R", ".", 0, 1, 101),
     ],
+    "data in the SYN, which is repeated without it": [
+        row(NEW, "I", "S", 100), row(OK, "I", "S"), row(OK, "R", "S.", 0, 0, 101), row(OK, "I", "P.", 50, 101, 1),
+        row(OK, "R", ".", 0, 1, 151),
+    ],
+    "data in the SYN, repeated without it and not taken": [
+        row(NEW, "I", "S", 100), row(OK, "I", "S"), SYN_ACK, row(OK, "I", "P.", 100, 1, 1),
+        row(OK, "R", ".", 0, 1, 101),
+    ],
+    "data in a repeated SYN only": [
+        SYN, row(OK, "I", "S", 100), SYN_ACK, row(OK, "I", "P.", 100, 1, 1), row(OK, "R", ".", 0, 1, 101),
+    ],
     "simultaneous open": [
         SYN, row(OK, "R", "S"), row(OK, "I", "S.", 0, 0, 1), SYN_ACK, ACK, row(OK, "R", ".", 0, 1, 1),
         row(OK, "I", "P.", 9, 1, 1),
