@@ -225,8 +225,12 @@ enum dp_cause dp_tcp_step(const struct dp_conntrack_config *config, struct dp_en
     }
     if (starts_side(e, sender, event, s)) {
         start_side(e, sender, s);
-        if (sender == DP_RESPONDER)
+        if (sender == DP_RESPONDER) {
             settle_scales(e);
+            /* Data in the SYN was sent before any window was offered: whatever this one is, its sender may go back. */
+            if (!(e->tcp_scale_flags[DP_INITIATOR] & DP_TCP_SIDE_ACKED))
+                dp_tcp_raise_window(e, DP_RESPONDER, e->tcp_end[DP_INITIATOR] - e->tcp_max_ack[DP_INITIATOR]);
+        }
         /* A server may fill the window of the SYN before anything of its own is acknowledged (RFC 7413, 3.1). */
         e->tcp_max_end[sender] = dp_seq_later(s->end, s->seq + 1 + dp_tcp_window(e, receiver));
         if (event == DP_TCP_SYN)

@@ -127,6 +127,13 @@ TCP_STORIES: dict[str, list[Row]] = {
         row(NEW, "I", "S", 100), row(OK, "I", "S"), SYN_ACK, row(OK, "I", "P.", 100, 1, 1),
         row(OK, "R", ".", 0, 1, 101),
     ],
+    "data in the SYN that meets a window of zero": [
+        row(NEW, "I", "S", 100), row(OK, "R", "S.", 0, 0, 1, 0), row(OK, "I", ".", 0, 1, 1), row(OK, "R", ".", 0, 1, 1),
+        row(OK, "I", "P.", 100, 1, 1),
+    ],
+    "data in the SYN that meets a window of zero and is taken, and a SYN repeated without it": [
+        row(NEW, "I", "S", 100), row(OK, "R", "S.", 0, 0, 101, 0), row(OK, "I", "S"), row(OK, "I", ".", 0, 101, 1),
+    ],
     "data in a repeated SYN only": [
         SYN, row(OK, "I", "S", 100), SYN_ACK, row(OK, "I", "P.", 100, 1, 1), row(OK, "R", ".", 0, 1, 101),
     ],
