@@ -122,10 +122,15 @@ static bool is_opening(uint8_t state)
            state == DP_CONN_TCP_SYN_RECEIVED_INITIATOR;
 }
 
-/* A plain SYN of the initiator on an established connection: it has lost its state and is to be told so. */
-static bool is_restart(const struct dp_entry *e, enum dp_side sender, enum dp_tcp_event event)
+/* A plain SYN of the initiator on a connection that is established, or another SYN than the one that was answered: it
+ * has lost its state and is to be told so. */
+static bool is_restart(const struct dp_entry *e, enum dp_side sender, const struct dp_tcp_segment *s)
 {
-    return event == DP_TCP_SYN && sender == DP_INITIATOR && e->state == DP_CONN_TCP_ESTABLISHED;
+    if (dp_tcp_first_event(s->flags) != DP_TCP_SYN || sender != DP_INITIATOR)
+        return false;
+    return e->state == DP_CONN_TCP_ESTABLISHED ||
+           (e->state == DP_CONN_TCP_SYN_RECEIVED && !(e->tcp_scale_flags[DP_INITIATOR] & DP_TCP_SIDE_ACKED) &&
+            s->seq + 1 != e->tcp_max_ack[DP_INITIATOR]);
 }
 
 /* Moves the window on by a segment that is inside. */
@@ -258,11 +263,11 @@ enum dp_cause dp_tcp_step(const struct dp_conntrack_config *config, struct dp_en
             *e = kept;
         return DP_CAUSE_TCP_WINDOW;
     }
+    if (is_restart(e, sender, s))
+        return DP_CAUSE_TCP_WINDOW;
     /* A SYN in a connection that has been opened is left to be challenged (RFC 5961, 4): it says nothing new. */
     if (event != DP_TCP_RST && (!(s->flags & DP_TCP_FLAG_SYN) || is_opening(e->state)))
         move(e, sender, receiver, s, ack);
-    else if (is_restart(e, sender, event))
-        return DP_CAUSE_TCP_WINDOW;
     return DP_CAUSE_NONE;
 }
 
@@ -305,7 +310,7 @@ enum dp_tcp_outside dp_tcp_outside(const struct dp_conntrack_config *config, str
     struct dp_entry *e = &table->entries[entry];
     struct dp_disagreement *kept;
 
-    if (is_restart(e, sender, dp_tcp_first_event(s->flags)))
+    if (is_restart(e, sender, s))
         return DP_TCP_UNCHANGED;
     if (!may_agree(e, s))
         return DP_TCP_REFUSED;

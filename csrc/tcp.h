@@ -20,8 +20,9 @@
  *
  * OUTSIDE THE WINDOW (SPEC 4.4) a segment is refused with three exceptions. Two pass and change nothing: what the
  * receiver has acknowledged already, which it answers with an ACK (RFC 9293, 3.10.7.4), and the initiator's plain SYN
- * on an established connection, which it challenges (RFC 5961, 4). And a segment that agrees with one of the other
- * side's that was refused takes the window to the place that both stand at (resync.h).
+ * on an established connection, or one that is not the SYN that was answered, which it challenges (RFC 5961, 4). And a
+ * segment that agrees with one of the other side's that was refused takes the window to the place that both stand at
+ * (resync.h).
  */
 #ifndef DP_TCP_H
 #define DP_TCP_H

@@ -20,6 +20,8 @@ Readings that the specification leaves open, as taken here:
 * A simultaneous open is established once each side has acknowledged the other's SYN, by SYN-ACK or by ACK.
 * A RST that answers a SYN must acknowledge it. Any other RST counts when its sequence number is in the window.
 * After a RST, what is still under way passes and leaves the connection closed.
+* A SYN of the initiator with another sequence number than the one that the responder has answered by a SYN-ACK is let
+  through to be challenged, as in an established connection; it changes nothing.
 * While half-open, any other SYN or SYN-ACK with another sequence number than before is invalid. In an established
   connection a SYN or SYN-ACK inside the window passes and changes nothing but the timer, the initiator's SYN not even
   that.
@@ -142,7 +144,7 @@ class TcpConnection:
         flags = segment.flags
         if self._challenge(segment, side):
             return "valid"
-        if plain_syn(segment) and side == INITIATOR and self.state == "established":
+        if plain_syn(segment) and side == INITIATOR and (self.state == "established" or self._restarts(segment)):
             return "ignored"
         if self._begins_anew(segment, side):
             self._note_syn(segment, side)
@@ -170,6 +172,11 @@ class TcpConnection:
         me = self.sides[side]
         unanswered = side == INITIATOR and self.state == "half-open" and self.sides[RESPONDER].syn is None
         return unanswered and plain_syn(segment) and me.said_plain_syn and me.syn != segment.seq
+
+    def _restarts(self, segment: Tcp) -> bool:
+        me, other = self.sides
+        answered = self.state == "half-open" and other.said_syn_ack and not me.said_syn_ack
+        return answered and segment.seq != me.syn
 
     def _closes(self) -> bool:
         if self.reset:

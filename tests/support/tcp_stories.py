@@ -75,6 +75,11 @@ TCP_STORIES: dict[str, list[Row]] = {
     "a client that begins anew before the answer": [
         SYN, row(OK, "I", "S", 0, 7000), row(OK, "R", "S.", 0, 0, 7001), row(OK, "I", ".", 0, 7001, 1),
     ],
+    "a client that begins anew after the answer": [
+        SYN, SYN_ACK, row(OK, "I", "S", 0, 900_000), row(OK, "R", ".", 0, 1, 1), row(OK, "I", "R", 0, 1),
+        row(NEW, "I", "S", 0, 900_000), row(OK, "R", "S.", 0, 70, 900_001), row(OK, "I", ".", 0, 900_001, 71),
+    ],
+    "a blind SYN behind the answer": [SYN, SYN_ACK, row(OK, "I", "S", 0, -900_000), row(OK, "I", "S", 0, 50), ACK],
     "nothing but a SYN opens": [
         row(NO, "I", "S.", 0, 1, 1), row(NO, "I", ".", 0, 1, 1), row(NO, "R", ".", 0, 1, 1),
         row(NO, "I", "F.", 0, 1, 1),
