@@ -73,6 +73,9 @@ class Staged:
 
 def stage(cluster: Cluster, prefix: str, seen: Version, made: Writing, head: Head) -> Staged:
     """Writes a policy as an epoch that nobody looks at. Raises StoreError."""
+    # Of who was killed before its epoch was in place.
+    with contextlib.suppress(StoreError):
+        _without_leftovers(cluster, prefix, seen.epoch)
     lease = cluster.grant(_WRITING_SECONDS)
     all_rows = made.rows
     staged = Staged(seen, all_rows, head, secrets.token_hex(8), lease)

@@ -207,6 +207,26 @@ def test_without_hosts_that_filter_a_policy_goes_nowhere(etcd: Members, tmp_path
         assert not cluster.range("canary/writing/", prefix=True).items
 
 
+@needs_etcd
+def test_what_a_killed_roll_out_has_written_is_taken_away(etcd: Members) -> None:
+    """By the next one, when the time that it had is over: it would fill etcd."""
+    url = etcd.url("killed")
+    policy = Policy.parse(POLICY)
+    with closing(EtcdStore(parsed(url))) as store, closing(Cluster(parsed(url))) as cluster:
+
+        def epochs() -> set[str]:
+            found = cluster.range("killed/epochs/", prefix=True, limit=1000).items
+            return {item.key.split("/")[2] for item in found}
+
+        with store.keeping(policy, 1.0):
+            pass
+        (in_force,) = epochs()
+        killed, goes_on = store.staged(policy, 2.0), store.staged(policy, 3.0)
+        cluster.revoke(killed.lease)
+        staged = store.staged(policy, 4.0)
+        assert epochs() == {in_force, goes_on.epoch, staged.epoch}
+
+
 @pytest.mark.parametrize(
     ("url", "why"),
     [
