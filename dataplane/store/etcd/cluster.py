@@ -44,8 +44,8 @@ _NOT_ASKED = frozenset(
 #: What etcd says when its database is as large as it may be, and what helps.
 _FULL = "database space exceeded"
 _MAKE_ROOM = (
-    "make room there (etcdctl compact --physical, etcdctl defrag), or let it grow (--quota-backend-bytes), and then"
-    " etcdctl alarm disarm"
+    "make room there (etcdctl compact --physical REVISION, etcdctl defrag), or let it grow (--quota-backend-bytes), and"
+    " then etcdctl alarm disarm"
 )
 #: gRPC's codes of an answer that says that this member, or the cluster, cannot work now.
 _UNAVAILABLE = (1, 4, 14)
