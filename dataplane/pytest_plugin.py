@@ -11,6 +11,8 @@ Nothing is loaded before a test asks for it: pytest loads this plugin wherever t
 
 from __future__ import annotations
 
+import os
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from fnmatch import fnmatch
 from pathlib import Path
@@ -23,6 +25,8 @@ if TYPE_CHECKING:
 
 _FILES = "*.test.yaml"
 _STEP_NS = 1_000_000
+#: What text of a document has in it, and hardly a file's name.
+_OF_A_DOCUMENT = re.compile(r"\n|:\s")
 
 
 class Judge:
@@ -33,9 +37,10 @@ class Judge:
     ) -> DataPlane | list[Verdict]:
         """A `DataPlane` with a policy in force, or the verdicts of packets, in order.
 
-        `policy` is a Policy, a document as a mapping or as YAML text (with a line feed in it), or a file's name.
-        `packets` are scapy packets, or frames as bytes, in an empty connection table and at a millisecond from each to
-        the next; one packet is as a list of one. Raises PolicyError, and ValueError for what is no packet.
+        `policy` is a Policy, a document as a mapping or as YAML text (with a line feed or a key in it), or a file's
+        name. `packets` are scapy packets, or frames as bytes, in an empty connection table and at a millisecond from
+        each to the next; one packet is as a list of one. Raises PolicyError, and TypeError or ValueError for what is
+        no packet.
         """
         from dataplane import DataPlane
 
@@ -54,12 +59,14 @@ class Judge:
 
         if isinstance(policy, Mapping):
             return Policy.model_validate(dict(policy))
-        if isinstance(policy, str) and "\n" in policy:
+        if isinstance(policy, str) and _OF_A_DOCUMENT.search(policy) and not os.path.exists(policy):
             return Policy.parse(policy)
         return Policy.load(policy) if isinstance(policy, str | Path) else policy
 
     @staticmethod
     def _frames(packets: Any) -> Sequence[Any]:
+        if isinstance(packets, str):
+            raise TypeError("packets are of scapy, or frames as bytes: those written as text go into a *.test.yaml")
         is_one = isinstance(packets, bytes | bytearray | memoryview) or hasattr(packets, "payload")
         return [packets] if is_one else list(packets)
 

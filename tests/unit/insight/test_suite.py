@@ -8,6 +8,7 @@ import sys
 import xml.etree.ElementTree as ElementTree
 from itertools import cycle
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -15,6 +16,8 @@ from dataplane.cli.suite import _is_written
 from dataplane.insight.cases import BrokenCase, find_cases
 from dataplane.insight.conversations import Conversations
 from dataplane.insight.packet_text import parse_packet
+from dataplane.policy import PolicyError
+from dataplane.pytest_plugin import Judge
 
 ROOT = Path(__file__).resolve().parents[3]
 POLICY = """\
@@ -305,6 +308,21 @@ def test_plane(dataplane):
     done = pytest_run(folder)
     assert done.returncode == 0, done.stdout
     assert "3 passed" in done.stdout
+
+
+def test_the_fixture_takes_a_document_of_one_line(folder: Path) -> None:
+    """SPEC 8.6: policy in, packets in; text that is no packet of scapy is told where it goes."""
+    judge: Any = Judge()
+    (verdict,) = judge("{instances: []}", bytes(14))
+    assert verdict.verdict == "bypass"
+    with pytest.raises(PolicyError, match='key "instance" is not known'):
+        judge("{instance: []}")
+    (folder / "a: b.yaml").write_text("instances: []")
+    assert judge(str(folder / "a: b.yaml")).policy.instances == ()
+    with pytest.raises(PolicyError, match=r"nope\.yaml: the file cannot be read"):
+        judge("nope.yaml")
+    with pytest.raises(TypeError, match=r"those written as text go into a \*\.test\.yaml"):
+        judge("{instances: []}", "tcp 172.17.0.9:4000 > 172.16.1.5:22")
 
 
 def test_a_name_behind_a_packet_that_the_policy_does_not_have_is_told(folder: Path) -> None:
