@@ -175,12 +175,12 @@ int dp_firewall_gather_flows(struct dp_firewall *firewall, uint64_t interval_ns)
  * Takes flow records that were given out, at most `n`, of one worker after the other; returns how many. `offset_ns` is
  * added to their times. `first_packet` counts the frames of the worker's shard.
  */
-int dp_firewall_take_flows(struct dp_firewall *firewall, uint64_t offset_ns, struct dp_flow_record *out, uint32_t n);
+int dp_firewall_take_flows(struct dp_firewall *firewall, int64_t offset_ns, struct dp_flow_record *out, uint32_t n);
 /*
  * Flows that are not given out yet, as they stand: live connections and denied flows, from *cursor on (0 to begin), at
  * most `n`; returns how many, 0 at the end.
  */
-int dp_firewall_flows(struct dp_firewall *firewall, uint64_t *cursor, uint64_t offset_ns, struct dp_flow_record *out,
+int dp_firewall_flows(struct dp_firewall *firewall, uint64_t *cursor, int64_t offset_ns, struct dp_flow_record *out,
                       uint32_t n);
 
 /* ---- a shadow: another policy judges live packets beside the one in force (shadow.h) ---- */

@@ -42,13 +42,21 @@ int dp_firewall_gather_flows(struct dp_firewall *f, uint64_t interval_ns)
     return 0;
 }
 
-static void set_times(struct dp_flow_record *record, uint64_t offset_ns)
+/* By a clock that shows a time before 1970, what came before that came then. */
+static uint64_t wall_ns(uint64_t time_ns, int64_t offset_ns)
 {
-    record->first_ns += offset_ns;
-    record->last_ns += offset_ns;
+    uint64_t before = offset_ns < 0 ? 0 - (uint64_t)offset_ns : 0;
+
+    return time_ns < before ? 0 : time_ns + (uint64_t)offset_ns;
 }
 
-int dp_firewall_take_flows(struct dp_firewall *f, uint64_t offset_ns, struct dp_flow_record *out, uint32_t n)
+static void set_times(struct dp_flow_record *record, int64_t offset_ns)
+{
+    record->first_ns = wall_ns(record->first_ns, offset_ns);
+    record->last_ns = wall_ns(record->last_ns, offset_ns);
+}
+
+int dp_firewall_take_flows(struct dp_firewall *f, int64_t offset_ns, struct dp_flow_record *out, uint32_t n)
 {
     uint32_t have = 0;
 
@@ -82,7 +90,7 @@ static void list_some(struct dp_worker *w, void *argument)
 }
 
 /* The cursor is the worker's number in the high bits, and that log's own behind it. */
-int dp_firewall_flows(struct dp_firewall *f, uint64_t *cursor, uint64_t offset_ns, struct dp_flow_record *out,
+int dp_firewall_flows(struct dp_firewall *f, uint64_t *cursor, int64_t offset_ns, struct dp_flow_record *out,
                       uint32_t n)
 {
     const uint64_t low = (UINT64_C(1) << 40) - 1;

@@ -52,9 +52,9 @@ class Unconfirmed:
             "seconds_left": left,
         }
 
-    def refusal(self) -> str:
-        """Why no other change is made meanwhile."""
+    def refusal(self, ctl: str) -> str:
+        """Why no other change is made meanwhile; `ctl` is what a command to this firewall begins with."""
         return (
-            f"a change waits for its confirmation for {self.left():.0f} s more ({self.what}): dataplane ctl confirm"
+            f"a change waits for its confirmation for {self.left():.0f} s more ({self.what}): {ctl} confirm"
             " keeps it, and with --revert takes it back; other changes can be made then"
         )

@@ -94,6 +94,9 @@ class Operations(Protocol):
     def put_in_force(self, policy: Policy) -> Effect:
         """Puts a policy in force; where that fails, all stays as it was."""
 
+    def prepare(self) -> None:
+        """Makes what the next change goes on from, so that it need not."""
+
     def hold_back(self, policy: Policy | None) -> bool:
         """Has a restart begin with this policy, whatever the store has then; None for that in the store.
 

@@ -55,10 +55,13 @@ class Reloads:
 class PolicyControl:
     """The policy in force; `store` is where it is kept.
 
-    `held_back`: the policy in force is another than the one in the store, because that one was not confirmed.
+    `held_back`: the policy in force is another than the one in the store, because that one was not confirmed. `ctl` is
+    what a command to it begins with.
     """
 
-    def __init__(self, operations: Operations, store: Store, *, held_back: bool = False) -> None:
+    def __init__(
+        self, operations: Operations, store: Store, *, held_back: bool = False, ctl: str = "dataplane ctl"
+    ) -> None:
         self.operations = operations
         self.generation = 1
         self.reloads = Reloads()
@@ -69,6 +72,7 @@ class PolicyControl:
         self._loaded = operations.policy
         self._unconfirmed: Unconfirmed | None = None
         self._held_back = held_back
+        self._ctl = ctl
         self.times = Times(known=getattr(store, "times", None))
         self._made: deque[Made] = deque(maxlen=MADE_MAX)
 
@@ -278,7 +282,7 @@ class PolicyControl:
     def _expect(self, request: requests.Reload | requests.ChangePolicy | requests.ApplyPolicy) -> None:
         self._expect_generation(request.expected_generation)
         if self._unconfirmed and not request.dry_run:
-            raise WaitingError(self._unconfirmed.refusal())
+            raise WaitingError(self._unconfirmed.refusal(self._ctl))
         if self.shared and not request.dry_run and not isinstance(request, requests.Reload):
             self.shared.expect_changes()
 
@@ -286,7 +290,7 @@ class PolicyControl:
         if generation not in (None, self.generation):
             raise GenerationError(
                 f"the policy in force is of generation {self.generation}, and {generation} was expected: it has been"
-                " changed since then; look at it again (dataplane ctl policy) before you change it"
+                f" changed since then; look at it again ({self._ctl} policy) before you change it"
             )
 
     def _change_to(

@@ -68,7 +68,7 @@ class Service(PolicyControl):
 
     `control` runs what it is given in the control thread. `failures` are the exceptions that mean that something could
     not be carried out. `held_back`: the policy in force is another than the one in the store, because that one was not
-    confirmed.
+    confirmed. `ctl` as of `PolicyControl`.
     """
 
     def __init__(
@@ -80,8 +80,9 @@ class Service(PolicyControl):
         failures: tuple[type[Exception], ...] = (),
         held_back: bool = False,
         reloading: Callable[[], AbstractContextManager[object]] = nullcontext,
+        ctl: str = "dataplane ctl",
     ) -> None:
-        super().__init__(operations, store, held_back=held_back)
+        super().__init__(operations, store, held_back=held_back, ctl=ctl)
         self._reloading = reloading
         self._control = control
         self._failures = failures
@@ -92,6 +93,16 @@ class Service(PolicyControl):
     async def do(self, function: Callable[..., T], *arguments: Any) -> T:
         """Runs a function in the control thread."""
         return await asyncio.get_running_loop().run_in_executor(self._control, function, *arguments)
+
+    async def prepare(self) -> None:
+        """Makes what the next change goes on from, while nobody waits for it.
+
+        In the thread of changes: one that comes meanwhile has it at once, and neither makes it twice.
+        """
+        try:
+            await self.do(self.operations.prepare)
+        except MemoryError:
+            log.warning("no memory for what the next change needs: that change takes longer")
 
     async def close(self) -> None:
         """Ends what goes on by itself; a change that waits for its confirmation waits no more, and is not reverted."""

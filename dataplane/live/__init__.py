@@ -3,6 +3,12 @@
 #: Where the control socket is unless another place is named.
 CONTROL_SOCKET = "/run/dataplane/control.sock"
 
+
+def ctl_words(socket: str) -> list[str]:
+    """The words before a command to the firewall that listens at a control socket."""
+    return ["dataplane", "ctl", *(["--socket", socket] if socket != CONTROL_SOCKET else [])]
+
+
 #: Microseconds that a worker looks for frames before it sleeps, unless told otherwise; and the most.
 BUSY_POLL, BUSY_POLL_MAX = 50, 1000
 

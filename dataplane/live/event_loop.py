@@ -10,6 +10,7 @@ import asyncio
 import contextlib
 import logging
 import os
+import shlex
 import socket
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -22,7 +23,7 @@ from dataplane.control import requests
 from dataplane.control.audit import Asker
 from dataplane.control.service import Service
 from dataplane.control.unix import ControlServer
-from dataplane.live import metrics
+from dataplane.live import CONTROL_SOCKET, ctl_words, metrics
 from dataplane.live.bounded_log import BoundedLog
 from dataplane.live.flows import Flows
 from dataplane.live.interfaces.ports import PortError, Ports
@@ -95,6 +96,7 @@ class EventLoop:
             failures=FAILURES,
             held_back=held_back,
             reloading=Reloading(),
+            ctl=shlex.join(ctl_words(str(control or CONTROL_SOCKET))),
         )
         self._server = ControlServer(self._service)
         self._store = store
@@ -136,8 +138,7 @@ class EventLoop:
             # All threads are there, and what they do from now on they do again and again.
             self._refuse_calls()
             self._tell_ready()
-            # In the thread of changes: one that comes meanwhile has it at once, and neither makes it twice.
-            self._begin(self._prepare())
+            self._begin(self._service.prepare())
             await self._stopping.wait()
             notify(STOPPING=1)
             log.info("stopping")
@@ -220,12 +221,6 @@ class EventLoop:
                 "refused_system_calls": self._operations.refused_calls,
             },
         )
-
-    async def _prepare(self) -> None:
-        try:
-            await self._do(self._operations.prepare)
-        except MemoryError:
-            log.warning("no memory for what the next change needs: that change takes longer")
 
     async def _reload(self) -> None:
         """SIGHUP: as `ctl reload`; what is wrong goes to the log, and the old policy stays."""

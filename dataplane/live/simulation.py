@@ -108,6 +108,7 @@ async def _serve(
         signals.tell(lambda: loop.call_soon_threadsafe(_heed, signals, stopping))
         notify(READY=1)
         log.info("serving", extra={"policy": kept.name, "api": servers.names})
+        tasks.append(asyncio.create_task(service.prepare()))
         await stopping.wait()
         notify(STOPPING=1)
     finally:

@@ -116,9 +116,9 @@ class Target:
     @property
     def command(self) -> list[str]:
         """The words before a command to the same firewall."""
-        from dataplane.live import CONTROL_SOCKET
+        from dataplane.live import ctl_words
 
-        return ["dataplane", "ctl", *(["--socket", self.socket] if self.socket != CONTROL_SOCKET else [])]
+        return ctl_words(self.socket)
 
 
 def confirm_seconds(text: str | None) -> float | None:

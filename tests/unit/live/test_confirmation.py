@@ -101,7 +101,7 @@ def test_a_second_change_meanwhile_is_refused(served: Served, clock: Clock) -> N
         ("change", {"change": {"delete_rule": {"id": "web"}}, "confirm": 5}),
         ("reload", {}),
     ):
-        with pytest.raises(RefusedError, match="a change waits for its confirmation for 100 s more"):
+        with pytest.raises(RefusedError, match=r"a change waits for its confirmation for 100 s more"):
             served.call(command, **more)
     assert served.call("reload", dry_run=True)["changed"] is True
     assert served.call("status")["generation"] == 2

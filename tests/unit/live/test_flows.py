@@ -37,6 +37,21 @@ def test_times_are_the_same_whenever_they_are_asked_for(monkeypatch: pytest.Monk
         firewall.stop()
 
 
+def test_a_clock_before_1970_stops_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where a machine has been up for longer than its clock shows, what it saw first was there in 1970."""
+    monkeypatch.setattr(Firewall, "to_wall_clock", staticmethod(lambda: -(10**19) // 2))
+    firewall = Firewall(Policy.parse(POLICY), seed=1, flow_interval=60)
+    flows = Flows(firewall)
+    pass_through(firewall, web())
+    firewall.start()
+    try:
+        (flow,) = (flow for batch in flows.listed(lambda _: True) for flow in batch)
+        assert (flow["first_ns"], flow["last_ns"]) == (0, 0)
+        flows.take_all()
+    finally:
+        firewall.stop()
+
+
 FLOW = dict.fromkeys(FIELDS) | {
     "instance": '"first":0,',
     "origin": "inbound",

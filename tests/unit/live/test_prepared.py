@@ -13,7 +13,8 @@ from typing import Any
 import pytest
 
 from dataplane import DataPlane, Policy
-from dataplane.live import event_loop
+from dataplane.control import requests
+from dataplane.live import event_loop, simulation
 from dataplane.live.event_loop import EventLoop
 from dataplane.live.operations import Operations
 from dataplane.live.process import seccomp
@@ -90,6 +91,48 @@ def test_a_firewall_prepares_itself_once_it_has_said_that_it_is_ready(
     said = [(record.levelname, record.getMessage(), record.exc_info) for record in caplog.records]
     assert ("WARNING", "no memory for what the next change needs: that change takes longer", None) in said
     assert all(level != "ERROR" for level, _, _ in said)
+
+
+class NoServers:
+    """What serves the API to nobody."""
+
+    keys = None
+    names: tuple[str, ...] = ()
+
+    async def start(self, app: object) -> None:
+        """Nobody comes."""
+
+    async def close(self) -> None:
+        """Nobody was there."""
+
+
+def test_so_does_the_api_without_live_ports(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "policy.yaml").write_text(POLICY)
+    servers: Any = NoServers()
+    explanation: Any = (None, None)
+
+    def prepare(self: Operations) -> None:
+        os.kill(os.getpid(), signal.SIGTERM)
+
+    async def served(signals: Signals) -> None:
+        kept = PolicyFile(tmp_path / "policy.yaml")
+        await asyncio.wait_for(simulation._serve(filled(), kept, servers, signals, explanation), 60)
+
+    monkeypatch.setattr(Operations, "prepare", prepare)
+    with Signals() as signals:
+        asyncio.run(served(signals))
+
+
+def test_what_it_advises_names_its_socket(watched_ports: Any, tmp_path: Path) -> None:
+    (tmp_path / "policy.yaml").write_text(POLICY)
+    operations = Operations(filled(), watched_ports)
+    with Signals() as signals:
+        store = PolicyFile(tmp_path / "policy.yaml")
+        loop = EventLoop(operations, watched_ports, store, signals, None, control=tmp_path / "control sock")
+    loop._service.change(requests.ChangePolicy(command="change", change=CHANGE, confirm=60))
+    again = requests.ChangePolicy(command="change", change=CHANGE)
+    with pytest.raises(ValueError, match=f": dataplane ctl --socket '{tmp_path}/control sock' confirm keeps it"):
+        loop._service.change(again)
 
 
 def test_who_makes_no_change_does_not_pay_for_it() -> None:
