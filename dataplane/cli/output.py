@@ -70,13 +70,16 @@ class _Escaped(io.TextIOWrapper):
 
 
 def guard() -> None:
-    """Puts the two streams in place of Python's; a closed one, and a closed standard input, is as /dev/null."""
+    """Puts the two streams in place of Python's.
+
+    Closed standard input and error are as /dev/null; a closed standard output takes nothing, and says so to who writes.
+    """
     for number in (_STDIN, _STDOUT, _STDERR):
         # The number would be the next file's or socket's, and what is printed would go there.
         try:
             os.fstat(number)
         except OSError:
-            os.open(os.devnull, os.O_RDWR)
+            os.open(os.devnull, os.O_RDONLY if number == _STDOUT else os.O_RDWR)
     if sys.stdin is None:
         sys.stdin = open(_STDIN, encoding="utf-8", closefd=False)
     for name, number in (("stdout", _STDOUT), ("stderr", _STDERR)):
