@@ -22,6 +22,8 @@ Readings that the specification leaves open, as taken here:
 * After a RST, what is still under way passes and leaves the connection closed.
 * A SYN of the initiator with another sequence number than the one that the responder has answered by a SYN-ACK is let
   through to be challenged, as in an established connection; it changes nothing.
+* A SYN-ACK that acknowledges the SYN begins the responder's side anew, wherever it stands, until the initiator has
+  acknowledged one: a server may keep nothing of what it has answered.
 * While half-open, any other SYN or SYN-ACK with another sequence number than before is invalid. In an established
   connection a SYN or SYN-ACK inside the window passes and changes nothing but the timer, the initiator's SYN not even
   that.
@@ -149,6 +151,8 @@ class TcpConnection:
         if self._begins_anew(segment, side):
             self._note_syn(segment, side)
             return "valid"
+        if segment.flags & SYN and segment.flags & ACK and self._answers_anew(side):
+            return self._take_syn_ack(segment, side)
         if self._outside(segment, side):
             return self._take_outside(segment, side)
         if flags & RST:
@@ -239,7 +243,7 @@ class TcpConnection:
         me, other = self.sides[side], self.sides[1 - side]
         if not self._acknowledges_syn(segment, side):
             return "invalid"
-        if me.syn is None:
+        if me.syn is None or (me.syn != segment.seq and self._answers_anew(side)):
             self._note_syn(segment, side)
         elif me.syn != segment.seq:
             return "invalid"
@@ -247,6 +251,9 @@ class TcpConnection:
         me.acknowledged = segment.ack
         other.syn_acknowledged = True
         return "valid"
+
+    def _answers_anew(self, side: int) -> bool:
+        return side == RESPONDER and self.state == "half-open" and self.sides[side].said_syn_ack
 
     def _may_acknowledge(self, segment: Tcp, side: int) -> bool:
         me, other = self.sides[side], self.sides[1 - side]

@@ -21,6 +21,7 @@ DIFFERENCES = {
     "syn-from-responder": (NO, OK),
     "syn-ack-from-initiator": (NO, OK),
     "reset-after-challenged-syn": (NEW, OK),
+    "both-begin-anew": (OK, NO),
     "reopen": (OK, NEW),
     "reopen-by-responder": (NO, NEW),
     # The TCP window.

@@ -79,6 +79,14 @@ TCP_STORIES: dict[str, list[Row]] = {
         SYN, SYN_ACK, row(OK, "I", "S", 0, 900_000), row(OK, "R", ".", 0, 1, 1), row(OK, "I", "R", 0, 1),
         row(NEW, "I", "S", 0, 900_000), row(OK, "R", "S.", 0, 70, 900_001), row(OK, "I", ".", 0, 900_001, 71),
     ],
+    "a server that answers a repeated SYN by another SYN-ACK": [
+        SYN, SYN_ACK, row(OK, "I", "S"), row(OK, "R", "S.", 0, 700_000, 1), row(OK, "I", ".", 0, 1, 700_001),
+        row(OK, "R", "P.", 9, 700_001, 1), row(OK, "I", ".", 0, 1, 700_010),
+    ],
+    "a server that answers a repeated SYN by a SYN-ACK from before": [
+        SYN, SYN_ACK, row(OK, "I", "S"), row(OK, "R", "S.", 0, -700_000, 1), row(OK, "I", ".", 0, 1, -699_999),
+        row(OK, "R", "P.", 9, -699_999, 1), row(OK, "I", ".", 0, 1, -699_990),
+    ],
     "a blind SYN behind the answer": [SYN, SYN_ACK, row(OK, "I", "S", 0, -900_000), row(OK, "I", "S", 0, 50), ACK],
     "nothing but a SYN opens": [
         row(NO, "I", "S.", 0, 1, 1), row(NO, "I", ".", 0, 1, 1), row(NO, "R", ".", 0, 1, 1),
@@ -218,6 +226,9 @@ TCP_STORIES: dict[str, list[Row]] = {
     "a SYN that is challenged": [
         *HANDSHAKE, row(OK, "I", "S", 0, 500), row(OK, "R", ".", 0, 1, 1), row(OK, "I", "R", 0, 1),
         row(OK, "I", ".", 0, 1, 1),
+    ],
+    "a SYN that is not challenged, since the server has forgotten too": [
+        *HANDSHAKE, row(OK, "I", "S", 0, 90_000_000), row("both-begin-anew", "R", "S.", 0, 70_000, 90_000_001),
     ],
     "a SYN that is challenged, and a blind reset": [
         *HANDSHAKE, row(OK, "I", "S", 0, 500), row(OK, "I", "R", 0, 300),
