@@ -184,7 +184,7 @@ static bool starts_side(const struct dp_entry *e, enum dp_side sender, enum dp_t
     if (event == DP_TCP_SYN)
         return e->state == DP_CONN_TCP_SYN_SENT && sender == DP_INITIATOR && s->end != e->tcp_end[sender] &&
                (s->seq + 1 != e->tcp_max_ack[sender] || dp_seq_before(e->tcp_end[sender], s->end));
-    /* Who keeps no half-open connections answers each SYN anew, anywhere; a repeat stands where data may have followed. */
+    /* Who keeps no half-open connections answers each SYN anew, anywhere; data may have followed a repeated one. */
     return is_opening(e->state) && sender == DP_RESPONDER && s->seq + 1 != e->tcp_max_ack[sender] &&
            (!dp_seq_before(s->end, e->tcp_end[sender]) ||
             !dp_tcp_is_inside(e, DP_RESPONDER, DP_INITIATOR, s->seq, s->ack, s->end));
