@@ -163,9 +163,17 @@ static uint64_t due(void *owner, uint32_t index)
     return deadline;
 }
 
+/* More where they have come up late for a second: whoever is at a pace must not fall behind for good. */
+static uint32_t pace_of(const struct dp_conntrack *ct)
+{
+    uint64_t times = 1 + dp_timer_ticks_behind(&ct->wheel, ct->now) / 16;
+
+    return times < UINT32_MAX / ct->pace ? (uint32_t)times * ct->pace : UINT32_MAX;
+}
+
 void dp_conntrack_run_timers(struct dp_conntrack *ct)
 {
-    dp_timer_advance(&ct->wheel, ct->now, due, ct, ct->pace ? ct->pace : UINT32_MAX);
+    dp_timer_advance(&ct->wheel, ct->now, due, ct, ct->pace ? pace_of(ct) : UINT32_MAX);
 }
 
 void dp_conntrack_reap(struct dp_conntrack *ct)

@@ -129,7 +129,7 @@ int dp_conntrack_reserve_entries(struct dp_conntrack *ct, uint32_t n);
 /* Puts new settings in force, for whose max_entries there is room; the limit is theirs. */
 void dp_conntrack_configure(struct dp_conntrack *ct, const struct dp_conntrack_config *config);
 
-/* Lets timers come up that are due by now, `pace` of them at most. */
+/* Lets timers come up that are due by now, no more than `pace` of them if they are not late. */
 void dp_conntrack_run_timers(struct dp_conntrack *ct);
 
 /* Sets the time, if it is later than now, and lets timers come up. */

@@ -33,8 +33,8 @@
 
 /* What one step looks at: entries, or fewer that it takes out or puts back; zones that are to be cut; rules. */
 enum { DP_VISITS = 512, DP_REMOVALS = 24, DP_CUTS = 32, DP_RULES = 8192 };
-/* Timers that may come up between two bursts: more than the packets of one can arm, which is two each. */
-enum { DP_TIMERS = 96 };
+/* Timers that may come up between two bursts: more than the packets of one can arm mostly, which is two each. */
+enum { DP_TIMERS = 128 };
 
 typedef void dp_shard_work(struct dp_engine *shard, void *argument);
 

@@ -68,6 +68,14 @@ static inline void dp_timer_prefetch(const struct dp_timer_wheel *wheel, uint32_
     __builtin_prefetch(&wheel->links[link->next], 1);
 }
 
+/* How many ticks are over whose timers have not all come up. */
+static inline uint64_t dp_timer_ticks_behind(const struct dp_timer_wheel *wheel, uint64_t now_ns)
+{
+    uint64_t tick = now_ns >> DP_TIMER_SHIFT;
+
+    return tick > wheel->now ? tick - wheel->now : 0;
+}
+
 static inline bool dp_timer_is_due(const struct dp_timer_wheel *wheel, uint64_t now_ns)
 {
     return now_ns >> DP_TIMER_SHIFT > wheel->now || wheel->behind;

@@ -279,13 +279,20 @@ static void test_connections_expire_at_a_pace(void)
     for (uint16_t port = 1; port <= 900; port++)
         CHECK(restored(&s, 1, 1, port, DP_INBOUND));
     dp_plane_drive(s.plane, &driver);
-    dp_engine_advance(s.engine, ct->now + 700000000000u);
+    dp_engine_advance(s.engine, ct->now + 599600000000u);
+    CHECK_EQUAL(count(&s, -1), 900);
+    dp_engine_advance(s.engine, ct->now + 600000000u);
     CHECK_EQUAL(ct->table.count, 900 - DP_TIMERS);
     CHECK_EQUAL(count(&s, -1), 0);
     CHECK(dp_engine_catch_up(s.engine));
     CHECK_EQUAL(ct->table.count, 900 - 2 * DP_TIMERS);
     while (dp_engine_catch_up(s.engine))
         ;
+    CHECK_EQUAL(ct->table.count, 0);
+    /* Who has not been asked for long takes more at once. */
+    for (uint16_t port = 1; port <= 900; port++)
+        CHECK(restored(&s, 1, 1, port, DP_INBOUND));
+    dp_engine_advance(s.engine, ct->now + 700000000000u);
     CHECK_EQUAL(ct->table.count, 0);
     dp_plane_drive(s.plane, NULL);
     unmake(&s);
