@@ -8,7 +8,7 @@
 #ifndef DP_REORDER_H
 #define DP_REORDER_H
 
-#include "dp_api.h"
+#include "../dp_api.h"
 
 #include <stdbool.h>
 

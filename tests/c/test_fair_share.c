@@ -42,6 +42,22 @@ static void test_the_side_with_the_most_gives_way_then_the_destination_then_the_
     dp_shares_free(s);
 }
 
+static void test_of_several_with_the_most_it_is_who_wants_room_else_the_first(void)
+{
+    struct dp_shares *s = dp_shares_new();
+
+    put(s, 1, share(5, 3, 3), 2);
+    put(s, 2, share(5, 3, 6), 2);
+    put(s, 3, share(5, 8, 3), 4);
+    CHECK_EQUAL(dp_shares_gives_way(s, share(5, 3, 3)), 1);
+    CHECK_EQUAL(dp_shares_gives_way(s, share(5, 3, 6)), 2);
+    CHECK_EQUAL(dp_shares_gives_way(s, share(5, 3, 9)), 1); /* the first source of its destination */
+    CHECK_EQUAL(dp_shares_gives_way(s, share(5, 8, 9)), 3);
+    CHECK_EQUAL(dp_shares_gives_way(s, share(5, 0, 6)), 1); /* the first destination: its own source says nothing */
+    CHECK_EQUAL(dp_shares_gives_way(s, share(4, 8, 6)), 1); /* of another side's, nor its destination */
+    dp_shares_free(s);
+}
+
 static void test_of_one_share_the_oldest_gives_way(void)
 {
     struct dp_shares *s = dp_shares_new();
@@ -92,7 +108,8 @@ int main(void)
 {
     RUN(test_nobody_is_there);
     RUN(test_the_side_with_the_most_gives_way_then_the_destination_then_the_source);
+    RUN(test_of_several_with_the_most_it_is_who_wants_room_else_the_first);
     RUN(test_of_one_share_the_oldest_gives_way);
     RUN(test_an_even_part_is_never_taken);
-    return check_result("test_shares");
+    return check_result("test_fair_share");
 }

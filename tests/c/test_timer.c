@@ -153,10 +153,55 @@ static void test_a_gap_of_years(void)
     dp_timer_release(&wheel, ENTRIES + 1);
 }
 
+/* Time may run backwards (SPEC 4.3), and a deadline be set that has passed: it comes up with the next ticks. */
+static void test_a_deadline_that_has_passed(void)
+{
+    static struct owner o;
+    struct dp_timer_wheel wheel;
+
+    o.now = 1000ull << DP_TIMER_SHIFT;
+    CHECK_EQUAL(dp_timer_init(&wheel, ENTRIES + 1, o.now), 0);
+    for (uint32_t i = 1; i <= 9; i++) {
+        o.deadline[i] = o.now - ((i - 1ull) * 100 << DP_TIMER_SHIFT);
+        dp_timer_arm(&wheel, i, o.deadline[i]);
+    }
+    o.deadline[10] = o.now - 1; /* in the tick before */
+    dp_timer_arm(&wheel, 10, o.deadline[10]);
+    o.now += 2ull << DP_TIMER_SHIFT;
+    dp_timer_advance(&wheel, o.now, due, &o, UINT32_MAX);
+    CHECK_EQUAL(wheel.armed, 0);
+    dp_timer_release(&wheel, ENTRIES + 1);
+}
+
+/* What is due in the tick before a turn of all levels stands in a slot of each: reaping looks into them. */
+static void test_reaping_before_a_turn(void)
+{
+    static const uint64_t before[4] = {66000, 300, 10, 1}, turn = 3 << 16;
+    static struct owner o;
+    struct dp_timer_wheel wheel;
+
+    CHECK_EQUAL(dp_timer_init(&wheel, ENTRIES + 1, (turn - before[0]) << DP_TIMER_SHIFT), 0);
+    for (uint32_t i = 0; i < 3; i++) {
+        o.deadline[i + 1] = ((turn - 1) << DP_TIMER_SHIFT) + 5;
+        dp_timer_arm(&wheel, i + 1, o.deadline[i + 1]);
+        /* In two steps: a jump would set all anew. */
+        o.now = (turn - (before[i] + before[i + 1]) / 2) << DP_TIMER_SHIFT;
+        dp_timer_advance(&wheel, o.now, due, &o, UINT32_MAX);
+        o.now = ((turn - before[i + 1]) << DP_TIMER_SHIFT) + 10;
+        dp_timer_advance(&wheel, o.now, due, &o, UINT32_MAX);
+    }
+    CHECK_EQUAL(wheel.armed, 3);
+    dp_timer_reap(&wheel, o.now, due, &o);
+    CHECK_EQUAL(wheel.armed, 0);
+    dp_timer_release(&wheel, ENTRIES + 1);
+}
+
 int main(void)
 {
     RUN(test_against_an_array);
     RUN(test_at_a_pace);
     RUN(test_a_gap_of_years);
+    RUN(test_a_deadline_that_has_passed);
+    RUN(test_reaping_before_a_turn);
     return check_result("test_timer");
 }
