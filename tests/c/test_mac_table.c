@@ -61,9 +61,34 @@ static void test_stations_are_listed_and_forgotten(void)
         CHECK_EQUAL(first->age_s, 3);
         CHECK_EQUAL(first->fixed, 0);
     }
+    CHECK_EQUAL(dp_mac_table_list(s, 8, station, 1), 1);
     dp_mac_table_forget(s, 2);
     CHECK_EQUAL(dp_mac_table_find(s, one, 7, 8), DP_PORT_UNKNOWN);
     CHECK_EQUAL(dp_mac_table_find(s, two, 0, 8), 3);
+    free(s);
+}
+
+static void test_a_port_that_leaves_keeps_what_is_bound_to_it(void)
+{
+    struct dp_mac_table *s = empty();
+    struct dp_station station;
+
+    dp_mac_table_learn(s, one, 0, 2, true, 5);
+    dp_mac_table_learn(s, two, 0, 2, false, 5);
+    CHECK(dp_mac_table_leave(s, 2));
+    CHECK_EQUAL(dp_mac_table_find(s, one, 0, 6), DP_PORT_UNKNOWN);
+    CHECK_EQUAL(dp_mac_table_find(s, two, 0, 6), DP_PORT_UNKNOWN);
+    CHECK_EQUAL(dp_mac_table_list(s, 6, &station, 1), 0);
+    CHECK(dp_mac_table_is_taken(s, one, 3, true, 6));
+    CHECK(!dp_mac_table_is_taken(s, one, 3, false, 6));
+    CHECK(!dp_mac_table_is_taken(s, two, 3, true, 6));
+    CHECK(!dp_mac_table_is_taken(s, one, 3, true, 5 + DP_STATION_LIFE_S));
+    dp_mac_table_learn(s, one, 0, 2, true, 7);
+    CHECK_EQUAL(dp_mac_table_find(s, one, 0, 7), 2);
+    /* What is forgotten is bound to nobody. */
+    dp_mac_table_forget(s, 2);
+    CHECK(!dp_mac_table_is_taken(s, one, 3, true, 8));
+    CHECK(!dp_mac_table_leave(s, 2));
     free(s);
 }
 
@@ -294,6 +319,7 @@ int main(void)
     RUN(test_a_station_is_where_it_was_heard_last);
     RUN(test_a_silent_station_is_forgotten);
     RUN(test_stations_are_listed_and_forgotten);
+    RUN(test_a_port_that_leaves_keeps_what_is_bound_to_it);
     RUN(test_groups_and_nobody_are_not_learned);
     RUN(test_made_up_macs_take_the_places_of_the_silent);
     RUN(test_a_bound_port_takes_nothing);
