@@ -81,7 +81,9 @@ def of_validation(found: Sequence[Any]) -> ApiError:
         return bad_value(f"The body is no JSON: {first['ctx']['error']}.")
     # The first part of a place says where the value stood: body, query, path.
     place = ".".join(str(part) for part in first["loc"][1:])
-    sentence = f"{place}: {first['msg']}" if place else str(first["msg"])
+    # The validator says of a sentence of ours that it is one about a value.
+    said = str(first["msg"]).removeprefix("Value error, ")
+    sentence = f"{place}: {said}" if place else said
     return ApiError(400, BAD_ETHERTYPE if first["loc"][-1:] == ("ethertype",) else BAD_VALUE, sentence)
 
 

@@ -61,12 +61,18 @@ class Duplicates:
     """The rules of a group by what they do, to find one that does the same."""
 
     def __init__(self, group: SecurityGroup) -> None:
-        self._known = {rule.effect: rule.id for rule in group.security_group_rules}
+        self._known = {_done(rule): rule.id for rule in group.security_group_rules}
 
     def find(self, rule: SecurityGroupRule) -> str | None:
         """The id of a rule that does the same; where there is none, this one is known from now on."""
-        found = self._known.setdefault(rule.effect, rule.id)
+        found = self._known.setdefault(_done(rule), rule.id)
         return found if found != rule.id else None
+
+
+def _done(rule: SecurityGroupRule) -> tuple[object, ...]:
+    """What a rule does, whatever the order of its ports."""
+    direction, ethertype, _, *others = rule.effect
+    return (direction, ethertype, frozenset(rule.selectors), *others)
 
 
 def there_already(rule_id: str) -> errors.ApiError:

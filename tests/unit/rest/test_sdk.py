@@ -346,6 +346,16 @@ def test_a_rule_that_is_not_valid(unchanged: Served, fields: dict[str, Any], exp
     status, code, sentence = refused(new_rule, unchanged.sdk(), "sg", **fields)
     assert (status, code) == expected
     assert sentence
+    assert "Value error" not in sentence  # the validator's own words
+
+
+def test_the_same_ports_in_another_order_are_the_same_rule(served: Served) -> None:
+    """docs/api.md: a rule that does what another rule of its group does is refused."""
+    client = served.sdk()
+    first = new_rule(client, "sg", protocol="tcp", multiport="25-27,22").security_group_rule
+    status, code, sentence = refused(new_rule, client, "sg", protocol="tcp", multiport="22,25-27")
+    assert (status, code) == (409, "VPC.9902")
+    assert sentence == f"Security group rule already exists. Rule id is {first.id}."
 
 
 def test_quotas(served: Served) -> None:
