@@ -118,6 +118,8 @@ def diff(
                 typer.echo(json.dumps(found.to_dict(), indent=2))
             else:
                 _print(found, sys.stdout, top)
+        for sentence in found.advice:
+            say(sentence, err=True)
         for capture in found.faults:
             say(f"{capture.name}: {capture.words}", err=True)
     leave(EXIT_CAPTURE if found.faults else EXIT_CHANGED if found.changed else 0)

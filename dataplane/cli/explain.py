@@ -122,6 +122,8 @@ def _refuse_captures(what: Sequence[str], changes: Path | None, options: Mapping
 def _refuse_number(error: NoSuchPacketError, packet: int) -> NoReturn:
     for capture in error.faults:
         say(f"{capture.name}: {capture.words}", err=True)
+    if error.left_out:
+        refuse(f"--packet {packet}: {error.left_out}")
     have = "1 packet" if error.packets == 1 else f"{error.packets:,} packets"
     refuse(
         f"--packet {packet}: the captures have {have}: give a number from 1 to {error.packets}"

@@ -30,7 +30,8 @@ class Difference:
     """All differences; flows with most packets first.
 
     `not_kept` packets are of flows beyond the bound of what is kept. `disconnected` are the inbound connections, by
-    instance, that the change at the end would cut. `faults` are captures that were not read to their end.
+    instance, that the change at the end would cut. `faults` are captures that were not read to their end. `advice`
+    says, a sentence each, why nothing was checked under either policy, where that is so.
     """
 
     same: int
@@ -39,6 +40,7 @@ class Difference:
     flows: Sequence[FlowDifference]
     disconnected: dict[str, int]
     faults: Sequence[CaptureStatus]
+    advice: Sequence[str] = ()
 
     def to_dict(self) -> dict[str, Any]:
         """As JSON values (SPEC 8.4)."""
@@ -75,11 +77,16 @@ def diff(
     with Captures(paths, part=part) as captures:
         replay = Replay(before, captures, beside=[after], changes=changes, at=at, compare=judged)
         summary = replay.run(top=0)
+    same, changed, not_kept = comparison.count()
     return Difference(
-        *comparison.count(),
+        same,
+        changed,
+        not_kept,
         flows=comparison.flows(before.names, after.names),
         disconnected=disconnected(before, after.policy),
         faults=summary.faults,
+        # A packet that is checked under the new policy alone gets another verdict.
+        advice=() if summary.reasons or changed else summary.advice,
     )
 
 

@@ -48,12 +48,15 @@ class Key(NamedTuple):
 
 
 class NoSuchPacketError(LookupError):
-    """The captures have fewer packets: `packets`. `faults` are captures that were not read to their end."""
+    """The captures have fewer packets: `packets`. `faults` are captures that were not read to their end; `left_out`
+    says that a window leaves out all packets, where it does.
+    """
 
-    def __init__(self, packets: int, faults: Sequence[CaptureStatus]) -> None:
-        super().__init__(f"the captures have {packets} packets")
+    def __init__(self, packets: int, faults: Sequence[CaptureStatus], left_out: str | None = None) -> None:
+        super().__init__(left_out or f"the captures have {packets} packets")
         self.packets = packets
         self.faults = faults
+        self.left_out = left_out
 
 
 @dataclass(frozen=True, slots=True)
@@ -248,7 +251,8 @@ class Replayed:
             first = captures.first_time() or 0
             summary = replay.run(top=0)
             if found.record is None:
-                raise NoSuchPacketError(found.packets, summary.faults)
+                told = summary.advice[0] if captures.left_out_from is not None else None
+                raise NoSuchPacketError(found.packets, summary.faults, told)
             return plane, found, first, summary
 
     # ---- histories ----

@@ -206,6 +206,19 @@ def test_a_time_and_addresses_on_the_command_line(folder: Path) -> None:
     assert run(*asked, "--map", "10.0.0.1", folder=folder)[0] == 2
 
 
+def test_a_comparison_of_nothing_says_so(folder: Path) -> None:
+    """SPEC 8.4: no difference where nothing was checked is no assurance; of one policy's instances alone it is one."""
+    elsewhere = ("--map", "192.168.0.10=198.51.100.9")
+    status, text, told = run("old.yaml", "new.yaml", "capture.pcap", *elsewhere, folder=folder)
+    assert (status, text.splitlines()[0]) == (0, "0 of 2 packets get another verdict.")
+    assert told.startswith("No packet is from or to an instance of the policy, so nothing was checked: ")
+    _, _, told = run("old.yaml", "new.yaml", "capture.pcap", "--time", "1000..", folder=folder)
+    assert told.startswith("No packet is within --time. The captures begin at 1970-01-01T00:00:00Z: ")
+    assert run("old.yaml", "old.yaml", "capture.pcap", folder=folder)[2] == ""
+    (folder / "other.yaml").write_text(OLD.replace("192.168.0.10", "198.51.100.9"))
+    assert run("other.yaml", "old.yaml", "capture.pcap", folder=folder)[::2] == (1, "")
+
+
 def test_exit_status_0_from_standard_input(folder: Path) -> None:
     """SPEC 8.4: exit 0 when no verdict differs."""
     given = (folder / "capture.pcap").read_bytes()

@@ -520,6 +520,11 @@ def test_standard_input_is_read_more_than_once(folder: Path) -> None:
         (("policy.yaml", f"tcp {A}:1 > {A}:2", "--time", "1.."), 2, "--time 1.. goes with captures"),
         (("policy.yaml", f"tcp {A}:1 > {A}:2", "--map", "::1=::2"), 2, "--map ::1=::2 goes with captures"),
         (("policy.yaml", "capture.pcap", "--packet", "4", "--time", "0..9"), 2, "the captures have 3 packets"),
+        (
+            ("policy.yaml", "capture.pcap", "--packet", "1", "--time", "900.."),
+            2,
+            "--packet 1: No packet is within --time.",
+        ),
         (("policy.yaml", "capture.pcap", "--packet", "1", "--at", "x"), 2, "--at: "),
     ],
 )
