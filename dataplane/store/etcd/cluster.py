@@ -47,6 +47,7 @@ _MAKE_ROOM = (
     "make room there (etcdctl compact --physical REVISION, etcdctl defrag), or let it grow (--quota-backend-bytes), and"
     " then etcdctl alarm disarm"
 )
+_GRANT = ": let its user read and write there (etcdctl role grant-permission ROLE readwrite --prefix=true {prefix})"
 #: gRPC's codes of an answer that says that this member, or the cluster, cannot work now.
 _UNAVAILABLE = (1, 4, 14)
 _UNAUTHENTICATED = 16
@@ -178,8 +179,11 @@ class Cluster:
         self._ask("lease/revoke", {"ID": lease})
 
     def why_it_takes_nothing(self) -> str | None:
-        """Why nothing can be written now, in a sentence; None where it can. Raises StoreError."""
-        alarms = self._ask("maintenance/alarm", {"action": "GET"}).get("alarms", ())
+        """Why nothing can be written now, in a sentence; None where it can, or that is not told to this user."""
+        try:
+            alarms = self._ask("maintenance/alarm", {"action": "GET"}).get("alarms", ())
+        except StoreError:
+            return None
         if any(alarm.get("alarm") == "NOSPACE" for alarm in alarms):
             return f"{self._address.name}: etcd has no room, and takes nothing that is new: {_MAKE_ROOM}"
         return None
@@ -228,7 +232,8 @@ class Cluster:
                 if _FULL in reason:
                     raise StoreFullError(f"{self._address.name}: etcd has no room: {_MAKE_ROOM}") from None
                 if code not in _UNAVAILABLE:
-                    raise StoreError(f"{self._address.name}: etcd refuses: {reason}") from None
+                    more = _GRANT.format(prefix=self._address.prefix) if "permission denied" in reason else ""
+                    raise StoreError(f"{self._address.name}: etcd refuses: {reason}{more}") from None
                 is_asked = True
             self.leave_member()
         raise StoreAwayError(

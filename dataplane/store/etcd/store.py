@@ -430,7 +430,8 @@ class EtcdStore:
                 *(self.name, found.head.number, before.head.number),
             )
         with self._arriving:
-            if is_set_back:
+            # Unless another thread has seen it before, and there is more by now.
+            if is_set_back and self._last.revision >= before.revision:
                 self._last = found
             self._arrive(found)
 

@@ -20,7 +20,7 @@ from dataplane.store.etcd.store import EtcdStore
 from dataplane.store.etcd.version import Head, Version, epoch_prefix
 from tests.support.etcd import members, needs_etcd
 
-from .test_etcd import ADD, POLICY, changed, following, keep, kept_at, take
+from .test_etcd import ADD, POLICY, changed, following, keep, kept_at
 
 
 @needs_etcd
@@ -30,7 +30,7 @@ def test_what_is_kept_after_that_is_in_force(tmp_path: Path, caplog: pytest.LogC
     with members(tmp_path, 1) as etcd:
         with closing(EtcdStore(parsed(etcd.url()))) as first:
             keep(first, policy)
-        with following(etcd.url(name="h")) as (store, arrived):
+        with following(etcd.url(name="h")) as (store, _):
             etcd.kill(0)
             shutil.copytree(tmp_path / "m0", tmp_path / "before")
             etcd.start(0)
@@ -39,20 +39,28 @@ def test_what_is_kept_after_that_is_in_force(tmp_path: Path, caplog: pytest.LogC
                 for number in range(5):
                     keep(other, changed(policy, {"update_group": {"id": "sg", "name": f"n{number}"}}))
             while store.state()["change"] < 6:
-                take(store, arrived)
+                put_in_force(store)
             etcd.kill(0)
             shutil.rmtree(tmp_path / "m0")
             (tmp_path / "before").rename(tmp_path / "m0")
             etcd.start(0)
             etcd.await_leader()
-            arrived.clear()
             _until(lambda: fleet(etcd.url()) == "ahead")
-            assert document(take(store, arrived)) == document(kept_at(etcd.url())) == document(policy)
+            assert document(put_in_force(store)) == document(kept_at(etcd.url())) == document(policy)
             assert "etcd was set back, as to a copy of before: change 1 is kept there" in caplog.text
             assert store.state()["newest"] == store.state()["change"] == 1
             keep(store, changed(store.load(), ADD))
             assert "new" in kept_at(etcd.url()).rules_by_id
             _until(lambda: fleet(etcd.url()) == "up to date")
+
+
+def put_in_force(store: EtcdStore) -> Policy:
+    """What has arrived, when it has."""
+    _until(lambda: store.arrived)
+    version = store.arrived
+    assert version
+    store.taken(version)
+    return version.policy()
 
 
 def _until(condition: Callable[[], object]) -> None:
@@ -66,7 +74,7 @@ def _until(condition: Callable[[], object]) -> None:
 def fleet(url: str) -> str:
     """The state of host h, as people are told it."""
     told = CliRunner().invoke(app, ["fleet", "status", "--store", url, "--json"]).stdout
-    return str({host["host"]: host["state"] for host in json.loads(told)["hosts"]}["h"])
+    return str({host["host"]: host["state"] for host in json.loads(told or '{"hosts": []}')["hosts"]}.get("h"))
 
 
 def test_a_change_upon_another_one_is_not_made_upon_this() -> None:
