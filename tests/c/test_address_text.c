@@ -39,6 +39,15 @@ static void every_byte_at_every_place(void)
     }
 }
 
+static void every_word(void)
+{
+    for (uint32_t word = 0; word <= 0xffff; word++) {
+        uint8_t address[16] = {0x20, 0x01, (uint8_t)(word >> 8), (uint8_t)word, [15] = 1};
+
+        compare(address, AF_INET6);
+    }
+}
+
 /* RFC 5952: each pattern of zero words, with words of each length between them. */
 static void every_pattern_of_zeros(void)
 {
@@ -74,6 +83,7 @@ static void what_holds_ipv4(void)
 int main(void)
 {
     RUN(every_byte_at_every_place);
+    RUN(every_word);
     RUN(every_pattern_of_zeros);
     RUN(what_holds_ipv4);
     return check_result("test_address_text");

@@ -1,6 +1,6 @@
 /* test_difference.c: packets that two engines judge differently (difference.h, SPEC 8.4): counted, by flow, bounded. */
 #include "check.h"
-#include "dp_findings.h"
+#include "difference.h"
 
 #include <stdlib.h>
 
@@ -111,10 +111,37 @@ static void flows_are_bounded(void)
     dp_difference_free(difference);
 }
 
+/* As who reads a shadow's: a few places at a time, to the end or until there is no more room. */
+static void flows_are_read_some_at_a_time(void)
+{
+    enum { FLOWS = 100, VISITS = 5000 };
+    struct dp_record allow = judged(DP_ALLOW, DP_REASON_RULE, 1), deny = judged(DP_DENY, DP_REASON_RULE, 2);
+    struct dp_difference *difference = new_difference();
+    struct dp_flow_difference found[FLOWS + 1];
+    uint64_t cursor = 0, have = 0;
+    int steps = 0;
+
+    for (uint32_t i = 0; i < FLOWS; i++) {
+        struct dp_flow f = flow(i, 1, 0x0a000001, 2);
+
+        dp_difference_add(difference, NULL, &allow, &deny, &f, 1);
+    }
+    for (; cursor != UINT64_MAX && steps <= PLACES / VISITS; steps++)
+        have += dp_difference_some(difference, &cursor, VISITS, found + have, FLOWS + 1 - have);
+    CHECK_EQUAL(have, FLOWS);
+    CHECK_EQUAL(steps, PLACES / VISITS + 1);
+    CHECK(cursor == UINT64_MAX);
+    cursor = 0;
+    CHECK_EQUAL(dp_difference_some(difference, &cursor, PLACES, found, 3), 3);
+    CHECK(cursor == UINT64_MAX);
+    dp_difference_free(difference);
+}
+
 int main(void)
 {
     RUN(flows_with_most_packets_first);
     RUN(packets_between_them_are_left_out);
     RUN(flows_are_bounded);
-    return check_result("difference");
+    RUN(flows_are_read_some_at_a_time);
+    return check_result("test_difference");
 }
