@@ -163,9 +163,9 @@ def build_programs(sources: Iterable[Path], variant: Variant, directory: Path) -
 
     As libraries, so that a program which has all of a module's functions itself is linked with its own.
     """
+    mains = [_object(_inside(source), PROGRAM_FLAGS, variant, directory) for source in sources]
     # io before core, which it stands on.
     common = build_libraries(reversed(TARGETS), variant, directory)
-    mains = [_object(_inside(source), PROGRAM_FLAGS, variant, directory) for source in sources]
     run_all(mains)
     programs = []
     for main in mains:

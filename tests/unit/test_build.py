@@ -73,6 +73,7 @@ def test_a_missing_compiler_is_told(step: Step) -> None:
         step._replace(command=("no-such-compiler",)).run()
 
 
-def test_a_program_that_is_not_ours_is_refused(tmp_path: Path) -> None:
+def test_a_program_that_is_not_ours_is_refused_before_anything_is_made(tmp_path: Path) -> None:
     with pytest.raises(BuildError, match=r"elsewhere\.c is no file of this project"):
         build_programs([tmp_path / "elsewhere.c"], Variant(("cc",)), tmp_path)
+    assert not list(tmp_path.iterdir())
