@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+import shlex
 import socket
 import time
 from collections.abc import Iterable, Iterator
@@ -26,6 +27,7 @@ from dataplane.live import (
     FLOW_INTERVAL,
     FLOW_LOG_KEEP,
     FLOW_LOG_SIZE,
+    ctl_words,
     metrics,
     readiness,
     state,
@@ -168,9 +170,10 @@ def _held_back(options: Options) -> Policy | None:
         return None
     if before:
         log.warning(
-            "%s is not in force: its last reload was not confirmed, and the policy before is in force; dataplane ctl"
-            " reload puts it in force",
+            "%s is not in force: its last reload was not confirmed, and the policy before is in force; %s reload"
+            " puts it in force",
             options.store or options.policy,
+            shlex.join(ctl_words(str(options.control or CONTROL_SOCKET))),
         )
     return before
 

@@ -73,6 +73,7 @@ def test_a_restart_takes_back_what_was_not_confirmed(firewall: Running) -> None:
     firewall.stop(signal.SIGKILL)
     firewall.start()
     assert f"{firewall.policy} is not in force: its last reload was not confirmed" in firewall.log
+    assert f"; dataplane ctl --socket {firewall.control} reload puts it in force" in firewall.log
     assert "8080,9999" not in json.dumps(asked(firewall, "policy"))
     assert asked(firewall, "status")["held_back"] is True
     assert asked(firewall, "reload")["changed"] is True
