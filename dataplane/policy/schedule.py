@@ -19,7 +19,7 @@ from dataplane.policy import times
 from dataplane.policy.changes import ApplyPolicy, Change, Item, apply, objections
 from dataplane.policy.mistakes import ChangeError, Conflict, Location, Mistake, PolicyError, shown
 from dataplane.policy.model import Policy
-from dataplane.policy.reading.file_kinds import expectations_told
+from dataplane.policy.reading.file_kinds import expectations_told, is_policy
 from dataplane.policy.reading.load import diagnose, in_order
 from dataplane.policy.reading.source import Source, read, read_file
 
@@ -79,8 +79,9 @@ def read_changes(
 ) -> list[TimedChange]:
     """`load_changes` of a list that stands at a place of a document; `base` is what file names are relative to."""
     if not isinstance(value, list):
-        what = "is empty" if value is None else f"is {shown(value)}"
-        raise PolicyError([source.mistake(where, f"the document {what}: a list of changes is needed")])
+        what = "is empty" if value is None else "is a policy" if is_policy(value) else f"is {shown(value)}"
+        hint = ", as - {at: 0, apply_policy: FILE}" if is_policy(value) else ""
+        raise PolicyError([source.mistake(where, f"the document {what}: a list of changes is needed{hint}")])
     if told := expectations_told(value):
         raise PolicyError([source.mistake(where, told)])
     mistakes, elsewhere = list(source.mistakes), list[Mistake]()

@@ -59,9 +59,14 @@ def foreign_told(value: Any) -> str | None:
     return None
 
 
+def is_policy(value: Any) -> bool:
+    """Whether a document has the groups or the instances of a policy."""
+    return isinstance(value, dict) and not value.keys().isdisjoint(_OF_POLICIES)
+
+
 def policy_told(value: dict[str, Any]) -> str | None:
     """That a document where cases are needed is a policy."""
-    if value.keys().isdisjoint(_OF_POLICIES):
+    if not is_policy(value):
         return None
     return "this is a policy, where cases are needed: name it in a file of cases, as policy: FILE (dataplane new)"
 

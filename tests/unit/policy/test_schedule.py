@@ -80,6 +80,10 @@ def test_an_empty_list_is_allowed(tmp_path: Path) -> None:
     [
         ("§", ["the document is empty: a list of changes is needed"]),
         ("§at: 5", ["the document is a mapping: a list of changes is needed"]),
+        (
+            "§instances: []",
+            ["the document is a policy: a list of changes is needed, as - {at: 0, apply_policy: FILE}"],
+        ),
         ("- §5", ["the change 5 is not allowed: write a mapping"]),
         ("- §delete_rule: {id: a}", ["at is missing: write a number of seconds"]),
         ("- {at: §-1, delete_rule: {id: a}}", ["at -1 is out of range: 0..9223372036"]),
