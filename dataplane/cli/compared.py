@@ -20,7 +20,8 @@ if TYPE_CHECKING:
 class AskedDifference:
     """What was asked for. `named` are the policies' files.
 
-    `explained_by` explains a packet of the captures, with its number behind; None where no page is wanted.
+    `explained_by` explains a packet of the captures under the new one, with its number behind; empty where no command
+    does, None where no page is wanted.
     """
 
     old: Policy
@@ -54,6 +55,6 @@ def compared(asked: AskedDifference) -> tuple[Difference, bytes | None]:
     command: str | None = None
     both: list[Replayed] = []
     if not any(map(passes_once, asked.paths)):
-        command = asked.explained_by
+        command = asked.explained_by or None
         both = [Replayed(policy, asked.paths, asked.changes, asked.at, asked.part) for policy in (asked.old, asked.new)]
     return found, made.page(asked.named, found, asked.changes, both, asked.paths, command).html()

@@ -32,13 +32,17 @@ if TYPE_CHECKING:
     from dataplane.differences import Judgement
     from dataplane.insight.diff import Difference
     from dataplane.policy import Policy
+    from dataplane.policy.schedule import TimedChange
 
 EXIT_CHANGED = 1
 
 
 def diff(
     old: Annotated[Path, typer.Argument(help="The policy document to compare with.")],
-    new: Annotated[Path, typer.Argument(help="The policy document that may take its place.")],
+    new: Annotated[
+        Path,
+        typer.Argument(help="The policy document that may take its place, or a YAML list of changes that make it."),
+    ],
     captures: CapturesArgument,
     changes: Annotated[
         Path | None, typer.Option(help="A YAML list of changes, made in both policies at their time.")
@@ -65,6 +69,7 @@ def diff(
     \b
     Examples:
       dataplane diff policy.yaml new.yaml capture.pcap
+      dataplane diff policy.yaml close-ssh.yaml captures/    # changes
       dataplane diff policy.yaml new.yaml captures/ --changes changes.yaml --json
       dataplane diff policy.yaml new.yaml captures/ --report diff.html
     """
@@ -82,12 +87,14 @@ def diff(
         with mistakes_refused(OutputError):
             output = None
             paths = captures_of(captures, say_aside)
-            before, after = _loaded(old, new)
+            before, after, made = _loaded(old, new)
             schedule = []
             read: list[str | Path] = [old, new, *paths]
-            if changes:
+            if changes or made:
                 from dataplane.policy.schedule import load_changes, named_policies
 
+                read += named_policies(made)
+            if changes:
                 schedule = load_changes(changes, before)
                 read += [changes, *named_policies(schedule)]
             if report:
@@ -95,6 +102,10 @@ def diff(
                 import dataplane.report.compared  # noqa: F401
 
                 output = ReportFile(stack, report, read, force=force)
+            explained = None
+            if output:
+                # No command takes a policy that is made of another by changes.
+                explained = "" if made else explain_command(new, paths, changes, at, time, mapped)
             asked = AskedDifference(
                 old=before,
                 new=after,
@@ -103,7 +114,7 @@ def diff(
                 changes=schedule,
                 at=at,
                 part=part,
-                explained_by=explain_command(new, paths, changes, at, time, mapped) if output else None,
+                explained_by=explained,
             )
             if on:
                 from dataplane.cli.cluster.differences import compared_there
@@ -125,20 +136,39 @@ def diff(
     leave(EXIT_CAPTURE if found.faults else EXIT_CHANGED if found.changed else 0)
 
 
-def _loaded(*paths: Path) -> list[Policy]:
-    """The policies; raises one PolicyError with the mistakes of all."""
+def _loaded(old: Path, new: Path) -> tuple[Policy, Policy, list[TimedChange]]:
+    """Both policies, and the changes that make the new one of the old one where there are such.
+
+    Raises one PolicyError with the mistakes of all, and ChangeError for changes that cannot be made.
+    """
     from dataplane.policy.mistakes import Mistake, PolicyError
     from dataplane.policy.model import Policy
 
     policies, mistakes = list[Policy](), list[Mistake]()
-    for path in paths:
+    for path in (old, new):
         try:
             policies.append(Policy.load(path))
         except PolicyError as error:
+            if path == new and policies and _holds_changes(new):
+                from dataplane.policy.schedule import load_changes, scheduled
+
+                changes = load_changes(new, policies[0])
+                return policies[0], scheduled(policies[0], changes)[-1][1], changes
             mistakes += error.mistakes
     if mistakes:
         raise PolicyError(mistakes)
-    return policies
+    return policies[0], policies[1], []
+
+
+def _holds_changes(path: Path) -> bool:
+    """Whether a file that is no policy holds changes; standard input cannot be read again."""
+    from dataplane.policy.reading.file_kinds import changes_told
+    from dataplane.policy.reading.source import read, read_file
+
+    if str(path) == "-":
+        return False
+    value = read(*read_file(path)).value
+    return isinstance(value, list) and changes_told(value) is not None
 
 
 def _print(found: Difference, stream: TextIO, top: int) -> None:

@@ -254,3 +254,36 @@ def test_a_page_takes_the_place_of_nothing_that_is_read(folder: Path) -> None:
         assert (status, out) == (2, "")
         assert told.endswith(f"{name}: --report would overwrite {name}, which is read: name another file\n")
         assert (folder / name).read_bytes() == before
+
+
+CLOSED = "[{at: 900, update_rule: {id: W1, multiport: '80'}}, {at: 7, delete_rule: {id: W2}}]"
+
+
+def test_changes_in_the_place_of_the_new_policy_make_it_of_the_old_one(folder: Path) -> None:
+    """SPEC 8.4: whatever their times are; a page about it has no command that no policy's file would do for."""
+    (folder / "close.yaml").write_text(CLOSED)
+    (folder / "closed.yaml").write_text(OLD.replace('"80,22"', '"80"').replace("protocol: udp", "protocol: gre"))
+    asked = ("capture.pcap", "--json", "--report", "page.html", "--force")
+    made = run("old.yaml", "close.yaml", *asked, folder=folder)
+    assert "dataplane explain" not in (folder / "page.html").read_text()
+    assert made == run("old.yaml", "closed.yaml", *asked, folder=folder)
+    assert "dataplane explain" in (folder / "page.html").read_text()
+    assert (made[0], json.loads(made[1])["packets"]) == (1, {"same": 0, "changed": 2})
+
+
+def test_changes_that_the_old_policy_cannot_have_are_refused(folder: Path) -> None:
+    """SPEC 5.6: with their place; and where the old policy has mistakes, with these."""
+    (folder / "close.yaml").write_text(CLOSED.replace("id: W2", "id: none"))
+    status, text, told = run("old.yaml", "close.yaml", "capture.pcap", folder=folder)
+    assert (status, text) == (2, "")
+    assert told.startswith("close.yaml:1:")
+    assert "none" in told
+    (folder / "bad.yaml").write_text("instances: [{}]")
+    status, _, told = run("bad.yaml", "close.yaml", "capture.pcap", folder=folder)
+    assert status == 2
+    assert "bad.yaml:1" in told
+    (folder / "next.yaml").write_text(NEW)
+    (folder / "other.yaml").write_text("[{at: 0, apply_policy: next.yaml}]")
+    status, _, told = run("old.yaml", "other.yaml", "capture.pcap", "--report", "next.yaml", "--force", folder=folder)
+    assert status == 2
+    assert "--report would overwrite next.yaml, which is read" in told
