@@ -29,6 +29,8 @@ def api_options(
 ) -> ApiOptions:
     """Where the API is served. Ends the program where what it needs is not installed."""
     try:
+        # All of it, before anything is served.
+        import dataplane.control.rest.app  # noqa: F401
         from dataplane.control.rest.server import ApiOptions
     except ModuleNotFoundError as error:
         say(f"{error.name} is not installed: {how_to_install('api')} brings what {option} needs", err=True)

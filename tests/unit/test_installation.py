@@ -166,6 +166,7 @@ CASES = "examples/figure-1"
     ("missing", "extra", "command"),
     [
         ("uvicorn", "api", ["api", f"{CASES}/policy.yaml", "--listen", "127.0.0.1:9"]),
+        ("fastapi_offline", "api", ["api", f"{CASES}/policy.yaml", "--listen", "127.0.0.1:9"]),
         ("etcd3gw", "etcd", ["fleet", "status", *STORE]),
         ("etcd3gw", "etcd", ["fleet", "forget", "h7", *STORE]),
         ("etcd3gw", "etcd", ["policy", "export", *STORE]),
