@@ -9,7 +9,7 @@ import signal
 import socket
 import subprocess
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -116,6 +116,14 @@ def members(folder: Path, count: int, *options: str, scheme: str = "http", url: 
         yield made
     finally:
         made.close()
+
+
+def until(condition: Callable[[], object]) -> None:
+    """Waits for what comes true by itself; fails after a minute."""
+    end = time.monotonic() + 60
+    while not condition():
+        assert time.monotonic() < end, "it does not come true"
+        time.sleep(0.02)
 
 
 def _answers(cluster: Cluster) -> bool:

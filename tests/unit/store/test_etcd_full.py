@@ -6,7 +6,6 @@ import contextlib
 import json
 import subprocess
 import time
-from collections.abc import Callable
 from contextlib import closing
 from pathlib import Path
 
@@ -19,7 +18,7 @@ from dataplane.store import StoreError
 from dataplane.store.etcd.address import parsed
 from dataplane.store.etcd.cluster import Cluster, put
 from dataplane.store.etcd.store import EtcdStore
-from tests.support.etcd import Members, members, needs_etcd
+from tests.support.etcd import Members, members, needs_etcd, until
 
 from .test_etcd import ADD, POLICY, changed, keep
 
@@ -62,7 +61,7 @@ def test_hosts_go_on_and_what_they_cannot_say_is_told(
         # It has something new to say, and nobody hears it.
         store._reports._said = ""
         store._to_report.set()
-        _until(lambda: "the fleet is not told how this host is" in caplog.text)
+        until(lambda: "the fleet is not told how this host is" in caplog.text)
         time.sleep(8)
         # A member that is slow for once is left, and then it is read.
         assert len(read) <= 1
@@ -70,9 +69,9 @@ def test_hosts_go_on_and_what_they_cannot_say_is_told(
         with closing(EtcdStore(parsed(etcd.url(name="late")))) as late:
             late.claim_name()
             assert late.load().rules_by_id
-        _until(lambda: make_room(etcd) and store.state()["error"] is None)
+        until(lambda: make_room(etcd) and store.state()["error"] is None)
         keep(store, changed(Policy.parse(POLICY), ADD))
-        _until(lambda: CliRunner().invoke(app, ["fleet", "status", "--store", etcd.url()]).exit_code == 0)
+        until(lambda: CliRunner().invoke(app, ["fleet", "status", "--store", etcd.url()]).exit_code == 0)
 
 
 def make_room(etcd: Members) -> bool:
@@ -87,11 +86,3 @@ def make_room(etcd: Members) -> bool:
 def revision(etcd: Members) -> str:
     with closing(Cluster(parsed(etcd.url()))) as cluster:
         return str(cluster.range("x").revision)
-
-
-def _until(condition: Callable[[], object]) -> None:
-    for _ in range(300):
-        if condition():
-            return
-        time.sleep(0.1)
-    pytest.fail("it does not come true")

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import json
 import shutil
-import time
-from collections.abc import Callable
 from contextlib import closing
 from pathlib import Path
 
@@ -18,7 +16,7 @@ from dataplane.policy.write import document
 from dataplane.store.etcd.address import parsed
 from dataplane.store.etcd.store import EtcdStore
 from dataplane.store.etcd.version import Head, Version, epoch_prefix
-from tests.support.etcd import members, needs_etcd
+from tests.support.etcd import members, needs_etcd, until
 
 from .test_etcd import ADD, POLICY, changed, following, keep, kept_at
 
@@ -45,30 +43,22 @@ def test_what_is_kept_after_that_is_in_force(tmp_path: Path, caplog: pytest.LogC
             (tmp_path / "before").rename(tmp_path / "m0")
             etcd.start(0)
             etcd.await_leader()
-            _until(lambda: fleet(etcd.url()) == "ahead")
+            until(lambda: fleet(etcd.url()) == "ahead")
             assert document(put_in_force(store)) == document(kept_at(etcd.url())) == document(policy)
             assert "etcd was set back, as to a copy of before: change 1 is kept there" in caplog.text
             assert store.state()["newest"] == store.state()["change"] == 1
             keep(store, changed(store.load(), ADD))
             assert "new" in kept_at(etcd.url()).rules_by_id
-            _until(lambda: fleet(etcd.url()) == "up to date")
+            until(lambda: fleet(etcd.url()) == "up to date")
 
 
 def put_in_force(store: EtcdStore) -> Policy:
     """What has arrived, when it has."""
-    _until(lambda: store.arrived)
+    until(lambda: store.arrived)
     version = store.arrived
     assert version
     store.taken(version)
     return version.policy()
-
-
-def _until(condition: Callable[[], object]) -> None:
-    for _ in range(300):
-        if condition():
-            return
-        time.sleep(0.1)
-    pytest.fail("it does not come true")
 
 
 def fleet(url: str) -> str:

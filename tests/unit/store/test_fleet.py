@@ -6,7 +6,6 @@ import json
 import os
 import subprocess
 import time
-from collections.abc import Callable
 from contextlib import ExitStack, closing
 from dataclasses import replace
 from pathlib import Path
@@ -26,7 +25,7 @@ from dataplane.store.etcd.fleet import NameTakenError, fleet
 from dataplane.store.etcd.session import Session
 from dataplane.store.etcd.store import EtcdStore
 from dataplane.store.place import opened
-from tests.support.etcd import Members, needs_etcd
+from tests.support.etcd import Members, needs_etcd, until
 from tests.unit.live.scene import POLICY
 from tests.unit.store.test_etcd import ADD, changed, keep
 
@@ -42,13 +41,6 @@ def told(url: str, *words: str, status: int = 0) -> Any:
 
 def here(url: str) -> Session:
     return Session.of_this_process(parsed(url).members)
-
-
-def until(condition: Callable[[], object]) -> None:
-    end = time.monotonic() + 60
-    while not condition():
-        assert time.monotonic() < end
-        time.sleep(0.02)
 
 
 def test_hosts_their_changes_and_what_is_wrong(etcd: Members) -> None:
