@@ -117,6 +117,7 @@ static void test_at_a_pace(void)
         if (!CHECK(o.asked <= most))
             return;
         if (!dp_timer_is_due(&wheel, o.now)) {
+            CHECK(!wheel.behind);
             for (int i = 1; i <= ENTRIES; i++)
                 if (o.deadline[i] && !CHECK(o.deadline[i] + (2ull << DP_TIMER_SHIFT) > o.now))
                     return;
